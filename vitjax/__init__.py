@@ -1,0 +1,3 @@
+"""vitjax: vision and few-shot learning research in JAX and Flax Linen."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,135 @@
+"""Names to constructors, keyword arguments to functions: with errors that name the near match."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from vitjax.errors import UserError
+
+Constructor = TypeVar("Constructor", bound=Callable[..., Any])
+
+# Linen adds these two fields to every module; they are not for configs.
+_LINEN_FIELDS = frozenset({"parent", "name"})
+
+
+class ConfigError(UserError):
+    """A name, key or value in a config or on the command line that cannot be used."""
+
+
+def near_match(word: str, options: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the option nearest to ``word``, or ``""``."""
+    found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class Registry(Generic[Constructor]):
+    """An ordered mapping of names to constructors of one kind.
+
+    Attributes:
+        kind: what the names stand for, as errors say it ("model", "data source").
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._constructors: dict[str, Constructor] = {}
+        self._facts: dict[str, Mapping[str, Any]] = {}
+
+    def register(self, name: str, **facts: Any) -> Callable[[Constructor], Constructor]:
+        """A decorator that registers a constructor under ``name``, with ``facts`` beside it."""
+
+        def decorator(constructor: Constructor) -> Constructor:
+            if name in self._constructors:
+                raise ValueError(f"{self.kind} {name!r} is registered already")
+            self._constructors[name] = constructor
+            self._facts[name] = facts
+            return constructor
+
+        return decorator
+
+    def names(self) -> tuple[str, ...]:
+        """All registered names, in the order of registration."""
+        return tuple(self._constructors)
+
+    def facts(self, name: str) -> Mapping[str, Any]:
+        """What was registered beside the constructor of ``name``."""
+        self[name]
+        return self._facts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._constructors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._constructors
+
+    def __getitem__(self, name: str) -> Constructor:
+        """The constructor of ``name``.
+
+        Raises:
+            ConfigError: there is no such name; the message gives the near match and all names.
+        """
+        try:
+            return self._constructors[name]
+        except (KeyError, TypeError):
+            raise ConfigError(
+                f"unknown {self.kind} {name!r}{near_match(name, self)} (known: {', '.join(self)})"
+            ) from None
+
+    def create(self, name: str, /, where: str = "", **keywords: Any) -> Any:
+        """Calls the constructor of ``name`` with ``keywords``, checked as `call` checks them."""
+        return call(self[name], keywords, where=where or f"{self.kind} {name!r}")
+
+
+def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of ``function`` that may be given by keyword, without Linen's own fields."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters
+    return {k: p for k, p in parameters.items() if p.kind in kinds and k not in _LINEN_FIELDS}
+
+
+def check_keywords(
+    function: Callable[..., Any],
+    keywords: Iterable[str],
+    *,
+    where: str,
+    given: Iterable[str] = (),
+    also: Iterable[str] = (),
+) -> None:
+    """Checks that ``function`` reads every one of ``keywords`` and that none it needs is missing.
+
+    Args:
+        function: what will be called.
+        keywords: the names that a person wrote.
+        where: where they wrote them, for the message: a section of the config, say.
+        given: parameters that the caller itself supplies, so that a person cannot.
+        also: further names that are read elsewhere, and so are not errors.
+
+    Raises:
+        ConfigError: naming the key, where it stands, the near match and what could be given.
+    """
+    keywords, given, also = list(keywords), set(given), set(also)
+    parameters = keywords_of(function)
+    readable = [name for name in parameters if name not in given] + sorted(also)
+    for key in keywords:
+        if key not in readable:
+            raise ConfigError(
+                f"{where}: nothing reads the key {key!r}{near_match(key, readable)}"
+                f" (keys here: {', '.join(readable) or 'none'})"
+            )
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in given and name not in keywords:
+            raise ConfigError(f"{where}: the key {name!r} is missing")
+
+
+def call(
+    function: Callable[..., Any], keywords: Mapping[str, Any], *, where: str, **given: Any
+) -> Any:
+    """Calls ``function(**keywords, **given)`` after `check_keywords`.
+
+    Raises:
+        ConfigError: a keyword that nobody reads, or a missing one.
+    """
+    check_keywords(function, keywords, where=where, given=given)
+    return function(**keywords, **given)
