@@ -1,0 +1,150 @@
+"""Image classification: cross-entropy on hard, smoothed, soft or mixed labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
+from vitjax.objectives.metrics import Mean, Metrics
+from vitjax.objectives.mixing import mix
+from vitjax.registry import ConfigError, near_match
+
+CROSS_ENTROPIES = ("softmax", "sigmoid")
+
+
+@objectives.register("classification")
+@dataclasses.dataclass(frozen=True)
+class Classification(Objective):
+    """Classifies images.
+
+    A batch holds ``image`` (batch, height, width, channels), ``label`` as class numbers (batch,) or
+    as soft labels (batch, classes), and ``mask`` (batch,), False where an example does not count.
+
+    Attributes:
+        model: maps float images to logits (batch, classes).
+        num_classes: the number of classes.
+        normalize: maps the batch's images to what the model is fed.
+        cross_entropy: ``"softmax"``, or ``"sigmoid"`` for one binary problem per class, added up
+            over classes (Beyer et al. 2020, arXiv 2006.07159, Section 4.1).
+        label_smoothing: share of the label that is spread evenly over all classes (Szegedy et al.
+            2016, arXiv 1512.00567, Section 7).
+        mixup: MixUp's alpha; 0 is off.
+        cutmix: CutMix's alpha; 0 is off. With both on, each batch gets one of the two.
+        mix_probability: share of the batches that are mixed.
+    """
+
+    num_classes: int
+    normalize: Callable[[Array], Array] = lambda images: images
+    cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.cross_entropy not in CROSS_ENTROPIES:
+            raise ConfigError(
+                f"objective.cross_entropy is {self.cross_entropy!r}; it can be"
+                f" {' or '.join(map(repr, CROSS_ENTROPIES))}"
+                f"{near_match(self.cross_entropy, CROSS_ENTROPIES)}"
+            )
+        for name, upper in (
+            ("label_smoothing", 1.0),
+            ("mix_probability", 1.0),
+            ("mixup", float("inf")),
+            ("cutmix", float("inf")),
+        ):
+            if not 0 <= getattr(self, name) <= upper:
+                raise ConfigError(f"objective.{name} is {getattr(self, name)}; not in 0..{upper}")
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
+        """The model's variables for images of the batch's size; the values do not matter."""
+        images = self.normalize(batch["image"][:1])
+        variables: Any = jax.jit(self.model.init)(rng, images)
+        return dict(variables)
+
+    def prepare(
+        self, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
+        """The images and soft labels that a training step sees: normalised, smoothed and mixed."""
+        images = self.normalize(batch["image"])
+        labels = self.soft_labels(batch["label"])
+        return mix(
+            rng,
+            images,
+            optax.smooth_labels(labels, self.label_smoothing),
+            mixup_alpha=self.mixup,
+            cutmix_alpha=self.cutmix,
+            probability=self.mix_probability,
+        )
+
+    def loss(
+        self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
+        """Mean cross-entropy over the batch's unmasked examples."""
+        mix_rng, dropout_rng = jax.random.split(rng)
+        images, labels = self.prepare(batch, mix_rng)
+        outputs: Any = self.model.apply(
+            {"params": params, **model_state},
+            images,
+            train=True,
+            rngs={"dropout": dropout_rng},
+            mutable=list(model_state),
+        )
+        logits, model_state = outputs
+        metrics = self.metrics(logits, labels, self._weights(batch))
+        return metrics["loss"].value(), (model_state, metrics)
+
+    def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
+        """Cross-entropy (no smoothing, no mixing), accuracy and, from six classes on, top-5."""
+        logits = self._logits(variables, batch)
+        return self.metrics(logits, self.soft_labels(batch["label"]), batch["mask"])
+
+    def predict(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
+        """Class probabilities: softmax, or one sigmoid per class where that was trained."""
+        logits = self._logits(variables, batch)
+        return jax.nn.softmax(logits) if self.cross_entropy == "softmax" else jax.nn.sigmoid(logits)
+
+    def metrics(
+        self,
+        logits: Float[Array, "batch classes"],
+        labels: Float[Array, "batch classes"],
+        weights: Num[Array, "batch"],
+    ) -> Metrics:
+        """Loss and accuracies of a batch; a soft label counts as its largest class."""
+        labels = labels.astype(logits.dtype)
+        if self.cross_entropy == "softmax":
+            losses = optax.losses.softmax_cross_entropy(logits, labels)
+        else:
+            losses = optax.losses.sigmoid_binary_cross_entropy(logits, labels).sum(axis=-1)
+        metrics = {"loss": Mean.of(losses, weights)}
+        truth = jnp.argmax(labels, axis=-1)
+        metrics["accuracy"] = Mean.of((jnp.argmax(logits, axis=-1) == truth) * 1.0, weights)
+        if self.num_classes > 5:
+            top5 = jax.lax.top_k(logits, 5)[1]
+            metrics["accuracy_top5"] = Mean.of(
+                jnp.any(top5 == truth[:, None], axis=-1) * 1.0, weights
+            )
+        return metrics
+
+    def soft_labels(self, labels: Num[Array, "..."]) -> Float[Array, "batch classes"]:
+        """``labels`` as rows over the classes, whether they were class numbers or rows already."""
+        if labels.ndim == 1:
+            return jax.nn.one_hot(labels, self.num_classes)
+        return labels
+
+    def _logits(self, variables: Mapping[str, Any], batch: Batch) -> Array:
+        logits: Any = self.model.apply(variables, self.normalize(batch["image"]), train=False)
+        return logits
+
+    def _weights(self, batch: Batch) -> Array:
+        # A mixed example is as real as both of its halves.
+        mask = batch["mask"]
+        return mask & jnp.roll(mask, 1) if self.mixup or self.cutmix else mask

@@ -1,0 +1,1 @@
+"""The trainer: state, step, optimizers, devices, checkpoints, logs and the loop."""

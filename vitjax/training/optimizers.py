@@ -1,0 +1,169 @@
+"""Any optax optimizer by name, with decay, freezing and rates chosen by parameter name.
+
+A parameter's name is its path, joined by slashes: ``block_0/attention/query/kernel``. The patterns
+of a config are regular expressions, searched for in it; the first that matches counts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import optax
+
+from vitjax.registry import ConfigError, check_keywords, keywords_of, near_match
+
+Patterns = Sequence[tuple[str, float]] | Sequence[Sequence[Any]]
+_FROZEN = "frozen"
+
+
+def parameter_names(params: Any) -> list[str]:
+    """The names of all leaves of ``params``, in the order of `jax.tree.leaves`."""
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _paths(params)]
+
+
+def create(
+    params: Any,
+    learning_rate: optax.Schedule,
+    *,
+    name: str,
+    weight_decay: float = 0.0,
+    weight_decay_factors: Patterns = (),
+    learning_rate_factors: Patterns = (),
+    freeze: Sequence[str] = (),
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    **arguments: Any,
+) -> optax.GradientTransformationExtraArgs:
+    """Builds the optimizer of a config's ``optimizer`` section.
+
+    Args:
+        params: the parameters, or their shapes: patterns are checked against their names.
+        learning_rate: step -> rate.
+        name: an optimizer of `optax` or `optax.contrib`.
+        weight_decay: an optimizer that has a decoupled decay of its own (adamw, lamb, lion, muon,
+            ...) is given it; for the others ``weight_decay * parameter`` is added to the gradient,
+            as in He et al. 2016 and PyTorch's SGD.
+        weight_decay_factors: (pattern, factor) pairs on ``weight_decay``: 0 spares a parameter.
+        learning_rate_factors: (pattern, factor) pairs on the learning rate.
+        freeze: patterns of parameters that stay as they are.
+        clip_norm: largest global norm of the gradient, over what is not frozen.
+        clip_value: largest absolute value of a gradient's entry.
+        **arguments: the optimizer's own.
+
+    Raises:
+        ConfigError: an unknown optimizer or argument, or a pattern that matches no parameter.
+    """
+    constructor = _find(name)
+    accepted = keywords_of(constructor)
+    decay_key = next((k for k in ("weight_decay", "weight_decay_rate") if k in accepted), None)
+    given = {"learning_rate", *([decay_key] if decay_key else [])}
+    check_keywords(
+        constructor,
+        arguments,
+        where="config.optimizer",
+        given=given,
+        also=[k for k in keywords_of(create) if k != "params"],
+    )
+    names = parameter_names(params)
+    frozen = _match([(pattern, True) for pattern in freeze], names, False, "freeze")
+    rates = _match(learning_rate_factors, names, 1.0, "learning_rate_factors")
+    decays = _match(weight_decay_factors, names, 1.0, "weight_decay_factors")
+
+    def one(rate_factor: float, decay_factor: float) -> optax.GradientTransformation:
+        decay = weight_decay * decay_factor
+        own = {**arguments, "learning_rate": _scaled(learning_rate, rate_factor)}
+        if decay_key:
+            own[decay_key] = decay
+        if name == "muon":
+            # Muon hands vectors to an inner Adam, which has a decay of its own.
+            own.setdefault("adam_weight_decay", decay)
+        try:
+            optimizer = constructor(**own)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"config.optimizer: {name} refuses its arguments: {error}") from error
+        if decay and not decay_key:
+            optimizer = optax.chain(optax.add_decayed_weights(decay), optimizer)
+        return optimizer
+
+    labels = [
+        _FROZEN if stuck else f"rate x{rate:g}, decay x{decay:g}"
+        for stuck, rate, decay in zip(frozen, rates, decays, strict=True)
+    ]
+    groups = {
+        label: optax.set_to_zero() if label == _FROZEN else one(rate, decay)
+        for label, rate, decay in zip(labels, rates, decays, strict=True)
+    }
+    if set(groups) == {_FROZEN}:
+        raise ConfigError("config.optimizer.freeze: every parameter is frozen; nothing would train")
+    if len(groups) == 1:
+        optimizer: optax.GradientTransformation = next(iter(groups.values()))
+    else:
+        tree = jax.tree.unflatten(jax.tree.structure(params), labels)
+        optimizer = optax.partition(groups, tree)
+    chain = [optimizer]
+    if clip_value is not None:
+        chain.insert(0, optax.clip(clip_value))
+    if clip_norm is not None:
+        chain.insert(0, optax.clip_by_global_norm(clip_norm))
+    if _FROZEN in groups and len(chain) > 1:
+        # A frozen parameter's gradient must not use up the norm that the others may have.
+        mask = jax.tree.unflatten(jax.tree.structure(params), frozen)
+        chain.insert(0, optax.masked(optax.set_to_zero(), mask))
+    return optax.with_extra_args_support(optax.chain(*chain))
+
+
+def _find(name: str) -> Any:
+    """The optax constructor called ``name``."""
+    for module in (optax, optax.contrib):
+        constructor = getattr(module, name, None)
+        if constructor is not None and _is_optimizer(constructor):
+            return constructor
+    known = sorted(
+        {n for m in (optax, optax.contrib) for n in dir(m) if _is_optimizer(getattr(m, n))}
+    )
+    raise ConfigError(
+        f"config.optimizer.name: optax has no optimizer {name!r}{near_match(name, known)}"
+        f" (known: {', '.join(known)})"
+    )
+
+
+def _is_optimizer(candidate: Any) -> bool:
+    if not inspect.isfunction(candidate):
+        return False
+    parameters = inspect.signature(candidate).parameters
+    return next(iter(parameters), None) == "learning_rate"
+
+
+def _scaled(schedule: optax.Schedule, factor: float) -> optax.Schedule:
+    return schedule if factor == 1 else lambda step: factor * schedule(step)
+
+
+def _match(patterns: Patterns, names: list[str], default: Any, key: str) -> list[Any]:
+    """For each name the value of the first pattern found in it."""
+    try:
+        compiled = [(re.compile(pattern), value) for pattern, value in patterns]
+    except (re.error, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"config.optimizer.{key}: {list(patterns)!r} is no list of"
+            f" {'regular expressions' if key == 'freeze' else '(regular expression, factor) pairs'}"
+            f" ({error})"
+        ) from error
+    for pattern, _ in compiled:
+        if not any(pattern.search(name) for name in names):
+            parts = {part for name in names for part in name.split("/")}
+            raise ConfigError(
+                f"config.optimizer.{key}: {pattern.pattern!r} matches no parameter"
+                f"{near_match(pattern.pattern, parts)} (the first ones: {', '.join(names[:5])})"
+            )
+    return [
+        next((value for pattern, value in compiled if pattern.search(name)), default)
+        for name in names
+    ]
+
+
+def _paths(params: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_flatten_with_path(params)[0]

@@ -1,0 +1,137 @@
+"""One training step and one evaluation step, for any objective, on one device or many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from vitjax.objectives.base import Batch, Objective
+from vitjax.objectives.metrics import Mean, Metrics, add
+from vitjax.training.state import TrainState
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvaluateStep = Callable[[Mapping[str, Any], Batch], Metrics]
+
+
+def make_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformationExtraArgs,
+    *,
+    accumulation_steps: int = 1,
+    ema_decay: float | None = None,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Returns the pure function ``(state, batch) -> (state, metrics)`` of one optimizer step.
+
+    Args:
+        objective: gives gradients and metrics.
+        optimizer: turns the gradients into updates.
+        accumulation_steps: into how many micro-batches a batch is cut, taken one after the other to
+            save memory. Gradients are averaged by each micro-batch's weight, so the step is that of
+            the whole batch for any model without batch statistics.
+        ema_decay: decay of the moving average of the variables; it grows towards this value as
+            ``(1 + step) / (10 + step)``, so that the first steps are forgotten soon.
+        axis_name: the mapped axis under ``pmap``; gradients and metrics are summed over it.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+        if axis_name is not None:
+            rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
+        gradients, model_state, metrics = _accumulate(
+            objective, state, batch, rng, accumulation_steps, axis_name
+        )
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, value=metrics["loss"].value()
+        )
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None and ema_decay is not None:
+            age = state.step.astype(jnp.float32)
+            decay = jnp.minimum(ema_decay, (1 + age) / (10 + age))
+            ema = jax.tree.map(
+                lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype),
+                ema,
+                {"params": params, **model_state},
+            )
+        metrics["grad_norm"] = Mean(optax.global_norm(gradients), jnp.ones(()))
+        state = state.replace(
+            step=state.step + 1,
+            params=params,
+            model_state=model_state,
+            opt_state=opt_state,
+            ema=ema,
+        )
+        return state, metrics
+
+    return train_step
+
+
+def make_evaluate_step(objective: Objective, *, axis_name: str | None = None) -> EvaluateStep:
+    """Returns the pure function ``(variables, batch) -> metrics`` of an evaluation."""
+
+    def evaluate_step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
+        metrics = objective.evaluate(variables, batch)
+        return metrics if axis_name is None else jax.lax.psum(metrics, axis_name)
+
+    return evaluate_step
+
+
+def _accumulate(
+    objective: Objective,
+    state: TrainState,
+    batch: Batch,
+    rng: PRNGKeyArray,
+    accumulation_steps: int,
+    axis_name: str | None,
+) -> tuple[Any, dict[str, Any], Metrics]:
+    """Gradients, model state and metrics of a whole batch, over micro-batches and devices."""
+    if accumulation_steps == 1:
+        gradients, (model_state, metrics) = objective.gradients(
+            state.params, state.model_state, batch, rng
+        )
+        if axis_name is None:
+            return gradients, model_state, metrics
+        gradients = _weighted(gradients, metrics)
+    else:
+
+        def micro_step(carry: Any, inputs: Any) -> tuple[Any, None]:
+            model_state, gradients, metrics = carry
+            index, micro_batch = inputs
+            new, (model_state, new_metrics) = objective.gradients(
+                state.params, model_state, micro_batch, jax.random.fold_in(rng, index)
+            )
+            gradients = jax.tree.map(jnp.add, gradients, _weighted(new, new_metrics))
+            return (model_state, gradients, add(metrics, new_metrics)), None
+
+        micro_batches = jax.tree.map(lambda x: _cut(x, accumulation_steps), dict(batch))
+        first = jax.tree.map(lambda x: x[0], micro_batches)
+        shapes = jax.eval_shape(objective.gradients, state.params, state.model_state, first, rng)
+        gradients, (_, metrics) = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        (model_state, gradients, metrics), _ = jax.lax.scan(
+            micro_step,
+            (state.model_state, gradients, metrics),
+            (jnp.arange(accumulation_steps), micro_batches),
+        )
+    if axis_name is not None:
+        gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
+        model_state = jax.lax.pmean(model_state, axis_name)
+    weight = metrics["loss"].count
+    scale = jnp.where(weight > 0, 1 / jnp.maximum(weight, 1e-30), 0)
+    return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients), model_state, metrics
+
+
+def _weighted(gradients: Any, metrics: Metrics) -> Any:
+    weight = metrics["loss"].count
+    return jax.tree.map(lambda g: g * weight.astype(g.dtype), gradients)
+
+
+def _cut(examples: Array, pieces: int) -> Array:
+    """(batch, ...) -> (pieces, batch / pieces, ...), each piece even over all devices."""
+    rows = examples.reshape(examples.shape[0] // pieces, pieces, *examples.shape[1:])
+    return jnp.moveaxis(rows, 1, 0)
