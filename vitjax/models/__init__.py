@@ -1,0 +1,23 @@
+"""Linen modules and nothing else: arrays in, arrays out.
+
+``create("vit_s16", num_classes=10)`` makes one by name; ``names()`` lists them and ``facts(name)``
+tells the image size and the paper.
+"""
+
+from vitjax.models import resnet_names  # noqa: F401 (importing it registers the names)
+from vitjax.models.catalogue import create, facts, names
+from vitjax.models.layers import ImageError
+from vitjax.models.resnet import ResNet
+from vitjax.models.transformer import stack_layers, unstack_layers
+from vitjax.models.vit import ViT
+
+__all__ = [
+    "ImageError",
+    "ResNet",
+    "ViT",
+    "create",
+    "facts",
+    "names",
+    "stack_layers",
+    "unstack_layers",
+]

@@ -1,0 +1,353 @@
+"""Residual networks, post-activation and pre-activation, for large and for small images."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.models.layers import Conv, as_dtype, check_choice, check_images, output_dtype
+from vitjax.registry import ConfigError
+
+BLOCKS = ("basic", "bottleneck")
+NORMS = ("batch", "group")
+STEMS = ("imagenet", "cifar")
+SHORTCUTS = ("projection", "pad")
+CONV_INITS = ("he", "lecun")
+HEAD_INITS = ("uniform", "zeros")
+
+# A bottleneck's output has four times the channels of its inner layers (arXiv:1512.03385, Table 1).
+EXPANSION = 4
+
+Layer = Callable[..., nn.Module]
+
+
+def _plan(bottleneck: bool, inner: int, features: int, stride: int) -> list[tuple[int, int, int]]:
+    """The convolutions of a block's branch as (features, kernel size, stride)."""
+    if bottleneck:
+        # The stride sits in the 3 x 3, as in torchvision ("v1.5"), not in the first 1 x 1.
+        return [(inner, 1, 1), (inner, 3, stride), (features, 1, 1)]
+    return [(inner, 3, stride), (features, 3, 1)]
+
+
+def pad_shortcut(
+    x: Float[Array, "batch height width in"], features: int, stride: int
+) -> Float[Array, "batch new_height new_width features"]:
+    """The shortcut without parameters: every ``stride``-th pixel, and zeros as further channels.
+
+    Option A of arXiv:1512.03385, Sec. 3.3. Half of the new channels come before the old ones and
+    half behind them.
+    """
+    new = features - x.shape[-1]
+    x = x[:, ::stride, ::stride]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
+
+
+class ResidualBlock(nn.Module):
+    """Convolutions and normalisations beside a shortcut, with a ReLU after the sum.
+
+    He et al. 2016, arXiv:1512.03385, Fig. 2 (basic) and Fig. 5 (bottleneck). Sows ``output``.
+
+    Attributes:
+        features: output channels.
+        inner: channels of the inner convolutions.
+        stride: of the block, in pixels.
+        bottleneck: three convolutions (1, 3, 1) in place of two (3, 3).
+        shortcut: ``"projection"`` or ``"pad"``, used where the shape changes.
+        zero_init: start the last normalisation's scale, and so the branch, at zero.
+        conv: constructor of a convolution.
+        norm: constructor of a normalisation.
+    """
+
+    features: int
+    inner: int
+    stride: int
+    bottleneck: bool
+    shortcut: str
+    zero_init: bool
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Applies the block."""
+        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
+        y = x
+        for i, (features, size, stride) in enumerate(plan, start=1):
+            last = i == len(plan)
+            y = self.conv(features, (size, size), (stride, stride), name=f"conv{i}")(y)
+            init = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
+            y = self.norm(scale_init=init, name=f"norm{i}")(y)
+            y = y if last else jax.nn.relu(y)
+        if self.stride != 1 or x.shape[-1] != self.features:
+            if self.shortcut == "pad":
+                x = pad_shortcut(x, self.features, self.stride)
+            else:
+                strides = (self.stride, self.stride)
+                x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(x)
+                x = self.norm(name="shortcut_norm")(x)
+        x = jax.nn.relu(x + y)
+        self.sow("intermediates", "output", x)
+        return x
+
+
+class PreactivationBlock(nn.Module):
+    """Normalisations and ReLUs before the convolutions, and nothing after the sum.
+
+    He et al. 2016, arXiv:1603.05027, Fig. 4(e). Where the shape changes, the shortcut starts behind
+    the first ReLU. Sows ``output``. The attributes are those of `ResidualBlock`; ``zero_init``
+    starts the last convolution at zero, as no normalisation follows it.
+    """
+
+    features: int
+    inner: int
+    stride: int
+    bottleneck: bool
+    shortcut: str
+    zero_init: bool
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Applies the block."""
+        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
+        y = x
+        for i, (features, size, stride) in enumerate(plan, start=1):
+            y = jax.nn.relu(self.norm(name=f"norm{i}")(y))
+            if i == 1 and (self.stride != 1 or x.shape[-1] != self.features):
+                if self.shortcut == "pad":
+                    x = pad_shortcut(y, self.features, self.stride)
+                else:
+                    strides = (self.stride, self.stride)
+                    x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(y)
+            zero = self.zero_init and i == len(plan)
+            init = {"kernel_init": nn.initializers.zeros} if zero else {}
+            y = self.conv(features, (size, size), (stride, stride), **init, name=f"conv{i}")(y)
+        x = x + y
+        self.sow("intermediates", "output", x)
+        return x
+
+
+class ResNet(nn.Module):
+    """Residual network: stages that halve the image and double the channels.
+
+    Sows ``stem``, ``stage1``, ``stage2``, ..., ``pooled`` and ``logits``, and each block's
+    ``output``. `stages` returns the stages for use as a backbone.
+
+    Attributes:
+        stage_sizes: blocks of each stage.
+        block: ``"basic"`` (two 3 x 3) or ``"bottleneck"`` (1 x 1, 3 x 3, 1 x 1).
+        preactivation: `PreactivationBlock` in place of `ResidualBlock`.
+        num_classes: logits; 0 or None for no head: the model then returns the pooled features.
+        width: inner channels of the first stage; each later stage has twice as many.
+        stem_width: channels of the stem; None for ``width``.
+        bottleneck_factor: widens the inner channels of bottlenecks alone (arXiv:1605.07146's
+            ImageNet networks).
+        stem: ``"imagenet"`` (7 x 7 of stride 2, then 3 x 3 max pooling of stride 2) or ``"cifar"``
+            (3 x 3 of stride 1).
+        zero_pool: the stem's max pooling pads with zeros, as BiT's does, not with -inf.
+        shortcut: where the shape changes, ``"projection"`` (1 x 1 convolution: option B of
+            arXiv:1512.03385) or ``"pad"`` (no parameters: option A).
+        norm: ``"batch"`` or ``"group"``.
+        norm_groups: groups of group normalisation.
+        standardize_epsilon: weight standardisation in all convolutions; None for none. See `Conv`.
+        zero_init_residual: start every residual branch at zero (arXiv:1706.02677, Sec. 5.1).
+        conv_init: ``"he"`` (normal, by the outputs: arXiv:1502.01852, Eq. 14) or ``"lecun"``.
+        head_init: ``"uniform"`` (within 1 / sqrt(inputs), as PyTorch's linear) or ``"zeros"``.
+        axis_name: the mapped axis over which batch statistics are averaged; None for none.
+        dtype: of the computation, as a dtype or its name.
+        param_dtype: of the parameters, likewise.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    stage_sizes: Sequence[int]
+    block: str = "bottleneck"
+    preactivation: bool = False
+    num_classes: int | None = 1000
+    width: int = 64
+    stem_width: int | None = None
+    bottleneck_factor: int = 1
+    stem: str = "imagenet"
+    zero_pool: bool = False
+    shortcut: str = "projection"
+    norm: str = "batch"
+    norm_groups: int = 32
+    standardize_epsilon: float | None = None
+    zero_init_residual: bool = False
+    conv_init: str = "he"
+    head_init: str = "uniform"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_choice("block", self.block, BLOCKS)
+        check_choice("stem", self.stem, STEMS)
+        check_choice("shortcut", self.shortcut, SHORTCUTS)
+        check_choice("norm", self.norm, NORMS)
+        check_choice("conv_init", self.conv_init, CONV_INITS)
+        check_choice("head_init", self.head_init, HEAD_INITS)
+        as_dtype(self.dtype)
+        as_dtype(self.param_dtype)
+        # A list, as JSON brings it, would leave the module without a hash.
+        self.stage_sizes = tuple(self.stage_sizes)
+        if self.norm == "group":
+            inner, stem = self.width * self.bottleneck_factor, self.stem_width or self.width
+            if wrong := [c for c in (stem, self.width, inner) if c % self.norm_groups]:
+                raise ConfigError(
+                    f"norm='group': {wrong[0]} channels do not split into norm_groups="
+                    f"{self.norm_groups} groups; give norm_groups a divisor of {wrong[0]}"
+                )
+        if self.zero_init_residual and self.preactivation and self.standardize_epsilon is not None:
+            raise ConfigError(
+                "zero_init_residual: under weight standardisation a kernel of zeros has gradients"
+                " without measure; leave it out, or standardize_epsilon, or preactivation"
+            )
+        super().__post_init__()
+
+    def setup(self):
+        """Makes the head, which `__call__` has beyond `stages`."""
+        if self.num_classes:
+            uniform = self.head_init == "uniform"
+            self.head = nn.Dense(
+                self.num_classes,
+                kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+                if uniform
+                else nn.initializers.zeros,
+                bias_init=_uniform_bias(self._out_width(len(self.stage_sizes) - 1))
+                if uniform
+                else nn.initializers.zeros,
+                dtype=output_dtype(self.param_dtype),
+                param_dtype=as_dtype(self.param_dtype),
+            )
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Returns logits, or the pooled features where there is no head.
+
+        Args:
+            images: floats.
+            train: normalise by the batch's statistics and update ``batch_stats``, which must then
+                be mutable.
+
+        Returns:
+            (batch, num_classes), float32 or wider.
+
+        Raises:
+            ImageError: images of the wrong rank or dtype.
+        """
+        *_, x = self.stages(images, train).values()
+        x = jnp.mean(x, axis=(1, 2), dtype=output_dtype(self.param_dtype))
+        self.sow("intermediates", "pooled", x)
+        if self.num_classes:
+            x = self.head(x)
+            self.sow("intermediates", "logits", x)
+        return x
+
+    @nn.compact
+    def stages(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Array]:
+        """The feature maps ``stem``, ``stage1``, ``stage2``, ..., from fine to coarse.
+
+        The last one of a pre-activation network comes behind the final normalisation and ReLU.
+
+        Args:
+            images: floats.
+            train: as in `__call__`.
+
+        Raises:
+            ImageError: images of the wrong rank or dtype.
+        """
+        check_images(images)
+        conv, norm = self._conv(), self._norm(train)
+        imagenet = self.stem == "imagenet"
+        stem_width = self.stem_width or self.width
+        size, stride = (7, 2) if imagenet else (3, 1)
+        x = conv(stem_width, (size, size), (stride, stride), name="stem_conv")(images)
+        if not self.preactivation:
+            x = jax.nn.relu(norm(name="stem_norm")(x))
+        if imagenet:
+            padding: Any = ((1, 1), (1, 1))
+            if self.zero_pool:
+                x, padding = jnp.pad(x, ((0, 0), *padding, (0, 0))), "VALID"
+            x = nn.max_pool(x, (3, 3), (2, 2), padding)
+        found = {"stem": x}
+
+        bottleneck = self.block == "bottleneck"
+        block = PreactivationBlock if self.preactivation else ResidualBlock
+        for stage, blocks in enumerate(self.stage_sizes):
+            inner = self.width * 2**stage * (self.bottleneck_factor if bottleneck else 1)
+            for i in range(blocks):
+                x = block(
+                    features=self._out_width(stage),
+                    inner=inner,
+                    stride=2 if stage > 0 and i == 0 else 1,
+                    bottleneck=bottleneck,
+                    shortcut=self.shortcut,
+                    zero_init=self.zero_init_residual,
+                    conv=conv,
+                    norm=norm,
+                    name=f"stage{stage + 1}_block{i + 1}",
+                )(x)
+            if self.preactivation and stage + 1 == len(self.stage_sizes):
+                x = jax.nn.relu(norm(name="final_norm")(x))
+            found[f"stage{stage + 1}"] = x
+        for name, value in found.items():
+            self.sow("intermediates", name, value)
+        return found
+
+    def _out_width(self, stage: int) -> int:
+        return self.width * 2**stage * (EXPANSION if self.block == "bottleneck" else 1)
+
+    def _conv(self) -> Layer:
+        he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        return functools.partial(
+            Conv,
+            standardize_epsilon=self.standardize_epsilon,
+            kernel_init=he if self.conv_init == "he" else nn.initializers.lecun_normal(),
+            dtype=as_dtype(self.dtype),
+            param_dtype=as_dtype(self.param_dtype),
+        )
+
+    def _norm(self, train: bool) -> Layer:
+        dtypes: dict[str, Any] = {
+            "dtype": as_dtype(self.dtype),
+            "param_dtype": as_dtype(self.param_dtype),
+        }
+        if self.norm == "group":
+            return functools.partial(
+                nn.GroupNorm,
+                num_groups=self.norm_groups,
+                epsilon=1e-5,
+                use_fast_variance=False,
+                **dtypes,
+            )
+        return functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=self.axis_name,
+            **dtypes,
+        )
+
+
+def _uniform_bias(fan_in: int) -> Callable[..., Array]:
+    """PyTorch's initialiser of a linear layer's bias: uniform within 1 / sqrt(inputs)."""
+
+    def init(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+        return jax.random.uniform(key, shape, dtype, -1, 1) * fan_in**-0.5
+
+    return init

@@ -1,0 +1,331 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vitjax.models.catalogue import MODELS
+from vitjax.models.layers import (
+    Conv,
+    ImageError,
+    as_dtype,
+    check_choice,
+    check_images,
+    check_rate,
+    dropout,
+    output_dtype,
+)
+from vitjax.models.transformer import (
+    ATTENTION_IMPLS,
+    GELUS,
+    MLP,
+    Attention,
+    Encoder,
+    layer_norm,
+)
+from vitjax.registry import ConfigError
+
+POOLINGS = ("token", "mean", "map")
+POSITIONS = ("learned", "sincos2d", "none")
+
+
+def sincos2d(height: int, width: int, channels: int) -> Float[np.ndarray, "height width channels"]:
+    """Fixed position embedding: sines and cosines of the column, then of the row.
+
+    The form of MoCo v3 (arXiv:2104.02057, App. A.2) with frequencies from 1 down to 1/10,000.
+
+    Raises:
+        ConfigError: ``channels`` is not a multiple of four, or is four.
+    """
+    if channels % 4 or channels < 8:
+        raise ConfigError(f"positions='sincos2d' takes a width of 8, 12, 16, ...; it is {channels}")
+    frequencies = 10_000.0 ** -np.linspace(0, 1, channels // 4)
+    row, column = np.mgrid[:height, :width]
+    rows, columns = row[..., None] * frequencies, column[..., None] * frequencies
+    waves = [np.sin(columns), np.cos(columns), np.sin(rows), np.cos(rows)]
+    return np.concatenate(waves, axis=-1)
+
+
+class AttentionPooling(nn.Module):
+    """One learned query that attends to all tokens, then an MLP.
+
+    Zhai et al. 2022, arXiv:2106.04560, Sec. 3.2 ("MAP head", after arXiv:1810.00825).
+
+    Attributes:
+        num_heads: heads of the attention.
+        mlp_width: channels inside the MLP.
+        gelu: see `MLP`.
+        attention_impl: see `Attention`.
+        dtype: of the computation.
+        param_dtype: of the parameters.
+    """
+
+    num_heads: int
+    mlp_width: int
+    gelu: str = "exact"
+    attention_impl: str = "plain"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch width"]:
+        """Pools the tokens ``x``."""
+        dtypes: dict[str, Any] = {
+            "dtype": as_dtype(self.dtype),
+            "param_dtype": as_dtype(self.param_dtype),
+        }
+        shape, init = (1, 1, x.shape[-1]), nn.initializers.xavier_uniform()
+        probe = self.param("probe", init, shape, dtypes["param_dtype"])
+        probe = jnp.broadcast_to(probe.astype(x.dtype), (len(x), *shape[1:]))
+        y = Attention(self.num_heads, impl=self.attention_impl, **dtypes, name="attention")(
+            probe, x
+        )
+        z = layer_norm("norm", **dtypes)(y)
+        y = y + MLP(self.mlp_width, self.gelu, **dtypes, name="mlp")(z)
+        return y[:, 0]
+
+
+class ViT(nn.Module):
+    """Vision Transformer: an image as a sequence of patches.
+
+    Initialised as google-research/vision_transformer does: Xavier-uniform kernels in attention and
+    MLP, MLP biases normal with deviation 1e-6, LeCun-normal patch embedding, position embedding
+    normal with deviation 0.02, class token and head zero.
+
+    Sows ``patches`` (batch, rows, columns, width), ``tokens`` (what enters the encoder),
+    ``encoded`` (what leaves it, normalised), ``pooled``, ``representation`` (what enters the head)
+    and ``logits``, beside what `EncoderBlock`, `Attention` and `MLP` sow.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks.
+        num_heads: attention heads; must divide ``width``.
+        mlp_width: channels inside the MLPs; None for four times ``width``.
+        patch_size: pixels on a side of a patch, or (height, width).
+        num_classes: logits; 0 or None for no head: the model then returns the representation.
+        pooling: ``"token"`` (a class token), ``"mean"`` (of all patch tokens) or ``"map"``
+            (`AttentionPooling` over all tokens).
+        positions: ``"learned"``, ``"sincos2d"`` (fixed, any image size) or ``"none"``.
+        registers: further learned tokens, without position, that nothing reads out (Darcet et al.
+            2024, arXiv:2309.16588).
+        representation_size: width of a hidden tanh layer before the head; None for none.
+        layer_scale: initial value of LayerScale; None for none.
+        qk_norm: layer normalisation of queries and keys.
+        dropout: rate, after the position embedding and within each block.
+        drop_path: rate of the last block, growing linearly over depth from zero.
+        gelu: ``"exact"``, as the paper and PyTorch have it, or ``"tanh"``, as Flax's ``nn.gelu``
+            and so google-research/vision_transformer's weights have it.
+        attention_impl: ``"plain"`` or ``"fused"``; see `Attention`.
+        scan_layers: see `Encoder`.
+        remat: see `Encoder`.
+        dtype: of the computation, as a dtype or its name.
+        param_dtype: of the parameters, likewise.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None
+    patch_size: int | Sequence[int] = 16
+    num_classes: int | None = 1000
+    pooling: str = "token"
+    positions: str = "learned"
+    registers: int = 0
+    representation_size: int | None = None
+    layer_scale: float | None = None
+    qk_norm: bool = False
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    gelu: str = "exact"
+    attention_impl: str = "plain"
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("positions", self.positions, POSITIONS)
+        check_choice("gelu", self.gelu, GELUS)
+        check_choice("attention_impl", self.attention_impl, ATTENTION_IMPLS)
+        check_rate("dropout", self.dropout)
+        check_rate("drop_path", self.drop_path)
+        as_dtype(self.dtype)
+        as_dtype(self.param_dtype)
+        if self.width % self.num_heads:
+            raise ConfigError(f"width={self.width} cannot be split over {self.num_heads} num_heads")
+        if not isinstance(self.patch_size, int):
+            # A list, as JSON brings it, would leave the module without a hash.
+            self.patch_size = tuple(self.patch_size)
+            if len(self.patch_size) != 2:
+                raise ConfigError(f"patch_size={self.patch_size}: one number, or height and width")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Returns logits, or the representation where there is no head.
+
+        Args:
+            images: floats; height and width multiples of the patch size, and with learned positions
+                as they were when the parameters were made.
+            train: apply dropout and drop path, drawing from the RNG collection ``"dropout"``.
+
+        Returns:
+            (batch, num_classes), float32 or wider.
+
+        Raises:
+            ImageError: images of the wrong rank, dtype or size.
+        """
+        dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
+        dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
+        mlp_width = self.mlp_width or 4 * self.width
+        key_in = key_blocks = None
+        if train and (self.dropout or self.drop_path):
+            key_in, key_blocks = jax.random.split(self.make_rng("dropout"))
+
+        x = self._patches(images)
+        self.sow("intermediates", "patches", x)
+        x = self._tokens(x)
+        x = dropout(x, self.dropout, key_in)
+        self.sow("intermediates", "tokens", x)
+
+        block = {
+            "num_heads": self.num_heads,
+            "mlp_width": mlp_width,
+            "dropout_rate": self.dropout,
+            "layer_scale": self.layer_scale,
+            "qk_norm": self.qk_norm,
+            "gelu": self.gelu,
+            "attention_impl": self.attention_impl,
+            **dtypes,
+        }
+        encoder = Encoder(
+            self.depth, block, self.drop_path, self.scan_layers, self.remat, name="encoder"
+        )
+        x = layer_norm("encoder_norm", **dtypes)(encoder(x, key_blocks))
+        self.sow("intermediates", "encoded", x)
+
+        if self.pooling == "token":
+            x = x[:, 0]
+        elif self.pooling == "mean":
+            x = jnp.mean(x[:, self.registers :], axis=1)
+        else:
+            x = AttentionPooling(
+                self.num_heads, mlp_width, self.gelu, self.attention_impl, **dtypes, name="pool"
+            )(x)
+        self.sow("intermediates", "pooled", x)
+        if self.representation_size is not None:
+            x = nn.Dense(self.representation_size, **dtypes, name="pre_logits")(x)
+            x = jnp.tanh(x)
+        x = x.astype(output_dtype(param_dtype))
+        self.sow("intermediates", "representation", x)
+        if self.num_classes:
+            x = nn.Dense(
+                self.num_classes,
+                kernel_init=nn.initializers.zeros,
+                dtype=output_dtype(param_dtype),
+                param_dtype=param_dtype,
+                name="head",
+            )(x)
+            self.sow("intermediates", "logits", x)
+        return x
+
+    def _patches(self, images: Array) -> Array:
+        """Embeds each patch: (batch, rows, columns, width)."""
+        check_images(images)
+        size = self.patch_size
+        patch: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore
+        sides = images.shape[1:3]
+        if any(side % p or side < p for side, p in zip(sides, patch, strict=True)):
+            near = [
+                sorted({max(s // p, 1) * p, -(-s // p) * p})
+                for s, p in zip(sides, patch, strict=True)
+            ]
+            nearest = " x ".join(" or ".join(map(str, options)) for options in near)
+            raise ImageError(
+                f"images of {sides[0]} x {sides[1]} pixels (height x width) do not divide into"
+                f" patches of {patch[0]} x {patch[1]}; the nearest sizes that do: {nearest}"
+            )
+        return Conv(
+            self.width,
+            patch,
+            patch,
+            padding=0,
+            use_bias=True,
+            dtype=as_dtype(self.dtype),
+            param_dtype=as_dtype(self.param_dtype),
+            name="patch_embedding",
+        )(images)
+
+    def _tokens(self, x: Array) -> Array:
+        """Adds positions and further tokens: [class token,] [registers,] patches."""
+        batch, rows, columns, _ = x.shape
+
+        def learned(name: str, init: Any, *shape: int) -> Array:
+            shape = (1, *shape, self.width)
+            return self.param(name, init, shape, as_dtype(self.param_dtype)).astype(x.dtype)
+
+        deviation = nn.initializers.normal(0.02)
+        if self.positions == "learned":
+            self._check_grid(rows, columns)
+            x = x + learned("position_embedding", deviation, rows, columns)
+        elif self.positions == "sincos2d":
+            x = x + jnp.asarray(sincos2d(rows, columns, self.width), x.dtype)
+
+        first = []
+        if self.pooling == "token":
+            token = learned("class_token", nn.initializers.zeros, 1)
+            if self.positions == "learned":
+                token = token + learned("class_position_embedding", deviation, 1)
+            first.append(token)
+        if self.registers:
+            first.append(learned("register_tokens", deviation, self.registers))
+        tokens = [jnp.broadcast_to(t, (batch, *t.shape[1:])) for t in first]
+        return jnp.concatenate([*tokens, x.reshape(batch, rows * columns, self.width)], axis=1)
+
+    def _check_grid(self, rows: int, columns: int) -> None:
+        if self.has_variable("params", "position_embedding"):
+            made: tuple[int, int] = self.get_variable("params", "position_embedding").shape[1:3]
+            if made != (rows, columns):
+                raise ImageError(
+                    f"the position embedding is for a grid of {made[0]} x {made[1]} patches and"
+                    f" these images give {rows} x {columns} (patch_size={self.patch_size}); give"
+                    " images of the size that the parameters were made with, interpolate the"
+                    " embedding, or take positions='sincos2d'"
+                )
+
+
+_SIZES: dict[str, dict[str, Any]] = {
+    "ti": {"width": 192, "depth": 12, "num_heads": 3},
+    "s": {"width": 384, "depth": 12, "num_heads": 6},
+    "b": {"width": 768, "depth": 12, "num_heads": 12},
+    "l": {"width": 1024, "depth": 24, "num_heads": 16},
+    "h": {"width": 1280, "depth": 32, "num_heads": 16},
+    "g": {"width": 1408, "depth": 40, "num_heads": 16, "mlp_width": 6144},
+}
+_VIT = "Dosovitskiy et al. 2021, arXiv:2010.11929"
+_PAPERS = {
+    "ti": "Touvron et al. 2021 (DeiT), arXiv:2012.12877",
+    "s": "Touvron et al. 2021 (DeiT), arXiv:2012.12877",
+    "g": "Zhai et al. 2022 (Scaling Vision Transformers), arXiv:2106.04560",
+}
+
+for _name in (
+    *("ti16", "s16", "s32", "b8", "b16", "b32"),
+    *("l16", "l32", "h14", "g14"),
+):
+    _size, _patch = _name.rstrip("0123456789"), int(_name.lstrip("tisblhg"))
+    MODELS.register(f"vit_{_name}", image_size=224, paper=_PAPERS.get(_size, _VIT))(
+        functools.partial(ViT, **_SIZES[_size], patch_size=_patch)
+    )
