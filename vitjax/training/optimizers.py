@@ -25,9 +25,58 @@ def parameter_names(params: Any) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in _paths(params)]
 
 
+def check(section: Mapping[str, Any]) -> None:
+    """Checks a config's ``optimizer`` section as far as that goes without the parameters.
+
+    Raises:
+        ConfigError: an unknown optimizer or argument, or a learning rate that is none.
+    """
+    for key in ("name", "learning_rate"):
+        if key not in section:
+            raise ConfigError(f"config.optimizer: the key {key!r} is missing")
+    peak = section["learning_rate"]
+    if isinstance(peak, bool) or not isinstance(peak, int | float) or peak < 0:
+        raise ConfigError(f"config.optimizer.learning_rate is {peak!r}; it should be a number >= 0")
+    constructor = _find(section["name"])
+    check_keywords(
+        constructor,
+        [key for key in section if key not in ("name", "learning_rate")],
+        where="config.optimizer",
+        given={"learning_rate"},
+        also=["name", *(key for key in keywords_of(_create) if key not in ("params", "rate"))],
+    )
+
+
 def create(
+    params: Any, learning_rate: optax.Schedule, section: Mapping[str, Any]
+) -> optax.GradientTransformationExtraArgs:
+    """Builds the optimizer of a config's ``optimizer`` section.
+
+    Args:
+        params: the parameters, or their shapes: patterns are checked against their names.
+        learning_rate: step -> rate.
+        section: ``name``: an optimizer of `optax` or `optax.contrib`; its own arguments; and
+
+            - ``weight_decay``: an optimizer that has a decoupled decay of its own (adamw, lamb,
+              lion, muon, ...) is given it; for the others ``weight_decay * parameter`` is added to
+              the gradient, as in He et al. 2016 and PyTorch's SGD.
+            - ``weight_decay_factors``: (pattern, factor) pairs on it: 0 spares a parameter.
+            - ``learning_rate_factors``: (pattern, factor) pairs on the learning rate.
+            - ``freeze``: patterns of parameters that stay as they are.
+            - ``clip_norm``: largest global norm of the gradient, over what is not frozen.
+            - ``clip_value``: largest absolute value of a gradient's entry.
+
+    Raises:
+        ConfigError: an unknown optimizer or argument, or a pattern that matches no parameter.
+    """
+    check(section)
+    arguments = {key: value for key, value in section.items() if key != "learning_rate"}
+    return _create(params, learning_rate, **arguments)
+
+
+def _create(
     params: Any,
-    learning_rate: optax.Schedule,
+    rate: optax.Schedule,
     *,
     name: str,
     weight_decay: float = 0.0,
@@ -38,36 +87,9 @@ def create(
     clip_value: float | None = None,
     **arguments: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    """Builds the optimizer of a config's ``optimizer`` section.
-
-    Args:
-        params: the parameters, or their shapes: patterns are checked against their names.
-        learning_rate: step -> rate.
-        name: an optimizer of `optax` or `optax.contrib`.
-        weight_decay: an optimizer that has a decoupled decay of its own (adamw, lamb, lion, muon,
-            ...) is given it; for the others ``weight_decay * parameter`` is added to the gradient,
-            as in He et al. 2016 and PyTorch's SGD.
-        weight_decay_factors: (pattern, factor) pairs on ``weight_decay``: 0 spares a parameter.
-        learning_rate_factors: (pattern, factor) pairs on the learning rate.
-        freeze: patterns of parameters that stay as they are.
-        clip_norm: largest global norm of the gradient, over what is not frozen.
-        clip_value: largest absolute value of a gradient's entry.
-        **arguments: the optimizer's own.
-
-    Raises:
-        ConfigError: an unknown optimizer or argument, or a pattern that matches no parameter.
-    """
     constructor = _find(name)
     accepted = keywords_of(constructor)
     decay_key = next((k for k in ("weight_decay", "weight_decay_rate") if k in accepted), None)
-    given = {"learning_rate", *([decay_key] if decay_key else [])}
-    check_keywords(
-        constructor,
-        arguments,
-        where="config.optimizer",
-        given=given,
-        also=[k for k in keywords_of(create) if k != "params"],
-    )
     names = parameter_names(params)
     frozen = _match([(pattern, True) for pattern in freeze], names, False, "freeze")
     rates = _match(learning_rate_factors, names, 1.0, "learning_rate_factors")
@@ -75,7 +97,7 @@ def create(
 
     def one(rate_factor: float, decay_factor: float) -> optax.GradientTransformation:
         decay = weight_decay * decay_factor
-        own = {**arguments, "learning_rate": _scaled(learning_rate, rate_factor)}
+        own = {**arguments, "learning_rate": _scaled(rate, rate_factor)}
         if decay_key:
             own[decay_key] = decay
         if name == "muon":

@@ -91,6 +91,23 @@ class _Staircase:
         return jnp.power(self.factor, jnp.asarray(passed, jnp.float32))
 
 
+def check(section: Mapping[str, Any], where: str = "config.schedule") -> None:
+    """Checks the name and the keys of a config's ``schedule`` section.
+
+    Raises:
+        ConfigError: an unknown name or key.
+    """
+    name = section.get("name", "constant")
+    own = schedules.facts(name).get("lengths", ())
+    check_keywords(
+        schedules[name],
+        [key for key in section if key != "name"],
+        where=where,
+        given=own,
+        also=["name", "warmup_from", *spellings(("warmup", "cooldown", *own))],
+    )
+
+
 def create(
     section: Mapping[str, Any], run: Run, learning_rate: float, where: str = "config.schedule"
 ) -> optax.Schedule:
@@ -110,14 +127,11 @@ def create(
     Raises:
         ConfigError: an unknown name or key, or a length in two units.
     """
-    section = dict(section)
-    name = section.pop("name", "constant")
-    constructor = schedules[name]
+    check(section, where)
+    name = section.get("name", "constant")
     own = schedules.facts(name).get("lengths", ())
-    lengths = ("warmup", "cooldown", *own)
-    shared = [*spellings(lengths), "warmup_from", "name"]
-    check_keywords(constructor, section, where=where, given=own, also=shared)
-    resolved = run.resolve(section, lengths, where=where)
+    resolved = run.resolve(section, ("warmup", "cooldown", *own), where=where)
+    resolved.pop("name", None)
     warmup, cooldown = resolved.pop("warmup", 0), resolved.pop("cooldown", 0)
     warmup_from = resolved.pop("warmup_from", 0.0)
     if warmup + cooldown > run.steps:
@@ -127,7 +141,7 @@ def create(
         )
     if "boundaries" in own and "boundaries" not in resolved:
         raise ConfigError(f"{where}: a step schedule needs {spellings(['boundaries'])}")
-    body = constructor(**resolved)
+    body = schedules[name](**resolved)
     length = max(1, run.steps - warmup - cooldown)
 
     def schedule(step: Any) -> Any:

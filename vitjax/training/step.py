@@ -82,6 +82,29 @@ def make_evaluate_step(objective: Objective, *, axis_name: str | None = None) ->
     return evaluate_step
 
 
+def make_predict_step(objective: Any, *, axis_name: str | None = None) -> EvaluateStep:
+    """Returns ``(variables, batch) -> {"label", "mask", "prediction", "confidence"}``.
+
+    All are (batch,) over the global batch, in its order: the class number of the truth, whether the
+    example counts, the most probable class, and its probability.
+    """
+
+    def predict_step(variables: Mapping[str, Any], batch: Batch) -> dict[str, Array]:
+        probabilities = objective.predict(variables, batch)
+        labels = batch["label"]
+        outputs = {
+            "label": labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1),
+            "mask": batch["mask"],
+            "prediction": jnp.argmax(probabilities, axis=-1),
+            "confidence": jnp.max(probabilities, axis=-1),
+        }
+        if axis_name is None:
+            return outputs
+        return jax.lax.all_gather(outputs, axis_name, tiled=True)
+
+    return predict_step
+
+
 def _accumulate(
     objective: Objective,
     state: TrainState,

@@ -1,0 +1,304 @@
+"""Checkpoints: what a run needs to go on to the bit, kept by Orbax.
+
+A checkpoint holds the `TrainState` (step, key, parameters, model state, optimizer state, moving
+average), the loader's place and what else the loop remembers (``progress``), the config, and the
+evaluation's numbers by which the best is chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from vitjax.config import flatten
+from vitjax.errors import UserError
+
+_logger = logging.getLogger(__name__)
+
+# Config keys that may differ between a checkpoint and the run that goes on from it: they say where
+# things are, how often something is reported, or how long to train, and change no single step.
+FREE_KEYS = (
+    "checkpoint.",
+    "parallel.",
+    "train.steps",
+    "train.epochs",
+    "train.log_every",
+    "train.evaluate_every",
+    "train.profile_steps",
+    "train.early_stopping",
+    "data.path",
+    "data.data_dir",
+    "data.workers",
+    "data.eval_batch_size",
+)
+
+
+class CheckpointError(UserError):
+    """No usable checkpoint, or one of another model or config."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint gave back.
+
+    Attributes:
+        state: the train state, placed as the abstract state asked for.
+        progress: the loop's memory, as it was saved.
+        step: the step of the checkpoint.
+        config: the config that it was saved with, as plain JSON values.
+    """
+
+    state: Any
+    progress: dict[str, Any]
+    step: int
+    config: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest and best kept.
+
+    Args:
+        directory: where they are.
+        keep: how many of the newest are kept.
+        best: the metric by which the best one is kept too, such as ``"val/accuracy"``; a name that
+            ends in ``loss`` or ``error`` is better when smaller. None keeps only the newest.
+        asynchronous: write in the background while training goes on.
+        read_only: only `restore` and the questions will be used.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: int = 2,
+        best: str | None = None,
+        asynchronous: bool = True,
+        read_only: bool = False,
+    ):
+        # Orbax reports each of its steps through absl; only its errors are of interest to a user.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.directory = directory.absolute()
+        self.best = best
+        policies: list[Any] = [checkpoint_managers.LatestN(keep)]
+        if best is not None:
+            policies.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                best_fn=self._score if best is not None else None,
+                enable_async_checkpointing=asynchronous,
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                read_only=read_only,
+            ),
+        )
+
+    def save(
+        self,
+        state: Any,
+        *,
+        step: int,
+        progress: Mapping[str, Any],
+        config: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Saves one checkpoint, unless there is one of this step already.
+
+        Args:
+            state: the train state, one copy.
+            step: its step.
+            progress: JSON values.
+            config: the config as JSON values.
+            metrics: the evaluation at this step, named as in ``best``.
+        """
+        if step in self._manager.all_steps():
+            return
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            progress=ocp.args.JsonSave({**progress, "fingerprint": fingerprint(state)}),
+            config=ocp.args.JsonSave(dict(config)),
+        )
+        scored = metrics if self.best is not None and metrics and self.best in metrics else None
+        self._manager.save(step, args=arguments, metrics=scored, force=True)
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint, or None where none has been scored."""
+        return self._manager.best_step() if self.best is not None else None
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and ends the background threads."""
+        self._manager.close()
+
+    def restore(
+        self,
+        abstract_state: Any,
+        *,
+        config: Mapping[str, Any],
+        step: int | None = None,
+        say: Callable[[str], None] = print,
+    ) -> Restored | None:
+        """The newest checkpoint that is whole, or the one of ``step``.
+
+        Args:
+            abstract_state: shapes, dtypes and shardings of the state.
+            config: the run's config as JSON values, compared with the checkpoint's.
+            step: a certain checkpoint instead of the newest.
+            say: is told of damaged checkpoints that are passed over.
+
+        Returns:
+            The checkpoint, or None where there is none at all.
+
+        Raises:
+            CheckpointError: the checkpoint is of another model or config, ``step`` has none, or
+                every checkpoint is damaged. Nothing is overwritten.
+        """
+        steps = self.steps()
+        if step is not None:
+            if step not in steps:
+                raise CheckpointError(
+                    f"{self.directory}: no checkpoint of step {step}; there are:"
+                    f" {', '.join(map(str, steps)) or 'none'}"
+                )
+            steps = [step]
+        damage = []
+        for candidate in reversed(steps):
+            try:
+                restored = self._restore(candidate, abstract_state, config)
+            except CheckpointError:
+                raise
+            except Exception as error:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                damage.append(f"step {candidate}: {reason[0][:200]}")
+                say(
+                    f"The checkpoint of step {candidate} in {self.directory} is damaged"
+                    f" ({damage[-1]}); trying the one before it."
+                )
+                continue
+            return restored
+        if damage:
+            raise CheckpointError(
+                f"{self.directory}: no checkpoint there can be read ({'; '.join(damage)}). Move the"
+                " folder away to start anew, or bring the files back"
+            )
+        return None
+
+    def _restore(self, step: int, abstract_state: Any, config: Mapping[str, Any]) -> Restored:
+        small = self._manager.restore(
+            step,
+            args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
+        )
+        saved = self._manager.item_metadata(step)["state"]
+        self._check_same(step, abstract_state, saved.tree, small.config, config)
+        state = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        ).state
+        progress = dict(small.progress)
+        if fingerprint(state) != progress.pop("fingerprint"):
+            raise ValueError("its arrays are not those that were saved")
+        return Restored(state, progress, step, small.config)
+
+    def _check_same(
+        self,
+        step: int,
+        abstract_state: Any,
+        saved_tree: Any,
+        saved_config: Mapping[str, Any],
+        config: Mapping[str, Any],
+    ) -> None:
+        """Raises CheckpointError if the checkpoint is not one of this model and config."""
+        here, there = _shapes(abstract_state), _shapes(saved_tree)
+        problem = ""
+        # Parameters first: a leaf of the model says more than the optimizer's copy of it.
+        for name in sorted({*here, *there}, key=lambda n: (not n.startswith("params"), n)):
+            if here.get(name) != there.get(name):
+                problem = (
+                    f"first differing leaf: {name} is {there.get(name, 'absent')} there and"
+                    f" {here.get(name, 'absent')} here"
+                )
+                break
+        old, new = flatten(dict(saved_config)), flatten(dict(config))
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key) and not key.startswith(FREE_KEYS):
+                problem += "; " if problem else ""
+                problem += (
+                    f"config.{key} is {old.get(key, 'not set')!r} there and"
+                    f" {new.get(key, 'not set')!r} here"
+                )
+                break
+        if problem:
+            raise CheckpointError(
+                f"{self.directory}: the checkpoint of step {step} is of another run: {problem}."
+                " Nothing was overwritten; choose another --workdir, or the config it was made with"
+            )
+
+    def _score(self, metrics: Mapping[str, float]) -> float:
+        assert self.best is not None
+        return sign(self.best) * metrics[self.best]
+
+
+def sign(metric: str) -> int:
+    """1 where a larger value of ``metric`` is better, -1 where a smaller one is."""
+    return -1 if metric.endswith(("loss", "error")) else 1
+
+
+def fingerprint(state: Any) -> int:
+    """A checksum over all bits of a pytree of arrays, worked out where the arrays are.
+
+    Disks and copies fail without a word now and then, and the array format has no checksum.
+    """
+    return int(_fingerprint(list(jax.tree.leaves(state))))
+
+
+@jax.jit
+def _fingerprint(leaves: list[Any]) -> Any:
+    total = jnp.zeros((), jnp.uint32)
+    for number, leaf in enumerate(leaves):
+        words = _words(jnp.asarray(leaf)).astype(jnp.uint32).ravel()
+        # Odd multipliers that differ by position: a swap of two values changes the sum.
+        position = jnp.arange(words.size, dtype=jnp.uint32) * jnp.uint32(2654435761)
+        multiplier = (position + jnp.uint32(40503 * number)) | jnp.uint32(1)
+        total = total * jnp.uint32(31) + jnp.sum(words * multiplier, dtype=jnp.uint32)
+    return total
+
+
+def _words(leaf: jax.Array) -> jax.Array:
+    """The bits of ``leaf`` as unsigned integers of at most 32 bits."""
+    if leaf.dtype == jnp.bool_:
+        return leaf.astype(jnp.uint8)
+    size = min(leaf.dtype.itemsize, 4)
+    return jax.lax.bitcast_convert_type(leaf, np.dtype(f"uint{8 * size}"))
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    """Name -> "float32 (3, 3, 16, 32)" of every array in ``tree``."""
+    return {
+        _name(path): f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        if hasattr(leaf, "shape")
+    }
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,258 @@
+"""Everything that a config names, built and fitted together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+import vitjax.data
+from vitjax import models
+from vitjax.config import to_dict
+from vitjax.objectives import objectives
+from vitjax.objectives.base import Objective
+from vitjax.registry import ConfigError, call, check_keywords, keywords_of
+from vitjax.training import optimizers, schedules
+from vitjax.training import parallel as ways
+from vitjax.training.checkpoints import Checkpoints
+from vitjax.training.lengths import Run, spellings
+from vitjax.training.parallel import Parallel
+from vitjax.training.state import TrainState
+
+# Folded into the run's key for the initial parameters; no step has such a number.
+_INIT = 0x7FFFFFFF
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
+    """Stops a run whose validation no longer gets better.
+
+    Attributes:
+        patience: how many evaluations in a row may be no better than the best before.
+        metric: the metric that counts; a name that ends in ``loss`` or ``error`` should fall.
+        min_delta: how much better counts as better.
+    """
+
+    patience: int
+    metric: str = "val/loss"
+    min_delta: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The config's ``train`` section, with lengths in steps.
+
+    Attributes:
+        accumulation_steps: micro-batches per step.
+        ema_decay: decay of the moving average of the weights; None keeps none.
+        log_every: steps between reports (50 without it).
+        evaluate_every: steps between evaluations on the validation split (an epoch without it).
+        profile_steps: (first, last) step of a window that is traced; None: none.
+        early_stopping: None: train to the end.
+    """
+
+    accumulation_steps: int = 1
+    ema_decay: float | None = None
+    log_every: int = 50
+    evaluate_every: int = 1
+    profile_steps: tuple[int, int] | None = None
+    early_stopping: EarlyStopping | None = None
+
+
+_TRAIN_LENGTHS = ("log_every", "evaluate_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A config's parts.
+
+    Attributes:
+        config: the config as plain JSON values.
+        seed: the one seed that all randomness comes from.
+        data: batches in, and what is known of the examples.
+        objective: what is trained; it holds the model.
+        optimizer: made for the model's parameters.
+        learning_rate: step -> learning rate.
+        run: how long it is.
+        parallel: how it uses the devices.
+        settings: the ``train`` section.
+        checkpoint: the ``checkpoint`` section, with ``every`` in steps.
+    """
+
+    config: dict[str, Any]
+    seed: int
+    data: Any
+    objective: Objective
+    optimizer: optax.GradientTransformationExtraArgs
+    learning_rate: optax.Schedule
+    run: Run
+    parallel: Parallel
+    settings: Settings
+    checkpoint: dict[str, Any]
+
+    def initial_variables(self) -> dict[str, Any]:
+        """The model's fresh variables."""
+        rng = jax.random.fold_in(jax.random.key(self.seed), _INIT)
+        return self.objective.init(rng, self.data.example_batch())
+
+    def initial_state(self) -> TrainState:
+        """The state before the first step, one copy."""
+        return TrainState.create(
+            self.initial_variables(),
+            self.optimizer,
+            seed=self.seed,
+            ema=self.settings.ema_decay is not None,
+        )
+
+    def abstract_state(self) -> TrainState:
+        """The shapes, dtypes and shardings of `initial_state`; nothing is computed."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=self.parallel.single
+            ),
+            jax.eval_shape(self.initial_state),
+        )
+
+    def checkpoints(self, directory: Any, *, read_only: bool = False) -> Checkpoints:
+        """The run's checkpoints in ``directory``."""
+        arguments = {key: value for key, value in self.checkpoint.items() if key != "every"}
+        return Checkpoints(directory, read_only=read_only, **arguments)
+
+
+def build(config: Any) -> Experiment:
+    """Builds all that a config names.
+
+    Names and keys are checked first, so that a typo is told before a data set is read.
+
+    Raises:
+        ConfigError: a section, name or key that nobody reads, naming the near match.
+        DataError: the data cannot be read.
+    """
+    plain = to_dict(config)
+    return call(_build, plain, where="config", config=plain)
+
+
+def _build(
+    *,
+    config: dict[str, Any],
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    train: Mapping[str, Any],
+    objective: Mapping[str, Any] | None = None,
+    schedule: Mapping[str, Any] | None = None,
+    checkpoint: Mapping[str, Any] | None = None,
+    parallel: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Experiment:
+    # What can be checked without the data is checked before it is read.
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ConfigError(f"config.seed is {seed!r}; it should be a whole number in 0..2^32-1")
+    model_name, model_arguments = _named(model, "model")
+    task_name, task_arguments = _named(objective or {"name": "classification"}, "objective")
+    # What an objective is handed beside its own section, where it takes it.
+    offered = {"model", "num_classes", "normalize"} & set(keywords_of(objectives[task_name]))
+    check_keywords(models.models[model_name], model_arguments, where="config.model")
+    check_keywords(objectives[task_name], task_arguments, where="config.objective", given=offered)
+    optimizers.check(optimizer)
+    schedules.check(schedule or {})
+    check_keywords(
+        Settings,
+        train,
+        where="config.train",
+        given=_TRAIN_LENGTHS,
+        also=["steps", "epochs", *spellings(_TRAIN_LENGTHS)],
+    )
+    check_keywords(
+        Checkpoints,
+        checkpoint or {},
+        where="config.checkpoint",
+        given=("directory", "read_only"),
+        also=spellings(["every"]),
+    )
+
+    source = vitjax.data.create(seed=seed, **dict(data))
+    devices = ways.create(**(parallel or {}))
+    devices.check_batch_size(source.batch_size, "config.data.batch_size")
+    devices.check_batch_size(source.eval_batch_size, "config.data.eval_batch_size")
+
+    run = Run.of(train, source.steps_per_epoch, where="config.train")
+    settings = _settings(train, run)
+    if source.batch_size % (settings.accumulation_steps * len(devices.devices)):
+        raise ConfigError(
+            f"config.train.accumulation_steps: a batch of {source.batch_size} cannot be cut into"
+            f" {settings.accumulation_steps} parts on {len(devices.devices)} devices"
+        )
+    model_arguments.setdefault("num_classes", source.num_classes)
+    if model_arguments["num_classes"] < source.num_classes:
+        raise ConfigError(
+            f"config.model.num_classes is {model_arguments['num_classes']}; the data has"
+            f" {source.num_classes} classes"
+        )
+    parts = {
+        "model": models.create(model_name, **model_arguments),
+        "num_classes": model_arguments["num_classes"],
+        "normalize": source.normalize,
+    }
+    task = objectives[task_name](**task_arguments, **{name: parts[name] for name in offered})
+    learning_rate = schedules.create(schedule or {}, run, optimizer["learning_rate"])
+    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), source.example_batch())["params"])
+    return Experiment(
+        config=config,
+        seed=seed,
+        data=source,
+        objective=task,
+        optimizer=optimizers.create(shapes, learning_rate, optimizer),
+        learning_rate=learning_rate,
+        run=run,
+        parallel=devices,
+        settings=settings,
+        checkpoint=_positive(
+            run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
+        ),
+    )
+
+
+def _named(section: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    """A section's ``name`` and the rest of it."""
+    arguments = dict(section)
+    if "name" not in arguments:
+        raise ConfigError(f"config.{where}: the key 'name' is missing")
+    return arguments.pop("name"), arguments
+
+
+def _settings(train: Mapping[str, Any], run: Run) -> Settings:
+    arguments = run.resolve(
+        {key: value for key, value in train.items() if key not in ("steps", "epochs")},
+        _TRAIN_LENGTHS,
+        where="config.train",
+    )
+    if arguments.get("early_stopping") is not None:
+        arguments["early_stopping"] = call(
+            EarlyStopping, arguments["early_stopping"], where="config.train.early_stopping"
+        )
+    window = arguments.get("profile_steps")
+    if window is not None:
+        if not (isinstance(window, list) and len(window) == 2 and 0 <= window[0] < window[1]):
+            raise ConfigError(
+                f"config.train.profile_steps is {window!r}; it should be (first, last) step"
+            )
+        arguments["profile_steps"] = tuple(window)
+    decay = arguments.get("ema_decay")
+    if decay is not None and not 0 < decay < 1:
+        raise ConfigError(f"config.train.ema_decay is {decay!r}; it should lie between 0 and 1")
+    accumulation = arguments.get("accumulation_steps", 1)
+    if not isinstance(accumulation, int) or accumulation < 1:
+        raise ConfigError(
+            f"config.train.accumulation_steps is {accumulation!r}; not a whole number >= 1"
+        )
+    arguments.setdefault("evaluate_every", round(run.steps_per_epoch))
+    return Settings(**_positive(arguments, _TRAIN_LENGTHS))
+
+
+def _positive(section: dict[str, Any], lengths: Iterable[str]) -> dict[str, Any]:
+    """``section`` with lengths of at least one step: a period of less than one means every step."""
+    return section | {key: max(1, section[key]) for key in lengths if key in section}

@@ -1,0 +1,108 @@
+"""The floating-point operations of a step, and the share of the device's peak that it reaches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+# Dense bfloat16 peak of one device in FLOP/s, by a part of its `device_kind`; the vendors' data
+# sheets. The first match counts, so longer names stand first.
+_PEAKS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "V100": 125e12,
+    "T4": 65e12,
+    "B200": 2250e12,
+    "TPU v6 lite": 918e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v5": 459e12,
+    "TPU v4": 275e12,
+    "TPU v3": 123e12,
+    "TPU v2": 45e12,
+}
+
+
+def peak_per_second(device_kind: str) -> float | None:
+    """The dense bfloat16 peak of one device in FLOP/s, or None where it is not known."""
+    return next((peak for name, peak in _PEAKS.items() if name in device_kind), None)
+
+
+def count(function: Callable[..., Any], *arguments: Any) -> int:
+    """FLOPs of the matrix products and convolutions in ``function(*arguments)``.
+
+    A multiply-add counts as two. Loops count as often as they run (a ``while`` loop of unknown
+    length once), branches as their largest. What ``remat`` computes again counts again.
+
+    Args:
+        function: any JAX function; it is traced, not run.
+        *arguments: arrays or `jax.ShapeDtypeStruct`.
+    """
+    closed: Any = jax.make_jaxpr(function)(*arguments)
+    return _count(closed.jaxpr)
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+
+
+def _count_equation(equation: core.JaxprEqn) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracting, _), _ = params["dimension_numbers"]
+        left = equation.invars[0].aval.shape  # type: ignore[attr-defined]
+        depth = math.prod(left[axis] for axis in contracting)
+        return 2 * depth * _size(equation.outvars[0])
+    if name == "conv_general_dilated":
+        return _count_convolution(equation)
+    inner = [
+        _count(getattr(value, "jaxpr", value))
+        for param in params.values()
+        for value in (param if isinstance(param, tuple | list) else (param,))
+        if isinstance(getattr(value, "jaxpr", value), core.Jaxpr)
+    ]
+    if name == "cond":
+        return max(inner, default=0)
+    return sum(inner) * (params["length"] if name == "scan" else 1)
+
+
+def _count_convolution(equation: core.JaxprEqn) -> int:
+    """Counts only taps that meet an input value: dilated gradients are mostly zeros."""
+    numbers = equation.params["dimension_numbers"]
+    inputs, kernel = (v.aval.shape for v in equation.invars[:2])  # type: ignore[attr-defined]
+    outputs = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
+    taps = 1
+    for axis in range(len(inputs) - 2):
+        taps *= _taps(
+            inputs[numbers.lhs_spec[2 + axis]],
+            kernel[numbers.rhs_spec[2 + axis]],
+            outputs[numbers.out_spec[2 + axis]],
+            equation.params["window_strides"][axis],
+            equation.params["padding"][axis][0],
+            equation.params["lhs_dilation"][axis],
+            equation.params["rhs_dilation"][axis],
+        )
+    # The kernel's input features are those of one group already.
+    features = kernel[numbers.rhs_spec[1]]
+    batch, channels = outputs[numbers.out_spec[0]], outputs[numbers.out_spec[1]]
+    return 2 * taps * features * batch * channels
+
+
+def _taps(size: int, kernel: int, out: int, stride: int, pad: int, dilated: int, gap: int) -> int:
+    """Pairs (output position, kernel position) along one axis that meet an input value."""
+    position = np.arange(out)[:, None] * stride - pad + np.arange(kernel)[None, :] * gap
+    inside = (position >= 0) & (position <= (size - 1) * dilated) & (position % dilated == 0)
+    return int(inside.sum())
+
+
+def _size(variable: Any) -> int:
+    return math.prod(variable.aval.shape)

@@ -1,0 +1,45 @@
+"""Leaving when asked to: SIGTERM from a scheduler, SIGINT from the keyboard."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+
+class Interrupted(Exception):
+    """A signal asked the run to leave, and it has: its state is in a checkpoint.
+
+    Attributes:
+        signal: the signal's number.
+    """
+
+    def __init__(self, number: int, step: int):
+        super().__init__(
+            f"Stopped by {signal.Signals(number).name} after step {step}; the checkpoint is written,"
+            " and the same command goes on from it."
+        )
+        self.signal = number
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT; a second one of a kind acts at once, as without us."""
+    received: list[int] = []
+    old: dict[int, Any] = {}
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, old[number])
+
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            old[number] = signal.signal(number, note)
+    except ValueError:  # Not the main thread: signals go to whoever owns it.
+        old = {}
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

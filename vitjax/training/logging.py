@@ -1,0 +1,90 @@
+"""What a run says while it goes: metrics.jsonl, TensorBoard events, and a line or bar on the screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from vitjax.training.workdir import METRICS, finite, write_text
+
+
+class Logger:
+    """Writes the numbers of one run; on resume, what was written after ``step`` is forgotten.
+
+    Args:
+        workdir: the run's folder.
+        step: the step from which the run goes on, 0 for a new one.
+        total: the run's last step.
+        quiet: write and show nothing: on every host but the first.
+    """
+
+    def __init__(self, workdir: Path, *, step: int, total: int, quiet: bool = False):
+        self.quiet = quiet
+        self.path = workdir / METRICS
+        self._bar: Any = None
+        if quiet:
+            return
+        kept = [record for record in read(self.path) if 0 < record["step"] <= step]
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._file = open(self.path, "a")  # noqa: SIM115 - open for the run's lifetime
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        # disable=None shows the bar on terminals only: a log file gets the lines of `say` alone.
+        self._bar = tqdm(
+            total=total,
+            initial=step,
+            unit="step",
+            disable=None,
+            dynamic_ncols=True,
+            mininterval=0.5,
+            smoothing=0.05,
+        )
+
+    def say(self, text: str) -> None:
+        """Prints a line above the progress bar."""
+        if not self.quiet:
+            tqdm.write(text)
+
+    def advance(self) -> None:
+        """One step has been handed to the device."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Records ``values`` of ``split`` at ``step``."""
+        if self.quiet:
+            return
+        record = {"step": step, "split": split, **values}
+        self._file.write(json.dumps(finite(record)) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def show(self, loss: float, examples_per_second: float) -> None:
+        """Puts the latest numbers beside the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(
+                f"loss {loss:.4f}, {examples_per_second:.0f} examples/s", refresh=False
+            )
+
+    def close(self) -> None:
+        """Closes the files and the bar."""
+        if self.quiet:
+            return
+        self._bar.close()
+        self._file.close()
+        self._events.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, without a last line that a killed run left unfinished."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

@@ -1,0 +1,312 @@
+"""The training loop: one for every objective."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vitjax.errors import UserError
+from vitjax.objectives.metrics import divide, total
+from vitjax.training import flops, summary, workdir
+from vitjax.training.checkpoints import Checkpoints, sign
+from vitjax.training.evaluation import Evaluator
+from vitjax.training.experiment import Experiment
+from vitjax.training.interruption import Interrupted, signals
+from vitjax.training.logging import Logger
+from vitjax.training.parallel import ahead, describe_devices
+from vitjax.training.profiling import Clock, Profiler
+from vitjax.training.state import TrainState, count_parameters
+from vitjax.training.step import make_train_step
+
+
+class DivergedError(UserError):
+    """The loss or the gradient is no longer a number."""
+
+
+def train(
+    experiment: Experiment, folder: str | Path, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Trains until the end of the run, from the newest checkpoint where there is one.
+
+    Args:
+        experiment: what to train.
+        folder: the run's folder; it is made, and locked while the run goes.
+        say: is told in words how it goes.
+
+    Returns:
+        The summary, as in ``summary.json``.
+
+    Raises:
+        WorkdirError: another run writes there.
+        CheckpointError: the folder holds checkpoints of another model or config.
+        DivergedError: NaN or infinity in the loss or the gradient's norm.
+        Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
+    """
+    folder = Path(folder)
+    with workdir.lock(folder), contextlib.ExitStack() as stack:
+        checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
+        stack.callback(checkpoints.close)
+        restored = checkpoints.restore(
+            experiment.abstract_state(), config=experiment.config, say=say
+        )
+        workdir.write_json(folder / workdir.CONFIG, experiment.config)
+        loop = _Loop(experiment, folder, checkpoints, say)
+        stack.callback(loop.close)
+        say(f"Training on {describe_devices()}; the run is in {folder}")
+        if restored is None:
+            loop.start(experiment.initial_state(), {})
+        else:
+            say(f"Going on from the checkpoint of step {restored.step}")
+            loop.start(restored.state, restored.progress)
+        del restored
+        if loop.step < experiment.run.steps and not loop.stopped_early:
+            loop.run()
+        return loop.finish()
+
+
+class _Loop:
+    """The state of one call of `train`."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        checkpoints: Checkpoints,
+        say: Callable[[str], None],
+    ):
+        self.experiment, self.folder, self.checkpoints = experiment, folder, checkpoints
+        self.say = say
+        self.evaluator = Evaluator(experiment)
+        self.logger: Logger | None = None
+        self.total = experiment.run.steps
+        self.evaluates = "val" in experiment.data.splits
+        self.evaluated: dict[str, float] = {}
+        self.pending: list[Any] = []
+        self.clock = Clock(experiment.data.batch_size)
+
+    def start(self, state: TrainState, progress: dict[str, Any]) -> None:
+        """Places the state, and remembers what the loop knew when it was saved."""
+        experiment = self.experiment
+        self.step = int(state.step)
+        self.parameters = count_parameters(state.params)
+        self.state = experiment.parallel.place_state(state)
+        self.next_batch = progress.get("next_batch", 0)
+        self.clock.earlier = progress.get("seconds", 0.0)
+        self.best = progress.get("best")
+        self.evaluations_since_best = progress.get("evaluations_since_best", 0)
+        self.logger = Logger(
+            self.folder, step=self.step, total=self.total, quiet=jax.process_index() > 0
+        )
+        self.say = self.logger.say
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience has run out."""
+        rule = self.experiment.settings.early_stopping
+        return rule is not None and self.evaluations_since_best >= rule.patience
+
+    def run(self) -> None:
+        """All steps that are left."""
+        experiment, settings = self.experiment, self.experiment.settings
+        parallel = experiment.parallel
+        objective = experiment.objective
+        if parallel.axis_name is not None:
+            objective = objective.over_axis(parallel.axis_name)
+        train_step = parallel.compile(
+            make_train_step(
+                objective,
+                experiment.optimizer,
+                accumulation_steps=settings.accumulation_steps,
+                ema_decay=settings.ema_decay,
+                axis_name=parallel.axis_name,
+            ),
+            donate=True,
+        )
+        host_batches = experiment.data.train_batches(
+            start=self.next_batch,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        assert self.logger is not None
+        batches = ahead(host_batches, parallel.place_batch)
+        profiler = Profiler(settings.profile_steps, self.folder / "profile", self.say)
+        with contextlib.closing(batches), signals() as received, profiler:
+            for batch in batches:
+                profiler.before(self.step, self.state)
+                self.state, metrics = train_step(self.state, batch)
+                self.pending.append(metrics)
+                self.step += 1
+                self.next_batch += 1
+                self.logger.advance()
+                self._after_step()
+                if self._leaves(received):
+                    self._save()
+                    self.checkpoints.wait()
+                    raise Interrupted(received[0] if received else signal.SIGTERM, self.step)
+                if self.step == self.total or self.stopped_early:
+                    break
+        if self.stopped_early:
+            rule = settings.early_stopping
+            assert rule is not None
+            self.say(
+                f"Stopped early at step {self.step}: {rule.metric} has not got better in"
+                f" {rule.patience} evaluations (best {self.best:.4f})"
+            )
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluates what is kept of the run, and writes the summary and the figures."""
+        step, variables = self._kept()
+        facts = {
+            "steps": self.step,
+            "checkpoint_step": step,
+            "parameters": self.parameters,
+            "flops_per_example": self.flops_per_example,
+            "examples_per_second": self.clock.examples_per_second,
+            "mfu": self._utilisation(self.clock.examples_per_second),
+            "seconds": self.clock.seconds,
+        }
+        return summary.write(self.evaluator, variables, self.folder, facts, self.say)
+
+    def _kept(self) -> tuple[int, Any]:
+        """The step and the variables that the run stands for: the best where one is chosen."""
+        self.checkpoints.wait()
+        best = self.checkpoints.best_step()
+        if best is None or best == self.step:
+            return self.step, self.state.variables
+        restored = self.checkpoints.restore(
+            self.experiment.abstract_state(), config=self.experiment.config, step=best
+        )
+        assert restored is not None
+        return best, self.experiment.parallel.place_state(restored.state.variables)
+
+    def close(self) -> None:
+        """Closes the logs."""
+        if self.logger is not None:
+            self.logger.close()
+
+    def _after_step(self) -> None:
+        settings, last = self.experiment.settings, self.step == self.total
+        evaluate = self.evaluates and (last or self.step % settings.evaluate_every == 0)
+        every = self.experiment.checkpoint.get("every")
+        # A checkpoint is scored by its evaluation, so each evaluated state is worth one.
+        save = last or (
+            self.step % every == 0 if every else self.step % settings.evaluate_every == 0
+        )
+        save = save or (evaluate and self.checkpoints.best is not None)
+        if evaluate or save or self.step % settings.log_every == 0:
+            self._report()
+        if evaluate:
+            self._evaluate()
+        if save or (evaluate and self.stopped_early):
+            self._save()
+
+    def _leaves(self, received: list[int]) -> bool:
+        """Whether all hosts agree to leave after this step."""
+        if jax.process_count() > 1:
+            return self.checkpoints.reached_preemption(self.step)
+        return bool(received)
+
+    def _report(self) -> None:
+        """Fetches the metrics of the steps since the last report; the only wait for the device."""
+        if not self.pending:
+            return
+        fetched = jax.device_get(self.experiment.parallel.fetch(self.pending))
+        self.pending = []
+        first = self.step - len(fetched) + 1
+        for step, metrics in enumerate(fetched, start=first):
+            self._check_finite(step, divide(metrics))
+        speed = self.clock.lap(len(fetched))
+        values = divide(total(fetched))
+        values["learning_rate"] = float(self.experiment.learning_rate(self.step - 1))
+        values["examples_per_second"] = speed
+        utilisation = self._utilisation(speed)
+        if utilisation is not None:
+            values["mfu"] = utilisation
+        assert self.logger is not None
+        self.logger.write(self.step, "train", values)
+        self.logger.show(values["loss"], speed)
+
+    def _check_finite(self, step: int, values: dict[str, float]) -> None:
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(values[name]):
+                rate = float(self.experiment.learning_rate(step - 1))
+                kept = self.checkpoints.steps()
+                raise DivergedError(
+                    f"{name} is {values[name]} at step {step} (loss {values['loss']:.6g}, learning"
+                    f" rate {rate:.6g}, gradient norm {values['grad_norm']:.6g}). "
+                    + (
+                        f"The checkpoint of step {kept[-1]} is from before and stays."
+                        if kept
+                        else "There is no checkpoint yet."
+                    )
+                    + " A smaller optimizer.learning_rate, a longer schedule.warmup or"
+                    " optimizer.clip_norm usually helps."
+                )
+
+    def _evaluate(self) -> None:
+        with self.clock.stopped():
+            values = self.evaluator.metrics(self.state.variables, "val")
+        assert self.logger is not None
+        self.logger.write(self.step, "val", values)
+        self.evaluated = {f"val/{name}": value for name, value in values.items()}
+        shown = ", ".join(
+            f"{name} {value:.4f}" for name, value in values.items() if name != "examples"
+        )
+        self.say(f"step {self.step}/{self.total}: val {shown}")
+        rule = self.experiment.settings.early_stopping
+        if rule is None:
+            return
+        if rule.metric not in self.evaluated:
+            raise UserError(
+                f"config.train.early_stopping.metric is {rule.metric!r}; an evaluation gives"
+                f" {', '.join(self.evaluated)}"
+            )
+        value = self.evaluated[rule.metric]
+        gain = math.inf if self.best is None else sign(rule.metric) * (value - self.best)
+        if gain > rule.min_delta:
+            self.best, self.evaluations_since_best = value, 0
+        else:
+            self.evaluations_since_best += 1
+
+    def _save(self) -> None:
+        self._report()
+        with self.clock.stopped():
+            self.checkpoints.save(
+                self.experiment.parallel.fetch(self.state),
+                step=self.step,
+                progress={
+                    "next_batch": self.next_batch,
+                    "seconds": self.clock.seconds,
+                    "best": self.best,
+                    "evaluations_since_best": self.evaluations_since_best,
+                },
+                config=self.experiment.config,
+                metrics=self.evaluated,
+            )
+
+    def _utilisation(self, examples_per_second: float) -> float | None:
+        """Share of the devices' bfloat16 peak, or None where the peak is not known."""
+        devices = self.experiment.parallel.devices
+        peak = flops.peak_per_second(devices[0].device_kind)
+        if peak is None:
+            return None
+        return self.flops_per_example * examples_per_second / (peak * len(devices))
+
+    @property
+    def flops_per_example(self) -> float:
+        """FLOPs of the loss and its gradient, per example; traced once."""
+        if not hasattr(self, "_flops_per_example"):
+            data, objective = self.experiment.data, self.experiment.objective
+            state = self.experiment.abstract_state()
+            batch = data.example_batch()
+            counted = flops.count(
+                objective.gradients, state.params, state.model_state, batch, jax.random.key(0)
+            )
+            self._flops_per_example = counted / len(next(iter(batch.values())))
+        return self._flops_per_example

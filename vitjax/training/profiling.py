@@ -1,0 +1,92 @@
+"""How fast a run is: its speed without pauses, and traces of a window of steps."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class Clock:
+    """Training time and speed, without evaluations, checkpoints and the first compilation."""
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self.earlier = 0.0
+        self.trained = 0.0
+        self.steady_steps, self.steady_seconds = 0, 0.0
+        self._since = time.perf_counter()
+        self._laps = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all sessions of the run."""
+        return self.earlier + self.trained
+
+    @property
+    def examples_per_second(self) -> float:
+        """Speed since the first report, which waits for the compiler."""
+        if not self.steady_seconds:
+            return 0.0
+        return self.steady_steps * self.batch_size / self.steady_seconds
+
+    def lap(self, steps: int) -> float:
+        """Ends a lap of ``steps`` steps; returns its examples per second."""
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        self.trained += seconds
+        # Of one lap only, the compiler's share cannot be told; better a low figure than none.
+        if self._laps <= 1:
+            self.steady_steps, self.steady_seconds = 0, 0.0
+        self._laps += 1
+        self.steady_steps += steps
+        self.steady_seconds += seconds
+        return steps * self.batch_size / seconds
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Time spent inside does not count."""
+        before = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - before
+
+
+class Profiler:
+    """Traces a window of steps for TensorBoard and Perfetto.
+
+    Args:
+        window: the first step that is traced and the first that is no longer; None traces nothing.
+        folder: where the trace goes.
+        say: is told where it is.
+    """
+
+    def __init__(self, window: tuple[int, int] | None, folder: Path, say: Callable[[str], None]):
+        self.window, self.folder, self.say, self.on = window, folder, say, False
+
+    def __enter__(self) -> Profiler:
+        return self
+
+    def before(self, step: int, state: Any) -> None:
+        """Is called before each step, with the state that it will be given."""
+        if self.window is None:
+            return
+        if step == self.window[0]:
+            jax.block_until_ready(state)
+            jax.profiler.start_trace(str(self.folder), create_perfetto_trace=True)
+            self.on = True
+        elif step == self.window[1]:
+            jax.block_until_ready(state)
+            self._stop()
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.on:
+            self.on = False
+            jax.profiler.stop_trace()
+            self.say(f"The profile is in {self.folder}")

@@ -1,0 +1,127 @@
+"""The end of a run: final numbers, versions and pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vitjax import figures
+from vitjax.training import workdir
+from vitjax.training.evaluation import Evaluator
+from vitjax.training.logging import read
+from vitjax.training.parallel import describe_devices
+
+_PACKAGES = ("vitjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_MISTAKES = 25
+
+
+def write(
+    evaluator: Evaluator,
+    variables: Any,
+    folder: Path,
+    facts: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Evaluates on all held-out splits and writes ``summary.json`` and the figures.
+
+    Args:
+        evaluator: of the run's experiment.
+        variables: what the run stands for, placed on the devices.
+        folder: the run's folder.
+        facts: numbers of the training to keep beside those of the evaluation.
+        say: is told the result and where the pictures are.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    experiment = evaluator.experiment
+    results = {
+        split: evaluator.metrics(variables, split)
+        for split in ("test", "val")
+        if split in experiment.data.splits
+    }
+    summary = {**results, **facts, "seed": experiment.seed, **environment()}
+    if experiment.data.skipped:
+        summary["skipped"] = sorted(experiment.data.skipped)
+        say(f"{len(experiment.data.skipped)} unreadable images were skipped; summary.json has them")
+    pictures = folder / workdir.FIGURES
+    split = next(iter(results), None)
+    if split is not None and hasattr(experiment.objective, "predict"):
+        predicted = evaluator.predictions(variables, split)
+        if jax.process_index() == 0:
+            draw_predictions(experiment, predicted, split, pictures)
+    if jax.process_index() == 0:
+        figures.curves(read(folder / workdir.METRICS), pictures / "curves.png")
+        workdir.write_json(folder / workdir.SUMMARY, summary)
+    for split, values in results.items():
+        say(f"{split}: {describe(values)}")
+    say(f"Pictures: {pictures}")
+    return summary
+
+
+def draw_predictions(
+    experiment: Any, predicted: Mapping[str, np.ndarray], split: str, pictures: Path
+) -> None:
+    """Draws the confusion matrix of ``split`` and its most confident mistakes."""
+    names = experiment.data.class_names
+    labels, guesses = predicted["label"], predicted["prediction"]
+    figures.confusion_matrix(labels, guesses, names, pictures / "confusion_matrix.png")
+    wrong = np.flatnonzero(labels != guesses)
+    worst = wrong[np.argsort(-predicted["confidence"][wrong], kind="stable")][:_MISTAKES]
+    images = [experiment.data.example(split, int(predicted["index"][i]))["image"] for i in worst]
+    figures.mistakes(
+        images,
+        labels[worst],
+        guesses[worst],
+        predicted["confidence"][worst],
+        names,
+        pictures / "mistakes.png",
+    )
+
+
+def describe(values: Mapping[str, float]) -> str:
+    """Metrics in words: ``"accuracy 98.33%, loss 0.0712 on 180 examples"``."""
+    words = [
+        f"{name} {value:.2%}" if name.startswith("accuracy") else f"{name} {value:.4f}"
+        for name, value in sorted(values.items())
+        if name != "examples"
+    ]
+    return f"{', '.join(words)} on {values['examples']} examples"
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were made with: device, versions, git revision."""
+    return {
+        "device": describe_devices(),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the code, with ``+`` where files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision + ("+" if changed else "")
