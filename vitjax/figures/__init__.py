@@ -1,0 +1,11 @@
+"""The pictures of a run: arrays in, one PNG out, written whole or not at all.
+
+No function here touches matplotlib's global state, so all of them work without a display and in any
+thread.
+"""
+
+from vitjax.figures._confusion import confusion_matrix
+from vitjax.figures._curves import curves
+from vitjax.figures._images import image_grid, mistakes, predictions
+
+__all__ = ["confusion_matrix", "curves", "image_grid", "mistakes", "predictions"]
