@@ -1,0 +1,23 @@
+"""Where batches come from: sources of labelled images, transforms, and the loader over both.
+
+>>> import vitjax.data
+>>> data = vitjax.data.create(seed=0, source="digits", batch_size=64)
+>>> batches = data.train_batches()
+>>> next(batches)["image"].shape
+(64, 8, 8, 1)
+>>> batches.close()
+"""
+
+from vitjax.data import sources, transforms
+from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.loader import BatchIterator, Data, create
+
+__all__ = [
+    "BatchIterator",
+    "CorruptImage",
+    "Data",
+    "DataError",
+    "create",
+    "sources",
+    "transforms",
+]

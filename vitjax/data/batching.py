@@ -1,0 +1,174 @@
+"""From a batch's number to the batch: the one function that all threads and workers run.
+
+Everything about a batch follows from its number and the seed, so any batch can be made at any time
+by any worker of any host, and going on from batch n costs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.sources.base import Split
+from vitjax.data.transforms.pipeline import Pipeline
+
+# Rides in a batch from a worker to `vitjax.data.loader.BatchIterator`, which takes it out: what
+# went wrong, as JSON in an array of bytes. An exception would arrive with the worker's traceback.
+REPORT = "_report"
+
+_SHUFFLE, _AUGMENT = 0, 1  # children of the seed
+
+
+@functools.lru_cache(maxsize=2)  # an epoch and the one that the batch across the border goes on to
+def epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
+    """The order of one epoch: a permutation of ``range(examples)``, uniform over all of them."""
+    order = np.random.default_rng([seed, _SHUFFLE, epoch]).permutation(examples)
+    return order.astype(np.int32)  # half the memory, for ImageNet-21k
+
+
+class ExampleRng:
+    """A generator that can be set to the stream of any example.
+
+    Philox is a counter-based generator: its key is the seed and the example's absolute position,
+    and setting the key of one generator costs a tenth of making a new one.
+    """
+
+    def __init__(self, seed: int):
+        key = np.random.SeedSequence([seed, _AUGMENT]).generate_state(1, np.uint64)
+        self._bits = np.random.Philox(key=np.array([key[0], 0], np.uint64))
+        self._state = self._bits.state
+        self._generator = np.random.Generator(self._bits)
+
+    def at(self, position: int) -> np.random.Generator:
+        """The generator at the start of the stream of example ``position``."""
+        self._state["state"]["key"][1] = position
+        self._bits.state = self._state
+        return self._generator
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Transformed examples of one split.
+
+    Attributes:
+        split: where images come from.
+        pipeline: what is done to them.
+        seed: of the randomness in the pipeline.
+        shape: (height, width, channels) that the pipeline's results have.
+        dtype: that they have.
+        skip_corrupt: whether a corrupt image becomes a masked black one instead of an error.
+    """
+
+    split: Split
+    pipeline: Pipeline
+    seed: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    skip_corrupt: bool
+
+    def batch(self, indices: np.ndarray, positions: range, size: int) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, followed by masked padding up to ``size``.
+
+        Args:
+            indices: which examples of the split, (n,), n <= size.
+            positions: the n absolute positions that seed their augmentation.
+            size: examples in the batch.
+        """
+        images = np.zeros((size, *self.shape), self.dtype)
+        labels = np.zeros(size, np.int32)
+        mask = np.zeros(size, bool)
+        labels[: len(indices)] = self.split.labels[indices]
+        skipped = {}
+        rng = ExampleRng(self.seed)
+        for row, (index, position) in enumerate(zip(indices.tolist(), positions, strict=True)):
+            try:
+                image = self.pipeline(self.split.read(index), rng.at(position))
+                self._check(image, index)
+            except CorruptImage as error:
+                if not self.skip_corrupt:
+                    return _report({"error": str(error)})
+                skipped[self.split.name(index)] = str(error)
+            except DataError as error:
+                return _report({"error": str(error)})
+            else:
+                images[row] = image
+                mask[row] = True
+        batch = {"image": images, "label": labels, "mask": mask}
+        return {**batch, **_report({"skipped": skipped})} if skipped else batch
+
+    def _check(self, image: np.ndarray, index: int) -> None:
+        if image.shape != self.shape or image.dtype != self.dtype:
+            raise DataError(
+                f"{self.split.name(index)}: is {image.dtype} of shape {image.shape} after the"
+                f" transforms {self.pipeline.text!r}, and others are {self.dtype} of shape"
+                f" {self.shape}; images of one batch have one size: begin the transforms with"
+                f" resize(({self.shape[0]}, {self.shape[1]})), or with"
+                f" resize({min(self.shape[:2])}) | center_crop({min(self.shape[:2])})"
+            )
+
+
+def _report(content: dict) -> dict[str, np.ndarray]:
+    return {REPORT: np.frombuffer(json.dumps(content).encode(), np.uint8).copy()}
+
+
+@dataclass(frozen=True)
+class TrainBatches:
+    """This host's share of an endless sequence of shuffled batches, from ``start`` on.
+
+    Attributes:
+        examples: what the batches consist of.
+        seed: of the order.
+        batch_size: of the global batch, over all hosts.
+        rows: this host's part of each global batch.
+        start: the number of the first batch.
+    """
+
+    examples: Examples
+    seed: int
+    batch_size: int
+    rows: range
+    start: int
+
+    def __len__(self) -> int:
+        return 2**60  # endless; Grain wants a length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        first = (self.start + index) * self.batch_size
+        positions = range(first + self.rows.start, first + self.rows.stop)
+        total = len(self.examples.split)
+        indices = np.empty(len(positions), np.int64)
+        row = 0
+        while row < len(positions):
+            epoch, offset = divmod(positions[row], total)
+            order = epoch_order(self.seed, epoch, total)[offset : offset + len(positions) - row]
+            indices[row : row + len(order)] = order
+            row += len(order)
+        return self.examples.batch(indices, positions, len(positions))
+
+
+@dataclass(frozen=True)
+class EvalBatches:
+    """This host's share of every example of a split, once each and in order.
+
+    Attributes:
+        examples: what the batches consist of.
+        batch_size: of the global batch, over all hosts.
+        rows: this host's part of each global batch.
+    """
+
+    examples: Examples
+    batch_size: int
+    rows: range
+
+    def __len__(self) -> int:
+        return -(-len(self.examples.split) // self.batch_size)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        first = index * self.batch_size
+        total = len(self.examples.split)
+        positions = range(min(first + self.rows.start, total), min(first + self.rows.stop, total))
+        return self.examples.batch(np.asarray(positions, np.int64), positions, len(self.rows))

@@ -1,0 +1,366 @@
+"""A source, two pipelines and a batch size made into batches; Grain reads them ahead."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from vitjax.data.batching import REPORT, EvalBatches, Examples, TrainBatches
+from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.sources.base import SOURCES, Source, Split
+from vitjax.data.transforms.pipeline import Pipeline, parse
+from vitjax.registry import ConfigError, call, check_keywords, keywords_of
+
+_WHERE = "config.data"
+_MAX_THREADS = 16
+# Worker processes take seconds to start, so a short evaluation is quicker without them.
+_MIN_EVAL_BATCHES_PER_WORKER = 32
+# How many corrupt images in a row are believed before the whole split is.
+_MAX_PROBES = 100
+
+_log = logging.getLogger(__name__)
+
+Batch = dict[str, np.ndarray]
+
+
+def create(seed: int = 0, **section: Any) -> Data:
+    """Builds the data that section ``data`` of a config describes.
+
+    Args:
+        seed: decides the order of training examples and their augmentation.
+        **section: ``source``, the keywords of that source, and the keywords of `Data`.
+
+    Raises:
+        ConfigError: a key that nobody reads, a missing one, an unknown source or transform.
+        DataError: the source cannot be read, or its images and a value do not go together.
+    """
+    if "source" not in section:
+        raise ConfigError(f"{_WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
+    try:
+        constructor = SOURCES[section["source"]]
+    except ConfigError as error:
+        raise ConfigError(f"{_WHERE}.source: {error}") from None
+    rest = {key: value for key, value in section.items() if key != "source"}
+    own = [key for key in keywords_of(Data) if key not in ("source", "seed")]
+    check_keywords(constructor, rest, where=_WHERE, also=[*own, "source"])
+    ours = {key: rest.pop(key) for key in own if key in rest}
+    check_keywords(Data, ours, where=_WHERE, given=("source", "seed"))
+    return Data(source=call(constructor, rest, where=_WHERE), seed=seed, **ours)
+
+
+class Data:
+    """Batches of one source: what the trainer knows of data.
+
+    Everything depends on ``seed`` and the number of a batch alone: not on the number of workers or
+    hosts, nor on how often the run was stopped.
+
+    Attributes:
+        source: the splits.
+        seed: of order and augmentation.
+        batch_size: of the global training batch, over all hosts.
+        eval_batch_size: of the global evaluation batch.
+        class_names: what labels stand for.
+        num_classes: how many there are.
+        image_shape: (height, width, channels) of an evaluated image.
+        skipped: the name of each corrupt image met so far, and what was wrong with it. Stays empty
+            with ``on_corrupt="error"``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        eval_batch_size: int | None = None,
+        train_transforms: str = "",
+        eval_transforms: str = "",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        workers: int = 0,
+        on_corrupt: str = "error",
+        seed: int = 0,
+    ):
+        """Checks everything and reads one image.
+
+        Args:
+            source: where examples come from.
+            batch_size: of the global training batch, over all hosts.
+            eval_batch_size: of the global evaluation batch; None means ``batch_size``.
+            train_transforms: a pipeline, see `vitjax.data.transforms.parse`.
+            eval_transforms: the same for evaluation.
+            mean: what `normalize` takes away, one for each channel or one for all, where 1 is
+                white; None means 0.
+            std: what `normalize` divides by; None means 1.
+            workers: processes that read ahead; 0 reads ahead in threads of this process.
+            on_corrupt: "error", or "skip" to replace a corrupt image by a masked black one.
+            seed: of order and augmentation.
+
+        Raises:
+            ConfigError: a value makes no sense.
+            DataError: the images and a value do not go together.
+        """
+        self.source = source
+        self.seed = _whole(seed, "seed", 0)
+        self.batch_size = _whole(batch_size, "batch_size", 1)
+        self.eval_batch_size = (
+            self.batch_size
+            if eval_batch_size is None
+            else _whole(eval_batch_size, "eval_batch_size", 1)
+        )
+        self._workers = _whole(workers, "workers", 0)
+        if on_corrupt not in ("error", "skip"):
+            raise ConfigError(f'{_WHERE}.on_corrupt is {on_corrupt!r}; it is "error" or "skip"')
+        self._skip_corrupt = on_corrupt == "skip"
+        self._train = parse(train_transforms, f"{_WHERE}.train_transforms")
+        self._eval = parse(eval_transforms, f"{_WHERE}.eval_transforms")
+        self.skipped: dict[str, str] = {}
+        self.class_names = source.class_names
+        self.num_classes = len(source.class_names)
+        first = next((s for s in ("val", "test", "train") if s in source.splits), None)
+        self.image_shape = self._examples(first or next(iter(source.splits)), self._eval).shape
+        self._mean = self._per_channel(mean, 0.0, "mean")
+        self._std = self._per_channel(std, 1.0, "std")
+        if (self._std == 0).any():
+            raise ConfigError(f"{_WHERE}.std is {std!r}; nothing can be divided by 0")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits."""
+        return tuple(self.source.splits)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Training batches in which every example is seen once; seldom a whole number."""
+        return self.num_examples("train") / self.batch_size
+
+    def num_examples(self, split: str) -> int:
+        """How many examples ``split`` has."""
+        return len(self.source.split(split))
+
+    def labels(self, split: str) -> np.ndarray:
+        """The class index of each example of ``split``, int32 of shape (examples,)."""
+        return self.source.split(split).labels
+
+    def train_batches(
+        self, start: int = 0, process_index: int = 0, process_count: int = 1
+    ) -> BatchIterator:
+        """This host's share of the training batches, without end.
+
+        Epochs are shuffled anew and run into one another: every ``num_examples("train")`` examples
+        in a row, counted from the first, are each example once. The shares of all hosts, one after
+        the other, are the batch that one host alone would get.
+
+        Args:
+            start: how many batches were consumed already; going on costs nothing.
+            process_index: this host.
+            process_count: how many hosts there are.
+
+        Returns:
+            An iterator over dicts of ``image`` (b, height, width, channels), uint8 or float32,
+            ``label`` (b,) int32 and ``mask`` (b,) bool, b = batch_size / process_count. The mask is
+            False where a corrupt image was skipped.
+
+        Raises:
+            ConfigError: ``batch_size`` cannot be divided by ``process_count``.
+            DataError: there is no split "train"; or, from the iterator, an image is corrupt or of
+                another size than the others.
+        """
+        rows = _rows(self.batch_size, process_index, process_count, "batch_size")
+        examples = self._examples("train", self._train)
+        batches = TrainBatches(
+            examples, self.seed, self.batch_size, rows, _whole(start, "start", 0)
+        )
+        return BatchIterator(batches, self._workers, self._note_skipped)
+
+    def eval_batches(
+        self, split: str, process_index: int = 0, process_count: int = 1
+    ) -> BatchIterator:
+        """This host's share of the batches of ``split``, in order and with an end.
+
+        Every example comes once with its mask True. The last batch is filled up with black images
+        whose mask is False, so all batches have one shape and all hosts the same number of them.
+
+        Args:
+            split: its name.
+            process_index: this host.
+            process_count: how many hosts there are.
+
+        Returns:
+            An iterator, with a length, over dicts as those of `train_batches`.
+
+        Raises:
+            ConfigError: ``eval_batch_size`` cannot be divided by ``process_count``.
+            DataError: there is no such split; or, from the iterator, an image is corrupt or of
+                another size than the others.
+        """
+        rows = _rows(self.eval_batch_size, process_index, process_count, "eval_batch_size")
+        batches = EvalBatches(self._examples(split, self._eval), self.eval_batch_size, rows)
+        enough = len(batches) >= _MIN_EVAL_BATCHES_PER_WORKER * self._workers
+        return BatchIterator(batches, self._workers if enough else 0, self._note_skipped)
+
+    def normalize(self, images: Any) -> Any:
+        """Images as a model wants them: (x - mean) / std, uint8 ones scaled to [0, 1] before.
+
+        For use inside ``jit``, so that batches travel to the device as bytes.
+
+        Args:
+            images: uint8 or floats, (..., channels).
+
+        Returns:
+            float32 of the same shape.
+        """
+        import jax.numpy as jnp  # not at the top: the sources and transforms do without
+
+        scaled = jnp.asarray(images, jnp.float32)
+        if images.dtype == np.uint8:
+            scaled = scaled / 255
+        return (scaled - self._mean) / self._std
+
+    def _per_channel(self, value: Any, default: float, key: str) -> np.ndarray:
+        channels = self.image_shape[-1]
+        try:
+            array = np.asarray(default if value is None else value, np.float32)
+        except (TypeError, ValueError):
+            array = np.zeros((0, 0), np.float32)
+        if array.shape not in ((), (1,), (channels,)) or not np.isfinite(array).all():
+            raise ConfigError(
+                f"{_WHERE}.{key} is {value!r}; it is one number, or one for each of the"
+                f" {channels} channels of the images"
+            )
+        return array
+
+    def _examples(self, name: str, pipeline: Pipeline) -> Examples:
+        split = self.source.split(name)
+        if not len(split):
+            raise DataError(f"split {name!r} has no examples")
+        shape, dtype = self._probe(split, pipeline)
+        return Examples(split, pipeline, self.seed, shape, dtype, self._skip_corrupt)
+
+    def _probe(self, split: Split, pipeline: Pipeline) -> tuple[tuple[int, int, int], np.dtype]:
+        """Shape and dtype of the first image of ``split`` that can be read, after ``pipeline``."""
+        for index in range(min(len(split), _MAX_PROBES)):
+            try:
+                image = pipeline(split.read(index), np.random.default_rng(0))
+            except CorruptImage as error:
+                if not self._skip_corrupt:
+                    raise
+                last = error
+                continue
+            if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
+                raise DataError(
+                    f"{split.name(index)}: is {image.dtype} of shape {image.shape}; images are"
+                    " uint8 or float32 of shape (height, width, channels)"
+                )
+            height, width, channels = image.shape
+            return (height, width, channels), image.dtype
+        raise DataError(
+            f"the first {index + 1} images of a split are all corrupt; the last: {last}"
+        )
+
+    def _note_skipped(self, problems: Mapping[str, str]) -> None:
+        for name, problem in problems.items():
+            if name not in self.skipped:
+                self.skipped[name] = problem
+                _log.warning("skipped a corrupt image: %s", problem)
+
+
+class BatchIterator(Iterator[Batch]):
+    """Batches, read ahead in threads or worker processes.
+
+    Close it when done with it, or use it in a ``with`` statement: worker processes end then.
+    """
+
+    def __init__(
+        self,
+        batches: TrainBatches | EvalBatches,
+        workers: int,
+        note_skipped: Callable[[Mapping[str, str]], None],
+    ):
+        self._batches = batches
+        self._note_skipped = note_skipped
+        cores = _cores()
+        threads = max(1, min(_MAX_THREADS, cores // max(workers, 1)))
+        dataset = grain.MapDataset.source(batches).to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+        )
+        if workers:
+            # Grain's workers read absl flags, which only programs of absl.app have parsed.
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+            )
+        self._iterator = iter(dataset)
+        # Also at the interpreter's exit, before the modules that closing needs are gone.
+        self._finalizer = weakref.finalize(self, self._iterator.close)
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __len__(self) -> int:
+        """How many batches there are in all.
+
+        Raises:
+            TypeError: there is no end to training batches.
+        """
+        if isinstance(self._batches, TrainBatches):
+            raise TypeError("training batches have no end")
+        return len(self._batches)
+
+    def __next__(self) -> Batch:
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            self.close()
+            raise
+        report = batch.pop(REPORT, None)
+        if report is not None:
+            content = json.loads(bytes(report))
+            if "error" in content:
+                self.close()
+                raise DataError(content["error"])
+            self._note_skipped(content["skipped"])
+        return batch
+
+    def __enter__(self) -> BatchIterator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends threads and worker processes."""
+        self._finalizer()
+
+
+def _whole(value: Any, key: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ConfigError(f"{_WHERE}.{key} is {value!r}; it is a whole number, at least {least}")
+    return int(value)
+
+
+def _rows(batch_size: int, process_index: int, process_count: int, key: str) -> range:
+    """The rows of a global batch that belong to one host."""
+    if batch_size % process_count:
+        raise ConfigError(
+            f"{_WHERE}.{key} is {batch_size}, which {process_count} hosts cannot share evenly;"
+            f" {-(-batch_size // process_count) * process_count} would do"
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index {process_index} of {process_count} processes")
+    share = batch_size // process_count
+    return range(process_index * share, (process_index + 1) * share)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,201 @@
+"""A source over folders of image files, one folder a class."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.sources.base import Source, count_of, hold_out, register
+from vitjax.data.sources.decoding import decode_image
+from vitjax.registry import near_match
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderSplit:
+    """A `Split` over image files.
+
+    Attributes:
+        root: the folder that ``paths`` are relative to.
+        paths: one image file each.
+        labels: int32 of shape (examples,).
+        channels: of the decoded images, 3 or 1.
+    """
+
+    root: str
+    paths: Sequence[str]
+    labels: np.ndarray
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> np.ndarray:
+        """The image at ``index``, uint8 of shape (height, width, channels)."""
+        name = self.name(index)
+        try:
+            data = Path(name).read_bytes()
+        except OSError as error:
+            raise CorruptImage(f"{name}: cannot be read: {error.strerror or error}") from error
+        return decode_image(data, self.channels, name)
+
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return os.path.join(self.root, self.paths[index])
+
+
+@register("folder")
+def folder(
+    path: str,
+    channels: int = 3,
+    classes: str = "train",
+    val_fraction: float | None = None,
+    test_fraction: float | None = None,
+    split_seed: int = 0,
+) -> Source:
+    """Image files in one folder per class: PNG, JPEG and WebP, told by their suffix.
+
+    Either ``path`` has folders ``train`` and as there are any ``val`` (or ``validation``,
+    ``valid``) and ``test``, with the class folders inside, or it has the class folders itself and
+    is split here, with the same share of every class in each split. Classes are named by their
+    folders and numbered in sorted order. Files may lie deeper inside a class's folder; hidden
+    files and folders are ignored, and files of other kinds are ignored with a warning.
+
+    Args:
+        path: the folder.
+        channels: 3 to read images as RGB, 1 to read them as grey.
+        classes: "train" where every split shows the classes of ``train``, and any other is an
+            error; "all" where splits have classes of their own, as in few-shot learning: the
+            classes are then those of all splits together.
+        val_fraction: the share of all examples to hold out as ``val``, where there is none yet.
+            None means 0.1 where ``path`` has the class folders itself, else 0.
+        test_fraction: the same for ``test``.
+        split_seed: which examples are held out.
+
+    Raises:
+        DataError: no such folder, no classes in it, a class without an image, a class that
+            ``train`` lacks, or a share to hold out that makes no sense.
+    """
+    if channels not in (1, 3):
+        raise DataError(f"folder: channels is {channels!r}; it is 3 (RGB) or 1 (grey)")
+    if classes not in ("train", "all"):
+        raise DataError(f'folder: classes is {classes!r}; it is "train" or "all"')
+    if not os.path.isdir(path):
+        parent = Path(path).parent
+        siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
+        raise DataError(f"no folder {str(path)!r}{near_match(str(path), siblings)}")
+    roots = _split_roots(path)
+    names = {split: _subfolders(root) for split, root in roots.items()}
+    for split, root in roots.items():
+        if not names[split]:
+            raise DataError(f"{root} has no class folders: images lie in {root}/<class>/<file>")
+    class_names = names["train"]
+    if classes == "all":
+        class_names = sorted({name for split in names.values() for name in split})
+    for split, found in names.items():
+        for name in found:
+            if name not in class_names:
+                raise DataError(
+                    f"{roots[split]} has the class {name!r}, which {roots['train']} lacks"
+                    f'{near_match(name, class_names)}; with classes="all" splits may have classes'
+                    " of their own"
+                )
+    splits = {s: _read_split(root, names[s], class_names, channels) for s, root in roots.items()}
+    flat = roots["train"] == path
+    fractions = {"val": val_fraction, "test": test_fraction}
+    for key in (s for s in splits if s != "train" and fractions[s] is not None):
+        raise DataError(f"{roots[key]} is there already: leave out {key}_fraction")
+    total = len(splits["train"])
+    rest = splits["train"]
+    for key, fraction in fractions.items():
+        share = (0.1 if flat else 0.0) if fraction is None else fraction
+        count = count_of(share, total, f"folder: {key}_fraction")
+        if count and key not in splits:
+            kept, held = hold_out(rest.labels, count, split_seed)
+            splits[key] = _take(rest, held)
+            rest = _take(rest, kept)
+    splits["train"] = rest
+    return Source(splits, tuple(class_names))
+
+
+def _subfolders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _split_roots(path: str) -> dict[str, str]:
+    """The folder of each split; ``{"train": path}`` where the class folders lie in ``path``."""
+    if not os.path.isdir(os.path.join(path, "train")):
+        return {"train": path}
+    roots: dict[str, str] = {}
+    for split, candidates in SPLIT_FOLDERS.items():
+        there = [os.path.join(path, c) for c in candidates]
+        there = [root for root in there if os.path.isdir(root)]
+        if len(there) > 1:
+            raise DataError(
+                f"{' and '.join(there)} are both there; which one is the split {split}?"
+            )
+        if there:
+            roots[split] = there[0]
+    return roots
+
+
+def _read_split(
+    root: str, folders: Sequence[str], class_names: Sequence[str], channels: int
+) -> FolderSplit:
+    """Lists the images of one split; ``folders`` are the class folders in ``root``."""
+    number = {name: index for index, name in enumerate(class_names)}
+    paths: list[str] = []
+    labels: list[int] = []
+    ignored: Counter[str] = Counter()
+    for name in folders:
+        files = _images_below(os.path.join(root, name), ignored)
+        if not files:
+            raise DataError(
+                f"{os.path.join(root, name)} has no image ({', '.join(SUFFIXES)}): give the class"
+                " an image, or remove its folder"
+            )
+        paths += [os.path.join(name, file) for file in files]
+        labels += [number[name]] * len(files)
+    if ignored:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(ignored.items()))
+        _log.warning(
+            "%s: ignored %d files that are no %s (%s)",
+            root,
+            ignored.total(),
+            "/".join(SUFFIXES),
+            kinds,
+        )
+    return FolderSplit(root, paths, np.asarray(labels, np.int32), channels)
+
+
+def _images_below(root: str, ignored: Counter[str]) -> list[str]:
+    """Image files below ``root``, relative to it and sorted; counts others in ``ignored``."""
+    found = []
+    for folder_path, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            suffix = os.path.splitext(file)[1].lower()
+            if file.startswith("."):
+                continue
+            if suffix in SUFFIXES:
+                found.append(os.path.relpath(os.path.join(folder_path, file), root))
+            else:
+                ignored[suffix or "without a suffix"] += 1
+    return sorted(found)
+
+
+def _take(split: FolderSplit, indices: np.ndarray) -> FolderSplit:
+    paths = [split.paths[i] for i in indices]
+    return FolderSplit(split.root, paths, split.labels[indices], split.channels)

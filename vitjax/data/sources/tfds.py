@@ -1,0 +1,216 @@
+"""A source over data sets that TensorFlow Datasets prepared, without importing TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.sources.base import Source, mapping, register
+from vitjax.data.sources.decoding import decode_image
+from vitjax.registry import near_match
+
+_LABELS_AT_ONCE = 4096
+
+
+class TfdsSplit:
+    """A `Split` over one split of a prepared data set, opened at the first read."""
+
+    def __init__(
+        self, folder: str, split: str, image_key: str, label_key: str, channels: int, where: str
+    ):
+        self._settings = (folder, split, image_key, label_key, channels, where)
+        self._folder, self._split, self._image_key, self._label_key, self._channels, self._where = (
+            self._settings
+        )
+        self._lock = threading.Lock()
+        self._open: Any = None
+        self._labels: np.ndarray | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An open file goes to no worker process; each one opens its own.
+        return TfdsSplit, self._settings
+
+    def _records(self) -> Any:
+        with self._lock:
+            if self._open is None:
+                import tensorflow_datasets as tfds
+                from tensorflow_datasets.core.decode import DeserializeMethod
+
+                self._open = tfds.builder_from_directory(self._folder).as_data_source(
+                    split=self._split, deserialize_method=DeserializeMethod.RAW_BYTES
+                )
+        return self._open
+
+    def __len__(self) -> int:
+        return len(self._records())
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class indices, int32 of shape (len(self),): read once, without decoding an image."""
+        if self._labels is None:
+            records, labels = self._records(), []
+            for start in range(0, len(records), _LABELS_AT_ONCE):
+                rows = range(start, min(start + _LABELS_AT_ONCE, len(records)))
+                labels += [self.label(record) for record in records.__getitems__(rows)]
+            self._labels = np.asarray(labels, np.int32)
+        return self._labels
+
+    def label(self, record: bytes) -> int:
+        """The class index in one serialized example."""
+        return int(_features(record)[self._label_key].int64_list.value[0])
+
+    def read(self, index: int) -> np.ndarray:
+        """The image at ``index``, uint8 of shape (height, width, channels)."""
+        name = self.name(index)
+        try:
+            content = _features(self._records()[index])[self._image_key].bytes_list.value[0]
+        except Exception as error:  # whatever array_record and protobuf raise on a damaged file
+            raise CorruptImage(f"{name}: cannot be read: {error}") from error
+        return decode_image(content, self._channels, name)
+
+    def name(self, index: int) -> str:
+        """The data set, split and row."""
+        return f"{self._where}, split {self._split!r}, example {index}"
+
+
+def _features(record: bytes) -> Any:
+    # Reading the record ourselves is ten times as fast as TFDS's own decoding, even where that is
+    # told to leave the image alone, and is what lets `labels` be cheap.
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example.FromString(record).features.feature
+
+
+@register("tfds")
+def tfds(
+    dataset: str,
+    data_dir: str = "~/tensorflow_datasets",
+    splits: Mapping[str, str] | None = None,
+    image_key: str = "image",
+    label_key: str = "label",
+) -> Source:
+    """A data set that TensorFlow Datasets has prepared as array_record files.
+
+    Preparing is TFDS's and needs TensorFlow, once and on any machine; reading needs neither.
+
+    Args:
+        dataset: "name", "name/config", or either with ":version"; the newest version otherwise.
+        data_dir: where TFDS prepared it: the folder that holds ``name/``.
+        splits: our split names to TFDS's, which may be slices and sums:
+            ``{"train": "train[:90%]", "val": "train[90%:]", "test": "test"}``. None takes those
+            of ``train``, ``validation`` (as ``val``) and ``test`` that exist.
+        image_key: the feature that is the image.
+        label_key: the feature that is the class.
+
+    Raises:
+        DataError: the data set is not prepared in ``data_dir`` (the message gives the command that
+            prepares it), a split does not exist, or a feature is not there or of the wrong kind.
+    """
+    folder = _find(dataset, os.path.expanduser(data_dir))
+    import tensorflow_datasets
+
+    where = f"tfds {dataset}"
+    try:
+        info = tensorflow_datasets.builder_from_directory(folder).info
+    except Exception as error:
+        raise DataError(f"{where}: {folder} cannot be read: {error}") from error
+    if str(getattr(info.file_format, "value", "")) != "array_record":
+        raise DataError(
+            f"{where}: {folder} holds {info.file_format} files, which cannot be read in any order."
+            f" {_how_to_prepare(dataset, data_dir)}"
+        )
+    _check_features(info.features, image_key, label_key, where)
+    if splits is None:
+        usual = {"train": "train", "val": "validation", "test": "test"}
+        chosen = {ours: theirs for ours, theirs in usual.items() if theirs in info.splits}
+    else:
+        chosen = mapping(splits, f"{where}: splits")
+    if not chosen:
+        raise DataError(f"{where}: give splits; the data set has {', '.join(info.splits)}")
+    channels = 1 if info.features[image_key].shape[-1] == 1 else 3
+    made = {}
+    for ours, theirs in chosen.items():
+        made[ours] = TfdsSplit(folder, str(theirs), image_key, label_key, channels, where)
+        try:
+            length = len(made[ours])
+        except Exception as error:
+            first_word = re.split(r"\W", str(theirs))[0]
+            raise DataError(
+                f"{where}: split {theirs!r} for {ours!r} cannot be read"
+                f"{near_match(first_word, info.splits)} (the data set has"
+                f" {', '.join(info.splits)}): {error}"
+            ) from error
+        if not length:
+            raise DataError(f"{where}: split {theirs!r} for {ours!r} has no examples")
+    label = info.features[label_key]
+    if getattr(label, "num_classes", None):
+        return Source(made, tuple(str(n) for n in label.names))
+    top = max(int(split.labels.max()) for split in made.values())
+    return Source(made, tuple(str(c) for c in range(top + 1)))
+
+
+def _check_features(features: Any, image_key: str, label_key: str, where: str) -> None:
+    from tensorflow_datasets.core.features import Image
+
+    for key, word in ((image_key, "image_key"), (label_key, "label_key")):
+        if key not in features:
+            raise DataError(
+                f"{where}: no feature {key!r} ({word}){near_match(key, features)}"
+                f" (it has: {', '.join(features)})"
+            )
+    image, label = features[image_key], features[label_key]
+    if not isinstance(image, Image) or image.shape[-1] not in (1, 3, 4, None):
+        raise DataError(f"{where}: the feature {image_key!r} is {image}, not a grey or RGB image")
+    if image.np_dtype != np.uint8:
+        raise DataError(f"{where}: images of {image.np_dtype} are not read; uint8 ones are")
+    if label.shape != () or not np.issubdtype(label.np_dtype, np.integer):
+        raise DataError(f"{where}: the feature {label_key!r} is {label}, not one class index")
+
+
+def _prepared(data_dir: str) -> dict[str, str]:
+    """What lies prepared in ``data_dir``: "name:version" or "name/config:version" to folder."""
+    found = {}
+    root = Path(data_dir)
+    for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
+        for file in sorted(root.glob(pattern)):
+            name = file.parent.parent.relative_to(root).as_posix()
+            found[f"{name}:{file.parent.name}"] = str(file.parent)
+    return found
+
+
+def _find(dataset: str, data_dir: str) -> str:
+    """The folder of ``dataset`` in ``data_dir``, in its newest version if it names none."""
+    prepared = _prepared(data_dir)
+    name, _, version = dataset.partition(":")
+    matches = [key for key in prepared if key.split(":")[0] == name]
+    if version:
+        matches = [key for key in matches if key == dataset]
+    elif not matches and "/" not in name:
+        # A name alone finds its only config.
+        matches = [key for key in prepared if key.split("/")[0] == name]
+        if len({key.split(":")[0] for key in matches}) > 1:
+            raise DataError(f"tfds: {name!r} is prepared as {', '.join(matches)}; say which")
+    if matches:
+        numbers = {key: [int(n) for n in re.findall(r"\d+", key.split(":")[1])] for key in matches}
+        return prepared[max(matches, key=lambda key: numbers[key])]
+    names = [key.split(":")[0] for key in prepared]
+    raise DataError(
+        f"tfds: {dataset!r} is not prepared in {data_dir}"
+        f"{near_match(dataset, [*prepared, *names])} (prepared there:"
+        f" {', '.join(prepared) or 'nothing'}). {_how_to_prepare(dataset, data_dir)}"
+    )
+
+
+def _how_to_prepare(dataset: str, data_dir: str) -> str:
+    return (
+        "To prepare it, once and in any environment that has TensorFlow: pip install tensorflow"
+        " tensorflow-datasets array-record importlib-resources && tfds build"
+        f" {dataset} --data_dir={data_dir} --file_format=array_record"
+    )

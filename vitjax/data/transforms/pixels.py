@@ -1,0 +1,118 @@
+"""Between NumPy images and the libraries that work on them, and checks of arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vitjax.data.errors import DataError
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def resized(
+    image: np.ndarray,
+    size: tuple[int, int],
+    interpolation: str,
+    box: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
+    """``image`` at another size, with antialiasing where it shrinks.
+
+    Args:
+        image: uint8 or float32, (height, width, channels).
+        size: the new (height, width).
+        interpolation: a key of `INTERPOLATIONS`.
+        box: (left, top, right, bottom) of the part to take, in pixels; None takes all.
+    """
+    height, width = size
+    if box is None and image.shape[:2] == size:
+        return image
+    resample = INTERPOLATIONS[interpolation]
+    if image.dtype == np.uint8 and image.shape[-1] == 3:
+        return np.asarray(to_pillow(image).resize((width, height), resample, box))
+    # Pillow has no mode for other kinds of image, but each channel is one of its own.
+    planes = [
+        np.asarray(to_pillow(image[..., c : c + 1]).resize((width, height), resample, box))
+        for c in range(image.shape[-1])
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def to_pillow(image: np.ndarray) -> Image.Image:
+    """(height, width, 1 or 3) as a Pillow image."""
+    return Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image))
+
+
+def with_pillow(
+    image: np.ndarray, function: Callable[[Image.Image], Image.Image], name: str
+) -> np.ndarray:
+    """Applies ``function``, which keeps size and mode, to a grey or RGB uint8 image.
+
+    Raises:
+        DataError: the image is of another kind; ``name`` says which transform wanted it.
+    """
+    if image.dtype != np.uint8 or image.shape[-1] not in (1, 3):
+        raise DataError(
+            f"{name} works on uint8 images with 1 or 3 channels, not {image.dtype} of shape"
+            f" {image.shape}"
+        )
+    return np.asarray(function(to_pillow(image))).reshape(image.shape)
+
+
+def number(value: Any, name: str, low: float = -np.inf, high: float = np.inf) -> float:
+    """``value`` if it is a number from ``low`` to ``high``.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it is a number from {low:g} to {high:g}")
+    return value
+
+
+def span(value: Any, name: str, low: float = -np.inf, high: float = np.inf) -> tuple[float, float]:
+    """``value`` if it is a pair of numbers in order, from ``low`` to ``high``.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name} is {value!r}; it is a pair of numbers, (least, most)")
+    first, second = (number(v, name, low, high) for v in value)
+    if first > second:
+        raise ValueError(f"{name} is {value!r}; the first is more than the second")
+    return first, second
+
+
+def sides(value: Any, name: str = "size") -> tuple[int, int]:
+    """``value`` as (height, width): one whole number for both, or a pair.
+
+    Raises:
+        ValueError: it is neither, or not positive.
+    """
+    pair = value if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or not all(
+        isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair
+    ):
+        raise ValueError(
+            f"{name} is {value!r}; it is one whole number of pixels, or (height, width)"
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def one_of(value: Any, name: str, options: Any) -> None:
+    """Checks that ``value`` is one of ``options``.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value not in options:
+        raise ValueError(f"{name} is {value!r}; it is one of {', '.join(map(repr, options))}")
