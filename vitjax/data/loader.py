@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -297,9 +298,9 @@ class BatchIterator(Iterator[Batch]):
             dataset = dataset.mp_prefetch(
                 grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
             )
-        self._iterator = iter(dataset)
+        self._iterators = [iter(dataset)]
         # Also at the interpreter's exit, before the modules that closing needs are gone.
-        self._finalizer = weakref.finalize(self, self._iterator.close)
+        self._finalizer = weakref.finalize(self, _close, self._iterators, workers > 0)
 
     def __iter__(self) -> BatchIterator:
         return self
@@ -315,8 +316,10 @@ class BatchIterator(Iterator[Batch]):
         return len(self._batches)
 
     def __next__(self) -> Batch:
+        if not self._iterators:
+            raise StopIteration
         try:
-            batch = next(self._iterator)
+            batch = next(self._iterators[0])
         except StopIteration:
             self.close()
             raise
@@ -338,6 +341,16 @@ class BatchIterator(Iterator[Batch]):
     def close(self) -> None:
         """Ends threads and worker processes."""
         self._finalizer()
+
+
+def _close(iterators: list[Any], workers: bool) -> None:
+    """Closes and forgets Grain's iterator."""
+    if iterators:
+        iterators.pop().close()
+        if workers:
+            # Grain's iterators over workers refer to each other; left to the interpreter's exit,
+            # their destructors fail and say so at length.
+            gc.collect()
 
 
 def _whole(value: Any, key: str, least: int) -> int:
