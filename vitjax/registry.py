@@ -21,7 +21,9 @@ class ConfigError(UserError):
 
 def near_match(word: str, options: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the option nearest to ``word``, or ``""``."""
-    found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=0.6)
+    # One wrong letter of two is half of a short word.
+    cutoff = 0.6 if len(str(word)) > 3 else 0.5
+    found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
@@ -111,7 +113,8 @@ def check_keywords(
     """
     keywords, given, also = list(keywords), set(given), set(also)
     parameters = keywords_of(function)
-    readable = [name for name in parameters if name not in given] + sorted(also)
+    readable = [name for name in parameters if name not in given]
+    readable += sorted(also.difference(readable))
     for key in keywords:
         if key not in readable:
             raise ConfigError(

@@ -8,6 +8,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -17,6 +18,7 @@ from absl import flags
 from vitjax.data.batching import REPORT, EvalBatches, Examples, TrainBatches
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.sources.base import SOURCES, Source, Split
+from vitjax.data.sources.decoding import decode_image
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.registry import ConfigError, call, check_keywords, keywords_of
 
@@ -126,6 +128,8 @@ class Data:
         self.num_classes = len(source.class_names)
         first = next((s for s in ("val", "test", "train") if s in source.splits), None)
         self.image_shape = self._examples(first or next(iter(source.splits)), self._eval).shape
+        trained = self._examples("train", self._train)
+        self._train_shape = trained.shape, trained.dtype
         self._mean = self._per_channel(mean, 0.0, "mean")
         self._std = self._per_channel(std, 1.0, "std")
         if (self._std == 0).any():
@@ -205,6 +209,42 @@ class Data:
         batches = EvalBatches(self._examples(split, self._eval), self.eval_batch_size, rows)
         enough = len(batches) >= _MIN_EVAL_BATCHES_PER_WORKER * self._workers
         return BatchIterator(batches, self._workers if enough else 0, self._note_skipped)
+
+    def example(self, split: str, index: int) -> np.ndarray:
+        """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
+
+        Raises:
+            CorruptImage: it cannot be read.
+        """
+        return self._eval(self.source.split(split).read(index), np.random.default_rng(0))
+
+    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """An image file made ready as an evaluated example is: (height, width, channels).
+
+        Raises:
+            DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        image = decode_image(content, self.image_shape[-1], str(path))
+        image = self._eval(image, np.random.default_rng(0))
+        if image.shape != self.image_shape:
+            raise DataError(
+                f"{path}: is of shape {image.shape} after eval_transforms; the model was trained on"
+                f" {self.image_shape}"
+            )
+        return image
+
+    def example_batch(self) -> Batch:
+        """A batch of one blank example: the shapes and dtypes that a step is fed."""
+        shape, dtype = self._train_shape
+        return {
+            "image": np.zeros((1, *shape), dtype),
+            "label": np.zeros(1, np.int32),
+            "mask": np.ones(1, bool),
+        }
 
     def normalize(self, images: Any) -> Any:
         """Images as a model wants them: (x - mean) / std, uint8 ones scaled to [0, 1] before.

@@ -5,7 +5,7 @@ tells the image size and the paper.
 """
 
 from vitjax.models import resnet_names  # noqa: F401 (importing it registers the names)
-from vitjax.models.catalogue import create, facts, names
+from vitjax.models.catalogue import count_parameters, create, facts, names
 from vitjax.models.layers import ImageError
 from vitjax.models.resnet import ResNet
 from vitjax.models.transformer import stack_layers, unstack_layers
@@ -15,6 +15,7 @@ __all__ = [
     "ImageError",
     "ResNet",
     "ViT",
+    "count_parameters",
     "create",
     "facts",
     "names",

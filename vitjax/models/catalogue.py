@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from vitjax.registry import Registry
 
@@ -26,6 +28,18 @@ def create(name: str, /, **overrides: Any) -> nn.Module:
 def names() -> tuple[str, ...]:
     """All names that `create` knows."""
     return MODELS.names()
+
+
+def count_parameters(name: str, /, **overrides: Any) -> int:
+    """The number of trained scalars of a model, for images of the paper's size.
+
+    Raises:
+        ConfigError: there is no such model or field.
+    """
+    height, width = facts(name)["image_size"], facts(name)["image_size"]
+    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    shapes: Any = jax.eval_shape(create(name, **overrides).init, jax.random.key(0), image)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
 def facts(name: str) -> Mapping[str, Any]:

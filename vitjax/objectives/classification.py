@@ -17,6 +17,8 @@ from vitjax.objectives.mixing import mix
 from vitjax.registry import ConfigError, near_match
 
 CROSS_ENTROPIES = ("softmax", "sigmoid")
+# Children of a step's key.
+_MIX, _DROPOUT = 0, 1
 
 
 @objectives.register("classification")
@@ -73,11 +75,11 @@ class Classification(Objective):
     def prepare(
         self, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
-        """The images and soft labels that a training step sees: normalised, smoothed and mixed."""
+        """The images and soft labels that a step with key ``rng`` sees: normalised and mixed."""
         images = self.normalize(batch["image"])
         labels = self.soft_labels(batch["label"])
         return mix(
-            rng,
+            jax.random.fold_in(rng, _MIX),
             images,
             optax.smooth_labels(labels, self.label_smoothing),
             mixup_alpha=self.mixup,
@@ -89,13 +91,12 @@ class Classification(Objective):
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
         """Mean cross-entropy over the batch's unmasked examples."""
-        mix_rng, dropout_rng = jax.random.split(rng)
-        images, labels = self.prepare(batch, mix_rng)
+        images, labels = self.prepare(batch, rng)
         outputs: Any = self.model.apply(
             {"params": params, **model_state},
             images,
             train=True,
-            rngs={"dropout": dropout_rng},
+            rngs={"dropout": jax.random.fold_in(rng, _DROPOUT)},
             mutable=list(model_state),
         )
         logits, model_state = outputs

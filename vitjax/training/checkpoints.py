@@ -143,6 +143,10 @@ class Checkpoints:
         """The step of the best checkpoint, or None where none has been scored."""
         return self._manager.best_step() if self.best is not None else None
 
+    def reached_preemption(self, step: int) -> bool:
+        """Whether a host of several has been told to leave; all hosts agree on the step."""
+        return self._manager.reached_preemption(step)
+
     def wait(self) -> None:
         """Returns when all that was saved is on disk."""
         self._manager.wait_until_finished()

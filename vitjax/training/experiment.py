@@ -12,6 +12,7 @@ import optax
 import vitjax.data
 from vitjax import models
 from vitjax.config import to_dict
+from vitjax.models.catalogue import MODELS
 from vitjax.objectives import objectives
 from vitjax.objectives.base import Objective
 from vitjax.registry import ConfigError, call, check_keywords, keywords_of
@@ -155,7 +156,7 @@ def _build(
     task_name, task_arguments = _named(objective or {"name": "classification"}, "objective")
     # What an objective is handed beside its own section, where it takes it.
     offered = {"model", "num_classes", "normalize"} & set(keywords_of(objectives[task_name]))
-    check_keywords(models.models[model_name], model_arguments, where="config.model")
+    check_keywords(MODELS[model_name], model_arguments, where="config.model")
     check_keywords(objectives[task_name], task_arguments, where="config.objective", given=offered)
     optimizers.check(optimizer)
     schedules.check(schedule or {})

@@ -65,10 +65,10 @@ def _count_equation(equation: core.JaxprEqn) -> int:
     if name == "conv_general_dilated":
         return _count_convolution(equation)
     inner = [
-        _count(getattr(value, "jaxpr", value))
+        _count(jaxpr)
         for param in params.values()
         for value in (param if isinstance(param, tuple | list) else (param,))
-        if isinstance(getattr(value, "jaxpr", value), core.Jaxpr)
+        if isinstance(jaxpr := getattr(value, "jaxpr", value), core.Jaxpr)
     ]
     if name == "cond":
         return max(inner, default=0)

@@ -17,8 +17,8 @@ class Interrupted(Exception):
 
     def __init__(self, number: int, step: int):
         super().__init__(
-            f"Stopped by {signal.Signals(number).name} after step {step}; the checkpoint is written,"
-            " and the same command goes on from it."
+            f"Stopped by {signal.Signals(number).name} after step {step}; the checkpoint is"
+            " written, and the same command goes on from it."
         )
         self.signal = number
 
@@ -34,8 +34,8 @@ def signals() -> Iterator[list[int]]:
         signal.signal(number, old[number])
 
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            old[number] = signal.signal(number, note)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            old[name] = signal.signal(name, note)
     except ValueError:  # Not the main thread: signals go to whoever owns it.
         old = {}
     try:

@@ -95,6 +95,6 @@ class Run:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise ConfigError(f"{where} is {value!r}; it should be a number, 0 or more")
     return float(value)

@@ -1,4 +1,4 @@
-"""What a run says while it goes: metrics.jsonl, TensorBoard events, and a line or bar on the screen."""
+"""What a run says while it goes: metrics.jsonl, TensorBoard events, a progress bar."""
 
 from __future__ import annotations
 

@@ -40,9 +40,8 @@ def check(section: Mapping[str, Any]) -> None:
     constructor = _find(section["name"])
     check_keywords(
         constructor,
-        [key for key in section if key not in ("name", "learning_rate")],
+        section,
         where="config.optimizer",
-        given={"learning_rate"},
         also=["name", *(key for key in keywords_of(_create) if key not in ("params", "rate"))],
     )
 
@@ -103,14 +102,32 @@ def _create(
         if name == "muon":
             # Muon hands vectors to an inner Adam, which has a decay of its own.
             own.setdefault("adam_weight_decay", decay)
-        try:
-            optimizer = constructor(**own)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"config.optimizer: {name} refuses its arguments: {error}") from error
+        optimizer = constructor(**own)
         if decay and not decay_key:
             optimizer = optax.chain(optax.add_decayed_weights(decay), optimizer)
         return optimizer
 
+    try:
+        return _assemble(params, one, frozen, rates, decays, clip_norm, clip_value)
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(
+            f"config.optimizer: {name} refuses its arguments {arguments or ''}: {reason[0]}"
+        ) from error
+
+
+def _assemble(
+    params: Any,
+    one: Callable[[float, float], optax.GradientTransformation],
+    frozen: list[bool],
+    rates: list[float],
+    decays: list[float],
+    clip_norm: float | None,
+    clip_value: float | None,
+) -> optax.GradientTransformationExtraArgs:
+    """One optimizer out of one per group of parameters that share rate and decay."""
     labels = [
         _FROZEN if stuck else f"rate x{rate:g}, decay x{decay:g}"
         for stuck, rate, decay in zip(frozen, rates, decays, strict=True)
@@ -135,26 +152,30 @@ def _create(
         # A frozen parameter's gradient must not use up the norm that the others may have.
         mask = jax.tree.unflatten(jax.tree.structure(params), frozen)
         chain.insert(0, optax.masked(optax.set_to_zero(), mask))
-    return optax.with_extra_args_support(optax.chain(*chain))
+    whole = optax.with_extra_args_support(optax.chain(*chain))
+    # Many wrong values are told only by a first update; nothing is computed here.
+    jax.eval_shape(lambda p: whole.update(p, whole.init(p), p, value=0.0), params)
+    return whole
 
 
 def _find(name: str) -> Any:
     """The optax constructor called ``name``."""
-    for module in (optax, optax.contrib):
-        constructor = getattr(module, name, None)
-        if constructor is not None and _is_optimizer(constructor):
-            return constructor
-    known = sorted(
-        {n for m in (optax, optax.contrib) for n in dir(m) if _is_optimizer(getattr(m, n))}
-    )
+    known = {
+        found: getattr(module, found)
+        for module in (optax.contrib, optax)
+        for found in dir(module)
+        if _is_optimizer(found, getattr(module, found))
+    }
+    if name in known:
+        return known[name]
     raise ConfigError(
         f"config.optimizer.name: optax has no optimizer {name!r}{near_match(name, known)}"
-        f" (known: {', '.join(known)})"
+        f" (known: {', '.join(sorted(known))})"
     )
 
 
-def _is_optimizer(candidate: Any) -> bool:
-    if not inspect.isfunction(candidate):
+def _is_optimizer(name: str, candidate: Any) -> bool:
+    if name.startswith(("_", "scale_by_")) or not inspect.isfunction(candidate):
         return False
     parameters = inspect.signature(candidate).parameters
     return next(iter(parameters), None) == "learning_rate"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -160,7 +160,9 @@ def create(*, mode: str = "jit", **arguments: Any) -> Parallel:
     return ways.create(mode, where="config.parallel", **arguments)
 
 
-def ahead(batches: Iterable[Any], place: Callable[[Any], Any], size: int = 2) -> Iterator[Any]:
+def ahead(
+    batches: Iterable[Any], place: Callable[[Any], Any], size: int = 2
+) -> Generator[Any, None, None]:
     """Yields ``place(batch)`` for every batch, made by a thread up to ``size`` batches ahead.
 
     So the next batches are on the device before the step that needs them. An error in ``batches``

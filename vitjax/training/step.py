@@ -18,6 +18,11 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvaluateStep = Callable[[Mapping[str, Any], Batch], Metrics]
 
 
+def step_key(rng: Array, step: Any) -> PRNGKeyArray:
+    """The key of one step, from the run's key data: nothing else decides what is random in it."""
+    return jax.random.fold_in(jax.random.wrap_key_data(rng), step)
+
+
 def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -40,7 +45,7 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+        rng = step_key(state.rng, state.step)
         if axis_name is not None:
             rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
         gradients, model_state, metrics = _accumulate(
@@ -59,7 +64,7 @@ def make_train_step(
                 ema,
                 {"params": params, **model_state},
             )
-        metrics["grad_norm"] = Mean(optax.global_norm(gradients), jnp.ones(()))
+        metrics["grad_norm"] = Mean(optax.tree.norm(gradients), jnp.ones(()))
         state = state.replace(
             step=state.step + 1,
             params=params,
@@ -82,7 +87,9 @@ def make_evaluate_step(objective: Objective, *, axis_name: str | None = None) ->
     return evaluate_step
 
 
-def make_predict_step(objective: Any, *, axis_name: str | None = None) -> EvaluateStep:
+def make_predict_step(
+    objective: Any, *, axis_name: str | None = None
+) -> Callable[[Mapping[str, Any], Batch], dict[str, Array]]:
     """Returns ``(variables, batch) -> {"label", "mask", "prediction", "confidence"}``.
 
     All are (batch,) over the global batch, in its order: the class number of the truth, whether the

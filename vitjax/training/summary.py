@@ -75,7 +75,7 @@ def draw_predictions(
     figures.confusion_matrix(labels, guesses, names, pictures / "confusion_matrix.png")
     wrong = np.flatnonzero(labels != guesses)
     worst = wrong[np.argsort(-predicted["confidence"][wrong], kind="stable")][:_MISTAKES]
-    images = [experiment.data.example(split, int(predicted["index"][i]))["image"] for i in worst]
+    images = [experiment.data.example(split, int(predicted["index"][i])) for i in worst]
     figures.mistakes(
         images,
         labels[worst],

@@ -1,0 +1,121 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from networks import batch, objective
+
+from vitjax.objectives import divide
+from vitjax.training.state import TrainState
+from vitjax.training.step import make_evaluate_step, make_predict_step, make_train_step
+
+
+def start(task, optimizer, ema=False, examples=None):
+    variables = task.init(jax.random.key(0), examples or batch())
+    return TrainState.create(variables, optimizer, seed=3, ema=ema)
+
+
+def run(task, optimizer, batches, ema=False, **arguments):
+    state = start(task, optimizer, ema=ema)
+    step = jax.jit(make_train_step(task, optimizer, **arguments))
+    for examples in batches:
+        state, metrics = step(state, examples)
+    return state, metrics
+
+
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_accumulation_is_the_large_batch_in_float64(pieces):
+    with jax.enable_x64(True):
+        task, optimizer = objective("float64"), optax.with_extra_args_support(optax.adam(1e-2))
+        # Masked examples make the micro-batches weigh differently.
+        batches = [batch(16, seed, masked=3) for seed in range(5)]
+        whole, whole_metrics = run(task, optimizer, batches)
+        cut, cut_metrics = run(task, optimizer, batches, accumulation_steps=pieces)
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+        assert whole.params["Dense_0"]["kernel"].dtype == jnp.float64
+        for name, value in divide(whole_metrics).items():
+            assert divide(cut_metrics)[name] == pytest.approx(value, rel=1e-6)
+
+
+def test_masked_examples_change_nothing():
+    task, optimizer = objective(), optax.with_extra_args_support(optax.sgd(0.1))
+    first, other = batch(16, masked=4), batch(16, masked=4)
+    other["image"] = np.where(other["mask"][:, None, None, None], other["image"], np.nan)
+    other["image"] = np.nan_to_num(other["image"], nan=1e3)
+    a, b = run(task, optimizer, [first])[0], run(task, optimizer, [other])[0]
+    for left, right in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
+
+
+def test_randomness_comes_from_seed_and_step_alone():
+    task, optimizer = objective(dropout=0.5), optax.with_extra_args_support(optax.sgd(0.1))
+    step = jax.jit(make_train_step(task, optimizer))
+    state = start(task, optimizer)
+    once, _ = step(state, batch())
+    again, _ = step(state, batch())
+    jax.tree.map(np.testing.assert_array_equal, once, again)
+    later, _ = step(state.replace(step=state.step + 1), batch())
+    other, _ = step(state.replace(rng=jax.random.key_data(jax.random.key(4))), batch())
+
+    def kernel(s):
+        return np.asarray(s.params["Dense_1"]["kernel"])
+
+    assert not np.array_equal(kernel(once), kernel(later))
+    assert not np.array_equal(kernel(once), kernel(other))
+
+
+def test_the_moving_average_follows_its_formula():
+    task, optimizer = objective(), optax.with_extra_args_support(optax.sgd(0.5))
+    step = jax.jit(make_train_step(task, optimizer, ema_decay=0.3))
+    state = start(task, optimizer, ema=True)
+    average = np.asarray(state.params["Dense_0"]["kernel"])
+    for number in range(8):
+        state, _ = step(state, batch(seed=number))
+        decay = min(0.3, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * np.asarray(state.params["Dense_0"]["kernel"])
+    np.testing.assert_allclose(state.ema["params"]["Dense_0"]["kernel"], average, rtol=1e-5)
+    assert state.variables is state.ema
+
+
+def test_the_gradient_s_norm_is_reported():
+    task, optimizer = objective(), optax.with_extra_args_support(optax.sgd(0.1))
+    state = start(task, optimizer)
+    gradients, _ = task.gradients(state.params, {}, batch(), jax.random.key(0))
+    _, metrics = make_train_step(task, optimizer)(state, batch())
+    assert divide(metrics)["grad_norm"] == pytest.approx(float(optax.tree.norm(gradients)))
+
+
+def test_one_compilation_serves_all_steps():
+    task, optimizer = objective(), optax.with_extra_args_support(optax.adamw(0.1))
+    state = start(task, optimizer)
+    step = jax.jit(make_train_step(task, optimizer))
+    for seed in range(4):
+        state, _ = step(state, batch(seed=seed))
+    assert step._cache_size() == 1
+
+
+def test_evaluation_counts_every_example_once():
+    task = objective()
+    variables = task.init(jax.random.key(0), batch())
+    step = make_evaluate_step(task)
+    whole = divide(step(variables, batch(16)))
+    first = {name: array[:10] for name, array in batch(16).items()}
+    rest = {name: np.zeros_like(array[:10]) for name, array in batch(16).items()}
+    for name, array in batch(16).items():
+        rest[name][:6] = array[10:]
+    both = jax.tree.map(jnp.add, step(variables, first), step(variables, rest))
+    assert both["loss"].count == 16
+    for name, value in whole.items():
+        assert divide(both)[name] == pytest.approx(value, rel=1e-5)
+
+
+def test_predictions_are_the_most_probable_classes():
+    task = objective()
+    variables = task.init(jax.random.key(0), batch())
+    outputs = make_predict_step(task)(variables, batch(16, masked=2))
+    probabilities = np.asarray(task.predict(variables, batch(16)))
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(outputs["prediction"], probabilities.argmax(axis=-1))
+    np.testing.assert_allclose(outputs["confidence"], probabilities.max(axis=-1))
+    assert outputs["mask"].sum() == 14

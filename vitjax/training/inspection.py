@@ -1,0 +1,79 @@
+"""Looking at the data of a config before training on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vitjax import figures
+from vitjax.training.experiment import Experiment
+from vitjax.training.step import step_key
+
+_SHOWN = 36
+
+
+def inspect(
+    experiment: Experiment, picture: str | Path, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Counts the examples of each split and class, and draws the first training batch.
+
+    Args:
+        experiment: its data is looked at.
+        picture: where the picture goes; it shows images as the first step trains on them,
+            augmented and mixed.
+        say: is told the counts, line by line.
+
+    Returns:
+        ``{split: {class name: count}}``.
+    """
+    data = experiment.data
+    counts = {}
+    for split in data.splits:
+        numbers = np.bincount(data.labels(split), minlength=data.num_classes)
+        counts[split] = dict(zip(data.class_names, map(int, numbers), strict=True))
+    width = max(len("class"), *(len(name) for name in data.class_names))
+    say(f"{'class':{width}}" + "".join(f"{split:>10}" for split in counts))
+    for name in data.class_names:
+        say(f"{name:{width}}" + "".join(f"{counts[split][name]:>10}" for split in counts))
+    say(f"{'all':{width}}" + "".join(f"{sum(count.values()):>10}" for count in counts.values()))
+    say(f"images: {' x '.join(map(str, data.image_shape))}; classes: {data.num_classes}")
+    with contextlib.closing(data.train_batches()) as batches:
+        batch = next(batches)
+    images, titles = _as_trained(experiment, batch)
+    figures.image_grid(images[:_SHOWN], titles[:_SHOWN], picture)
+    say(f"The first {min(_SHOWN, len(images))} images of the first batch: {picture}")
+    return counts
+
+
+def _as_trained(experiment: Experiment, batch: Any) -> tuple[np.ndarray, list[str]]:
+    """Images in 0..1 as the first step sees them, and their labels in words."""
+    objective: Any = experiment.objective
+    names = experiment.data.class_names
+    if not hasattr(objective, "prepare"):
+        return _unit(batch["image"]), [names[label] for label in batch["label"]]
+    # Mixing is linear, so it looks the same before normalisation, which has no picture.
+    visible = dataclasses.replace(objective, normalize=_unit)
+    key = step_key(jax.random.key_data(jax.random.key(experiment.seed)), 0)
+    images, labels = jax.device_get(visible.prepare(batch, key))
+    # What is spread over all classes by smoothing is no part of the mixture.
+    shares = labels - labels.min(axis=-1, keepdims=True)
+    shares = shares / np.maximum(shares.sum(axis=-1, keepdims=True), 1e-9)
+    titles = [
+        " + ".join(
+            names[i] if row[i] > 0.995 else f"{names[i]} {row[i]:.0%}"
+            for i in np.argsort(-row, kind="stable")[:2]
+            if row[i] > 0.005
+        )
+        for row in shares
+    ]
+    return images, titles
+
+
+def _unit(images: Any) -> Any:
+    return images.astype("float32") / 255 if images.dtype == np.uint8 else images
