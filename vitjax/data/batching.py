@@ -81,12 +81,12 @@ class Examples:
         images = np.zeros((size, *self.shape), self.dtype)
         labels = np.zeros(size, np.int32)
         mask = np.zeros(size, bool)
-        labels[: len(indices)] = self.split.labels[indices]
         skipped = {}
         rng = ExampleRng(self.seed)
         for row, (index, position) in enumerate(zip(indices.tolist(), positions, strict=True)):
             try:
-                image = self.pipeline(self.split.read(index), rng.at(position))
+                image, label = self.split.read(index)
+                image = self.pipeline(image, rng.at(position))
                 self._check(image, index)
             except CorruptImage as error:
                 if not self.skip_corrupt:
@@ -95,8 +95,7 @@ class Examples:
             except DataError as error:
                 return _report({"error": str(error)})
             else:
-                images[row] = image
-                mask[row] = True
+                images[row], labels[row], mask[row] = image, label, True
         batch = {"image": images, "label": labels, "mask": mask}
         return {**batch, **_report({"skipped": skipped})} if skipped else batch
 

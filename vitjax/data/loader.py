@@ -288,7 +288,7 @@ class Data:
         """Shape and dtype of the first image of ``split`` that can be read, after ``pipeline``."""
         for index in range(min(len(split), _MAX_PROBES)):
             try:
-                image = pipeline(split.read(index), np.random.default_rng(0))
+                image = pipeline(split.read(index)[0], np.random.default_rng(0))
             except CorruptImage as error:
                 if not self._skip_corrupt:
                     raise

@@ -29,8 +29,8 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, index: int) -> np.ndarray:
-        """The image at ``index``: uint8 or float32 of shape (height, width, channels).
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The image at ``index``, uint8 or float32 of (height, width, channels), and its label.
 
         Raises:
             CorruptImage: it cannot be read or decoded; the message says what and why.
@@ -85,9 +85,9 @@ class ArraySplit:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, index: int) -> np.ndarray:
-        """The image at ``index``, (height, width, channels): a view, not to be written to."""
-        return self.images[index]
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The image at ``index``, a view of shape (height, width, channels), and its label."""
+        return self.images[index], int(self.labels[index])
 
     def name(self, index: int) -> str:
         """The array and the row."""

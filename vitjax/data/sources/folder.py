@@ -41,14 +41,14 @@ class FolderSplit:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, index: int) -> np.ndarray:
-        """The image at ``index``, uint8 of shape (height, width, channels)."""
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The image at ``index``, uint8 of shape (height, width, channels), and its label."""
         name = self.name(index)
         try:
             data = Path(name).read_bytes()
         except OSError as error:
             raise CorruptImage(f"{name}: cannot be read: {error.strerror or error}") from error
-        return decode_image(data, self.channels, name)
+        return decode_image(data, self.channels, name), int(self.labels[index])
 
     def name(self, index: int) -> str:
         """The file's path."""

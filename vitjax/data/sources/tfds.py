@@ -53,27 +53,31 @@ class TfdsSplit:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class indices, int32 of shape (len(self),): read once, without decoding an image."""
+        """Class indices, int32 of shape (len(self),): at first asking, reads the whole split.
+
+        No image is decoded; a million examples take about half a minute.
+        """
         if self._labels is None:
             records, labels = self._records(), []
             for start in range(0, len(records), _LABELS_AT_ONCE):
                 rows = range(start, min(start + _LABELS_AT_ONCE, len(records)))
-                labels += [self.label(record) for record in records.__getitems__(rows)]
+                labels += [
+                    _features(record)[self._label_key].int64_list.value[0]
+                    for record in records.__getitems__(rows)
+                ]
             self._labels = np.asarray(labels, np.int32)
         return self._labels
 
-    def label(self, record: bytes) -> int:
-        """The class index in one serialized example."""
-        return int(_features(record)[self._label_key].int64_list.value[0])
-
-    def read(self, index: int) -> np.ndarray:
-        """The image at ``index``, uint8 of shape (height, width, channels)."""
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The image at ``index``, uint8 of shape (height, width, channels), and its label."""
         name = self.name(index)
         try:
-            content = _features(self._records()[index])[self._image_key].bytes_list.value[0]
+            features = _features(self._records()[index])
+            content = features[self._image_key].bytes_list.value[0]
+            label = int(features[self._label_key].int64_list.value[0])
         except Exception as error:  # whatever array_record and protobuf raise on a damaged file
             raise CorruptImage(f"{name}: cannot be read: {error}") from error
-        return decode_image(content, self._channels, name)
+        return decode_image(content, self._channels, name), label
 
     def name(self, index: int) -> str:
         """The data set, split and row."""
