@@ -216,7 +216,7 @@ class Data:
         Raises:
             CorruptImage: it cannot be read.
         """
-        return self._eval(self.source.split(split).read(index), np.random.default_rng(0))
+        return self._eval(self.source.split(split).read(index)[0], np.random.default_rng(0))
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file made ready as an evaluated example is: (height, width, channels).
