@@ -10,7 +10,8 @@
 
 from vitjax.data import sources, transforms
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.loader import BatchIterator, Data, create
+from vitjax.data.iterator import BatchIterator
+from vitjax.data.loader import Data, create
 
 __all__ = [
     "BatchIterator",

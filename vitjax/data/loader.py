@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import logging
 import os
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
 import numpy as np
-from absl import flags
 
-from vitjax.data.batching import REPORT, EvalBatches, Examples, TrainBatches
+from vitjax.data.batching import EvalBatches, Examples, TrainBatches
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.iterator import Batch, BatchIterator
 from vitjax.data.sources.base import SOURCES, Source, Split
 from vitjax.data.sources.decoding import decode_image
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.registry import ConfigError, call, check_keywords, keywords_of
 
 _WHERE = "config.data"
-_MAX_THREADS = 16
 # Worker processes take seconds to start, so a short evaluation is quicker without them.
 _MIN_EVAL_BATCHES_PER_WORKER = 32
 # How many corrupt images in a row are believed before the whole split is.
 _MAX_PROBES = 100
 
 _log = logging.getLogger(__name__)
-
-Batch = dict[str, np.ndarray]
 
 
 def create(seed: int = 0, **section: Any) -> Data:
@@ -312,87 +305,6 @@ class Data:
                 _log.warning("skipped a corrupt image: %s", problem)
 
 
-class BatchIterator(Iterator[Batch]):
-    """Batches, read ahead in threads or worker processes.
-
-    Close it when done with it, or use it in a ``with`` statement: worker processes end then.
-    """
-
-    def __init__(
-        self,
-        batches: TrainBatches | EvalBatches,
-        workers: int,
-        note_skipped: Callable[[Mapping[str, str]], None],
-    ):
-        self._batches = batches
-        self._note_skipped = note_skipped
-        cores = _cores()
-        threads = max(1, min(_MAX_THREADS, cores // max(workers, 1)))
-        dataset = grain.MapDataset.source(batches).to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
-        )
-        if workers:
-            # Grain's workers read absl flags, which only programs of absl.app have parsed.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-            )
-        self._iterators = [iter(dataset)]
-        # Also at the interpreter's exit, before the modules that closing needs are gone.
-        self._finalizer = weakref.finalize(self, _close, self._iterators, workers > 0)
-
-    def __iter__(self) -> BatchIterator:
-        return self
-
-    def __len__(self) -> int:
-        """How many batches there are in all.
-
-        Raises:
-            TypeError: there is no end to training batches.
-        """
-        if isinstance(self._batches, TrainBatches):
-            raise TypeError("training batches have no end")
-        return len(self._batches)
-
-    def __next__(self) -> Batch:
-        if not self._iterators:
-            raise StopIteration
-        try:
-            batch = next(self._iterators[0])
-        except StopIteration:
-            self.close()
-            raise
-        report = batch.pop(REPORT, None)
-        if report is not None:
-            content = json.loads(bytes(report))
-            if "error" in content:
-                self.close()
-                raise DataError(content["error"])
-            self._note_skipped(content["skipped"])
-        return batch
-
-    def __enter__(self) -> BatchIterator:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends threads and worker processes."""
-        self._finalizer()
-
-
-def _close(iterators: list[Any], workers: bool) -> None:
-    """Closes and forgets Grain's iterator."""
-    if iterators:
-        iterators.pop().close()
-        if workers:
-            # Grain's iterators over workers refer to each other; left to the interpreter's exit,
-            # their destructors fail and say so at length.
-            gc.collect()
-
-
 def _whole(value: Any, key: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ConfigError(f"{_WHERE}.{key} is {value!r}; it is a whole number, at least {least}")
@@ -410,10 +322,3 @@ def _rows(batch_size: int, process_index: int, process_count: int, key: str) -> 
         raise ValueError(f"process_index {process_index} of {process_count} processes")
     share = batch_size // process_count
     return range(process_index * share, (process_index + 1) * share)
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,0 +1,109 @@
+"""Batches read ahead: Grain's iterator, closed in time, with reports of corrupt images taken out."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from vitjax.data.batching import REPORT, EvalBatches, TrainBatches
+from vitjax.data.errors import DataError
+
+_MAX_THREADS = 16
+
+Batch = dict[str, np.ndarray]
+
+
+class BatchIterator(Iterator[Batch]):
+    """Batches, read ahead in threads or worker processes.
+
+    Close it when done with it, or use it in a ``with`` statement: worker processes end then.
+    """
+
+    def __init__(
+        self,
+        batches: TrainBatches | EvalBatches,
+        workers: int,
+        note_skipped: Callable[[Mapping[str, str]], None],
+    ):
+        self._batches = batches
+        self._note_skipped = note_skipped
+        cores = _cores()
+        threads = max(1, min(_MAX_THREADS, cores // max(workers, 1)))
+        dataset = grain.MapDataset.source(batches).to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+        )
+        if workers:
+            # Grain's workers read absl flags, which only programs of absl.app have parsed.
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+            )
+        self._iterators = [iter(dataset)]
+        # Also at the interpreter's exit, before the modules that closing needs are gone.
+        self._finalizer = weakref.finalize(self, _close, self._iterators, workers > 0)
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __len__(self) -> int:
+        """How many batches there are in all.
+
+        Raises:
+            TypeError: there is no end to training batches.
+        """
+        if isinstance(self._batches, TrainBatches):
+            raise TypeError("training batches have no end")
+        return len(self._batches)
+
+    def __next__(self) -> Batch:
+        if not self._iterators:
+            raise StopIteration
+        try:
+            batch = next(self._iterators[0])
+        except StopIteration:
+            self.close()
+            raise
+        report = batch.pop(REPORT, None)
+        if report is not None:
+            content = json.loads(bytes(report))
+            if "error" in content:
+                self.close()
+                raise DataError(content["error"])
+            self._note_skipped(content["skipped"])
+        return batch
+
+    def __enter__(self) -> BatchIterator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends threads and worker processes."""
+        self._finalizer()
+
+
+def _close(iterators: list[Any], workers: bool) -> None:
+    """Closes and forgets Grain's iterator."""
+    if iterators:
+        iterators.pop().close()
+        if workers:
+            # Grain's iterators over workers refer to each other; left to the interpreter's exit,
+            # their destructors fail and say so at length.
+            gc.collect()
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
