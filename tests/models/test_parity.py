@@ -1,0 +1,48 @@
+"""Logits and intermediate activations against those that timm and PyTorch compute.
+
+The fixtures are written, and the comparison explained, by scripts/parity/make_fixtures.py.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vitjax import models
+
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
+
+
+def test_fixtures_are_there():
+    assert len(FIXTURES) == 12
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_activations(path):
+    with np.load(path) as file:
+        arrays = dict(file)
+    spec = json.loads(str(arrays.pop("model")))
+    images = arrays.pop("images")
+    expected = {k: v for k, v in arrays.items() if k.startswith("intermediates/")}
+    variables = unflatten_dict({k: v for k, v in arrays.items() if k not in expected}, sep="/")
+    assert "intermediates/logits" in expected
+    assert len(expected) > 3
+
+    for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-9)):
+        with jax.enable_x64(dtype == "float64"):
+            module = getattr(models, spec["name"])(**spec["fields"], dtype=dtype, param_dtype=dtype)
+            weights = jax.tree.map(lambda x, dtype=dtype: jnp.asarray(x, dtype), variables)
+            logits, state = jax.jit(
+                lambda v, x, module=module: module.apply(v, x, mutable=["intermediates"])
+            )(weights, jnp.asarray(images, dtype))
+            found = flatten_dict(jax.device_get(state), sep="/")
+            assert logits.dtype == dtype
+            for name, value in expected.items():
+                np.testing.assert_allclose(
+                    found[name][0][: len(value)], value, rtol=0, atol=tolerance, err_msg=name
+                )
+                assert found[name][0].dtype == dtype
