@@ -90,7 +90,8 @@ class Examples:
                 self._check(image, index)
             except CorruptImage as error:
                 if not self.skip_corrupt:
-                    return _report({"error": str(error)})
+                    way_out = 'config.data.on_corrupt = "skip" would leave it out'
+                    return _report({"error": f"{error} ({way_out})"})
                 skipped[self.split.name(index)] = str(error)
             except DataError as error:
                 return _report({"error": str(error)})

@@ -1,4 +1,4 @@
-"""Batches read ahead: Grain's iterator, closed in time, with reports of corrupt images taken out."""
+"""Batches read ahead: Grain's iterator, closed in time, with what went wrong taken out."""
 
 from __future__ import annotations
 

@@ -1,0 +1,74 @@
+"""Pipelines written as text."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from vitjax.data.transforms import TRANSFORMS, parse
+from vitjax.data.transforms.geometry import Flip, RandomResizedCrop, Resize
+from vitjax.registry import ConfigError
+
+
+def test_steps_and_arguments_are_read():
+    pipeline = parse("resize((8, 6), interpolation='nearest') | flip |\n random_resized_crop(4)")
+    assert pipeline.steps == (Resize((8, 6), "nearest"), Flip(), RandomResizedCrop(4))
+    image = np.zeros((9, 9, 3), np.uint8)
+    assert pipeline(image, np.random.default_rng(0)).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_no_text_does_nothing(text):
+    image = np.zeros((2, 2, 1), np.uint8)
+    assert parse(text)(image, np.random.default_rng(0)) is image
+
+
+def test_pipelines_travel_to_workers():
+    pipeline = parse("rand_augment(2, 15) | trivial_augment | random_erasing(0.25)")
+    assert pickle.loads(pickle.dumps(pipeline)) == pipeline
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("resise(3)", r"unknown transform 'resise'; did you mean 'resize'"),
+        ("resize(3, interpolaton='nearest')", r"'interpolaton'; did you mean 'interpolation'"),
+        ("resize", r"'size' is missing"),
+        ("resize(3, 'nearest', 1)", r"at most 2 arguments \(size, interpolation\), not 3"),
+        ("resize(3, size=4)", r"'size' twice"),
+        ("resize(3, 'closest')", r"interpolation is 'closest'; it is one of 'nearest'"),
+        ("resize(0)", r"size is 0"),
+        ("resize(2.5)", r"size is 2.5"),
+        ("resize(True)", r"size is True"),
+        ("resize((1, 2, 3))", r"size is \(1, 2, 3\)"),
+        ("flip(2)", r"p is 2; it is a number from 0 to 1"),
+        ("flip |", r"invalid syntax"),
+        ("flip, flip", r"is no transform"),
+        ("flip || flip", r"invalid syntax"),
+        ("(lambda: 0)()", r"is no transform"),
+        ("resize(open('x'))", r"\"open\('x'\)\" is no plain value"),
+        ("resize(**{'size': 3})", r"'\*\*'"),
+        ("random_resized_crop(8, scale=(1, 0.5))", r"the first is more than the second"),
+        ("random_resized_crop(8, scale=0.5)", r"scale is 0.5; it is a pair"),
+        ("rand_augment(2, 31)", r"magnitude is 31; it is a whole number from 0 to 30"),
+        ("random_erasing(value='noise')", r"value is 'noise'"),
+        ("pad_and_crop(8, -1)", r"padding is -1"),
+        ("color_jitter(hue=0.7)", r"hue is 0.7"),
+    ],
+)
+def test_errors_quote_the_pipeline(text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(text, "config.data.train_transforms")
+    assert str(caught.value).startswith(f"config.data.train_transforms: in {text!r}: ")
+
+
+def test_what_is_no_text_is_an_error():
+    with pytest.raises(ConfigError, match="is no text"):
+        parse(["flip"])  # type: ignore[arg-type]
+
+
+def test_every_transform_is_documented():
+    for name in TRANSFORMS:
+        assert TRANSFORMS[name].__doc__
