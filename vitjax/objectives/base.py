@@ -11,12 +11,12 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.objectives.metrics import Metrics
+from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.registry import Registry
 
 Params = Any
 ModelState = dict[str, Any]
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Any]
 Self = TypeVar("Self", bound="Objective")
 
 
@@ -26,13 +26,15 @@ class Objective(abc.ABC):
 
     A subclass is a frozen dataclass; its fields are the keys of the config's ``objective`` section.
     Metrics are `Mean` pairs. Those that `loss` gives hold ``"loss"``, whose ``count`` is the weight
-    of the batch: the trainer averages gradients of micro-batches and devices by it.
+    of the batch: the trainer averages the gradients of micro-batches by it.
 
     Attributes:
         model: the Linen module.
+        axis_name: under ``pmap`` the mapped axis, else None; see `over_axis`.
     """
 
     model: nn.Module
+    axis_name: str | None = dataclasses.field(default=None, kw_only=True)
 
     @abc.abstractmethod
     def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
@@ -55,11 +57,24 @@ class Objective(abc.ABC):
         gradients, aux = jax.grad(self.loss, has_aux=True)(params, model_state, batch, rng)
         return gradients, aux
 
+    def average(self, mean: Mean) -> Float[Array, ""]:
+        """``mean`` as a loss to differentiate: its sum over the devices' average weight.
+
+        Under ``pmap`` the devices' losses then average to the loss of the whole batch, whatever
+        share of it each device holds. That has to happen before differentiation: batch statistics
+        over the axis carry each device's gradient to the others.
+        """
+        count = mean.count
+        if self.axis_name is not None:
+            count = jax.lax.pmean(count, self.axis_name)
+        return Mean(mean.total, count).value()
+
     def over_axis(self: Self, axis_name: str) -> Self:
-        """This objective for use under ``pmap``: batch statistics are taken over ``axis_name``."""
-        if not hasattr(self.model, "axis_name"):
-            return self
-        return dataclasses.replace(self, model=self.model.clone(axis_name=axis_name))
+        """This objective under ``pmap``: batch statistics and weights are those of the axis."""
+        model = self.model
+        if hasattr(model, "axis_name"):
+            model = model.clone(axis_name=axis_name)
+        return dataclasses.replace(self, model=model, axis_name=axis_name)
 
 
 objectives: Registry[type[Objective]] = Registry("objective")

@@ -101,7 +101,7 @@ class Classification(Objective):
         )
         logits, model_state = outputs
         metrics = self.metrics(logits, labels, self._weights(batch))
-        return metrics["loss"].value(), (model_state, metrics)
+        return self.average(metrics["loss"]), (model_state, metrics)
 
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
         """Cross-entropy (no smoothing, no mixing), accuracy and, from six classes on, top-5."""

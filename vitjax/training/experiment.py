@@ -157,7 +157,12 @@ def _build(
     # What an objective is handed beside its own section, where it takes it.
     offered = {"model", "num_classes", "normalize"} & set(keywords_of(objectives[task_name]))
     check_keywords(MODELS[model_name], model_arguments, where="config.model")
-    check_keywords(objectives[task_name], task_arguments, where="config.objective", given=offered)
+    check_keywords(
+        objectives[task_name],
+        task_arguments,
+        where="config.objective",
+        given=offered | {"axis_name"},
+    )
     optimizers.check(optimizer)
     schedules.check(schedule or {})
     check_keywords(

@@ -82,7 +82,7 @@ def make_evaluate_step(objective: Objective, *, axis_name: str | None = None) ->
 
     def evaluate_step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
         metrics = objective.evaluate(variables, batch)
-        return metrics if axis_name is None else jax.lax.psum(metrics, axis_name)
+        return _over(jax.lax.psum, metrics, axis_name)
 
     return evaluate_step
 
@@ -125,9 +125,6 @@ def _accumulate(
         gradients, (model_state, metrics) = objective.gradients(
             state.params, state.model_state, batch, rng
         )
-        if axis_name is None:
-            return gradients, model_state, metrics
-        gradients = _weighted(gradients, metrics)
     else:
 
         def micro_step(carry: Any, inputs: Any) -> tuple[Any, None]:
@@ -136,7 +133,8 @@ def _accumulate(
             new, (model_state, new_metrics) = objective.gradients(
                 state.params, model_state, micro_batch, jax.random.fold_in(rng, index)
             )
-            gradients = jax.tree.map(jnp.add, gradients, _weighted(new, new_metrics))
+            weight = _over(jax.lax.psum, new_metrics["loss"].count, axis_name)
+            gradients = jax.tree.map(lambda g, n: g + n * weight.astype(n.dtype), gradients, new)
             return (model_state, gradients, add(metrics, new_metrics)), None
 
         micro_batches = jax.tree.map(lambda x: _cut(x, accumulation_steps), dict(batch))
@@ -148,17 +146,16 @@ def _accumulate(
             (state.model_state, gradients, metrics),
             (jnp.arange(accumulation_steps), micro_batches),
         )
-    if axis_name is not None:
-        gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
-        model_state = jax.lax.pmean(model_state, axis_name)
-    weight = metrics["loss"].count
-    scale = jnp.where(weight > 0, 1 / jnp.maximum(weight, 1e-30), 0)
-    return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients), model_state, metrics
+        weight = _over(jax.lax.psum, metrics["loss"].count, axis_name)
+        scale = jnp.where(weight > 0, 1 / jnp.maximum(weight, 1e-30), 0)
+        gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
+    gradients, model_state = _over(jax.lax.pmean, (gradients, model_state), axis_name)
+    return gradients, model_state, _over(jax.lax.psum, metrics, axis_name)
 
 
-def _weighted(gradients: Any, metrics: Metrics) -> Any:
-    weight = metrics["loss"].count
-    return jax.tree.map(lambda g: g * weight.astype(g.dtype), gradients)
+def _over(collective: Callable[..., Any], tree: Any, axis_name: str | None) -> Any:
+    """``collective`` of ``tree`` over the mapped axis; ``tree`` itself where there is none."""
+    return tree if axis_name is None else collective(tree, axis_name)
 
 
 def _cut(examples: Array, pieces: int) -> Array:

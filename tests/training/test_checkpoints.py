@@ -1,0 +1,201 @@
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from networks import batch, objective
+
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, fingerprint
+from vitjax.training.state import TrainState
+
+CONFIG = {"model": {"name": "dense", "width": 16}, "train": {"epochs": 3}}
+
+
+def state(step=0, seed=0, width=16):
+    task = objective()
+    variables = task.init(jax.random.key(seed), batch())
+    if width != 16:
+        variables = {"params": {"Dense_0": {"kernel": jnp.zeros((48, width))}}}
+    optimizer = optax.partition(
+        {"a": optax.adamw(lambda step: 0.1), "b": optax.set_to_zero()},
+        jax.tree.unflatten(
+            jax.tree.structure(variables["params"]),
+            ["a"] + ["b"] * (len(jax.tree.leaves(variables["params"])) - 1),
+        ),
+    )
+    created = TrainState.create(variables, optimizer, seed=seed, ema=True)
+    return created.replace(step=jnp.asarray(step, jnp.int32))
+
+
+def abstract(example):
+    single = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=single), example
+    )
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    opened = []
+
+    def make(**arguments):
+        opened.append(Checkpoints(tmp_path / "checkpoints", **arguments))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+def save(store, step, metrics=None):
+    store.save(
+        state(step, seed=step),
+        step=step,
+        progress={"next_batch": step, "best": None},
+        config=CONFIG,
+        metrics=metrics,
+    )
+
+
+def same(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_what_is_saved_comes_back_to_the_bit(checkpoints):
+    store = checkpoints()
+    assert store.restore(abstract(state()), config=CONFIG) is None
+    save(store, 7)
+    store.wait()
+    restored = store.restore(abstract(state()), config=CONFIG)
+    same(restored.state, state(7, seed=7))
+    assert (restored.step, restored.config) == (7, CONFIG)
+    assert restored.progress == {"next_batch": 7, "best": None}
+
+
+def test_the_newest_and_the_best_are_kept(checkpoints):
+    store = checkpoints(keep=2, best="val/loss")
+    for step, loss in enumerate([0.5, 0.1, 0.4, 0.3, 0.2], start=1):
+        save(store, step, {"val/loss": loss})
+    save(store, 6)
+    store.wait()
+    assert store.steps() == [2, 5, 6]
+    assert store.best_step() == 2
+    assert store.restore(abstract(state()), config=CONFIG, step=2).step == 2
+
+
+def test_accuracy_is_better_when_larger(checkpoints):
+    store = checkpoints(keep=1, best="val/accuracy")
+    for step, accuracy in enumerate([0.5, 0.9, 0.4], start=1):
+        save(store, step, {"val/accuracy": accuracy})
+    store.wait()
+    assert store.best_step() == 2
+
+
+def damage(folder, how):
+    files = sorted((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    data = [f for f in files if f.parent.name == "d"]
+    if how == "truncate":
+        for file in data:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif how == "flip a bit":
+        content = bytearray(data[-1].read_bytes())
+        content[len(content) // 3] ^= 1
+        data[-1].write_bytes(bytes(content))
+    elif how == "garbage":
+        for file in data:
+            file.write_bytes(np.random.default_rng(0).bytes(file.stat().st_size))
+    elif how == "no data":
+        for file in data:
+            file.unlink()
+    elif how == "no progress":
+        for file in (folder / "progress").iterdir():
+            file.unlink()
+    elif how == "empty json":
+        (folder / "progress" / "metadata").write_text("")
+
+
+@pytest.mark.parametrize(
+    "how", ["truncate", "flip a bit", "garbage", "no data", "no progress", "empty json"]
+)
+def test_a_damaged_newest_checkpoint_is_passed_over_in_words(checkpoints, tmp_path, how):
+    store = checkpoints()
+    save(store, 1)
+    save(store, 2)
+    store.close()
+    damage(tmp_path / "checkpoints" / "2", how)
+    said = []
+    restored = checkpoints().restore(abstract(state()), config=CONFIG, say=said.append)
+    assert restored.step == 1
+    same(restored.state, state(1, seed=1))
+    assert len(said) == 1
+    assert "step 2" in said[0]
+    assert "damaged" in said[0]
+
+
+def test_all_damaged_is_an_error(checkpoints, tmp_path):
+    store = checkpoints()
+    save(store, 1)
+    store.close()
+    damage(tmp_path / "checkpoints" / "1", "truncate")
+    with pytest.raises(CheckpointError, match="no checkpoint there can be read"):
+        checkpoints().restore(abstract(state()), config=CONFIG, say=lambda text: None)
+
+
+def contents(folder: Path):
+    return {f: f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_another_model_is_named_by_its_first_leaf(checkpoints, tmp_path):
+    store = checkpoints()
+    save(store, 1)
+    store.wait()
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        store.restore(abstract(state(width=32)), config=CONFIG)
+    assert "params/Dense_0/bias is float32 (16,) there and absent here" in str(error.value)
+    assert contents(tmp_path) == before
+
+
+def test_another_config_is_named_by_its_first_key(checkpoints):
+    store = checkpoints()
+    save(store, 1)
+    store.wait()
+    other = json.loads(json.dumps(CONFIG))
+    other["model"]["width"] = 32
+    with pytest.raises(CheckpointError, match=r"config\.model\.width is 16 there and 32 here"):
+        store.restore(abstract(state()), config=other)
+
+
+def test_a_longer_run_may_go_on(checkpoints):
+    store = checkpoints()
+    save(store, 1)
+    store.wait()
+    longer = {**CONFIG, "train": {"steps": 500, "log_every_steps": 3}, "parallel": {"mode": "pmap"}}
+    assert store.restore(abstract(state()), config=longer).step == 1
+
+
+def test_a_step_without_checkpoint_lists_those_that_exist(checkpoints):
+    store = checkpoints()
+    save(store, 3)
+    store.wait()
+    with pytest.raises(CheckpointError, match="no checkpoint of step 4; there are: 3"):
+        store.restore(abstract(state()), config=CONFIG, step=4)
+
+
+def test_the_fingerprint_sees_every_bit_and_place():
+    tree = {"a": jnp.arange(8.0), "b": jnp.ones((2, 3), jnp.bfloat16), "c": jnp.array([True])}
+    seen = {fingerprint(tree)}
+    for changed in (
+        {**tree, "a": tree["a"].at[3].set(3.0000002)},
+        {**tree, "a": tree["a"][::-1]},
+        {**tree, "a": tree["a"].at[0].set(-0.0)},
+        {**tree, "b": tree["b"].at[1, 2].set(1.0078125)},
+        {**tree, "c": jnp.array([False])},
+    ):
+        seen.add(fingerprint(changed))
+    assert len(seen) == 6
+    assert fingerprint(jax.tree.map(np.asarray, tree)) == fingerprint(tree)
