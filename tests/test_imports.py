@@ -1,0 +1,179 @@
+"""Who may import whom: read from the source, imports inside functions included."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "vitjax"
+
+# Every room with the rooms it may import, from the ground up: a room imports only rooms above it in
+# this table. A new room is entered here.
+GROUND = ("errors", "registry")
+ROOMS: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "registry": ("errors",),
+    "config": GROUND,
+    "figures": ("errors",),
+    "models": GROUND,
+    "data": GROUND,
+    "objectives": (*GROUND, "models"),
+    "training": (*GROUND, "config", "figures", "models", "data", "objectives"),
+    "cli": (*GROUND, "config", "models", "data", "training"),
+    "__main__": ("cli",),
+}
+
+# Never at run time: TensorFlow fights JAX for the GPU's memory, the others are for comparisons.
+BANNED = {"tensorflow", "torch", "torchvision", "timm", "keras", "clu", "tensorboard"}
+
+# Third-party packages that belong to one room.
+HOMES = {
+    "matplotlib": {"figures"},
+    "grain": {"data"},
+    "tensorflow_datasets": {"data"},
+    "sklearn": {"data"},
+    "cv2": {"data"},
+    "PIL": {"data"},
+    "orbax": {"training"},
+    "tensorboardX": {"training"},
+    "tqdm": {"training"},
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path, root: Path = REPOSITORY) -> Iterator[tuple[int, str]]:
+    """The line and the full dotted name of everything that the file at ``path`` imports."""
+    parts = path.relative_to(root).with_suffix("").parts
+    package = parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def faults(path: Path, room: str, root: Path = REPOSITORY) -> list[str]:
+    """What the file at ``path``, which belongs to ``room``, imports and should not."""
+    found = []
+    for line, name in imports(path, root):
+        top, *inner = name.split(".")
+        where = f"{path.relative_to(root)}:{line} imports {name}"
+        if top in BANNED:
+            found.append(f"{where}: no part of vitjax may need {top}")
+        elif room not in HOMES.get(top, {room}):
+            found.append(f"{where}: {top} belongs to {' and '.join(HOMES[top])}")
+        elif top == "vitjax" and set(inner[:1]) & (set(ROOMS) - {room, *ROOMS[room]}):
+            allowed = ", ".join(ROOMS[room]) or "nothing"
+            found.append(f"{where}: of vitjax, {room} may import {allowed}")
+    return found
+
+
+def test_the_table_goes_from_the_ground_up():
+    order = list(ROOMS)
+    for room, allowed in ROOMS.items():
+        for other in allowed:
+            assert order.index(other) < order.index(room), f"{room} stands below {other}"
+
+
+def test_every_room_is_in_the_table():
+    rooms = {room_of(path) for path in FILES} - {"__init__"}
+    assert rooms <= set(ROOMS), "say in ROOMS what the new room may import"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_its_room_may(path):
+    room = room_of(path)
+    if room == "__init__":
+        assert not [name for _, name in imports(path) if name.startswith("vitjax.")]
+        return
+    assert not faults(path, room)
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "fault"),
+    [
+        ("models", "from vitjax.registry import Registry", None),
+        ("models", "from vitjax.models import layers", None),
+        ("models", "from vitjax import registry", None),
+        ("models", "from . import layers", None),
+        ("models", "import vitjax.data", "models may import errors, registry"),
+        ("models", "from vitjax import data", "models may import errors, registry"),
+        ("models", "from ..data import loader", "imports vitjax.data.loader"),
+        ("models", "def f():\n    from vitjax.training import loop", "models/x.py:2 imports"),
+        ("data", "if TYPE_CHECKING:\n    from vitjax.models import vit", "data may import"),
+        ("config", "from vitjax.training.lengths import Run", "config may import"),
+        ("registry", "from vitjax import config", "registry may import errors"),
+        ("errors", "from vitjax import registry", "errors may import nothing"),
+        ("figures", "from vitjax.registry import ConfigError", "figures may import errors"),
+        ("training", "from vitjax import cli", "training may import"),
+        ("data", "import tensorflow as tf", "no part of vitjax may need tensorflow"),
+        ("training", "def f():\n    import torch.nn", "no part of vitjax may need torch"),
+        ("training", "import matplotlib.pyplot as plt", "matplotlib belongs to figures"),
+        ("figures", "from matplotlib.figure import Figure", None),
+        ("data", "import tensorflow_datasets as tfds", None),
+    ],
+)
+def test_the_reader_of_imports_sees(tmp_path, room, source, fault):
+    path = tmp_path / "vitjax" / room / "x.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    found = faults(path, room, tmp_path)
+    assert len(found) == (fault is not None)
+    assert fault is None or fault in found[0]
+
+
+# --------------------------------------------------------------------------------------- packaging
+
+
+def canonical(requirement: str) -> str:
+    """The name of a requirement such as ``tensorboardX>=2.6; python_version < "3.12"``."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, requirement
+    return re.sub(r"[-_.]+", "-", match.group()).lower()
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def test_every_import_is_a_declared_dependency(project):
+    declared = {canonical(requirement) for requirement in project["dependencies"]}
+    distributions = metadata.packages_distributions()
+    missing = {}
+    for path in FILES:
+        for line, name in imports(path):
+            top = name.split(".")[0]
+            if top == "vitjax" or top in sys.stdlib_module_names:
+                continue
+            owners = {canonical(owner) for owner in distributions.get(top, [top])}
+            if not owners & declared:
+                missing[top] = f"{path.relative_to(REPOSITORY)}:{line}"
+    assert not missing
+
+
+def test_every_dependency_has_an_exact_pin(project):
+    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [
+        pin for pin in pins if not re.match(r"[\w.-]+==[\w.]+(; python_version .+)?$", pin)
+    ] == []
+    named = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert {canonical(requirement) for requirement in named} <= {canonical(pin) for pin in pins}
