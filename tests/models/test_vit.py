@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from quick import jit, variables_of
 
 from vitjax import models
 from vitjax.models.layers import drop_path, dropout
@@ -20,17 +21,12 @@ IMAGES = jax.random.normal(jax.random.key(7), (2, 32, 16, 3))  # a grid of 4 x 4
 
 @functools.cache
 def made(**fields):
-    """A module and its variables, moved away from the zeros of the head and the class token."""
     module = models.ViT(**{**SMALL, **fields})
-    variables = jax.jit(module.init)(jax.random.key(0), IMAGES)
-    leaves, structure = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    noise = [leaf + 0.1 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys)]
-    return module, jax.tree.unflatten(structure, noise)
+    return module, variables_of(module, IMAGES)
 
 
 def run(module, variables, images=IMAGES, **keywords):
-    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
+    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
 
 
 def intermediates(module, variables, images=IMAGES):
@@ -40,7 +36,7 @@ def intermediates(module, variables, images=IMAGES):
 
 def test_initialisation():
     module = models.ViT(width=192, depth=1, num_heads=3, num_classes=9, registers=4)
-    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]
+    params = jit(module.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]
     flat = {k: np.asarray(v) for k, v in flatten_dict(params, sep="/").items()}
     block = "encoder/block_0/"
     # Xavier: uniform within sqrt(6 / (inputs + outputs)).
@@ -170,38 +166,44 @@ def test_sincos2d_position_by_position():
     assert run(module, variables, IMAGES[:, :16]).shape == (2, 5)
 
 
-@pytest.mark.parametrize("fields", [{}, {"dropout": 0.2, "drop_path": 0.3}], ids=["", "dropout"])
-@pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize("scan", [False, True])
-def test_scan_and_remat_equal_the_plain_form(scan, remat, fields):
-    if not (scan or remat):
-        pytest.skip("this is the plain form")
-    module, variables = made(layer_scale=0.5, qk_norm=True, **fields)
-    other = module.clone(scan_layers=scan, remat=remat)
-    other_variables = models.stack_layers(variables) if scan else variables
-    shapes = jax.eval_shape(other.init, jax.random.key(0), IMAGES)
-    assert jax.tree.map(jnp.shape, other_variables) == jax.tree.map(jnp.shape, shapes)
-
-    def loss(params, module):
-        logits, state = module.apply(
-            {"params": params},
-            IMAGES,
-            train=True,
-            rngs={"dropout": jax.random.key(3)},
-            mutable=["intermediates"],
-        )
-        return jnp.sum(logits**2), (logits, state)
-
-    function = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
-    gradients, (logits, state) = function(variables["params"], module)
-    others, (other_logits, other_state) = function(other_variables["params"], other)
-    if scan:
-        others, other_state = models.unstack_layers(others), models.unstack_layers(other_state)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-        (gradients, logits, dict(state)),
-        (others, other_logits, dict(other_state)),
+def loss(params, module):
+    logits, state = module.apply(
+        {"params": params},
+        IMAGES,
+        train=True,
+        rngs={"dropout": jax.random.key(3, impl="unsafe_rbg")},
+        mutable=["intermediates"],
     )
+    return jnp.sum(logits**2), (logits, dict(state))
+
+
+@functools.cache
+def gradients_and_outputs(**fields):
+    everything = {"layer_scale": 0.5, "qk_norm": True, "dropout": 0.2, "drop_path": 0.3}
+    module, variables = made(depth=2, **everything)
+    if fields.get("scan_layers"):
+        variables = models.stack_layers(variables)
+    module = module.clone(**fields)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), IMAGES)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
+    return jit(jax.grad(functools.partial(loss, module=module), has_aux=True))(variables["params"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"remat": True}, {"scan_layers": True}, {"scan_layers": True, "remat": True}],
+    ids=str,
+)
+def test_scan_and_remat_equal_the_plain_form(fields):
+    """In training, with dropout and drop path: logits, gradients and intermediates."""
+    expected = gradients_and_outputs()
+    gradients, (logits, state) = gradients_and_outputs(**fields)
+    if fields.get("scan_layers"):
+        gradients, state = models.unstack_layers(gradients), models.unstack_layers(state)
+    found = gradients, (logits, state)
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_stacking_and_unstacking():
@@ -240,10 +242,8 @@ def test_dropout_and_drop_path_act_in_training_alone(fields):
     module, variables = made(**fields)
     plain = run(made()[0], variables)
     np.testing.assert_array_equal(run(module, variables), plain)
-    first, again, second = (
-        run(module, variables, train=True, rngs={"dropout": jax.random.key(seed)})
-        for seed in (0, 0, 1)
-    )
+    train = jit(lambda key: module.apply(variables, IMAGES, train=True, rngs={"dropout": key}))
+    first, again, second = (train(jax.random.key(seed, impl="unsafe_rbg")) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - second).max() > 1e-3
     assert np.abs(first - plain).max() > 1e-3
@@ -268,7 +268,7 @@ def test_the_drop_path_rate_grows_from_zero():
         module,
         variables,
         train=True,
-        rngs={"dropout": jax.random.key(0)},
+        rngs={"dropout": jax.random.key(0, impl="unsafe_rbg")},
         mutable=("intermediates",),
     )
     first = state["intermediates"]["encoder"]["block_0"]["after_mlp"][0]
@@ -313,7 +313,7 @@ def test_where_cudnn_serves(monkeypatch):
 def test_attention_has_second_derivatives():
     x = jax.random.normal(jax.random.key(0), (1, 3, 8))
     module = Attention(num_heads=2)
-    params = module.init(jax.random.key(1), x, x)
-    hessian = jax.hessian(lambda x: jnp.sum(module.apply(params, x, x) ** 2))(x)
+    params = jit(module.init)(jax.random.key(1, impl="unsafe_rbg"), x, x)
+    hessian = jit(jax.hessian(lambda x: jnp.sum(module.apply(params, x, x) ** 2)))(x)
     assert np.isfinite(hessian).all()
     assert np.abs(hessian).max() > 0

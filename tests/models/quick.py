@@ -1,0 +1,31 @@
+"""Compiling and initialising small models in little time."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# The tests here compile much and compute little.
+jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def variables_of(module, images):
+    """Variables of the shapes that ``module.init`` gives, all of them random, from NumPy."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        name = path[-1].key
+        values = rng.normal(size=leaf.shape)
+        if name == "kernel":
+            values *= np.prod(leaf.shape[:-1]) ** -0.5
+        elif name == "var":
+            values = 1 + values**2
+        elif name == "scale":
+            values = 1 + 0.2 * values
+        else:
+            values *= 0.2
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
