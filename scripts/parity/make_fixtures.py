@@ -149,6 +149,7 @@ def full() -> Iterator[Case]:
         model = getattr(torchvision.models, reference)()
         yield name, model, name, {}, (224, 224), *both
     for name, reference in (
+        ("resnet18_v2", "resnetv2_18"),
         ("resnet50_v2", "resnetv2_50"),
         ("bit_r50x1", "resnetv2_50x1_bit"),
     ):
