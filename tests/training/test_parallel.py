@@ -101,8 +101,11 @@ def test_mistakes_are_named():
         parallel.create(mode="pmp")
     with pytest.raises(ConfigError, match="there are 8 devices"):
         parallel.create(devices=9)
-    with pytest.raises(ConfigError, match="8 devices cannot share evenly; 96 would do"):
-        parallel.create().check_batch_size(100, "config.data.batch_size")
+
+
+def test_evaluation_batches_grow_to_a_share_for_each_device():
+    way = parallel.create()
+    assert [way.round_up(size) for size in (1, 8, 9, 100)] == [8, 8, 16, 104]
 
 
 def test_ahead_keeps_order_and_ends():

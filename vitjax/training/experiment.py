@@ -117,6 +117,18 @@ class Experiment:
             jax.eval_shape(self.initial_state),
         )
 
+    def check_batch_size(self) -> None:
+        """Raises ConfigError unless devices and micro-batches can share a batch evenly."""
+        size, devices = self.data.batch_size, len(self.parallel.devices)
+        parts = self.settings.accumulation_steps * devices
+        if size % parts:
+            near = max(1, round(size / parts)) * parts
+            raise ConfigError(
+                f"config.data.batch_size is {size}, which {devices} devices, with"
+                f" {self.settings.accumulation_steps} micro-batches each, cannot share evenly;"
+                f" {near} would do"
+            )
+
     def checkpoints(self, directory: Any, *, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints in ``directory``."""
         arguments = {key: value for key, value in self.checkpoint.items() if key != "every"}
@@ -182,16 +194,11 @@ def _build(
 
     source = vitjax.data.create(seed=seed, **dict(data))
     devices = ways.create(**(parallel or {}))
-    devices.check_batch_size(source.batch_size, "config.data.batch_size")
-    devices.check_batch_size(source.eval_batch_size, "config.data.eval_batch_size")
+    # Padding makes up for any size, so a run can be evaluated on other devices than its own.
+    source.eval_batch_size = devices.round_up(source.eval_batch_size)
 
     run = Run.of(train, source.steps_per_epoch, where="config.train")
     settings = _settings(train, run)
-    if source.batch_size % (settings.accumulation_steps * len(devices.devices)):
-        raise ConfigError(
-            f"config.train.accumulation_steps: a batch of {source.batch_size} cannot be cut into"
-            f" {settings.accumulation_steps} parts on {len(devices.devices)} devices"
-        )
     model_arguments.setdefault("num_classes", source.num_classes)
     if model_arguments["num_classes"] < source.num_classes:
         raise ConfigError(

@@ -43,12 +43,14 @@ def train(
         The summary, as in ``summary.json``.
 
     Raises:
+        ConfigError: the devices cannot share a batch evenly.
         WorkdirError: another run writes there.
         CheckpointError: the folder holds checkpoints of another model or config.
         DivergedError: NaN or infinity in the loss or the gradient's norm.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(folder)
+    experiment.check_batch_size()
     with workdir.lock(folder), contextlib.ExitStack() as stack:
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
         stack.callback(checkpoints.close)

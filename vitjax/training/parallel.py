@@ -59,14 +59,9 @@ class Parallel(abc.ABC):
     def compile(self, step: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
         """``step(state, batch)`` for placed arguments; ``donate`` gives the state's memory away."""
 
-    def check_batch_size(self, batch_size: int, key: str) -> None:
-        """Raises ConfigError unless the devices can share a batch evenly."""
-        if batch_size % len(self.devices):
-            near = max(1, round(batch_size / len(self.devices))) * len(self.devices)
-            raise ConfigError(
-                f"{key} is {batch_size}, which {len(self.devices)} devices cannot share evenly;"
-                f" {near} would do"
-            )
+    def round_up(self, batch_size: int) -> int:
+        """The next larger batch size that the devices can share evenly."""
+        return -(-batch_size // len(self.devices)) * len(self.devices)
 
 
 ways: Registry[Callable[..., Parallel]] = Registry("parallel mode")

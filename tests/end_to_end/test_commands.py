@@ -1,0 +1,124 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitjax.cli import main
+
+
+def test_evaluate_gives_the_summary_s_numbers(vitjax, trained):
+    workdir, _, _ = trained
+    summary = json.loads((workdir / "summary.json").read_text())
+    for split in ("test", "val"):
+        status, output, errors = vitjax("evaluate", f"--workdir={workdir}", f"--split={split}")
+        assert status == 0, errors
+        assert f"accuracy {summary[split]['accuracy']:.2%}" in output
+        assert "on 180 examples" in output
+
+
+@pytest.fixture
+def images(tmp_path):
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / "one.png", tmp_path / "two.png"]
+    for path in paths:
+        Image.fromarray(generator.integers(0, 255, (8, 8), dtype=np.uint8)).save(path)
+    return paths
+
+
+def test_predict_prints_a_table_and_writes_json_lines_and_a_picture(
+    capsys, trained, images, tmp_path
+):
+    output = tmp_path / "predicted"
+    assert (
+        main(["predict", f"--workdir={trained[0]}", *map(str, images), f"--output={output}"]) == 0
+    )
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith(str(images[0]))
+    assert table[0].count("%") == 5
+    lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert [line["image"] for line in lines] == [str(path) for path in images]
+    for line in lines:
+        probabilities = [p["probability"] for p in line["predictions"]]
+        assert len(probabilities) == 5
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) <= 1.00001
+    with Image.open(output / "predictions.png") as picture:
+        assert min(picture.size) > 100
+
+
+def test_predict_can_print_json_lines(capsys, trained, images):
+    assert main(["predict", f"--workdir={trained[0]}", "--json", *map(str, images)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 2
+
+
+def test_predict_names_the_file_that_cannot_be_read_and_writes_nothing(
+    capsys, trained, images, tmp_path
+):
+    images[1].write_bytes(images[1].read_bytes()[:40])
+    output = tmp_path / "predicted"
+    status = main(["predict", f"--workdir={trained[0]}", *map(str, images), f"--output={output}"])
+    assert status == 2
+    assert "two.png" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_data_counts_and_draws(capsys, config, tmp_path):
+    picture = tmp_path / "batch.png"
+    assert main(["data", f"--config={config}", f"--output={picture}"]) == 0
+    output = capsys.readouterr().out
+    assert [line.split() for line in output.splitlines() if line.startswith("all")] == [
+        ["all", "1437", "180", "180"]
+    ]
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 200
+
+
+def test_models_lists_names_counts_sizes_and_papers(capsys):
+    assert main(["models", "vit_ti"]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("vit_ti16")]
+    assert "5,717,416" in line
+    assert "224" in line
+    assert "2010.11929" in line
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "models", "data"])
+def test_every_help_shows_an_example(capsys, command):
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert f"example:\n  vitjax {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--config=configs/digits/vitt.py", "--workdir=x"], "did you mean 'configs/dig"),
+        (["evaluate", "--workdir=nowhere"], "no run there"),
+        (["models", "vitti"], "did you mean"),
+        (["models", "--config.a=1"], "has no argument"),
+    ],
+)
+def test_mistakes_are_named(capsys, arguments, message):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_mistakes_in_using_a_run_are_named(capsys, trained, tmp_path):
+    workdir = f"--workdir={trained[0]}"
+    for arguments, message in (
+        (["evaluate", workdir, "--split=tset"], "did you mean 'test'"),
+        (["evaluate", workdir, "--checkpoint=lst"], "did you mean 'last'"),
+        (["evaluate", workdir, "--checkpoint=7"], "no checkpoint of step 7; there are: 40, 50, 60"),
+        (["evaluate", workdir, "--checkpoint=best"], "chooses no best checkpoint"),
+        (["predict", workdir, "missing.png"], "missing.png"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+    emptied = tmp_path / "emptied"
+    shutil.copytree(trained[0], emptied)
+    shutil.rmtree(emptied / "checkpoints")
+    assert main(["evaluate", f"--workdir={emptied}"]) == 2
+    assert "no checkpoint" in capsys.readouterr().err

@@ -1,0 +1,201 @@
+import json
+import random
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitjax import config as configs
+from vitjax.training import experiment as experiments
+from vitjax.training.logging import read
+
+
+def final_state(workdir, step=60):
+    """The state of a run's last checkpoint, as it lies on disk."""
+    built = experiments.build(configs.from_json((workdir / "config.json").read_text()))
+    store = built.checkpoints(workdir / "checkpoints", read_only=True)
+    restored = store.restore(built.abstract_state(), config=built.config, step=step)
+    store.close()
+    return restored.state
+
+
+def assert_same_bits(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def wait_for_checkpoint(process, workdir, step):
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        done = [int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
+        if max(done, default=-1) >= step:
+            return
+        time.sleep(0.002)
+    raise AssertionError("no checkpoint in four minutes")
+
+
+def test_a_run_leaves_what_the_readme_says(trained):
+    workdir, output, errors = trained
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["test"]["examples"] == summary["val"]["examples"] == 180
+    assert 0 <= summary["test"]["accuracy"] <= 1
+    assert summary["steps"] == 60
+    assert summary["parameters"] > 1000
+    assert summary["examples_per_second"] > 0
+    assert summary["seed"] == 1
+    assert "CPU" in summary["device"]
+    assert summary["versions"]["jax"] == jax.__version__
+    assert json.loads((workdir / "config.json").read_text())["optimizer"]["name"] == "adamw"
+    for name in ("curves", "confusion_matrix", "mistakes"):
+        with Image.open(workdir / "figures" / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+    assert any((workdir / "tensorboard").iterdir())
+    records = read(workdir / "metrics.jsonl")
+    assert [r["step"] for r in records if r["split"] == "train"] == [10, 20, 30, 40, 50, 60]
+    assert [r["step"] for r in records if r["split"] == "val"] == [20, 40, 60]
+    assert all(np.isfinite(r["loss"]) for r in records)
+    assert "Training on CPU" in output
+    assert "accuracy" in output.splitlines()[-3]
+    assert str(workdir / "figures") in output.splitlines()[-1]
+    # No warning, scary or not, on a machine without an accelerator.
+    assert errors == ""
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_a_killed_run_ends_as_one_never_killed(vitjax, config, trained, tmp_path, attempt):
+    arguments = ("train", f"--config={config}", f"--workdir={tmp_path}")
+    process = vitjax.start(*arguments)
+    generator = random.Random()
+    wait_for_checkpoint(process, tmp_path, generator.choice([10, 20, 30, 40]))
+    time.sleep(generator.random() * 0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    status, output, errors = vitjax(*arguments)
+    assert status == 0, errors
+    assert "Going on from the checkpoint of step" in output
+    assert_same_bits(final_state(tmp_path), final_state(trained[0]))
+    held_out = [
+        [record for record in read(folder / "metrics.jsonl") if record["split"] == "val"]
+        for folder in (tmp_path, trained[0])
+    ]
+    assert held_out[0] == held_out[1]
+
+
+def test_sigterm_writes_a_checkpoint_before_leaving(vitjax, config, trained, tmp_path):
+    arguments = ("train", f"--config={config}", f"--workdir={tmp_path}")
+    process = vitjax.start(*arguments)
+    wait_for_checkpoint(process, tmp_path, 10)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Stopped by SIGTERM after step" in errors
+    step = int(errors.split("after step ")[1].split(";")[0])
+    assert (tmp_path / "checkpoints" / str(step) / "state").is_dir()
+    status, output, _ = vitjax(*arguments)
+    assert status == 0
+    assert f"Going on from the checkpoint of step {step}" in output
+    assert_same_bits(final_state(tmp_path), final_state(trained[0]))
+
+
+def test_a_finished_run_trains_no_further(vitjax, config, trained):
+    workdir, _, _ = trained
+    before = (workdir / "summary.json").read_text()
+    status, output, _ = vitjax("train", f"--config={config}", f"--workdir={workdir}")
+    assert status == 0
+    assert "Going on from the checkpoint of step 60" in output
+    assert json.loads(before)["test"] == json.loads((workdir / "summary.json").read_text())["test"]
+
+
+def test_two_runs_in_one_folder_the_second_refuses(vitjax, config, tmp_path):
+    arguments = ("train", f"--config={config}", f"--workdir={tmp_path}")
+    first = vitjax.start(*arguments, "--config.train.steps=5000")
+    wait_for_checkpoint(first, tmp_path, 10)
+    status, _, errors = vitjax(*arguments)
+    assert status == 2
+    assert f"another run (process {first.pid}" in errors
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+
+
+def test_another_config_is_refused_and_nothing_overwritten(vitjax, config, trained):
+    workdir, _, _ = trained
+    before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file() and p.name != ".lock"}
+    status, _, errors = vitjax(
+        "train", f"--config={config}", f"--workdir={workdir}", "--config.model.mlp_width=48"
+    )
+    assert status == 2
+    assert "mlp/" in errors
+    assert "config.model.mlp_width is 32 there and 48 here" in errors
+    after = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert before == after
+
+
+def test_divergence_stops_with_step_rate_and_norm(vitjax, config, tmp_path):
+    status, _, errors = vitjax(
+        "train",
+        f"--config={config}",
+        f"--workdir={tmp_path}",
+        "--config.optimizer.name=sgd",
+        "--config.optimizer.weight_decay=-1e6",
+        "--config.optimizer.learning_rate=1.0",
+        "--config.optimizer.clip_norm=none",
+    )
+    assert status == 2
+    assert "at step" in errors
+    assert "learning rate" in errors
+    assert "gradient norm" in errors
+    # Whatever checkpoint there is holds numbers only.
+    for folder in tmp_path.glob("checkpoints/*"):
+        state = final_state(tmp_path, int(folder.name))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_patience_runs_out(vitjax, config, tmp_path):
+    status, output, errors = vitjax(
+        "train",
+        f"--config={config}",
+        f"--workdir={tmp_path}",
+        "--config.optimizer.learning_rate=0.0",
+        "--config.train.early_stopping.patience=2",
+        "--config.train.early_stopping.metric=val/accuracy",
+        "--config.train.evaluate_every_steps=3",
+        "--config.train.ema_decay=none",
+    )
+    assert status == 0, errors
+    assert "Stopped early at step 9" in output
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 9
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.optimizer.learning_rat=1", "'learning_rat'; did you mean 'learning_rate'?"),
+        ("--config.optimzer.learning_rate=1", "'optimzer'; did you mean 'optimizer'?"),
+        ("--config.model.name=vit_ti61", "'vit_ti61'; did you mean 'vit_ti16'?"),
+        ("--config.model.patchsize=2", "'patchsize'; did you mean 'patch_size'?"),
+        ("--config.data.source=digit", "'digit'; did you mean 'digits'?"),
+        ("--config.data.batchsize=2", "'batchsize'; did you mean 'batch_size'?"),
+        ("--config.objective.mixupp=1", "'mixupp'; did you mean 'mixup'?"),
+        ("--config.schedule.name=cosinus", "'cosinus'; did you mean 'cosine'?"),
+        ("--config.train.epocs=1", "'epocs'; did you mean 'epochs'?"),
+        ("--config.train.epochs=1", "exactly one of 'steps' and 'epochs'"),
+        ("--config.checkpoint.keeps=1", "'keeps'; did you mean 'keep'?"),
+        ("--config.parallel.mode=pmapp", "'pmapp'; did you mean 'pmap'?"),
+        ("--config.seed=one", "a str"),
+        ("--config.data.batch_size=100", "8 devices, with 1 micro-batches each"),
+        ("--wrkdir=x", "'--wrkdir=x'; did you mean '--workdir'?"),
+    ],
+)
+def test_a_typo_fails_before_any_work(capsys, config, tmp_path, argument, message):
+    from vitjax.cli import main
+
+    workdir = tmp_path / "run"
+    assert main(["train", f"--config={config}", f"--workdir={workdir}", argument]) == 2
+    assert message in capsys.readouterr().err
+    assert not workdir.exists()
