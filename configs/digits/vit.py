@@ -1,6 +1,6 @@
 """A small ViT on scikit-learn's 1,797 handwritten digits: the quickstart.
 
-    vitjax train --config=configs/digits/vit.py --workdir=runs/digits_vit
+vitjax train --config=configs/digits/vit.py --workdir=runs/digits_vit
 """
 
 from ml_collections import ConfigDict
