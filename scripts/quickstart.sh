@@ -2,7 +2,7 @@
 # Installs vitjax into .venv and trains a small ViT on handwritten digits, on a CPU in minutes and
 # without a download. Arguments go on to `vitjax train`:
 #
-#   bash scripts/quickstart.sh --config.train.epochs=5
+#   bash scripts/quickstart.sh --config.train.epochs=20
 #
 # PYTHON and VITJAX_VENV choose the interpreter and the environment, as scripts/install.sh says.
 set -euo pipefail
