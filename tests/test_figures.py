@@ -157,16 +157,28 @@ def test_confusion_matrix_of_any_number_of_classes(tmp_path, num_classes, words)
 
 
 def test_confusion_matrix_counts_rows_as_truth(tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(
-        _confusion,
-        "_write_counts",
-        lambda axes, counts, shares: seen.update(counts=counts, shares=shares),
-    )
+    seen = []
+    monkeypatch.setattr(_confusion, "_write_counts", lambda axes, *cells: seen.append(cells))
     labels, predicted = np.array([0, 0, 0, 0, 1]), np.array([0, 1, 1, 1, 1])
     figures.confusion_matrix(labels, predicted, ["cat", "dog", "cow"], tmp_path / "c.png")
-    np.testing.assert_array_equal(seen["counts"], [[1, 3, 0], [0, 1, 0], [0, 0, 0]])
-    np.testing.assert_allclose(seen["shares"], [[0.25, 0.75, 0], [0, 1, 0], [0, 0, 0]])
+    ((rows, columns, counts, shares),) = seen
+    cells = list(zip(rows, columns, counts, shares, strict=True))
+    assert cells == [(0, 0, 1, 0.25), (0, 1, 3, 0.75), (1, 1, 1, 1.0)]
+
+
+def test_most_confused_are_the_largest_counts_of_wrong_cells(tmp_path, words):
+    labels = np.array([5, 5, 5, 7, 7, 3, 9, 9, 9, 9])
+    predicted = np.array([6, 6, 5, 8, 8, 4, 9, 9, 9, 9])
+    figures.confusion_matrix(labels, predicted, [f"k{i}" for i in range(30)], tmp_path / "c.png")
+    pairs = [word for word in words if "→" in word]
+    assert pairs == ["k5 → k6", "k7 → k8", "k3 → k4"]
+    assert {"2 of 3", "2 of 2", "1 of 1"} <= set(words)
+
+
+def test_confusion_matrix_of_so_many_classes_that_the_whole_would_not_fit(tmp_path):
+    labels = np.array([0, 21_840, 5])
+    names = [str(c) for c in range(21_841)]
+    size(figures.confusion_matrix(labels, labels, names, tmp_path / "c.png"))
 
 
 def test_confusion_matrix_of_nothing(tmp_path, words):
@@ -175,11 +187,9 @@ def test_confusion_matrix_of_nothing(tmp_path, words):
 
 
 def test_merged_cells_keep_the_largest():
-    matrix = np.zeros((5, 5))
-    matrix[4, 0] = 0.5
-    matrix[0, 1] = 0.25
-    merged = _confusion._largest_of_blocks(matrix, 2)
-    np.testing.assert_array_equal(merged, [[0.25, 0, 0], [0, 0, 0], [0.5, 0, 0]])
+    rows, columns = np.array([4, 0, 1]), np.array([0, 1, 0])
+    picture = _confusion._picture(rows // 2, columns // 2, np.array([0.5, 0.25, 0.75]), 3)
+    np.testing.assert_array_equal(picture, [[0.75, 0, 0], [0, 0, 0], [0.5, 0, 0]])
 
 
 @pytest.mark.parametrize(

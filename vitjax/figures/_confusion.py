@@ -44,9 +44,11 @@ def confusion_matrix(
         raise ValueError(f"{labels.size} labels for {predictions.size} predictions")
     if not labels.size:
         return canvas.message("No example was evaluated", path)
-    counts = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
-    counts = counts.reshape(num_classes, num_classes)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # Only cells that are not empty: the whole matrix of 20,000 classes would not fit into memory.
+    codes, counts = np.unique(labels * num_classes + predictions, return_counts=True)
+    rows, columns = np.divmod(codes, num_classes)
+    totals = np.bincount(labels, minlength=num_classes)
+    shares = counts / totals[rows]
 
     with_list = num_classes > _CELLS_WITH_TEXT
     side = float(np.clip(2.2 + 0.42 * num_classes, 4.2, 9.0))
@@ -55,27 +57,29 @@ def confusion_matrix(
     if with_list:
         parts: Any = figure.subfigures(1, 2, width_ratios=[side + 0.8, 3.6])
         part, beside = parts
-        _list_confusions(beside, counts, class_names)
+        _list_confusions(beside, rows, columns, counts, totals, class_names)
     axes = part.subplots()
     # With many classes single mistakes are faint: the square root makes them visible.
     norm = PowerNorm(0.5 if with_list else 1.0, vmin=0, vmax=1)
-    edges = (-0.5, num_classes - 0.5)
     block = math.ceil(num_classes / _MOST_CELLS)
+    cells = math.ceil(num_classes / block)
+    edges = (-0.5, cells * block - 0.5)
     picture = axes.imshow(
-        _largest_of_blocks(shares, block),
+        _picture(rows // block, columns // block, shares, cells),
         cmap="Blues",
         norm=norm,
         interpolation="nearest",
         extent=(*edges, *edges[::-1]),
     )
+    axes.set(xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5))
     if not with_list:
-        _write_counts(axes, counts, shares)
+        _write_counts(axes, rows, columns, counts, shares)
     bar = part.colorbar(picture, ax=axes, shrink=0.8, format=PercentFormatter(1, decimals=0))
     merged = f", the largest of each {block}×{block} cells" if block > 1 else ""
     bar.set_label(f"share of the true class{merged}", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     _class_ticks(axes, class_names)
-    correct = int(np.trace(counts))
+    correct = int(np.sum(labels == predictions))
     axes.set_title(
         f"{correct:,} of {labels.size:,} correct ({correct / labels.size:.2%})", fontsize=11
     )
@@ -96,19 +100,14 @@ def class_numbers(numbers: Any, num_classes: int, what: str) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+def _write_counts(
+    axes: Axes, rows: np.ndarray, columns: np.ndarray, counts: np.ndarray, shares: np.ndarray
+) -> None:
     longest = len(f"{counts.max():,}")
     size = float(np.clip(10 - 0.8 * max(0, longest - 3), 5.5, 10))
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]:,}",
-            ha="center",
-            va="center",
-            fontsize=size,
-            color="white" if shares[row, column] > 0.5 else "black",
-        )
+    for row, column, count, share in zip(rows, columns, counts, shares, strict=True):
+        color = "white" if share > 0.5 else "black"
+        axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=color)
 
 
 def _class_ticks(axes: Axes, class_names: Sequence[str]) -> None:
@@ -125,26 +124,28 @@ def _class_ticks(axes: Axes, class_names: Sequence[str]) -> None:
     axes.set_ylabel("true class", fontsize=10)
 
 
-def _largest_of_blocks(matrix: np.ndarray, block: int) -> np.ndarray:
-    """The maximum of each ``block`` by ``block`` cells."""
-    padding = -len(matrix) % block
-    padded = np.pad(matrix, (0, padding))
-    blocks = len(padded) // block
-    return padded.reshape(blocks, block, blocks, block).max(axis=(1, 3))
+def _picture(rows: np.ndarray, columns: np.ndarray, shares: np.ndarray, side: int) -> np.ndarray:
+    """``shares`` in a matrix; where several fall into one cell, the largest."""
+    picture = np.zeros((side, side))
+    np.maximum.at(picture, (rows, columns), shares)
+    return picture
 
 
-def _list_confusions(part: Any, counts: np.ndarray, class_names: Sequence[str]) -> None:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
+def _list_confusions(
+    part: Any,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    counts: np.ndarray,
+    totals: np.ndarray,
+    class_names: Sequence[str],
+) -> None:
+    wrong = np.flatnonzero(rows != columns)
     # A stable sort, so that equal counts stand in the order of the classes.
-    order = np.argsort(-wrong, axis=None, kind="stable")[:20].tolist()
-    pairs = [divmod(index, len(class_names)) for index in order if wrong.flat[index]]
-    part.text(0.02, 0.97, "most confused" if pairs else "no confusions", fontsize=11, va="top")
-    for line, (truth, taken) in enumerate(pairs):
+    most = wrong[np.argsort(-counts[wrong], kind="stable")][:20].tolist()
+    part.text(0.02, 0.97, "most confused" if most else "no confusions", fontsize=11, va="top")
+    for line, index in enumerate(most):
         top = 0.93 - line * 0.046
-        pair = (
-            f"{canvas.one_line(class_names[truth], 20)} → {canvas.one_line(class_names[taken], 20)}"
-        )
-        share = f"{wrong[truth, taken]:,} of {counts[truth].sum():,}"
-        part.text(0.02, top, pair, fontsize=8.5, va="top")
+        truth, taken = (canvas.one_line(class_names[n[index]], 20) for n in (rows, columns))
+        share = f"{counts[index]:,} of {totals[rows[index]]:,}"
+        part.text(0.02, top, f"{truth} → {taken}", fontsize=8.5, va="top")
         part.text(0.04, top - 0.02, share, fontsize=7, va="top", color="#666666")
