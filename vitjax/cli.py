@@ -222,7 +222,11 @@ def _command(commands, name, run, help_, example):
 
 def _config(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--config", required=True, metavar="FILE", help="a Python file with get_config()"
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="a Python file with get_config(); FILE:TEXT calls get_config('TEXT')",
+   
     )
 
 

@@ -24,10 +24,14 @@ PREFIX = "--config."
 def load(path: str | Path) -> ml_collections.ConfigDict:
     """Returns what ``get_config()`` of the Python file at ``path`` returns.
 
+    Text after a colon is handed to it: ``"configs/cifar10/vit.py:tfds"`` calls
+    ``get_config("tfds")``.
+
     Raises:
         ConfigError: no such file, the file cannot be run, or it has no ``get_config``.
     """
-    path = Path(path)
+    name, colon, argument = str(path).partition(".py:")
+    path = Path(f"{name}.py" if colon else name)
     if not path.is_file():
         siblings = (
             [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
@@ -45,7 +49,12 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path}: has no function get_config()")
-    config = module.get_config()
+    try:
+        config = module.get_config(argument) if colon else module.get_config()
+    except Exception as error:
+        raise ConfigError(
+            f"{path}: get_config({repr(argument) if colon else ''}): {error}"
+        ) from error
     if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict")
     return ml_collections.ConfigDict(config)

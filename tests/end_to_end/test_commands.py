@@ -81,7 +81,7 @@ def test_models_lists_names_counts_sizes_and_papers(capsys):
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("vit_ti16")]
     assert "5,717,416" in line
     assert "224" in line
-    assert "2010.11929" in line
+    assert "2012.12877" in line
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "models", "data"])
