@@ -53,6 +53,22 @@ def test_load_takes_a_plain_dict(tmp_path):
     assert config.a.b == 1
 
 
+def test_text_after_a_colon_is_handed_to_get_config(tmp_path):
+    path = write(tmp_path / "a.py", "def get_config(source='npz'): return {'source': source}")
+    assert configs.load(path).source == "npz"
+    assert configs.load(f"{path}:tfds").source == "tfds"
+    assert configs.load(f"{path}:a:b.py").source == "a:b.py"
+
+
+def test_an_error_in_get_config_says_how_it_was_called(tmp_path):
+    path = write(tmp_path / "a.py", GOOD)
+    with pytest.raises(ConfigError, match=r"a\.py: get_config\('tfds'\): .*argument"):
+        configs.load(f"{path}:tfds")
+    path = write(tmp_path / "b.py", "def get_config(): raise KeyError('nothing')")
+    with pytest.raises(ConfigError, match=r"b\.py: get_config\(\): .*nothing"):
+        configs.load(path)
+
+
 def test_each_load_is_fresh(tmp_path):
     path = write(tmp_path / "vit.py", GOOD)
     configs.load(path).seed = 9
