@@ -226,7 +226,6 @@ def _config(command: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="a Python file with get_config(); FILE:TEXT calls get_config('TEXT')",
-   
     )
 
 

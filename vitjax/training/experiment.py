@@ -145,6 +145,9 @@ def build(config: Any) -> Experiment:
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
+    for name, section in plain.items():
+        if name != "seed" and not isinstance(section, dict | None):
+            raise ConfigError(f"config.{name} is {section!r}; it should be a section of keys")
     return call(_build, plain, where="config", config=plain)
 
 

@@ -51,13 +51,19 @@ def train(
     """
     folder = Path(folder)
     experiment.check_batch_size()
-    with workdir.lock(folder), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        # Of several hosts the first one writes; the others only take part in checkpoints.
+        if jax.process_index() == 0:
+            stack.enter_context(workdir.lock(folder))
+        else:
+            say = _say_nothing
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(
             experiment.abstract_state(), config=experiment.config, say=say
         )
-        workdir.write_json(folder / workdir.CONFIG, experiment.config)
+        if jax.process_index() == 0:
+            workdir.write_json(folder / workdir.CONFIG, experiment.config)
         loop = _Loop(experiment, folder, checkpoints, say)
         stack.callback(loop.close)
         say(f"Training on {describe_devices()}; the run is in {folder}")
@@ -312,3 +318,7 @@ class _Loop:
             )
             self._flops_per_example = counted / len(next(iter(batch.values())))
         return self._flops_per_example
+
+
+def _say_nothing(text: str) -> None:
+    """Stands in for `print` on all hosts but the first."""

@@ -7,6 +7,7 @@ the numbers of one device. ``jit`` is the main way; ``pmap`` is kept as a second
 from __future__ import annotations
 
 import abc
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -204,13 +205,12 @@ def ahead(
 
 def describe_devices() -> str:
     """The devices in words: ``"2 x NVIDIA H100 (gpu)"``, ``"CPU, 2 cores"``."""
-    import os
-
     devices = jax.devices()
+    hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
     kind, platform = devices[0].device_kind, devices[0].platform
     if platform == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        simulated = f", as {len(devices)} simulated devices" if len(devices) > 1 else ""
-        return f"CPU, {cores} cores{simulated}"
-    hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
+        local = jax.local_device_count()
+        simulated = f", as {local} simulated devices" if local > 1 else ""
+        return f"CPU, {cores} cores{simulated}{hosts}"
     return f"{len(devices)} x {kind} ({platform}){hosts}"
