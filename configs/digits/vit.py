@@ -1,6 +1,10 @@
 """A small ViT on scikit-learn's 1,797 handwritten digits: the quickstart.
 
-vitjax train --config=configs/digits/vit.py --workdir=runs/digits_vit
+    vitjax train --config=configs/digits/vit.py --workdir=runs/digits_vit
+
+1,437 training images are few for a network without built-in locality: what helps is little
+augmentation, fixed positions, and Muon (Jordan et al. 2024), which gets further than AdamW in as
+many steps.
 """
 
 from ml_collections import ConfigDict
@@ -12,32 +16,32 @@ def get_config() -> ConfigDict:
     config.model = dict(
         name="vit_ti16",
         patch_size=2,
-        width=96,
-        depth=6,
-        num_heads=6,
-        mlp_width=192,
+        width=64,
+        depth=4,
+        num_heads=4,
+        mlp_width=128,
         pooling="mean",
-        drop_path=0.1,
+        positions="sincos2d",
+        gelu="tanh",
     )
     config.data = dict(
         source="digits",
-        batch_size=128,
+        batch_size=64,
         eval_batch_size=180,
-        train_transforms="random_affine(degrees=15, translate=0.13, scale=(0.85, 1.15), shear=10)",
-        eval_transforms="",
-        mean=(0.3,),
-        std=(0.37,),
+        train_transforms="random_affine(degrees=10, translate=0.1, scale=(0.9, 1.1), shear=5)",
+        mean=0.3,
+        std=0.37,
     )
     config.objective = dict(name="classification", label_smoothing=0.1)
     config.optimizer = dict(
-        name="adamw",
+        name="muon",
         learning_rate=2e-3,
-        b2=0.99,
+        consistent_rms=0.2,  # so that one rate suits Muon's matrices and Adam's vectors
         weight_decay=0.05,
-        weight_decay_factors=((r"kernel$", 1.0), (r".*", 0.0)),
+        weight_decay_factors=((r"kernel$", 1.0), (r".", 0.0)),
         clip_norm=1.0,
     )
     config.schedule = dict(name="cosine", warmup_epochs=5)
     config.train = dict(epochs=100, ema_decay=0.99, evaluate_every_epochs=10)
-    config.checkpoint = dict(keep=2)
+    config.checkpoint = dict(every_epochs=20, keep=2)
     return config
