@@ -64,7 +64,7 @@ def image_grid(
     Args:
         images: arrays (height, width, channels) or (height, width), of uint8 or of floats in
             [0, 1]. Of two channels the first is shown, of more than three the first three.
-        titles: a line above each image, or None.
+        titles: what stands above each image, one line or several, or None.
         path: the PNG to write.
 
     Raises:
@@ -75,7 +75,9 @@ def image_grid(
         raise ValueError(f"{len(titles)} titles for {len(images)} images")
     if not len(images):
         return canvas.message("No images", path)
-    lines = None if titles is None else [canvas.one_line(title, 22) for title in titles]
+    lines = titles and [
+        "\n".join(canvas.one_line(line, 22) for line in str(title).split("\n")) for title in titles
+    ]
     return _grid(images, lines, path, heading=None, most=64)
 
 

@@ -65,7 +65,7 @@ def _as_trained(experiment: Experiment, batch: Any) -> tuple[np.ndarray, list[st
     shares = labels - labels.min(axis=-1, keepdims=True)
     shares = shares / np.maximum(shares.sum(axis=-1, keepdims=True), 1e-9)
     titles = [
-        " + ".join(
+        "\n".join(
             names[i] if row[i] > 0.995 else f"{names[i]} {row[i]:.0%}"
             for i in np.argsort(-row, kind="stable")[:2]
             if row[i] > 0.005
