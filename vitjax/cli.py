@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"vitjax: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("vitjax: stopped from the keyboard", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # Whoever read our output has had enough, as `head` has.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

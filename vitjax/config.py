@@ -57,16 +57,18 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
         ) from error
     if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict")
-    return ml_collections.ConfigDict(config)
+    loaded = ml_collections.ConfigDict(config)
+    loaded.unlock()
+    return loaded
 
 
 def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> None:
     """Sets values in ``config`` from arguments such as ``--config.optimizer.learning_rate=3e-4``.
 
     A value is read as a Python literal where it is one and as text where it is not; where the
-    config has a value already, the new one must be of its type (an int will do for a float, and
-    ``None`` for anything). Keys that the config lacks are added: whether anybody reads them is for
-    the section's reader to say.
+    config has a value already, the new one must be of its type (any number will do for a number).
+    ``None`` takes the key away, so that its default counts. Keys that the config lacks are added:
+    whether anybody reads them is for the section's reader to say.
 
     Raises:
         ConfigError: an argument without ``=``, a value of another type, or a path through a value.
@@ -86,6 +88,10 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
                 raise ConfigError(
                     f"{argument!r}: config.{here} is a value ({section!r}), not a section"
                 )
+        if text == "None":
+            if key in section:
+                del section[key]
+            continue
         value = _parse(text)
         if key in section:
             value = _convert(value, text, section[key], argument)
@@ -134,7 +140,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    words = {"true": True, "false": False, "none": None, "null": None}
+    words = {"true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
     try:
@@ -145,7 +151,7 @@ def _parse(text: str) -> Any:
 
 def _convert(value: Any, text: str, old: Any, argument: str) -> Any:
     """``value`` as the type of ``old``, or an error that says both types."""
-    if old is None or value is None:
+    if old is None:
         return value
     if isinstance(old, str):
         return text
@@ -154,8 +160,9 @@ def _convert(value: Any, text: str, old: Any, argument: str) -> Any:
             return value
     elif isinstance(old, float) and isinstance(value, int):
         return float(value)
-    elif isinstance(old, int) and isinstance(value, float) and value.is_integer():
-        return int(value)
+    elif isinstance(old, int) and isinstance(value, float):
+        # Epochs, for one, may be whole or not; who wants a whole number says so when reading it.
+        return int(value) if value.is_integer() else value
     elif isinstance(old, list | tuple) and isinstance(value, list | tuple):
         return type(old)(value)
     elif type(old) is type(value):

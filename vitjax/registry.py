@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from vitjax.errors import UserError
@@ -91,6 +95,43 @@ def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in parameters.items() if p.kind in kinds and k not in _LINEN_FIELDS}
 
 
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of what ``function`` takes, as far as they can be worked out."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    target: Any = function
+    if isinstance(function, type) and not dataclasses.is_dataclass(function):
+        target = vars(function).get("__init__", function)
+    try:
+        return typing.get_type_hints(target)
+    except (NameError, TypeError):
+        return {}
+
+
+# What a config can hold, in a person's words. bool is an int to Python, but not to a person.
+_WORDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+    float: ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+    bool: ("True or False", lambda v: isinstance(v, bool)),
+    str: ("text", lambda v: isinstance(v, str)),
+    type(None): ("None", lambda v: v is None),
+    Sequence: ("a list", lambda v: isinstance(v, list | tuple)),
+    list: ("a list", lambda v: isinstance(v, list | tuple)),
+    tuple: ("a list", lambda v: isinstance(v, list | tuple)),
+    Mapping: ("a section", lambda v: isinstance(v, Mapping)),
+    dict: ("a section", lambda v: isinstance(v, Mapping)),
+}
+
+
+def _check_type(value: Any, hint: Any, where: str) -> None:
+    """Raises ConfigError if ``value`` is of none of the simple types that ``hint`` names."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = [typing.get_origin(h) or h for h in (typing.get_args(hint) if union else (hint,))]
+    if all(kind in _WORDS for kind in kinds) and not any(_WORDS[k][1](value) for k in kinds):
+        words = " or ".join(dict.fromkeys(_WORDS[kind][0] for kind in kinds))
+        raise ConfigError(f"{where} is {value!r}; it should be {words}")
+
+
 def check_keywords(
     function: Callable[..., Any],
     keywords: Iterable[str],
@@ -103,7 +144,8 @@ def check_keywords(
 
     Args:
         function: what will be called.
-        keywords: the names that a person wrote.
+        keywords: the names that a person wrote; of a mapping, the values are compared with the
+            function's annotations too, where those are plain numbers, text and lists.
         where: where they wrote them, for the message: a section of the config, say.
         given: parameters that the caller itself supplies, so that a person cannot.
         also: further names that are read elsewhere, and so are not errors.
@@ -111,6 +153,7 @@ def check_keywords(
     Raises:
         ConfigError: naming the key, where it stands, the near match and what could be given.
     """
+    values = keywords if isinstance(keywords, Mapping) else {}
     keywords, given, also = list(keywords), set(given), set(also)
     parameters = keywords_of(function)
     readable = [name for name in parameters if name not in given]
@@ -124,6 +167,10 @@ def check_keywords(
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given and name not in keywords:
             raise ConfigError(f"{where}: the key {name!r} is missing")
+    hints = _hints(function)
+    for key, value in values.items():
+        if key in hints and key in parameters:
+            _check_type(value, hints[key], f"{where}.{key}")
 
 
 def call(

@@ -28,7 +28,7 @@ def get_config(source: str = "npz") -> ConfigDict:
     config.optimizer = dict(
         name="sgd", learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=1e-4
     )
-    config.schedule = dict(name="step", boundaries_steps=(32_000, 48_000), factor=0.1)
+    config.schedule = dict(name="step", boundaries_fraction=(0.5, 0.75), factor=0.1)
     config.train = dict(steps=64_000, log_every_steps=100, evaluate_every_epochs=2)
     config.checkpoint = dict(keep=2)
     return config

@@ -2,9 +2,13 @@ import json
 import logging
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
+from vitjax.data import DataError
 from vitjax.registry import ConfigError
 from vitjax.training import experiment as experiments
 from vitjax.training import loop
@@ -86,6 +90,89 @@ def test_best_and_last_are_told_apart(folder):
     assert summary["val"]["loss"] == pytest.approx(evaluated[best], rel=1e-6)
 
 
+def explode_after(step, **train):
+    """A config whose rate becomes huge once ``step`` steps are done."""
+    chosen = config(steps=8, **train)
+    chosen.schedule = {"name": "step", "boundaries_steps": [step], "factor": 1e38}
+    return chosen
+
+
+@pytest.mark.parametrize("evaluate_every", [1, 8])
+@pytest.mark.parametrize("best", [None, "val/loss"])
+def test_the_last_good_checkpoint_stays_when_a_run_diverges(folder, evaluate_every, best):
+    chosen = explode_after(4, evaluate_every_steps=evaluate_every)
+    chosen.checkpoint = {"keep": 1, "every_steps": 1, "best": best}
+    built = experiments.build(chosen)
+    with pytest.raises(loop.DivergedError) as error:
+        loop.train(built, folder)
+    for word in ("step", "learning rate", "norm", "stays"):
+        assert word in str(error.value)
+    store = built.checkpoints(folder / "checkpoints", read_only=True)
+    restored = store.restore(built.abstract_state(), config=built.config)
+    store.close()
+    # Step 5 is the first that the huge rate took.
+    assert restored.step == 4
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.state.params))
+
+
+def test_a_checkpoint_between_evaluations_has_no_score(folder):
+    chosen = explode_after(4, evaluate_every_steps=4)
+    chosen.schedule.factor = 1e3
+    chosen.checkpoint = {"keep": 1, "every_steps": 3, "best": "val/loss"}
+    summary = loop.train(experiments.build(chosen), folder)
+    assert summary["checkpoint_step"] == 4
+
+
+def test_bfloat16_trains_float32_parameters(folder):
+    chosen = config()
+    chosen.model.dtype = "bfloat16"
+    built = experiments.build(chosen)
+    images = jnp.zeros((1, 8, 8, 3))
+    state = built.initial_state()
+    _, seen = built.objective.model.apply(
+        {"params": state.params, **state.model_state}, images, mutable=["intermediates"]
+    )
+    assert seen["intermediates"]["stem"][0].dtype == jnp.bfloat16
+    loop.train(built, folder)
+    store = built.checkpoints(folder / "checkpoints", read_only=True)
+    trained = store.restore(built.abstract_state(), config=built.config).state
+    store.close()
+    for before, after in zip(
+        jax.tree.leaves(state.params), jax.tree.leaves(trained.params), strict=True
+    ):
+        assert after.dtype == jnp.float32
+        assert not np.array_equal(before, after)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Forty images of two classes, one of them cut short."""
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(20):
+            image = Image.fromarray(generator.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+            image.save(tmp_path / "photos" / label / f"{number:02}.png")
+    broken = tmp_path / "photos" / "dog" / "07.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("batch_size", [8, 16])
+def test_a_corrupt_image_is_named_or_skipped_and_counted(folder, photos, batch_size):
+    chosen = config()
+    chosen.data = {"source": "folder", "path": str(photos), "batch_size": batch_size}
+    with pytest.raises(DataError, match=r"07\.png"):
+        loop.train(experiments.build(chosen), folder)
+    # The advice that the error gives can be taken in the same folder.
+    chosen.data.on_corrupt = "skip"
+    summary = loop.train(experiments.build(chosen), folder)
+    assert len(summary["skipped"]) == 1
+    assert summary["skipped"][0].endswith("07.png")
+    again = loop.train(experiments.build(chosen), folder)
+    assert again == summary
+
+
 @pytest.mark.parametrize(
     ("section", "value", "message"),
     [
@@ -99,6 +186,29 @@ def test_best_and_last_are_told_apart(folder):
         ("train", {"steps": 5, "early_stopping": {"patence": 1}}, "did you mean 'patience'"),
         ("model", {"name": "resnet20", "num_classes": 3}, "the data has 10 classes"),
         ("models", {}, "did you mean 'model'"),
+        ("train", None, "config.train is None"),
+        ("train", {"steps": 5, "ema_decay": "0.9"}, "ema_decay is '0.9'; it should be a number"),
+        ("train", {"steps": 5, "early_stopping": 5}, "early_stopping is 5; it should be a section"),
+        ("train", {"steps": 5, "early_stopping": {"patience": "3"}}, "should be a whole number"),
+        ("train", {"steps": 5, "early_stopping": {"patience": -1}}, "should be at least 1"),
+        (
+            "train",
+            {"steps": 5, "early_stopping": {"patience": 1, "metric": "val/acuracy"}},
+            "did you mean 'val/accuracy'",
+        ),
+        ("checkpoint", {"best": "val/los"}, "did you mean 'val/loss'"),
+        ("checkpoint", {"asynchronous": "maybe"}, "asynchronous is 'maybe'"),
+        ("schedule", {"name": "cosine", "final": "a"}, "config.schedule.final is 'a'"),
+        ("schedule", {"warmup_from": "a"}, "config.schedule.warmup_from is 'a'"),
+        (
+            "objective",
+            {"name": "classification", "mixup": "0.2"},
+            "config.objective.mixup is '0.2'",
+        ),
+        ("parallel", {"devices": "1"}, "config.parallel.devices is '1'"),
+        ("model", {"name": "vit_ti16", "depth": None}, "config.model.depth is None"),
+        ("model", {"name": "vit_ti16", "num_heads": 0}, "config.model"),
+        ("data", {"source": "npz", "path": 2024, "batch_size": 8}, "config.data.path is 2024"),
     ],
 )
 def test_mistakes_are_named(section, value, message):

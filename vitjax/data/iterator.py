@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -45,7 +46,8 @@ class BatchIterator(Iterator[Batch]):
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+                worker_init_fn=_leave_signals_alone,
             )
         self._iterators = [iter(dataset)]
         # Also at the interpreter's exit, before the modules that closing needs are gone.
@@ -90,6 +92,12 @@ class BatchIterator(Iterator[Batch]):
     def close(self) -> None:
         """Ends threads and worker processes."""
         self._finalizer()
+
+
+def _leave_signals_alone(index: int, count: int) -> None:
+    """Lets a worker outlive a signal to the whole group: the trainer ends it when it is done."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
 
 
 def _close(iterators: list[Any], workers: bool) -> None:

@@ -120,7 +120,9 @@ class Data:
         self.class_names = source.class_names
         self.num_classes = len(source.class_names)
         first = next((s for s in ("val", "test", "train") if s in source.splits), None)
-        self.image_shape = self._examples(first or next(iter(source.splits)), self._eval).shape
+        held_out = self._examples(first or next(iter(source.splits)), self._eval)
+        self.image_shape = held_out.shape
+        self._eval_dtype = held_out.dtype
         trained = self._examples("train", self._train)
         self._train_shape = trained.shape, trained.dtype
         self._mean = self._per_channel(mean, 0.0, "mean")
@@ -230,9 +232,11 @@ class Data:
             )
         return image
 
-    def example_batch(self) -> Batch:
-        """A batch of one blank example: the shapes and dtypes that a step is fed."""
+    def example_batch(self, evaluated: bool = False) -> Batch:
+        """A batch of one blank example: shapes and dtypes as a step or an evaluation is fed."""
         shape, dtype = self._train_shape
+        if evaluated:
+            shape, dtype = self.image_shape, self._eval_dtype
         return {
             "image": np.zeros((1, *shape), dtype),
             "label": np.zeros(1, np.int32),

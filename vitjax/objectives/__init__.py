@@ -1,9 +1,7 @@
 """Objectives: what is trained, as pure functions of (parameters, model state, batch, key).
 
-`create` makes one by the name that a config's ``objective`` section gives.
+``objectives`` maps the names that a config's ``objective`` section gives to them.
 """
-
-from typing import Any
 
 from vitjax.objectives.base import Objective, objectives
 from vitjax.objectives.classification import Classification
@@ -20,17 +18,6 @@ __all__ = [
     "divide",
     "mix",
     "mixup",
-    "names",
     "objectives",
     "total",
 ]
-
-
-def names() -> tuple[str, ...]:
-    """The names of all objectives."""
-    return objectives.names()
-
-
-def constructor(name: str) -> Any:
-    """The class of the objective called ``name``."""
-    return objectives[name]

@@ -7,9 +7,12 @@ evaluation's numbers by which the best is chosen.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +20,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vitjax.config import flatten
 from vitjax.errors import UserError
+from vitjax.registry import ConfigError
+from vitjax.training.lengths import spellings
 
-_logger = logging.getLogger(__name__)
-
-# Config keys that may differ between a checkpoint and the run that goes on from it: they say where
-# things are, how often something is reported, or how long to train, and change no single step.
-FREE_KEYS = (
-    "checkpoint.",
-    "parallel.",
-    "train.steps",
-    "train.epochs",
-    "train.log_every",
-    "train.evaluate_every",
-    "train.profile_steps",
-    "train.early_stopping",
-    "data.path",
-    "data.data_dir",
-    "data.workers",
-    "data.eval_batch_size",
+# Config keys that may differ between a checkpoint and the run that goes on from it: where things
+# are, how often something is reported, on what and how long it runs. A new length moves a schedule
+# that depends on it, and pmap draws other dropout masks than jit; so differences are told.
+_FREE_SECTIONS = ("checkpoint.", "parallel.", "train.early_stopping.")
+_FREE_KEYS = frozenset(
+    {
+        *("train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
+        *(f"train.{key}" for key in spellings(("log_every", "evaluate_every"))),
+        *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
+    }
 )
 
 
@@ -68,7 +67,7 @@ class Checkpoints:
 
     Args:
         directory: where they are.
-        keep: how many of the newest are kept.
+        keep: how many of the newest are kept, at least one.
         best: the metric by which the best one is kept too, such as ``"val/accuracy"``; a name that
             ends in ``loss`` or ``error`` is better when smaller. None keeps only the newest.
         asynchronous: write in the background while training goes on.
@@ -86,8 +85,11 @@ class Checkpoints:
     ):
         # Orbax reports each of its steps through absl; only its errors are of interest to a user.
         logging.getLogger("absl").setLevel(logging.ERROR)
+        if keep < 1:
+            raise ConfigError(f"config.checkpoint.keep is {keep}; a run needs at least one")
         self.directory = directory.absolute()
         self.best = best
+        self._read_only = read_only
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best is not None:
             policies.append(
@@ -128,7 +130,10 @@ class Checkpoints:
             step: its step.
             progress: JSON values.
             config: the config as JSON values.
-            metrics: the evaluation at this step, named as in ``best``.
+            metrics: the evaluation at this step, named as in ``best``; empty where there was none.
+
+        Raises:
+            CheckpointError: it cannot be written: the disk is full, say.
         """
         if step in self._manager.all_steps():
             return
@@ -138,7 +143,8 @@ class Checkpoints:
             config=ocp.args.JsonSave(dict(config)),
         )
         scored = metrics if self.best is not None and metrics and self.best in metrics else None
-        self._manager.save(step, args=arguments, metrics=scored, force=True)
+        with self._writing():
+            self._manager.save(step, args=arguments, metrics=scored, force=True)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, oldest first."""
@@ -148,17 +154,30 @@ class Checkpoints:
         """The step of the best checkpoint, or None where none has been scored."""
         return self._manager.best_step() if self.best is not None else None
 
-    def reached_preemption(self, step: int) -> bool:
-        """Whether a host of several has been told to leave; all hosts agree on the step."""
-        return self._manager.reached_preemption(step)
-
     def wait(self) -> None:
-        """Returns when all that was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when all that was saved is on disk.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns what goes wrong in writing into words."""
+        try:
+            yield
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}."
+                f" Whole ones: {', '.join(f'step {step}' for step in self.steps()) or 'none'}"
+            ) from error
 
     def close(self) -> None:
         """Waits, and ends the background threads."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
 
     def restore(
         self,
@@ -198,13 +217,14 @@ class Checkpoints:
             except CheckpointError:
                 raise
             except Exception as error:
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                damage.append(f"step {candidate}: {reason[0][:200]}")
+                damage.append(f"step {candidate}: {_first_line(error)}")
                 say(
                     f"The checkpoint of step {candidate} in {self.directory} is damaged"
                     f" ({damage[-1]}); trying the one before it."
                 )
                 continue
+            if damage and not self._read_only:
+                self._put_aside([later for later in steps if later > candidate], say)
             return restored
         if damage:
             raise CheckpointError(
@@ -212,6 +232,20 @@ class Checkpoints:
                 " folder away to start anew, or bring the files back"
             )
         return None
+
+    def _put_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
+        """Moves damaged checkpoints away, so that their steps can be saved again."""
+        aside = self.directory.with_name(f"{self.directory.name}_damaged")
+        if jax.process_index() == 0:
+            aside.mkdir(exist_ok=True)
+            for step in steps:
+                target = aside / str(step)
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.move(self.directory / str(step), target)
+            say(f"What is damaged was moved to {aside}")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are aside")
+        self._manager.reload()
 
     def _restore(self, step: int, abstract_state: Any, config: Mapping[str, Any]) -> Restored:
         small = self._manager.restore(
@@ -249,7 +283,7 @@ class Checkpoints:
                 break
         old, new = flatten(dict(saved_config)), flatten(dict(config))
         for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key) and not key.startswith(FREE_KEYS):
+            if old.get(key) != new.get(key) and not _is_free(key):
                 problem += "; " if problem else ""
                 problem += (
                     f"config.{key} is {old.get(key, 'not set')!r} there and"
@@ -264,7 +298,19 @@ class Checkpoints:
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         assert self.best is not None
-        return sign(self.best) * metrics[self.best]
+        value = sign(self.best) * metrics[self.best]
+        # NaN compares with nothing, and would be taken for the best.
+        return value if math.isfinite(value) else -math.inf
+
+
+def free_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """In words, how two configs differ in keys in which a run may differ from its checkpoint."""
+    before, after = flatten(dict(old)), flatten(dict(new))
+    return [
+        f"config.{key}: {before.get(key, 'not set')!r} -> {after.get(key, 'not set')!r}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key) and _is_free(key)
+    ]
 
 
 def sign(metric: str) -> int:
@@ -307,6 +353,15 @@ def _shapes(tree: Any) -> dict[str, str]:
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
         if hasattr(leaf, "shape")
     }
+
+
+def _is_free(key: str) -> bool:
+    return key in _FREE_KEYS or key.startswith(_FREE_SECTIONS)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 def _name(path: Any) -> str:

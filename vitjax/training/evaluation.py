@@ -34,7 +34,8 @@ class Evaluator:
         """
         sums = list(self._batches(self._evaluate, variables, split))
         metrics = total(jax.device_get(sums))
-        return {**divide(metrics), "examples": int(metrics["loss"].count)}
+        examples = int(metrics.pop("examples").count)
+        return {**divide(metrics), "examples": examples}
 
     def predictions(self, variables: Any, split: str) -> dict[str, np.ndarray]:
         """Arrays over the examples of ``split`` that count, in its order.

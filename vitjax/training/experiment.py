@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import optax
+from flax.errors import FlaxError
 
 import vitjax.data
 from vitjax import models
 from vitjax.config import to_dict
+from vitjax.errors import UserError
 from vitjax.models.catalogue import MODELS
 from vitjax.objectives import objectives
 from vitjax.objectives.base import Objective
-from vitjax.registry import ConfigError, call, check_keywords, keywords_of
+from vitjax.registry import ConfigError, call, check_keywords, keywords_of, near_match
 from vitjax.training import optimizers, schedules
 from vitjax.training import parallel as ways
 from vitjax.training.checkpoints import Checkpoints
@@ -41,6 +44,12 @@ class EarlyStopping:
     metric: str = "val/loss"
     min_delta: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ConfigError(
+                f"config.train.early_stopping.patience is {self.patience}; it should be at least 1"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -51,7 +60,7 @@ class Settings:
         ema_decay: decay of the moving average of the weights; None keeps none.
         log_every: steps between reports (50 without it).
         evaluate_every: steps between evaluations on the validation split (an epoch without it).
-        profile_steps: (first, last) step of a window that is traced; None: none.
+        profile_steps: (first, end): steps first to end - 1 are traced; None: none.
         early_stopping: None: train to the end.
     """
 
@@ -93,6 +102,13 @@ class Experiment:
     parallel: Parallel
     settings: Settings
     checkpoint: dict[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the model's classes stand for; a head may have more of them than the data names."""
+        names = tuple(self.data.class_names)
+        wanted = getattr(self.objective, "num_classes", len(names))
+        return names + tuple(f"class {number}" for number in range(len(names), wanted))
 
     def initial_variables(self) -> dict[str, Any]:
         """The model's fresh variables."""
@@ -146,7 +162,8 @@ def build(config: Any) -> Experiment:
     """
     plain = to_dict(config)
     for name, section in plain.items():
-        if name != "seed" and not isinstance(section, dict | None):
+        needed = name in ("model", "data", "optimizer", "train")
+        if name != "seed" and not isinstance(section, dict if needed else dict | None):
             raise ConfigError(f"config.{name} is {section!r}; it should be a section of keys")
     return call(_build, plain, where="config", config=plain)
 
@@ -202,34 +219,66 @@ def _build(
 
     run = Run.of(train, source.steps_per_epoch, where="config.train")
     settings = _settings(train, run)
-    model_arguments.setdefault("num_classes", source.num_classes)
-    if model_arguments["num_classes"] < source.num_classes:
+    if "num_classes" in keywords_of(MODELS[model_name]):
+        model_arguments.setdefault("num_classes", source.num_classes)
+    num_classes = model_arguments.get("num_classes", source.num_classes)
+    if "num_classes" in offered and (num_classes or 0) < source.num_classes:
         raise ConfigError(
-            f"config.model.num_classes is {model_arguments['num_classes']}; the data has"
-            f" {source.num_classes} classes"
+            f"config.model.num_classes is {num_classes}; the data has {source.num_classes} classes"
         )
-    parts = {
-        "model": models.create(model_name, **model_arguments),
-        "num_classes": model_arguments["num_classes"],
-        "normalize": source.normalize,
-    }
+    with _blaming("config.model"):
+        module = models.create(model_name, **model_arguments)
+    parts = {"model": module, "num_classes": num_classes, "normalize": source.normalize}
     task = objectives[task_name](**task_arguments, **{name: parts[name] for name in offered})
     learning_rate = schedules.create(schedule or {}, run, optimizer["learning_rate"])
-    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), source.example_batch())["params"])
+    with _blaming("config.model"):
+        variables = jax.eval_shape(lambda: task.init(jax.random.key(0), source.example_batch()))
+        evaluated = jax.eval_shape(task.evaluate, variables, source.example_batch(evaluated=True))
+    saving = _positive(
+        run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
+    )
+    rule = settings.early_stopping
+    if rule is not None:
+        # The run then stands for the state that its patience waited to see beaten.
+        saving.setdefault("best", rule.metric)
+        _check_metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
+    if saving.get("best") is not None:
+        _check_metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
     return Experiment(
         config=config,
         seed=seed,
         data=source,
         objective=task,
-        optimizer=optimizers.create(shapes, learning_rate, optimizer),
+        optimizer=optimizers.create(variables["params"], learning_rate, optimizer),
         learning_rate=learning_rate,
         run=run,
         parallel=devices,
         settings=settings,
-        checkpoint=_positive(
-            run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
-        ),
+        checkpoint=saving,
     )
+
+
+@contextlib.contextmanager
+def _blaming(section: str) -> Iterator[None]:
+    """Turns an error of building or tracing into one that names the section behind it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, ValueError, ZeroDivisionError, FlaxError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(f"{section}: no such model can be built: {reason[0]}") from error
+
+
+def _check_metric(metric: Any, where: str, evaluated: Iterable[str], splits: Iterable[str]) -> None:
+    """Checks that an evaluation on ``val`` gives ``metric``."""
+    if "val" not in splits:
+        raise ConfigError(f"{where} is {metric!r}, and the data has no split 'val' to evaluate on")
+    known = [f"val/{name}" for name in evaluated]
+    if metric not in known:
+        raise ConfigError(
+            f"{where} is {metric!r}{near_match(str(metric), known)} (known: {', '.join(known)})"
+        )
 
 
 def _named(section: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -254,7 +303,7 @@ def _settings(train: Mapping[str, Any], run: Run) -> Settings:
     if window is not None:
         if not (isinstance(window, list) and len(window) == 2 and 0 <= window[0] < window[1]):
             raise ConfigError(
-                f"config.train.profile_steps is {window!r}; it should be (first, last) step"
+                f"config.train.profile_steps is {window!r}; it should be (first, end) in steps"
             )
         arguments["profile_steps"] = tuple(window)
     decay = arguments.get("ema_decay")

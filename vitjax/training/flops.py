@@ -15,9 +15,11 @@ from jax.extend import core
 _PEAKS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "V100": 125e12,
     "T4": 65e12,
@@ -27,8 +29,9 @@ _PEAKS = {
     "TPU v5p": 459e12,
     "TPU v5": 459e12,
     "TPU v4": 275e12,
-    "TPU v3": 123e12,
-    "TPU v2": 45e12,
+    # Of these two a device is a core, and a chip has two.
+    "TPU v3": 61.5e12,
+    "TPU v2": 22.5e12,
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.training.experiment import Experiment
-from vitjax.training.step import step_key
+from vitjax.training.step import cut, step_key
 
 _SHOWN = 36
 
@@ -52,7 +52,7 @@ def inspect(
 
 
 def _as_trained(experiment: Experiment, batch: Any) -> tuple[np.ndarray, list[str]]:
-    """Images in 0..1 as the first step sees them, and their labels in words."""
+    """Images in 0..1 as the first step, or its first micro-batch, sees them; labels in words."""
     objective: Any = experiment.objective
     names = experiment.data.class_names
     if not hasattr(objective, "prepare"):
@@ -60,6 +60,10 @@ def _as_trained(experiment: Experiment, batch: Any) -> tuple[np.ndarray, list[st
     # Mixing is linear, so it looks the same before normalisation, which has no picture.
     visible = dataclasses.replace(objective, normalize=_unit)
     key = step_key(jax.random.key_data(jax.random.key(experiment.seed)), 0)
+    parts = experiment.settings.accumulation_steps
+    if parts > 1:
+        batch = jax.tree.map(lambda x: np.asarray(cut(x, parts))[0], dict(batch))
+        key = jax.random.fold_in(key, 0)
     images, labels = jax.device_get(visible.prepare(batch, key))
     # What is spread over all classes by smoothing is no part of the mixture.
     shares = labels - labels.min(axis=-1, keepdims=True)

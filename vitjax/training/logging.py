@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class Logger:
         self._file.write(json.dumps(finite(record)) + "\n")
         self._file.flush()
         for name, value in values.items():
+            if not math.isfinite(value):
+                continue
             self._events.add_scalar(f"{split}/{name}", value, step)
 
     def show(self, loss: float, examples_per_second: float) -> None:

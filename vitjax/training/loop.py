@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import math
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from vitjax.errors import UserError
 from vitjax.objectives.metrics import divide, total
 from vitjax.training import flops, summary, workdir
-from vitjax.training.checkpoints import Checkpoints, sign
+from vitjax.training.checkpoints import Checkpoints, free_changes, sign
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
@@ -64,15 +68,23 @@ def train(
         )
         if jax.process_index() == 0:
             workdir.write_json(folder / workdir.CONFIG, experiment.config)
-        loop = _Loop(experiment, folder, checkpoints, say)
-        stack.callback(loop.close)
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
-            loop.start(experiment.initial_state(), {})
+            state, progress = experiment.initial_state(), {}
         else:
+            state, progress = restored.state, restored.progress
             say(f"Going on from the checkpoint of step {restored.step}")
-            loop.start(restored.state, restored.progress)
-        del restored
+            for change in free_changes(restored.config, experiment.config):
+                say(f"  changed since: {change}")
+        logger = Logger(
+            folder,
+            step=int(state.step),
+            total=experiment.run.steps,
+            quiet=jax.process_index() > 0,
+        )
+        stack.callback(logger.close)
+        loop = _Loop(experiment, folder, checkpoints, logger, state, progress)
+        del state, restored
         if loop.step < experiment.run.steps and not loop.stopped_early:
             loop.run()
         return loop.finish()
@@ -86,32 +98,27 @@ class _Loop:
         experiment: Experiment,
         folder: Path,
         checkpoints: Checkpoints,
-        say: Callable[[str], None],
+        logger: Logger,
+        state: TrainState,
+        progress: dict[str, Any],
     ):
-        self.experiment, self.folder, self.checkpoints = experiment, folder, checkpoints
-        self.say = say
+        self.experiment, self.folder = experiment, folder
+        self.checkpoints, self.logger, self.say = checkpoints, logger, logger.say
         self.evaluator = Evaluator(experiment)
-        self.logger: Logger | None = None
         self.total = experiment.run.steps
-        self.evaluates = "val" in experiment.data.splits
-        self.evaluated: dict[str, float] = {}
-        self.pending: list[Any] = []
-        self.clock = Clock(experiment.data.batch_size)
-
-    def start(self, state: TrainState, progress: dict[str, Any]) -> None:
-        """Places the state, and remembers what the loop knew when it was saved."""
-        experiment = self.experiment
         self.step = int(state.step)
         self.parameters = count_parameters(state.params)
         self.state = experiment.parallel.place_state(state)
         self.next_batch = progress.get("next_batch", 0)
-        self.clock.earlier = progress.get("seconds", 0.0)
         self.best = progress.get("best")
         self.evaluations_since_best = progress.get("evaluations_since_best", 0)
-        self.logger = Logger(
-            self.folder, step=self.step, total=self.total, quiet=jax.process_index() > 0
-        )
-        self.say = self.logger.say
+        self.clock = Clock(experiment.data.batch_size, progress.get("clock"))
+        experiment.data.skipped.update(progress.get("skipped", {}))
+        # The metrics of the steps since the last report, still on the device.
+        self.pending: list[Any] = []
+        self.grad_norm = math.nan
+        # The evaluation of the present step, empty where there was none.
+        self.evaluated: dict[str, float] = {}
 
     @property
     def stopped_early(self) -> bool:
@@ -141,7 +148,6 @@ class _Loop:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        assert self.logger is not None
         batches = ahead(host_batches, parallel.place_batch)
         profiler = Profiler(settings.profile_steps, self.folder / "profile", self.say)
         with contextlib.closing(batches), signals() as received, profiler:
@@ -151,12 +157,13 @@ class _Loop:
                 self.pending.append(metrics)
                 self.step += 1
                 self.next_batch += 1
+                self.evaluated = {}
                 self.logger.advance()
                 self._after_step()
                 if self._leaves(received):
                     self._save()
                     self.checkpoints.wait()
-                    raise Interrupted(received[0] if received else signal.SIGTERM, self.step)
+                    raise Interrupted(received[0], self.step)
                 if self.step == self.total or self.stopped_early:
                     break
         if self.stopped_early:
@@ -193,14 +200,10 @@ class _Loop:
         assert restored is not None
         return best, self.experiment.parallel.place_state(restored.state.variables)
 
-    def close(self) -> None:
-        """Closes the logs."""
-        if self.logger is not None:
-            self.logger.close()
-
     def _after_step(self) -> None:
         settings, last = self.experiment.settings, self.step == self.total
-        evaluate = self.evaluates and (last or self.step % settings.evaluate_every == 0)
+        held_out = "val" in self.experiment.data.splits
+        evaluate = held_out and (last or self.step % settings.evaluate_every == 0)
         every = self.experiment.checkpoint.get("every")
         # A checkpoint is scored by its evaluation, so each evaluated state is worth one.
         save = last or (
@@ -215,9 +218,14 @@ class _Loop:
             self._save()
 
     def _leaves(self, received: list[int]) -> bool:
-        """Whether all hosts agree to leave after this step."""
-        if jax.process_count() > 1:
-            return self.checkpoints.reached_preemption(self.step)
+        """Whether a signal has come; of several hosts, to any of them."""
+        if jax.process_count() == 1:
+            return bool(received)
+        # Asking the others waits for them, so that is done only as often as a report is.
+        if self.step % self.experiment.settings.log_every:
+            return False
+        heard = multihost_utils.process_allgather(np.asarray(max(received, default=0)))
+        received[:] = [int(heard.max())] if heard.any() else []
         return bool(received)
 
     def _report(self) -> None:
@@ -228,40 +236,54 @@ class _Loop:
         self.pending = []
         first = self.step - len(fetched) + 1
         for step, metrics in enumerate(fetched, start=first):
-            self._check_finite(step, divide(metrics))
+            # A batch of nothing but unreadable images has no loss, and that is no divergence.
+            if metrics["loss"].count:
+                self._check_finite(step, divide(metrics))
         speed = self.clock.lap(len(fetched))
         values = divide(total(fetched))
+        self.grad_norm = values["grad_norm"]
         values["learning_rate"] = float(self.experiment.learning_rate(self.step - 1))
         values["examples_per_second"] = speed
         utilisation = self._utilisation(speed)
         if utilisation is not None:
             values["mfu"] = utilisation
-        assert self.logger is not None
         self.logger.write(self.step, "train", values)
         self.logger.show(values["loss"], speed)
 
     def _check_finite(self, step: int, values: dict[str, float]) -> None:
         for name in ("loss", "grad_norm"):
             if not math.isfinite(values[name]):
-                rate = float(self.experiment.learning_rate(step - 1))
-                kept = self.checkpoints.steps()
-                raise DivergedError(
-                    f"{name} is {values[name]} at step {step} (loss {values['loss']:.6g}, learning"
-                    f" rate {rate:.6g}, gradient norm {values['grad_norm']:.6g}). "
-                    + (
-                        f"The checkpoint of step {kept[-1]} is from before and stays."
-                        if kept
-                        else "There is no checkpoint yet."
-                    )
-                    + " A smaller optimizer.learning_rate, a longer schedule.warmup or"
-                    " optimizer.clip_norm usually helps."
+                self._diverge(
+                    step,
+                    f"{name} is {values[name]} at step {step} (loss {values['loss']:.6g}, gradient"
+                    f" norm {values['grad_norm']:.6g}",
                 )
+
+    def _diverge(self, step: int, what: str) -> NoReturn:
+        rate = float(self.experiment.learning_rate(step - 1))
+        self.checkpoints.wait()
+        kept = self.checkpoints.steps()
+        raise DivergedError(
+            f"{what}, learning rate {rate:.6g}). "
+            + (
+                f"The checkpoint of step {kept[-1]} is from before and stays."
+                if kept
+                else "There is no checkpoint yet."
+            )
+            + " A smaller optimizer.learning_rate, a longer warm-up in schedule, or"
+            " optimizer.clip_norm usually helps."
+        )
 
     def _evaluate(self) -> None:
         with self.clock.stopped():
             values = self.evaluator.metrics(self.state.variables, "val")
-        assert self.logger is not None
         self.logger.write(self.step, "val", values)
+        if not math.isfinite(values["loss"]):
+            self._diverge(
+                self.step,
+                f"the validation loss is {values['loss']} after step {self.step} (the last gradient"
+                f" had norm {self.grad_norm:.6g}",
+            )
         self.evaluated = {f"val/{name}": value for name, value in values.items()}
         shown = ", ".join(
             f"{name} {value:.4f}" for name, value in values.items() if name != "examples"
@@ -270,11 +292,6 @@ class _Loop:
         rule = self.experiment.settings.early_stopping
         if rule is None:
             return
-        if rule.metric not in self.evaluated:
-            raise UserError(
-                f"config.train.early_stopping.metric is {rule.metric!r}; an evaluation gives"
-                f" {', '.join(self.evaluated)}"
-            )
         value = self.evaluated[rule.metric]
         gain = math.inf if self.best is None else sign(rule.metric) * (value - self.best)
         if gain > rule.min_delta:
@@ -284,13 +301,20 @@ class _Loop:
 
     def _save(self) -> None:
         self._report()
+        if not all_finite(self.state.params):
+            self._diverge(
+                self.step,
+                f"parameters are no numbers after step {self.step} (the last gradient had norm"
+                f" {self.grad_norm:.6g}",
+            )
         with self.clock.stopped():
             self.checkpoints.save(
                 self.experiment.parallel.fetch(self.state),
                 step=self.step,
                 progress={
                     "next_batch": self.next_batch,
-                    "seconds": self.clock.seconds,
+                    "clock": self.clock.state(),
+                    "skipped": self.experiment.data.skipped,
                     "best": self.best,
                     "evaluations_since_best": self.evaluations_since_best,
                 },
@@ -306,18 +330,30 @@ class _Loop:
             return None
         return self.flops_per_example * examples_per_second / (peak * len(devices))
 
-    @property
+    @functools.cached_property
     def flops_per_example(self) -> float:
-        """FLOPs of the loss and its gradient, per example; traced once."""
-        if not hasattr(self, "_flops_per_example"):
-            data, objective = self.experiment.data, self.experiment.objective
-            state = self.experiment.abstract_state()
-            batch = data.example_batch()
-            counted = flops.count(
-                objective.gradients, state.params, state.model_state, batch, jax.random.key(0)
-            )
-            self._flops_per_example = counted / len(next(iter(batch.values())))
-        return self._flops_per_example
+        """FLOPs of the loss and its gradient for one example, as the model's formulas have them.
+
+        Counted without what saves memory or time: work done twice under ``remat`` is no progress,
+        and what happens inside a fused attention kernel cannot be seen.
+        """
+        objective, data = self.experiment.objective, self.experiment.data
+        plain: dict[str, Any] = {"remat": False, "attention_impl": "plain"}
+        own = {name: value for name, value in plain.items() if hasattr(objective.model, name)}
+        objective = dataclasses.replace(objective, model=objective.model.clone(**own))
+        state = self.experiment.abstract_state()
+        batch = data.example_batch()
+        counted = flops.count(
+            objective.gradients, state.params, state.model_state, batch, jax.random.key(0)
+        )
+        return counted / len(batch["mask"])
+
+
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every number in ``tree`` is one."""
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack(finite).all()
 
 
 def _say_nothing(text: str) -> None:

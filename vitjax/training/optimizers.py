@@ -34,13 +34,18 @@ def check(section: Mapping[str, Any]) -> None:
     for key in ("name", "learning_rate"):
         if key not in section:
             raise ConfigError(f"config.optimizer: the key {key!r} is missing")
-    peak = section["learning_rate"]
-    if isinstance(peak, bool) or not isinstance(peak, int | float) or peak < 0:
-        raise ConfigError(f"config.optimizer.learning_rate is {peak!r}; it should be a number >= 0")
+    for key, least in (("learning_rate", 0), ("clip_norm", 1e-30), ("clip_value", 1e-30)):
+        value = section.get(key, 1)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and value >= least) and (value is not None or key == "learning_rate"):
+            bound = "at least 0" if least == 0 else "above 0"
+            raise ConfigError(f"config.optimizer.{key} is {value!r}; it should be a number {bound}")
+    if "weight_decay_rate" in section:
+        raise ConfigError("config.optimizer.weight_decay_rate: here it is called 'weight_decay'")
     constructor = _find(section["name"])
     check_keywords(
         constructor,
-        section,
+        [key for key in section if key != "weight_decay_rate"],
         where="config.optimizer",
         also=["name", *(key for key in keywords_of(_create) if key not in ("params", "rate"))],
     )
@@ -57,11 +62,12 @@ def create(
         section: ``name``: an optimizer of `optax` or `optax.contrib`; its own arguments; and
 
             - ``weight_decay``: an optimizer that has a decoupled decay of its own (adamw, lamb,
-              lion, muon, ...) is given it; for the others ``weight_decay * parameter`` is added to
-              the gradient, as in He et al. 2016 and PyTorch's SGD.
+              lion, muon, ...) is given it, or keeps optax's default where there is none; for the
+              others ``weight_decay * parameter`` is added to the gradient, as in He et al. 2016 and
+              PyTorch's SGD.
             - ``weight_decay_factors``: (pattern, factor) pairs on it: 0 spares a parameter.
             - ``learning_rate_factors``: (pattern, factor) pairs on the learning rate.
-            - ``freeze``: patterns of parameters that stay as they are.
+            - ``freeze``: one pattern or several, of parameters that stay as they are.
             - ``clip_norm``: largest global norm of the gradient, over what is not frozen.
             - ``clip_value``: largest absolute value of a gradient's entry.
 
@@ -78,10 +84,10 @@ def _create(
     rate: optax.Schedule,
     *,
     name: str,
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
     weight_decay_factors: Patterns = (),
     learning_rate_factors: Patterns = (),
-    freeze: Sequence[str] = (),
+    freeze: str | Sequence[str] = (),
     clip_norm: float | None = None,
     clip_value: float | None = None,
     **arguments: Any,
@@ -89,6 +95,11 @@ def _create(
     constructor = _find(name)
     accepted = keywords_of(constructor)
     decay_key = next((k for k in ("weight_decay", "weight_decay_rate") if k in accepted), None)
+    if weight_decay is None:
+        weight_decay = accepted[decay_key].default if decay_key else 0.0
+        weight_decay = weight_decay or 0.0
+    if isinstance(freeze, str):
+        freeze = [freeze]
     names = parameter_names(params)
     frozen = _match([(pattern, True) for pattern in freeze], names, False, "freeze")
     rates = _match(learning_rate_factors, names, 1.0, "learning_rate_factors")
@@ -191,7 +202,7 @@ def _match(patterns: Patterns, names: list[str], default: Any, key: str) -> list
         compiled = [(re.compile(pattern), value) for pattern, value in patterns]
     except (re.error, TypeError, ValueError) as error:
         raise ConfigError(
-            f"config.optimizer.{key}: {list(patterns)!r} is no list of"
+            f"config.optimizer.{key}: {patterns!r} is no list of"
             f" {'regular expressions' if key == 'freeze' else '(regular expression, factor) pairs'}"
             f" ({error})"
         ) from error

@@ -1,7 +1,9 @@
 """Where arrays live and how a step is compiled: ``jit`` over a device mesh, or ``pmap``.
 
 Both train with the global batch split over all devices and the state on each of them, and both give
-the numbers of one device. ``jit`` is the main way; ``pmap`` is kept as a second one.
+the numbers of one device. What is drawn at random within a step (dropout, mixing) is drawn for the
+whole batch under ``jit`` and on each device under ``pmap``. ``jit`` is the main way; ``pmap`` is
+kept as a second one, for one host.
 """
 
 from __future__ import annotations
@@ -113,6 +115,8 @@ class Pmap(Parallel):
 
     def __init__(self, devices: int | None = None):
         super().__init__(devices)
+        if jax.process_count() > 1:
+            raise ConfigError("config.parallel.mode: 'pmap' is for one host; several take 'jit'")
         self.local = [d for d in self.devices if d.process_index == jax.process_index()]
         self.single = SingleDeviceSharding(self.local[0])
         mesh = Mesh(np.asarray(self.local), (AXIS,), axis_types=(AxisType.Auto,))
@@ -212,5 +216,5 @@ def describe_devices() -> str:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         local = jax.local_device_count()
         simulated = f", as {local} simulated devices" if local > 1 else ""
-        return f"CPU, {cores} cores{simulated}{hosts}"
+        return f"CPU, {cores} core{'' if cores == 1 else 's'}{simulated}{hosts}"
     return f"{len(devices)} x {kind} ({platform}){hosts}"

@@ -125,7 +125,7 @@ def predict(
     probabilities = np.concatenate(
         [np.asarray(step(variables, batch)) for batch in _batches(arrays)]
     )
-    names = experiment.data.class_names
+    names = experiment.class_names
     results = []
     for path, row in zip(images, probabilities, strict=True):
         order = np.argsort(-row, kind="stable")[:TOP]

@@ -14,25 +14,35 @@ import jax
 class Clock:
     """Training time and speed, without evaluations, checkpoints and the first compilation."""
 
-    def __init__(self, batch_size: int):
+    def __init__(self, batch_size: int, earlier: dict[str, float] | None = None):
         self.batch_size = batch_size
-        self.earlier = 0.0
+        # What earlier sessions of the run have measured.
+        self._earlier = earlier or {"seconds": 0.0, "steady_steps": 0, "steady_seconds": 0.0}
         self.trained = 0.0
-        self.steady_steps, self.steady_seconds = 0, 0.0
+        self._steady_steps, self._steady_seconds = 0, 0.0
         self._since = time.perf_counter()
         self._laps = 0
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, over all sessions of the run."""
-        return self.earlier + self.trained
+        return self._earlier["seconds"] + self.trained
 
     @property
     def examples_per_second(self) -> float:
-        """Speed since the first report, which waits for the compiler."""
-        if not self.steady_seconds:
+        """Speed over the run, but for each session's first report, which waits for the compiler."""
+        now = self.state()
+        if not now["steady_seconds"]:
             return 0.0
-        return self.steady_steps * self.batch_size / self.steady_seconds
+        return now["steady_steps"] * self.batch_size / now["steady_seconds"]
+
+    def state(self) -> dict[str, float]:
+        """What a later session goes on from."""
+        return {
+            "seconds": self.seconds,
+            "steady_steps": self._earlier["steady_steps"] + self._steady_steps,
+            "steady_seconds": self._earlier["steady_seconds"] + self._steady_seconds,
+        }
 
     def lap(self, steps: int) -> float:
         """Ends a lap of ``steps`` steps; returns its examples per second."""
@@ -41,10 +51,10 @@ class Clock:
         self.trained += seconds
         # Of one lap only, the compiler's share cannot be told; better a low figure than none.
         if self._laps <= 1:
-            self.steady_steps, self.steady_seconds = 0, 0.0
+            self._steady_steps, self._steady_seconds = 0, 0.0
         self._laps += 1
-        self.steady_steps += steps
-        self.steady_seconds += seconds
+        self._steady_steps += steps
+        self._steady_seconds += seconds
         return steps * self.batch_size / seconds
 
     @contextlib.contextmanager
@@ -74,11 +84,11 @@ class Profiler:
         """Is called before each step, with the state that it will be given."""
         if self.window is None:
             return
-        if step == self.window[0]:
+        if not self.on and self.window[0] <= step < self.window[1]:
             jax.block_until_ready(state)
             jax.profiler.start_trace(str(self.folder), create_perfetto_trace=True)
             self.on = True
-        elif step == self.window[1]:
+        elif self.on and step == self.window[1]:
             jax.block_until_ready(state)
             self._stop()
 

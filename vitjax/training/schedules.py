@@ -141,6 +141,9 @@ def create(
         )
     if "boundaries" in own and "boundaries" not in resolved:
         raise ConfigError(f"{where}: a step schedule needs {spellings(['boundaries'])}")
+    check_keywords(schedules[name], resolved, where=where)
+    if not isinstance(warmup_from, int | float) or isinstance(warmup_from, bool):
+        raise ConfigError(f"{where}.warmup_from is {warmup_from!r}; it should be a number")
     body = schedules[name](**resolved)
     length = max(1, run.steps - warmup - cooldown)
 

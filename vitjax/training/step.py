@@ -78,10 +78,15 @@ def make_train_step(
 
 
 def make_evaluate_step(objective: Objective, *, axis_name: str | None = None) -> EvaluateStep:
-    """Returns the pure function ``(variables, batch) -> metrics`` of an evaluation."""
+    """Returns the pure function ``(variables, batch) -> metrics`` of an evaluation.
+
+    To the objective's metrics it adds ``examples``, whose ``count`` is how many were not masked.
+    """
 
     def evaluate_step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
         metrics = objective.evaluate(variables, batch)
+        examples = jnp.sum(batch["mask"], dtype=jnp.float32)
+        metrics["examples"] = Mean(examples, examples)
         return _over(jax.lax.psum, metrics, axis_name)
 
     return evaluate_step
@@ -137,7 +142,7 @@ def _accumulate(
             gradients = jax.tree.map(lambda g, n: g + n * weight.astype(n.dtype), gradients, new)
             return (model_state, gradients, add(metrics, new_metrics)), None
 
-        micro_batches = jax.tree.map(lambda x: _cut(x, accumulation_steps), dict(batch))
+        micro_batches = jax.tree.map(lambda x: cut(x, accumulation_steps), dict(batch))
         first = jax.tree.map(lambda x: x[0], micro_batches)
         shapes = jax.eval_shape(objective.gradients, state.params, state.model_state, first, rng)
         gradients, (_, metrics) = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -158,7 +163,7 @@ def _over(collective: Callable[..., Any], tree: Any, axis_name: str | None) -> A
     return tree if axis_name is None else collective(tree, axis_name)
 
 
-def _cut(examples: Array, pieces: int) -> Array:
+def cut(examples: Array, pieces: int) -> Array:
     """(batch, ...) -> (pieces, batch / pieces, ...), each piece even over all devices."""
     rows = examples.reshape(examples.shape[0] // pieces, pieces, *examples.shape[1:])
     return jnp.moveaxis(rows, 1, 0)

@@ -70,7 +70,7 @@ def draw_predictions(
     experiment: Any, predicted: Mapping[str, np.ndarray], split: str, pictures: Path
 ) -> None:
     """Draws the confusion matrix of ``split`` and its most confident mistakes."""
-    names = experiment.data.class_names
+    names = experiment.class_names
     labels, guesses = predicted["label"], predicted["prediction"]
     figures.confusion_matrix(labels, guesses, names, pictures / "confusion_matrix.png")
     wrong = np.flatnonzero(labels != guesses)
