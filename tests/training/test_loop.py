@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from PIL import Image
 from vitjax.data import DataError
 from vitjax.registry import ConfigError
 from vitjax.training import experiment as experiments
-from vitjax.training import loop
+from vitjax.training import loop, prediction
 from vitjax.training.logging import read
 
 
@@ -171,6 +172,30 @@ def test_a_corrupt_image_is_named_or_skipped_and_counted(folder, photos, batch_s
     assert summary["skipped"][0].endswith("07.png")
     again = loop.train(experiments.build(chosen), folder)
     assert again == summary
+
+
+def test_predicting_needs_no_training_data(folder, photos):
+    chosen = config()
+    chosen.data = {
+        "source": "folder",
+        "path": str(photos),
+        "batch_size": 16,
+        "on_corrupt": "skip",
+        "mean": (0.5, 0.4, 0.3),
+        "eval_transforms": "resize(8)",
+        "train_transforms": "resize(8)",
+    }
+    chosen.model.num_classes = 3
+    loop.train(experiments.build(chosen), folder)
+    image = photos / "cat" / "03.png"
+    kept = folder.parent / "kept.png"
+    kept.write_bytes(image.read_bytes())
+    before = prediction.predict(folder, [kept])
+    shutil.rmtree(photos)
+    assert prediction.predict(folder, [kept]) == before
+    assert {p["class"] for p in before[0]["predictions"]} == {"cat", "dog", "class 2"}
+    with pytest.raises(DataError):
+        prediction.evaluate(folder)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@
 from vitjax.data import sources, transforms
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import BatchIterator
-from vitjax.data.loader import Data, create
+from vitjax.data.loader import Data, create, recall
 
 __all__ = [
     "BatchIterator",
@@ -19,6 +19,7 @@ __all__ = [
     "Data",
     "DataError",
     "create",
+    "recall",
     "sources",
     "transforms",
 ]

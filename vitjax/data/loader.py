@@ -13,7 +13,7 @@ import numpy as np
 from vitjax.data.batching import EvalBatches, Examples, TrainBatches
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import Batch, BatchIterator
-from vitjax.data.sources.base import SOURCES, Source, Split
+from vitjax.data.sources.base import SOURCES, ArraySplit, Source, Split
 from vitjax.data.sources.decoding import decode_image
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.registry import ConfigError, call, check_keywords, keywords_of
@@ -45,11 +45,37 @@ def create(seed: int = 0, **section: Any) -> Data:
     except ConfigError as error:
         raise ConfigError(f"{_WHERE}.source: {error}") from None
     rest = {key: value for key, value in section.items() if key != "source"}
-    own = [key for key in keywords_of(Data) if key not in ("source", "seed")]
-    check_keywords(constructor, rest, where=_WHERE, also=[*own, "source"])
-    ours = {key: rest.pop(key) for key in own if key in rest}
+    check_keywords(constructor, rest, where=_WHERE, also=[*_own_keys(), "source"])
+    ours = {key: rest.pop(key) for key in _own_keys() if key in rest}
     check_keywords(Data, ours, where=_WHERE, given=("source", "seed"))
     return Data(source=call(constructor, rest, where=_WHERE), seed=seed, **ours)
+
+
+def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Data:
+    """The data of a run whose images need not be at hand: sizes, names and transforms, all blank.
+
+    Args:
+        description: what `Data.describe` gave.
+        seed: as in `create`.
+        **section: as in `create`; the source and its keywords play no part.
+    """
+    shape, dtype = description["image"]["shape"], description["image"]["dtype"]
+    splits = {
+        name: ArraySplit(
+            # One blank image seen from every index: no memory, however many there were.
+            images=np.broadcast_to(np.zeros(shape, dtype), (count, *shape)),
+            labels=np.broadcast_to(np.int32(0), (count,)),
+            origin=f"blank {name}",
+        )
+        for name, count in description["examples"].items()
+    }
+    ours = {key: section[key] for key in _own_keys() if key in section}
+    return Data(Source(splits, tuple(description["class_names"])), seed=seed, **ours)
+
+
+def _own_keys() -> list[str]:
+    """The keys of the section that `Data` reads, not the source."""
+    return [key for key in keywords_of(Data) if key not in ("source", "seed")]
 
 
 class Data:
@@ -204,6 +230,21 @@ class Data:
         batches = EvalBatches(self._examples(split, self._eval), self.eval_batch_size, rows)
         enough = len(batches) >= _MIN_EVAL_BATCHES_PER_WORKER * self._workers
         return BatchIterator(batches, self._workers if enough else 0, self._note_skipped)
+
+    def describe(self) -> dict[str, Any]:
+        """What `recall` needs, as JSON values: class names, examples, an image's raw size."""
+        split = self.source.split("train")
+        for index in range(len(split)):
+            try:
+                image, _ = split.read(index)
+                break
+            except CorruptImage:
+                continue
+        return {
+            "class_names": list(self.class_names),
+            "examples": {name: len(held) for name, held in self.source.splits.items()},
+            "image": {"shape": list(image.shape), "dtype": image.dtype.name},
+        }
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).

@@ -151,10 +151,14 @@ class Experiment:
         return Checkpoints(directory, read_only=read_only, **arguments)
 
 
-def build(config: Any) -> Experiment:
+def build(config: Any, description: Mapping[str, Any] | None = None) -> Experiment:
     """Builds all that a config names.
 
     Names and keys are checked first, so that a typo is told before a data set is read.
+
+    Args:
+        config: a ConfigDict or plain sections.
+        description: what `vitjax.data.Data.describe` gave, to do without the data itself.
 
     Raises:
         ConfigError: a section, name or key that nobody reads, naming the near match.
@@ -165,12 +169,13 @@ def build(config: Any) -> Experiment:
         needed = name in ("model", "data", "optimizer", "train")
         if name != "seed" and not isinstance(section, dict if needed else dict | None):
             raise ConfigError(f"config.{name} is {section!r}; it should be a section of keys")
-    return call(_build, plain, where="config", config=plain)
+    return call(_build, plain, where="config", config=plain, description=description)
 
 
 def _build(
     *,
     config: dict[str, Any],
+    description: Mapping[str, Any] | None,
     model: Mapping[str, Any],
     data: Mapping[str, Any],
     optimizer: Mapping[str, Any],
@@ -212,7 +217,10 @@ def _build(
         also=spellings(["every"]),
     )
 
-    source = vitjax.data.create(seed=seed, **dict(data))
+    if description is None:
+        source = vitjax.data.create(seed=seed, **data)
+    else:
+        source = vitjax.data.recall(description, seed=seed, **data)
     devices = ways.create(**(parallel or {}))
     # Padding makes up for any size, so a run can be evaluated on other devices than its own.
     source.eval_batch_size = devices.round_up(source.eval_batch_size)

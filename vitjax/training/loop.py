@@ -68,6 +68,7 @@ def train(
         )
         if jax.process_index() == 0:
             workdir.write_json(folder / workdir.CONFIG, experiment.config)
+            workdir.write_json(folder / workdir.DATA, experiment.data.describe())
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
             state, progress = experiment.initial_state(), {}

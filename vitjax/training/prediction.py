@@ -28,6 +28,7 @@ def load(
     overrides: Sequence[str] = (),
     *,
     checkpoint: str | int | None = None,
+    with_data: bool = True,
     say: Callable[[str], None] = print,
 ) -> tuple[Experiment, Any, int]:
     """The experiment of a run's folder and the variables of one of its checkpoints.
@@ -36,6 +37,7 @@ def load(
         folder: a run's folder.
         overrides: ``--config.`` arguments on the saved config: where the data is now, say.
         checkpoint: ``"best"``, ``"last"`` or a step; None takes the best where the run chooses one.
+        with_data: whether the data itself is needed; else what the run noted of it is enough.
         say: is told what was loaded.
 
     Returns:
@@ -48,7 +50,9 @@ def load(
     folder = Path(folder)
     config = configs.from_json(workdir.read_config(folder))
     configs.override(config, overrides)
-    experiment = experiments.build(config)
+    noted = folder / workdir.DATA
+    description = None if with_data or not noted.is_file() else json.loads(noted.read_text())
+    experiment = experiments.build(config, description)
     directory = folder / workdir.CHECKPOINTS
     if not directory.is_dir():
         raise CheckpointError(f"{folder}: the run has no checkpoint yet")
@@ -115,7 +119,9 @@ def predict(
         DataError: an image cannot be read; the message names the file. Nothing is written.
         ConfigError: the run's objective predicts no classes.
     """
-    experiment, variables, _ = load(folder, overrides, checkpoint=checkpoint, say=say)
+    experiment, variables, _ = load(
+        folder, overrides, checkpoint=checkpoint, with_data=False, say=say
+    )
     objective: Any = experiment.objective
     if not hasattr(objective, "predict"):
         raise ConfigError(f"{folder}: the objective {type(objective).__name__} predicts no classes")
@@ -125,6 +131,8 @@ def predict(
     probabilities = np.concatenate(
         [np.asarray(step(variables, batch)) for batch in _batches(arrays)]
     )
+    if not np.isfinite(probabilities).all():
+        raise CheckpointError(f"{folder}: the checkpoint's model gives probabilities of NaN")
     names = experiment.class_names
     results = []
     for path, row in zip(images, probabilities, strict=True):
