@@ -144,9 +144,16 @@ def test_a_damaged_newest_checkpoint_is_passed_over_in_words(checkpoints, tmp_pa
     restored = checkpoints().restore(abstract(state()), config=CONFIG, say=said.append)
     assert restored.step == 1
     same(restored.state, state(1, seed=1))
-    assert len(said) == 1
+    assert len(said) == 2
     assert "step 2" in said[0]
     assert "damaged" in said[0]
+    # Put aside, so that the run can save step 2 again.
+    assert "moved to" in said[1]
+    assert (tmp_path / "checkpoints_damaged" / "2").is_dir()
+    again = checkpoints()
+    save(again, 2)
+    again.wait()
+    assert again.steps() == [1, 2]
 
 
 @unheard

@@ -303,10 +303,13 @@ def _settings(train: Mapping[str, Any], run: Run) -> Settings:
         _TRAIN_LENGTHS,
         where="config.train",
     )
-    if arguments.get("early_stopping") is not None:
-        arguments["early_stopping"] = call(
-            EarlyStopping, arguments["early_stopping"], where="config.train.early_stopping"
-        )
+    rule = arguments.get("early_stopping")
+    if rule is not None:
+        if not isinstance(rule, dict):
+            raise ConfigError(
+                f"config.train.early_stopping is {rule!r}; it should be a section of keys"
+            )
+        arguments["early_stopping"] = call(EarlyStopping, rule, where="config.train.early_stopping")
     window = arguments.get("profile_steps")
     if window is not None:
         if not (isinstance(window, list) and len(window) == 2 and 0 <= window[0] < window[1]):

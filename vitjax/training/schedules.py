@@ -82,8 +82,6 @@ class _Staircase:
     from_start = True
 
     def __init__(self, boundaries: Sequence[int], factor: float):
-        if not isinstance(boundaries, Sequence):
-            raise ConfigError(f"schedule: boundaries are a list of lengths, not {boundaries!r}")
         self.boundaries, self.factor = sorted(boundaries), factor
 
     def __call__(self, step: Any, length: int) -> Any:
