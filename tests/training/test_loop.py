@@ -65,6 +65,7 @@ def test_a_window_of_steps_is_traced(folder):
     loop.train(experiments.build(config(profile_steps=[5, 7])), folder, say=said.append)
     traces = {path.suffix for path in (folder / "profile").rglob("*") if path.is_file()}
     assert {".pb", ".gz"} <= traces
+    assert f"The profile is in {folder / 'profile'}" in said
 
 
 def test_flops_and_speed_are_in_the_summary(folder):

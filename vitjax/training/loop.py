@@ -84,7 +84,9 @@ def train(
             quiet=jax.process_index() > 0,
         )
         stack.callback(logger.close)
-        loop = _Loop(experiment, folder, checkpoints, logger, state, progress)
+        # What is printed must not run into the progress bar.
+        say = logger.say if say is print else say
+        loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
         del state, restored
         if loop.step < experiment.run.steps and not loop.stopped_early:
             loop.run()
@@ -100,11 +102,12 @@ class _Loop:
         folder: Path,
         checkpoints: Checkpoints,
         logger: Logger,
+        say: Callable[[str], None],
         state: TrainState,
         progress: dict[str, Any],
     ):
         self.experiment, self.folder = experiment, folder
-        self.checkpoints, self.logger, self.say = checkpoints, logger, logger.say
+        self.checkpoints, self.logger, self.say = checkpoints, logger, say
         self.evaluator = Evaluator(experiment)
         self.total = experiment.run.steps
         self.step = int(state.step)
