@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
         weight_decay_factors=((r"kernel$", 1.0), (r".", 0.0)),
         clip_norm=1.0,
     )
-    config.schedule = dict(name="cosine", warmup_epochs=5)
+    config.schedule = dict(name="cosine", warmup_fraction=0.05)
     config.train = dict(epochs=100, ema_decay=0.99, evaluate_every_epochs=10)
     config.checkpoint = dict(every_epochs=20, keep=2)
     return config
