@@ -15,6 +15,7 @@ from PIL import Image
 
 from vitjax.data import CorruptImage, DataError
 from vitjax.data.sources import SOURCES, decode_image, hold_out
+from vitjax.errors import UserError
 
 
 def test_digits_are_whole_and_split_evenly():
@@ -330,12 +331,13 @@ def test_omniglot_without_tensorflow(test_data):
         ({"image_key": "imag"}, r"'imag' \(image_key\); did you mean 'image'"),
         ({"label_key": "image"}, r"not one class index"),
         ({"image_key": "label"}, r"not a grey or RGB image"),
-        ({"splits": 3}, r"splits is 3"),
+        ({"splits": ["train"]}, r"splits is \['train'\]; it should be a section"),
+        ({"splits": 3}, r"splits is 3; it should be a section"),
     ],
 )
 def test_tfds_says_what_is_wrong(test_data, keywords, message):
     settings = {"dataset": "omniglot", "data_dir": str(test_data / "tfds"), **keywords}
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         SOURCES.create("tfds", **settings)
 
 
