@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed, rest = parser.parse_known_args(arguments)
     # A GPU's memory is JAX's alone; without one, JAX should not report what it looked for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.unraisablehook = _tell_unless_loop_is_closed
     try:
         overrides = _overrides(parsed.command, rest)
         status: int = parsed.run(parsed, overrides)
@@ -120,6 +121,13 @@ def _data(parsed: argparse.Namespace, overrides: list[str]) -> int:
     configs.override(config, overrides)
     inspection.inspect(experiment.build(config), parsed.output)
     return 0
+
+
+def _tell_unless_loop_is_closed(unraisable: sys.UnraisableHookArgs) -> None:
+    """Passes over what TensorStore's futures say after a read or write that failed already."""
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__unraisablehook__(unraisable)
 
 
 def _overrides(command: str, rest: list[str]) -> list[str]:

@@ -83,8 +83,9 @@ class Checkpoints:
         asynchronous: bool = True,
         read_only: bool = False,
     ):
-        # Orbax reports each of its steps through absl; only its errors are of interest to a user.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax reports each of its steps through absl, and an error once more from each thread that
+        # it passes. What matters of it is raised, and told once.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         if keep < 1:
             raise ConfigError(f"config.checkpoint.keep is {keep}; a run needs at least one")
         self.directory = directory.absolute()
@@ -361,7 +362,7 @@ def _is_free(key: str) -> bool:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return lines[0][:500]
 
 
 def _name(path: Any) -> str:
