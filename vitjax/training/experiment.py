@@ -56,18 +56,19 @@ class Settings:
     """The config's ``train`` section, with lengths in steps.
 
     Attributes:
+        evaluate_every: steps between evaluations on the validation split; an epoch where the
+            config does not say.
         accumulation_steps: micro-batches per step.
         ema_decay: decay of the moving average of the weights; None keeps none.
-        log_every: steps between reports (50 without it).
-        evaluate_every: steps between evaluations on the validation split (an epoch without it).
+        log_every: steps between reports.
         profile_steps: (first, end): steps first to end - 1 are traced; None: none.
         early_stopping: None: train to the end.
     """
 
+    evaluate_every: int
     accumulation_steps: int = 1
     ema_decay: float | None = None
     log_every: int = 50
-    evaluate_every: int = 1
     profile_steps: tuple[int, int] | None = None
     early_stopping: EarlyStopping | None = None
 

@@ -199,7 +199,10 @@ class _Loop:
         if best is None or best == self.step:
             return self.step, self.state.variables
         restored = self.checkpoints.restore(
-            self.experiment.abstract_state(), config=self.experiment.config, step=best
+            self.experiment.abstract_state(),
+            config=self.experiment.config,
+            step=best,
+            say=self.say,
         )
         assert restored is not None
         return best, self.experiment.parallel.place_state(restored.state.variables)
