@@ -20,7 +20,13 @@ from vitjax.data.transforms.pipeline import Pipeline
 # went wrong, as JSON in an array of bytes. An exception would arrive with the worker's traceback.
 REPORT = "_report"
 
-_SHUFFLE, _AUGMENT = 0, 1  # children of the seed
+ENDLESS = 2**60  # the length of what has no end; Grain wants one
+
+# Children of the seed.
+_SHUFFLE, _AUGMENT = 0, 1
+
+# How many corrupt images in a row are believed before the whole split is.
+_MAX_PROBES = 100
 
 
 @functools.lru_cache(maxsize=2)  # an epoch and the one that the batch across the border goes on to
@@ -33,12 +39,13 @@ def epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
 class ExampleRng:
     """A generator that can be set to the stream of any example.
 
-    Philox is a counter-based generator: its key is the seed and the example's absolute position,
-    and setting the key of one generator costs a tenth of making a new one.
+    Philox is a counter-based generator: its key is the seed (with what else tells streams apart)
+    and the example's absolute position, and setting the key of one generator costs a tenth of
+    making a new one.
     """
 
-    def __init__(self, seed: int):
-        key = np.random.SeedSequence([seed, _AUGMENT]).generate_state(1, np.uint64)
+    def __init__(self, seed: int, *children: int):
+        key = np.random.SeedSequence([seed, *children]).generate_state(1, np.uint64)
         self._bits = np.random.Philox(key=np.array([key[0], 0], np.uint64))
         self._state = self._bits.state
         self._generator = np.random.Generator(self._bits)
@@ -82,23 +89,36 @@ class Examples:
         labels = np.zeros(size, np.int32)
         mask = np.zeros(size, bool)
         skipped = {}
-        rng = ExampleRng(self.seed)
+        rng = ExampleRng(self.seed, _AUGMENT)
         for row, (index, position) in enumerate(zip(indices.tolist(), positions, strict=True)):
             try:
-                image, label = self.split.read(index)
-                image = self.pipeline(image, rng.at(position))
-                self._check(image, index)
+                image, label = self.read(index, rng.at(position))
             except CorruptImage as error:
-                if not self.skip_corrupt:
-                    way_out = 'config.data.on_corrupt = "skip" would leave it out'
-                    return _report({"error": f"{error} ({way_out})"})
                 skipped[self.split.name(index)] = str(error)
             except DataError as error:
-                return _report({"error": str(error)})
+                return report({"error": str(error)})
             else:
                 images[row], labels[row], mask[row] = image, label, True
         batch = {"image": images, "label": labels, "mask": mask}
-        return {**batch, **_report({"skipped": skipped})} if skipped else batch
+        return {**batch, **report({"skipped": skipped})} if skipped else batch
+
+    def read(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """The transformed image at ``index`` and its label.
+
+        Raises:
+            CorruptImage: it cannot be read and is to be skipped.
+            DataError: it cannot be read, or is of another size than the others.
+        """
+        try:
+            image, label = self.split.read(index)
+            image = self.pipeline(image, rng)
+        except CorruptImage as error:
+            if self.skip_corrupt:
+                raise
+            way_out = 'config.data.on_corrupt = "skip" would leave it out'
+            raise DataError(f"{error} ({way_out})") from error
+        self._check(image, index)
+        return image, label
 
     def _check(self, image: np.ndarray, index: int) -> None:
         if image.shape != self.shape or image.dtype != self.dtype:
@@ -111,7 +131,34 @@ class Examples:
             )
 
 
-def _report(content: dict) -> dict[str, np.ndarray]:
+def probe(
+    split: Split, pipeline: Pipeline, skip_corrupt: bool
+) -> tuple[tuple[int, int, int], np.dtype]:
+    """Shape and dtype of the first image of ``split`` that can be read, after ``pipeline``.
+
+    Raises:
+        DataError: none can be read (with ``skip_corrupt``; else the first must), or it is no image.
+    """
+    for index in range(min(len(split), _MAX_PROBES)):
+        try:
+            image = pipeline(split.read(index)[0], np.random.default_rng(0))
+        except CorruptImage as error:
+            if not skip_corrupt:
+                raise
+            last = error
+            continue
+        if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
+            raise DataError(
+                f"{split.name(index)}: is {image.dtype} of shape {image.shape}; images are"
+                " uint8 or float32 of shape (height, width, channels)"
+            )
+        height, width, channels = image.shape
+        return (height, width, channels), image.dtype
+    raise DataError(f"the first {index + 1} images of a split are all corrupt; the last: {last}")
+
+
+def report(content: dict) -> dict[str, np.ndarray]:
+    """The entry of a batch that tells `BatchIterator` of an "error", or what was "skipped"."""
     return {REPORT: np.frombuffer(json.dumps(content).encode(), np.uint8).copy()}
 
 
@@ -134,7 +181,7 @@ class TrainBatches:
     start: int
 
     def __len__(self) -> int:
-        return 2**60  # endless; Grain wants a length
+        return ENDLESS
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         first = (self.start + index) * self.batch_size

@@ -8,18 +8,26 @@ import os
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import grain
-import numpy as np
 from absl import flags
 
-from vitjax.data.batching import REPORT, EvalBatches, TrainBatches
+from vitjax.data.batching import ENDLESS, REPORT
 from vitjax.data.errors import DataError
 
 _MAX_THREADS = 16
 
-Batch = dict[str, np.ndarray]
+# Names to arrays; the batches of episodes hold such dicts too.
+Batch = dict[str, Any]
+
+
+class Batches(Protocol):
+    """Numbers to batches: picklable, and the same batch whoever asks, in whichever order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Batch: ...
 
 
 class BatchIterator(Iterator[Batch]):
@@ -30,7 +38,7 @@ class BatchIterator(Iterator[Batch]):
 
     def __init__(
         self,
-        batches: TrainBatches | EvalBatches,
+        batches: Batches,
         workers: int,
         note_skipped: Callable[[Mapping[str, str]], None],
     ):
@@ -62,7 +70,7 @@ class BatchIterator(Iterator[Batch]):
         Raises:
             TypeError: there is no end to training batches.
         """
-        if isinstance(self._batches, TrainBatches):
+        if len(self._batches) == ENDLESS:
             raise TypeError("training batches have no end")
         return len(self._batches)
 

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.data.batching import EvalBatches, Examples, TrainBatches
+from vitjax.data.batching import EvalBatches, Examples, TrainBatches, probe
+from vitjax.data.checks import WHERE, rows_of, skips_corrupt, whole
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import Batch, BatchIterator
-from vitjax.data.sources.base import SOURCES, ArraySplit, Source, Split
+from vitjax.data.normalization import Normalization
+from vitjax.data.sources.base import SOURCES, ArraySplit, Source
 from vitjax.data.sources.decoding import decode_image
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.registry import ConfigError, call, check_keywords, keywords_of
 
-_WHERE = "config.data"
 # Worker processes take seconds to start, so a short evaluation is quicker without them.
 _MIN_EVAL_BATCHES_PER_WORKER = 32
-# How many corrupt images in a row are believed before the whole split is.
-_MAX_PROBES = 100
 
 _log = logging.getLogger(__name__)
 
@@ -39,16 +38,16 @@ def create(seed: int = 0, **section: Any) -> Data:
         DataError: the source cannot be read, or its images and a value do not go together.
     """
     if "source" not in section:
-        raise ConfigError(f"{_WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
+        raise ConfigError(f"{WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
     try:
         constructor = SOURCES[section["source"]]
     except ConfigError as error:
-        raise ConfigError(f"{_WHERE}.source: {error}") from None
+        raise ConfigError(f"{WHERE}.source: {error}") from None
     rest = {key: value for key, value in section.items() if key != "source"}
-    check_keywords(constructor, rest, where=_WHERE, also=[*_own_keys(), "source"])
+    check_keywords(constructor, rest, where=WHERE, also=[*_own_keys(), "source"])
     ours = {key: rest.pop(key) for key in _own_keys() if key in rest}
-    check_keywords(Data, ours, where=_WHERE, given=("source", "seed"))
-    return Data(source=call(constructor, rest, where=_WHERE), seed=seed, **ours)
+    check_keywords(Data, ours, where=WHERE, given=("source", "seed"))
+    return Data(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
 
 
 def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Data:
@@ -129,19 +128,17 @@ class Data:
             DataError: the images and a value do not go together.
         """
         self.source = source
-        self.seed = _whole(seed, "seed", 0)
-        self.batch_size = _whole(batch_size, "batch_size", 1)
+        self.seed = whole(seed, "seed", 0)
+        self.batch_size = whole(batch_size, "batch_size", 1)
         self.eval_batch_size = (
             self.batch_size
             if eval_batch_size is None
-            else _whole(eval_batch_size, "eval_batch_size", 1)
+            else whole(eval_batch_size, "eval_batch_size", 1)
         )
-        self._workers = _whole(workers, "workers", 0)
-        if on_corrupt not in ("error", "skip"):
-            raise ConfigError(f'{_WHERE}.on_corrupt is {on_corrupt!r}; it is "error" or "skip"')
-        self._skip_corrupt = on_corrupt == "skip"
-        self._train = parse(train_transforms, f"{_WHERE}.train_transforms")
-        self._eval = parse(eval_transforms, f"{_WHERE}.eval_transforms")
+        self._workers = whole(workers, "workers", 0)
+        self._skip_corrupt = skips_corrupt(on_corrupt)
+        self._train = parse(train_transforms, f"{WHERE}.train_transforms")
+        self._eval = parse(eval_transforms, f"{WHERE}.eval_transforms")
         self.skipped: dict[str, str] = {}
         self.class_names = source.class_names
         self.num_classes = len(source.class_names)
@@ -151,10 +148,7 @@ class Data:
         self._eval_dtype = held_out.dtype
         trained = self._examples("train", self._train)
         self._train_shape = trained.shape, trained.dtype
-        self._mean = self._per_channel(mean, 0.0, "mean")
-        self._std = self._per_channel(std, 1.0, "std")
-        if (self._std == 0).any():
-            raise ConfigError(f"{_WHERE}.std is {std!r}; nothing can be divided by 0")
+        self._normalization = Normalization.of(mean, std, self.image_shape[-1])
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -198,11 +192,9 @@ class Data:
             DataError: there is no split "train"; or, from the iterator, an image is corrupt or of
                 another size than the others.
         """
-        rows = _rows(self.batch_size, process_index, process_count, "batch_size")
+        rows = rows_of(self.batch_size, process_index, process_count, "batch_size")
         examples = self._examples("train", self._train)
-        batches = TrainBatches(
-            examples, self.seed, self.batch_size, rows, _whole(start, "start", 0)
-        )
+        batches = TrainBatches(examples, self.seed, self.batch_size, rows, whole(start, "start", 0))
         return BatchIterator(batches, self._workers, self._note_skipped)
 
     def eval_batches(
@@ -226,7 +218,7 @@ class Data:
             DataError: there is no such split; or, from the iterator, an image is corrupt or of
                 another size than the others.
         """
-        rows = _rows(self.eval_batch_size, process_index, process_count, "eval_batch_size")
+        rows = rows_of(self.eval_batch_size, process_index, process_count, "eval_batch_size")
         batches = EvalBatches(self._examples(split, self._eval), self.eval_batch_size, rows)
         enough = len(batches) >= _MIN_EVAL_BATCHES_PER_WORKER * self._workers
         return BatchIterator(batches, self._workers if enough else 0, self._note_skipped)
@@ -295,75 +287,17 @@ class Data:
         Returns:
             float32 of the same shape.
         """
-        import jax.numpy as jnp  # not at the top: the sources and transforms do without
-
-        scaled = jnp.asarray(images, jnp.float32)
-        if images.dtype == np.uint8:
-            scaled = scaled / 255
-        return (scaled - self._mean) / self._std
-
-    def _per_channel(self, value: Any, default: float, key: str) -> np.ndarray:
-        channels = self.image_shape[-1]
-        try:
-            array = np.asarray(default if value is None else value, np.float32)
-        except (TypeError, ValueError):
-            array = np.zeros((0, 0), np.float32)
-        if array.shape not in ((), (1,), (channels,)) or not np.isfinite(array).all():
-            raise ConfigError(
-                f"{_WHERE}.{key} is {value!r}; it is one number, or one for each of the"
-                f" {channels} channels of the images"
-            )
-        return array
+        return self._normalization(images)
 
     def _examples(self, name: str, pipeline: Pipeline) -> Examples:
         split = self.source.split(name)
         if not len(split):
             raise DataError(f"split {name!r} has no examples")
-        shape, dtype = self._probe(split, pipeline)
+        shape, dtype = probe(split, pipeline, self._skip_corrupt)
         return Examples(split, pipeline, self.seed, shape, dtype, self._skip_corrupt)
-
-    def _probe(self, split: Split, pipeline: Pipeline) -> tuple[tuple[int, int, int], np.dtype]:
-        """Shape and dtype of the first image of ``split`` that can be read, after ``pipeline``."""
-        for index in range(min(len(split), _MAX_PROBES)):
-            try:
-                image = pipeline(split.read(index)[0], np.random.default_rng(0))
-            except CorruptImage as error:
-                if not self._skip_corrupt:
-                    raise
-                last = error
-                continue
-            if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
-                raise DataError(
-                    f"{split.name(index)}: is {image.dtype} of shape {image.shape}; images are"
-                    " uint8 or float32 of shape (height, width, channels)"
-                )
-            height, width, channels = image.shape
-            return (height, width, channels), image.dtype
-        raise DataError(
-            f"the first {index + 1} images of a split are all corrupt; the last: {last}"
-        )
 
     def _note_skipped(self, problems: Mapping[str, str]) -> None:
         for name, problem in problems.items():
             if name not in self.skipped:
                 self.skipped[name] = problem
                 _log.warning("skipped a corrupt image: %s", problem)
-
-
-def _whole(value: Any, key: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ConfigError(f"{_WHERE}.{key} is {value!r}; it is a whole number, at least {least}")
-    return int(value)
-
-
-def _rows(batch_size: int, process_index: int, process_count: int, key: str) -> range:
-    """The rows of a global batch that belong to one host."""
-    if batch_size % process_count:
-        raise ConfigError(
-            f"{_WHERE}.{key} is {batch_size}, which {process_count} hosts cannot share evenly;"
-            f" {-(-batch_size // process_count) * process_count} would do"
-        )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index {process_index} of {process_count} processes")
-    share = batch_size // process_count
-    return range(process_index * share, (process_index + 1) * share)
