@@ -110,7 +110,7 @@ def _models(parsed: argparse.Namespace, overrides: list[str]) -> int:
     for name in names:
         facts = models.facts(name)
         count = models.count_parameters(name)
-        print(f"{name:{width}}  {count:>13,}  {facts['image_size']:>5}  {facts['paper']}")
+        print(f"{name:{width}}  {count:>13,}  {facts['image_size'] or '-':>5}  {facts['paper']}")
     return 0
 
 

@@ -21,26 +21,32 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vitjax import models
 
 
-def load(path: Path) -> tuple[nn.Module, dict[str, Any], np.ndarray, dict[str, np.ndarray]]:
-    """The module, its variables, the images, and the reference's activations by path."""
+def load(
+    path: Path,
+) -> tuple[nn.Module, bool, dict[str, Any], np.ndarray, dict[str, np.ndarray]]:
+    """The module, if it trains, its variables, the images, the reference's activations by path."""
     with np.load(path) as file:
         arrays = dict(file)
     spec = json.loads(str(arrays.pop("model")))
     name, fields = spec["name"], spec["fields"]
-    module = getattr(models, name)(**fields) if hasattr(models, name) else models.create(name)
+    module = models.create(name) if name in models.names() else getattr(models, name)(**fields)
     images = arrays.pop("images")
     prefix = "intermediates/"
     expected = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     variables = {k: v for k, v in arrays.items() if not k.startswith(prefix)}
-    return module, unflatten_dict(variables, sep="/"), images, expected
+    train = spec.get("train", False)
+    return module, train, unflatten_dict(variables, sep="/"), images, expected
 
 
-def outputs(module: nn.Module, variables: Any, images: np.ndarray, dtype: str) -> dict[str, Any]:
+def outputs(
+    module: nn.Module, train: bool, variables: Any, images: np.ndarray, dtype: str
+) -> dict[str, Any]:
     """All intermediates and the logits of ``module``, computed in ``dtype``."""
     with jax.enable_x64(dtype == "float64"):
         module = module.clone(dtype=dtype, param_dtype=dtype)
         variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
-        apply = jax.jit(lambda v, x: module.apply(v, x, mutable=["intermediates"]))
+        mutable = ["intermediates", *(["batch_stats"] if train else [])]
+        apply = jax.jit(lambda v, x: module.apply(v, x, train=train, mutable=mutable))
         _, state = apply(variables, jnp.asarray(images, dtype))
         found = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
         return {path: value[0] for path, value in found.items()}
@@ -48,10 +54,10 @@ def outputs(module: nn.Module, variables: Any, images: np.ndarray, dtype: str) -
 
 def main() -> None:
     for path in map(Path, sys.argv[1:]):
-        module, variables, images, expected = load(path)
+        module, train, variables, images, expected = load(path)
         differences = {}
         for dtype in ("float32", "float64"):
-            found = outputs(module, variables, images, dtype)
+            found = outputs(module, train, variables, images, dtype)
             differences[dtype] = max(
                 np.abs(found[k][: len(value)] - value).max() for k, value in expected.items()
             )

@@ -117,6 +117,16 @@ def resnet(model: torch.nn.Module) -> Arrays:
     return found
 
 
+def plain(model: torch.nn.Module) -> Arrays:
+    """The parameters and batch statistics of a model whose modules bear vitjax's names."""
+    found: Arrays = {}
+    for path, leaf, value in _leaves(model):
+        collection = "batch_stats" if leaf in ("mean", "var") else "params"
+        parts = [collection, *path.split("."), leaf] if path else [collection, leaf]
+        found["/".join(parts)] = value
+    return found
+
+
 def watch_vit(model: torch.nn.Module) -> Arrays:
     """A dict that the next forward pass of a timm VisionTransformer fills with intermediates."""
     found: Arrays = {}

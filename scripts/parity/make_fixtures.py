@@ -9,18 +9,17 @@ what the reference computes from them in float64: logits and intermediate activa
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from scripts.parity import convert
 from scripts.parity.paper_networks import SmallImageNet
+from scripts.parity.write import write
 
 # torchvision's compiled operators need not match the installed PyTorch. The models use none, but
 # importing torchvision wants these two declared, by a library that is kept.
@@ -162,28 +161,6 @@ def full() -> Iterator[Case]:
     yield "wrn28_10", SmallImageNet(16, 160, 4, 10, "wide"), "wrn28_10", {}, (32, 32), *both
 
 
-def randomize(model: nn.Module, everything: bool) -> None:
-    """Makes normalisations, biases and, with ``everything``, kernels other than trivial."""
-    for module in model.modules():
-        for name, tensor in [
-            *module.named_parameters(recurse=False),
-            *module.named_buffers(recurse=False),
-        ]:
-            with torch.no_grad():
-                if name == "running_var":
-                    tensor.uniform_(0.5, 1.5)
-                elif name == "running_mean":
-                    tensor.normal_(0, 0.2)
-                elif name == "weight" and tensor.ndim == 1:
-                    tensor.normal_(1, 0.2)
-                elif name == "gamma":
-                    tensor.normal_(0.5, 0.2)
-                elif name != "weight" and tensor.is_floating_point():
-                    tensor.normal_(0, 0.2)
-                elif everything and tensor.ndim > 1:
-                    tensor.normal_(0, 1.3 * tensor[0].numel() ** -0.5)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="whole networks")
@@ -192,23 +169,15 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     for name, model, cls, fields, size, weights, watch in full() if arguments.full else small():
-        randomize(model, everything=not arguments.full)
-        # Numbers of half precision, which take half the space, stand for themselves in any dtype.
-        model = model.half().eval().double()
-        images = torch.randn(2, 3, *size).half().double()
-        intermediates = watch(model)
-        with torch.no_grad():
-            logits = model(images).numpy()
-        # Of the second image, the logits will do.
-        intermediates = {} if arguments.full else {k: v[:1] for k, v in intermediates.items()}
-        intermediates["logits"] = logits
-        arrays = {path: value.astype(np.float16) for path, value in weights(model).items()}
-        arrays |= {f"intermediates/{path}": value for path, value in intermediates.items()}
-        arrays["images"] = images.numpy().transpose(0, 2, 3, 1).astype(np.float16)
-        arrays["model"] = np.array(json.dumps({"name": cls, "fields": fields}))
-        np.savez_compressed(arguments.folder / f"{name}.npz", **arrays)
-        count = sum(parameter.numel() for parameter in model.parameters())
-        print(f"{name}: {count:,} parameters, {len(intermediates)} activations", flush=True)
+        write(
+            arguments.folder / f"{name}.npz",
+            model,
+            {"name": cls, "fields": fields},
+            (2, 3, *size),
+            weights,
+            watch,
+            full=arguments.full,
+        )
 
 
 if __name__ == "__main__":

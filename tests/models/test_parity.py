@@ -1,6 +1,7 @@
 """Logits and intermediate activations against those that timm and PyTorch compute.
 
-The fixtures are written, and the comparison explained, by scripts/parity/make_fixtures.py.
+The fixtures are written, and the comparison explained, by scripts/parity/make_fixtures.py and
+make_few_shot_fixtures.py.
 """
 
 import json
@@ -19,7 +20,7 @@ FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
 
 
 def test_fixtures_are_there():
-    assert len(FIXTURES) == 12
+    assert len(FIXTURES) == 20
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
@@ -32,13 +33,15 @@ def test_activations(path):
     variables = unflatten_dict({k: v for k, v in arrays.items() if k not in expected}, sep="/")
     assert "intermediates/logits" in expected
     assert len(expected) > 3
+    train = spec.get("train", False)
+    mutable = ["intermediates", *(["batch_stats"] if train else [])]
 
     for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-9)):
         with jax.enable_x64(dtype == "float64"):
             module = getattr(models, spec["name"])(**spec["fields"], dtype=dtype, param_dtype=dtype)
             weights = jax.tree.map(lambda x, dtype=dtype: jnp.asarray(x, dtype), variables)
             logits, state = jit(
-                lambda v, x, module=module: module.apply(v, x, mutable=["intermediates"])
+                lambda v, x, module=module: module.apply(v, x, train=train, mutable=mutable)
             )(weights, jnp.asarray(images, dtype))
             found = flatten_dict(jax.device_get(state), sep="/")
             assert logits.dtype == dtype

@@ -5,19 +5,26 @@ tells the image size and the paper.
 """
 
 from vitjax.models import resnet_names  # noqa: F401 (importing it registers the names)
-from vitjax.models.catalogue import count_parameters, create, facts, names
+from vitjax.models.catalogue import count_parameters, create, facts, input_shape, names
+from vitjax.models.conv4 import Conv4
 from vitjax.models.layers import ImageError
+from vitjax.models.mlp import MLP
 from vitjax.models.resnet import ResNet
+from vitjax.models.resnet12 import ResNet12
 from vitjax.models.transformer import stack_layers, unstack_layers
 from vitjax.models.vit import ViT
 
 __all__ = [
+    "MLP",
+    "Conv4",
     "ImageError",
     "ResNet",
+    "ResNet12",
     "ViT",
     "count_parameters",
     "create",
     "facts",
+    "input_shape",
     "names",
     "stack_layers",
     "unstack_layers",

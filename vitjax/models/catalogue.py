@@ -31,15 +31,24 @@ def names() -> tuple[str, ...]:
 
 
 def count_parameters(name: str, /, **overrides: Any) -> int:
-    """The number of trained scalars of a model, for images of the paper's size.
+    """The number of trained scalars of a model, for inputs of the paper's shape.
 
     Raises:
         ConfigError: there is no such model or field.
     """
-    height, width = facts(name)["image_size"], facts(name)["image_size"]
-    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
-    shapes: Any = jax.eval_shape(create(name, **overrides).init, jax.random.key(0), image)
+    example = jax.ShapeDtypeStruct((1, *input_shape(name)), jnp.float32)
+    shapes: Any = jax.eval_shape(create(name, **overrides).init, jax.random.key(0), example)
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def input_shape(name: str) -> tuple[int, ...]:
+    """The shape of one of the paper's examples: (height, width, channels), mostly.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    known = facts(name)
+    return known.get("input_shape", (known["image_size"], known["image_size"], 3))
 
 
 def facts(name: str) -> Mapping[str, Any]:
@@ -47,7 +56,7 @@ def facts(name: str) -> Mapping[str, Any]:
 
     Returns:
         A mapping with ``image_size``, the height and width in pixels of the images that the paper
-        trains on, and ``paper``, a short citation.
+        trains on (None for a model of plain numbers), and ``paper``, a short citation.
 
     Raises:
         ConfigError: there is no such model.

@@ -1,0 +1,244 @@
+"""The network of four convolutions on which few-shot methods are compared."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.models.catalogue import MODELS
+from vitjax.models.few_shot_layers import (
+    ACTIVATIONS,
+    POOLINGS,
+    check_context,
+    check_norm,
+    check_positive,
+    check_width,
+    context_parameters,
+    max_pool,
+    normalization,
+    uniform,
+)
+from vitjax.models.layers import (
+    Conv,
+    ImageError,
+    as_dtype,
+    check_choice,
+    check_images,
+    output_dtype,
+)
+from vitjax.registry import ConfigError
+
+DOWNSAMPLES = ("pool", "stride")
+HEAD_INITS = {
+    "xavier": nn.initializers.xavier_uniform(),
+    "normal": nn.initializers.normal(1.0),
+    "zeros": nn.initializers.zeros,
+}
+KERNEL = 3
+
+
+def pad_for_stride(
+    x: Float[Array, "batch height width channels"], stride: int
+) -> Float[Array, "batch padded_height padded_width channels"]:
+    """Pads for a 3 x 3 kernel as TensorFlow's ``"SAME"`` does: what is odd comes at the end.
+
+    So an even side is padded at its end alone, and an odd one on both ends.
+    """
+    pads = [(0, 0)]
+    for side in x.shape[1:3]:
+        total = max((-(-side // stride) - 1) * stride + KERNEL - side, 0)
+        pads.append((total // 2, total - total // 2))
+    return jnp.pad(x, [*pads, (0, 0)])
+
+
+class Conv4(nn.Module):
+    """Blocks of 3 x 3 convolution, normalisation, activation and halving, then a linear layer.
+
+    Vinyals et al. 2016, arXiv:1606.04080, Sec. 4.1, and Finn et al. 2017 (MAML), arXiv:1703.03400,
+    Sec. 5.2 and App. A.1. Details that the papers leave open are those of MAML's published code,
+    cbfinn/maml: biases in the convolutions, epsilon 1e-3, Xavier-uniform kernels, TensorFlow's
+    padding. Its batch normalisation learns a shift only; here there is a scale too, as in the
+    networks of those who came later, and as published parameter counts have it.
+
+    Max pooling comes before the activation, on a quarter of the numbers. For activations that
+    never fall (all but GELU) that is the same function as pooling after it.
+
+    Sows ``block1``, ``block2``, ..., ``pooled`` and ``logits``.
+
+    Attributes:
+        num_classes: logits; 0 or None for no head: the model then returns the features.
+        filters: channels of every convolution.
+        depth: blocks.
+        downsample: ``"pool"`` (2 x 2 max pooling) or ``"stride"`` (of the convolution).
+        activation: ``"relu"``, or one with all derivatives: ``"tanh"``, ``"softplus"``, ``"gelu"``.
+        pooling: ``"flatten"`` (rows, columns, channels) or ``"mean"`` over the pixels: what the
+            head reads.
+        norm: ``"batch"``, ``"group"``, ``"layer"`` (over pixels and channels) or ``"none"``.
+        norm_groups: groups of group normalisation.
+        norm_epsilon: added to the variance. PyTorch's networks have 1e-5.
+        head_init: ``"xavier"`` (uniform), ``"normal"`` (deviation one, which cbfinn/maml has for
+            Omniglot) or ``"zeros"``.
+        num_context: context parameters (arXiv:1810.03642, Sec. 3.3): with n > 0, the leaf
+            ``context`` of n zeros, from which a linear layer makes a scale and a shift of each
+            channel of the block ``context_block``, between its pooling and its activation.
+        context_block: counted from one.
+        axis_name: the mapped axis over which batch statistics are averaged; None for none.
+        dtype: of the computation, as a dtype or its name.
+        param_dtype: of the parameters, likewise.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    num_classes: int | None = 5
+    filters: int = 32
+    depth: int = 4
+    downsample: str = "pool"
+    activation: str = "relu"
+    pooling: str = "flatten"
+    norm: str = "batch"
+    norm_groups: int = 8
+    norm_epsilon: float = 1e-3
+    head_init: str = "xavier"
+    num_context: int = 0
+    context_block: int = 3
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_positive("filters", self.filters)
+        check_positive("depth", self.depth)
+        check_choice("downsample", self.downsample, DOWNSAMPLES)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_choice("head_init", self.head_init, HEAD_INITS)
+        check_norm(self.norm, self.norm_epsilon, self.norm_groups, [self.filters])
+        check_context(self.num_context)
+        as_dtype(self.dtype)
+        as_dtype(self.param_dtype)
+        if self.num_context and not 1 <= self.context_block <= self.depth:
+            raise ConfigError(
+                f"context_block={self.context_block!r}: the blocks are 1 to {self.depth} (depth)"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Returns logits, or the features that the head would read where there is none.
+
+        Args:
+            images: floats. With ``pooling="flatten"`` the size is one with that of the images that
+                the parameters were made with.
+            train: normalise by the batch's statistics and update ``batch_stats``, which must then
+                be mutable.
+
+        Returns:
+            (batch, num_classes), float32 or wider.
+
+        Raises:
+            ImageError: images of the wrong rank, dtype or size.
+        """
+        check_images(images)
+        self._check_size(images)
+        dtypes: dict[str, Any] = {
+            "dtype": as_dtype(self.dtype),
+            "param_dtype": as_dtype(self.param_dtype),
+        }
+        norm = normalization(
+            self.norm,
+            train=train,
+            epsilon=self.norm_epsilon,
+            groups=self.norm_groups,
+            axis_name=self.axis_name,
+            **dtypes,
+        )
+        x = images
+        for i in range(1, self.depth + 1):
+            strided = self.downsample == "stride"
+            x = Conv(
+                self.filters,
+                (KERNEL, KERNEL),
+                (2, 2) if strided else (1, 1),
+                padding=0 if strided else None,
+                use_bias=True,
+                kernel_init=nn.initializers.xavier_uniform(),
+                name=f"conv{i}",
+                **dtypes,
+            )(pad_for_stride(x, 2) if strided else x)
+            x = norm(name=f"norm{i}")(x)
+            if not strided:
+                x = max_pool(x, 2)
+            if self.num_context and i == self.context_block:
+                x = self._in_context(x)
+            x = ACTIVATIONS[self.activation](x)
+            self.sow("intermediates", f"block{i}", x)
+
+        out = output_dtype(self.param_dtype)
+        if self.pooling == "mean":
+            x = jnp.mean(x, axis=(1, 2), dtype=out)
+        else:
+            x = x.reshape(x.shape[0], -1).astype(out)
+        self.sow("intermediates", "pooled", x)
+        if self.num_classes:
+            check_width(
+                self,
+                "head",
+                x,
+                "give images of the size that the parameters were made with, or take"
+                " pooling='mean'",
+            )
+            x = nn.Dense(
+                self.num_classes,
+                kernel_init=HEAD_INITS[self.head_init],
+                dtype=out,
+                param_dtype=as_dtype(self.param_dtype),
+                name="head",
+            )(x)
+            self.sow("intermediates", "logits", x)
+        return x
+
+    def _in_context(self, x: Array) -> Array:
+        """Scales and shifts each channel by what ``context`` says.
+
+        The bias alone acts at a context of zeros. It starts uniform within 1 / sqrt(num_context),
+        and the kernel within sqrt(3 / num_context), as in lmzintgraf/cavia. There, too, no one is
+        added to the scale: a task starts from the scale and shift that the bias has learned.
+        """
+        context = context_parameters(self, self.num_context, self.param_dtype)
+        film = nn.Dense(
+            2 * self.filters,
+            kernel_init=uniform((3 / self.num_context) ** 0.5),
+            bias_init=uniform(self.num_context**-0.5),
+            dtype=as_dtype(self.dtype),
+            param_dtype=as_dtype(self.param_dtype),
+            name="film",
+        )(context)
+        return x * film[: self.filters] + film[self.filters :]
+
+    def _check_size(self, images: Array) -> None:
+        least = 2**self.depth
+        height, width = images.shape[1:3]
+        if self.downsample == "pool" and min(height, width) < least:
+            raise ImageError(
+                f"images of {height} x {width} pixels (height x width) cannot be halved"
+                f" {self.depth} times (depth); the sides are {least} at least, or take"
+                " downsample='stride'"
+            )
+
+
+_MAML = "Finn et al. 2017 (MAML), arXiv:1703.03400"
+_MATCHING = "Vinyals et al. 2016 (Matching Networks), arXiv:1606.04080"
+
+MODELS.register("conv4", image_size=84, paper=_MAML)(Conv4)
+# 28 x 28 pixels of one channel become 2 x 2 x 64 by strides, and 1 x 1 x 64 by pooling.
+MODELS.register("conv4_omniglot", image_size=28, input_shape=(28, 28, 1), paper=_MAML)(
+    functools.partial(Conv4, filters=64, downsample="stride", pooling="mean", head_init="normal")
+)
+MODELS.register("conv4_omniglot_pooled", image_size=28, input_shape=(28, 28, 1), paper=_MATCHING)(
+    functools.partial(Conv4, filters=64, pooling="mean", head_init="normal")
+)

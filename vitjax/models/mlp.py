@@ -1,0 +1,149 @@
+"""The multilayer perceptrons of few-shot regression and classification."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.models.catalogue import MODELS
+from vitjax.models.few_shot_layers import (
+    ACTIVATIONS,
+    check_context,
+    check_norm,
+    check_positive,
+    check_width,
+    context_parameters,
+    normalization,
+    uniform,
+)
+from vitjax.models.layers import ImageError, as_dtype, check_choice, output_dtype
+
+WEIGHT_INITS = ("truncated_normal", "uniform")
+
+
+class MLP(nn.Module):
+    """Dense layers with normalisation and activation, then a linear layer.
+
+    Finn et al. 2017 (MAML), arXiv:1703.03400, Sec. 5.1 (sinusoids) and App. A.1 (Omniglot without
+    convolutions). Details as in cbfinn/maml: all kernels, the last one too, start normal with
+    deviation 0.01, cut off at two deviations, and all biases at zero.
+
+    Sows ``hidden1``, ``hidden2``, ... and ``logits``.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        num_classes: outputs; 0 or None for none: the model then returns the last hidden layer.
+        activation: ``"relu"``, or one with all derivatives: ``"tanh"``, ``"softplus"``, ``"gelu"``.
+        norm: before each activation: ``"none"``, ``"batch"``, ``"group"`` or ``"layer"``.
+        norm_groups: groups of group normalisation.
+        norm_epsilon: added to the variance.
+        weight_init: ``"truncated_normal"``, or ``"uniform"`` for kernels and biases within 1 /
+            sqrt(inputs), which PyTorch's linear layers, and so CAVIA's and learn2learn's, start
+            from.
+        num_context: context parameters (Zintgraf et al. 2019, arXiv:1810.03642, Sec. 3.2): with
+            n > 0, the leaf ``context`` of n zeros, which is appended to every input.
+        axis_name: the mapped axis over which batch statistics are averaged; None for none.
+        dtype: of the computation, as a dtype or its name.
+        param_dtype: of the parameters, likewise.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    hidden: Sequence[int] = (40, 40)
+    num_classes: int | None = 1
+    activation: str = "relu"
+    norm: str = "none"
+    norm_groups: int = 8
+    norm_epsilon: float = 1e-3
+    weight_init: str = "truncated_normal"
+    num_context: int = 0
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        # A list, as JSON brings it, would leave the module without a hash.
+        self.hidden = tuple(self.hidden)
+        check_positive("hidden", *self.hidden)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("weight_init", self.weight_init, WEIGHT_INITS)
+        check_norm(self.norm, self.norm_epsilon, self.norm_groups, self.hidden)
+        check_context(self.num_context)
+        as_dtype(self.dtype)
+        as_dtype(self.param_dtype)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, inputs: Float[Array, "batch *shape"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Returns the outputs, or the last hidden layer where there are none.
+
+        Args:
+            inputs: floats; all dimensions but the first are flattened to one.
+            train: normalise by the batch's statistics and update ``batch_stats``, which must then
+                be mutable.
+
+        Returns:
+            (batch, num_classes), float32 or wider.
+
+        Raises:
+            ImageError: inputs without a batch, of the wrong dtype or of the wrong size.
+        """
+        if inputs.ndim < 2 or not jnp.issubdtype(inputs.dtype, jnp.floating):
+            raise ImageError(
+                f"inputs of shape {tuple(inputs.shape)} and dtype {inputs.dtype}: an MLP takes"
+                " floats of (batch, ...), such as (batch, 1) for numbers"
+            )
+        dtype, out = as_dtype(self.dtype), output_dtype(self.param_dtype)
+        norm = normalization(
+            self.norm,
+            train=train,
+            epsilon=self.norm_epsilon,
+            groups=self.norm_groups,
+            axis_name=self.axis_name,
+            dtype=dtype,
+            param_dtype=self.param_dtype,
+        )
+        x = inputs.reshape(inputs.shape[0], -1).astype(dtype)
+        if self.num_context:
+            context = context_parameters(self, self.num_context, self.param_dtype)
+            context = jnp.broadcast_to(context.astype(dtype), (x.shape[0], self.num_context))
+            x = jnp.concatenate([x, context], axis=1)
+        check_width(self, "dense1", x, "give inputs of the size that the parameters were made with")
+        for i, width in enumerate(self.hidden, start=1):
+            x = self._dense(width, x.shape[-1], dtype, f"dense{i}")(x)
+            x = ACTIVATIONS[self.activation](norm(name=f"norm{i}")(x))
+            self.sow("intermediates", f"hidden{i}", x)
+        x = x.astype(out)
+        if self.num_classes:
+            x = self._dense(self.num_classes, x.shape[-1], out, "head")(x)
+            self.sow("intermediates", "logits", x)
+        return x
+
+    def _dense(self, features: int, inputs: int, dtype: Any, name: str) -> nn.Dense:
+        if self.weight_init == "uniform":
+            kernel_init = bias_init = uniform(inputs**-0.5)
+        else:
+            kernel_init = nn.initializers.truncated_normal(0.01)
+            bias_init = nn.initializers.zeros
+        return nn.Dense(
+            features,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            dtype=dtype,
+            param_dtype=as_dtype(self.param_dtype),
+            name=name,
+        )
+
+
+_MAML = "Finn et al. 2017 (MAML), arXiv:1703.03400"
+
+MODELS.register("mlp_sinusoid", image_size=None, input_shape=(1,), paper=_MAML)(MLP)
+MODELS.register("mlp_omniglot", image_size=28, input_shape=(28, 28, 1), paper=_MAML)(
+    functools.partial(MLP, hidden=(256, 128, 64, 64), num_classes=5, norm="batch")
+)

@@ -1,0 +1,237 @@
+"""The residual network of twelve layers that few-shot learning uses."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vitjax.models.catalogue import MODELS
+from vitjax.models.few_shot_layers import (
+    POOLINGS,
+    check_positive,
+    check_width,
+    max_pool,
+    normalization,
+    uniform,
+)
+from vitjax.models.layers import (
+    Conv,
+    ImageError,
+    as_dtype,
+    check_choice,
+    check_images,
+    check_rate,
+    dropout,
+    output_dtype,
+)
+
+# Of the leaky ReLU.
+SLOPE = 0.1
+
+# DropBlock is for the later stages; on the feature maps of earlier ones dropout does.
+FIRST_DROPBLOCK = 3
+
+
+class Block(nn.Module):
+    """Three convolutions beside one, halved by max pooling, with a leaky ReLU after the sum.
+
+    Its parameters have the names that those of `vitjax.models.resnet.ResidualBlock` have.
+
+    Attributes:
+        features: output channels.
+        conv: constructor of a convolution.
+        norm: constructor of a normalisation.
+    """
+
+    features: int
+    conv: Callable[..., Any]
+    norm: Callable[..., Any]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch half_height half_width features"]:
+        """Applies the block."""
+        y = x
+        for i in (1, 2, 3):
+            y = self.conv(self.features, (3, 3), name=f"conv{i}")(y)
+            y = self.norm(name=f"norm{i}")(y)
+            y = y if i == 3 else jax.nn.leaky_relu(y, SLOPE)
+        x = self.conv(self.features, (1, 1), name="shortcut_conv")(x)
+        x = self.norm(name="shortcut_norm")(x)
+        return jax.nn.leaky_relu(max_pool(x + y, 2), SLOPE)
+
+
+class ResNet12(nn.Module):
+    """Four blocks of three 3 x 3 convolutions beside a 1 x 1, each block halving the image.
+
+    Oreshkin et al. 2018 (TADAM), arXiv:1805.10123, Sec. 3, with the widths, DropBlock and further
+    details of Lee et al. 2019 (MetaOptNet), arXiv:1904.03758, Sec. 4.1, and kjunelee/MetaOptNet:
+    leaky ReLU of slope 0.1, no biases, batch normalisation as PyTorch's, convolutions He-normal by
+    their outputs. The head, which MetaOptNet does without, starts as PyTorch's linear layer.
+
+    Max pooling comes before a block's last activation, which gives the same numbers for less.
+
+    Sows ``stage1`` to ``stage4``, ``pooled`` and ``logits``.
+
+    Attributes:
+        num_classes: logits; 0 or None for no head: the model then returns the features.
+        widths: channels of each block; TADAM's are 64, 128, 256 and 512.
+        pooling: ``"mean"`` over the pixels, or ``"flatten"``, as MetaOptNet's features were.
+        drop_rate: share of the activations behind each block that are zeroed in training: one by
+            one behind the first two blocks, and by DropBlock behind the others. Constant, where
+            MetaOptNet raises it linearly over the first 40,000 steps.
+        dropblock_size: side of DropBlock's squares in pixels; they are no larger than the image.
+        axis_name: the mapped axis over which batch statistics are averaged; None for none.
+        dtype: of the computation, as a dtype or its name.
+        param_dtype: of the parameters, likewise.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    num_classes: int | None = 5
+    widths: Sequence[int] = (64, 160, 320, 640)
+    pooling: str = "mean"
+    drop_rate: float = 0.0
+    dropblock_size: int = 5
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        # A list, as JSON brings it, would leave the module without a hash.
+        self.widths = tuple(self.widths)
+        check_positive("widths", *self.widths)
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_rate("drop_rate", self.drop_rate)
+        check_positive("dropblock_size", self.dropblock_size)
+        as_dtype(self.dtype)
+        as_dtype(self.param_dtype)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Returns logits, or the features that the head would read where there is none.
+
+        Args:
+            images: floats. With ``pooling="flatten"`` the size is one with that of the images that
+                the parameters were made with.
+            train: normalise by the batch's statistics and update ``batch_stats``, which must then
+                be mutable; drop activations, drawing from the RNG collection ``"dropout"``.
+
+        Returns:
+            (batch, num_classes), float32 or wider.
+
+        Raises:
+            ImageError: images of the wrong rank, dtype or size.
+        """
+        check_images(images)
+        least = 2 ** len(self.widths)
+        height, width = images.shape[1:3]
+        if min(height, width) < least:
+            raise ImageError(
+                f"images of {height} x {width} pixels (height x width) cannot be halved"
+                f" {len(self.widths)} times; the sides are {least} at least"
+            )
+        dtypes: dict[str, Any] = {
+            "dtype": as_dtype(self.dtype),
+            "param_dtype": as_dtype(self.param_dtype),
+        }
+        he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        block = functools.partial(
+            Block,
+            conv=functools.partial(Conv, kernel_init=he, **dtypes),
+            norm=normalization(
+                "batch", train=train, epsilon=1e-5, axis_name=self.axis_name, **dtypes
+            ),
+        )
+        key = self.make_rng("dropout") if train and self.drop_rate else None
+        x = images
+        for i, features in enumerate(self.widths, start=1):
+            x = block(features, name=f"stage{i}_block1")(x)
+            if key is not None:
+                x = self._drop(x, i, jax.random.fold_in(key, i))
+            self.sow("intermediates", f"stage{i}", x)
+
+        out = output_dtype(self.param_dtype)
+        if self.pooling == "mean":
+            x = jnp.mean(x, axis=(1, 2), dtype=out)
+        else:
+            x = x.reshape(x.shape[0], -1).astype(out)
+        self.sow("intermediates", "pooled", x)
+        if self.num_classes:
+            check_width(
+                self,
+                "head",
+                x,
+                "give images of the size that the parameters were made with, or take"
+                " pooling='mean'",
+            )
+            limit = uniform(x.shape[-1] ** -0.5)
+            x = nn.Dense(
+                self.num_classes,
+                kernel_init=limit,
+                bias_init=limit,
+                dtype=out,
+                param_dtype=as_dtype(self.param_dtype),
+                name="head",
+            )(x)
+            self.sow("intermediates", "logits", x)
+        return x
+
+    def _drop(self, x: Array, block: int, key: PRNGKeyArray) -> Array:
+        if block < FIRST_DROPBLOCK:
+            return dropout(x, self.drop_rate, key)
+        return drop_block(x, self.drop_rate, self.dropblock_size, key)
+
+
+def drop_block(
+    x: Float[Array, "batch height width channels"],
+    rate: float,
+    size: int,
+    key: PRNGKeyArray | None,
+) -> Float[Array, "batch height width channels"]:
+    """Zeroes squares of ``size`` x ``size`` pixels, each channel its own, and scales the rest.
+
+    DropBlock: Ghiasi et al. 2018, arXiv:1810.12890, Algorithm 1. The rest is scaled by the share
+    that was kept of the whole batch, so that the expected sum stays.
+
+    Args:
+        x: activations.
+        rate: about the share of zeros; squares that overlap make it a little less (Eq. 1).
+        size: side of the squares in pixels, cut to the sides of ``x``.
+        key: randomness, or None to return ``x`` as it is.
+    """
+    if key is None or rate == 0:
+        return x
+    batch, height, width, channels = x.shape
+    sides = min(size, height), min(size, width)
+    corners = height - sides[0] + 1, width - sides[1] + 1
+    probability = rate * height * width / (sides[0] * sides[1] * corners[0] * corners[1])
+    dropped = jax.random.bernoulli(key, min(probability, 1.0), (batch, *corners, channels))
+    for axis, side in zip((1, 2), sides, strict=True):
+        dropped = _spread(dropped, side, axis)
+    kept = dropped.size / jnp.maximum(jnp.sum(~dropped), 1)
+    return jnp.where(dropped, 0, x * kept.astype(x.dtype))
+
+
+def _spread(corners: Array, side: int, axis: int) -> Array:
+    """True for ``side`` places from each place on that is True; ``side - 1`` longer by ``axis``."""
+    pads = [(0, 0)] * corners.ndim
+    pads[axis] = (side - 1, side - 1)
+    padded = jnp.pad(corners, pads)
+    length = corners.shape[axis] + side - 1
+    shifted = [jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(side)]
+    return functools.reduce(jnp.logical_or, shifted)
+
+
+MODELS.register("resnet12", image_size=84, paper="Lee et al. 2019 (MetaOptNet), arXiv:1904.03758")(
+    ResNet12
+)
