@@ -8,7 +8,8 @@
 >>> batches.close()
 """
 
-from vitjax.data import sources, transforms
+from vitjax.data import episodes, sources, transforms
+from vitjax.data.episodes import EpisodeData, look_up
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import BatchIterator
 from vitjax.data.loader import Data, create, recall
@@ -18,7 +19,10 @@ __all__ = [
     "CorruptImage",
     "Data",
     "DataError",
+    "EpisodeData",
     "create",
+    "episodes",
+    "look_up",
     "recall",
     "sources",
     "transforms",

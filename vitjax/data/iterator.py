@@ -39,27 +39,23 @@ class BatchIterator(Iterator[Batch]):
     def __init__(
         self,
         batches: Batches,
-        workers: int,
+        workers: int | None,
         note_skipped: Callable[[Mapping[str, str]], None],
     ):
+        """Starts to read ahead.
+
+        Args:
+            batches: what to go through.
+            workers: processes that make batches; 0 for threads of this process; None for batches
+                that are made sooner than a thread could hand them over, at the moment of asking.
+            note_skipped: is told the corrupt images of a batch and what is wrong with each.
+        """
         self._batches = batches
         self._note_skipped = note_skipped
-        cores = _cores()
-        threads = max(1, min(_MAX_THREADS, cores // max(workers, 1)))
-        dataset = grain.MapDataset.source(batches).to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
-        )
-        if workers:
-            # Grain's workers read absl flags, which only programs of absl.app have parsed.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            dataset = dataset.mp_prefetch(
-                grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
-                worker_init_fn=_leave_signals_alone,
-            )
-        self._iterators = [iter(dataset)]
+        made = (batches[index] for index in range(len(batches)))
+        self._iterators: list[Any] = [made if workers is None else _read_ahead(batches, workers)]
         # Also at the interpreter's exit, before the modules that closing needs are gone.
-        self._finalizer = weakref.finalize(self, _close, self._iterators, workers > 0)
+        self._finalizer = weakref.finalize(self, _close, self._iterators, bool(workers))
 
     def __iter__(self) -> BatchIterator:
         return self
@@ -100,6 +96,23 @@ class BatchIterator(Iterator[Batch]):
     def close(self) -> None:
         """Ends threads and worker processes."""
         self._finalizer()
+
+
+def _read_ahead(batches: Batches, workers: int) -> Any:
+    """Grain's iterator, in threads or worker processes."""
+    threads = max(1, min(_MAX_THREADS, _cores() // max(workers, 1)))
+    dataset = grain.MapDataset.source(batches).to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    )
+    if workers:
+        # Grain's workers read absl flags, which only programs of absl.app have parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+            worker_init_fn=_leave_signals_alone,
+        )
+    return iter(dataset)
 
 
 def _leave_signals_alone(index: int, count: int) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vitjax.data.batching import EvalBatches, Examples, TrainBatches, probe
 from vitjax.data.checks import WHERE, rows_of, skips_corrupt, whole
+from vitjax.data.episodes.images import ImageEpisodes
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.files import read_image
 from vitjax.data.iterator import Batch, BatchIterator
 from vitjax.data.normalization import Normalization
 from vitjax.data.sources.base import SOURCES, ArraySplit, Source
-from vitjax.data.sources.decoding import decode_image
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.registry import ConfigError, call, check_keywords, keywords_of
 
@@ -26,55 +26,56 @@ _MIN_EVAL_BATCHES_PER_WORKER = 32
 _log = logging.getLogger(__name__)
 
 
-def create(seed: int = 0, **section: Any) -> Data:
+def create(seed: int = 0, **section: Any) -> Any:
     """Builds the data that section ``data`` of a config describes.
 
     Args:
-        seed: decides the order of training examples and their augmentation.
-        **section: ``source``, the keywords of that source, and the keywords of `Data`.
+        seed: decides the order of training examples and their augmentation; or, of episodes, which
+            ones training sees.
+        **section: ``source``, the keywords of that source, and the keywords of `Data`; or, with a
+            section ``episodes`` inside, those of `vitjax.data.episodes.ImageEpisodes`.
+
+    Returns:
+        `Data`, or with a section ``episodes`` `vitjax.data.EpisodeData`.
 
     Raises:
         ConfigError: a key that nobody reads, a missing one, an unknown source or transform.
         DataError: the source cannot be read, or its images and a value do not go together.
     """
+    kind, constructor, ours, rest = _sorted_out(section)
+    check_keywords(kind, ours, where=WHERE, given=("source", "seed"))
+    return kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
+
+
+def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Any:
+    """The data of a run whose images need not be at hand: sizes, names and transforms, all blank.
+
+    Args:
+        description: what ``describe`` of the run's data gave.
+        seed: as in `create`.
+        **section: as in `create`; the source and its keywords play no part.
+    """
+    kind, _, ours, _ = _sorted_out(section)
+    return kind.blank(description, seed=seed, **ours)
+
+
+def _sorted_out(
+    section: Mapping[str, Any],
+) -> tuple[type[Data] | type[ImageEpisodes], Callable[..., Source], dict[str, Any], dict[str, Any]]:
+    """The class that a section asks for, the source, and the keywords of each."""
     if "source" not in section:
         raise ConfigError(f"{WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
     try:
         constructor = SOURCES[section["source"]]
     except ConfigError as error:
         raise ConfigError(f"{WHERE}.source: {error}") from None
-    rest = {key: value for key, value in section.items() if key != "source"}
-    check_keywords(constructor, rest, where=WHERE, also=[*_own_keys(), "source"])
-    ours = {key: rest.pop(key) for key in _own_keys() if key in rest}
-    check_keywords(Data, ours, where=WHERE, given=("source", "seed"))
-    return Data(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
-
-
-def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Data:
-    """The data of a run whose images need not be at hand: sizes, names and transforms, all blank.
-
-    Args:
-        description: what `Data.describe` gave.
-        seed: as in `create`.
-        **section: as in `create`; the source and its keywords play no part.
-    """
-    shape, dtype = description["image"]["shape"], description["image"]["dtype"]
-    splits = {
-        name: ArraySplit(
-            # One blank image seen from every index: no memory, however many there were.
-            images=np.broadcast_to(np.zeros(shape, dtype), (count, *shape)),
-            labels=np.broadcast_to(np.int32(0), (count,)),
-            origin=f"blank {name}",
-        )
-        for name, count in description["examples"].items()
-    }
-    ours = {key: section[key] for key in _own_keys() if key in section}
-    return Data(Source(splits, tuple(description["class_names"])), seed=seed, **ours)
-
-
-def _own_keys() -> list[str]:
-    """The keys of the section that `Data` reads, not the source."""
-    return [key for key in keywords_of(Data) if key not in ("source", "seed")]
+    kind = ImageEpisodes if section.get("episodes") is not None else Data
+    readable = {key for key in keywords_of(kind) if key not in ("source", "seed")}
+    keywords = {k: v for k, v in section.items() if (k, v) != ("episodes", None) and k != "source"}
+    check_keywords(constructor, keywords, where=WHERE, also=[*readable, "episodes", "source"])
+    ours = {key: value for key, value in keywords.items() if key in readable}
+    rest = {key: value for key, value in keywords.items() if key not in readable}
+    return kind, constructor, ours, rest
 
 
 class Data:
@@ -238,6 +239,26 @@ class Data:
             "image": {"shape": list(image.shape), "dtype": image.dtype.name},
         }
 
+    @classmethod
+    def blank(cls, description: Mapping[str, Any], **keywords: Any) -> Data:
+        """Data of the same sizes and names as those described, all images black.
+
+        Args:
+            description: what `describe` gave.
+            **keywords: as `Data` takes them.
+        """
+        shape, dtype = description["image"]["shape"], description["image"]["dtype"]
+        splits = {
+            name: ArraySplit(
+                # One image seen from every index: no memory, however many there were.
+                images=np.broadcast_to(np.zeros(shape, dtype), (count, *shape)),
+                labels=np.broadcast_to(np.int32(0), (count,)),
+                origin=f"blank {name}",
+            )
+            for name, count in description["examples"].items()
+        }
+        return cls(Source(splits, tuple(description["class_names"])), **keywords)
+
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
 
@@ -252,18 +273,7 @@ class Data:
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        image = decode_image(content, self.image_shape[-1], str(path))
-        image = self._eval(image, np.random.default_rng(0))
-        if image.shape != self.image_shape:
-            raise DataError(
-                f"{path}: is of shape {image.shape} after eval_transforms; the model was trained on"
-                f" {self.image_shape}"
-            )
-        return image
+        return read_image(path, self._eval, self.image_shape)
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank example: shapes and dtypes as a step or an evaluation is fed."""

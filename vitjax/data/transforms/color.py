@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -16,6 +17,8 @@ from vitjax.data.transforms.pixels import number, with_pillow
 @dataclass(frozen=True)
 class GrayToRgb:
     """Repeats the one channel of a grey image three times; leaves RGB as it is."""
+
+    random: ClassVar[bool] = False
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The image with three channels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -24,6 +25,8 @@ class Resize:
         size: one whole number for the shorter side, keeping the aspect ratio, or (height, width).
         interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
     """
+
+    random: ClassVar[bool] = False
 
     size: int | tuple[int, int]
     interpolation: str = "bicubic"
@@ -51,6 +54,8 @@ class CenterCrop:
     Attributes:
         size: one whole number of pixels, or (height, width).
     """
+
+    random: ClassVar[bool] = False
 
     size: int | tuple[int, int]
 

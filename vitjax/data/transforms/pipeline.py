@@ -18,7 +18,11 @@ cv2.setNumThreads(0)
 
 
 class Transform(Protocol):
-    """A small picklable callable."""
+    """A small picklable callable.
+
+    One that draws nothing from its generator may say so with a class attribute ``random = False``:
+    a pipeline of such transforms makes the same of an image each time, so that results can be kept.
+    """
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The transformed image; the one given is left as it is.
@@ -46,6 +50,11 @@ class Pipeline:
 
     text: str
     steps: tuple[Transform, ...]
+
+    @property
+    def random(self) -> bool:
+        """Whether the same image may come out differently: a step does not say that it is not."""
+        return any(getattr(step, "random", True) for step in self.steps)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The image after all steps."""

@@ -1,0 +1,134 @@
+"""Which classes are for training, which for validation and which for testing, kept in files.
+
+A file is JSON: {"train": [names of classes], "val": [...], "test": [...]}, with a text under
+"about" if one likes. Those in the folder `splits` are known by name. A split that lies in a file is
+the same in every run, on every machine, whatever the seed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from vitjax.data.episodes.settings import WHERE
+from vitjax.data.errors import DataError
+from vitjax.registry import ConfigError, near_match
+
+STORED = Path(__file__).with_name("splits")
+SPLITS = ("train", "val", "test")
+
+_KEY = f"{WHERE}.class_split"
+
+_log = logging.getLogger(__name__)
+
+
+def stored() -> tuple[str, ...]:
+    """The names of the stored class splits."""
+    return tuple(sorted(file.stem for file in STORED.glob("*.json")))
+
+
+def load(name: str) -> dict[str, list[str]]:
+    """The names of the classes of each split.
+
+    Args:
+        name: of a stored class split, or the path of a JSON file.
+
+    Raises:
+        ConfigError: there is neither.
+        DataError: the file is no class split, or has a class twice.
+    """
+    path = Path(name).expanduser() if name not in stored() else STORED / f"{name}.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"{_KEY} is {name!r}, which is no file and no stored class split"
+            f"{near_match(name, stored())} (stored: {', '.join(stored())})"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {error}") from error
+    return checked(content, str(path))
+
+
+def checked(content: Any, where: str) -> dict[str, list[str]]:
+    """``content`` as the names of the classes of each split, in the order train, val, test.
+
+    Args:
+        content: what a file or a config holds.
+        where: which, for errors.
+
+    Raises:
+        DataError: it is no class split, or has a class twice.
+    """
+    form = 'a class split is {"train": [names of classes], "val": [...], "test": [...]}'
+    if not isinstance(content, Mapping) or not content.get("train"):
+        raise DataError(f"{where}: has no classes for 'train'; {form}")
+    for key, names in content.items():
+        if key not in (*SPLITS, "about"):
+            raise DataError(f"{where}: {key!r} is no split{near_match(key, SPLITS)}; {form}")
+        if key != "about" and (
+            not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names)
+        ):
+            raise DataError(f"{where}: {key!r} is no list of names; {form}")
+    splits = {split: list(content[split]) for split in SPLITS if content.get(split)}
+    for split, names in splits.items():
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"{where}: {_some(twice)} stand twice in {split!r}")
+    for one, other in combinations(splits, 2):
+        shared = sorted(set(splits[one]) & set(splits[other]))
+        if shared:
+            raise DataError(
+                f"{where}: {one!r} and {other!r} share {_some(shared)}; a class belongs to one"
+                " split"
+            )
+    return splits
+
+
+def resolve(
+    split: str | Mapping[str, Sequence[str]], class_names: Sequence[str]
+) -> dict[str, list[int]]:
+    """The classes of each split by their numbers in ``class_names``.
+
+    A split other than "train" none of whose classes the data has is left out, with a warning: data
+    sets are handed around without their test classes. Classes that no split names are left out too.
+
+    Args:
+        split: the name of a stored class split, the path of a file, or what a file would hold.
+        class_names: of the data.
+
+    Raises:
+        ConfigError: no stored split or file of that name.
+        DataError: the class split is none, or the data lacks some of the classes of a split.
+    """
+    splits = load(split) if isinstance(split, str) else checked(split, _KEY)
+    number = {name: index for index, name in enumerate(class_names)}
+    found = {}
+    for name, classes in splits.items():
+        missing = [c for c in classes if c not in number]
+        if missing and (len(missing) < len(classes) or name == "train"):
+            raise DataError(
+                f"{_KEY} = {split if isinstance(split, str) else '{...}'!r}: the data has"
+                f" {len(classes) - len(missing)} of the {len(classes)} classes of split {name!r}"
+                f" and lacks {_some(missing)}{near_match(missing[0], class_names)}; the data has"
+                f" {_some(class_names)}"
+            )
+        if missing:
+            _log.warning("the data has none of the %d classes of split %r", len(missing), name)
+        else:
+            found[name] = [number[c] for c in classes]
+    named = sum(map(len, found.values()))
+    if named < len(class_names):
+        _log.info("%d of %d classes belong to no split", len(class_names) - named, len(class_names))
+    return found
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    """How many names, and the first of them."""
+    first = ", ".join(map(repr, names[:most]))
+    plural = "es" if len(names) > 1 else ""
+    return f"{len(names)} class{plural} ({first}{', ...' if len(names) > most else ''})"

@@ -1,0 +1,159 @@
+"""All images that episodes are drawn from: split by classes, read one by one or kept in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitjax.data.batching import Examples
+from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.sources.base import Source, Split
+
+_MAX_THREADS = 16
+_DECODED_AT_ONCE = 256  # by one thread before it looks for more work
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images of all splits of a source as one `Split`, ordered by the splits of the classes.
+
+    Attributes:
+        parts: the source's splits.
+        part: which of them each image is in, (images,).
+        row: which row of it each image is, (images,).
+        labels: the source's number of each image's class, int32, (images,).
+        ranges: the name of each split to its images: from the first to behind the last.
+    """
+
+    parts: Sequence[Split]
+    part: np.ndarray
+    row: np.ndarray
+    labels: np.ndarray
+    ranges: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, source: Source, class_split: Mapping[str, Sequence[int]] | None) -> Pool:
+        """All images of ``source``.
+
+        Args:
+            source: where they are.
+            class_split: the classes of each split, by the source's numbers; images of all splits
+                of the source go where their class goes, or nowhere. None keeps the source's splits.
+
+        Raises:
+            DataError: without a class split, two splits share a class.
+        """
+        parts = list(source.splits.values())
+        part = np.repeat(np.arange(len(parts), dtype=np.int32), [len(p) for p in parts])
+        row = np.concatenate([np.arange(len(p), dtype=np.int32) for p in parts])
+        labels = np.concatenate([p.labels for p in parts])
+        if class_split is None:
+            _check_disjoint(source)
+            chosen = [np.flatnonzero(part == number) for number in range(len(parts))]
+            names = list(source.splits)
+        else:
+            # In the order of the source: the same classes, however a file lists them, are the same.
+            chosen = [np.flatnonzero(np.isin(labels, c)) for c in class_split.values()]
+            names = list(class_split)
+        ends = np.cumsum([len(c) for c in chosen]).tolist()
+        order = np.concatenate(chosen)
+        ranges = dict(zip(names, zip([0, *ends[:-1]], ends, strict=True), strict=True))
+        return cls(parts, part[order], row[order], labels[order], ranges)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The image at ``index``, (height, width, channels), and its label."""
+        return self.parts[self.part[index]].read(int(self.row[index]))
+
+    def name(self, index: int) -> str:
+        """What its own split calls the example at ``index``."""
+        return self.parts[self.part[index]].name(int(self.row[index]))
+
+    def labels_of(self, split: str) -> np.ndarray:
+        """The source's number of the class of each image of ``split``, int32."""
+        start, stop = self.ranges[split]
+        return self.labels[start:stop]
+
+    def classes_of(self, split: str) -> np.ndarray:
+        """The source's numbers of the classes of ``split``, in order."""
+        return np.unique(self.labels_of(split))
+
+    def members(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The images of ``split``, class by class, and how many each class has."""
+        labels = self.labels_of(split)
+        order = np.argsort(labels, kind="stable") + self.ranges[split][0]
+        return order.astype(np.int32), np.unique(labels, return_counts=True)[1]
+
+
+def _check_disjoint(source: Source) -> None:
+    owner: dict[int, str] = {}
+    for split, held in source.splits.items():
+        present = np.unique(held.labels).tolist()
+        shared = [c for c in present if c in owner]
+        if shared:
+            names = [repr(source.class_names[c]) for c in shared]
+            raise DataError(
+                f"the splits {owner[shared[0]]!r} and {split!r} share {len(shared)} classes"
+                f" ({listed(names)}); episodes are judged on classes that training never saw: say"
+                " in config.data.episodes.class_split which classes are whose"
+            )
+        owner |= dict.fromkeys(present, split)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first ``most`` names, and that there are more."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All images of a pool after the transforms.
+
+    Attributes:
+        images: uint8 or float32, (turns * images, height, width, channels): all of them, then all
+            turned by 90 degrees, and so on. Corrupt ones are black.
+        valid: False for the corrupt ones, (images,).
+        problems: the name of each corrupt one, and what is wrong with it.
+    """
+
+    images: np.ndarray
+    valid: np.ndarray
+    problems: dict[str, str]
+
+
+def decode(examples: Examples, turns: int) -> Decoded:
+    """Reads and transforms all images of ``examples``, in threads.
+
+    Args:
+        examples: of a pool; the transforms are not random.
+        turns: 4 for copies turned by 90, 180 and 270 degrees behind them, 1 for none.
+
+    Raises:
+        DataError: an image is corrupt and not to be skipped, or of another size than the others.
+    """
+    total = len(examples.split)
+    images = np.zeros((turns * total, *examples.shape), examples.dtype)
+    valid = np.ones(total, bool)
+    problems: dict[str, str] = {}
+
+    def stretch(start: int) -> None:
+        rng = np.random.default_rng(0)  # which nothing draws from
+        for index in range(start, min(start + _DECODED_AT_ONCE, total)):
+            try:
+                images[index] = examples.read(index, rng)[0]
+            except CorruptImage as error:
+                valid[index] = False
+                problems[examples.split.name(index)] = str(error)
+
+    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
+        list(threads.map(stretch, range(0, total, _DECODED_AT_ONCE)))
+    for turn in range(1, turns):
+        images[turn * total : (turn + 1) * total] = np.rot90(images[:total], turn, axes=(1, 2))
+    return Decoded(images, valid, problems)
