@@ -44,7 +44,7 @@ def _same(size: int) -> tuple[int, int]:
 
 
 class Conv4(Watched):
-    """arXiv:1703.03400, App. A.1, and with ``context`` arXiv:1810.03642, Sec. 3.3."""
+    """arXiv:1703.03400, Sec. 5.2, and with ``context`` arXiv:1810.03642, Sec. 3."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Conv4(Watched):
 
 
 class MLP(Watched):
-    """arXiv:1703.03400, Sec. 5.1 and App. A.1, and with ``context`` arXiv:1810.03642, Sec. 3.2."""
+    """arXiv:1703.03400, Sec. 5.1 and 5.2, and with ``context`` arXiv:1810.03642, Sec. 3."""
 
     def __init__(
         self,

@@ -82,6 +82,9 @@ def test_models_lists_names_counts_sizes_and_papers(capsys):
     assert "5,717,416" in line
     assert "224" in line
     assert "2012.12877" in line
+    # What takes numbers has no image size.
+    assert main(["models", "mlp_sinusoid"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["mlp_sinusoid", "1,761", "-"]
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "models", "data"])

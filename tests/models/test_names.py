@@ -51,12 +51,17 @@ COUNTS = {
     "bit_r101x3": 387_934_888,
     "bit_r152x2": 236_335_208,
     "bit_r152x4": 936_533_224,
+    "conv4": 32_901,
+    "conv4_omniglot": 112_261,
+    "conv4_omniglot_pooled": 112_261,
+    "mlp_sinusoid": 1_761,
+    "mlp_omniglot": 247_621,
+    "resnet12": 12_427_525,
 }
 
 
 def shapes(name, **overrides):
-    side = models.facts(name)["image_size"]
-    images = jnp.zeros((1, side, side, 3))
+    images = jnp.zeros((1, *models.input_shape(name)))
     return jax.eval_shape(models.create(name, **overrides).init, jax.random.key(0), images)
 
 
@@ -69,22 +74,35 @@ def test_parameter_count(name):
 def test_every_name_has_facts():
     for name in models.names():
         facts = models.facts(name)
-        assert facts["image_size"] in (32, 224)
+        assert facts["image_size"] in (28, 32, 84, 224, None)
         assert "arXiv:" in facts["paper"]
+
+
+def test_shapes_of_examples():
+    assert models.input_shape("resnet20") == (32, 32, 3)
+    assert models.input_shape("conv4_omniglot") == (28, 28, 1)
+    assert models.input_shape("mlp_sinusoid") == (1,)
 
 
 def test_only_parameters_and_batch_statistics_are_made():
     assert set(shapes("vit_ti16", depth=1)) == {"params"}
     assert set(shapes("resnet20")) == {"params", "batch_stats"}
     assert set(shapes("bit_r50x1", stage_sizes=[1])) == {"params"}
+    assert set(shapes("conv4")) == {"params", "batch_stats"}
+    assert set(shapes("mlp_sinusoid")) == {"params"}
 
 
 def test_fields_survive_json():
     fields = {"patch_size": [4, 8], "dtype": "bfloat16", "num_classes": None}
     module = models.create("vit_ti16", **json.loads(json.dumps(fields)))
     assert hash(module) == hash(module.clone())
-    module = models.create("resnet18", stage_sizes=[1, 1], norm="group")
-    assert hash(module) == hash(module.clone())
+    for name, fields in (
+        ("resnet18", {"stage_sizes": [1, 1], "norm": "group"}),
+        ("mlp_sinusoid", {"hidden": [3, 4]}),
+        ("resnet12", {"widths": [3, 4]}),
+    ):
+        module = models.create(name, **fields)
+        assert hash(module) == hash(module.clone())
 
 
 @pytest.mark.parametrize(
@@ -115,7 +133,7 @@ def test_wrong_names_and_fields(name, fields, words):
         models.create(name, **fields)
 
 
-@pytest.mark.parametrize("name", ["vit_ti16", "resnet20"])
+@pytest.mark.parametrize("name", ["vit_ti16", "resnet20", "conv4", "resnet12"])
 def test_wrong_images(name):
     module = models.create(name)
     with pytest.raises(UserError, match=r"shape \(32, 32, 3\).*\(batch, height, width, channels\)"):

@@ -57,7 +57,7 @@ class Conv4(nn.Module):
     """Blocks of 3 x 3 convolution, normalisation, activation and halving, then a linear layer.
 
     Vinyals et al. 2016, arXiv:1606.04080, Sec. 4.1, and Finn et al. 2017 (MAML), arXiv:1703.03400,
-    Sec. 5.2 and App. A.1. Details that the papers leave open are those of MAML's published code,
+    Sec. 5.2. Details that the papers leave open are those of MAML's published code,
     cbfinn/maml: biases in the convolutions, epsilon 1e-3, Xavier-uniform kernels, TensorFlow's
     padding. Its batch normalisation learns a shift only; here there is a scale too, as in the
     networks of those who came later, and as published parameter counts have it.
@@ -80,7 +80,7 @@ class Conv4(nn.Module):
         norm_epsilon: added to the variance. PyTorch's networks have 1e-5.
         head_init: ``"xavier"`` (uniform), ``"normal"`` (deviation one, which cbfinn/maml has for
             Omniglot) or ``"zeros"``.
-        num_context: context parameters (arXiv:1810.03642, Sec. 3.3): with n > 0, the leaf
+        num_context: context parameters (arXiv:1810.03642, Sec. 3): with n > 0, the leaf
             ``context`` of n zeros, from which a linear layer makes a scale and a shift of each
             channel of the block ``context_block``, between its pooling and its activation.
         context_block: counted from one.

@@ -120,7 +120,7 @@ def uniform(limit: float) -> Callable[..., Array]:
 def context_parameters(module: nn.Module, count: int, param_dtype: Any) -> Float[Array, "context"]:
     """The leaf ``context`` among the parameters of ``module``: ``count`` numbers, zeros at first.
 
-    Zintgraf et al. 2019 (CAVIA), arXiv:1810.03642, Sec. 3.1: what is adapted to a task.
+    Zintgraf et al. 2019 (CAVIA), arXiv:1810.03642, Sec. 3: what is adapted to a task.
     """
     return module.param("context", nn.initializers.zeros, (count,), as_dtype(param_dtype))
 

@@ -27,7 +27,7 @@ WEIGHT_INITS = ("truncated_normal", "uniform")
 class MLP(nn.Module):
     """Dense layers with normalisation and activation, then a linear layer.
 
-    Finn et al. 2017 (MAML), arXiv:1703.03400, Sec. 5.1 (sinusoids) and App. A.1 (Omniglot without
+    Finn et al. 2017 (MAML), arXiv:1703.03400, Sec. 5.1 (sinusoids) and 5.2 (Omniglot without
     convolutions). Details as in cbfinn/maml: all kernels, the last one too, start normal with
     deviation 0.01, cut off at two deviations, and all biases at zero.
 
@@ -43,7 +43,7 @@ class MLP(nn.Module):
         weight_init: ``"truncated_normal"``, or ``"uniform"`` for kernels and biases within 1 /
             sqrt(inputs), which PyTorch's linear layers, and so CAVIA's and learn2learn's, start
             from.
-        num_context: context parameters (Zintgraf et al. 2019, arXiv:1810.03642, Sec. 3.2): with
+        num_context: context parameters (Zintgraf et al. 2019, arXiv:1810.03642, Sec. 3): with
             n > 0, the leaf ``context`` of n zeros, which is appended to every input.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.

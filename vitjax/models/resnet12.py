@@ -69,7 +69,7 @@ class Block(nn.Module):
 class ResNet12(nn.Module):
     """Four blocks of three 3 x 3 convolutions beside a 1 x 1, each block halving the image.
 
-    Oreshkin et al. 2018 (TADAM), arXiv:1805.10123, Sec. 3, with the widths, DropBlock and further
+    Oreshkin et al. 2018 (TADAM), arXiv:1805.10123, with the widths, DropBlock and further
     details of Lee et al. 2019 (MetaOptNet), arXiv:1904.03758, Sec. 4.1, and kjunelee/MetaOptNet:
     leaky ReLU of slope 0.1, no biases, batch normalisation as PyTorch's, convolutions He-normal by
     their outputs. The head, which MetaOptNet does without, starts as PyTorch's linear layer.
