@@ -299,7 +299,7 @@ data = vitjax.data.create(
     train_transforms="resize(28)", eval_transforms="resize(28)",
 )
 assert [data.num_examples(s) for s in data.splits] == [17352, 1928, 13180]
-assert data.num_classes == 1623 and data.class_names[0] == "Arcadian_0"
+assert data.num_classes == 1623 and data.class_names[0] == "Arcadian/character01"
 labels = data.labels("test")
 assert (np.unique(labels, return_counts=True)[1] == 20).all() and len(set(labels)) == 659
 with data.train_batches() as batches:

@@ -103,6 +103,8 @@ def tfds(
     """A data set that TensorFlow Datasets has prepared as array_record files.
 
     Preparing is TFDS's and needs TensorFlow, once and on any machine; reading needs neither.
+    Classes are called as TFDS calls them; those of Omniglot as its folders are, such as
+    "Greek/character01".
 
     Args:
         dataset: "name", "name/config", or either with ":version"; the newest version otherwise.
@@ -155,9 +157,18 @@ def tfds(
             raise DataError(f"{where}: split {theirs!r} for {ours!r} has no examples")
     label = info.features[label_key]
     if getattr(label, "num_classes", None):
-        return Source(made, tuple(str(n) for n in label.names))
+        names = [str(n) for n in label.names]
+        if info.name == "omniglot" and label_key == "label":
+            names = [_omniglot_name(name) for name in names]
+        return Source(made, tuple(names))
     top = max(int(split.labels.max()) for split in made.values())
     return Source(made, tuple(str(c) for c in range(top + 1)))
+
+
+def _omniglot_name(name: str) -> str:
+    """The folder of a character in Omniglot itself, which TFDS calls "Greek_0" for instance."""
+    alphabet, _, number = name.rpartition("_")
+    return f"{alphabet}/character{int(number) + 1:02d}"
 
 
 def _check_features(features: Any, image_key: str, label_key: str, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from PIL import Image, ImageEnhance
 
@@ -27,6 +28,34 @@ class GrayToRgb:
         if image.shape[-1] != 1:
             raise DataError(f"gray_to_rgb takes images with 1 or 3 channels, not {image.shape}")
         return np.repeat(image, 3, axis=-1)
+
+
+@register("grayscale")
+@dataclass(frozen=True)
+class Grayscale:
+    """Makes one channel of three, the weights those of Rec. 601; leaves one as it is."""
+
+    random: ClassVar[bool] = False
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The image with one channel."""
+        if image.shape[-1] == 1:
+            return image
+        if image.shape[-1] != 3:
+            raise DataError(f"grayscale takes images with 1 or 3 channels, not {image.shape}")
+        return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]
+
+
+@register("invert")
+@dataclass(frozen=True)
+class Invert:
+    """Turns black into white and back: 255 - x in bytes, 1 - x in floats."""
+
+    random: ClassVar[bool] = False
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The negative."""
+        return (255 if image.dtype == np.uint8 else np.float32(1)) - image
 
 
 @register("color_jitter")

@@ -23,7 +23,7 @@ class Resize:
 
     Attributes:
         size: one whole number for the shorter side, keeping the aspect ratio, or (height, width).
-        interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
+        interpolation: "nearest", "bilinear", "bicubic", "lanczos" or "area".
     """
 
     random: ClassVar[bool] = False
@@ -156,7 +156,7 @@ class RandomResizedCrop:
         size: of the result: one whole number of pixels, or (height, width).
         scale: the part's share of the image's area, (least, most).
         ratio: the part's width over its height, (least, most).
-        interpolation: "nearest", "bilinear", "bicubic" or "lanczos".
+        interpolation: "nearest", "bilinear", "bicubic", "lanczos" or "area".
     """
 
     size: int | tuple[int, int]

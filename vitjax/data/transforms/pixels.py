@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from vitjax.data.errors import DataError
+
+# Each pixel the mean of those it covers, in shares where it covers them in part.
+AREA = "area"
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+    AREA: Image.Resampling.BILINEAR,  # where a side grows: there is nothing to average then
 }
 
 
@@ -35,6 +40,11 @@ def resized(
     height, width = size
     if box is None and image.shape[:2] == size:
         return image
+    if interpolation == AREA:
+        left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
+        if height <= bottom - top and width <= right - left:
+            # Pillow's box filter takes or leaves a pixel as a whole.
+            return _averaged(image[top:bottom, left:right], size)
     resample = INTERPOLATIONS[interpolation]
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(to_pillow(image).resize((width, height), resample, box))
@@ -44,6 +54,17 @@ def resized(
         for c in range(image.shape[-1])
     ]
     return np.stack(planes, axis=-1)
+
+
+def _averaged(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
+    planes = [
+        cv2.resize(
+            np.ascontiguousarray(image[..., c : c + 4]), (width, height), None, 0, 0, cv2.INTER_AREA
+        ).reshape(height, width, -1)
+        for c in range(0, image.shape[-1], 4)  # OpenCV resizes four channels at most
+    ]
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
 
 
 def to_pillow(image: np.ndarray) -> Image.Image:
