@@ -100,7 +100,7 @@ class BatchIterator(Iterator[Batch]):
 
 def _read_ahead(batches: Batches, workers: int) -> Any:
     """Grain's iterator, in threads or worker processes."""
-    threads = max(1, min(_MAX_THREADS, _cores() // max(workers, 1)))
+    threads = max(1, min(_MAX_THREADS, cores() // max(workers, 1)))
     dataset = grain.MapDataset.source(batches).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     )
@@ -131,7 +131,7 @@ def _close(iterators: list[Any], workers: bool) -> None:
             gc.collect()
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

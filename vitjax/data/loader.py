@@ -12,6 +12,7 @@ import numpy as np
 from vitjax.data.batching import EvalBatches, Examples, TrainBatches, probe
 from vitjax.data.checks import WHERE, rows_of, skips_corrupt, whole
 from vitjax.data.episodes.images import ImageEpisodes
+from vitjax.data.episodes.regression import RegressionEpisodes
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.files import read_image
 from vitjax.data.iterator import Batch, BatchIterator
@@ -33,7 +34,8 @@ def create(seed: int = 0, **section: Any) -> Any:
         seed: decides the order of training examples and their augmentation; or, of episodes, which
             ones training sees.
         **section: ``source``, the keywords of that source, and the keywords of `Data`; or, with a
-            section ``episodes`` inside, those of `vitjax.data.episodes.ImageEpisodes`.
+            section ``episodes`` inside, those of `vitjax.data.episodes.ImageEpisodes` (of
+            `RegressionEpisodes` for a source of regression tasks).
 
     Returns:
         `Data`, or with a section ``episodes`` `vitjax.data.EpisodeData`.
@@ -55,13 +57,15 @@ def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Any
         seed: as in `create`.
         **section: as in `create`; the source and its keywords play no part.
     """
-    kind, _, ours, _ = _sorted_out(section)
+    kind, constructor, ours, rest = _sorted_out(section)
+    if kind is RegressionEpisodes:  # which needs no files
+        return kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
     return kind.blank(description, seed=seed, **ours)
 
 
 def _sorted_out(
     section: Mapping[str, Any],
-) -> tuple[type[Data] | type[ImageEpisodes], Callable[..., Source], dict[str, Any], dict[str, Any]]:
+) -> tuple[Any, Callable[..., Any], dict[str, Any], dict[str, Any]]:
     """The class that a section asks for, the source, and the keywords of each."""
     if "source" not in section:
         raise ConfigError(f"{WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
@@ -69,7 +73,10 @@ def _sorted_out(
         constructor = SOURCES[section["source"]]
     except ConfigError as error:
         raise ConfigError(f"{WHERE}.source: {error}") from None
-    kind = ImageEpisodes if section.get("episodes") is not None else Data
+    episodic = section.get("episodes") is not None
+    kind: Any = ImageEpisodes if episodic else Data
+    if SOURCES.facts(section["source"]).get("task") == "regression":
+        kind = RegressionEpisodes
     readable = {key for key in keywords_of(kind) if key not in ("source", "seed")}
     keywords = {k: v for k, v in section.items() if (k, v) != ("episodes", None) and k != "source"}
     check_keywords(constructor, keywords, where=WHERE, also=[*readable, "episodes", "source"])

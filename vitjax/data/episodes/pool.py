@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from vitjax.data.batching import Examples
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.iterator import cores
 from vitjax.data.sources.base import Source, Split
 
 _MAX_THREADS = 16
@@ -152,7 +152,7 @@ def decode(examples: Examples, turns: int) -> Decoded:
                 valid[index] = False
                 problems[examples.split.name(index)] = str(error)
 
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(_MAX_THREADS, cores())) as threads:
         list(threads.map(stretch, range(0, total, _DECODED_AT_ONCE)))
     for turn in range(1, turns):
         images[turn * total : (turn + 1) * total] = np.rot90(images[:total], turn, axes=(1, 2))

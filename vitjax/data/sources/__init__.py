@@ -1,6 +1,6 @@
 """Sources: where labelled images come from. A config names one as ``config.data.source``."""
 
-from vitjax.data.sources import arrays, folder, tfds
+from vitjax.data.sources import arrays, folder, glyphs, tfds
 from vitjax.data.sources.base import (
     SOURCES,
     ArraySplit,
@@ -19,6 +19,7 @@ __all__ = [
     "arrays",
     "decode_image",
     "folder",
+    "glyphs",
     "hold_out",
     "register",
     "tfds",

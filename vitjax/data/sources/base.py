@@ -11,7 +11,9 @@ import numpy as np
 from vitjax.data.errors import DataError
 from vitjax.registry import Registry, near_match
 
-SOURCES: Registry[Callable[..., Source]] = Registry("data source")
+# Constructors of a `Source`; or, with the fact task="regression", of what makes regression tasks: a
+# `vitjax.data.episodes.regression.Family`.
+SOURCES: Registry[Callable[..., Any]] = Registry("data source")
 
 register = SOURCES.register
 
