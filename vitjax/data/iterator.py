@@ -17,6 +17,8 @@ from vitjax.data.batching import ENDLESS, REPORT
 from vitjax.data.errors import DataError
 
 _MAX_THREADS = 16
+# Worker processes take seconds to start, so a short evaluation is quicker without them.
+_MIN_BATCHES_PER_WORKER = 32
 
 # Names to arrays; the batches of episodes hold such dicts too.
 Batch = dict[str, Any]
@@ -46,12 +48,15 @@ class BatchIterator(Iterator[Batch]):
 
         Args:
             batches: what to go through.
-            workers: processes that make batches; 0 for threads of this process; None for batches
-                that are made sooner than a thread could hand them over, at the moment of asking.
+            workers: processes that make batches, if there are batches enough; 0 for threads of this
+                process; None for batches that are made sooner than a thread could hand them over,
+                at the moment of asking.
             note_skipped: is told the corrupt images of a batch and what is wrong with each.
         """
         self._batches = batches
         self._note_skipped = note_skipped
+        if workers and len(batches) < _MIN_BATCHES_PER_WORKER * workers:
+            workers = 0
         made = (batches[index] for index in range(len(batches)))
         self._iterators: list[Any] = [made if workers is None else _read_ahead(batches, workers)]
         # Also at the interpreter's exit, before the modules that closing needs are gone.

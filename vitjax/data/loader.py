@@ -21,9 +21,6 @@ from vitjax.data.sources.base import SOURCES, ArraySplit, Source
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.registry import ConfigError, call, check_keywords, keywords_of
 
-# Worker processes take seconds to start, so a short evaluation is quicker without them.
-_MIN_EVAL_BATCHES_PER_WORKER = 32
-
 _log = logging.getLogger(__name__)
 
 
@@ -228,8 +225,7 @@ class Data:
         """
         rows = rows_of(self.eval_batch_size, process_index, process_count, "eval_batch_size")
         batches = EvalBatches(self._examples(split, self._eval), self.eval_batch_size, rows)
-        enough = len(batches) >= _MIN_EVAL_BATCHES_PER_WORKER * self._workers
-        return BatchIterator(batches, self._workers if enough else 0, self._note_skipped)
+        return BatchIterator(batches, self._workers, self._note_skipped)
 
     def describe(self) -> dict[str, Any]:
         """What `recall` needs, as JSON values: class names, examples, an image's raw size."""

@@ -118,7 +118,9 @@ def resolve(
                 f" {_some(class_names)}"
             )
         if missing:
-            _log.warning("the data has none of the %d classes of split %r", len(missing), name)
+            _log.warning(
+                "there is no split %r: the data has none of its %d classes", name, len(missing)
+            )
         else:
             found[name] = [number[c] for c in classes]
     named = sum(map(len, found.values()))

@@ -20,7 +20,9 @@ _TRAIN, _VAL = 0.64, 0.16  # the shares of miniImageNet's classes
 
 
 @register("glyphs")
-def glyphs(classes: int = 200, drawings: int = 20, image_size: int = 28, seed: int = 0) -> Source:
+def glyphs(
+    classes: int = 200, drawings: int = 20, image_size: int = 28, alphabet: int = 0
+) -> Source:
     """Characters of made-up letters, each drawn several times by an unsteady hand.
 
     Always the same for the same keywords, and letter 7 the same however many letters there are.
@@ -31,13 +33,18 @@ def glyphs(classes: int = 200, drawings: int = 20, image_size: int = 28, seed: i
         classes: letters, at least 5.
         drawings: images of each.
         image_size: height and width in pixels, at least 8.
-        seed: another seed, another alphabet.
+        alphabet: which one; every number has its own.
 
     Raises:
         DataError: a number is too small.
     """
-    least = {"classes": 5, "drawings": 1, "image_size": 8, "seed": 0}
-    given = {"classes": classes, "drawings": drawings, "image_size": image_size, "seed": seed}
+    least = {"classes": 5, "drawings": 1, "image_size": 8, "alphabet": 0}
+    given = {
+        "classes": classes,
+        "drawings": drawings,
+        "image_size": image_size,
+        "alphabet": alphabet,
+    }
     for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least[key]:
             raise DataError(
@@ -48,7 +55,7 @@ def glyphs(classes: int = 200, drawings: int = 20, image_size: int = 28, seed: i
     for name, start, stop in zip(("train", "val", "test"), [0, *ends], ends, strict=False):
         images = np.empty((stop - start, drawings, image_size, image_size, 1), np.uint8)
         for number in range(start, stop):
-            rng = np.random.default_rng([seed, number])
+            rng = np.random.default_rng([alphabet, number])
             letter = Letter.design(rng)
             for drawing in range(drawings):
                 images[number - start, drawing, ..., 0] = letter.draw(rng, image_size)
