@@ -107,7 +107,7 @@ class Letter:
         canvas = np.zeros((large, large), np.uint8)
         for points in self.strokes:
             unsteady = points + rng.normal(0, 0.07, points.shape)
-            path = smooth(unsteady) @ matrix.T * 0.72 + shift
+            path = smooth(unsteady) @ matrix.T * 0.66 + shift
             pixels = (path + 1) / 2 * large * 2**_FRACTION_BITS
             cv2.polylines(
                 canvas,
