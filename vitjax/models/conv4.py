@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.models.catalogue import MODELS
+from vitjax.models.convolution import CONV_IMPLS
 from vitjax.models.few_shot_layers import (
     ACTIVATIONS,
     POOLINGS,
@@ -84,6 +85,7 @@ class Conv4(nn.Module):
             ``context`` of n zeros, from which a linear layer makes a scale and a shift of each
             channel of the block ``context_block``, between its pooling and its activation.
         context_block: counted from one.
+        conv_impl: how convolutions are computed: one of `vitjax.models.convolution.CONV_IMPLS`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -104,6 +106,7 @@ class Conv4(nn.Module):
     head_init: str = "xavier"
     num_context: int = 0
     context_block: int = 3
+    conv_impl: str = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -117,6 +120,7 @@ class Conv4(nn.Module):
         check_choice("head_init", self.head_init, HEAD_INITS)
         check_norm(self.norm, self.norm_epsilon, self.norm_groups, [self.filters])
         check_context(self.num_context)
+        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
         as_dtype(self.dtype)
         as_dtype(self.param_dtype)
         if self.num_context and not 1 <= self.context_block <= self.depth:
@@ -166,6 +170,7 @@ class Conv4(nn.Module):
                 (2, 2) if strided else (1, 1),
                 padding=0 if strided else None,
                 use_bias=True,
+                conv_impl=self.conv_impl,
                 kernel_init=nn.initializers.xavier_uniform(),
                 name=f"conv{i}",
                 **dtypes,

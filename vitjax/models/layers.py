@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.errors import UserError
+from vitjax.models.convolution import convolve
 from vitjax.registry import ConfigError, near_match
 
 Initializer = Callable[..., Any]
@@ -89,6 +90,7 @@ class Conv(nn.Module):
             unit variance before use, with this added to the variance (weight standardisation,
             arXiv:1903.10520, Eq. 3 to 5).
         kernel_init: initialiser of the (height, width, in, out) kernel.
+        conv_impl: how it is computed: one of `vitjax.models.convolution.CONV_IMPLS`.
         dtype: of the computation.
         param_dtype: of the parameters.
     """
@@ -100,14 +102,22 @@ class Conv(nn.Module):
     use_bias: bool = False
     standardize_epsilon: float | None = None
     kernel_init: Initializer = nn.initializers.lecun_normal()
+    conv_impl: str = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width in"]
-    ) -> Float[Array, "batch new_height new_width features"]:
-        """Convolves ``x``."""
+    def __call__(self, x: Float[Array, "batch height width in"], defer_bias: bool = False) -> Any:
+        """Convolves ``x``.
+
+        Args:
+            x: floats.
+            defer_bias: leave the bias to the next layer, and return it as well.
+
+        Returns:
+            (batch, new_height, new_width, features); with ``defer_bias`` a pair of that, without a
+            bias, and the bias, (features,).
+        """
         dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
@@ -117,15 +127,13 @@ class Conv(nn.Module):
             padding = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in self.kernel_size]
         else:
             padding = [(self.padding, self.padding)] * 2
-        x = jax.lax.conv_general_dilated(
-            x.astype(dtype),
-            kernel.astype(dtype),
-            self.strides,
-            padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x = convolve(
+            x.astype(dtype), kernel.astype(dtype), self.strides, padding, self.conv_impl
         )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), param_dtype)
+            if defer_bias:
+                return x, bias
             x = x + bias.astype(dtype)
         return x
 

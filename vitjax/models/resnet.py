@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.models.batch_norm import BatchNorm
+from vitjax.models.convolution import CONV_IMPLS
 from vitjax.models.layers import Conv, as_dtype, check_choice, check_images, output_dtype
 from vitjax.registry import ConfigError
 
@@ -162,6 +164,7 @@ class ResNet(nn.Module):
         zero_init_residual: start every residual branch at zero (arXiv:1706.02677, Sec. 5.1).
         conv_init: ``"he"`` (normal, by the outputs: arXiv:1502.01852, Eq. 14) or ``"lecun"``.
         head_init: ``"uniform"`` (within 1 / sqrt(inputs), as PyTorch's linear) or ``"zeros"``.
+        conv_impl: how convolutions are computed, see `vitjax.models.layers.Conv`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -186,6 +189,7 @@ class ResNet(nn.Module):
     zero_init_residual: bool = False
     conv_init: str = "he"
     head_init: str = "uniform"
+    conv_impl: str = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -197,6 +201,7 @@ class ResNet(nn.Module):
         check_choice("norm", self.norm, NORMS)
         check_choice("conv_init", self.conv_init, CONV_INITS)
         check_choice("head_init", self.head_init, HEAD_INITS)
+        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
         as_dtype(self.dtype)
         as_dtype(self.param_dtype)
         # A list, as JSON brings it, would leave the module without a hash.
@@ -317,6 +322,7 @@ class ResNet(nn.Module):
             Conv,
             standardize_epsilon=self.standardize_epsilon,
             kernel_init=he if self.conv_init == "he" else nn.initializers.lecun_normal(),
+            conv_impl=self.conv_impl,
             dtype=as_dtype(self.dtype),
             param_dtype=as_dtype(self.param_dtype),
         )
@@ -335,7 +341,7 @@ class ResNet(nn.Module):
                 **dtypes,
             )
         return functools.partial(
-            nn.BatchNorm,
+            BatchNorm,
             use_running_average=not train,
             momentum=0.9,
             epsilon=1e-5,

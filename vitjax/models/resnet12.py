@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.models.catalogue import MODELS
+from vitjax.models.convolution import CONV_IMPLS
 from vitjax.models.few_shot_layers import (
     POOLINGS,
     check_positive,
@@ -86,6 +87,7 @@ class ResNet12(nn.Module):
             one behind the first two blocks, and by DropBlock behind the others. Constant, where
             MetaOptNet raises it linearly over the first 40,000 steps.
         dropblock_size: side of DropBlock's squares in pixels; they are no larger than the image.
+        conv_impl: how convolutions are computed: one of `vitjax.models.convolution.CONV_IMPLS`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -99,6 +101,7 @@ class ResNet12(nn.Module):
     pooling: str = "mean"
     drop_rate: float = 0.0
     dropblock_size: int = 5
+    conv_impl: str = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -110,6 +113,7 @@ class ResNet12(nn.Module):
         check_choice("pooling", self.pooling, POOLINGS)
         check_rate("drop_rate", self.drop_rate)
         check_positive("dropblock_size", self.dropblock_size)
+        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
         as_dtype(self.dtype)
         as_dtype(self.param_dtype)
         super().__post_init__()
@@ -147,7 +151,7 @@ class ResNet12(nn.Module):
         he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         block = functools.partial(
             Block,
-            conv=functools.partial(Conv, kernel_init=he, **dtypes),
+            conv=functools.partial(Conv, kernel_init=he, conv_impl=self.conv_impl, **dtypes),
             norm=normalization(
                 "batch", train=train, epsilon=1e-5, axis_name=self.axis_name, **dtypes
             ),

@@ -1,0 +1,110 @@
+"""Batch normalisation, with the pooling that follows it done first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.models.layers import as_dtype
+from vitjax.models.pooling import max_pool
+
+
+class BatchNorm(nn.Module):
+    """Normalises each channel over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167, Alg. 1).
+
+    Parameters, state and numbers are those of `flax.linen.BatchNorm`: the variance is the biased
+    one, as the mean of squares less the square of the mean, and the moments are computed in float32
+    at least. Two things are done otherwise, both for inner loops, where this layer and what follows
+    it cost as much as the convolutions:
+
+    - ``pool`` and ``offset`` let the caller hand over what stands before and behind the layer.
+    - What is computed once per channel is kept from being fused into loops over all pixels, where
+      XLA would compute it again for each of them; in second derivatives that is most of the time.
+
+    Attributes:
+        use_running_average: normalise by ``batch_stats``, not by the batch; leaves them alone.
+        momentum: share of the running moments that an update keeps.
+        epsilon: added to the variance.
+        axis_name: the mapped axis over which batch moments are averaged; None for none.
+        scale_init: initialiser of the scale.
+        dtype: of the result.
+        param_dtype: of the parameters.
+    """
+
+    use_running_average: bool
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis_name: str | None = None
+    scale_init: Callable[..., Array] = nn.initializers.ones
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "*batch channels"],
+        *,
+        pool: int = 1,
+        offset: Float[Array, "channels"] | None = None,
+    ) -> Float[Array, "*smaller channels"]:
+        """Normalises ``x``, and then takes the largest of every ``pool`` x ``pool`` pixels.
+
+        A channel is scaled and shifted by the same numbers everywhere, so its largest pixel, or its
+        smallest where the scale is negative, is known before: the rest never needs to be
+        normalised. An activation that never falls may as well follow as stand in between.
+
+        Args:
+            x: floats; with ``pool`` above one (batch, height, width, channels).
+            pool: the window's sides in pixels, which are its steps too.
+            offset: the bias of the layer before, where it was not added yet. The mean of the batch
+                takes it away again, so then it only enters the running mean.
+        """
+        features, param_dtype = x.shape[-1], as_dtype(self.param_dtype)
+        scale = self.param("scale", self.scale_init, (features,), param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (features,), param_dtype)
+        running_mean = self.variable(
+            "batch_stats", "mean", lambda: jnp.zeros((features,), jnp.promote_types(jnp.float32, param_dtype))
+        )
+        running_var = self.variable(
+            "batch_stats", "var", lambda: jnp.ones((features,), jnp.promote_types(jnp.float32, param_dtype))
+        )
+        if self.use_running_average:
+            mean, variance = running_mean.value, running_var.value
+            if offset is not None:
+                mean = mean - offset
+        else:
+            mean, variance = self._moments(x)
+            if not self.is_initializing():
+                seen = mean if offset is None else mean + offset
+                keep = self.momentum
+                running_mean.value = keep * running_mean.value + (1 - keep) * seen
+                running_var.value = keep * running_var.value + (1 - keep) * variance
+        factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+        factor, shift = _once((factor, bias - mean * factor))
+        if pool > 1:
+            # Maxima of -x are minima of x, so a channel with a negative scale changes sign twice.
+            sign = jnp.where(scale < 0, -1, 1).astype(x.dtype)
+            x = max_pool(x * sign, pool) * sign
+        return (x * factor + shift).astype(as_dtype(self.dtype))
+
+    def _moments(self, x: Any) -> tuple[Any, Any]:
+        """Mean and biased variance of each channel."""
+        x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+        axes = tuple(range(x.ndim - 1))
+        mean, square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+        if self.axis_name is not None and not self.is_initializing():
+            mean, square = jax.lax.pmean((mean, square), self.axis_name)
+        mean, square = _once((mean, square))
+        return mean, jnp.maximum(square - jnp.square(mean), 0)
+
+
+def _once(per_channel: Any) -> Any:
+    """Keeps what is ``per_channel``, and its derivatives, out of fusions on a CPU."""
+    if jax.default_backend() == "cpu":
+        return jax.lax.optimization_barrier(per_channel)
+    return per_channel
