@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import random
+import subprocess
+import sys
 import tomllib
 from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
 
+import vitjax.data
 from vitjax.data import DataError
 from vitjax.data.episodes import class_splits
 from vitjax.data.sources import SOURCES
@@ -119,6 +122,22 @@ def test_a_file_may_say_what_it_is_about(tmp_path):
 def test_unknown_names_have_near_matches():
     with pytest.raises(ConfigError, match=r"'omniglot_fin'.*did you mean 'omniglot_finn'"):
         class_splits.load("omniglot_fin")
+
+
+def test_the_tool_deals_the_classes_of_any_source(tmp_path):
+    path = tmp_path / "digits.json"
+    command = ["scripts/class_split.py", str(path), "--counts", "5", "2", "3", "source=digits"]
+    run = subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "5 train, 2 val, 3 test" in run.stdout
+    data = vitjax.data.create(
+        source="digits", batch_size=2, episodes={"ways": 2, "class_split": str(path)}
+    )
+    assert [n["classes"] for n in data.counts().values()] == [5, 2, 3]
+    # No picture is lost: all of the source's own splits are pooled.
+    assert sum(n["images"] for n in data.counts().values()) == 1797
 
 
 def test_a_wheel_has_the_stored_splits():

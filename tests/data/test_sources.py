@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from vitjax.data import CorruptImage, DataError
 from vitjax.data.sources import SOURCES, decode_image, hold_out
@@ -278,6 +278,57 @@ def test_palette_bilevel_and_cmyk():
     red = Image.new("RGB", (8, 8), (200, 30, 30)).convert("CMYK")
     image = decode_image(encode(red, "JPEG", quality=95), 3, "x")
     assert np.abs(image.astype(int) - (200, 30, 30)).max() < 12
+
+
+def png_parts(data: bytes) -> list[bytes]:
+    parts, place = [], 8
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        parts.append(data[place:end])
+        place = end
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("save", "channels"),
+    [
+        ({}, 3),
+        ({"dpi": (72, 72)}, 3),
+        ({"pnginfo": "text"}, 3),
+        ({"exif": 6}, 3),
+        ({"transparency": (9, 9, 9)}, 3),
+        ({}, 1),
+    ],
+)
+def test_what_rides_in_a_png_changes_nothing(save, channels):
+    # OpenCV reads the plain ones, found by the names of their parts, and Pillow the others.
+    options = dict(save)
+    turned = "exif" in options
+    if turned:
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = save["exif"]
+    if "pnginfo" in options:
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_text("comment", "x" * 50)
+    data = encode(Image.fromarray(gradient()), "PNG", **options)
+    image = decode_image(data, channels, "x")
+    if channels == 1:
+        grey = np.asarray(Image.fromarray(gradient()).convert("L"))
+        np.testing.assert_array_equal(image[..., 0], grey)
+    else:
+        np.testing.assert_array_equal(image, np.rot90(gradient(), -1) if turned else gradient())
+
+
+def test_a_png_whose_end_is_missing_is_left_to_pillow():
+    data = encode(Image.fromarray(gradient()), "PNG")
+    *parts, end = png_parts(data)
+    assert end[4:8] == b"IEND"
+    for cut in (data[:-12], data[:-20], b"".join([data[:8], *parts[:1], end])):
+        try:
+            image = decode_image(cut, 3, "x")
+        except CorruptImage:
+            continue
+        np.testing.assert_array_equal(image, gradient())  # all pixels were there
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

@@ -29,10 +29,13 @@ KEEP_SHAPE = [
     "random_erasing(1.0)",
     "random_erasing(1.0, value='random')",
     "random_affine(30, 0.2, (0.5, 2), 20, 7)",
+    "invert",
 ]
 TO_FIVE_BY_SEVEN = [
     "resize((5, 7))",
     "resize((5, 7), 'nearest')",
+    "resize((5, 7), 'area')",
+    "random_resized_crop((5, 7), interpolation='area')",
     "center_crop((5, 7))",
     "pad_and_crop((5, 7), 4, 'constant')",
     "random_resized_crop((5, 7))",
@@ -205,6 +208,53 @@ def test_jitter_hue_turns_red_into_its_neighbours():
         assert r == 255
         assert 0 in (g, b)
         assert max(g, b) <= 0.1 * 6 * 255 + 6  # a sixth of the circle is full yellow or magenta
+
+
+def test_grayscale_weighs_colours_as_pillow_does():
+    image = picture()
+    grey = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    assert np.abs(run("grayscale", image).astype(int) - grey).max() <= 1
+    assert run("grayscale", grey) is grey
+    floats = picture(dtype=np.float32) / 255
+    assert np.abs(run("grayscale", floats) * 255 - grey).max() < 1
+    with pytest.raises(DataError, match="1 or 3 channels"):
+        run("grayscale", picture(channels=2))
+
+
+def test_invert_gives_the_negative():
+    assert run("invert", np.array([[[0], [255], [9]]], np.uint8)).tolist() == [[[255], [0], [246]]]
+    out = run("invert", np.array([[[0], [1], [0.25]]], np.float32))
+    assert out.tolist() == [[[1], [0], [0.75]]]
+    assert out.dtype == np.float32
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_area_is_the_mean_of_what_a_pixel_covers(channels):
+    # Omniglot's 105 pixels become 28: each covers 3.75, the outer ones in part.
+    image = picture(105, 105, channels)
+    edges = np.arange(106)
+    ends = np.linspace(0, 105, 29)
+    shares = np.minimum(edges[1:], ends[1:, None]) - np.maximum(edges[:-1], ends[:-1, None])
+    shares = np.maximum(shares, 0) / 3.75
+    exact = np.einsum("ij,jkc,lk->ilc", shares, image, shares)
+    assert np.abs(run("resize((28, 28), 'area')", image) - exact).max() <= 0.501
+    assert run("resize((105, 105), 'area')", image) is image
+
+
+def test_area_is_bilinear_where_a_side_grows():
+    image = picture(8, 8)
+    for size in ((16, 16), (4, 16)):
+        np.testing.assert_array_equal(
+            run(f"resize({size}, 'area')", image), run(f"resize({size}, 'bilinear')", image)
+        )
+
+
+def test_pipelines_know_whether_they_are_random():
+    assert not parse("").random
+    assert not parse("grayscale | resize((28, 28), 'area') | center_crop(20) | invert").random
+    assert not parse("gray_to_rgb").random
+    for text in (*KEEP_SHAPE[:-1], "pad_and_crop(8)", "random_crop(3)", "resize(9) | flip(0.0)"):
+        assert parse(text).random, text
 
 
 def test_gray_to_rgb():
