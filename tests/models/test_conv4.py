@@ -231,6 +231,18 @@ def test_gradient_by_finite_differences(activation):
         np.testing.assert_allclose(numeric, exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize("impl", ["matmul", "winograd"])
+@pytest.mark.parametrize("fields", [{}, STRIDED])
+def test_forms_of_convolution_agree(impl, fields):
+    images = jax.random.normal(jax.random.key(1), (4, 32, 32, 1))
+    module, variables = made(images, **{**fields, "filters": 8})
+    expected, _ = run(module, variables, images, train=True, mutable=["batch_stats"])
+    found, _ = run(
+        module.clone(conv_impl=impl), variables, images, train=True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_axis_name():
     module, variables = made(**STRIDED)
     logits, _ = run(module, variables, train=True, mutable=["batch_stats"])
@@ -272,6 +284,7 @@ def test_sizes_that_cannot_be():
         ({"downsample": "strided"}, "did you mean 'stride'"),
         ({"activation": "rellu"}, "did you mean 'relu'"),
         ({"pooling": "token"}, "flatten, mean"),
+        ({"conv_impl": "matmull"}, "did you mean 'matmul'"),
         ({"norm": "batc"}, "did you mean 'batch'"),
         ({"head_init": "xavir"}, "did you mean 'xavier'"),
         ({"norm": "group", "norm_groups": 3}, "32 channels do not split into norm_groups=3"),
