@@ -87,6 +87,14 @@ def test_a_split_that_is_missing_as_a_whole_is_left_out(caplog):
     assert "no split 'test': the data has none of its 2 classes" in caplog.text
 
 
+def test_a_class_without_images_is_one_that_the_data_lacks(test_data):
+    section = {"source": "tfds", "dataset": "omniglot", "data_dir": str(test_data / "tfds")}
+    background = {"splits": {"train": "train"}, "batch_size": 1}
+    message = r"has 6\d\d of the 1100 classes of split 'train' .*images of 964 classes"
+    with pytest.raises(DataError, match=message):
+        vitjax.data.create(**section, **background, episodes={"class_split": "omniglot_finn"})
+
+
 @pytest.mark.parametrize(
     ("split", "message"),
     [

@@ -118,8 +118,9 @@ def test_new_classes_are_the_old_ones_turned():
         np.testing.assert_array_equal(turned, np.rot90(upright, turn, axes=(1, 2)))
 
 
-@pytest.mark.parametrize("rotations", [None, "classes", "per_class"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("rotations", "workers"), [(None, 0), ("classes", 0), ("per_class", 0), ("per_class", 2)]
+)
 def test_streamed_images_are_those_in_memory(rotations, workers):
     episodes = {"rotations": rotations, "train_ways": (2, 4), "val_episodes": 8}
     kept = glyphs(episodes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,9 @@ def checked(content: Any, where: str) -> dict[str, list[str]]:
 
 
 def resolve(
-    split: str | Mapping[str, Sequence[str]], class_names: Sequence[str]
+    split: str | Mapping[str, Sequence[str]],
+    class_names: Sequence[str],
+    present: Collection[int] | None = None,
 ) -> dict[str, list[int]]:
     """The classes of each split by their numbers in ``class_names``.
 
@@ -100,13 +102,16 @@ def resolve(
     Args:
         split: the name of a stored class split, the path of a file, or what a file would hold.
         class_names: of the data.
+        present: the numbers of the classes that have images; None means all.
 
     Raises:
         ConfigError: no stored split or file of that name.
         DataError: the class split is none, or the data lacks some of the classes of a split.
     """
     splits = load(split) if isinstance(split, str) else checked(split, _KEY)
-    number = {name: index for index, name in enumerate(class_names)}
+    number = {
+        name: index for index, name in enumerate(class_names) if present is None or index in present
+    }
     found = {}
     for name, classes in splits.items():
         missing = [c for c in classes if c not in number]
@@ -114,8 +119,8 @@ def resolve(
             raise DataError(
                 f"{_KEY} = {split if isinstance(split, str) else '{...}'!r}: the data has"
                 f" {len(classes) - len(missing)} of the {len(classes)} classes of split {name!r}"
-                f" and lacks {_some(missing)}{near_match(missing[0], class_names)}; the data has"
-                f" {_some(class_names)}"
+                f" and lacks {_some(missing)}{near_match(missing[0], number)}; the data has"
+                f" images of {_some(list(number))}"
             )
         if missing:
             _log.warning(
@@ -124,8 +129,8 @@ def resolve(
         else:
             found[name] = [number[c] for c in classes]
     named = sum(map(len, found.values()))
-    if named < len(class_names):
-        _log.info("%d of %d classes belong to no split", len(class_names) - named, len(class_names))
+    if named < len(number):
+        _log.info("%d of %d classes belong to no split", len(number) - named, len(number))
     return found
 
 

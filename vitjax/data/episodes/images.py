@@ -81,7 +81,8 @@ class ImageEpisodes(EpisodeData):
             self._train = parse(train_transforms, f"{DATA}.train_transforms")
         chosen = None
         if settings.class_split is not None:
-            chosen = class_splits.resolve(settings.class_split, source.class_names)
+            present = {int(c) for split in source.splits.values() for c in np.unique(split.labels)}
+            chosen = class_splits.resolve(settings.class_split, source.class_names, present)
         self._pool = Pool.of(source, chosen)
         self.class_names = source.class_names
         self.splits = tuple(self._pool.ranges)
