@@ -68,10 +68,14 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, (features,), param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (features,), param_dtype)
         running_mean = self.variable(
-            "batch_stats", "mean", lambda: jnp.zeros((features,), jnp.promote_types(jnp.float32, param_dtype))
+            "batch_stats",
+            "mean",
+            lambda: jnp.zeros((features,), jnp.promote_types(jnp.float32, param_dtype)),
         )
         running_var = self.variable(
-            "batch_stats", "var", lambda: jnp.ones((features,), jnp.promote_types(jnp.float32, param_dtype))
+            "batch_stats",
+            "var",
+            lambda: jnp.ones((features,), jnp.promote_types(jnp.float32, param_dtype)),
         )
         if self.use_running_average:
             mean, variance = running_mean.value, running_var.value
@@ -85,12 +89,12 @@ class BatchNorm(nn.Module):
                 running_mean.value = keep * running_mean.value + (1 - keep) * seen
                 running_var.value = keep * running_var.value + (1 - keep) * variance
         factor = jax.lax.rsqrt(variance + self.epsilon) * scale
-        factor, shift = _once((factor, bias - mean * factor))
+        mean, factor = _once((mean, factor))
         if pool > 1:
             # Maxima of -x are minima of x, so a channel with a negative scale changes sign twice.
             sign = jnp.where(scale < 0, -1, 1).astype(x.dtype)
             x = max_pool(x * sign, pool) * sign
-        return (x * factor + shift).astype(as_dtype(self.dtype))
+        return ((x - mean) * factor + bias).astype(as_dtype(self.dtype))
 
     def _moments(self, x: Any) -> tuple[Any, Any]:
         """Mean and biased variance of each channel."""

@@ -87,9 +87,7 @@ def _as_matmul(
     def tap(i: int, j: int) -> Any:
         """What kernel element (i, j) meets: (batch, new_height, new_width, channels)."""
         top, left = i // strides[0], j // strides[1]
-        return x[
-            :, top : top + new_height, i % strides[0], left : left + new_width, j % strides[1]
-        ]
+        return x[:, top : top + new_height, i % strides[0], left : left + new_width, j % strides[1]]
 
     taps = [tap(i, j) for i in range(rows) for j in range(columns)]
     patches = jnp.concatenate(taps, axis=-1) if len(taps) > 1 else taps[0]

@@ -127,9 +127,7 @@ class Conv(nn.Module):
             padding = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in self.kernel_size]
         else:
             padding = [(self.padding, self.padding)] * 2
-        x = convolve(
-            x.astype(dtype), kernel.astype(dtype), self.strides, padding, self.conv_impl
-        )
+        x = convolve(x.astype(dtype), kernel.astype(dtype), self.strides, padding, self.conv_impl)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), param_dtype)
             if defer_bias:

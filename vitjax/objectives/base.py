@@ -50,6 +50,17 @@ class Objective(abc.ABC):
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
         """The metrics of one batch; examples with ``mask`` False, padding, count nothing."""
 
+    @classmethod
+    def model_outputs(cls, data: Any) -> int | None:
+        """How many outputs the model needs for ``data``; None for a model without a head."""
+        outputs: int = data.num_classes
+        return outputs
+
+    def at_step(self: Self, step: Any) -> Self:
+        """This objective as it is at optimizer step ``step``, which may be traced."""
+        del step
+        return self
+
     def gradients(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Params, tuple[ModelState, Metrics]]:

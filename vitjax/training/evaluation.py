@@ -23,6 +23,7 @@ class Evaluator:
         parallel = experiment.parallel
         axis = parallel.axis_name
         self._evaluate = parallel.compile(make_evaluate_step(experiment.objective, axis_name=axis))
+        self._place = experiment.place_batch()
         self._predict = parallel.compile(make_predict_step(experiment.objective, axis_name=axis))
 
     def metrics(self, variables: Any, split: str) -> dict[str, float]:
@@ -56,6 +57,6 @@ class Evaluator:
         batches = self.experiment.data.eval_batches(
             split, process_index=jax.process_index(), process_count=jax.process_count()
         )
-        with contextlib.closing(ahead(batches, parallel.place_batch)) as placed:
+        with contextlib.closing(ahead(batches, self._place)) as placed:
             for batch in placed:
                 yield parallel.fetch(step(variables, batch))

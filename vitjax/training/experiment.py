@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import optax
 from flax.errors import FlaxError
 
 import vitjax.data
+import vitjax.meta  # noqa: F401 (its objectives register themselves)
 from vitjax import models
 from vitjax.config import to_dict
 from vitjax.errors import UserError
@@ -56,8 +57,8 @@ class Settings:
     """The config's ``train`` section, with lengths in steps.
 
     Attributes:
-        evaluate_every: steps between evaluations on the validation split; an epoch where the
-            config does not say.
+        evaluate_every: steps between evaluations on the validation split; where the config does
+            not say, an epoch, or a tenth of a run whose data know no epoch.
         accumulation_steps: micro-batches per step.
         ema_decay: decay of the moving average of the weights; None keeps none.
         log_every: steps between reports.
@@ -73,6 +74,9 @@ class Settings:
     early_stopping: EarlyStopping | None = None
 
 
+_OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "task", "devices"}
+# Of a run over episodes, where the config does not say how often.
+_EVALUATIONS = 10
 _TRAIN_LENGTHS = ("log_every", "evaluate_every")
 
 
@@ -134,6 +138,15 @@ class Experiment:
             jax.eval_shape(self.initial_state),
         )
 
+    def place_batch(self) -> Callable[[Any], Any]:
+        """A function that puts a batch on the devices, and brings the images that it points to."""
+        store = getattr(self.data, "store", None)
+        if store is None:
+            return self.parallel.place_batch
+        placed = self.parallel.place_state(store)
+        look_up = self.parallel.compile(self.data.look_up, split=True)
+        return lambda batch: look_up(placed, self.parallel.place_batch(batch))
+
     def check_batch_size(self) -> None:
         """Raises ConfigError unless devices and micro-batches can share a batch evenly."""
         size, devices = self.data.batch_size, len(self.parallel.devices)
@@ -193,7 +206,7 @@ def _build(
     model_name, model_arguments = _named(model, "model")
     task_name, task_arguments = _named(objective or {"name": "classification"}, "objective")
     # What an objective is handed beside its own section, where it takes it.
-    offered = {"model", "num_classes", "normalize"} & set(keywords_of(objectives[task_name]))
+    offered = _OFFERED & set(keywords_of(objectives[task_name]))
     check_keywords(MODELS[model_name], model_arguments, where="config.model")
     check_keywords(
         objectives[task_name],
@@ -228,16 +241,24 @@ def _build(
 
     run = Run.of(train, source.steps_per_epoch, where="config.train")
     settings = _settings(train, run)
+    needed = objectives[task_name].model_outputs(source)
     if "num_classes" in keywords_of(MODELS[model_name]):
-        model_arguments.setdefault("num_classes", source.num_classes)
-    num_classes = model_arguments.get("num_classes", source.num_classes)
-    if "num_classes" in offered and (num_classes or 0) < source.num_classes:
+        model_arguments.setdefault("num_classes", needed)
+    num_classes = model_arguments.get("num_classes", needed)
+    if "num_classes" in offered and (num_classes or 0) < (needed or 0):
         raise ConfigError(
-            f"config.model.num_classes is {num_classes}; the data has {source.num_classes} classes"
+            f"config.model.num_classes is {num_classes}; the data has {needed} classes"
         )
     with _blaming("config.model"):
         module = models.create(model_name, **model_arguments)
-    parts = {"model": module, "num_classes": num_classes, "normalize": source.normalize}
+    parts = {
+        "model": module,
+        "num_classes": num_classes if needed is not None else source.num_classes,
+        "num_train_classes": getattr(source, "num_train_classes", source.num_classes),
+        "normalize": source.normalize,
+        "task": getattr(source, "task", "classification"),
+        "devices": len(devices.devices),
+    }
     task = objectives[task_name](**task_arguments, **{name: parts[name] for name in offered})
     learning_rate = schedules.create(schedule or {}, run, optimizer["learning_rate"])
     with _blaming("config.model"):
@@ -326,7 +347,10 @@ def _settings(train: Mapping[str, Any], run: Run) -> Settings:
         raise ConfigError(
             f"config.train.accumulation_steps is {accumulation!r}; not a whole number >= 1"
         )
-    arguments.setdefault("evaluate_every", round(run.steps_per_epoch))
+    if run.steps_per_epoch is None:
+        arguments.setdefault("evaluate_every", run.steps // _EVALUATIONS)
+    else:
+        arguments.setdefault("evaluate_every", round(run.steps_per_epoch))
     return Settings(**_positive(arguments, _TRAIN_LENGTHS))
 
 

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from vitjax import figures
+from vitjax.objectives.batches import cut
 from vitjax.training.experiment import Experiment
-from vitjax.training.step import cut, step_key
+from vitjax.training.step import step_key
 
 _SHOWN = 36
 

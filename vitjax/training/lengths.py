@@ -22,14 +22,15 @@ class Run:
 
     Attributes:
         steps: the number of optimizer steps.
-        steps_per_epoch: steps in one pass over the training examples; need not be whole.
+        steps_per_epoch: steps in one pass over the training examples; need not be whole. None
+            where the data know no epoch, as episodes do.
     """
 
     steps: int
-    steps_per_epoch: float
+    steps_per_epoch: float | None
 
     @classmethod
-    def of(cls, section: Mapping[str, Any], steps_per_epoch: float, *, where: str) -> Run:
+    def of(cls, section: Mapping[str, Any], steps_per_epoch: float | None, *, where: str) -> Run:
         """The run that a section's ``steps`` or ``epochs`` asks for.
 
         Raises:
@@ -41,12 +42,12 @@ class Run:
                 f"{where}: give exactly one of 'steps' and 'epochs' (there is"
                 f" {' and '.join(repr(g) for g in given) or 'neither'})"
             )
-        per_unit = steps_per_epoch if given == ["epochs"] else 1
+        per_unit = _epoch(steps_per_epoch, f"{where}.epochs") if given == ["epochs"] else 1
         steps = round(_number(section[given[0]], f"{where}.{given[0]}") * per_unit)
         if steps < 1:
             raise ConfigError(
                 f"{where}.{given[0]} is {section[given[0]]}, less than one step"
-                f" (an epoch has {steps_per_epoch:g})"
+                + (f" (an epoch has {steps_per_epoch:g})" if steps_per_epoch else "")
             )
         return cls(steps, steps_per_epoch)
 
@@ -87,11 +88,19 @@ class Run:
     def _steps(self, value: Any, unit: str, where: str) -> Any:
         if isinstance(value, list | tuple):
             return [self._steps(item, unit, where) for item in value]
-        per_unit = {"steps": 1, "epochs": self.steps_per_epoch, "fraction": self.steps}[unit]
         number = _number(value, where)
+        if unit == "epochs":
+            return round(number * _epoch(self.steps_per_epoch, where))
+        per_unit = {"steps": 1, "fraction": self.steps}[unit]
         if unit == "fraction" and number > 1:
             raise ConfigError(f"{where} is {value}; a fraction of the run lies in 0..1")
         return round(number * per_unit)
+
+
+def _epoch(steps_per_epoch: float | None, where: str) -> float:
+    if steps_per_epoch is None:
+        raise ConfigError(f"{where}: episodes know no epoch; give the length in steps")
+    return steps_per_epoch
 
 
 def _number(value: Any, where: str) -> float:

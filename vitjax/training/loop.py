@@ -152,7 +152,7 @@ class _Loop:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        batches = ahead(host_batches, parallel.place_batch)
+        batches = ahead(host_batches, experiment.place_batch())
         profiler = Profiler(settings.profile_steps, self.folder / "profile", self.say)
         with contextlib.closing(batches), signals() as received, profiler:
             for batch in batches:
@@ -345,7 +345,7 @@ class _Loop:
         and what happens inside a fused attention kernel cannot be seen.
         """
         objective, data = self.experiment.objective, self.experiment.data
-        plain: dict[str, Any] = {"remat": False, "attention_impl": "plain"}
+        plain: dict[str, Any] = {"remat": False, "attention_impl": "plain", "conv_impl": "lax"}
         own = {name: value for name, value in plain.items() if hasattr(objective.model, name)}
         objective = dataclasses.replace(objective, model=objective.model.clone(**own))
         state = self.experiment.abstract_state()

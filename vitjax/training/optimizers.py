@@ -6,7 +6,6 @@ of a config are regular expressions, searched for in it; the first that matches 
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 import optax
 
+from vitjax.optax_names import find_optimizer
 from vitjax.registry import ConfigError, check_keywords, keywords_of, near_match
 
 Patterns = Sequence[tuple[str, float]] | Sequence[Sequence[Any]]
@@ -42,7 +42,7 @@ def check(section: Mapping[str, Any]) -> None:
             raise ConfigError(f"config.optimizer.{key} is {value!r}; it should be a number {bound}")
     if "weight_decay_rate" in section:
         raise ConfigError("config.optimizer.weight_decay_rate: here it is called 'weight_decay'")
-    constructor = _find(section["name"])
+    constructor = find_optimizer(section["name"], "config.optimizer.name")
     check_keywords(
         constructor,
         [key for key in section if key != "weight_decay_rate"],
@@ -92,7 +92,7 @@ def _create(
     clip_value: float | None = None,
     **arguments: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    constructor = _find(name)
+    constructor = find_optimizer(name, "config.optimizer.name")
     accepted = keywords_of(constructor)
     decay_key = next((k for k in ("weight_decay", "weight_decay_rate") if k in accepted), None)
     if weight_decay is None:
@@ -167,29 +167,6 @@ def _assemble(
     # Many wrong values are told only by a first update; nothing is computed here.
     jax.eval_shape(lambda p: whole.update(p, whole.init(p), p, value=0.0), params)
     return whole
-
-
-def _find(name: str) -> Any:
-    """The optax constructor called ``name``."""
-    known = {
-        found: getattr(module, found)
-        for module in (optax.contrib, optax)
-        for found in dir(module)
-        if _is_optimizer(found, getattr(module, found))
-    }
-    if name in known:
-        return known[name]
-    raise ConfigError(
-        f"config.optimizer.name: optax has no optimizer {name!r}{near_match(name, known)}"
-        f" (known: {', '.join(sorted(known))})"
-    )
-
-
-def _is_optimizer(name: str, candidate: Any) -> bool:
-    if name.startswith(("_", "scale_by_")) or not inspect.isfunction(candidate):
-        return False
-    parameters = inspect.signature(candidate).parameters
-    return next(iter(parameters), None) == "learning_rate"
 
 
 def _scaled(schedule: optax.Schedule, factor: float) -> optax.Schedule:

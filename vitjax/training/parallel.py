@@ -59,8 +59,16 @@ class Parallel(abc.ABC):
         """This host's share of a global batch, split over its devices."""
 
     @abc.abstractmethod
-    def compile(self, step: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
-        """``step(state, batch)`` for placed arguments; ``donate`` gives the state's memory away."""
+    def compile(
+        self, step: Callable[..., Any], *, donate: bool = False, split: bool = False
+    ) -> Callable[..., Any]:
+        """``step(state, batch)`` for placed arguments.
+
+        Args:
+            step: a pure function.
+            donate: give the state's memory away.
+            split: the result is a batch, split as the argument is; else each device has all of it.
+        """
 
     def round_up(self, batch_size: int) -> int:
         """The next larger batch size that the devices can share evenly."""
@@ -97,12 +105,14 @@ class MeshJit(Parallel):
             lambda x: jax.make_array_from_process_local_data(self.split, x), dict(batch)
         )
 
-    def compile(self, step: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
-        """``jit`` with a replicated state, a split batch and replicated results."""
+    def compile(
+        self, step: Callable[..., Any], *, donate: bool = False, split: bool = False
+    ) -> Callable[..., Any]:
+        """``jit`` with a replicated state, a split batch and replicated or split results."""
         return jax.jit(
             step,
             in_shardings=(self.replicated, self.split),
-            out_shardings=self.replicated,
+            out_shardings=self.split if split else self.replicated,
             donate_argnums=(0,) if donate else (),
         )
 
@@ -144,8 +154,10 @@ class Pmap(Parallel):
             dict(batch),
         )
 
-    def compile(self, step: Callable[..., Any], *, donate: bool = False) -> Callable[..., Any]:
-        """``pmap`` of the step over the device axis of both arguments."""
+    def compile(
+        self, step: Callable[..., Any], *, donate: bool = False, split: bool = False
+    ) -> Callable[..., Any]:
+        """``pmap`` of the step over the device axis of both arguments; all results have one."""
         return jax.pmap(
             step, axis_name=AXIS, devices=self.devices, donate_argnums=(0,) if donate else ()
         )

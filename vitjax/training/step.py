@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from vitjax.objectives.base import Batch, Objective
 from vitjax.objectives.metrics import Mean, Metrics, add
+from vitjax.objectives.batches import cut
 from vitjax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -49,7 +50,7 @@ def make_train_step(
         if axis_name is not None:
             rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
         gradients, model_state, metrics = _accumulate(
-            objective, state, batch, rng, accumulation_steps, axis_name
+            objective.at_step(state.step), state, batch, rng, accumulation_steps, axis_name
         )
         updates, opt_state = optimizer.update(
             gradients, state.opt_state, state.params, value=metrics["loss"].value()
@@ -161,9 +162,3 @@ def _accumulate(
 def _over(collective: Callable[..., Any], tree: Any, axis_name: str | None) -> Any:
     """``collective`` of ``tree`` over the mapped axis; ``tree`` itself where there is none."""
     return tree if axis_name is None else collective(tree, axis_name)
-
-
-def cut(examples: Array, pieces: int) -> Array:
-    """(batch, ...) -> (pieces, batch / pieces, ...), each piece even over all devices."""
-    rows = examples.reshape(examples.shape[0] // pieces, pieces, *examples.shape[1:])
-    return jnp.moveaxis(rows, 1, 0)

@@ -1,0 +1,177 @@
+"""Gradient descent that can itself be differentiated: the inner loop of MAML.
+
+Nothing here knows of images, models or configs: a loss, a pytree of parameters, an optax
+transformation. Per-parameter and per-step learning rates are ordinary arrays that one
+differentiates by, see `scale_by_rates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+
+class History(NamedTuple):
+    """What an inner loop saw on its way.
+
+    Attributes:
+        loss: before each step, (steps,).
+        aux: what ``loss_fn`` gave beside the loss, stacked likewise; None without ``has_aux``.
+        observed: what ``observe`` gave before the first step and after every one, stacked
+            (steps + 1, ...); None without it.
+    """
+
+    loss: Float[Array, "steps"]
+    aux: Any
+    observed: Any
+
+
+def adapt(
+    loss_fn: Callable[..., Any],
+    params: Any,
+    batch: Any,
+    *,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+    first_order: bool = False,
+    remat: bool = False,
+    unroll: int | bool = True,
+    history: bool = False,
+    has_aux: bool = False,
+    per_step: Any = None,
+    observe: Callable[[Any, Any], Any] | None = None,
+    opt_state: Any = None,
+) -> Any:
+    """Returns ``params`` after ``steps`` updates that lower ``loss_fn(params, batch)``.
+
+    The result is a differentiable function of the parameters it starts from, and of all else that
+    the loss and the optimizer hold: Finn et al. 2017 (MAML), arXiv:1703.03400, Eq. 1.
+
+    Args:
+        loss_fn: ``(params, batch) -> loss``, a scalar; ``(params, batch, slice)`` with ``per_step``.
+        params: any pytree of floating arrays; all of it is adapted. What shall stay as it is
+            belongs into ``loss_fn``'s closure or into ``batch``.
+        batch: handed to ``loss_fn`` at every step.
+        steps: number of updates; 0 gives ``params`` back.
+        optimizer: any optax transformation; its state starts fresh. Adam wants ``eps_root`` above
+            zero here: its square root of zero has no second derivative.
+        first_order: take the gradients as constants, so that the derivative of the result by
+            ``params`` is that of the identity (arXiv:1703.03400, Sec. 5.2).
+        remat: keep of each step its parameters alone, and compute the rest again on the way back:
+            memory then hardly grows with ``steps``.
+        unroll: True writes all steps out, which XLA makes the fastest code of and takes the longest
+            to compile; a number is how many steps one turn of a loop holds.
+        history: also return a `History`.
+        has_aux: ``loss_fn`` returns ``(loss, aux)``.
+        per_step: a pytree with a leading axis of ``steps``, of which each step gets its slice.
+        observe: ``(params, steps taken) -> pytree``; implies ``history``.
+        opt_state: where the optimizer goes on from; None for fresh. Then the last state is returned
+            too, at the end.
+
+    Returns:
+        The adapted parameters; or a tuple of them, the `History` where one was asked for, and the
+        optimizer's state where one was given.
+
+    Raises:
+        ValueError: ``steps`` is negative, or the leading axis of ``per_step`` is not ``steps``.
+    """
+    if steps < 0:
+        raise ValueError(f"steps={steps}: an inner loop takes none or more")
+    for leaf in jax.tree.leaves(per_step):
+        if leaf.shape[:1] != (steps,):
+            raise ValueError(
+                f"per_step has a leaf of shape {leaf.shape}; it should be ({steps}, ...)"
+            )
+    state = optimizer.init(params) if opt_state is None else opt_state
+
+    def step(params: Any, state: Any, extra: Any) -> tuple[Any, Any, Any]:
+        arguments = (batch,) if per_step is None else (batch, extra)
+        value, gradients = jax.value_and_grad(loss_fn, has_aux=has_aux)(params, *arguments)
+        if first_order:
+            gradients = jax.lax.stop_gradient(gradients)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, value
+
+    # The barriers that `checkpoint` sets by default are what keeps XLA from undoing it.
+    step = jax.checkpoint(step) if remat else step
+
+    def turn(carry: tuple[Any, Any], inputs: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
+        index, extra = inputs
+        seen = observe(carry[0], index) if observe else None
+        params, state, value = step(*carry, extra)
+        return (params, state), (value, seen)
+
+    carry, indices = (params, state), jnp.arange(steps)
+    if unroll is True or steps == 0:
+        rows = []
+        for i in range(steps):
+            carry, row = turn(carry, (i, jax.tree.map(lambda leaf, i=i: leaf[i], per_step)))
+            rows.append(row)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows) if rows else None
+    else:
+        carry, stacked = jax.lax.scan(turn, carry, (indices, per_step), unroll=int(unroll))
+    params, state = carry
+    result: list[Any] = [params]
+    if history or observe is not None:
+        result.append(_history(stacked, params, steps, observe, has_aux))
+    if opt_state is not None:
+        result.append(state)
+    return tuple(result) if len(result) > 1 else params
+
+
+def _history(
+    stacked: Any, params: Any, steps: int, observe: Callable[[Any, Any], Any] | None, has_aux: bool
+) -> History:
+    value, seen = stacked if stacked is not None else (None, None)
+    loss, aux = value if has_aux and value is not None else (value, None)
+    if loss is None:
+        loss = jnp.zeros((0,))
+    observed = None
+    if observe is not None:
+        last = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], observe(params, steps))
+        observed = last if seen is None else jax.tree.map(_append, seen, last)
+    return History(loss, aux, observed)
+
+
+def _append(rows: Array, last: Array) -> Array:
+    return jnp.concatenate([rows, last.astype(rows.dtype)])
+
+
+class RatesState(NamedTuple):
+    """The state of `scale_by_rates`: how many updates there were."""
+
+    updates: Array
+
+
+def scale_by_rates(rates: Any, *, per_step: bool = False) -> optax.GradientTransformation:
+    """Multiplies each update by a rate, its leaf's own: learned learning rates.
+
+    Chained behind ``optax.sgd(1.0)`` or any other optimizer of rate one. With one rate for each
+    scalar this is Meta-SGD (Li et al. 2017, arXiv:1707.09835, Eq. 2); with one for each leaf and
+    step, the rates of MAML++ (Antoniou et al. 2019, arXiv:1810.09502, Sec. 4).
+
+    Args:
+        rates: a pytree like the parameters, of arrays that broadcast against its leaves.
+        per_step: the rates have a leading axis over steps. Steps beyond its end take the last one.
+    """
+
+    def init(params: Any) -> RatesState:
+        del params
+        return RatesState(jnp.zeros((), jnp.int32))
+
+    def update(updates: Any, state: RatesState, params: Any = None) -> tuple[Any, RatesState]:
+        del params
+
+        def scaled(update: Array, rate: Array) -> Array:
+            if per_step:
+                rate = rate[jnp.minimum(state.updates, rate.shape[0] - 1)]
+            return update * rate
+
+        return jax.tree.map(scaled, updates, rates), RatesState(state.updates + 1)
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,87 @@
+"""MAML and those of its relatives that only change which parameters move, and how fast."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from vitjax.meta import parameters
+from vitjax.meta.gradient_based import GradientBased
+from vitjax.meta.parameters import Leaves
+from vitjax.objectives.base import Params, objectives
+
+
+@objectives.register("maml")
+@dataclasses.dataclass(frozen=True)
+class Maml(GradientBased):
+    """Model-agnostic meta-learning: Finn et al. 2017, arXiv:1703.03400, Algorithms 1 to 3.
+
+    The loss is that of the queries after a few gradient steps on the support set, differentiated
+    through those steps.
+    """
+
+
+@objectives.register("fomaml")
+@dataclasses.dataclass(frozen=True)
+class FirstOrderMaml(GradientBased):
+    """First-order MAML: the second derivatives left out (arXiv:1703.03400, Sec. 5.2)."""
+
+    first_order: bool = True
+
+
+@objectives.register("anil")
+@dataclasses.dataclass(frozen=True)
+class Anil(GradientBased):
+    """Almost no inner loop: only the head is adapted (Raghu et al. 2020, arXiv:1909.09157, Sec. 4)."""
+
+    adapted: Sequence[str] = (parameters.HEAD,)
+
+
+@objectives.register("boil")
+@dataclasses.dataclass(frozen=True)
+class Boil(GradientBased):
+    """Body only update in inner loop: all but the head (Oh et al. 2021, arXiv:2008.08882, Sec. 3)."""
+
+    fixed: Sequence[str] = (parameters.HEAD,)
+
+
+@objectives.register("meta_sgd")
+@dataclasses.dataclass(frozen=True)
+class MetaSgd(GradientBased):
+    """A learned inner rate for each scalar: Li et al. 2017, arXiv:1707.09835, Eq. 2.
+
+    ``inner_learning_rate`` is what all rates start from; the paper draws them from 0.005 to 0.1. A
+    rate may become negative. The rates are the ``rates`` of the parameters.
+    """
+
+    def meta_parameters(self, model_params: Params) -> dict[str, Any]:
+        """A rate for each scalar that is adapted."""
+        leaves = parameters.flatten(model_params)
+        moving, _ = parameters.partition(leaves, self.adapted, self.fixed)
+        start, _ = super().rates({}, moving)
+        rates = {name: jnp.full_like(leaf, start[name]) for name, leaf in moving.items()}
+        return {"rates": parameters.unflatten(rates)}
+
+    def rates(self, params: Params, leaves: Leaves) -> tuple[Leaves, bool]:
+        """The learned ones."""
+        del leaves
+        return parameters.flatten(params["rates"]), False
+
+
+@objectives.register("cavia")
+@dataclasses.dataclass(frozen=True)
+class Cavia(GradientBased):
+    """Fast context adaptation: Zintgraf et al. 2019, arXiv:1810.03642, Sec. 3.
+
+    Only the model's ``context`` is adapted, from zeros at each task; models have one with
+    ``num_context`` above zero.
+    """
+
+    adapted: Sequence[str] = (parameters.CONTEXT,)
+
+    def start(self, name: str, leaf: Any) -> Any:
+        """Zeros for the context."""
+        return jnp.zeros_like(leaf) if parameters.matches(name, self.adapted) else leaf

@@ -1,0 +1,148 @@
+"""A model as episodes use it: which statistics normalise, and what its outputs are worth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Num
+
+from vitjax.models.convolution import inner_loop_impl
+
+Part = Mapping[str, Array]
+# Regularisers that an evaluation under batch statistics has to do without.
+_REGULARISERS = ("dropout", "attention_dropout", "drop_path", "drop_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A model, applied to one part (support or query) of one episode at a time.
+
+    Attributes:
+        model: a Linen module, called ``model(inputs, train=...)``.
+        normalize: maps a part's inputs to what the model is fed.
+        regression: whether targets are numbers; class indices otherwise.
+    """
+
+    model: nn.Module
+    normalize: Callable[[Array], Array]
+    regression: bool
+
+    def apply(
+        self,
+        params: Any,
+        state: Mapping[str, Any],
+        inputs: Num[Array, "examples *shape"],
+        *,
+        train: bool,
+        rng: Array | None = None,
+    ) -> tuple[Float[Array, "examples outputs"], dict[str, Any]]:
+        """The outputs, and the state after them.
+
+        Args:
+            params: of the model.
+            state: its other collections, such as ``{"batch_stats": ...}``.
+            inputs: one part of one episode.
+            train: normalise by the statistics of ``inputs``; else by those in ``state``.
+            rng: of dropout; None for none.
+        """
+        variables = {"params": params, **state}
+        inputs = self.normalize(inputs)
+        if not train:
+            outputs: Any = self.model.apply(variables, inputs, train=False)
+            return outputs, dict(state)
+        rngs = None if rng is None else {"dropout": rng}
+        both: Any = self.model.apply(variables, inputs, train=True, mutable=list(state), rngs=rngs)
+        return both[0], dict(both[1])
+
+    def moments(
+        self, params: Any, state: Mapping[str, Any], inputs: Num[Array, "examples *shape"]
+    ) -> dict[str, Any]:
+        """``state`` with the statistics of ``inputs`` themselves, not their running means.
+
+        A running mean moves from r to m r + (1 - m) b for a batch's b, whatever the layer calls its
+        momentum m. From r = 0 and r = 1 one reads m, and so b.
+        """
+        if not state:
+            return {}
+        low, high = (
+            self.apply(
+                params,
+                jax.tree.map(lambda x, v=value: jnp.full_like(x, v), state),
+                inputs,
+                train=True,
+            )[1]
+            for value in (0, 1)
+        )
+
+        def exact(low: Array, high: Array) -> Array:
+            # m is the same for all channels, and read off best where the fewest digits are lost.
+            at = jnp.argmin(jnp.abs(low.ravel()))
+            momentum = high.ravel()[at] - low.ravel()[at]
+            return low / (1 - momentum)
+
+        return jax.tree.map(exact, low, high)
+
+    def without_regularisers(self) -> Network:
+        """The same network without dropout, for outputs under batch statistics that are certain."""
+        off: dict[str, Any] = {name: 0.0 for name in _REGULARISERS if hasattr(self.model, name)}
+        return dataclasses.replace(self, model=self.model.clone(**off))
+
+    def losses(
+        self,
+        outputs: Float[Array, "examples outputs"],
+        targets: Num[Array, "examples ..."],
+        present: Bool[Array, "ways"] | None = None,
+    ) -> Float[Array, "examples"]:
+        """Each example's loss: cross-entropy, or the mean squared error of its outputs.
+
+        Args:
+            outputs: of the model.
+            targets: class indices (examples,), or numbers like ``outputs``.
+            present: which classes the episode has; the others' logits play no part.
+        """
+        if self.regression:
+            return jnp.mean(jnp.square(outputs - targets), axis=-1)
+        return optax.losses.softmax_cross_entropy_with_integer_labels(
+            only(outputs, present), targets
+        )
+
+    def correct(
+        self,
+        outputs: Float[Array, "examples ways"],
+        targets: Num[Array, "examples"],
+        present: Bool[Array, "ways"] | None = None,
+    ) -> Float[Array, "examples"]:
+        """1 for each example whose class has the largest output, else 0."""
+        return (jnp.argmax(only(outputs, present), axis=-1) == targets).astype(outputs.dtype)
+
+
+def only(outputs: Array, present: Array | None) -> Array:
+    """Logits with those of absent classes so low that they have no probability."""
+    if present is None:
+        return outputs
+    return jnp.where(present, outputs, jnp.asarray(-1e9, outputs.dtype))
+
+
+def masked_mean(values: Float[Array, "examples"], mask: Bool[Array, "examples"]) -> Array:
+    """The mean over the examples that count."""
+    weights = mask.astype(values.dtype)
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1)
+
+
+def present_classes(support: Part, ways: int) -> Bool[Array, "ways"]:
+    """Which of ``ways`` labels the support set shows."""
+    shown = jax.nn.one_hot(support["target"], ways, dtype=bool) & support["mask"][:, None]
+    return jnp.any(shown, axis=0)
+
+
+def for_inner_loops(model: nn.Module) -> nn.Module:
+    """``model`` with the convolutions that are fastest in inner loops, where it leaves that open."""
+    if getattr(model, "conv_impl", None) == "auto":
+        return model.clone(conv_impl=inner_loop_impl())
+    return model
