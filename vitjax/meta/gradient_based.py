@@ -109,7 +109,7 @@ class GradientBased(Episodic):
         return parameters.unflatten(leaves), model_state
 
     def keep_state(self, old: ModelState, new: ModelState, step: Any) -> ModelState:
-        """The state to go on with, of the ``new`` one that the model gave after ``step`` updates."""
+        """The state to go on with, given the ``new`` one of the model after ``step`` updates."""
         del old, step
         return new
 

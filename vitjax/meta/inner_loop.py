@@ -53,7 +53,7 @@ def adapt(
     the loss and the optimizer hold: Finn et al. 2017 (MAML), arXiv:1703.03400, Eq. 1.
 
     Args:
-        loss_fn: ``(params, batch) -> loss``, a scalar; ``(params, batch, slice)`` with ``per_step``.
+        loss_fn: ``(params, batch) -> loss``; ``(params, batch, slice) -> loss`` with ``per_step``.
         params: any pytree of floating arrays; all of it is adapted. What shall stay as it is
             belongs into ``loss_fn``'s closure or into ``batch``.
         batch: handed to ``loss_fn`` at every step.

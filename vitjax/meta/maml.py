@@ -35,7 +35,7 @@ class FirstOrderMaml(GradientBased):
 @objectives.register("anil")
 @dataclasses.dataclass(frozen=True)
 class Anil(GradientBased):
-    """Almost no inner loop: only the head is adapted (Raghu et al. 2020, arXiv:1909.09157, Sec. 4)."""
+    """Almost no inner loop: only the head moves (Raghu et al. 2020, arXiv:1909.09157, Sec. 4)."""
 
     adapted: Sequence[str] = (parameters.HEAD,)
 
@@ -43,7 +43,7 @@ class Anil(GradientBased):
 @objectives.register("boil")
 @dataclasses.dataclass(frozen=True)
 class Boil(GradientBased):
-    """Body only update in inner loop: all but the head (Oh et al. 2021, arXiv:2008.08882, Sec. 3)."""
+    """Body-only update: all but the head moves (Oh et al. 2021, arXiv:2008.08882, Sec. 3)."""
 
     fixed: Sequence[str] = (parameters.HEAD,)
 

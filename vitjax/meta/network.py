@@ -142,7 +142,7 @@ def present_classes(support: Part, ways: int) -> Bool[Array, "ways"]:
 
 
 def for_inner_loops(model: nn.Module) -> nn.Module:
-    """``model`` with the convolutions that are fastest in inner loops, where it leaves that open."""
+    """``model`` with the convolutions that are fastest in inner loops, if it leaves that open."""
     if getattr(model, "conv_impl", None) == "auto":
         return model.clone(conv_impl=inner_loop_impl())
     return model

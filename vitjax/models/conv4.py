@@ -17,7 +17,6 @@ from vitjax.models.few_shot_layers import (
     check_positive,
     check_width,
     context_parameters,
-    max_pool,
     normalization,
     uniform,
 )
@@ -164,7 +163,7 @@ class Conv4(nn.Module):
         x = images
         for i in range(1, self.depth + 1):
             strided = self.downsample == "stride"
-            x = Conv(
+            conv = Conv(
                 self.filters,
                 (KERNEL, KERNEL),
                 (2, 2) if strided else (1, 1),
@@ -174,10 +173,9 @@ class Conv4(nn.Module):
                 kernel_init=nn.initializers.xavier_uniform(),
                 name=f"conv{i}",
                 **dtypes,
-            )(pad_for_stride(x, 2) if strided else x)
-            x = norm(name=f"norm{i}")(x)
-            if not strided:
-                x = max_pool(x, 2)
+            )
+            x, bias = conv(pad_for_stride(x, 2) if strided else x, defer_bias=True)
+            x = norm(name=f"norm{i}")(x, pool=1 if strided else 2, offset=bias)
             if self.num_context and i == self.context_block:
                 x = self._in_context(x)
             x = ACTIVATIONS[self.activation](x)

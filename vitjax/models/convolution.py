@@ -1,9 +1,10 @@
 """Convolution in three forms, equal in value: XLA's own, as matrix products, and Winograd's.
 
-XLA's convolution is the fastest where the kernel is one for the whole batch. Within an inner loop it
-is not: with ``vmap`` each task brings a kernel of its own, which makes a grouped convolution, and on
-a CPU a convolution inside a loop runs on one core. Matrix products have neither trouble, and their
+XLA's convolution is the fastest where the kernel is one for the whole batch. In an inner loop it
+is not: with ``vmap`` each task brings its own kernel, which makes a grouped convolution, and on a
+CPU a convolution inside a loop runs on one core. Matrix products have neither trouble, and their
 derivatives of any order are matrix products again. ``docs/benchmarks.md`` has the figures.
+The two forms that are not XLA's have reverse-mode derivatives alone.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.models.batch_norm import BatchNorm
 from vitjax.models.layers import ImageError, as_dtype, check_choice
+from vitjax.models.pooling import max_pool
 from vitjax.registry import ConfigError
 
 # All of them can be differentiated twice; those but ReLU as often as one likes, which finite
@@ -21,13 +23,6 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 NORMS = ("batch", "group", "layer", "none")
 POOLINGS = ("flatten", "mean")
-
-
-def max_pool(
-    x: Float[Array, "batch height width channels"], size: int
-) -> Float[Array, "batch new_height new_width channels"]:
-    """The largest of every ``size`` x ``size`` pixels; what is over at the end is left out."""
-    return nn.max_pool(x, (size, size), (size, size), "VALID")
 
 
 def check_norm(norm: str, epsilon: float, groups: int, widths: Sequence[int]) -> None:
@@ -67,8 +62,11 @@ def normalization(
     axis_name: str | None = None,
     dtype: Any,
     param_dtype: Any,
-) -> Callable[..., Callable[[Array], Array]]:
-    """A constructor of normalisation layers that takes their ``name``.
+) -> Callable[..., Callable[..., Array]]:
+    """A constructor of normalisation layers, each called ``layer(x, pool=, offset=)``.
+
+    ``pool`` and ``offset`` are as in `vitjax.models.batch_norm.BatchNorm`: the result is max-pooled
+    over ``pool`` x ``pool`` pixels, and ``offset`` is added to ``x`` before.
 
     ``"batch"`` normalises each channel over examples and pixels; ``"layer"`` each example over
     pixels and channels, as tf.contrib's layer normalisation does; ``"group"`` the same within
@@ -85,11 +83,9 @@ def normalization(
     """
     dtypes: dict[str, Any] = {"dtype": as_dtype(dtype), "param_dtype": as_dtype(param_dtype)}
 
-    def make(name: str) -> Callable[[Array], Array]:
-        if norm == "none":
-            return lambda x: x
+    def make(name: str) -> Callable[..., Array]:
         if norm == "batch":
-            return nn.BatchNorm(
+            return BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
                 epsilon=epsilon,
@@ -97,13 +93,20 @@ def normalization(
                 name=name,
                 **dtypes,
             )
-        return nn.GroupNorm(
-            num_groups=groups if norm == "group" else 1,
-            epsilon=epsilon,
-            use_fast_variance=False,
-            name=name,
-            **dtypes,
-        )
+
+        def call(x: Array, *, pool: int = 1, offset: Array | None = None) -> Array:
+            x = x if offset is None else x + offset.astype(x.dtype)
+            if norm != "none":
+                x = nn.GroupNorm(
+                    num_groups=groups if norm == "group" else 1,
+                    epsilon=epsilon,
+                    use_fast_variance=False,
+                    name=name,
+                    **dtypes,
+                )(x)
+            return max_pool(x, pool) if pool > 1 else x
+
+        return call
 
     return make
 

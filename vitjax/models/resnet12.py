@@ -15,7 +15,6 @@ from vitjax.models.few_shot_layers import (
     POOLINGS,
     check_positive,
     check_width,
-    max_pool,
     normalization,
     uniform,
 )
@@ -29,6 +28,7 @@ from vitjax.models.layers import (
     dropout,
     output_dtype,
 )
+from vitjax.models.pooling import max_pool
 
 # Of the leaky ReLU.
 SLOPE = 0.1

@@ -4,9 +4,9 @@ F(2 x 2, 3 x 3) of Sec. 4.1: every 2 x 2 outputs come from 4 x 4 inputs by 16 mu
 there were 36. With the matrices of Eq. 10, Y = A' [(G w G') * (B' x B)] A, and the products in the
 middle, summed over channels, are 16 matrix products over all tiles at once.
 
-The two transforms and their transposes are written out, and each is the derivative of the other: what
-XLA would derive by itself adds up sixteen padded arrays. So derivatives of any order, of a reverse
-mode, cost what the convolution does.
+The two transforms and their transposes are written out, and each is the derivative of the other:
+what XLA would derive by itself adds up sixteen padded arrays. So derivatives of any order cost what
+the convolution does; they are of reverse mode alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def convolve_3x3(
     return outputs(jnp.matmul(inputs(x), kernels))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _transforms(height: int, width: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """(x -> its 16 parts, (16, tiles, channels)), (16 parts -> y) for images of one size."""
     odd = height % 2, width % 2

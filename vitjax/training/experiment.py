@@ -12,7 +12,7 @@ import optax
 from flax.errors import FlaxError
 
 import vitjax.data
-import vitjax.meta  # noqa: F401 (its objectives register themselves)
+import vitjax.meta
 from vitjax import models
 from vitjax.config import to_dict
 from vitjax.errors import UserError

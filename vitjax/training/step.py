@@ -11,8 +11,8 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from vitjax.objectives.base import Batch, Objective
-from vitjax.objectives.metrics import Mean, Metrics, add
 from vitjax.objectives.batches import cut
+from vitjax.objectives.metrics import Mean, Metrics, add
 from vitjax.training.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
