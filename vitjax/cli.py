@@ -66,9 +66,13 @@ def _evaluate(parsed: argparse.Namespace, overrides: list[str]) -> int:
     from vitjax.training import prediction, summary
 
     values = prediction.evaluate(
-        parsed.workdir, parsed.split, overrides, checkpoint=parsed.checkpoint
+        parsed.workdir,
+        parsed.split,
+        overrides,
+        checkpoint=parsed.checkpoint,
+        ensemble=parsed.ensemble,
     )
-    print(f"{parsed.split}: {summary.describe(values)}")
+    print("\n".join(summary.report(parsed.split, values)))
     return 0
 
 
@@ -135,7 +139,15 @@ def _overrides(command: str, rest: list[str]) -> list[str]:
     if command == "models":
         allowed: tuple[str, ...] = ()
     else:
-        allowed = ("--config", "--workdir", "--split", "--checkpoint", "--output", "--json")
+        allowed = (
+            "--config",
+            "--workdir",
+            "--split",
+            "--checkpoint",
+            "--output",
+            "--json",
+            "--ensemble",
+        )
     for argument in rest:
         if command == "models" or not argument.startswith(configs.PREFIX):
             word = argument.partition("=")[0]
@@ -178,6 +190,12 @@ def _parser() -> argparse.ArgumentParser:
     _workdir(evaluate, "the run's folder")
     evaluate.add_argument("--split", default="test", help="train, val or test (default: test)")
     evaluate.add_argument("--checkpoint", help=_CHECKPOINT_HELP)
+    evaluate.add_argument(
+        "--ensemble",
+        type=int,
+        metavar="K",
+        help="of a few-shot run also the mean of the K best checkpoints, reported apart",
+    )
 
     predict = _command(
         commands,

@@ -6,6 +6,16 @@ thread.
 
 from vitjax.figures._confusion import confusion_matrix
 from vitjax.figures._curves import curves
+from vitjax.figures._episodes import adaptation, episode, fits
 from vitjax.figures._images import image_grid, mistakes, predictions
 
-__all__ = ["confusion_matrix", "curves", "image_grid", "mistakes", "predictions"]
+__all__ = [
+    "adaptation",
+    "confusion_matrix",
+    "curves",
+    "episode",
+    "fits",
+    "image_grid",
+    "mistakes",
+    "predictions",
+]

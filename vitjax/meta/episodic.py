@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.meta import mapping
-from vitjax.meta.network import Network, for_inner_loops
+from vitjax.meta.network import Network, for_inner_loops, only, present_classes
 from vitjax.objectives.base import Batch, ModelState, Objective, Params
 from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.registry import ConfigError
@@ -23,6 +23,8 @@ Self = TypeVar("Self", bound="Episodic")
 Task = Mapping[str, Any]
 # {mode: {"loss": (steps + 1,), "accuracy": (steps + 1,)}} of one task.
 Measures = dict[str, dict[str, Array]]
+# {mode: (steps + 1, queries, outputs)} of one task.
+Answers = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,14 +162,15 @@ class Episodic(Objective):
         """Loss and accuracy after the last step: transductive, and ``_inductive``.
 
         And ``_before`` the first step, transductive, which for a fair classification is one in as
-        many as there are ways.
+        many as there are ways; methods that do not adapt have no before.
         """
         measures, mask = self.measure(variables, batch), batch["mask"]
         metrics = {}
         for name, values in measures["transductive"].items():
             metrics[name] = Mean.of(values[:, -1], mask)
             metrics[f"{name}_inductive"] = Mean.of(measures["inductive"][name][:, -1], mask)
-            metrics[f"{name}_before"] = Mean.of(values[:, 0], mask)
+            if values.shape[1] > 1:
+                metrics[f"{name}_before"] = Mean.of(values[:, 0], mask)
         return metrics
 
     def over_axis(self: Self, axis_name: str) -> Self:
@@ -176,3 +179,35 @@ class Episodic(Objective):
 
     def _pieces(self, function: Callable[[Any], Any], tasks: Any) -> int:
         return mapping.pieces(function, tasks, devices=self.devices, at_once=self.tasks_at_once)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answering(Episodic):
+    """A few-shot objective that also tells what it answers to each query, not only its worth."""
+
+    @abc.abstractmethod
+    def answer_task(self, params: Params, model_state: ModelState, task: Task) -> Answers:
+        """The model's outputs for one task's queries, wherever `measure_task` measures them."""
+
+    def answer(self, variables: Mapping[str, Any], batch: Batch) -> Answers:
+        """`answer_task` of each task, stacked: {mode: (tasks, steps + 1, queries, outputs)}."""
+        state = dict(variables)
+        params = state.pop("params")
+        tasks = {"support": batch["support"], "query": batch["query"]}
+
+        def one(task: Task) -> Answers:
+            return self.answer_task(params, state, task)
+
+        return mapping.map_over_tasks(one, tasks, self._pieces(one, tasks))
+
+    def query_probabilities(
+        self, variables: Mapping[str, Any], batch: Batch
+    ) -> dict[str, Float[Array, "tasks queries ways"]]:
+        """The probability of each class for each query after the last step, in both `MODES`."""
+        present = jax.vmap(lambda support: present_classes(support, self.num_classes))(
+            batch["support"]
+        )
+        return {
+            mode: jax.nn.softmax(only(outputs[:, -1], present[:, None]), axis=-1)
+            for mode, outputs in self.answer(variables, batch).items()
+        }

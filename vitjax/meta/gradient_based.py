@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from vitjax.meta import parameters
-from vitjax.meta.episodic import Episodic, Measures, Task
+from vitjax.meta.episodic import Answering, Answers, Measures, Task
 from vitjax.meta.inner_loop import adapt, scale_by_rates
 from vitjax.meta.network import Network, Part, masked_mean, present_classes
 from vitjax.meta.parameters import Leaves
@@ -26,7 +27,7 @@ STATISTICS = ("support", "running")
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientBased(Episodic):
+class GradientBased(Answering):
     """Adapts a copy of the model to each task's support set, step by step.
 
     Losses are means over examples: an inner rate here is as many times that of cbfinn/maml as there
@@ -85,6 +86,22 @@ class GradientBased(Episodic):
 
     # What a method may change.
 
+    def partition(self, params: Params, leaves: Leaves) -> tuple[Leaves, Leaves]:
+        """The leaves that are adapted, and the others."""
+        del params
+        return parameters.partition(leaves, self.adapted, self.fixed)
+
+    def inner_loss(self, loss: Array, moving: Leaves, start: Leaves) -> Array:
+        """What the inner loop lowers, from the support set's ``loss`` at ``moving``.
+
+        Args:
+            loss: the mean over the support set.
+            moving: the adapted leaves.
+            start: the same before the first update.
+        """
+        del moving, start
+        return loss
+
     def rates(self, params: Params, leaves: Leaves) -> tuple[Leaves, bool]:
         """A rate for each adapted leaf, and whether rates have a leading axis over steps."""
         head = (
@@ -129,10 +146,28 @@ class GradientBased(Episodic):
 
     def measure_task(self, params: Params, model_state: ModelState, task: Task) -> Measures:
         """Both modes, before the first of ``test_steps`` updates and after each."""
+        return self.observe_task(params, model_state, task, Learner.measure)
+
+    def answer_task(self, params: Params, model_state: ModelState, task: Task) -> Answers:
+        """Both modes, before the first of ``test_steps`` updates and after each."""
+        return self.observe_task(params, model_state, task, Learner.answers)
+
+    def observe_task(
+        self,
+        params: Params,
+        model_state: ModelState,
+        task: Task,
+        see: Callable[[Learner, Leaves, Any], Any],
+    ) -> Any:
+        """What ``see`` gives before the first of ``test_steps`` updates and after each, stacked."""
         network = self.network.without_regularisers()
         learner = Learner(self, network, params, model_state, task)
-        steps = self.test_steps or self.inner_steps
-        _, history = learner.adapt(steps, observe=learner.measure, unroll=1, first_order=True)
+        _, history = learner.adapt(
+            self.test_steps or self.inner_steps,
+            observe=functools.partial(see, learner),
+            unroll=1,
+            first_order=True,
+        )
         return history.observed
 
     def _unit_optimizer(self) -> optax.GradientTransformation:
@@ -206,18 +241,20 @@ class Learner:
         observe: Callable[[Leaves, Any], Any] | None = None,
         first_order: bool | None = None,
         unroll: int | bool | None = None,
+        states: bool = False,
     ) -> Any:
-        """The leaves after ``steps`` updates; with ``observe`` also the `History`."""
-        objective = self.objective
-        moving, rest = parameters.partition(self.leaves(), objective.adapted, objective.fixed)
-        rates, per_step = objective.rates(self.params, moving)
-        optimizer = optax.chain(
-            objective._unit_optimizer(), scale_by_rates(rates, per_step=per_step)
-        )
+        """The leaves after ``steps`` updates; with ``observe`` or ``states`` also the `History`.
 
-        def loss(moving: Leaves, _: None, extra: Any) -> Array:
+        ``states``: its ``aux`` is the model's state after each pass over the support set.
+        """
+        objective = self.objective
+        moving, rest, optimizer = self.parts()
+
+        def loss(adapted: Leaves, _: None, extra: Any) -> Any:
             step, key = extra
-            return self.support_loss({**moving, **rest}, step, key)[0]
+            value, state = self.support_loss({**adapted, **rest}, step, key)
+            value = objective.inner_loss(value, adapted, moving)
+            return (value, state) if states else value
 
         result = adapt(
             loss,
@@ -229,11 +266,23 @@ class Learner:
             remat=objective.remat,
             unroll=objective.unroll if unroll is None else unroll,
             per_step=(jnp.arange(steps), keys),
+            has_aux=states,
+            history=states,
             observe=None if observe is None else lambda m, i: observe({**m, **rest}, i),
         )
-        if observe is None:
+        if observe is None and not states:
             return {**result, **rest}
         return {**result[0], **rest}, result[1]
+
+    def parts(self) -> tuple[Leaves, Leaves, optax.GradientTransformation]:
+        """The leaves that are adapted, those that stay, and what adapts them."""
+        objective = self.objective
+        moving, rest = objective.partition(self.params, self.leaves())
+        rates, per_step = objective.rates(self.params, moving)
+        optimizer = optax.chain(
+            objective._unit_optimizer(), scale_by_rates(rates, per_step=per_step)
+        )
+        return moving, rest, optimizer
 
     def support_loss(self, leaves: Leaves, step: Any, key: Any = None) -> tuple[Array, ModelState]:
         """The support set's mean loss after ``step`` updates, and the state after it."""
@@ -247,30 +296,37 @@ class Learner:
         self, leaves: Leaves, state: ModelState, step: Any, key: Any = None
     ) -> tuple[Array, tuple[ModelState, Metrics]]:
         """The queries' mean loss after ``step`` updates, ``(state, metrics)``; transductive."""
-        query = self.task["query"]
+        return self.part_loss(self.task["query"], leaves, state, step, key)
+
+    def part_loss(
+        self, part: Part, leaves: Leaves, state: ModelState, step: Any, key: Any = None
+    ) -> tuple[Array, tuple[ModelState, Metrics]]:
+        """The mean loss of ``part`` under its own statistics, ``(state, metrics)``."""
         params, before = self.objective.model_at(self.params, leaves, state, step)
-        outputs, after = self.network.apply(params, before, query["input"], train=True, rng=key)
-        losses = self.network.losses(outputs, query["target"], self.present())
-        loss = masked_mean(losses, query["mask"])
+        outputs, after = self.network.apply(params, before, part["input"], train=True, rng=key)
+        losses = self.network.losses(outputs, part["target"], self.present())
+        loss = masked_mean(losses, part["mask"])
         metrics = {"loss": Mean(loss, jnp.ones_like(loss))}
         if not self.network.regression:
-            correct = self.network.correct(outputs, query["target"], self.present())
-            metrics["accuracy"] = Mean.of(correct, query["mask"])
+            correct = self.network.correct(outputs, part["target"], self.present())
+            metrics["accuracy"] = Mean.of(correct, part["mask"])
         return loss, (self.objective.keep_state(state, after, step), metrics)
 
     def measure(self, leaves: Leaves, step: Any) -> Measures:
         """Loss and accuracy of the queries after ``step`` updates, in both modes."""
+        return {mode: self.worth(values) for mode, values in self.answers(leaves, step).items()}
+
+    def answers(self, leaves: Leaves, step: Any) -> dict[str, Array]:
+        """The outputs for the queries after ``step`` updates, in both modes."""
         network, query = self.network, self.task["query"]
         params, state = self.objective.model_at(self.params, leaves, self.model_state, step)
         transductive, _ = network.apply(params, state, query["input"], train=True)
         if not state:
-            inductive = transductive
-        else:
-            if self.objective.inductive_statistics == "support":
-                state = network.moments(params, state, self.task["support"]["input"])
-            inductive, _ = network.apply(params, state, query["input"], train=False)
-        outputs = {"transductive": transductive, "inductive": inductive}
-        return {mode: self.worth(values) for mode, values in outputs.items()}
+            return {"transductive": transductive, "inductive": transductive}
+        if self.objective.inductive_statistics == "support":
+            state = network.moments(params, state, self.task["support"]["input"])
+        inductive, _ = network.apply(params, state, query["input"], train=False)
+        return {"transductive": transductive, "inductive": inductive}
 
     def worth(self, outputs: Array) -> dict[str, Array]:
         """The queries' mean loss and accuracy."""

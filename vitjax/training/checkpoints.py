@@ -37,8 +37,13 @@ _FREE_KEYS = frozenset(
         *("train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
         *(f"train.{key}" for key in spellings(("log_every", "evaluate_every"))),
         *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
+        *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes", "eval_seed")),
+        *("data.episodes.in_memory", "objective.test_steps"),
     }
 )
+# Beside those, where a checkpoint is only looked at: its arrays have to fit, and the questions that
+# are put to it are free.
+_FREE_TO_READ = ("data.", "objective.")
 
 
 class CheckpointError(UserError):
@@ -70,6 +75,7 @@ class Checkpoints:
         keep: how many of the newest are kept, at least one.
         best: the metric by which the best one is kept too, such as ``"val/accuracy"``; a name that
             ends in ``loss`` or ``error`` is better when smaller. None keeps only the newest.
+        keep_best: how many of the best are kept, at least one.
         asynchronous: write in the background while training goes on.
         read_only: only `restore` and the questions will be used.
     """
@@ -80,6 +86,7 @@ class Checkpoints:
         *,
         keep: int = 2,
         best: str | None = None,
+        keep_best: int = 1,
         asynchronous: bool = True,
         read_only: bool = False,
     ):
@@ -88,6 +95,8 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         if keep < 1:
             raise ConfigError(f"config.checkpoint.keep is {keep}; a run needs at least one")
+        if keep_best < 1:
+            raise ConfigError(f"config.checkpoint.keep_best is {keep_best}; it is at least one")
         self.directory = directory.absolute()
         self.best = best
         self._read_only = read_only
@@ -95,7 +104,7 @@ class Checkpoints:
         if best is not None:
             policies.append(
                 checkpoint_managers.BestN(
-                    get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False
+                    get_metric_fn=self._score, n=keep_best, keep_checkpoints_without_metrics=False
                 )
             )
         self._manager = ocp.CheckpointManager(
@@ -154,6 +163,14 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step of the best checkpoint, or None where none has been scored."""
         return self._manager.best_step() if self.best is not None else None
+
+    def best_steps(self) -> list[int]:
+        """The steps of all checkpoints that have been scored, the best first."""
+        if self.best is None:
+            return []
+        scored = {step: self._manager.metrics(step) for step in self.steps()}
+        scores = {step: self._score(m) for step, m in scored.items() if m and self.best in m}
+        return sorted(scores, key=lambda step: (scores[step], step), reverse=True)
 
     def wait(self) -> None:
         """Returns when all that was saved is on disk.
@@ -284,7 +301,8 @@ class Checkpoints:
                 break
         old, new = flatten(dict(saved_config)), flatten(dict(config))
         for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key) and not _is_free(key):
+            free = _is_free(key) or (self._read_only and key.startswith(_FREE_TO_READ))
+            if old.get(key) != new.get(key) and not free:
                 problem += "; " if problem else ""
                 problem += (
                     f"config.{key} is {old.get(key, 'not set')!r} there and"

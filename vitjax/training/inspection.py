@@ -12,28 +12,33 @@ import jax
 import numpy as np
 
 from vitjax import figures
+from vitjax.meta import evaluation
 from vitjax.objectives.batches import cut
+from vitjax.training import few_shot
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import step_key
 
 _SHOWN = 36
+_TASKS = 3
 
 
 def inspect(
     experiment: Experiment, picture: str | Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Counts the examples of each split and class, and draws the first training batch.
+    """Counts the examples of each split and class, and draws what is trained on first.
 
     Args:
         experiment: its data is looked at.
         picture: where the picture goes; it shows images as the first step trains on them,
-            augmented and mixed.
+            augmented and mixed, or the first episode of few-shot data.
         say: is told the counts, line by line.
 
     Returns:
-        ``{split: {class name: count}}``.
+        ``{split: {class name: count}}``; of few-shot data `EpisodeData.counts`.
     """
     data = experiment.data
+    if hasattr(data, "protocol"):
+        return _inspect_episodes(data, picture, say)
     counts = {}
     for split in data.splits:
         numbers = np.bincount(data.labels(split), minlength=data.num_classes)
@@ -49,6 +54,38 @@ def inspect(
     images, titles = _as_trained(experiment, batch)
     figures.image_grid(images[:_SHOWN], titles[:_SHOWN], picture)
     say(f"The first {min(_SHOWN, len(images))} images of the first batch: {picture}")
+    return counts
+
+
+def _inspect_episodes(data: Any, picture: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Says how many classes and images each split has and what its episodes are; draws some."""
+    counts: dict[str, Any] = data.counts()
+    if counts:
+        heads = ("classes", "images", "fewest images of a class")
+        say(f"{'split':8}" + "".join(f"{head:>{len(head) + 4}}" for head in heads))
+        for split, found in counts.items():
+            numbers = zip(heads, found.values(), strict=True)
+            say(f"{split:8}" + "".join(f"{n:>{len(head) + 4},}" for head, n in numbers))
+        turned = data.num_train_classes // counts["train"]["classes"]
+        if turned > 1:
+            say(f"Turned by quarter turns, a class of these is {turned} classes.")
+        say(f"images: {' x '.join(map(str, data.image_shape))}")
+    for split in data.splits:
+        protocol = dict(data.protocol(split))
+        if split == "train":
+            # Its episodes never end.
+            del protocol["episodes"]
+        say(f"{split}: {evaluation.protocol(protocol)}")
+    with contextlib.closing(data.train_batches()) as batches:
+        batch = jax.device_get(data.look_up(data.store, next(batches)))
+    if data.task == "regression":
+        tasks = jax.tree.map(lambda x: x[:_TASKS], batch)
+        few_shot.draw_functions(data, tasks, picture, queries=True)
+        say(f"The first {len(tasks['mask'])} training tasks: {picture}")
+        return counts
+    task = jax.tree.map(lambda x: x[0], batch)
+    few_shot.draw_task(data, task, "train", picture, "The first training episode")
+    say(f"The first training episode: {picture}")
     return counts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 
 from vitjax import config as configs
 from vitjax import figures
+from vitjax.meta import evaluation
 from vitjax.registry import ConfigError, near_match
 from vitjax.training import experiment as experiments
 from vitjax.training import workdir
-from vitjax.training.checkpoints import CheckpointError
+from vitjax.training.checkpoints import CheckpointError, Checkpoints
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 
@@ -47,6 +49,16 @@ def load(
         WorkdirError: the folder holds no run.
         CheckpointError: it has no checkpoint, or not the one asked for.
     """
+    experiment, checkpoints = _open(folder, overrides, with_data=with_data)
+    with contextlib.closing(checkpoints):
+        step = _choose(checkpoints, checkpoint)
+        return experiment, *_restored(experiment, checkpoints, step, say)
+
+
+def _open(
+    folder: str | Path, overrides: Sequence[str], *, with_data: bool
+) -> tuple[Experiment, Checkpoints]:
+    """The experiment of a run's folder, and its checkpoints to read."""
     folder = Path(folder)
     config = configs.from_json(workdir.read_config(folder))
     configs.override(config, overrides)
@@ -56,17 +68,23 @@ def load(
     directory = folder / workdir.CHECKPOINTS
     if not directory.is_dir():
         raise CheckpointError(f"{folder}: the run has no checkpoint yet")
-    checkpoints = experiment.checkpoints(directory, read_only=True)
-    step = _choose(checkpoints, checkpoint)
+    return experiment, experiment.checkpoints(directory, read_only=True)
+
+
+def _restored(
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    step: int | None,
+    say: Callable[[str], None],
+) -> tuple[Any, int]:
+    """The placed variables of the checkpoint of ``step``, None for the newest, and its step."""
     restored = checkpoints.restore(
         experiment.abstract_state(), config=experiment.config, step=step, say=say
     )
-    checkpoints.close()
     if restored is None:
-        raise CheckpointError(f"{folder}: the run has no checkpoint yet")
+        raise CheckpointError(f"{checkpoints.directory.parent}: the run has no checkpoint yet")
     say(f"Checkpoint of step {restored.step} of {experiment.run.steps}")
-    variables = experiment.parallel.place_state(restored.state.variables)
-    return experiment, variables, restored.step
+    return experiment.parallel.place_state(restored.state.variables), restored.step
 
 
 def evaluate(
@@ -75,21 +93,79 @@ def evaluate(
     overrides: Sequence[str] = (),
     *,
     checkpoint: str | int | None = None,
+    ensemble: int | None = None,
     say: Callable[[str], None] = print,
-) -> dict[str, float]:
-    """The metrics of a run's checkpoint on one split of its data.
+) -> dict[str, Any]:
+    """The numbers of a run's checkpoint on one split of its data.
+
+    Args:
+        folder: a run's folder.
+        split: one of the data's.
+        overrides: as in `load`; where a checkpoint is only evaluated, all of ``data`` and
+            ``objective`` may be set, such as ``--config.data.episodes.test_episodes=1000``.
+        checkpoint: as in `load`.
+        ensemble: of a few-shot run that chooses its best checkpoints, also average the
+            probabilities of so many of them, the best by validation.
+        say: is told what was loaded.
+
+    Returns:
+        `Evaluator.results`; and with ``ensemble`` under that name ``checkpoints``, their steps, and
+        `vitjax.meta.evaluation.of_ensemble`.
 
     Raises:
-        ConfigError: there is no such split.
+        ConfigError: there is no such split, or the objective's outputs cannot be averaged.
+        CheckpointError: fewer checkpoints are kept than the ensemble wants.
     """
-    experiment, variables, _ = load(folder, overrides, checkpoint=checkpoint, say=say)
-    if split not in experiment.data.splits:
-        near = near_match(split, experiment.data.splits)
+    experiment, checkpoints = _open(folder, overrides, with_data=True)
+    with contextlib.closing(checkpoints):
+        if split not in experiment.data.splits:
+            near = near_match(split, experiment.data.splits)
+            raise ConfigError(
+                f"--split={split}: the data has no such split{near}"
+                f" (there are: {', '.join(experiment.data.splits)})"
+            )
+        steps = None if ensemble is None else _members(experiment, checkpoints, ensemble)
+        evaluator = Evaluator(experiment)
+        chosen = _choose(checkpoints, checkpoint)
+        variables, _ = _restored(experiment, checkpoints, chosen, say)
+        values = evaluator.results(variables, split)
+        if steps is None:
+            return values
+        total: Any = None
+        for step in steps:
+            variables, _ = _restored(experiment, checkpoints, step, say)
+            answers = evaluator.query_probabilities(variables, split)
+            each = answers["probabilities"]
+            total = each if total is None else jax.tree.map(np.add, total, each)
+    mean = {mode: summed / len(steps) for mode, summed in total.items()}
+    worth = evaluation.of_ensemble(mean, answers["target"], answers["mask"])
+    return {**values, "ensemble": {"checkpoints": steps, **worth}}
+
+
+def _members(experiment: Experiment, checkpoints: Checkpoints, number: int) -> list[int]:
+    """The steps of the ``number`` best checkpoints, the best first."""
+    objective: Any = experiment.objective
+    if not hasattr(objective, "query_probabilities") or objective.task == "regression":
         raise ConfigError(
-            f"--split={split}: the data has no such split{near}"
-            f" (there are: {', '.join(experiment.data.splits)})"
+            f"--ensemble={number}: the objective {type(objective).__name__} has no probabilities of"
+            " queries to average; those of few-shot classification by gradient steps have"
         )
-    return Evaluator(experiment).metrics(variables, split)
+    if number < 2:
+        raise ConfigError(f"--ensemble={number}: an ensemble has at least 2 checkpoints")
+    if checkpoints.best is None:
+        raise ConfigError(
+            f"--ensemble={number}: the run has no metric to choose checkpoints by"
+            ' (config.checkpoint.best, such as "val/accuracy")'
+        )
+    steps = checkpoints.best_steps()
+    if len(steps) < number:
+        kept = ", ".join(map(str, steps)) or "none"
+        raise CheckpointError(
+            f"--ensemble={number}: the run has kept {len(steps)} checkpoints that were evaluated"
+            f" (steps {kept}); config.checkpoint.keep_best = {number} in training keeps as many of"
+            " the best, config.checkpoint.keep of the newest"
+        )
+    return steps[:number]
 
 
 def predict(
@@ -124,7 +200,15 @@ def predict(
     )
     objective: Any = experiment.objective
     if not hasattr(objective, "predict"):
-        raise ConfigError(f"{folder}: the objective {type(objective).__name__} predicts no classes")
+        hint = ""
+        if hasattr(objective, "measure"):
+            hint = (
+                " of single files: in few-shot learning the classes are those of a support set;"
+                " `vitjax evaluate` measures that"
+            )
+        raise ConfigError(
+            f"{folder}: the objective {type(objective).__name__} predicts no classes{hint}"
+        )
     arrays = [experiment.data.read_image(path) for path in images]
     variables = experiment.parallel.fetch(variables)
     step = jax.jit(objective.predict)

@@ -118,6 +118,29 @@ def make_predict_step(
     return predict_step
 
 
+def make_gather_step(
+    function: Callable[[Mapping[str, Any], Batch], Any],
+    *,
+    first: int | None = None,
+    axis_name: str | None = None,
+) -> Callable[[Mapping[str, Any], Batch], dict[str, Any]]:
+    """Returns ``(variables, batch) -> {"mask", "values"}`` of the global batch, in its order.
+
+    Args:
+        function: of variables and a batch; its arrays have the batch's leading axis.
+        first: give only so many from the start of the batch.
+        axis_name: the mapped axis under ``pmap``.
+    """
+
+    def gather_step(variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+        outputs = {"mask": batch["mask"], "values": function(variables, batch)}
+        if axis_name is not None:
+            outputs = jax.lax.all_gather(outputs, axis_name, tiled=True)
+        return jax.tree.map(lambda x: x[:first], outputs)
+
+    return gather_step
+
+
 def _accumulate(
     objective: Objective,
     state: TrainState,

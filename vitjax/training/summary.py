@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from vitjax import figures
-from vitjax.training import workdir
+from vitjax.meta import evaluation
+from vitjax.training import few_shot, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
 from vitjax.training.parallel import describe_devices
@@ -43,7 +44,7 @@ def write(
     """
     experiment = evaluator.experiment
     results = {
-        split: evaluator.metrics(variables, split)
+        split: evaluator.results(variables, split)
         for split in ("test", "val")
         if split in experiment.data.splits
     }
@@ -57,11 +58,14 @@ def write(
         predicted = evaluator.predictions(variables, split)
         if jax.process_index() == 0:
             draw_predictions(experiment, predicted, split, pictures)
+    if split is not None and hasattr(experiment.objective, "measure"):
+        few_shot.draw(evaluator, variables, split, results[split], pictures)
     if jax.process_index() == 0:
         figures.curves(read(folder / workdir.METRICS), pictures / "curves.png")
         workdir.write_json(folder / workdir.SUMMARY, summary)
     for split, values in results.items():
-        say(f"{split}: {describe(values)}")
+        for line in describe(values):
+            say(f"{split}: {line}")
     say(f"Pictures: {pictures}")
     return summary
 
@@ -86,14 +90,25 @@ def draw_predictions(
     )
 
 
-def describe(values: Mapping[str, float]) -> str:
-    """Metrics in words: ``"accuracy 98.33%, loss 0.0712 on 180 examples"``."""
+def describe(values: Mapping[str, Any]) -> list[str]:
+    """Results in words, a line or two: ``["accuracy 98.33%, loss 0.0712 on 180 examples"]``."""
+    if "examples" not in values:
+        return evaluation.describe(values)
     words = [
         f"{name} {value:.2%}" if name.startswith("accuracy") else f"{name} {value:.4f}"
         for name, value in sorted(values.items())
         if name != "examples"
     ]
-    return f"{', '.join(words)} on {values['examples']} examples"
+    return [f"{', '.join(words)} on {values['examples']} examples"]
+
+
+def report(split: str, values: Mapping[str, Any]) -> list[str]:
+    """All that an evaluation has to say of ``split``, in lines."""
+    lines = [f"{split}: {line}" for line in describe(values)]
+    if "examples" in values:
+        return lines
+    steps = evaluation.table(values) if values["test_steps"] else []
+    return [*lines, *steps, *(f"({line})" for line in evaluation.MEANING)]
 
 
 def environment() -> dict[str, Any]:

@@ -1,0 +1,256 @@
+"""Few-shot learning: how far steps help, and what a task looks like before and after them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vitjax.figures import _canvas as canvas
+from vitjax.figures._images import _show
+
+_RIGHT, _WRONG, _FAINT = "#2e8b57", "#c0392b", "#777777"
+_COLORS = {"transductive": "#4c72b0", "inductive": "#dd8452"}
+# Of an episode with many classes the first ones, in two columns.
+_MOST_CLASSES = 20
+_ONE_COLUMN = 8
+
+
+def adaptation(
+    modes: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    path: str | Path,
+    *,
+    what: str,
+    share: bool,
+    chance: float | None = None,
+    heading: str = "",
+) -> Path:
+    """Draws a mean over episodes against the number of inner steps, with its 95% interval.
+
+    Args:
+        modes: the mean after 0, 1, ... steps, and half the width of its interval, by the name of
+            the mode. Modes of equal numbers are drawn as one line.
+        path: the PNG to write.
+        what: the number that is drawn.
+        share: whether it is a share of one, and shown in percent.
+        chance: what guessing would give; None draws no line for it.
+        heading: what stands above.
+    """
+    figure = canvas.new_figure(5.6, 3.8, layout="constrained")
+    axes = figure.add_subplot()
+    scale = 100.0 if share else 1.0
+    lines = _merged(modes)
+    last = 0
+    for name, (means, widths) in lines.items():
+        values = np.asarray(means, np.float64) * scale
+        widths = np.nan_to_num(np.asarray(widths, np.float64)) * scale
+        steps = np.arange(len(values))
+        last = max(last, len(values) - 1)
+        color = _COLORS.get(name.split()[0], _FAINT)
+        shown = f"{values[-1]:.2f} ± {widths[-1]:.2f}%" if share else f"{values[-1]:.3g}"
+        axes.fill_between(steps, values - widths, values + widths, color=color, alpha=0.2, lw=0)
+        axes.plot(
+            steps, values, color=color, marker="o", markersize=4, lw=1.6, label=f"{name}: {shown}"
+        )
+    if chance is not None:
+        label = f"chance: {chance * scale:.3g}{'%' if share else ''}"
+        axes.axhline(chance * scale, color=_FAINT, linestyle=":", lw=1.2, label=label)
+    axes.set_xlabel("inner steps on the support set", fontsize=9)
+    axes.set_title(canvas.one_line(heading, 90), fontsize=10)
+    axes.set_ylabel(f"{what} (%)" if share else what, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.set_xlim(-0.03 * max(last, 1), 1.03 * max(last, 1))
+    if share:
+        axes.set_ylim(0, 102)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, framealpha=0.8)
+    return canvas.save(figure, path)
+
+
+def _merged(modes: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """``modes``, or one line for all of them where their numbers are the same."""
+    first, *others = modes.values()
+    if others and all(np.array_equal(first[0], other[0], equal_nan=True) for other in others):
+        return {" and ".join(modes): first}
+    return dict(modes)
+
+
+def episode(
+    support: tuple[Any, Int[np.ndarray, "supports"]],
+    query: tuple[Any, Int[np.ndarray, "queries"]],
+    class_names: Sequence[str],
+    path: str | Path,
+    *,
+    before: Int[np.ndarray, "queries"] | None = None,
+    after: Int[np.ndarray, "queries"] | None = None,
+    heading: str = "",
+) -> Path:
+    """Draws one episode: a row for each class, its support images and the first of its queries.
+
+    With predictions, each query stands over "class before → class after", green where that is
+    right and red where it is not; its frame has the colour of the last. A method that does not
+    adapt has no before.
+
+    Args:
+        support: images, as `image_grid` takes them, and the label of each.
+        query: the same.
+        class_names: what each label stands for.
+        path: the PNG to write.
+        before: the predicted label of each query before adaptation.
+        after: the same after it.
+        heading: what stands above.
+    """
+    shown = min(len(class_names), _MOST_CLASSES)
+    many = shown > _ONE_COLUMN
+    side, gap = (0.62, 0.08) if many else (0.85, 0.1)
+    names = [canvas.one_line(name, 24) for name in class_names[:shown]]
+    name_width = 0.45 + 0.055 * max(map(len, names))
+    supports = [np.flatnonzero(support[1] == label) for label in range(shown)]
+    queries = [np.flatnonzero(query[1] == label) for label in range(shown)]
+    most = (3, 4) if many else (5, 6)
+    across = [
+        min(limit, max(map(len, x))) for limit, x in zip(most, (supports, queries), strict=True)
+    ]
+    caption = 0.2 if after is not None else 0.05
+    columns = 2 if many else 1
+    rows = math.ceil(shown / columns)
+    block = name_width + sum(across) * (side + gap) + 0.3
+    if shown < len(class_names):
+        heading += f"\nthe first {shown} of {len(class_names)} classes"
+    top = 0.5 + 0.17 * heading.count("\n")
+    width = columns * block + (columns - 1) * 0.25 + 0.25
+    figure = canvas.new_figure(max(width, 5.5), top + rows * (side + gap + caption) + 0.08)
+    heading = "\n".join(canvas.one_line(line, 110) for line in heading.split("\n"))
+    canvas.write_heading(figure, heading)
+    for column in range(columns):
+        left = 0.15 + column * (block + 0.25) + name_width
+        _title(figure, left, top, f"support{_of(across[0], supports)}")
+        left += across[0] * (side + gap) + 0.25
+        _title(figure, left, top, f"queries{_of(across[1], queries)}")
+    for label in range(shown):
+        column, row = divmod(label, rows)
+        left = 0.15 + column * (block + 0.25)
+        above = top + row * (side + gap + caption)
+        canvas.write(figure, left, above + 0.27, str(label + 1), fontsize=11, weight="bold")
+        canvas.write(
+            figure, left, above + 0.45, names[label], fontsize=6.5, color="#444444", ha="left"
+        )
+        left += name_width
+        for place, index in enumerate(supports[label][: across[0]].tolist()):
+            axes = canvas.axes_at(figure, left + place * (side + gap), above, side, side)
+            _show(axes, support[0][index], side)
+        left += across[0] * (side + gap) + 0.25
+        for place, index in enumerate(queries[label][: across[1]].tolist()):
+            at = left + place * (side + gap)
+            axes = canvas.axes_at(figure, at, above, side, side)
+            _show(axes, query[0][index], side)
+            if after is not None:
+                guesses = [int(g[index]) for g in (before, after) if g is not None]
+                _judge(figure, axes, at + side / 2, above + side, guesses, label)
+    return canvas.save(figure, path)
+
+
+def _of(shown: int, found: Sequence[np.ndarray]) -> str:
+    most = max(map(len, found))
+    return f", {shown} of {most}" if shown < most else ""
+
+
+def _title(figure: Figure, left: float, above: float, text: str) -> None:
+    canvas.write(figure, left, above - 0.06, text, fontsize=8, color=_FAINT, ha="left")
+
+
+def _judge(
+    figure: Figure,
+    axes: Axes,
+    center: float,
+    above: float,
+    guesses: Sequence[int],
+    label: int,
+) -> None:
+    """Writes "before → after", or the one guess, below a query and frames it."""
+    colors = [_RIGHT if guess == label else _WRONG for guess in guesses]
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=colors[-1], linewidth=2)
+    style: dict[str, Any] = {"fontsize": 8, "ha": "center"}
+    offsets = (-0.16, 0.16) if len(guesses) == 2 else (0.0,)
+    if len(guesses) == 2:
+        canvas.write(figure, center, above + 0.17, "→", color=_FAINT, **style)
+    for guess, color, offset in zip(guesses, colors, offsets, strict=True):
+        text = str(guess + 1)
+        canvas.write(
+            figure, center + offset, above + 0.17, text, color=color, weight="bold", **style
+        )
+
+
+def fits(
+    support: tuple[Float[np.ndarray, "tasks supports"], Float[np.ndarray, "tasks supports"]],
+    curve: tuple[Float[np.ndarray, "points"], Float[np.ndarray, "tasks points"]],
+    path: str | Path,
+    *,
+    predicted: Mapping[int, Float[np.ndarray, "tasks points"]] | None = None,
+    query: tuple[Any, Any] | None = None,
+    titles: Sequence[str] = (),
+) -> Path:
+    """Draws regression tasks, a panel for each, as Figure 2 of arXiv:1703.03400.
+
+    Args:
+        support: x and y of the support points of each task; NaN where a task has fewer.
+        curve: x, and what is true there in each task.
+        path: the PNG to write.
+        predicted: what the model says at the same x, by the number of inner steps.
+        query: x and y of the queries of each task.
+        titles: what stands above each panel.
+    """
+    tasks = len(curve[1])
+    figure = canvas.new_figure(3.9 * tasks, 3.5, layout="constrained")
+    panels: Any = figure.subplots(1, tasks, squeeze=False, sharey=True)
+    styles = _styles(sorted(predicted or {}))
+    for task, axes in enumerate(panels[0]):
+        axes.plot(curve[0], curve[1][task], color="#b22222", lw=1.8, label="truth", zorder=2)
+        for steps, style in styles.items():
+            name = "before adaptation" if steps == 0 else f"{steps} step{'s' if steps > 1 else ''}"
+            axes.plot(curve[0], (predicted or {})[steps][task], label=name, zorder=3, **style)
+        if query is not None:
+            point: dict[str, Any] = {"color": "#dd8452", "s": 18, "alpha": 0.8}
+            axes.scatter(query[0][task], query[1][task], label="queries", zorder=4, **point)
+        axes.scatter(
+            support[0][task],
+            support[1][task],
+            marker="^",
+            color="#6a3d9a",
+            s=34,
+            label="support",
+            zorder=5,
+        )
+        if titles:
+            axes.set_title(canvas.one_line(titles[task], 60), fontsize=10)
+        axes.set_xlabel("x", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25)
+    panels[0][0].set_ylabel("y", fontsize=9)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8.5)
+    return canvas.save(figure, path)
+
+
+def _styles(steps: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The line of each number of steps, the more the stronger."""
+    greens = ("#a8d5ba", "#4fae7c", "#1b6b42")
+    dashes = (":", "--", "-")
+    styles = {}
+    for place, number in enumerate(steps):
+        strength = 2 if place == len(steps) - 1 and number else min(place, 1)
+        styles[number] = {"color": greens[strength], "linestyle": dashes[strength], "lw": 1.8}
+    return styles

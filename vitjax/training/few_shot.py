@@ -1,0 +1,192 @@
+"""The pictures of a few-shot run: what adaptation does on the whole, and on single tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vitjax import figures
+from vitjax.meta import evaluation
+from vitjax.meta.episodic import MODES
+from vitjax.training.evaluation import Evaluator
+
+_PARTS = ("support", "query")
+_TASKS = 3
+_POINTS = 201
+_STEPS = (0, 1, 10)
+
+
+def draw(
+    evaluator: Evaluator,
+    variables: Any,
+    split: str,
+    values: Mapping[str, Any],
+    pictures: Path,
+) -> None:
+    """Draws the course over the inner steps, and tasks before and after adaptation.
+
+    All hosts call it, and the first one draws.
+
+    Args:
+        evaluator: of the run's experiment.
+        variables: placed on the devices.
+        split: whose episodes are drawn.
+        values: `vitjax.meta.evaluation.results` of that split.
+        pictures: the folder.
+    """
+    share = "accuracy" in values[MODES[0]]
+    ways = values.get("ways")
+    if jax.process_index() == 0 and values["test_steps"]:
+        figures.adaptation(
+            {mode: (values[mode]["per_step"], values[mode]["per_step_ci95"]) for mode in MODES},
+            pictures / "adaptation.png",
+            what="accuracy" if share else "mean squared error",
+            share=share,
+            chance=1 / ways if share and isinstance(ways, int) else None,
+            heading=f"{split}: {evaluation.protocol(values)}",
+        )
+    if hasattr(evaluator.objective, "answer"):
+        one = _draw_episode if share else _draw_fits
+        one(evaluator, variables, split, pictures)
+
+
+def _draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
+    objective = evaluator.objective
+
+    def answered(variables: Any, batch: Any) -> dict[str, Any]:
+        outputs = objective.answer(variables, batch)[MODES[0]]
+        parts = {part: batch[part] for part in _PARTS}
+        return {**parts, "guesses": jnp.argmax(outputs, axis=-1)}
+
+    found = evaluator.first(answered, variables, split, 1)
+    if jax.process_index() > 0:
+        return
+    task = jax.tree.map(lambda x: x[0], found)
+    mask, target = task["query"]["mask"], task["query"]["target"]
+    steps = len(task["guesses"]) - 1
+    guesses = {"before": task["guesses"][0], "after": task["guesses"][-1]}
+    if steps == 0:
+        del guesses["before"]
+    right = {when: int(np.sum((guess == target)[mask])) for when, guess in guesses.items()}
+    heading = f"The first episode of {split}: of {int(mask.sum())} queries"
+    if steps:
+        heading += (
+            f" {right['before']} right before adaptation, {right['after']} after"
+            f" {steps} step{'' if steps == 1 else 's'} ({MODES[0]})"
+            "\nbelow each query: the class it was taken for before → after"
+        )
+    else:
+        heading += f" {right['after']} right ({MODES[0]})\nbelow each: the class it was taken for"
+    draw_task(
+        evaluator.experiment.data,
+        task,
+        split,
+        pictures / "episode.png",
+        heading=heading,
+        **{when: guess[mask] for when, guess in guesses.items()},
+    )
+
+
+def draw_task(
+    data: Any, task: Mapping[str, Any], split: str, path: str | Path, heading: str, **guesses: Any
+) -> None:
+    """Draws one task of images.
+
+    Args:
+        data: the episodes' data.
+        task: its ``support`` and ``query``, without a leading axis.
+        split: whose task it is.
+        path: the PNG to write.
+        heading: what stands above.
+        **guesses: ``before`` and ``after`` of `figures.episode`.
+    """
+    parts = {name: {k: v[task[name]["mask"]] for k, v in task[name].items()} for name in _PARTS}
+    support = parts["support"]
+    names = data.classes(split)
+    number = dict(zip(support["target"].tolist(), support["class"].tolist(), strict=True))
+    figures.episode(
+        (support["input"], support["target"]),
+        (parts["query"]["input"], parts["query"]["target"]),
+        [names[number[label]] for label in range(len(number))],
+        path,
+        heading=heading,
+        **guesses,
+    )
+
+
+def _draw_fits(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
+    objective, data = evaluator.objective, evaluator.experiment.data
+    x = _points(data)
+
+    def fitted(variables: Any, batch: Any) -> dict[str, Any]:
+        tasks = len(batch["mask"])
+        places = jnp.broadcast_to(jnp.asarray(x)[None, :, None], (tasks, len(x), 1))
+        query = {
+            "input": places,
+            "target": jnp.zeros_like(places),
+            "class": jnp.zeros((tasks, len(x)), jnp.int32),
+            "mask": jnp.ones((tasks, len(x)), bool),
+        }
+        # A curve is made of points that know nothing of each other.
+        outputs = objective.answer(variables, {**batch, "query": query})[MODES[1]]
+        return {**batch, "fits": outputs[..., 0]}
+
+    found = evaluator.first(fitted, variables, split, _TASKS)
+    if jax.process_index() > 0:
+        return
+    last = found["fits"].shape[1] - 1
+    steps = [step for step in _STEPS if step < last] + [last]
+    draw_functions(
+        data,
+        found,
+        pictures / "fits.png",
+        predicted={step: found["fits"][:, step] for step in steps},
+    )
+
+
+def _points(data: Any) -> np.ndarray:
+    """Inputs all over the range of a family of functions."""
+    low, high = data.family.inputs
+    return np.linspace(low, high, _POINTS, dtype=np.float32)
+
+
+def draw_functions(
+    data: Any, batch: Mapping[str, Any], path: str | Path, *, queries: bool = False, **fits: Any
+) -> None:
+    """Draws the regression tasks of a batch.
+
+    Args:
+        data: the episodes' data, with its ``family`` of functions.
+        batch: of episodes; all of it is drawn.
+        path: the PNG to write.
+        queries: whether the queries are drawn too.
+        **fits: ``predicted`` of `figures.fits`.
+    """
+    x = _points(data)
+    parameters = {name: np.asarray(batch[name]) for name in data.family.parameters}
+    truth = data.family(x[None], *(values[:, None] for values in parameters.values()))
+
+    def points(part: str) -> tuple[np.ndarray, np.ndarray]:
+        shown = batch[part]
+        counted = shown["mask"]
+        return tuple(  # type: ignore[return-value]
+            np.where(counted, shown[key][..., 0], np.nan) for key in ("input", "target")
+        )
+
+    titles = [
+        ", ".join(f"{name} {values[task]:.2f}" for name, values in parameters.items())
+        for task in range(len(truth))
+    ]
+    figures.fits(
+        points("support"),
+        (x, truth),
+        path,
+        query=points("query") if queries else None,
+        titles=titles,
+        **fits,
+    )
