@@ -9,14 +9,16 @@ The two forms that are not XLA's have reverse-mode derivatives alone.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.models.linear import linear
 from vitjax.models.winograd import convolve_3x3
 
 CONV_IMPLS = ("auto", "lax", "matmul", "winograd")
@@ -79,40 +81,77 @@ def _suits_winograd(
 def _as_matmul(
     x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Any:
-    batch, height, width, channels = x.shape
-    rows, columns, _, features = kernel.shape
-    new_height = (height + sum(padding[0]) - rows) // strides[0] + 1
-    new_width = (width + sum(padding[1]) - columns) // strides[1] + 1
-    x = _phases(x, (rows, columns), strides, padding, (new_height, new_width))
-
-    def tap(i: int, j: int) -> Any:
-        """What kernel element (i, j) meets: (batch, new_height, new_width, channels)."""
-        top, left = i // strides[0], j // strides[1]
-        return x[:, top : top + new_height, i % strides[0], left : left + new_width, j % strides[1]]
-
-    taps = [tap(i, j) for i in range(rows) for j in range(columns)]
-    patches = jnp.concatenate(taps, axis=-1) if len(taps) > 1 else taps[0]
-    product = patches.reshape(-1, rows * columns * channels) @ kernel.reshape(-1, features)
-    return product.reshape(batch, new_height, new_width, features)
+    rows, columns, channels, features = kernel.shape
+    take, new = _patches((rows, columns), tuple(strides), _pairs(padding), x.shape[1:3])
+    product = take(x) @ kernel.reshape(rows * columns * channels, features)
+    return product.reshape(x.shape[0], *new, features)
 
 
-def _phases(
-    x: Any,
+def _pairs(padding: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(before), int(after)) for before, after in padding)
+
+
+@functools.cache
+def _patches(
     kernel: tuple[int, int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    new: tuple[int, int],
-) -> Any:
-    """Padded ``x`` as (batch, rows, stride, columns, stride, channels).
+    strides: tuple[int, int],
+    padding: tuple[tuple[int, int], ...],
+    size: tuple[int, int],
+) -> tuple[Callable[[Any], Any], tuple[int, int]]:
+    """What each output sees, for images of one size.
 
-    A strided slice is then a plain one of one phase, and its derivative a plain padding.
+    Padded images are taken apart into (batch, rows, stride, columns, stride, channels), one phase
+    of each stride at a time, so that no slice has a step: neither has a derivative then.
+
+    Returns:
+        A function from images to (batch * height * width, elements of the kernel * channels), and
+        (height, width) of the output.
     """
-    pads, shape = [(0, 0)], [x.shape[0]]
-    for axis in range(2):
-        steps = new[axis] + (kernel[axis] - 1) // strides[axis]
-        before = padding[axis][0]
-        pads.append((before, steps * strides[axis] - x.shape[1 + axis] - before))
-        shape += [steps, strides[axis]]
+    new = tuple((size[i] + sum(padding[i]) - kernel[i]) // strides[i] + 1 for i in range(2))
+    steps = tuple(new[i] + (kernel[i] - 1) // strides[i] for i in range(2))
     # Pixels that no stride reaches are cut off: a negative padding.
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(*pad, 0) for pad in [*pads, (0, 0)]])
-    return x.reshape(*shape, x.shape[-1])
+    pads = tuple((padding[i][0], steps[i] * strides[i] - size[i] - padding[i][0]) for i in range(2))
+    elements = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
+
+    def take(x: Any) -> Any:
+        x = _pad(x, pads)
+        batch, *_, channels = x.shape
+        x = x.reshape(batch, steps[0], strides[0], steps[1], strides[1], channels)
+
+        def seen(i: int, j: int) -> Any:
+            top, left = i // strides[0], j // strides[1]
+            rows, columns = slice(top, top + new[0]), slice(left, left + new[1])
+            return x[:, rows, i % strides[0], columns, j % strides[1]]
+
+        parts = [seen(i, j) for i, j in elements]
+        whole = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        return whole.reshape(-1, len(parts) * channels)
+
+    def give(patches: Any) -> Any:
+        """The transpose of `take`: each pixel sums over the places where it was seen."""
+        channels = patches.shape[-1] // len(elements)
+        patches = patches.reshape(-1, *new, len(elements), channels)
+
+        def phase(p: int, q: int) -> Any:
+            total = jnp.zeros((patches.shape[0], *steps, channels), patches.dtype)
+            for at, (i, j) in enumerate(elements):
+                if (i % strides[0], j % strides[1]) == (p, q):
+                    top, left = i // strides[0], j // strides[1]
+                    room = (top, steps[0] - new[0] - top), (left, steps[1] - new[1] - left)
+                    total = total + _pad(patches[:, :, :, at], room)
+            return total
+
+        phases = [[phase(p, q) for q in range(strides[1])] for p in range(strides[0])]
+        whole = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+        whole = whole.reshape(
+            whole.shape[0], steps[0] * strides[0], steps[1] * strides[1], channels
+        )
+        return _pad(whole, [(-before, -after) for before, after in pads])
+
+    return linear(take, give), new  # type: ignore[return-value]
+
+
+def _pad(x: Any, pads: Sequence[tuple[int, int]]) -> Any:
+    """``x`` with zeros around rows and columns; a negative number cuts off."""
+    config = [(0, 0, 0), *[(*pad, 0) for pad in pads], (0, 0, 0)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), config)

@@ -15,10 +15,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from vitjax.models.linear import linear
 
 Four = list[Any]
 Square = list[list[Any]]
@@ -86,23 +87,7 @@ def _transforms(height: int, width: int) -> tuple[Callable[[Any], Any], Callable
         pixels = [[y[:, :, i, :, j] for j in range(2)] for i in range(2)]
         return _stack(_both(_output_transposed, pixels))
 
-    return _linear(take_inputs, give_inputs), _linear(take_outputs, give_outputs)
-
-
-def _linear(forward: Callable[[Any], Any], transposed: Callable[[Any], Any]) -> Callable[..., Any]:
-    """``forward`` with ``transposed`` as its derivative, and the other way round, for ever."""
-
-    @jax.custom_vjp
-    def there(x: Any) -> Any:
-        return forward(x)
-
-    @jax.custom_vjp
-    def back(y: Any) -> Any:
-        return transposed(y)
-
-    there.defvjp(lambda x: (forward(x), None), lambda _, ct: (back(ct),))
-    back.defvjp(lambda y: (transposed(y), None), lambda _, ct: (there(ct),))
-    return there
+    return linear(take_inputs, give_inputs), linear(take_outputs, give_outputs)
 
 
 def _input(d: Four) -> Four:

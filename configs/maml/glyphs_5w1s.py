@@ -1,0 +1,27 @@
+"""MAML on glyphs, an alphabet that vitjax draws itself: few-shot learning with no data to download.
+
+    vitjax train --config=configs/maml/glyphs_5w1s.py --workdir=runs/glyphs
+
+Note:
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.model = dict(name="conv4_omniglot")
+    config.data = dict(
+        source="glyphs",
+        classes=500,
+        batch_size=8,
+        eval_batch_size=20,
+        episodes=dict(ways=5, shots=1, queries=15, train_queries=5, rotations="classes"),
+    )
+    config.objective = dict(name="maml", inner_steps=1, inner_learning_rate=2.0, test_steps=3)
+    config.optimizer = dict(name="adam", learning_rate=1e-3)
+    config.schedule = dict(name="cosine")
+    config.train = dict(steps=4_000, evaluate_every_steps=500, log_every_steps=100)
+    config.checkpoint = dict(best="val/accuracy")
+    return config

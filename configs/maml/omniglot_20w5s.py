@@ -1,0 +1,34 @@
+"""MAML on Omniglot, 20 ways and 5 shots: Finn et al. 2017, arXiv 1703.03400, App. A.1.
+
+    vitjax train --config=configs/maml/omniglot_20w5s.py --workdir=runs/omniglot_20w5s
+
+Note:
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.model = dict(name="conv4_omniglot")
+    config.data = dict(
+        source="tfds",
+        dataset="omniglot",
+        eval_transforms="grayscale | resize((28, 28), interpolation='area') | invert",
+        batch_size=16,
+        eval_batch_size=20,
+        episodes=dict(
+            ways=20,
+            shots=5,
+            queries=5,
+            class_split="omniglot_vinyals",
+            rotations="classes",
+        ),
+    )
+    # The paper's rate is 0.1 on a loss that is a sum over 20 ways of means over shots.
+    config.objective = dict(name="maml", inner_steps=5, inner_learning_rate=2.0, test_steps=5)
+    config.optimizer = dict(name="adam", learning_rate=1e-3)
+    config.train = dict(steps=60_000, evaluate_every_steps=2_000, log_every_steps=100)
+    config.checkpoint = dict(best="val/accuracy", keep=5)
+    return config

@@ -1,0 +1,30 @@
+"""MAML on Omniglot with a small ViT in place of the convolutions.
+
+    vitjax train --config=configs/maml/omniglot_vit.py --workdir=runs/omniglot_vit
+
+All but the model and the inner loop is that of ``omniglot_5w1s.py``, or of the config named behind
+a colon: ``omniglot_vit.py:glyphs_5w1s``. NOTE
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from vitjax import config as configs
+
+
+def get_config(base: str = "omniglot_5w1s") -> ConfigDict:
+    config = configs.load(Path(__file__).with_name(f"{base}.py"))
+    config.model = dict(
+        name="vit_ti16",
+        patch_size=4,
+        width=64,
+        depth=4,
+        num_heads=4,
+        mlp_width=128,
+        pooling="mean",
+        positions="sincos2d",
+    )
+    config.objective.inner_steps = config.objective.test_steps = 5
+    config.objective.inner_learning_rate = 0.1
+    return config

@@ -1,0 +1,25 @@
+"""MAML on sinusoids: Finn et al. 2017, arXiv 1703.03400, Sec. 5.1.
+
+vitjax train --config=configs/maml/sinusoid.py --workdir=runs/sinusoid
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(shots: str = "10") -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.model = dict(name="mlp_sinusoid")
+    config.data = dict(
+        source="sinusoid",
+        batch_size=25,
+        eval_batch_size=100,
+        episodes=dict(shots=int(shots), queries=100, train_queries=int(shots), test_episodes=600),
+    )
+    config.objective = dict(
+        name="maml", inner_steps=1, inner_learning_rate=0.01, test_steps=10, tasks_at_once=25
+    )
+    config.optimizer = dict(name="adam", learning_rate=1e-3)
+    config.train = dict(steps=70_000, log_every_steps=1000, evaluate_every_steps=10_000)
+    config.checkpoint = dict(best="val/loss")
+    return config
