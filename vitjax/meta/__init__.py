@@ -3,17 +3,28 @@
 >>> from vitjax.meta import adapt
 """
 
+from vitjax.meta.baselines import FineTuning, NearestCentroid
+from vitjax.meta.imaml import ImplicitMaml
 from vitjax.meta.inner_loop import History, adapt, scale_by_rates
 from vitjax.meta.maml import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd
+from vitjax.meta.mamlpp import MamlPlusPlus
+from vitjax.meta.prototypical import ProtoNet
+from vitjax.meta.reptile import Reptile
 
 __all__ = [
     "Anil",
     "Boil",
     "Cavia",
+    "FineTuning",
     "FirstOrderMaml",
     "History",
+    "ImplicitMaml",
     "Maml",
+    "MamlPlusPlus",
     "MetaSgd",
+    "NearestCentroid",
+    "ProtoNet",
+    "Reptile",
     "adapt",
     "scale_by_rates",
 ]

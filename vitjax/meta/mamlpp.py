@@ -1,0 +1,300 @@
+"""MAML++: MAML with what makes its training steady."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vitjax.meta import parameters
+from vitjax.meta.episodic import Task
+from vitjax.meta.gradient_based import GradientBased, Learner
+from vitjax.meta.parameters import Leaves
+from vitjax.objectives.base import Batch, ModelState, Params, objectives
+from vitjax.objectives.metrics import Metrics
+from vitjax.registry import ConfigError
+
+STATISTICS = "batch_stats"
+# Of what an even share would be, what the loss of a step before the last keeps while it anneals.
+_LEAST_SHARE = 0.03
+
+
+def loss_weights(step: Any, annealing: int, inner_steps: int) -> Float[Array, "inner_steps"]:
+    """The weight of the queries' loss after each of ``inner_steps`` updates; they add up to one.
+
+    All the same at ``step`` 0, from there linearly to the last one alone at step ``annealing``,
+    where those of the others jump to zero from the little that they keep (arXiv:1810.09502, Sec. 4;
+    how it anneals is that of the authors' code, there by epochs).
+    """
+    progress = jnp.asarray(step) / annealing
+    share = jnp.where(progress < 1, jnp.maximum(1 - progress, _LEAST_SHARE), 0) / inner_steps
+    weights = jnp.full((inner_steps,), share)
+    return weights.at[-1].set(1 - (inner_steps - 1) * share)
+
+
+@objectives.register("mamlpp")
+@dataclasses.dataclass(frozen=True)
+class MamlPlusPlus(GradientBased):
+    """MAML++: Antoniou et al. 2019, arXiv:1810.09502, Sec. 4. Without its parts it is MAML.
+
+    The paper's cosine annealing of the outer rate is the config's ``schedule``.
+
+    The layers of batch normalisation that ``per_step_norm`` and ``per_step_statistics`` are about
+    are those with running statistics. At any step beyond ``inner_steps``, as ``test_steps`` may
+    have, all that is kept per step is that of the last.
+
+    Attributes:
+        multi_step_loss: the loss is a weighted sum of the queries' losses after each update, see
+            `loss_weights`.
+        multi_step_loss_steps: optimizer steps until the last one's alone is left, and the others
+            are no longer computed; the authors' 15 epochs of 500 steps.
+        learned_rates: a learned rate for each parameter tensor and update, the ``rates`` of the
+            parameters; they start from ``inner_learning_rate``, and may become negative.
+        per_step_norm: batch normalisation has its own scale and bias after each number of updates,
+            which no update changes. The model's own are those before the first; the ``norm`` of the
+            parameters are the others.
+        per_step_statistics: it also has its own running statistics after each number of updates.
+            Training moves them by the support sets, and by the queries where their loss counts.
+            They act where queries are answered singly under ``inductive_statistics="running"``.
+        first_order_steps: optimizer steps whose gradient is the first-order one (derivative-order
+            annealing), which take less time.
+        inductive_statistics: ``"auto"`` is ``"running"`` with ``per_step_statistics`` and
+            ``"support"`` without.
+        step: the optimizer step that `at_step` was given; None outside training, where annealing
+            is over.
+    """
+
+    inductive_statistics: str = "auto"
+    multi_step_loss: bool = True
+    multi_step_loss_steps: int = 7500
+    learned_rates: bool = True
+    per_step_norm: bool = True
+    per_step_statistics: bool = True
+    first_order_steps: int = 0
+    step: Any = dataclasses.field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.inductive_statistics == "auto":
+            chosen = "running" if self.per_step_statistics else "support"
+            object.__setattr__(self, "inductive_statistics", chosen)
+        super().__post_init__()
+        for name, least in (("multi_step_loss_steps", 1), ("first_order_steps", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"objective.{name} is {value}; it should be at least {least}")
+        if self.first_order and self.first_order_steps:
+            raise ConfigError(
+                f"objective.first_order_steps is {self.first_order_steps}, and with"
+                " objective.first_order all steps are; give one of them"
+            )
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
+        """As all episodic objectives, with what is kept per step.
+
+        Raises:
+            ConfigError: there is nothing that could be kept per step.
+        """
+        variables = super().init(rng, batch)
+        params = variables["params"]
+        leaves = parameters.flatten(params["model"])
+        statistics = parameters.flatten(variables.get(STATISTICS, {}))
+        layers = {_layer(name) for name in statistics}
+        norm = {name: leaf for name, leaf in leaves.items() if _layer(name) in layers}
+        if self.per_step_norm:
+            _check("per_step_norm", norm)
+            copies = {name: _repeat(leaf, self.inner_steps) for name, leaf in norm.items()}
+            params["norm"] = parameters.unflatten(copies)
+        if self.per_step_statistics:
+            _check("per_step_statistics", statistics)
+            variables[STATISTICS] = jax.tree.map(
+                lambda leaf: _repeat(leaf, self.inner_steps + 1), variables[STATISTICS]
+            )
+        if self.learned_rates:
+            moving, _ = self.partition(params, leaves)
+            start, _ = super().rates(params, moving)
+            rates = {name: _repeat(rate, self.inner_steps) for name, rate in start.items()}
+            params["rates"] = parameters.unflatten(rates)
+        return variables
+
+    def at_step(self, step: Any) -> MamlPlusPlus:
+        """With what is annealed as it is at ``step``."""
+        # Not `dataclasses.replace`, which would want `step` to be a key of configs.
+        objective = copy.copy(self)
+        object.__setattr__(objective, "step", step)
+        return objective
+
+    # What is learned or kept per step.
+
+    def partition(self, params: Params, leaves: Leaves) -> tuple[Leaves, Leaves]:
+        """The leaves that are adapted, and the others, which the per-step ones belong to."""
+        moving, rest = super().partition(params, leaves)
+        own = parameters.flatten(params["norm"]) if self.per_step_norm else {}
+        rest = {name: leaf for name, leaf in leaves.items() if name in rest or name in own}
+        return {name: leaf for name, leaf in moving.items() if name not in own}, rest
+
+    def rates(self, params: Params, leaves: Leaves) -> tuple[Leaves, bool]:
+        """The learned ones, or the fixed ones."""
+        if not self.learned_rates:
+            return super().rates(params, leaves)
+        return parameters.flatten(params["rates"]), True
+
+    def model_at(
+        self, params: Params, leaves: Leaves, model_state: ModelState, step: Any
+    ) -> tuple[dict[str, Any], ModelState]:
+        """With the normalisation of ``step``."""
+        at = jnp.minimum(step, self.inner_steps)
+        if self.per_step_norm:
+            later = parameters.flatten(params["norm"])
+            chosen = {
+                name: jnp.concatenate([leaves[name][None], copies])[at]
+                for name, copies in later.items()
+            }
+            leaves = {**leaves, **chosen}
+        if self.per_step_statistics:
+            slices = jax.tree.map(lambda leaf: leaf[at], model_state[STATISTICS])
+            model_state = {**model_state, STATISTICS: slices}
+        return parameters.unflatten(leaves), model_state
+
+    def keep_state(self, old: ModelState, new: ModelState, step: Any) -> ModelState:
+        """``old`` with the statistics of ``step`` from ``new``."""
+        if not self.per_step_statistics:
+            return new
+        at = jnp.minimum(step, self.inner_steps)
+        return {**new, STATISTICS: _put(old[STATISTICS], at, new[STATISTICS])}
+
+    # Training.
+
+    def task_loss(
+        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    ) -> tuple[Array, tuple[ModelState, Metrics]]:
+        """The weighted sum of the queries' losses after each update on the support set."""
+        several = self._multi_step and self.step is not None
+        return self._loss(
+            params, model_state, task, rng, several=several, first_order=self.first_order
+        )
+
+    def task_gradients(
+        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    ) -> tuple[Params, tuple[ModelState, Metrics]]:
+        """The gradient of `task_loss`, of the first order where `step` says so."""
+        ends = {self.first_order_steps}
+        if self._multi_step:
+            ends.add(self.multi_step_loss_steps)
+        starts = sorted({0} | ends)
+
+        # A program for each phase, of which one runs: what a phase does not need takes no time.
+        def phase(start: int) -> Any:
+            loss = functools.partial(
+                self._loss,
+                several=self._multi_step and start < self.multi_step_loss_steps,
+                first_order=self.first_order or start < self.first_order_steps,
+            )
+            return jax.grad(loss, has_aux=True)
+
+        if self.step is None or len(starts) == 1:
+            return phase(starts[-1])(params, model_state, task, rng)
+        index = sum(jnp.asarray(self.step >= start, jnp.int32) for start in starts[1:])
+        return jax.lax.switch(
+            index, [phase(start) for start in starts], params, model_state, task, rng
+        )
+
+    @property
+    def _multi_step(self) -> bool:
+        return self.multi_step_loss and self.inner_steps > 1
+
+    def _loss(
+        self,
+        params: Params,
+        model_state: ModelState,
+        task: Task,
+        rng: PRNGKeyArray,
+        *,
+        several: bool,
+        first_order: bool,
+    ) -> tuple[Array, tuple[ModelState, Metrics]]:
+        """The loss of one task; ``several``: with the queries' losses before the last update."""
+        steps = self.inner_steps
+        keys = jax.random.split(rng, steps + 1)
+        learner = Learner(self, self.network, params, model_state, task)
+        result = learner.adapt(
+            steps,
+            keys=keys[:-1],
+            first_order=first_order,
+            observe=(lambda leaves, _: leaves) if several else None,
+            states=self.per_step_statistics,
+        )
+        leaves, history = result if isinstance(result, tuple) else (result, None)
+        state = model_state
+        if self.per_step_statistics:
+            seen = history.aux[STATISTICS]
+            state = {**state, STATISTICS: _put(state[STATISTICS], slice(0, steps), seen)}
+        losses = None
+        if several:
+            # Behind the inner loop, since these passes go on from its statistics.
+            early = jax.tree.map(lambda leaf: leaf[1:-1], history.observed)
+            state, losses = self._early_losses(learner, early, state, keys[-1])
+        loss, (state, metrics) = learner.query_loss(leaves, state, steps, keys[-1])
+        if losses is not None:
+            weights = loss_weights(self.step, self.multi_step_loss_steps, steps)
+            loss = jnp.sum(weights.astype(loss.dtype) * jnp.append(losses, loss))
+            metrics = {**metrics, "loss": dataclasses.replace(metrics["loss"], total=loss)}
+        return loss, (state, metrics)
+
+    def _early_losses(
+        self, learner: Learner, leaves: Leaves, state: ModelState, key: PRNGKeyArray
+    ) -> tuple[ModelState, Float[Array, "steps"]]:
+        """The queries' losses after each update but the last, and the state after them.
+
+        Args:
+            learner: of the task.
+            leaves: after each update but the last, stacked.
+            state: before.
+            key: of dropout.
+        """
+
+        def loss(state: ModelState, inputs: tuple[Leaves, Any]) -> tuple[ModelState, Array]:
+            leaves, step = inputs
+            value, (after, _) = learner.query_loss(
+                leaves, state, step, jax.random.fold_in(key, step)
+            )
+            # Running statistics that all steps share are those of the last.
+            return after if self.per_step_statistics else state, value
+
+        if self.remat:
+            loss = jax.checkpoint(loss)
+        number = self.inner_steps - 1
+        steps = jnp.arange(1, self.inner_steps)
+        if self.unroll is not True:
+            state, losses = jax.lax.scan(loss, state, (leaves, steps), unroll=int(self.unroll))
+            return state, losses
+        values = []
+        for i in range(number):
+            state, value = loss(state, jax.tree.map(lambda leaf, i=i: leaf[i], (leaves, steps)))
+            values.append(value)
+        return state, jnp.stack(values)
+
+
+def _layer(name: str) -> str:
+    """The layer that a leaf belongs to, of its name."""
+    return name.rpartition("/")[0]
+
+
+def _repeat(leaf: Array, times: int) -> Array:
+    return jnp.repeat(leaf[None], times, axis=0)
+
+
+def _put(old: Any, at: Any, new: Any) -> Any:
+    return jax.tree.map(lambda o, n: o.at[at].set(n.astype(o.dtype)), old, new)
+
+
+def _check(key: str, found: Leaves) -> None:
+    if not found:
+        raise ConfigError(
+            f"objective.{key} is True, and the model has no batch normalisation that it could be"
+            f" about; give objective.{key} = False, or a model with it"
+        )
