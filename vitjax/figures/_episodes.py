@@ -54,7 +54,11 @@ def adaptation(
         steps = np.arange(len(values))
         last = max(last, len(values) - 1)
         color = _COLORS.get(name.split()[0], _FAINT)
-        shown = f"{values[-1]:.2f} ± {widths[-1]:.2f}%" if share else f"{values[-1]:.3g}"
+        shown = (
+            f"{values[-1]:.2f} ± {widths[-1]:.2f}%"
+            if share
+            else f"{values[-1]:.3g} ± {widths[-1]:.2g}"
+        )
         axes.fill_between(steps, values - widths, values + widths, color=color, alpha=0.2, lw=0)
         axes.plot(
             steps, values, color=color, marker="o", markersize=4, lw=1.6, label=f"{name}: {shown}"
@@ -113,8 +117,8 @@ def episode(
     shown = min(len(class_names), _MOST_CLASSES)
     many = shown > _ONE_COLUMN
     side, gap = (0.62, 0.08) if many else (0.85, 0.1)
-    names = [canvas.one_line(name, 24) for name in class_names[:shown]]
-    name_width = 0.45 + 0.055 * max(map(len, names))
+    names = [_two_lines(name) for name in class_names[:shown]]
+    name_width = 0.45 + 0.055 * max(len(line) for name in names for line in name)
     supports = [np.flatnonzero(support[1] == label) for label in range(shown)]
     queries = [np.flatnonzero(query[1] == label) for label in range(shown)]
     most = (3, 4) if many else (5, 6)
@@ -142,9 +146,9 @@ def episode(
         left = 0.15 + column * (block + 0.25)
         above = top + row * (side + gap + caption)
         canvas.write(figure, left, above + 0.27, str(label + 1), fontsize=11, weight="bold")
-        canvas.write(
-            figure, left, above + 0.45, names[label], fontsize=6.5, color="#444444", ha="left"
-        )
+        for line, text in enumerate(names[label]):
+            style: dict[str, Any] = {"fontsize": 6.5, "color": "#444444", "ha": "left"}
+            canvas.write(figure, left, above + 0.42 + 0.12 * line, text, **style)
         left += name_width
         for place, index in enumerate(supports[label][: across[0]].tolist()):
             axes = canvas.axes_at(figure, left + place * (side + gap), above, side, side)
@@ -158,6 +162,16 @@ def episode(
                 guesses = [int(g[index]) for g in (before, after) if g is not None]
                 _judge(figure, axes, at + side / 2, above + side, guesses, label)
     return canvas.save(figure, path)
+
+
+def _two_lines(name: str, length: int = 24) -> list[str]:
+    """``name`` on one line, or on two where it is longer."""
+    name = " ".join(str(name).split())
+    if len(name) <= length:
+        return [canvas.one_line(name, length)]
+    ends = [place + 1 for place, letter in enumerate(name[:length]) if letter in "/ _-,"]
+    end = ends[-1] if ends else length
+    return [canvas.one_line(part, length) for part in (name[:end], name[end:])]
 
 
 def _of(shown: int, found: Sequence[np.ndarray]) -> str:

@@ -144,10 +144,12 @@ def protocol(values: Mapping[str, Any]) -> str:
 
 def table(values: Mapping[str, Any]) -> list[str]:
     """The course of each mode over the steps as lines of a table, a step to a line."""
-    modes = [values[mode] for mode in MODES]
+    shown = MODES[:1] if values[MODES[0]] == values[MODES[1]] else MODES
+    modes = [values[mode] for mode in shown]
     share = "accuracy" in modes[0]
     name = "accuracy" if share else "squared error"
-    lines = [f"{'steps':>5}" + "".join(f"{mode + ' ' + name:>28}" for mode in MODES)]
+    heads = [f"{mode} {name}" for mode in shown] if len(shown) > 1 else [name]
+    lines = [f"{'steps':>5}" + "".join(f"{head:>28}" for head in heads)]
     for step in range(values["test_steps"] + 1):
         cells = []
         for mode in modes:

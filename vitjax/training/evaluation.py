@@ -24,8 +24,8 @@ class Evaluator:
         self.experiment = experiment
         parallel = experiment.parallel
         axis = parallel.axis_name
-        objective = experiment.objective if axis is None else experiment.objective.over_axis(axis)
-        self.objective: Any = objective
+        objective: Any = experiment.objective
+        self.objective = objective
         self._evaluate = parallel.compile(make_evaluate_step(objective, axis_name=axis))
         self._place = experiment.place_batch()
         self._predict = parallel.compile(make_predict_step(objective, axis_name=axis))

@@ -1,0 +1,227 @@
+"""A few-shot run from the command line: what it leaves, says, resumes to, and refuses."""
+
+import json
+import signal
+
+import pytest
+from PIL import Image
+from test_training import assert_same_bits, final_state, wait_for_checkpoint
+
+from vitjax.cli import main
+from vitjax.training import prediction
+from vitjax.training.logging import read
+
+TINY = """
+from ml_collections import ConfigDict
+
+def get_config():
+    config = ConfigDict()
+    config.model = dict(name="conv4_omniglot", filters=8, depth=2)
+    config.data = dict(
+        source="glyphs", classes=30, image_size=16, batch_size=2, eval_batch_size=4,
+        episodes=dict(ways=5, shots=1, queries=3, val_episodes=6, test_episodes=10),
+    )
+    config.objective = dict(name="maml", inner_steps=1, inner_learning_rate=0.5, test_steps=2)
+    config.optimizer = dict(name="adam", learning_rate=1e-2)
+    config.train = dict(steps=20, log_every_steps=5, evaluate_every_steps=5)
+    config.checkpoint = dict(best="val/accuracy", keep_best=3, keep=2)
+    return config
+"""
+MODE = {"accuracy", "ci95", "loss", "per_step", "per_step_ci95", "per_step_loss"}
+PROTOCOL = {"ways": 5, "shots": 1, "queries": 3, "test_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "few_shot.py"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(vitjax, config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    status, output, errors = vitjax("train", f"--config={config}", f"--workdir={workdir}")
+    assert status == 0, errors
+    assert errors == ""
+    return workdir, output
+
+
+def summary(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def test_a_run_leaves_both_modes_every_step_and_pictures(trained):
+    workdir, output = trained
+    found = summary(workdir)
+    for split, episodes in (("test", 10), ("val", 6)):
+        assert set(found[split]) == {"transductive", "inductive", "episodes", *PROTOCOL}
+        assert {key: found[split][key] for key in PROTOCOL} == PROTOCOL
+        assert found[split]["episodes"] == episodes
+        for mode in ("transductive", "inductive"):
+            values = found[split][mode]
+            assert set(values) == MODE
+            assert len(values["per_step"]) == len(values["per_step_loss"]) == 3
+            assert values["per_step"][-1] == values["accuracy"]
+            assert f"{split}: {mode} {values['accuracy']:.2%} ± {values['ci95']:.2%}" in output
+    # The numbers of the run's best step are those that validation had seen then.
+    record = next(
+        record
+        for record in read(workdir / "metrics.jsonl")
+        if record["split"] == "val" and record["step"] == found["checkpoint_step"]
+    )
+    assert record["accuracy"] == pytest.approx(found["val"]["transductive"]["accuracy"])
+    assert record["accuracy_inductive"] == pytest.approx(found["val"]["inductive"]["accuracy"])
+    for name in ("curves", "adaptation", "episode"):
+        with Image.open(workdir / "figures" / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+    assert output.splitlines()[-1] == f"Pictures: {workdir / 'figures'}"
+
+
+ALONE = "--config.parallel.devices=1"
+
+
+def test_evaluate_gives_the_summary_s_numbers_and_the_ensemble_apart(capsys, monkeypatch, trained):
+    workdir, _ = trained
+    found = summary(workdir)["test"]
+    given = []
+    real = prediction.evaluate
+    monkeypatch.setattr(
+        prediction, "evaluate", lambda *a, **k: given.append(real(*a, **k)) or given[-1]
+    )
+    assert main(["evaluate", f"--workdir={workdir}", ALONE, "--ensemble=2"]) == 0
+    (values,) = given
+    ensemble = values.pop("ensemble")
+    # To the bit.
+    assert values == found
+    assert set(ensemble) == {"checkpoints", "transductive", "inductive"}
+    assert ensemble["checkpoints"][0] == summary(workdir)["checkpoint_step"]
+    scores = {
+        record["step"]: record["accuracy"]
+        for record in read(workdir / "metrics.jsonl")
+        if record["split"] == "val"
+    }
+    first, second = (scores[step] for step in ensemble["checkpoints"])
+    assert [first, second] == sorted(scores.values(), reverse=True)[:2]
+    lines = capsys.readouterr().out.splitlines()
+    steps = ", ".join(map(str, ensemble["checkpoints"]))
+    for mode in ("transductive", "inductive"):
+        shares = [f"{x[mode]['accuracy']:.2%} ± {x[mode]['ci95']:.2%}" for x in (found, ensemble)]
+        assert f"test: {mode} {shares[0]} (10 episodes, 5-way 1-shot, 3 queries a class)" in lines
+        assert f"test: ensemble of the checkpoints of steps {steps}: {mode} {shares[1]}" in lines
+        assert any(line.startswith("    2 ") and shares[0] in line for line in lines)
+        assert any(line.startswith(f"({mode}: ") for line in lines)
+
+
+def test_evaluate_takes_other_episodes_and_steps(trained):
+    more = [
+        *(f"--config.data.episodes.{key}" for key in ("test_episodes=13", "queries=2")),
+        "--config.objective.test_steps=1",
+    ]
+    values = prediction.evaluate(trained[0], overrides=[ALONE, *more], say=list)
+    assert (values["episodes"], values["queries"], values["test_steps"]) == (13, 2, 1)
+
+
+def test_a_killed_run_ends_as_one_never_killed(vitjax, config, trained, tmp_path):
+    arguments = ("train", f"--config={config}", f"--workdir={tmp_path}")
+    process = vitjax.start(*arguments)
+    wait_for_checkpoint(process, tmp_path, 5)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    status, output, errors = vitjax(*arguments)
+    assert status == 0, errors
+    assert "Going on from the checkpoint of step" in output
+    assert_same_bits(final_state(tmp_path, 20), final_state(trained[0], 20))
+    for split in ("test", "val"):
+        assert summary(tmp_path)[split] == summary(trained[0])[split]
+
+
+def test_data_says_the_protocol_and_draws_an_episode(capsys, config, tmp_path):
+    picture = tmp_path / "episode.png"
+    arguments = ["data", f"--config={config}", f"--output={picture}"]
+    assert main([*arguments, "--config.data.episodes.rotations=classes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        "split",
+        *["classes", "images", "fewest", "images", "of", "a", "class"],
+    ]
+    assert [line.split() for line in lines[1:4]] == [
+        ["train", "19", "380", "20"],
+        ["val", "5", "100", "20"],
+        ["test", "6", "120", "20"],
+    ]
+    assert "Turned by quarter turns, a class of these is 4 classes." in lines
+    assert "train: 5-way 1-shot, 3 queries a class" in lines
+    assert "test: 10 episodes, 5-way 1-shot, 3 queries a class" in lines
+    with Image.open(picture) as drawn:
+        assert min(drawn.size) > 200
+
+
+SINUSOID = """
+from ml_collections import ConfigDict
+
+def get_config():
+    config = ConfigDict()
+    config.model = dict(name="mlp_sinusoid", hidden=(4,))
+    config.data = dict(
+        source="sinusoid", batch_size=8, eval_batch_size=8,
+        episodes=dict(shots=5, queries=5, val_episodes=8, test_episodes=8),
+    )
+    config.objective = dict(name="maml", inner_steps=1, inner_learning_rate=0.01, test_steps=10)
+    config.optimizer = dict(name="adam", learning_rate=1e-3)
+    config.train = dict(steps=2)
+    return config
+"""
+
+
+def test_a_regression_has_errors_and_draws_functions(capsys, tmp_path):
+    config = tmp_path / "sinusoid.py"
+    config.write_text(SINUSOID)
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert main(["train", f"--config={config}", workdir, "--config.checkpoint.best=val/loss"]) == 0
+    found = summary(tmp_path / "run")["test"]
+    assert set(found["inductive"]) == MODE - {"accuracy", "per_step_loss"}
+    assert "ways" not in found
+    for name in ("adaptation", "fits"):
+        assert (tmp_path / "run" / "figures" / f"{name}.png").is_file()
+    assert main(["data", f"--config={config}", f"--output={tmp_path / 'tasks.png'}"]) == 0
+    assert "The first 3 training tasks" in capsys.readouterr().out
+    assert main(["evaluate", workdir, "--ensemble=2"]) == 2
+    assert "has no probabilities of queries" in capsys.readouterr().err
+
+
+def test_mistakes_in_using_a_run_are_named(capsys, trained, tmp_path):
+    workdir, _ = trained
+    image = tmp_path / "one.png"
+    Image.new("L", (16, 16)).save(image)
+    for arguments, message in (
+        (["predict", workdir, str(image)], "in few-shot learning the classes are those of a supp"),
+        (["evaluate", workdir, "--ensemble=9"], "config.checkpoint.keep_best = 9"),
+        (["evaluate", workdir, "--ensemble=1"], "at least 2 checkpoints"),
+        (["evaluate", workdir, "--ensemble=2", "--config.checkpoint.best=None"], "no metric to"),
+        (["evaluate", workdir, "--ensembel=2"], "did you mean '--ensemble'"),
+        (["evaluate", workdir, "--config.data.episodes.ways=7"], "ways is 7, but split 'val' has"),
+        (["evaluate", workdir, "--config.model.filters=4"], "the checkpoint of step"),
+    ):
+        command, folder, *rest = arguments
+        assert main([command, f"--workdir={folder}", *rest]) == 2, arguments
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.data.episodes.shotz=1", "'shotz'; did you mean 'shots'?"),
+        ("--config.data.episode.shots=1", "'episode'; did you mean 'episodes'?"),
+        ("--config.objective.inner_stepz=1", "'inner_stepz'; did you mean 'inner_steps'?"),
+        ("--config.objective.name=mamml", "'mamml'; did you mean 'maml'?"),
+        ("--config.objective.inner_optimizer.name=sdg", "did you mean 'sgd'?"),
+        ("--config.objective.head=zero", "did you mean 'zeros'?"),
+        ("--config.checkpoint.best=val/acuracy", "did you mean 'val/accuracy'?"),
+    ],
+)
+def test_a_typo_fails_before_any_work(capsys, config, tmp_path, argument, message):
+    workdir = tmp_path / "run"
+    assert main(["train", f"--config={config}", f"--workdir={workdir}", argument]) == 2
+    assert message in capsys.readouterr().err
+    assert not workdir.exists()
