@@ -4,6 +4,7 @@
 """
 
 from vitjax.meta.baselines import FineTuning, NearestCentroid
+from vitjax.meta.gradient_based import GradientBased
 from vitjax.meta.imaml import ImplicitMaml
 from vitjax.meta.inner_loop import History, adapt, scale_by_rates
 from vitjax.meta.maml import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd
@@ -17,6 +18,7 @@ __all__ = [
     "Cavia",
     "FineTuning",
     "FirstOrderMaml",
+    "GradientBased",
     "History",
     "ImplicitMaml",
     "Maml",
