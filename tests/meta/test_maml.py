@@ -1,0 +1,496 @@
+"""MAML and its relatives as objectives: gradients, what is adapted, devices, evaluation."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from flax.traverse_util import unflatten_dict
+from small_tasks import (
+    DTYPES,
+    assert_trees,
+    directional,
+    episodes,
+    inner,
+    jit,
+    mean_loss,
+    randomized,
+    relative,
+    task_of,
+)
+
+from vitjax import models
+from vitjax.meta import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd, parameters
+from vitjax.meta.gradient_based import Learner
+from vitjax.meta.network import Network, only
+from vitjax.models import convolution
+from vitjax.models.batch_norm import BatchNorm
+from vitjax.objectives import divide
+from vitjax.registry import ConfigError
+from vitjax.training import parallel
+from vitjax.training.state import TrainState
+from vitjax.training.step import make_evaluate_step, make_train_step
+
+FIXTURE = Path(__file__).parent / "fixtures" / "maml_gradient.npz"
+SHAPE = (4,)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def identity(inputs):
+    return inputs
+
+
+def mlp(ways=3, norm="batch", **fields):
+    return models.create(
+        "mlp_sinusoid",
+        hidden=(6,),
+        num_classes=ways,
+        activation="tanh",
+        norm=norm,
+        **DTYPES,
+        **fields,
+    )
+
+
+def conv4(ways=3, **fields):
+    small = {"filters": 3, "depth": 2, "activation": "tanh", "num_classes": ways}
+    return models.create("conv4", **{**small, **fields}, **DTYPES)
+
+
+def made(kind=Maml, model=None, shape=SHAPE, *, tasks=4, seed=0, ways=3, outputs=3, **fields):
+    """(objective, parameters, model state, batch), the parameters random."""
+    fields = {"inner_steps": 2, "inner_learning_rate": 0.3, **fields}
+    objective = kind(model=model or mlp(outputs), num_classes=outputs, normalize=identity, **fields)
+    batch = episodes(tasks, shape, ways=ways, shots=2, queries=3, seed=seed)
+    variables = jax.eval_shape(objective.init, jax.random.key(0), batch)
+    variables = randomized(variables, scale=0.5)
+    return objective, variables.pop("params"), variables, batch
+
+
+def learner_of(objective, params, state, batch, index=0):
+    task = jax.tree.map(jnp.asarray, task_of(batch, index))
+    return Learner(objective, objective.network, params, state, task)
+
+
+# Gradients.
+
+
+@pytest.mark.parametrize("activation", ["softplus", "relu"])
+def test_meta_gradient_is_that_of_pytorch(activation, monkeypatch):
+    if activation == "relu":
+        # The images are too small for Winograd's form to be taken by itself.
+        monkeypatch.setattr(convolution, "WINOGRAD_PIXELS", 0)
+        monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", 1)
+    with np.load(FIXTURE) as file:
+        arrays = dict(file)
+    config = json.loads(str(arrays["config"]))
+
+    def found(prefix):
+        flat = {k[len(prefix) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{prefix}/")}
+        return unflatten_dict({k: jnp.asarray(v, jnp.float64) for k, v in flat.items()}, sep="/")
+
+    task = {
+        part: {
+            "input": jnp.asarray(arrays[f"{part}/input"], jnp.float64),
+            "target": jnp.asarray(arrays[f"{part}/target"]),
+            "mask": jnp.ones(len(arrays[f"{part}/target"]), bool),
+        }
+        for part in ("support", "query")
+    }
+    objective = Maml(
+        model=models.Conv4(
+            filters=config["filters"],
+            num_classes=config["num_classes"],
+            activation=activation,
+            conv_impl="lax" if activation == "softplus" else "winograd",
+            **DTYPES,
+        ),
+        num_classes=config["num_classes"],
+        normalize=identity,
+        inner_steps=config["steps"],
+        inner_learning_rate=config["rate"],
+        unroll=1,
+    )
+    shapes = jax.eval_shape(objective.model.init, jax.random.key(0), task["support"]["input"])
+    state = {"batch_stats": randomized(shapes["batch_stats"])}
+    params, expected = {"model": found(f"{activation}/params")}, found(f"{activation}/gradient")
+    assert jax.tree.map(jnp.shape, params["model"]) == jax.tree.map(jnp.shape, shapes["params"])
+
+    def both(params):
+        learner = Learner(objective, objective.network, params, state, task)
+        gradients = objective.task_gradients(params, state, task, jax.random.key(0))
+        return gradients, parameters.unflatten(learner.adapt(config["steps"]))
+
+    (gradients, (_, metrics)), adapted = jit(both)(params)
+    np.testing.assert_allclose(metrics["loss"].value(), arrays[f"{activation}/loss"], rtol=1e-10)
+    assert_trees(adapted, found(f"{activation}/adapted"), rtol=1e-9, atol=1e-10)
+    # The bias of a convolution has no gradient under batch statistics; PyTorch's is rounding.
+    size = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(expected))
+    assert_trees(gradients["model"], expected, rtol=1e-9, atol=1e-9 * size)
+    assert relative(gradients["model"], expected) < 1e-9
+
+
+@pytest.mark.parametrize("kind", [Maml, FirstOrderMaml])
+def test_gradients_of_a_batch_are_the_mean_over_its_tasks(kind):
+    objective, params, state, batch = made(kind, tasks=4)
+    # The third task is padding.
+    batch["mask"][2] = False
+    key = jax.random.key(3)
+    single = jit(objective.task_gradients)
+    rows = [single(params, state, task_of(batch, i), key) for i in (0, 1, 3)]
+    expected = jax.tree.map(lambda *leaves: sum(leaves) / 3, *[row[0] for row in rows])
+    states = jax.tree.map(lambda *leaves: sum(leaves) / 3, *[row[1][0] for row in rows])
+    losses = [float(row[1][1]["loss"].value()) for row in rows]
+    assert np.ptp(losses) > 0.01
+    for at_once in (1, 2, 4, None):
+        made_of, _, _, _ = made(kind, tasks_at_once=at_once)
+        gradients, (new, metrics) = jit(made_of.gradients)(params, state, batch, key)
+        assert_trees(gradients, expected)
+        assert_trees(new, states)
+        np.testing.assert_allclose(metrics["loss"].value(), np.mean(losses))
+        assert float(metrics["loss"].count) == 3
+    # Only the second-order gradient is that of the loss.
+    by_loss = jit(lambda p: jax.grad(lambda p: objective.loss(p, state, batch, key)[0])(p))(params)
+    assert_trees(by_loss, expected)
+
+
+def test_first_order_is_not_second_order():
+    objective, params, state, batch = made(Maml)
+    other, *_ = made(FirstOrderMaml)
+    task, key = task_of(batch, 0), jax.random.key(0)
+    second, first = (jit(o.task_gradients)(params, state, task, key)[0] for o in (objective, other))
+    assert relative(first, second) > 0.01
+
+
+def test_the_inner_loss_is_a_mean_over_the_examples_that_count():
+    objective, params, state, batch = made(inner_steps=1, inner_learning_rate=0.7)
+    # One example less of the first two classes.
+    mask, labels = batch["support"]["mask"][0], batch["support"]["target"][0]
+    for way in range(2):
+        mask[np.flatnonzero(labels == way)[0]] = False
+    learner = learner_of(objective, params, state, batch)
+    support = learner.task["support"]
+    found = parameters.unflatten(jit(lambda: learner.adapt(1))())
+
+    def loss(model):
+        outputs, _ = objective.model.apply(
+            {"params": model, **state}, support["input"], train=True, mutable=["batch_stats"]
+        )
+        picked = jax.nn.log_softmax(outputs)[jnp.arange(6), support["target"]]
+        # Four of six examples count; the paper's code would sum over three ways.
+        return -jnp.sum(picked[mask]) / 4
+
+    expected = jax.tree.map(
+        lambda p, g: p - 0.7 * g, params["model"], jax.grad(loss)(params["model"])
+    )
+    assert_trees(found, expected)
+
+
+def test_rates_of_the_head_and_any_optimizer():
+    objective, params, state, batch = made(
+        inner_steps=3,
+        inner_learning_rate=0.02,
+        head_learning_rate=0.1,
+        inner_optimizer={"name": "adam", "b1": 0.5, "eps_root": 1e-8},
+    )
+    learner = learner_of(objective, params, state, batch)
+    found = jit(lambda: learner.adapt(3))()
+    loss, support = mean_loss(objective.model, state), learner.task["support"]
+    optimizer = optax.adam(1.0, b1=0.5, eps_root=1e-8)
+    model = params["model"]
+    opt_state = optimizer.init(model)
+    for _ in range(3):
+        updates, opt_state = optimizer.update(jax.grad(loss)(model, support), opt_state)
+        rate = {
+            k: jax.tree.map(lambda _, k=k: 0.1 if k == "head" else 0.02, v)
+            for k, v in model.items()
+        }
+        model = jax.tree.map(lambda p, u, r: p + r * u, model, updates, rate)
+    assert_trees(parameters.unflatten(found), model)
+
+
+# Devices.
+
+
+def train(mode, devices):
+    """Three steps, then an evaluation whose last tasks are padding."""
+    way = parallel.create(mode=mode, devices=devices)
+    fields = {"devices": devices} if mode == "jit" else {}
+    objective, params, state, _ = made(model=conv4(filters=2), shape=(8, 8, 1), unroll=1, **fields)
+    optimizer = optax.with_extra_args_support(optax.sgd(0.1, momentum=0.9))
+    state = TrainState.create({"params": params, **state}, optimizer, seed=0)
+    before = jax.device_get(state.params)
+    state = way.place_state(state)
+    over = objective.over_axis(way.axis_name) if way.axis_name else objective
+    step = way.compile(make_train_step(over, optimizer, axis_name=way.axis_name), donate=True)
+    for number in range(3):
+        batch = episodes(16, (8, 8, 1), shots=2, queries=3, seed=number)
+        state, metrics = step(state, way.place_batch(batch))
+    batch = episodes(16, (8, 8, 1), shots=2, queries=3, seed=9)
+    batch["mask"][-5:] = False
+    evaluate = way.compile(make_evaluate_step(over, axis_name=way.axis_name))
+    evaluated = way.fetch(evaluate(state.variables, way.place_batch(batch)))
+    state = jax.device_get(way.fetch(state))
+    assert relative(before, state.params) > 0.01
+    return state, divide(way.fetch(metrics)), divide(evaluated)
+
+
+def test_many_devices_give_the_numbers_of_one():
+    one = train("jit", 1)
+    statistics = jax.tree.leaves(one[0].model_state["batch_stats"])
+    assert any(np.ptp(leaf) > 0.01 for leaf in statistics)
+    for mode in ("jit", "pmap"):
+        many = train(mode, 8)
+        assert_trees(many, one, rtol=1e-8, atol=1e-10)
+
+
+# What is adapted.
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "moving"),
+    [
+        (Maml, {}, {"conv1", "conv2", "norm1", "norm2", "head"}),
+        (Anil, {}, {"head"}),
+        (Boil, {}, {"conv1", "conv2", "norm1", "norm2"}),
+        (Cavia, {"model": {"num_context": 3, "context_block": 1}}, {"context"}),
+        (Maml, {"adapted": ["^conv", "^norm2/bias"]}, {"conv1", "conv2", "norm2"}),
+        (Maml, {"fixed": ["/scale$", "^conv1", "norm1/"]}, {"conv2", "norm2", "head"}),
+    ],
+)
+def test_what_is_adapted(kind, fields, moving):
+    fields = dict(fields)
+    # Batch statistics would take the gradient of the convolutions' biases away.
+    model = conv4(norm="layer", **fields.pop("model", {}))
+    objective, params, state, batch = made(kind, model, (8, 8, 2), unroll=1, **fields)
+    learner = learner_of(objective, params, state, batch)
+    before, after, gradients = jit(
+        lambda: (
+            learner.leaves(),
+            learner.adapt(2),
+            objective.task_gradients(params, state, learner.task, jax.random.key(0))[0]["model"],
+        )
+    )()
+    assert set(before) == set(after) == set(parameters.flatten(params["model"]))
+    changed = {name for name in before if np.any(before[name] != after[name])}
+    assert {name.partition("/")[0] for name in changed} == moving
+    if "/scale$" in fields.get("fixed", ()):
+        assert not any("scale" in name for name in changed)
+    # All parameters are learned, also those that stay within a task.
+    gradients = parameters.flatten(gradients)
+    for name, leaf in gradients.items():
+        if kind is Cavia and name == "context":
+            # It starts from zeros at each task, wherever training has put it.
+            np.testing.assert_array_equal(before[name], 0)
+            np.testing.assert_array_equal(leaf, 0)
+        else:
+            assert np.abs(leaf).max() > 1e-8, name
+
+
+def test_meta_sgd_learns_its_rates():
+    objective, params, state, batch = made(MetaSgd, fixed=["norm1/scale"])
+    assert set(parameters.flatten(params["rates"])) == {
+        *("dense1/kernel", "dense1/bias", "norm1/bias", "head/kernel", "head/bias")
+    }
+    fresh = objective.init(jax.random.key(0), batch)["params"]["rates"]
+    assert all((leaf == 0.3).all() for leaf in jax.tree.leaves(fresh))
+    task, key = task_of(batch, 0), jax.random.key(0)
+    gradient, _ = jit(objective.task_gradients)(params, state, task, key)
+
+    def loss(rates):
+        return objective.task_loss({**params, "rates": rates}, state, task, key)[0]
+
+    for along, difference in directional(jit(loss), params["rates"]):
+        assert abs(difference) > 1e-4
+        np.testing.assert_allclose(inner(gradient["rates"], along), difference, rtol=1e-7)
+    # A rate for every scalar: equal ones are MAML's.
+    plain, *_ = made(Maml, fixed=["norm1/scale"])
+    found = jit(objective.task_loss)({**params, "rates": fresh}, state, task, key)[0]
+    expected = jit(plain.task_loss)({"model": params["model"]}, state, task, key)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_head_of_zeros_starts_undecided():
+    objective, params, state, batch = made(head="zeros", test_steps=3)
+    assert np.abs(params["model"]["head"]["kernel"]).min() > 0
+    measures = jit(objective.measure)({"params": params, **state}, batch)
+    for mode in ("transductive", "inductive"):
+        assert measures[mode]["loss"].shape == (4, 4)
+        np.testing.assert_allclose(measures[mode]["loss"][:, 0], np.log(3), rtol=1e-12)
+        assert (measures[mode]["loss"][:, -1] < np.log(3)).any()
+    gradient = jit(objective.gradients)(params, state, batch, jax.random.key(0))[0]["model"]
+    assert not np.any(gradient["head"]["kernel"])
+    assert np.abs(gradient["dense1"]["kernel"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_head_of_prototypes_starts_from_distances(norm):
+    objective, params, state, batch = made(model=mlp(norm=norm), head="prototypes")
+    batch["support"]["mask"][0, 5] = False
+    learner = learner_of(objective, params, state, batch)
+    support, query = learner.task["support"], learner.task["query"]
+    leaves = learner.leaves()
+    logits, _ = objective.network.apply(
+        parameters.unflatten(leaves), state, query["input"], train=True
+    )
+    features = {name: learner.features(leaves, learner.task[name]) for name in learner.task}
+    labels = np.where(support["mask"], support["target"], -1)
+    centers = jnp.stack([features["support"][labels == way].mean(0) for way in range(3)])
+    distances = jnp.sum((features["query"][:, None] - centers[None]) ** 2, axis=-1)
+    rest = logits + distances
+    np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), rtol=1e-12)
+    assert np.ptp(distances, axis=1).min() > 1e-3
+    # The head is a function of the body, whose gradient goes through it.
+    gradient, _ = objective.task_gradients(params, state, learner.task, jax.random.key(0))
+    assert not np.any(gradient["model"]["head"]["kernel"])
+
+    def loss(model):
+        return objective.task_loss({"model": model}, state, learner.task, jax.random.key(0))[0]
+
+    for along, difference in directional(jit(loss), params["model"], directions=1):
+        np.testing.assert_allclose(inner(gradient["model"], along), difference, rtol=1e-6)
+
+
+# Evaluation.
+
+
+class Normalized(nn.Module):
+    """Two dense layers, each with a batch normalisation of its own momentum."""
+
+    momenta: tuple[float, float]
+    ours: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        kind = BatchNorm if self.ours else nn.BatchNorm
+        for momentum in self.momenta:
+            dtypes = {"dtype": self.dtype, "param_dtype": self.dtype}
+            x = nn.Dense(5, **dtypes)(x)
+            x = nn.tanh(kind(use_running_average=not train, momentum=momentum, **dtypes)(x) + 1)
+        return x
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_moments_are_those_of_the_batch(ours, dtype):
+    inputs = np.random.default_rng(0).normal(size=(12, 4)).astype(dtype)
+
+    def network(momenta):
+        return Network(Normalized(momenta, ours, dtype), identity, False)
+
+    variables = network((0.9, 0.99)).model.init(jax.random.key(0), inputs)
+    variables = jax.tree.map(lambda x: x.astype(dtype), randomized(variables))
+    params = variables.pop("params")
+    found = jit(network((0.9, 0.99)).moments)(params, variables, inputs)
+    # With no momentum, the running statistics are the last batch's.
+    _, expected = network((0.0, 0.0)).apply(params, variables, inputs, train=True)
+    tolerance = 2e-6 if dtype == "float32" else 1e-13
+    assert_trees(found, expected, rtol=10 * tolerance, atol=tolerance)
+    assert relative(expected, variables) > 0.1
+    assert network((0.9, 0.9)).moments(params, {}, inputs) == {}
+
+
+@pytest.mark.parametrize("statistics", ["support", "running"])
+def test_inductive_answers_stand_for_themselves(statistics):
+    objective, params, state, batch = made(inductive_statistics=statistics, tasks=1)
+    variables = {"params": params, **state}
+    measure = jit(objective.measure)
+    whole = measure(variables, batch)
+    number = batch["query"]["target"].shape[1]
+
+    def one(index):
+        query = jax.tree.map(lambda x: x[:, index : index + 1], batch["query"])
+        return measure(variables, {**batch, "query": query})
+
+    alone = [one(index) for index in range(number)]
+    for mode in whole:
+        mean = sum(row[mode]["loss"] for row in alone) / number
+        differs = np.abs(mean - whole[mode]["loss"]).max()
+        assert differs > 1e-3 if mode == "transductive" else differs < 1e-10
+    metrics = divide(jit(objective.evaluate)(variables, batch))
+    np.testing.assert_allclose(metrics["loss"], whole["transductive"]["loss"][0, -1])
+    np.testing.assert_allclose(metrics["loss_inductive"], whole["inductive"]["loss"][0, -1])
+    np.testing.assert_allclose(metrics["loss_before"], whole["transductive"]["loss"][0, 0])
+
+
+def test_statistics_of_the_support_set_are_those_after_adaptation():
+    objective, params, state, batch = made(tasks=1, test_steps=2)
+    learner = learner_of(objective, params, state, batch)
+    model = parameters.unflatten(learner.adapt(2, first_order=True))
+    both = jnp.concatenate([learner.task["support"]["input"]] * 2)
+    # Means over a support set twice as large are the same, so only its moments can matter.
+    outputs = objective.network.apply(
+        model,
+        objective.network.moments(model, state, both),
+        learner.task["query"]["input"],
+        train=False,
+    )[0]
+    loss = jnp.mean(objective.network.losses(outputs, learner.task["query"]["target"]))
+    found = objective.measure({"params": params, **state}, batch)["inductive"]["loss"][0, -1]
+    np.testing.assert_allclose(found, loss, rtol=1e-10)
+
+
+def test_dropout_is_for_training():
+    fields = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "num_classes": 3}
+    model = models.create("vit_ti16", **fields, dropout=0.5, **DTYPES)
+    objective, params, state, batch = made(Maml, model, (8, 8, 3), tasks=2, inner_steps=1)
+    loss = jit(lambda key: objective.loss(params, state, batch, key)[0])
+    first, second, again = (float(loss(jax.random.key(seed))) for seed in (0, 1, 0))
+    assert abs(first - second) > 1e-4
+    assert first == again
+    plain, *_ = made(Maml, model.clone(dropout=0.0), (8, 8, 3), tasks=2, inner_steps=1)
+    evaluated = [jit(o.evaluate)({"params": params}, batch) for o in (objective, plain)]
+    assert_trees(*evaluated)
+
+
+def test_absent_classes_have_no_probability():
+    # Three ways where there may be five; the head would have it that all is the fourth.
+    objective, params, state, batch = made(outputs=5, tasks=2)
+    params["model"]["head"]["bias"] = jnp.asarray([0.0, 0, 0, 50, 20])
+    learner = learner_of(objective, params, state, batch)
+    np.testing.assert_array_equal(learner.present(), [True, True, True, False, False])
+    outputs, _ = objective.network.apply(
+        params["model"], state, learner.task["query"]["input"], train=True
+    )
+    probabilities = jax.nn.softmax(only(outputs, learner.present()))
+    np.testing.assert_array_equal(probabilities[:, 3:], 0)
+    np.testing.assert_allclose(probabilities[:, :3], jax.nn.softmax(outputs[:, :3]), rtol=1e-12)
+    measures = objective.measure({"params": params, **state}, batch)["transductive"]
+    assert (measures["loss"] < 5).all()
+    assert (measures["accuracy"] > 0).any()
+    gradient, _ = objective.gradients(params, state, batch, jax.random.key(0))
+    np.testing.assert_array_equal(gradient["model"]["head"]["kernel"][:, 3:], 0)
+    assert np.abs(gradient["model"]["head"]["kernel"][:, :3]).min() > 0
+    # A class of which only padding is there is absent.
+    batch["support"]["mask"][0] = batch["support"]["target"][0] != 1
+    learner = learner_of(objective, params, state, batch)
+    np.testing.assert_array_equal(learner.present(), [True, False, True, False, False])
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"head": "prototype"}, "did you mean 'prototypes'"),
+        ({"inductive_statistics": "suport"}, "did you mean 'support'"),
+        ({"inner_steps": 0}, "objective.inner_steps is 0"),
+        ({"inner_learning_rate": -0.1}, "a rate is above 0"),
+        ({"tasks_at_once": 0}, "objective.tasks_at_once is 0"),
+        ({"unroll": 0}, "objective.unroll is 0"),
+        ({"task": "regression", "head": "prototypes"}, "a regression has no classes"),
+        ({"inner_optimizer": {"name": "adm"}}, r"inner_optimizer.name: .* did you mean 'adam'"),
+        ({"inner_optimizer": {"name": "sgd", "momentun": 0.9}}, "did you mean 'momentum'"),
+    ],
+)
+def test_values_that_cannot_be(fields, words):
+    with pytest.raises(ConfigError, match=words):
+        Maml(model=mlp(), num_classes=3, normalize=identity, **fields)

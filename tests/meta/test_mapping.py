@@ -1,0 +1,124 @@
+"""Tasks in pieces: sums, order, and how many are computed at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_tasks import assert_trees
+
+from vitjax.meta import mapping
+
+TASKS = {"x": np.arange(24.0).reshape(12, 2), "n": np.arange(12, dtype=np.int32)}
+
+
+def double(task):
+    return {"twice": 2 * task["x"], "n": task["n"]}
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 4, 6, 12])
+def test_sums_and_order_for_any_number_of_pieces(pieces):
+    weights = np.asarray([1, 0, 2, 1, 1, 0, 1, 1, 1, 3, 1, 1], np.float32)
+    calls = []
+
+    def function(task):
+        calls.append(task["x"].shape)
+        # An infinite loss of padding is nothing.
+        return {"twice": 2 * task["x"] / jnp.where(task["n"] == 5, 0, 1), "one": jnp.ones(())}
+
+    found = jax.jit(lambda t, w: mapping.sum_over_tasks(function, t, w, pieces))(TASKS, weights)
+    expected = np.sum(2 * TASKS["x"] * weights[:, None], axis=0)
+    np.testing.assert_allclose(found["twice"], expected)
+    np.testing.assert_allclose(found["one"], weights.sum())
+    # The function sees one task, without a leading axis, mapped or not.
+    assert set(calls) == {(2,)}
+    mapped = jax.jit(lambda t: mapping.map_over_tasks(double, t, pieces))(TASKS)
+    assert_trees(mapped, {"twice": 2 * TASKS["x"], "n": TASKS["n"]}, 0, 0)
+    assert mapped["n"].dtype == np.int32
+
+
+def test_sums_of_low_precision_are_taken_in_float32():
+    tasks = jnp.full((300, 1), 1.0, jnp.bfloat16)
+    for pieces in (1, 300):
+        found = mapping.sum_over_tasks(lambda x: x[0], tasks, jnp.ones(300), pieces)
+        assert found.dtype == jnp.float32
+        assert float(found) == 300
+
+
+def test_pieces_are_computed_one_after_the_other():
+    def largest(pieces):
+        def total(weight, tasks):
+            def loss(task):
+                return jnp.sum(jnp.cumsum(jnp.sin(jnp.outer(task, task) * weight), axis=0) ** 2)
+
+            return mapping.sum_over_tasks(loss, tasks, jnp.ones(12), pieces)
+
+        lowered = jax.jit(jax.grad(total)).lower(jnp.ones(()), jnp.ones((12, 200)))
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert largest(12) < largest(1) / 4
+
+
+def matrices(task):
+    return jnp.tanh(task @ task)
+
+
+def shapes(number, side=100):
+    return jax.ShapeDtypeStruct((number, side, side), jnp.float32)
+
+
+# What `matrices` computes for one task: a product and its tanh.
+TASK_BYTES = 2 * 100 * 100 * 4
+
+
+def test_bytes_of_values():
+    task = jax.ShapeDtypeStruct((100, 100), jnp.float32)
+    assert mapping.bytes_of_values(matrices, task) == TASK_BYTES
+
+    def looped(task):
+        return jax.lax.scan(lambda x, _: (matrices(x), None), task, length=7)[0]
+
+    assert mapping.bytes_of_values(looped, task) == 7 * TASK_BYTES
+    assert mapping.bytes_of_values(jax.jit(matrices), task) == TASK_BYTES
+
+
+def test_a_cpu_takes_one_task_at_a_time():
+    assert mapping.pieces(matrices, shapes(8), platform="cpu") == 8
+    # Each of the devices has a part of every piece.
+    assert mapping.pieces(matrices, shapes(8), platform="cpu", devices=4) == 2
+    assert mapping.pieces(matrices, shapes(8), platform="cpu", devices=8) == 1
+    # Here JAX runs on a CPU.
+    assert mapping.pieces(matrices, shapes(8)) == 8
+    # Memory is no matter, so nothing is traced.
+    assert mapping.pieces(None, shapes(8), platform="cpu") == 8
+
+
+def test_an_accelerator_takes_what_its_memory_holds():
+    def pieces(number, tasks_that_fit, **arguments):
+        # A little over, so that rounding is of no account.
+        memory = int((tasks_that_fit + 0.01) * TASK_BYTES / 0.8)
+        return mapping.pieces(matrices, shapes(number), platform="gpu", memory=memory, **arguments)
+
+    assert pieces(12, 100) == 1
+    assert pieces(12, 12) == 1
+    # Cut where all do not fit, into equal pieces.
+    assert pieces(12, 11) == 2
+    assert pieces(12, 5) == 3
+    assert pieces(12, 1) == 12
+    # A task larger than the memory is tried alone.
+    assert pieces(12, 0) == 12
+    # Each device has a memory of its own.
+    assert pieces(12, 3, devices=4) == 1
+    assert pieces(12, 3, devices=2) == 2
+    # A prime number of tasks has no other divisors.
+    assert pieces(7, 6) == 7
+
+
+def test_a_number_at_once_is_a_bound():
+    for at_once, expected in ((1, 12), (2, 6), (4, 3), (5, 3), (7, 2), (12, 1), (99, 1)):
+        assert mapping.pieces(None, shapes(12), at_once=at_once, platform="gpu") == expected
+    assert mapping.pieces(None, shapes(12), at_once=2, devices=3) == 2
+    # Too few for all devices, as when an objective is traced with one example.
+    assert mapping.pieces(None, shapes(1), at_once=1, devices=8) == 1
+    # Where a device does not tell its memory, all are computed at once.
+    assert jax.local_devices()[0].memory_stats() is None
+    assert mapping.pieces(matrices, shapes(12), platform="gpu") == 1
