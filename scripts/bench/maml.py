@@ -1,0 +1,304 @@
+r"""Milliseconds of one second-order MAML step, beside PyTorch's and the usual JAX way.
+
+    python scripts/bench/maml.py                                   # both cases
+    python scripts/bench/maml.py --case omniglot --rounds 11 --json
+    python scripts/bench/maml.py --torch-python /opt/torch/bin/python
+
+A step is the meta-gradient of a batch of 5-way 1-shot tasks, 15 queries a class, through 5 inner
+steps on Conv4 with batch statistics, and Adam's update. The cases are Omniglot's (28 x 28 x 1, 64
+filters, 8 tasks) and miniImageNet's (84 x 84 x 3, 32 filters, 4 tasks); images are noise. vitjax's
+side is the trainer's own step. The peers:
+
+- ``torch autograd``: a loop over tasks of ``autograd.grad(create_graph=True)``, the images in
+  PyTorch's own layout and in ``channels_last``;
+- ``higher``; ``torch.func``: ``grad`` of ``vmap``;
+- ``usual jax``: ``vmap`` over tasks of `flax.linen` layers.
+
+All start from the same weights and have to find the same loss. They take turns, round by round, so
+that what else happens on the machine hits all of them; medians count. Ratios are a peer's median
+over vitjax's: above one, vitjax is the faster. PyTorch runs in a process of its own, of this Python
+where it is installed here, else of --torch-python. A peer that is not installed is left out, and
+named on stderr. A peer that takes more than 50 s a step is timed once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+# JAX would take three quarters of the GPU's memory at its start; here two frameworks share it.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from maml_peers import TORCH_PEERS, USUAL, Torch, UsualJax  # type: ignore[import-not-found]
+
+from vitjax import models
+from vitjax.meta import Maml
+from vitjax.training import flops, parallel, summary
+from vitjax.training.state import TrainState
+from vitjax.training.step import make_train_step
+
+WAYS, SHOTS, QUERIES, INNER_STEPS, RATE, DEPTH = 5, 1, 15, 5, 0.1, 4
+SLOW = 50.0  # seconds of a step, above which one round will do
+LEAST = 0.2  # seconds that a round lasts at least
+# Losses after five steps in float32 agree to about 1e-5, unless a ReLU flips.
+LOSS_TOLERANCE = {"float32": 0.01, "bfloat16": 0.2}
+
+Run = Callable[[int], tuple[float, float]]  # number of steps -> (seconds, the last step's loss)
+
+
+def identity(images: Any) -> Any:
+    """The images are what the model is fed already."""
+    return images
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is computed."""
+
+    name: str
+    model: str
+    side: int
+    channels: int
+    tasks: int
+    dtype: str = "float32"
+
+    def batch(self) -> dict[str, Any]:
+        """Episodes of noise, as the loader would give them."""
+        rng = np.random.default_rng(0)
+
+        def part(examples: int) -> dict[str, np.ndarray]:
+            shape = (self.tasks, WAYS * examples)
+            labels = np.tile(np.repeat(np.arange(WAYS, dtype=np.int32), examples), (self.tasks, 1))
+            images = rng.normal(size=(*shape, self.side, self.side, self.channels))
+            return {
+                "input": images.astype(np.float32),
+                "target": labels,
+                "class": labels,
+                "mask": np.ones(shape, bool),
+            }
+
+        mask = np.ones(self.tasks, bool)
+        return {"support": part(SHOTS), "query": part(QUERIES), "mask": mask}
+
+    def objective(self, **fields: Any) -> Maml:
+        """MAML as vitjax has it."""
+        model = models.create(
+            self.model,
+            num_classes=WAYS,
+            depth=DEPTH,
+            head_init="xavier",
+            dtype=self.dtype,
+            **fields,
+        )
+        return Maml(
+            model=model,
+            num_classes=WAYS,
+            normalize=identity,
+            inner_steps=INNER_STEPS,
+            inner_learning_rate=RATE,
+        )
+
+
+CASES = {
+    "omniglot": Case("omniglot", "conv4_omniglot_pooled", 28, 1, 8),
+    "miniimagenet": Case("miniimagenet", "conv4", 84, 3, 4),
+}
+
+
+class Vitjax:
+    """vitjax's side, compiled as the trainer compiles it.
+
+    Attributes:
+        variables: before the first step, on the host.
+        memory: bytes of what a step computes on its way.
+        flops: of the meta-gradient with plain convolutions; what a faster form saves still counts.
+    """
+
+    def __init__(self, case: Case):
+        objective, optimizer = case.objective(), optax.with_extra_args_support(optax.adam(1e-3))
+        batch = case.batch()
+        variables = objective.init(jax.random.key(0), batch)
+        self.variables = jax.device_get(variables)
+        plain = case.objective(conv_impl="lax").gradients
+        state = {k: v for k, v in variables.items() if k != "params"}
+        self.flops = flops.count(plain, variables["params"], state, batch, jax.random.key(0))
+        way = parallel.create(devices=1)
+        self._state = way.place_state(TrainState.create(variables, optimizer, seed=0))
+        self._batch = way.place_batch(batch)
+        step: Any = way.compile(make_train_step(objective, optimizer), donate=True)
+        self._step = step.lower(self._state, self._batch).compile()
+        self.memory = self._step.memory_analysis().temp_size_in_bytes
+
+    def run(self, steps: int) -> tuple[float, float]:
+        """Takes ``steps`` steps: the seconds they took, and the last one's loss."""
+        start = time.perf_counter()
+        for _ in range(steps):
+            self._state, metrics = self._step(self._state, self._batch)
+        loss = float(metrics["loss"].value())
+        return time.perf_counter() - start, loss
+
+
+def gemm_peak() -> float:
+    """FLOP/s of a product of two float32 matrices of 2048 x 2048, the best of several."""
+    left = right = jnp.ones((2048, 2048))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(left, right))
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        jax.block_until_ready(product(left, right))
+        times.append(time.perf_counter() - start)
+    return float(2 * 2048**3 / min(times))
+
+
+def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All contestants in turn: {name: seconds of a step in each round}, and what else counts."""
+    ours = Vitjax(case)
+    wanted = set(arguments.peers)
+    python = arguments.torch_python if wanted & set(TORCH_PEERS) else None
+    params, batch = ours.variables["params"]["model"], case.batch()
+    settings = {"steps": INNER_STEPS, "rate": RATE, "depth": DEPTH, "dtype": case.dtype}
+    torch = Torch(python, params, batch, settings)
+    runs: dict[str, Run] = {"vitjax": ours.run}
+    runs |= {name: functools.partial(torch.run, name) for name in torch.peers if name in wanted}
+    if USUAL in wanted:
+        runs[USUAL] = UsualJax(params, batch, settings).run
+    for name, reason in torch.missing.items():
+        if name in wanted:
+            warn(f"{name} is left out: {reason}")
+    steps: dict[str, int] = {}
+    seconds: dict[str, list[float]] = {}
+    expected = None
+    for name, run in list(runs.items()):
+        try:
+            took, loss = run(1)
+            expected = loss if expected is None else expected
+            if abs(loss - expected) > LOSS_TOLERANCE[case.dtype] * abs(expected):
+                sys.exit(f"{name} finds a loss of {loss} where vitjax finds {expected}")
+            # The first step of PyTorch warms up as well.
+            took = took if took > SLOW else run(1)[0]
+        except RuntimeError as error:
+            warn(f"{name} is left out: {error}")
+            del runs[name]
+            continue
+        steps[name], seconds[name] = max(1, round(LEAST / took)), []
+        if took > SLOW:
+            seconds[name] = [took]
+    peaks = []
+    for number in range(1, arguments.rounds + 1):
+        for name, run in runs.items():
+            if not (seconds[name] and seconds[name][0] > SLOW):
+                seconds[name].append(run(steps[name])[0] / steps[name])
+        peaks.append(gemm_peak())
+        if not arguments.json:
+            shown = "  ".join(f"{name} {1e3 * times[-1]:,.1f}" for name, times in seconds.items())
+            print(f"{case.name} round {number}: {shown} ms", flush=True)
+    torch.close()
+    rate = ours.flops / statistics.median(seconds["vitjax"])
+    return {
+        "seconds": seconds,
+        "torch": torch.version,
+        "memory": ours.memory,
+        "flops": ours.flops,
+        "peak": max(peaks),
+        "peak_share": rate / max(peaks),
+    }
+
+
+def as_json(case: Case, found: dict[str, Any], peers: list[str]) -> dict[str, Any]:
+    """The case's line of ``--json``; null stands for what was not measured."""
+    medians = {name: 1e3 * statistics.median(times) for name, times in found["seconds"].items()}
+    ours = medians.pop("vitjax")
+    torch = [medians[name] for name in TORCH_PEERS if name in medians]
+    return {
+        "case": case.name,
+        "ours_ms": ours,
+        "peers_ms": {name: medians.get(name) for name in peers},
+        "ratio_fastest_torch": min(torch) / ours if torch else None,
+        "ratio_usual_jax": medians[USUAL] / ours if USUAL in medians else None,
+        "peak_share": found["peak_share"],
+        "memory_mib": found["memory"] / 2**20,
+    }
+
+
+def table(case: Case, found: dict[str, Any]) -> str:
+    """The case in Markdown."""
+    ours = statistics.median(found["seconds"]["vitjax"])
+    lines = [
+        f"\n{case.name}: {case.tasks} tasks, {case.dtype},"
+        f" {found['flops'] / case.tasks / 1e9:.2f} GFLOP a task; vitjax reaches"
+        f" {found['peak_share']:.0%} of {found['peak'] / 1e9:,.0f} GFLOP/s and takes"
+        f" {found['memory'] / 2**20:,.0f} MiB",
+        "\n| | median, ms | least, ms | rounds | / vitjax |\n|---|---:|---:|---:|---:|",
+    ]
+    for name, times in found["seconds"].items():
+        median, least = statistics.median(times), min(times)
+        cells = f"{1e3 * median:,.1f} | {1e3 * least:,.1f} | {len(times)} | {median / ours:.2f}"
+        lines.append(f"| {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def warn(text: str) -> None:
+    """What the reader should know, away from the results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    arguments = parse()
+    if not arguments.json:
+        facts = summary.environment()
+        packages = {name: facts["versions"][name] for name in ("vitjax", "jax", "flax")}
+        load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+        print(f"{facts['device']}, Python {facts['versions']['python']}, {packages}")
+        print(f"{date.today()}, revision {facts['git_revision']}{load}")
+    for name in arguments.case:
+        case = CASES[name]
+        case = dataclasses.replace(case, tasks=arguments.tasks or case.tasks, dtype=arguments.dtype)
+        found = measure(case, arguments)
+        if arguments.json:
+            print(json.dumps(as_json(case, found, arguments.peers)), flush=True)
+        else:
+            print(table(case, found))
+            if found["torch"]:
+                print(f"\nPyTorch {found['torch']}")
+
+
+def parse() -> argparse.Namespace:
+    """The command line's arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--tasks", type=int, help="in a batch (default: 8 and 4)")
+    parser.add_argument("--dtype", choices=tuple(LOSS_TOLERANCE), default="float32")
+    parser.add_argument("--rounds", type=int, default=5, help="of each contestant (default: 5)")
+    peers = [*TORCH_PEERS, USUAL]
+    parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER")
+    parser.add_argument(
+        "--torch-python",
+        default=os.environ.get("VITJAX_TORCH_PYTHON"),
+        help="a Python that has PyTorch, and maybe higher (default: $VITJAX_TORCH_PYTHON)",
+    )
+    parser.add_argument("--json", action="store_true", help="one line a case")
+    arguments = parser.parse_args()
+    if importlib.util.find_spec("torch"):
+        arguments.torch_python = sys.executable
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""PyTorch's side of `scripts/bench/maml.py`: meta-steps that it asks for, through a pipe.
+
+Reads one JSON object a line, ``{"peer": name, "steps": number}``, and answers each with
+``{"seconds": ..., "loss": ...}`` or ``{"error": ...}``; the first line says which peers there are.
+Wants PyTorch, and `higher` for the peer of that name; knows nothing of JAX or vitjax.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+Weights = dict[str, torch.Tensor]
+EPSILON = 1e-3
+
+
+class Tasks:
+    """The tasks, the initial weights and the settings that all peers share.
+
+    Attributes:
+        device: PyTorch's name of it.
+        steps: of the inner loop.
+        rate: of it.
+        depth: blocks of Conv4.
+        dtype: of the computation.
+
+    Args:
+        path: an npz file: the parameters under ``params/``, support and query under their names.
+        settings: the attributes of those names.
+        device: see above.
+    """
+
+    def __init__(self, path: str, settings: dict[str, Any], device: str):
+        with np.load(path) as file:
+            arrays = dict(file)
+        self.device, self.steps, self.rate = device, settings["steps"], settings["rate"]
+        self.dtype = getattr(torch, settings["dtype"])
+        self.depth: int = settings["depth"]
+        self._arrays = arrays
+
+    def weights(self, channels_last: bool = False) -> Weights:
+        """Fresh leaves: kernels as (out, in, height, width) and (in, out)."""
+        found = {}
+        for name, value in self._arrays.items():
+            if name.startswith("params/"):
+                value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+                tensor = torch.tensor(np.ascontiguousarray(value), device=self.device)
+                if channels_last and tensor.ndim == 4:
+                    tensor = tensor.contiguous(memory_format=torch.channels_last)
+                found[name.removeprefix("params/")] = tensor.requires_grad_()
+        return found
+
+    def part(self, name: str, channels_last: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (tasks, examples, channels, height, width), and labels, of support or query."""
+        images = torch.tensor(self._arrays[f"{name}/input"].transpose(0, 1, 4, 2, 3))
+        images = images.to(self.device).contiguous()
+        if channels_last:
+            flat = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            images = flat.unflatten(0, images.shape[:2])
+        return images, torch.tensor(self._arrays[f"{name}/target"]).long().to(self.device)
+
+    def autocast(self) -> Any:
+        """What a user who wants half precision would write."""
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device, dtype=self.dtype)
+
+    def outputs(self, weights: Weights, x: torch.Tensor) -> torch.Tensor:
+        """Logits of Conv4 under the statistics of ``x``."""
+        for i in range(1, self.depth + 1):
+            x = F.conv2d(x, weights[f"conv{i}/kernel"], weights[f"conv{i}/bias"], padding=1)
+            scale, bias = weights[f"norm{i}/scale"], weights[f"norm{i}/bias"]
+            x = F.batch_norm(x, None, None, scale, bias, training=True, eps=EPSILON)
+            x = F.max_pool2d(F.relu(x), 2)
+        # The head reads rows, columns, channels.
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        return x @ weights["head/kernel"] + weights["head/bias"]
+
+    def loss(self, weights: Weights, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy."""
+        with self.autocast():
+            outputs = self.outputs(weights, images)
+        return F.cross_entropy(outputs.float(), labels)
+
+
+Step = Callable[[], torch.Tensor]
+
+
+def autograd(tasks: Tasks, channels_last: bool = False) -> tuple[Weights, Step]:
+    """A loop over tasks and steps of ``autograd.grad(create_graph=True)``."""
+    weights = tasks.weights(channels_last)
+    support, query = (tasks.part(name, channels_last) for name in ("support", "query"))
+
+    def step() -> torch.Tensor:
+        losses = []
+        for i in range(len(support[0])):
+            adapted = weights
+            for _ in range(tasks.steps):
+                loss = tasks.loss(adapted, support[0][i], support[1][i])
+                gradients = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
+                pairs = zip(adapted.items(), gradients, strict=True)
+                adapted = {name: value - tasks.rate * g for (name, value), g in pairs}
+            loss = tasks.loss(adapted, query[0][i], query[1][i]) / len(support[0])
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    return weights, step
+
+
+def functional(tasks: Tasks) -> tuple[Weights, Step]:
+    """``torch.func``: the gradient of a mean over a ``vmap`` over tasks."""
+    from torch.func import grad, vmap
+
+    weights = tasks.weights()
+    support, query = tasks.part("support"), tasks.part("query")
+
+    def task_loss(weights: Weights, *task: torch.Tensor) -> torch.Tensor:
+        adapted = weights
+        for _ in range(tasks.steps):
+            gradients = grad(tasks.loss)(adapted, task[0], task[1])
+            adapted = {k: v - tasks.rate * gradients[k] for k, v in adapted.items()}
+        return tasks.loss(adapted, task[2], task[3])
+
+    def step() -> torch.Tensor:
+        loss = vmap(task_loss, (None, 0, 0, 0, 0))(weights, *support, *query).mean()
+        loss.backward()
+        return loss.detach()
+
+    return weights, step
+
+
+class Module(torch.nn.Module):
+    """The same network as a module, which `higher` wants."""
+
+    def __init__(self, tasks: Tasks):
+        super().__init__()
+        self._tasks = tasks
+        self.leaves = torch.nn.ParameterDict(
+            {
+                k.replace("/", "_"): torch.nn.Parameter(v.detach())
+                for k, v in tasks.weights().items()
+            }
+        )
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss."""
+        weights = {k.replace("_", "/"): v for k, v in self.leaves.items()}
+        return self._tasks.loss(weights, images, labels)
+
+
+def with_higher(tasks: Tasks) -> tuple[Weights, Step]:
+    """`higher`: Grefenstette et al. 2019, arXiv:1910.01727, as in its MAML example."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import higher  # type: ignore[import-not-found]
+
+    model = Module(tasks)
+    inner = torch.optim.SGD(model.parameters(), lr=tasks.rate)
+    support, query = tasks.part("support"), tasks.part("query")
+
+    def step() -> torch.Tensor:
+        losses = []
+        for i in range(len(support[0])):
+            with higher.innerloop_ctx(model, inner, copy_initial_weights=False) as (
+                fast,
+                optimizer,
+            ):
+                for _ in range(tasks.steps):
+                    optimizer.step(fast(support[0][i], support[1][i]))
+                loss = fast(query[0][i], query[1][i]) / len(support[0])
+                loss.backward()
+                losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    return dict(model.named_parameters()), step
+
+
+PEERS: dict[str, Callable[[Tasks], tuple[Weights, Step]]] = {
+    "torch autograd": autograd,
+    "torch autograd, channels_last": lambda tasks: autograd(tasks, channels_last=True),
+    "higher": with_higher,
+    "torch.func": functional,
+}
+
+
+def meta_step(weights: Weights, step: Step) -> Callable[[], float]:
+    """``step`` with Adam's update behind it."""
+    optimizer: Any = torch.optim.Adam(weights.values(), lr=1e-3)
+
+    def run() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = step()
+        optimizer.step()
+        # Reading the number waits for the device.
+        return loss.item()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("path", help="tasks and weights, npz")
+    parser.add_argument("settings", type=json.loads)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    torch.set_float32_matmul_precision(arguments.settings["precision"])
+    device = arguments.device
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        if not torch.cuda.is_available():
+            sys.exit("this PyTorch has no CUDA device")
+    tasks = Tasks(arguments.path, arguments.settings, device)
+    ready: dict[str, Callable[[], float]] = {}
+    missing = {}
+    for name, make in PEERS.items():
+        try:
+            ready[name] = meta_step(*make(tasks))
+        except ImportError as error:
+            missing[name] = str(error)
+    say({"peers": list(ready), "missing": missing, "version": torch.__version__})
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            start = time.perf_counter()
+            for _ in range(command["steps"]):
+                loss = ready[command["peer"]]()
+            say({"seconds": time.perf_counter() - start, "loss": loss})
+        except Exception as error:  # whatever it is, the others go on
+            say({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+
+
+def say(answer: dict[str, Any]) -> None:
+    """One line to whoever asks."""
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
