@@ -52,7 +52,7 @@ from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 WAYS, SHOTS, QUERIES, INNER_STEPS, DEPTH = 5, 1, 15, 5, 4
-# MAML's for miniImageNet. Larger ones let rounding grow on noise until the losses cannot be compared.
+# MAML's for miniImageNet. Larger ones let rounding grow until the losses cannot be compared.
 RATE = 0.01
 SLOW = 50.0  # seconds of a step, above which one round will do
 LEAST = 0.2  # seconds that a round lasts at least
