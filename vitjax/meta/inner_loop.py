@@ -63,7 +63,7 @@ def adapt(
         first_order: take the gradients as constants, so that the derivative of the result by
             ``params`` is that of the identity (arXiv:1703.03400, Sec. 5.2).
         remat: keep of each step its parameters alone, and compute the rest again on the way back:
-            memory then hardly grows with ``steps``.
+            memory then hardly grows with ``steps``. Wants a loop: ``unroll=True`` becomes 1.
         unroll: True writes all steps out, which XLA makes the fastest code of and takes the longest
             to compile; a number is how many steps one turn of a loop holds.
         history: also return a `History`.
@@ -97,8 +97,10 @@ def adapt(
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    # The barriers that `checkpoint` sets by default are what keeps XLA from undoing it.
-    step = jax.checkpoint(step) if remat else step
+    if remat:
+        step = jax.checkpoint(step)
+        # Written out, XLA computes all steps' second passes early and holds them: nothing is saved.
+        unroll = 1 if unroll is True else unroll
 
     def turn(carry: tuple[Any, Any], inputs: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
         index, extra = inputs
