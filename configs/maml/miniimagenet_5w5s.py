@@ -31,5 +31,5 @@ def get_config() -> ConfigDict:
     config.objective = dict(name="maml", inner_steps=5, inner_learning_rate=0.05, test_steps=10)
     config.optimizer = dict(name="adam", learning_rate=1e-3, clip_value=10.0)
     config.train = dict(steps=60_000, evaluate_every_steps=1_000, log_every_steps=100)
-    config.checkpoint = dict(best="val/accuracy", keep=5)
+    config.checkpoint = dict(best="val/accuracy", keep_best=5)
     return config

@@ -22,8 +22,7 @@ from vitjax.models.linear import linear
 from vitjax.models.winograd import convolve_3x3
 
 CONV_IMPLS = ("auto", "lax", "matmul", "winograd")
-# Below this many pixels over the batch, Winograd's sixteen small products cost more than they save;
-# measured on two cores, see scripts/bench/maml.py.
+# Below this many pixels over the batch, Winograd's sixteen small products cost more than they save.
 WINOGRAD_PIXELS = 900
 # Narrower inputs leave nothing to save.
 WINOGRAD_CHANNELS = 8
@@ -45,15 +44,15 @@ def convolve(
         padding: zeros (before, after) the rows and the columns.
         impl: ``"lax"`` for XLA's; ``"matmul"`` for one product with shifted copies of ``x``;
             ``"winograd"`` for 2.25 times fewer multiplications where a 3 x 3 kernel of stride 1
-            keeps a large enough image's size, and matrix products elsewhere; ``"auto"`` for
-            ``"lax"``, as nothing is known of the context here (`inner_loop_impl` is for those
-            who know).
+            keeps a large enough image's size, in float32 at least, and matrix products
+            elsewhere; ``"auto"`` for ``"lax"``, as nothing is known of the context here
+            (`inner_loop_impl` is for those who know).
     """
     if impl in ("auto", "lax"):
         return jax.lax.conv_general_dilated(
             x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-    if impl == "winograd" and _suits_winograd(x.shape, kernel.shape, strides, padding):
+    if impl == "winograd" and _suits_winograd(x.dtype, x.shape, kernel.shape, strides, padding):
         return convolve_3x3(x, kernel)
     return _as_matmul(x, kernel, strides, padding)
 
@@ -64,13 +63,15 @@ def inner_loop_impl(platform: str | None = None) -> str:
 
 
 def _suits_winograd(
+    dtype: jnp.dtype,
     x: Sequence[int],
     kernel: Sequence[int],
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
 ) -> bool:
     return (
-        tuple(kernel[:2]) == (3, 3)
+        dtype.itemsize >= 4  # its sums of four numbers lose bits that bfloat16 does not have
+        and tuple(kernel[:2]) == (3, 3)
         and tuple(strides) == (1, 1)
         and [tuple(pad) for pad in padding] == [(1, 1), (1, 1)]
         and math.prod(x[:3]) >= WINOGRAD_PIXELS
