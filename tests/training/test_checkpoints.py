@@ -9,7 +9,7 @@ import optax
 import pytest
 from networks import batch, objective
 
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, fingerprint
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, fingerprint, sign
 from vitjax.training.state import TrainState
 
 CONFIG = {"model": {"name": "dense", "width": 16}, "train": {"epochs": 3}}
@@ -94,6 +94,27 @@ def test_accuracy_is_better_when_larger(checkpoints):
         save(store, step, {"val/accuracy": accuracy})
     store.wait()
     assert store.best_step() == 2
+
+
+def test_what_stands_behind_a_metric_s_name_turns_nothing_round():
+    for name in ("loss", "error", "accuracy"):
+        for suffix in ("", "_inductive", "_before"):
+            assert sign(f"val/{name}{suffix}") == (1 if name == "accuracy" else -1)
+
+
+def test_the_episodes_of_validation_stay_those_of_the_run(checkpoints):
+    store = checkpoints()
+    save(store, 1)
+    store.wait()
+    for read_only in (False, True):
+        store = checkpoints(read_only=read_only)
+        for key, free in (("eval_seed", read_only), ("test_episodes", True)):
+            other = {**CONFIG, "data": {"episodes": {key: 1}}}
+            if free:
+                assert store.restore(abstract(state()), config=other).step == 1
+            else:
+                with pytest.raises(CheckpointError, match=rf"config\.data\.episodes\.{key}"):
+                    store.restore(abstract(state()), config=other)
 
 
 # TensorStore's futures of failed reads complain to nobody when they are collected.

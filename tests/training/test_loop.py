@@ -238,6 +238,17 @@ def test_predicting_needs_no_training_data(folder, photos):
         ("parallel", {"devices": "1"}, "config.parallel.devices is '1'"),
         ("model", {"name": "vit_ti16", "depth": None}, "config.model.depth is None"),
         ("model", {"name": "vit_ti16", "num_heads": 0}, "config.model"),
+        ("objective", {"name": "maml"}, "config.data.episodes is missing: the objective 'maml'"),
+        (
+            "data",
+            {"source": "glyphs", "batch_size": 2, "episodes": {}},
+            "config.data.episodes makes episodes, and the objective 'classification'",
+        ),
+        (
+            "data",
+            {"source": "glyphs", "batch_size": 2, "episode": {}},
+            "'episode'; did you mean 'episodes'?",
+        ),
         ("data", {"source": "npz", "path": 2024, "batch_size": 8}, "config.data.path is 2024"),
     ],
 )

@@ -72,7 +72,8 @@ def _series(
 
 def _panels(series: Mapping[tuple[str, str], Any]) -> list[tuple[str, set[str]]]:
     """Title and metrics of each panel: loss, shares, what else was evaluated, learning rate."""
-    names = dict.fromkeys(name for name, _ in series)
+    # What episodes give before adaptation is chance, and no course.
+    names = dict.fromkeys(name for name, _ in series if not name.endswith("_before"))
     evaluated = {name for name, split in series if split != "train"}
     losses = {name for name in names if name == "loss"}
     shares = [name for name in names if _SHARES.search(name)]

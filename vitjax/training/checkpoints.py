@@ -37,7 +37,7 @@ _FREE_KEYS = frozenset(
         *("train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
         *(f"train.{key}" for key in spellings(("log_every", "evaluate_every"))),
         *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
-        *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes", "eval_seed")),
+        *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes")),
         *("data.episodes.in_memory", "objective.test_steps"),
     }
 )
@@ -73,8 +73,9 @@ class Checkpoints:
     Args:
         directory: where they are.
         keep: how many of the newest are kept, at least one.
-        best: the metric by which the best one is kept too, such as ``"val/accuracy"``; a name that
-            ends in ``loss`` or ``error`` is better when smaller. None keeps only the newest.
+        best: the metric by which the best one is kept too, such as ``"val/accuracy"``; one whose
+            name ends in ``loss`` or ``error``, ``_inductive`` and ``_before`` aside, is better when
+            smaller. None keeps only the newest.
         keep_best: how many of the best are kept, at least one.
         asynchronous: write in the background while training goes on.
         read_only: only `restore` and the questions will be used.
@@ -301,8 +302,7 @@ class Checkpoints:
                 break
         old, new = flatten(dict(saved_config)), flatten(dict(config))
         for key in sorted({*old, *new}):
-            free = _is_free(key) or (self._read_only and key.startswith(_FREE_TO_READ))
-            if old.get(key) != new.get(key) and not free:
+            if old.get(key) != new.get(key) and not _is_free(key, self._read_only):
                 problem += "; " if problem else ""
                 problem += (
                     f"config.{key} is {old.get(key, 'not set')!r} there and"
@@ -322,19 +322,29 @@ class Checkpoints:
         return value if math.isfinite(value) else -math.inf
 
 
-def free_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """In words, how two configs differ in keys in which a run may differ from its checkpoint."""
+def free_changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, read_only: bool = False
+) -> list[str]:
+    """In words, how two configs differ in keys in which a run may differ from its checkpoint.
+
+    Args:
+        old: the checkpoint's config.
+        new: the run's.
+        read_only: the checkpoint is only looked at, which leaves more keys free.
+    """
     before, after = flatten(dict(old)), flatten(dict(new))
     return [
         f"config.{key}: {before.get(key, 'not set')!r} -> {after.get(key, 'not set')!r}"
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and _is_free(key)
+        if before.get(key) != after.get(key) and _is_free(key, read_only)
     ]
 
 
 def sign(metric: str) -> int:
     """1 where a larger value of ``metric`` is better, -1 where a smaller one is."""
-    return -1 if metric.endswith(("loss", "error")) else 1
+    # What few-shot objectives put behind the name of a metric says nothing of its direction.
+    name = metric.removesuffix("_inductive").removesuffix("_before")
+    return -1 if name.endswith(("loss", "error")) else 1
 
 
 def fingerprint(state: Any) -> int:
@@ -374,8 +384,9 @@ def _shapes(tree: Any) -> dict[str, str]:
     }
 
 
-def _is_free(key: str) -> bool:
-    return key in _FREE_KEYS or key.startswith(_FREE_SECTIONS)
+def _is_free(key: str, read_only: bool) -> bool:
+    free = key in _FREE_KEYS or key.startswith(_FREE_SECTIONS)
+    return free or (read_only and key.startswith(_FREE_TO_READ))
 
 
 def _first_line(error: BaseException) -> str:

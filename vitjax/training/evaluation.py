@@ -13,7 +13,6 @@ import numpy as np
 from vitjax.meta import evaluation
 from vitjax.objectives.metrics import divide, total
 from vitjax.training.experiment import Experiment
-from vitjax.training.parallel import ahead
 from vitjax.training.step import make_evaluate_step, make_gather_step, make_predict_step
 
 
@@ -27,7 +26,6 @@ class Evaluator:
         objective: Any = experiment.objective
         self.objective = objective
         self._evaluate = parallel.compile(make_evaluate_step(objective, axis_name=axis))
-        self._place = experiment.place_batch()
         self._predict = parallel.compile(make_predict_step(objective, axis_name=axis))
 
     def metrics(self, variables: Any, split: str) -> dict[str, float]:
@@ -134,7 +132,7 @@ class Evaluator:
         batches = self.experiment.data.eval_batches(
             split, process_index=jax.process_index(), process_count=jax.process_count()
         )
-        with contextlib.closing(ahead(batches, self._place)) as placed:
+        with contextlib.closing(self.experiment.batches_ahead(batches)) as placed:
             for batch in placed:
                 yield parallel.fetch(step(variables, batch))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,8 +20,8 @@ from vitjax.errors import UserError
 from vitjax.models.catalogue import MODELS
 from vitjax.objectives import objectives
 from vitjax.objectives.base import Objective
-from vitjax.registry import ConfigError, call, check_keywords, keywords_of, near_match
-from vitjax.training import optimizers, schedules
+from vitjax.registry import ConfigError, call, check_keywords, keywords_of
+from vitjax.training import checks, optimizers, schedules
 from vitjax.training import parallel as ways
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.lengths import Run, spellings
@@ -37,7 +38,7 @@ class EarlyStopping:
 
     Attributes:
         patience: how many evaluations in a row may be no better than the best before.
-        metric: the metric that counts; a name that ends in ``loss`` or ``error`` should fall.
+        metric: the metric that counts; whether it should fall, `checkpoints.sign` says.
         min_delta: how much better counts as better.
     """
 
@@ -140,12 +141,26 @@ class Experiment:
 
     def place_batch(self) -> Callable[[Any], Any]:
         """A function that puts a batch on the devices, and brings the images that it points to."""
+        return lambda batch: self._look_up(self.parallel.place_batch(batch))
+
+    def batches_ahead(self, host_batches: Iterable[Any]) -> Generator[Any, None, None]:
+        """Yields this host's batches as `place_batch` makes them, read and placed by a thread.
+
+        The thread launches no program: all hosts have to launch theirs in one order, and images are
+        looked up on all hosts together. Closing the iterator closes ``host_batches``.
+        """
+        with contextlib.closing(ways.ahead(host_batches, self.parallel.place_batch)) as placed:
+            yield from map(self._look_up, placed)
+
+    @functools.cached_property
+    def _look_up(self) -> Callable[[Any], Any]:
+        """Brings the images that a placed batch points to; their store is placed once."""
         store = getattr(self.data, "store", None)
         if store is None:
-            return self.parallel.place_batch
+            return lambda batch: batch
         placed = self.parallel.place_state(store)
         look_up = self.parallel.compile(self.data.look_up, split=True)
-        return lambda batch: look_up(placed, self.parallel.place_batch(batch))
+        return lambda batch: look_up(placed, batch)
 
     def check_batch_size(self) -> None:
         """Raises ConfigError unless devices and micro-batches can share a batch evenly."""
@@ -231,6 +246,7 @@ def _build(
         also=spellings(["every"]),
     )
 
+    checks.kind(task_name, data)
     if description is None:
         source = vitjax.data.create(seed=seed, **data)
     else:
@@ -249,6 +265,13 @@ def _build(
         raise ConfigError(
             f"config.model.num_classes is {num_classes}; the data has {needed} classes"
         )
+    kind = getattr(source, "task", "classification")
+    # A wider output would be compared with every value of the target, without a word.
+    if kind == "regression" and needed is not None and num_classes != needed:
+        raise ConfigError(
+            f"config.model.num_classes is {num_classes}; in this regression it is {needed}, the"
+            " width of a target"
+        )
     with _blaming("config.model"):
         module = models.create(model_name, **model_arguments)
     parts = {
@@ -256,8 +279,9 @@ def _build(
         "num_classes": num_classes if needed is not None else source.num_classes,
         "num_train_classes": getattr(source, "num_train_classes", source.num_classes),
         "normalize": source.normalize,
-        "task": getattr(source, "task", "classification"),
-        "devices": len(devices.devices),
+        "task": kind,
+        # Where each device runs a program of its own, that sees its share of a batch alone.
+        "devices": 1 if devices.axis_name is not None else len(devices.devices),
     }
     task = objectives[task_name](**task_arguments, **{name: parts[name] for name in offered})
     learning_rate = schedules.create(schedule or {}, run, optimizer["learning_rate"])
@@ -271,9 +295,9 @@ def _build(
     if rule is not None:
         # The run then stands for the state that its patience waited to see beaten.
         saving.setdefault("best", rule.metric)
-        _check_metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
+        checks.metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
     if saving.get("best") is not None:
-        _check_metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
+        checks.metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
     return Experiment(
         config=config,
         seed=seed,
@@ -298,17 +322,6 @@ def _blaming(section: str) -> Iterator[None]:
     except (TypeError, ValueError, ZeroDivisionError, FlaxError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(f"{section}: no such model can be built: {reason[0]}") from error
-
-
-def _check_metric(metric: Any, where: str, evaluated: Iterable[str], splits: Iterable[str]) -> None:
-    """Checks that an evaluation on ``val`` gives ``metric``."""
-    if "val" not in splits:
-        raise ConfigError(f"{where} is {metric!r}, and the data has no split 'val' to evaluate on")
-    known = [f"val/{name}" for name in evaluated]
-    if metric not in known:
-        raise ConfigError(
-            f"{where} is {metric!r}{near_match(str(metric), known)} (known: {', '.join(known)})"
-        )
 
 
 def _named(section: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:

@@ -17,13 +17,13 @@ from jax.experimental import multihost_utils
 
 from vitjax.errors import UserError
 from vitjax.objectives.metrics import divide, total
-from vitjax.training import flops, summary, workdir
+from vitjax.training import checks, flops, summary, workdir
 from vitjax.training.checkpoints import Checkpoints, free_changes, sign
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
 from vitjax.training.logging import Logger
-from vitjax.training.parallel import ahead, describe_devices
+from vitjax.training.parallel import describe_devices
 from vitjax.training.profiling import Clock, Profiler
 from vitjax.training.state import TrainState, count_parameters
 from vitjax.training.step import make_train_step
@@ -47,7 +47,8 @@ def train(
         The summary, as in ``summary.json``.
 
     Raises:
-        ConfigError: the devices cannot share a batch evenly.
+        ConfigError: the devices cannot share a batch evenly, or the classes of a few-shot run have
+            changed since its checkpoint.
         WorkdirError: another run writes there.
         CheckpointError: the folder holds checkpoints of another model or config.
         DivergedError: NaN or infinity in the loss or the gradient's norm.
@@ -66,6 +67,8 @@ def train(
         restored = checkpoints.restore(
             experiment.abstract_state(), config=experiment.config, say=say
         )
+        if restored is not None:
+            checks.same_classes(workdir.read_data(folder) or {}, experiment.data)
         if jax.process_index() == 0:
             workdir.write_json(folder / workdir.CONFIG, experiment.config)
             workdir.write_json(folder / workdir.DATA, experiment.data.describe())
@@ -152,7 +155,7 @@ class _Loop:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        batches = ahead(host_batches, experiment.place_batch())
+        batches = experiment.batches_ahead(host_batches)
         profiler = Profiler(settings.profile_steps, self.folder / "profile", self.say)
         with contextlib.closing(batches), signals() as received, profiler:
             for batch in batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from vitjax import config as configs
 from vitjax import figures
 from vitjax.meta import evaluation
 from vitjax.registry import ConfigError, near_match
+from vitjax.training import checks, workdir
 from vitjax.training import experiment as experiments
-from vitjax.training import workdir
-from vitjax.training.checkpoints import CheckpointError, Checkpoints
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, free_changes, sign
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
+from vitjax.training.logging import read
 
 TOP = 5
 
@@ -62,9 +64,7 @@ def _open(
     folder = Path(folder)
     config = configs.from_json(workdir.read_config(folder))
     configs.override(config, overrides)
-    noted = folder / workdir.DATA
-    description = None if with_data or not noted.is_file() else json.loads(noted.read_text())
-    experiment = experiments.build(config, description)
+    experiment = experiments.build(config, None if with_data else workdir.read_data(folder))
     directory = folder / workdir.CHECKPOINTS
     if not directory.is_dir():
         raise CheckpointError(f"{folder}: the run has no checkpoint yet")
@@ -76,14 +76,22 @@ def _restored(
     checkpoints: Checkpoints,
     step: int | None,
     say: Callable[[str], None],
+    *,
+    changes: bool = True,
 ) -> tuple[Any, int]:
-    """The placed variables of the checkpoint of ``step``, None for the newest, and its step."""
+    """The placed variables of the checkpoint of ``step``, None for the newest, and its step.
+
+    Unless ``changes`` is False, it is said which keys of the config are others than the run's.
+    """
     restored = checkpoints.restore(
         experiment.abstract_state(), config=experiment.config, step=step, say=say
     )
     if restored is None:
         raise CheckpointError(f"{checkpoints.directory.parent}: the run has no checkpoint yet")
     say(f"Checkpoint of step {restored.step} of {experiment.run.steps}")
+    if changes:
+        for change in free_changes(restored.config, experiment.config, read_only=True):
+            say(f"  changed since: {change}")
     return experiment.parallel.place_state(restored.state.variables), restored.step
 
 
@@ -113,8 +121,9 @@ def evaluate(
         `vitjax.meta.evaluation.of_ensemble`.
 
     Raises:
-        ConfigError: there is no such split, or the objective's outputs cannot be averaged.
-        CheckpointError: fewer checkpoints are kept than the ensemble wants.
+        ConfigError: there is no such split, few-shot training saw classes of it, or the objective's
+            outputs cannot be averaged.
+        CheckpointError: fewer checkpoints are kept than the ensemble wants, or better ones are not.
     """
     experiment, checkpoints = _open(folder, overrides, with_data=True)
     with contextlib.closing(checkpoints):
@@ -124,7 +133,11 @@ def evaluate(
                 f"--split={split}: the data has no such split{near}"
                 f" (there are: {', '.join(experiment.data.splits)})"
             )
-        steps = None if ensemble is None else _members(experiment, checkpoints, ensemble)
+        _check_unseen(Path(folder), experiment, split)
+        steps = None
+        if ensemble is not None:
+            steps = _members(experiment, checkpoints, ensemble)
+            _check_best(Path(folder), checkpoints, steps)
         evaluator = Evaluator(experiment)
         chosen = _choose(checkpoints, checkpoint)
         variables, _ = _restored(experiment, checkpoints, chosen, say)
@@ -133,7 +146,7 @@ def evaluate(
             return values
         total: Any = None
         for step in steps:
-            variables, _ = _restored(experiment, checkpoints, step, say)
+            variables, _ = _restored(experiment, checkpoints, step, say, changes=False)
             answers = evaluator.query_probabilities(variables, split)
             each = answers["probabilities"]
             total = each if total is None else jax.tree.map(np.add, total, each)
@@ -166,6 +179,45 @@ def _members(experiment: Experiment, checkpoints: Checkpoints, number: int) -> l
             " the best, config.checkpoint.keep of the newest"
         )
     return steps[:number]
+
+
+def _check_unseen(folder: Path, experiment: Experiment, split: str) -> None:
+    """Raises ConfigError if few-shot training saw classes of ``split``."""
+    trained, evaluated = (
+        configs.from_json(workdir.read_config(folder)).data,
+        experiment.config["data"],
+    )
+    # The same names in another data set ("0", "1") need not be the same classes.
+    if all(trained.get(key) == evaluated.get(key) for key in ("source", "dataset")):
+        checks.unseen(workdir.read_data(folder) or {}, experiment.data, split)
+
+
+def _check_best(folder: Path, checkpoints: Checkpoints, steps: Sequence[int]) -> None:
+    """Raises CheckpointError if the run saw better states than ``steps``, and kept them not."""
+    assert checkpoints.best is not None
+    split, _, name = checkpoints.best.partition("/")
+    kept = checkpoints.steps()
+    records = [r for r in read(folder / workdir.METRICS) if r["split"] == split]
+    # Of a step that stands twice, as after a crash and a resume, the later record counts. What is
+    # newer than all checkpoints, the run will come to again.
+    scores = {
+        r["step"]: sign(name) * r[name]
+        for r in records
+        if r.get(name) is not None and r["step"] <= kept[-1]
+    }
+    worst = min(scores.get(step, math.inf) for step in steps)
+    lost = sorted(step for step, score in scores.items() if score > worst and step not in kept)
+    if lost:
+        raise CheckpointError(
+            f"--ensemble={len(steps)}: these would not be the best: by {checkpoints.best},"
+            f" {len(lost)} evaluated steps that are kept no more ({_listed(lost)}) were better than"
+            f" some of those that are ({_listed(sorted(steps))}). config.checkpoint.keep_best ="
+            f" {len(steps)} in training keeps the best"
+        )
+
+
+def _listed(steps: Sequence[int], most: int = 8) -> str:
+    return ", ".join(map(str, steps[:most])) + (", ..." if len(steps) > most else "")
 
 
 def predict(

@@ -90,6 +90,15 @@ def finite(value: Any) -> Any:
     return value
 
 
+def read_data(workdir: Path) -> dict[str, Any] | None:
+    """What the run in ``workdir`` noted of its data; None where it did not come that far."""
+    path = workdir / DATA
+    if not path.is_file():
+        return None
+    noted: dict[str, Any] = json.loads(path.read_text())
+    return noted
+
+
 def read_config(workdir: Path) -> str:
     """The JSON text of the config that the run in ``workdir`` was started with.
 

@@ -1,0 +1,108 @@
+"""Whether the parts of a run go together, and whether its classes are those that it began with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vitjax.meta.episodic import Episodic
+from vitjax.objectives import objectives
+from vitjax.registry import ConfigError, near_match
+
+_FIRST = 5
+
+
+def kind(name: str, data: Mapping[str, Any]) -> None:
+    """Raises ConfigError where of objective and data one is about episodes and the other is not."""
+    wanted, given = issubclass(objectives[name], Episodic), data.get("episodes") is not None
+    # A section with a slip in its name is for the data to tell.
+    if wanted and not given and not near_match("episodes", data):
+        raise ConfigError(
+            f"config.data.episodes is missing: the objective {name!r} learns from episodes."
+            " episodes = dict(ways=5, shots=1) in config.data makes them of the source's images;"
+            " config.objective.name = 'classification' does without"
+        )
+    if given and not wanted:
+        episodic = [known for known in objectives if issubclass(objectives[known], Episodic)]
+        raise ConfigError(
+            f"config.data.episodes makes episodes, and the objective {name!r} learns from single"
+            " examples. Take the section away (--config.data.episodes=None), or set"
+            f" config.objective.name to a few-shot one ({', '.join(episodic)})"
+        )
+
+
+def metric(name: Any, where: str, evaluated: Iterable[str], splits: Iterable[str]) -> None:
+    """Checks that an evaluation on ``val`` gives metric ``name``."""
+    if "val" not in splits:
+        raise ConfigError(f"{where} is {name!r}, and the data has no split 'val' to evaluate on")
+    known = [f"val/{each}" for each in evaluated]
+    if name not in known:
+        raise ConfigError(
+            f"{where} is {name!r}{near_match(str(name), known)} (known: {', '.join(known)})"
+        )
+
+
+def unseen(noted: Mapping[str, Any], data: Any, split: str) -> None:
+    """Checks that few-shot training saw none of the classes that are evaluated now.
+
+    Args:
+        noted: what the run noted of its data, see `vitjax.data.EpisodeData.describe`.
+        data: what is evaluated.
+        split: of it; ``train`` is asked for knowingly.
+
+    Raises:
+        ConfigError: it saw some.
+    """
+    trained, evaluated = _classes(noted), _classes(data.describe())
+    if split == "train" or "train" not in trained or split not in evaluated:
+        return
+    seen = sorted(trained["train"] & evaluated[split])
+    if seen:
+        raise ConfigError(
+            f"config.data: split {split!r} has {_some(seen)} that the run was trained on, of"
+            f" {len(evaluated[split])}: its numbers would say nothing of new classes."
+            " config.data.episodes.class_split should be the one of the training, or one whose"
+            f" {split!r} shares no class with it"
+        )
+
+
+def same_classes(noted: Mapping[str, Any], data: Any) -> None:
+    """Checks that a few-shot run goes on with the classes it was trained and validated on.
+
+    Args:
+        noted: as in `unseen`.
+        data: what it would go on with.
+
+    Raises:
+        ConfigError: a class has come, gone or changed its split.
+    """
+    before, now = _classes(noted), _classes(data.describe())
+    for split in ("train", "val"):
+        old, new = before.get(split, set()), now.get(split, set())
+        if before and now and old != new:
+            changes = [
+                f"{_some(sorted(names))} {what}"
+                for what, names in (("new", new - old), ("gone", old - new))
+                if names
+            ]
+            raise ConfigError(
+                f"config.data: the classes of split {split!r} are not those that the run began"
+                f" with: {' and '.join(changes)}. Nothing was overwritten; choose another"
+                " --workdir, or the data and config.data.episodes.class_split it began with"
+            )
+
+
+def _classes(description: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The names of the classes of each split; none where the data is no few-shot classification."""
+    names = description.get("class_names", [])
+    return {
+        split: {names[int(number)] for number in numbers}
+        for split, numbers in description.get("classes", {}).items()
+    }
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many names, and the first of them."""
+    first = ", ".join(map(repr, names[:_FIRST]))
+    plural = "" if len(names) == 1 else "es"
+    return f"{len(names)} class{plural} ({first}{', ...' if len(names) > _FIRST else ''})"
