@@ -208,9 +208,15 @@ def test_a_head_too_small_for_the_training_classes_is_told():
 
 
 def test_values_that_cannot_be_are_told():
-    with pytest.raises(ConfigError, match=r"transform_features is 'l3'.*center_l2"):
+    with pytest.raises(ConfigError, match=r"transform_features='l3'.*center_l2"):
         baseline(NearestCentroid, transform_features="l3")
     with pytest.raises(ConfigError, match="regression"):
         baseline(NearestCentroid, task="regression")
     with pytest.raises(ConfigError, match="test_steps"):
         baseline(FineTuning, test_steps=None)
+
+
+def test_a_pattern_that_matches_nothing_is_told():
+    objective, batch = baseline(FineTuning, adapted=["^haed"]), episodes()
+    with pytest.raises(ConfigError, match=r"objective.adapted: '.haed' .* did you mean 'head'"):
+        objective.init(KEY, batch)

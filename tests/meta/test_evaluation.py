@@ -142,6 +142,12 @@ def test_an_ensemble_counts_only_queries_that_there_are():
     assert found["accuracy"] == 0.5
     assert found["loss"] == pytest.approx(-(np.log(0.5) + np.log(0.2)) / 2)
     assert np.isnan(found["ci95"])
+    # A class that the episode does not show has no probability, and its queries do not count.
+    unknown = np.array([[[0.4, np.nan, 0.6], [0.9, np.nan, 0.1], [0.3, np.nan, 0.7]]])
+    targets, mask = np.array([[2, 1, 0]]), np.ones((1, 3), bool)
+    found = evaluation.of_ensemble(dict.fromkeys(both, unknown), targets, mask)["inductive"]
+    assert found["accuracy"] == 0.5
+    assert found["loss"] == pytest.approx(-(np.log(0.6) + np.log(0.3)) / 2)
 
 
 # ------------------------------------------------------------------------------------- episodes

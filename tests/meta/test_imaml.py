@@ -205,3 +205,9 @@ def test_tasks_at_once_change_no_number_and_the_trainer_takes_steps():
 def test_what_cannot_be_used(keywords, words):
     with pytest.raises(ConfigError, match=words):
         build(**keywords)
+
+
+def test_a_pattern_that_matches_nothing_is_told():
+    objective, batch = build(adapted=["^haed"]), tasks()
+    with pytest.raises(ConfigError, match=r"'.haed' matches no parameter; did you mean 'head'"):
+        objective.init(jax.random.key(0), batch)

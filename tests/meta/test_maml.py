@@ -25,6 +25,7 @@ from small_tasks import (
 
 from vitjax import models
 from vitjax.meta import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd, parameters
+from vitjax.meta.evaluation import of_ensemble
 from vitjax.meta.gradient_based import Learner
 from vitjax.meta.network import Network, only
 from vitjax.models import convolution
@@ -489,8 +490,101 @@ def test_absent_classes_have_no_probability():
         ({"task": "regression", "head": "prototypes"}, "a regression has no classes"),
         ({"inner_optimizer": {"name": "adm"}}, r"inner_optimizer.name: .* did you mean 'adam'"),
         ({"inner_optimizer": {"name": "sgd", "momentun": 0.9}}, "did you mean 'momentum'"),
+        (
+            {"inner_optimizer": {"name": "lbfgs"}},
+            "objective.inner_optimizer: .*by gradients",
+        ),
+        (
+            {"inner_optimizer": {"name": "adam", "b1": "x"}},
+            "objective.inner_optimizer: .*b1",
+        ),
+        ({"adapted": ["("]}, r"config.objective.adapted: '\(' is no regular expression"),
+        ({"fixed": [3]}, "config.objective.fixed: 3 is no regular expression; .* text"),
     ],
 )
 def test_values_that_cannot_be(fields, words):
     with pytest.raises(ConfigError, match=words):
         Maml(model=mlp(), num_classes=3, normalize=identity, **fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        (Maml, {"adapted": ["^haed"]}, "config.objective.adapted: '.haed' .* did you mean 'head'"),
+        (MetaSgd, {"fixed": ["conv9"]}, "config.objective.fixed: 'conv9' matches no parameter"),
+        (Maml, {"fixed": [""]}, "config.objective.adapted: nothing is left to adapt"),
+        (Maml, {"adapted": []}, "config.objective.adapted: nothing is left to adapt"),
+        (Cavia, {}, "config.model.num_context should be above 0"),
+    ],
+)
+def test_patterns_have_to_match_the_model(kind, fields, words):
+    objective = kind(model=mlp(), num_classes=3, normalize=identity, **fields)
+    batch = episodes(1, SHAPE)
+    with pytest.raises(ConfigError, match=words):
+        jax.eval_shape(objective.init, jax.random.key(0), batch)
+
+
+@pytest.mark.parametrize("kind", [Anil, Boil])
+def test_a_method_about_the_head_wants_one(kind):
+    objective = kind(model=mlp(None), num_classes=3, normalize=identity)
+    with pytest.raises(ConfigError, match="matches no parameter"):
+        jax.eval_shape(objective.init, jax.random.key(0), episodes(1, SHAPE))
+
+
+def test_a_query_of_a_class_that_is_not_shown_does_not_count():
+    objective, params, state, batch = made(tasks=1)
+    batch["support"]["mask"][0] = batch["support"]["target"][0] != 1
+    fewer = jax.tree.map(np.copy, batch)
+    fewer["query"]["mask"][0] = fewer["query"]["target"][0] != 1
+    gradients = jit(objective.gradients)
+    (found, (_, metrics)), (expected, (_, counted)) = (
+        gradients(params, state, each, jax.random.key(0)) for each in (batch, fewer)
+    )
+    assert_trees(found, expected)
+    assert_trees(metrics, counted)
+    assert float(metrics["accuracy"].count) == 6
+    assert float(metrics["loss"].value()) < 10
+    variables = {"params": params, **state}
+    measured = [jit(objective.measure)(variables, each) for each in (batch, fewer)]
+    assert_trees(*measured)
+    for mode, worth in of_ensemble(
+        jax.device_get(objective.query_probabilities(variables, batch)),
+        batch["query"]["target"],
+        batch["query"]["mask"],
+    ).items():
+        for name in ("loss", "accuracy"):
+            np.testing.assert_allclose(worth[name], measured[0][mode][name][0, -1], rtol=1e-6)
+
+
+def test_adam_learns_at_second_order_unless_told_otherwise():
+    def gradients(**keywords):
+        # An input that is always zero has no gradient.
+        fields = {"model": mlp(norm="none"), "inner_optimizer": {"name": "adam", **keywords}}
+        objective, params, state, batch = made(Maml, tasks=1, **fields)
+        for part in ("support", "query"):
+            batch[part]["input"][..., 0] = 0
+        return jit(objective.gradients)(params, state, batch, jax.random.key(0))[0]
+
+    found = gradients()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert_trees(found, gradients(eps_root=1e-8))
+    # What is given is kept.
+    assert np.isnan(gradients(eps_root=0.0)["model"]["dense1"]["kernel"]).any()
+
+
+def test_inner_loops_have_plain_attention():
+    # The fused kernel has no second derivative.
+    fields = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "num_classes": 3}
+    model = models.create("vit_ti16", **fields, attention_impl="fused")
+    objective = Maml(model=model, num_classes=3, normalize=identity)
+    assert objective.network.model == model.clone(attention_impl="plain")
+    # On CPUs the fused one warns, which here is an error.
+    images = jnp.zeros((1, 8, 8, 3))
+    jax.eval_shape(objective.network.model.init, jax.random.key(0), images)
+    with pytest.warns(UserWarning, match="fused attention falls back"):
+        jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def test_the_order_of_fomaml_is_no_key():
+    with pytest.raises(TypeError, match="first_order"):
+        FirstOrderMaml(model=mlp(), num_classes=3, normalize=identity, first_order=False)

@@ -328,3 +328,9 @@ def test_the_step_is_no_key_of_configs():
     assert objective.at_step(7).step == 7
     assert objective.step is None
     assert dataclasses.replace(objective, inner_steps=2).inner_steps == 2
+
+
+def test_a_norm_of_each_step_may_leave_nothing_to_adapt():
+    objective = plus("per_step_norm", adapted=["^norm"])
+    with pytest.raises(ConfigError, match="nothing is left to adapt"):
+        objective.init(jax.random.key(0), tasks())

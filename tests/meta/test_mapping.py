@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from small_tasks import assert_trees
 
-from vitjax.meta import mapping
+from vitjax import models
+from vitjax.meta import Maml, mapping
 
 TASKS = {"x": np.arange(24.0).reshape(12, 2), "n": np.arange(12, dtype=np.int32)}
 
@@ -85,15 +86,55 @@ def test_bytes_of_values():
     assert mapping.bytes_of_values(jax.jit(matrices), task) == TASK_BYTES
 
 
-def test_a_cpu_takes_one_task_at_a_time():
+def test_a_cpu_takes_one_task_at_a_time_where_all_do_not_fit_into_its_cache(monkeypatch):
+    monkeypatch.setattr(mapping, "_CACHE_BYTES", 2 * TASK_BYTES + 1)
     assert mapping.pieces(matrices, shapes(8), platform="cpu") == 8
-    # Each of the devices has a part of every piece.
-    assert mapping.pieces(matrices, shapes(8), platform="cpu", devices=4) == 2
-    assert mapping.pieces(matrices, shapes(8), platform="cpu", devices=8) == 1
+    assert mapping.pieces(matrices, shapes(3), platform="cpu") == 3
+    assert mapping.pieces(matrices, shapes(2), platform="cpu") == 1
+    # Each of the devices has a part of every piece, and a cache of its own.
+    assert mapping.pieces(matrices, shapes(12), platform="cpu", devices=4) == 3
+    assert mapping.pieces(matrices, shapes(8), platform="cpu", devices=4) == 1
     # Here JAX runs on a CPU.
     assert mapping.pieces(matrices, shapes(8)) == 8
-    # Memory is no matter, so nothing is traced.
-    assert mapping.pieces(None, shapes(8), platform="cpu") == 8
+    # Of one task there is no choice, so nothing is traced.
+    assert mapping.pieces(None, shapes(8), platform="cpu", devices=8) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "shape", "examples", "fields", "pieces"),
+    [
+        ("mlp_sinusoid", 25, (1,), (10, 10), {"task": "regression", "inner_steps": 1}, 1),
+        ("mlp_sinusoid", 25, (1,), (10, 10), {"task": "regression", "inner_steps": 5}, 1),
+        ("conv4_omniglot", 4, (28, 28, 1), (5, 75), {"inner_steps": 1}, 4),
+    ],
+)
+def test_small_networks_are_computed_all_at_once(name, tasks, shape, examples, fields, pieces):
+    outputs = 1 if "task" in fields else 5
+    objective = Maml(
+        model=models.create(name, num_classes=outputs),
+        num_classes=outputs,
+        normalize=lambda inputs: inputs,
+        **fields,
+    )
+
+    def part(number):
+        target = np.zeros((number, 1), np.float32) if "task" in fields else np.zeros(number, int)
+        return {
+            "input": np.zeros((number, *shape), np.float32),
+            "target": target,
+            "mask": np.ones(number, bool),
+        }
+
+    one = {"support": part(examples[0]), "query": part(examples[1])}
+    batch = jax.tree.map(lambda x: np.stack([x] * tasks), one)
+    variables = jax.eval_shape(objective.init, jax.random.key(0), batch)
+    variables = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), variables)
+    params = variables.pop("params")
+
+    def gradients(task):
+        return objective.task_gradients(params, variables, task, jax.random.key(0))
+
+    assert mapping.pieces(gradients, batch, platform="cpu") == pieces
 
 
 def test_an_accelerator_takes_what_its_memory_holds():

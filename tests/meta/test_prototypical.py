@@ -149,7 +149,7 @@ def test_similarities():
 
 
 def test_values_that_cannot_be_are_told():
-    with pytest.raises(ConfigError, match=r"distance is 'euclid'.*euclidean"):
+    with pytest.raises(ConfigError, match=r"objective.distance='euclid'; did you mean 'euclidean'"):
         protonet(distance="euclid")
     with pytest.raises(ConfigError, match="temperature"):
         protonet(temperature=0.0)
@@ -175,3 +175,17 @@ def test_the_trainer_makes_a_model_without_a_head_for_the_most_ways():
     assert built.objective.num_classes == 8
     shapes = jax.eval_shape(built.initial_variables)
     assert "head" not in shapes["params"]["model"]
+
+
+def test_a_query_of_a_class_that_is_not_shown_does_not_count():
+    objective = protonet()
+    batch = episodes(tasks=1)
+    batch["support"]["mask"][0] = batch["support"]["target"][0] != 1
+    params, state = variables(objective, batch)
+    fewer = jax.tree.map(np.copy, batch)
+    fewer["query"]["mask"][0] = fewer["query"]["target"][0] != 1
+    found, expected = (jit(objective.gradients)(params, state, b, KEY) for b in (batch, fewer))
+    close(found, expected, rtol=1e-5, atol=1e-6)
+    assert float(found[1][1]["loss"].value()) < 100
+    measured = [jit(objective.measure)({"params": params, **state}, b) for b in (batch, fewer)]
+    close(*measured, rtol=1e-5)

@@ -202,3 +202,9 @@ def test_the_papers_config_runs_in_the_trainer():
     assert float(built.learning_rate(4)) == 0
     with pytest.raises(ConfigError, match="first_order"):
         experiment.build({**built.config, "objective": {"name": "reptile", "first_order": False}})
+
+
+def test_a_pattern_that_matches_nothing_is_told():
+    objective, batch = reptile(fixed=["^haed"]), episodes()
+    with pytest.raises(ConfigError, match=r"objective.fixed: '.haed' .* did you mean 'head'"):
+        objective.init(KEY, batch)

@@ -18,9 +18,10 @@ from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.network import Network, for_inner_loops
 from vitjax.meta.parameters import Leaves
 from vitjax.meta.prototypical import PrototypeBased, unit
+from vitjax.models.layers import check_choice
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
 from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.registry import ConfigError, near_match
+from vitjax.registry import ConfigError
 
 TRANSFORMS = ("none", "l2", "center_l2")
 
@@ -144,12 +145,7 @@ class NearestCentroid(Supervised, PrototypeBased):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        value = self.transform_features
-        if value not in TRANSFORMS:
-            raise ConfigError(
-                f"objective.transform_features is {value!r}{near_match(str(value), TRANSFORMS)}"
-                f" (choices: {', '.join(TRANSFORMS)})"
-            )
+        check_choice("objective.transform_features", self.transform_features, TRANSFORMS)
 
     @property
     def network(self) -> Network:
@@ -300,8 +296,9 @@ class FineTuning(Supervised, GradientBased):
         network = self.network.without_regularisers()
         network = dataclasses.replace(network, model=network.model.clone(num_classes=None))
         train = mode == "transductive"
-        if not train and self.inductive_statistics == "support":
-            state = network.moments(body, state, task["support"]["input"])
+        if not train:
+            inputs, how = task["support"]["input"], self.inductive_statistics
+            state = network.inductive_state(body, state, inputs, how)
         return {
             part: {
                 **task[part],

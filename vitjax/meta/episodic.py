@@ -80,11 +80,20 @@ class Episodic(Objective):
         del model_params
         return {}
 
+    def check_model(self, model_params: Params) -> None:
+        """Raises ConfigError if the objective cannot use a model of these parameters."""
+        del model_params
+
     def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """``{"params": {"model": ..., ...}, "batch_stats": ..., ...}``."""
+        """``{"params": {"model": ..., ...}, "batch_stats": ..., ...}``.
+
+        Raises:
+            ConfigError: the objective cannot use the model, see `check_model`.
+        """
         inputs = self.normalize(batch["support"]["input"][0])
         variables: Any = dict(jax.jit(self.model.init)(rng, inputs))
         params = variables.pop("params")
+        self.check_model(params)
         return {"params": {"model": params, **self.meta_parameters(params)}, **variables}
 
     def task_gradients(
@@ -203,11 +212,17 @@ class Answering(Episodic):
     def query_probabilities(
         self, variables: Mapping[str, Any], batch: Batch
     ) -> dict[str, Float[Array, "tasks queries ways"]]:
-        """The probability of each class for each query after the last step, in both `MODES`."""
+        """The probability of each class for each query after the last step, in both `MODES`.
+
+        NaN for the classes that the episode does not show, whose queries count nowhere.
+        """
         present = jax.vmap(lambda support: present_classes(support, self.num_classes))(
             batch["support"]
         )
+        present = present[:, None]
         return {
-            mode: jax.nn.softmax(only(outputs[:, -1], present[:, None]), axis=-1)
+            mode: jnp.where(
+                present, jax.nn.softmax(only(outputs[:, -1], present), axis=-1), jnp.nan
+            )
             for mode, outputs in self.answer(variables, batch).items()
         }

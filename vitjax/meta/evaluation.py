@@ -14,7 +14,8 @@ from vitjax.meta.episodic import MODES
 _Z = 1.96
 
 MEANING = (
-    "transductive: queries are normalised by the statistics of all queries of their episode",
+    "transductive: queries are normalised by the statistics of all queries of their episode"
+    " together (and of its support set, for methods that pass both at once)",
     "inductive: each query is answered as if it were alone",
 )
 
@@ -83,18 +84,21 @@ def of_ensemble(
     """Of each mode the ``accuracy``, its ``ci95`` and the ``loss`` of averaged probabilities.
 
     Args:
-        probabilities: of each class for each query, the mean over all members, by mode.
+        probabilities: of each class for each query, the mean over all members, by mode; NaN for
+            classes that the episode does not show, whose queries do not count.
         targets: the class of each query.
         mask: which queries count.
     """
-    counted = mask.sum(axis=1)
     worth = {}
     for mode in MODES:
         values = probabilities[mode]
-        right = np.sum((values.argmax(axis=-1) == targets) & mask, axis=1) / counted
         true = np.take_along_axis(values, targets[..., None], axis=-1)[..., 0].astype(np.float64)
+        counts = mask & ~np.isnan(true)
+        number = np.maximum(counts.sum(axis=1), 1)
+        best = np.where(np.isnan(values), -1, values).argmax(axis=-1)
+        right = np.sum((best == targets) & counts, axis=1) / number
         surprise = -np.log(np.maximum(true, np.finfo(np.float32).tiny))
-        loss = np.sum(np.where(mask, surprise, 0), axis=1) / counted
+        loss = np.sum(np.where(counts, surprise, 0), axis=1) / number
         worth[mode] = {
             "accuracy": float(right.mean()),
             "ci95": float(interval(right)),

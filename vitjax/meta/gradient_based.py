@@ -15,15 +15,19 @@ from jaxtyping import Array, PRNGKeyArray
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answering, Answers, Measures, Task
 from vitjax.meta.inner_loop import adapt, scale_by_rates
-from vitjax.meta.network import Network, Part, masked_mean, present_classes
+from vitjax.meta.network import STATISTICS, Network, Part, masked_mean, present_classes
 from vitjax.meta.parameters import Leaves
+from vitjax.models.layers import check_choice
 from vitjax.objectives.base import ModelState, Params
 from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.optax_names import find_optimizer
-from vitjax.registry import ConfigError, check_keywords, near_match
+from vitjax.registry import ConfigError, check_keywords, keywords_of
 
 HEADS = ("learned", "zeros", "prototypes")
-STATISTICS = ("support", "running")
+
+_OPTIMIZER = "config.objective.inner_optimizer"
+# Adam's root has no second derivative at zero; this much under it has.
+_EPS_ROOT = 1e-8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,8 @@ class GradientBased(Answering):
         inner_learning_rate: their rate, for the mean loss of the support set.
         head_learning_rate: that of the last layer; None for the same.
         inner_optimizer: ``{"name": "sgd"}`` or any optax optimizer that takes a learning rate, with
-            its keywords; Adam wants ``eps_root=1e-8``, without which its second derivative is NaN.
+            its keywords. Where second derivatives are taken, Adam and its like get
+            ``eps_root=1e-8`` unless it is given: without, a gradient of zero makes them NaN.
         test_steps: updates in evaluation; None for ``inner_steps``.
         adapted: regular expressions; parameters whose name one is found in are adapted.
         fixed: parameters that stay as they are within a task, though ``adapted`` has them.
@@ -66,8 +71,10 @@ class GradientBased(Answering):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _choice("head", self.head, HEADS)
-        _choice("inductive_statistics", self.inductive_statistics, STATISTICS)
+        check_choice("objective.head", self.head, HEADS)
+        check_choice("objective.inductive_statistics", self.inductive_statistics, STATISTICS)
+        for name in ("adapted", "fixed"):
+            parameters.check_expressions(getattr(self, name), f"config.objective.{name}")
         for name in ("inner_steps", "test_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -82,7 +89,20 @@ class GradientBased(Answering):
             raise ConfigError(
                 f"objective.unroll is {self.unroll}; it should be at least 1, or True"
             )
-        self._unit_optimizer()
+        self._try_optimizer()
+
+    @property
+    def second_order(self) -> bool:
+        """Whether training differentiates through the inner gradients."""
+        return not self.first_order
+
+    def check_model(self, model_params: Params) -> None:
+        """Raises ConfigError for patterns that match no parameter, or leave none to adapt."""
+        leaves = parameters.flatten(model_params)
+        for name in ("adapted", "fixed"):
+            patterns = getattr(self, name)
+            parameters.check_patterns(patterns, list(leaves), f"config.objective.{name}")
+        parameters.check_moving(parameters.partition(leaves, self.adapted, self.fixed)[0])
 
     # What a method may change.
 
@@ -173,10 +193,33 @@ class GradientBased(Answering):
     def _unit_optimizer(self) -> optax.GradientTransformation:
         """The inner optimizer at a rate of one, so that rates can be each leaf's own."""
         keywords = dict(self.inner_optimizer)
-        where = "config.objective.inner_optimizer"
-        constructor = find_optimizer(keywords.pop("name", None), f"{where}.name")
-        check_keywords(constructor, keywords, where=where, given=("learning_rate",))
+        constructor = find_optimizer(keywords.pop("name", None), f"{_OPTIMIZER}.name")
+        check_keywords(constructor, keywords, where=_OPTIMIZER, given=("learning_rate",))
+        eps_root = keywords_of(constructor).get("eps_root")
+        if self.second_order and eps_root is not None and not eps_root.default:
+            keywords.setdefault("eps_root", _EPS_ROOT)
         return constructor(learning_rate=1.0, **keywords)
+
+    def _try_optimizer(self) -> None:
+        """Raises ConfigError if the inner optimizer cannot be made, or cannot update."""
+        tree = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+
+        def once(tree: Any) -> Any:
+            optimizer = self._unit_optimizer()
+            return optimizer.update(tree, optimizer.init(tree), tree)
+
+        try:
+            # Nothing is computed.
+            jax.eval_shape(once, tree)
+        except ConfigError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ConfigError(
+                f"{_OPTIMIZER}: {dict(self.inner_optimizer)} cannot be used; it should be an"
+                " optimizer that updates by gradients alone, with values that it takes:"
+                f" {reason[0]}"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,12 +347,10 @@ class Learner:
         """The mean loss of ``part`` under its own statistics, ``(state, metrics)``."""
         params, before = self.objective.model_at(self.params, leaves, state, step)
         outputs, after = self.network.apply(params, before, part["input"], train=True, rng=key)
-        losses = self.network.losses(outputs, part["target"], self.present())
-        loss = masked_mean(losses, part["mask"])
-        metrics = {"loss": Mean(loss, jnp.ones_like(loss))}
-        if not self.network.regression:
-            correct = self.network.correct(outputs, part["target"], self.present())
-            metrics["accuracy"] = Mean.of(correct, part["mask"])
+        metrics = self.network.worth(outputs, part, self.present())
+        loss = metrics["loss"].value()
+        # Tasks weigh the same, however many of their queries count.
+        metrics["loss"] = Mean(loss, jnp.ones_like(loss))
         return loss, (self.objective.keep_state(state, after, step), metrics)
 
     def measure(self, leaves: Leaves, step: Any) -> Measures:
@@ -323,31 +364,18 @@ class Learner:
         transductive, _ = network.apply(params, state, query["input"], train=True)
         if not state:
             return {"transductive": transductive, "inductive": transductive}
-        if self.objective.inductive_statistics == "support":
-            state = network.moments(params, state, self.task["support"]["input"])
+        how = self.objective.inductive_statistics
+        state = network.inductive_state(params, state, self.task["support"]["input"], how)
         inductive, _ = network.apply(params, state, query["input"], train=False)
         return {"transductive": transductive, "inductive": inductive}
 
     def worth(self, outputs: Array) -> dict[str, Array]:
         """The queries' mean loss and accuracy."""
-        query = self.task["query"]
-        losses = self.network.losses(outputs, query["target"], self.present())
-        worth = {"loss": masked_mean(losses, query["mask"])}
-        if not self.network.regression:
-            correct = self.network.correct(outputs, query["target"], self.present())
-            worth["accuracy"] = masked_mean(correct, query["mask"])
-        return worth
+        worth = self.network.worth(outputs, self.task["query"], self.present())
+        return {name: mean.value() for name, mean in worth.items()}
 
     def present(self) -> Array | None:
         """Which classes the task has."""
         if self.network.regression:
             return None
         return present_classes(self.task["support"], self.objective.num_classes)
-
-
-def _choice(key: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"objective.{key} is {value!r}{near_match(str(value), known)} (choices:"
-            f" {', '.join(known)})"
-        )

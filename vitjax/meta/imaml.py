@@ -65,6 +65,11 @@ class ImplicitMaml(GradientBased):
                     " leave it out"
                 )
 
+    @property
+    def second_order(self) -> bool:
+        """False: the inner loop is not differentiated."""
+        return False
+
     def inner_loss(self, loss: Array, moving: Leaves, start: Leaves) -> Array:
         """With the proximal term."""
         distance = sum(jnp.sum(jnp.square(moving[name] - start[name])) for name in moving)

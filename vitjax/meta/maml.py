@@ -12,6 +12,7 @@ from vitjax.meta import parameters
 from vitjax.meta.gradient_based import GradientBased
 from vitjax.meta.parameters import Leaves
 from vitjax.objectives.base import Params, objectives
+from vitjax.registry import ConfigError
 
 
 @objectives.register("maml")
@@ -29,7 +30,7 @@ class Maml(GradientBased):
 class FirstOrderMaml(GradientBased):
     """First-order MAML: the second derivatives left out (arXiv:1703.03400, Sec. 5.2)."""
 
-    first_order: bool = True
+    first_order: bool = dataclasses.field(default=True, init=False)
 
 
 @objectives.register("anil")
@@ -54,7 +55,9 @@ class MetaSgd(GradientBased):
     """A learned inner rate for each scalar: Li et al. 2017, arXiv:1707.09835, Eq. 2.
 
     ``inner_learning_rate`` is what all rates start from; the paper draws them from 0.005 to 0.1. A
-    rate may become negative. The rates are the ``rates`` of the parameters.
+    rate may become negative. The rates are the ``rates`` of the parameters. A ``weight_decay`` of
+    the outer optimizer would pull them to zero too, unless the config has
+    ``optimizer.weight_decay_factors=((r"^rates/", 0.0),)``.
     """
 
     def meta_parameters(self, model_params: Params) -> dict[str, Any]:
@@ -81,6 +84,18 @@ class Cavia(GradientBased):
     """
 
     adapted: Sequence[str] = (parameters.CONTEXT,)
+
+    def check_model(self, model_params: Params) -> None:
+        """Raises ConfigError for a model without a context, or patterns that match nothing."""
+        names = parameters.flatten(model_params)
+        if parameters.CONTEXT in self.adapted and not any(
+            parameters.matches(name, (parameters.CONTEXT,)) for name in names
+        ):
+            raise ConfigError(
+                "config.objective.adapted: the model has no context to adapt; config.model."
+                "num_context should be above 0"
+            )
+        super().check_model(model_params)
 
     def start(self, name: str, leaf: Any) -> Any:
         """Zeros for the context."""

@@ -48,6 +48,10 @@ class MamlPlusPlus(GradientBased):
     are those with running statistics. At any step beyond ``inner_steps``, as ``test_steps`` may
     have, all that is kept per step is that of the last.
 
+    A ``weight_decay`` of the outer optimizer would pull the learned ``rates`` and the ``norm`` of
+    each step to zero too, unless the config has
+    ``optimizer.weight_decay_factors=((r"^(rates|norm)/", 0.0),)``.
+
     Attributes:
         multi_step_loss: the loss is a weighted sum of the queries' losses after each update, see
             `loss_weights`.
@@ -97,7 +101,7 @@ class MamlPlusPlus(GradientBased):
         """As all episodic objectives, with what is kept per step.
 
         Raises:
-            ConfigError: there is nothing that could be kept per step.
+            ConfigError: there is nothing that could be kept per step, or nothing to adapt.
         """
         variables = super().init(rng, batch)
         params = variables["params"]
@@ -114,8 +118,9 @@ class MamlPlusPlus(GradientBased):
             variables[STATISTICS] = jax.tree.map(
                 lambda leaf: _repeat(leaf, self.inner_steps + 1), variables[STATISTICS]
             )
+        moving, _ = self.partition(params, leaves)
+        parameters.check_moving(moving)
         if self.learned_rates:
-            moving, _ = self.partition(params, leaves)
             start, _ = super().rates(params, moving)
             rates = {name: _repeat(rate, self.inner_steps) for name, rate in start.items()}
             params["rates"] = parameters.unflatten(rates)

@@ -14,6 +14,9 @@ from vitjax.objectives.batches import cut, join
 # Share of a device's memory that the tasks computed at once may fill by `bytes_of_values`, which
 # counts every intermediate as if none were ever freed.
 _MEMORY_SHARE = 0.8
+# What a CPU's cache is taken to bear by `bytes_of_values`, several times its size for the same
+# reason. All tasks of a small network of numbers stay below, a single one of images is far above.
+_CACHE_BYTES = 64 * 2**20
 
 
 def sum_over_tasks(function: Callable[[Any], Any], tasks: Any, weights: Any, pieces: int) -> Any:
@@ -80,11 +83,12 @@ def pieces(
 ) -> int:
     """Into how many parts `sum_over_tasks` should cut the tasks.
 
-    Measured on CPUs, one task after the other is the fastest: a task's activations then stay in the
-    cache. An accelerator takes as many at once as its memory holds.
+    Measured on CPUs, one task after the other is the fastest where the activations of all would not
+    fit into the cache, as those of images; where they do, as those of a small network of few
+    numbers, all at once are. An accelerator takes as many at once as its memory holds.
 
     Args:
-        function: of one task; it is traced, not run, and only where its memory matters.
+        function: of one task; it is traced, not run, and only where there is a choice.
         tasks: a pytree of arrays, or shapes, with a leading axis of tasks.
         devices: over which each part is spread.
         at_once: the most tasks that a device shall compute at once; None to choose.
@@ -95,18 +99,19 @@ def pieces(
     if number % devices:
         return 1  # too few tasks for all devices, as in a trace of one example
     share = number // devices
-    if at_once is None:
+    if at_once is None and share > 1:
+        task = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tasks)
         if (platform or jax.default_backend()) == "cpu":
-            at_once = 1
+            fits = bytes_of_values(function, task) * share < _CACHE_BYTES
+            at_once = share if fits else 1
         else:
             memory = memory or _memory()
-            task = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tasks)
             at_once = (
                 share
                 if memory is None
                 else int(_MEMORY_SHARE * memory / bytes_of_values(function, task))
             )
-    at_once = max(1, min(at_once, share))
+    at_once = max(1, min(at_once or 1, share))
     while share % at_once:
         at_once -= 1
     return share // at_once

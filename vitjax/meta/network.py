@@ -13,8 +13,12 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Num
 
 from vitjax.models.convolution import inner_loop_impl
+from vitjax.objectives.metrics import Mean, Metrics
 
 Part = Mapping[str, Array]
+# What batch normalisation may take in inductive evaluation, see `Network.inductive_state`.
+STATISTICS = ("support", "running")
+
 # Regularisers that an evaluation under batch statistics has to do without.
 _REGULARISERS = ("dropout", "attention_dropout", "drop_path", "drop_rate")
 
@@ -88,6 +92,24 @@ class Network:
 
         return jax.tree.map(exact, low, high)
 
+    def inductive_state(
+        self,
+        params: Any,
+        state: Mapping[str, Any],
+        support_inputs: Num[Array, "examples *shape"],
+        how: str,
+    ) -> Mapping[str, Any]:
+        """The state by which single queries are normalised.
+
+        Args:
+            params: of the model.
+            state: its other collections.
+            support_inputs: of the query's episode.
+            how: one of `STATISTICS`: ``"support"`` for the moments of ``support_inputs``,
+                ``"running"`` for those of ``state``.
+        """
+        return self.moments(params, state, support_inputs) if how == "support" else state
+
     def without_regularisers(self) -> Network:
         """The same network without dropout, for outputs under batch statistics that are certain."""
         off: dict[str, Any] = {name: 0.0 for name in _REGULARISERS if hasattr(self.model, name)}
@@ -121,6 +143,30 @@ class Network:
         """1 for each example whose class has the largest output, else 0."""
         return (jnp.argmax(only(outputs, present), axis=-1) == targets).astype(outputs.dtype)
 
+    def worth(
+        self,
+        outputs: Float[Array, "examples outputs"],
+        part: Part,
+        present: Bool[Array, "ways"] | None = None,
+    ) -> Metrics:
+        """The mean ``loss`` over the examples that count, and ``accuracy`` of a classification.
+
+        An example whose class the episode does not show, as when its only support image could not
+        be read, has no answer that could be right: it does not count.
+
+        Args:
+            outputs: for the examples of ``part``.
+            part: their ``target`` and ``mask``.
+            present: which classes the episode shows.
+        """
+        targets, counted = part["target"], part["mask"]
+        if present is not None:
+            counted = counted & present[targets]
+        worth = {"loss": Mean.of(self.losses(outputs, targets, present), counted)}
+        if not self.regression:
+            worth["accuracy"] = Mean.of(self.correct(outputs, targets, present), counted)
+        return worth
+
 
 def only(outputs: Array, present: Array | None) -> Array:
     """Logits with those of absent classes so low that they have no probability."""
@@ -142,7 +188,14 @@ def present_classes(support: Part, ways: int) -> Bool[Array, "ways"]:
 
 
 def for_inner_loops(model: nn.Module) -> nn.Module:
-    """``model`` with the convolutions that are fastest in inner loops, if it leaves that open."""
+    """``model`` as inner loops want it.
+
+    With the convolutions that are fastest there, if it leaves that open; and with plain attention,
+    since the fused kernel has no second derivative.
+    """
+    fields: dict[str, Any] = {}
     if getattr(model, "conv_impl", None) == "auto":
-        return model.clone(conv_impl=inner_loop_impl())
-    return model
+        fields["conv_impl"] = inner_loop_impl()
+    if getattr(model, "attention_impl", "plain") != "plain":
+        fields["attention_impl"] = "plain"
+    return model.clone(**fields) if fields else model

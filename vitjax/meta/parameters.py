@@ -46,18 +46,37 @@ def partition(
     return moving, {name: leaf for name, leaf in leaves.items() if name not in moving}
 
 
-def check_patterns(patterns: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Raises ConfigError for a pattern that is none, or that matches no parameter."""
+def check_expressions(patterns: Sequence[Any], where: str) -> None:
+    """Raises ConfigError for one of ``patterns`` that is no regular expression."""
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ConfigError(
+                f"{where}: {pattern!r} is no regular expression; it should be text in quotes"
+            )
         try:
-            found = any(re.search(pattern, name) for name in names)
+            re.compile(pattern)
         except re.error as error:
             raise ConfigError(f"{where}: {pattern!r} is no regular expression: {error}") from None
-        if not found:
+
+
+def check_patterns(patterns: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Raises ConfigError for one of ``patterns`` that matches none of the parameters ``names``."""
+    for pattern in patterns:
+        if not any(matches(name, (pattern,)) for name in names):
+            parts = {part for name in names for part in name.split("/")}
             raise ConfigError(
-                f"{where}: {pattern!r} matches no parameter{near_match(pattern, names)}"
+                f"{where}: {pattern!r} matches no parameter{near_match(pattern, parts)}"
                 f" (there are: {', '.join(names)})"
             )
+
+
+def check_moving(moving: Leaves) -> None:
+    """Raises ConfigError if ``moving``, the adapted parameters, are none."""
+    if not moving:
+        raise ConfigError(
+            "config.objective.adapted: nothing is left to adapt; it should match a parameter that"
+            " config.objective.fixed does not match, and that no other key keeps from moving"
+        )
 
 
 def head_names(leaves: Leaves) -> tuple[str, str]:

@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answering, Answers, Measures, Task
-from vitjax.meta.gradient_based import STATISTICS
-from vitjax.meta.network import Network, for_inner_loops, masked_mean, only, present_classes
+from vitjax.meta.network import STATISTICS, Network, for_inner_loops, only, present_classes
+from vitjax.models.layers import check_choice
 from vitjax.objectives.base import ModelState, Params, objectives
 from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.registry import ConfigError, near_match
+from vitjax.registry import ConfigError
 
 DISTANCES = ("euclidean", "cosine")
 
@@ -43,14 +43,8 @@ class PrototypeBased(Answering):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choices = {"distance": DISTANCES, "inductive_statistics": STATISTICS}
-        for key, known in choices.items():
-            value = getattr(self, key)
-            if value not in known:
-                raise ConfigError(
-                    f"objective.{key} is {value!r}{near_match(str(value), known)} (choices:"
-                    f" {', '.join(known)})"
-                )
+        check_choice("objective.distance", self.distance, DISTANCES)
+        check_choice("objective.inductive_statistics", self.inductive_statistics, STATISTICS)
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"objective.temperature is {self.temperature}; it is above 0")
         if self.task == "regression":
@@ -88,8 +82,8 @@ class PrototypeBased(Answering):
                 if not state:
                     answers[mode] = answers["transductive"]
                     continue
-                if self.inductive_statistics == "support":
-                    state = network.moments(body, state, task["support"]["input"])
+                inputs, how = task["support"]["input"], self.inductive_statistics
+                state = network.inductive_state(body, state, inputs, how)
                 features, _ = network.apply(body, state, _inputs(task), train=False)
                 support, query = _apart(features, task)
             else:
@@ -100,16 +94,12 @@ class PrototypeBased(Answering):
 
     def measure_task(self, params: Params, model_state: ModelState, task: Task) -> Measures:
         """Loss and accuracy of the queries in both modes, each (1,)."""
-        network, query = self.network, task["query"]
+        network = self.network
         present = present_classes(task["support"], self.num_classes)
 
         def worth(outputs: Array) -> dict[str, Array]:
-            losses = network.losses(outputs, query["target"], present)
-            correct = network.correct(outputs, query["target"], present)
-            return {
-                "loss": masked_mean(losses, query["mask"]),
-                "accuracy": masked_mean(correct, query["mask"]),
-            }
+            means = network.worth(outputs, task["query"], present)
+            return {name: mean.value() for name, mean in means.items()}
 
         answers = self.answer_task(params, model_state, task)
         return {mode: jax.vmap(worth)(outputs) for mode, outputs in answers.items()}
@@ -168,15 +158,14 @@ class ProtoNet(PrototypeBased):
         self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[ModelState, Metrics]]:
         """The queries' mean cross-entropy."""
-        network, query = self.network, task["query"]
+        network = self.network
         support, features, state = self.embed(network, params["model"], model_state, task, rng)
         outputs = self.logits(support, features, task)
-        loss = masked_mean(network.losses(outputs, query["target"]), query["mask"])
-        correct = network.correct(outputs, query["target"])
-        metrics = {
-            "loss": Mean(loss, jnp.ones_like(loss)),
-            "accuracy": Mean.of(correct, query["mask"]),
-        }
+        present = present_classes(task["support"], self.num_classes)
+        metrics = network.worth(outputs, task["query"], present)
+        loss = metrics["loss"].value()
+        # Tasks weigh the same, however many of their queries count.
+        metrics["loss"] = Mean(loss, jnp.ones_like(loss))
         return loss, (state, metrics)
 
 
