@@ -98,7 +98,7 @@ class Network:
         state: Mapping[str, Any],
         support_inputs: Num[Array, "examples *shape"],
         how: str,
-    ) -> Mapping[str, Any]:
+    ) -> dict[str, Any]:
         """The state by which single queries are normalised.
 
         Args:
@@ -108,7 +108,7 @@ class Network:
             how: one of `STATISTICS`: ``"support"`` for the moments of ``support_inputs``,
                 ``"running"`` for those of ``state``.
         """
-        return self.moments(params, state, support_inputs) if how == "support" else state
+        return self.moments(params, state, support_inputs) if how == "support" else dict(state)
 
     def without_regularisers(self) -> Network:
         """The same network without dropout, for outputs under batch statistics that are certain."""
