@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/anil.py --workdir=runs/anil
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``anil.py:glyphs_5w1s``. NOTE
+``anil.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

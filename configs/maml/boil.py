@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/boil.py --workdir=runs/boil
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``boil.py:glyphs_5w1s``. NOTE
+``boil.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/fine_tuning.py --workdir=runs/fine_tuning
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``fine_tuning.py:glyphs_5w1s``. NOTE
+``fine_tuning.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

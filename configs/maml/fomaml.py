@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/fomaml.py --workdir=runs/fomaml
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``fomaml.py:glyphs_5w1s``. NOTE
+``fomaml.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

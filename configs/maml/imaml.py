@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/imaml.py --workdir=runs/imaml
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``imaml.py:glyphs_5w1s``. NOTE
+``imaml.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/mamlpp.py --workdir=runs/mamlpp
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``mamlpp.py:glyphs_5w1s``. NOTE
+``mamlpp.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/meta_sgd.py --workdir=runs/meta_sgd
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``meta_sgd.py:glyphs_5w1s``. NOTE
+``meta_sgd.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

@@ -6,7 +6,7 @@
 ``miniimagenet`` holds ``train/<wnid>/*.jpg``, ``val/`` and ``test/``: the 64, 16 and 20 classes of
 Ravi and Larochelle.
 
-Note:
+The paper reports 48.70 +- 1.84% on test classes, transductive; not run in full by us.
 """
 
 from ml_collections import ConfigDict

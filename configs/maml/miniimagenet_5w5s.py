@@ -6,7 +6,7 @@
 ``miniimagenet`` holds ``train/<wnid>/*.jpg``, ``val/`` and ``test/``: the 64, 16 and 20 classes of
 Ravi and Larochelle.
 
-Note:
+The paper reports 63.11 +- 0.92% on test classes, transductive; not run in full by us.
 """
 
 from ml_collections import ConfigDict

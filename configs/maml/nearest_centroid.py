@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/nearest_centroid.py --workdir=runs/nearest_centroid
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``nearest_centroid.py:glyphs_5w1s``. NOTE
+``nearest_centroid.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

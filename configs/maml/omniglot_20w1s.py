@@ -2,7 +2,7 @@
 
     vitjax train --config=configs/maml/omniglot_20w1s.py --workdir=runs/omniglot_20w1s
 
-Note:
+The paper reports 95.8 +- 0.3% on test classes, transductive; not run in full by us.
 """
 
 from ml_collections import ConfigDict

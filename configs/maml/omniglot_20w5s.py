@@ -2,7 +2,7 @@
 
     vitjax train --config=configs/maml/omniglot_20w5s.py --workdir=runs/omniglot_20w5s
 
-Note:
+The paper reports 98.9 +- 0.2% on test classes, transductive; not run in full by us.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
     vitjax train --config=configs/maml/omniglot_5w5s.py --workdir=runs/omniglot_5w5s
 
-Note:
+The paper reports 99.9 +- 0.1% on test classes, transductive; not run in full by us.
 """
 
 from ml_collections import ConfigDict

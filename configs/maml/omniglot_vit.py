@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/omniglot_vit.py --workdir=runs/omniglot_vit
 
 All but the model and the inner loop is that of ``omniglot_5w1s.py``, or of the config named behind
-a colon: ``omniglot_vit.py:glyphs_5w1s``. NOTE
+a colon: ``omniglot_vit.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/protonet.py --workdir=runs/protonet
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``protonet.py:glyphs_5w1s``. NOTE
+``protonet.py:glyphs_5w1s``.
 """
 
 from pathlib import Path

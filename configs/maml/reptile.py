@@ -3,7 +3,7 @@
     vitjax train --config=configs/maml/reptile.py --workdir=runs/reptile
 
 All but the method is that of ``omniglot_5w1s.py``, or of the config named behind a colon:
-``reptile.py:glyphs_5w1s``. NOTE
+``reptile.py:glyphs_5w1s``.
 """
 
 from pathlib import Path
