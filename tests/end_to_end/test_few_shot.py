@@ -1,6 +1,7 @@
 """A few-shot run from the command line: what it leaves, says, resumes to, and refuses."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -118,8 +119,60 @@ def test_evaluate_takes_other_episodes_and_steps(trained):
         *(f"--config.data.episodes.{key}" for key in ("test_episodes=13", "queries=2")),
         "--config.objective.test_steps=1",
     ]
-    values = prediction.evaluate(trained[0], overrides=[ALONE, *more], say=list)
+    said = []
+    values = prediction.evaluate(trained[0], overrides=[ALONE, *more], say=said.append)
     assert (values["episodes"], values["queries"], values["test_steps"]) == (13, 2, 1)
+    for change in ("data.episodes.test_episodes: 10 -> 13", "data.episodes.queries: 3 -> 2"):
+        assert f"  changed since: config.{change}" in said
+    assert len(said) == 1 + len([ALONE, *more])
+
+
+def test_an_ensemble_of_others_than_the_best_is_refused(capsys, trained, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
+    metrics = workdir / "metrics.jsonl"
+    # As if a better state had not been kept.
+    lost = {"step": 7, "split": "val", "accuracy": 1.0}
+    metrics.write_text(f"{metrics.read_text()}{json.dumps(lost)}\n")
+    assert main(["evaluate", f"--workdir={workdir}", ALONE, "--ensemble=2"]) == 2
+    errors = capsys.readouterr().err
+    assert "1 evaluated steps that are kept no more (7) were better" in errors
+    assert "config.checkpoint.keep_best = 2" in errors
+
+
+def class_split(path, **splits):
+    path.write_text(
+        json.dumps({key: [f"glyph {n:03d}" for n in numbers] for key, numbers in splits.items()})
+    )
+    return f"--config.data.episodes.class_split={path}"
+
+
+def test_classes_seen_in_training_are_not_evaluated(capsys, trained, tmp_path):
+    other = class_split(
+        tmp_path / "split.json", train=range(24, 30), val=range(5), test=range(17, 23)
+    )
+    arguments = ["evaluate", f"--workdir={trained[0]}", ALONE, other]
+    assert main(arguments) == 2
+    assert (
+        "split 'test' has 2 classes ('glyph 017', 'glyph 018') that the run was trained on, of 6"
+        in capsys.readouterr().err
+    )
+    class_split(tmp_path / "split.json", train=range(5, 19), val=range(5), test=range(19, 25))
+    assert main(arguments) == 0
+
+
+def test_a_run_goes_on_with_no_other_classes(capsys, config, tmp_path):
+    split = tmp_path / "split.json"
+    arguments = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}", ALONE]
+    arguments += [class_split(split, train=range(10), val=range(10, 16), test=range(16, 22))]
+    assert main([*arguments, "--config.train.steps=2"]) == 0
+    noted = (tmp_path / "run" / "data.json").read_text()
+    class_split(split, train=range(11), val=range(11, 16), test=range(16, 22))
+    assert main([*arguments, "--config.train.steps=3"]) == 2
+    errors = capsys.readouterr().err
+    assert "the classes of split 'train' are not those that the run began with" in errors
+    assert "1 class ('glyph 010') new" in errors
+    assert (tmp_path / "run" / "data.json").read_text() == noted
 
 
 def test_a_killed_run_ends_as_one_never_killed(vitjax, config, trained, tmp_path):

@@ -61,6 +61,40 @@ def test_two_hosts_give_the_numbers_of_one(vitjax, config, tmp_path):
         assert two[split]["loss"] == pytest.approx(one[split]["loss"], rel=1e-5)
 
 
+FEW_SHOT = """
+from ml_collections import ConfigDict
+
+def get_config():
+    config = ConfigDict()
+    config.model = dict(name="conv4_omniglot", filters=8, depth=2)
+    config.data = dict(
+        source="glyphs", classes=30, image_size=16, batch_size=4, eval_batch_size=4,
+        episodes=dict(ways=5, shots=1, queries=3, val_episodes=6, test_episodes=10),
+    )
+    config.objective = dict(name="maml", inner_steps=1, inner_learning_rate=0.5, test_steps=2)
+    config.optimizer = dict(name="sgd", learning_rate=1e-2)
+    config.train = dict(steps=6, log_every_steps=2, evaluate_every_steps=3)
+    return config
+"""
+
+
+def test_two_hosts_give_the_few_shot_numbers_of_one(vitjax, tmp_path):
+    config = tmp_path / "few_shot.py"
+    config.write_text(FEW_SHOT)
+    for host in start_two(config, tmp_path / "two"):
+        _, errors = host.communicate(timeout=300)
+        assert host.returncode == 0, errors
+    status, _, errors = vitjax("train", f"--config={config}", f"--workdir={tmp_path / 'one'}")
+    assert status == 0, errors
+    two, one = (json.loads((tmp_path / run / "summary.json").read_text()) for run in ("two", "one"))
+    assert "2 hosts" in two["device"]
+    for split, episodes in (("test", 10), ("val", 6)):
+        assert two[split]["episodes"] == one[split]["episodes"] == episodes
+        for mode in ("transductive", "inductive"):
+            for key in ("accuracy", "ci95", "loss", "per_step"):
+                assert two[split][mode][key] == pytest.approx(one[split][mode][key], rel=1e-4), key
+
+
 def test_all_hosts_leave_when_one_is_told_to(config, tmp_path):
     workdir = tmp_path / "run"
     hosts = start_two(
