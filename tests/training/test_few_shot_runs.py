@@ -6,6 +6,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
+from vitjax.figures import _curves
 from vitjax.registry import ConfigError
 from vitjax.training import checks
 from vitjax.training import experiment as experiments
@@ -87,6 +88,16 @@ def test_a_regression_s_outputs_are_as_wide_as_its_target():
     chosen.model.num_classes = 1
     built = experiments.build(chosen)
     assert built.objective.num_classes == 1
+
+
+def test_curves_have_a_panel_for_what_is_inductive_and_none_for_what_was_before():
+    kinds = ("", "_inductive", "_before")
+    names = [f"{metric}{kind}" for metric in ("loss", "accuracy") for kind in kinds]
+    series = {("loss", "train"): None, ("learning_rate", "train"): None}
+    series |= {(name, "val"): None for name in names}
+    assert [title for title, _ in _curves._panels(series)] == [
+        *("loss", "accuracy", "accuracy_inductive", "loss_inductive", "learning_rate")
+    ]
 
 
 class Described:
