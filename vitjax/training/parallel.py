@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from vitjax.registry import ConfigError, Registry
+from vitjax.training.memory import keep_freed_memory
 
 AXIS = "data"
 
@@ -45,6 +46,8 @@ class Parallel(abc.ABC):
         if devices not in (None, len(available)) and jax.process_count() > 1:
             raise ConfigError("config.parallel.devices: on several hosts all devices are used")
         self.devices = available[:devices]
+        if self.devices[0].platform == "cpu":
+            keep_freed_memory()
 
     @abc.abstractmethod
     def place_state(self, state: Any) -> Any:
