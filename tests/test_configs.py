@@ -14,7 +14,7 @@ ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py"))
 # overrides.
 OMNIGLOT = [name for name in ALL if name.startswith("maml/omniglot_") and "_vit" not in name]
 MINIIMAGENET = [name for name in ALL if name.startswith("maml/miniimagenet_")]
-GENERATED = ["maml/glyphs_5w1s.py", "maml/sinusoid.py"]
+GENERATED = ["maml/glyphs_5w1s.py", "maml/sinusoid.py", "maml/sinusoid_pretrained.py"]
 WITH_A_BASE = [
     name
     for name in ALL
