@@ -2,7 +2,8 @@
 
     vitjax train --config=configs/maml/glyphs_5w1s.py --workdir=runs/glyphs
 
-Note:
+Not run in full by us; after 60 steps of it prototypical networks (``protonet.py:glyphs_5w1s``) were
+at 84% on 40 test episodes.
 """
 
 from ml_collections import ConfigDict
