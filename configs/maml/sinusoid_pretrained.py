@@ -5,8 +5,8 @@
 Finn et al. 2017, arXiv 1703.03400, Table 2. All but the method is that of ``sinusoid.py``.
 
 Mean squared error of 600 test tasks after 1, 5 and 10 steps with 5 shots, seed 0, after 20,000 of
-the 70,000 steps (``--config.train.steps=20000``, a minute): 2.45, 2.24 and 2.23. The paper has 2.41,
-2.23 and 2.19.
+the 70,000 steps (``--config.train.steps=20000``, a minute): 2.45, 2.24 and 2.23. The paper has
+2.41, 2.23 and 2.19.
 """
 
 from pathlib import Path
