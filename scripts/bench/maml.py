@@ -56,6 +56,7 @@ WAYS, SHOTS, QUERIES, INNER_STEPS, DEPTH = 5, 1, 15, 5, 4
 RATE = 0.01
 SLOW = 50.0  # seconds of a step, above which one round will do
 LEAST = 0.2  # seconds that a round lasts at least
+PAUSE = 0.5  # seconds between contestants: the threads of a pool spin on before they sleep
 # In float32 losses after five steps agree to about 1e-4.
 LOSS_TOLERANCE = {"float32": 0.01, "bfloat16": 0.2}
 
@@ -203,6 +204,7 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
     peaks = []
     for number in range(1, arguments.rounds + 1):
         for name, run in runs.items():
+            time.sleep(PAUSE)
             if not (seconds[name] and seconds[name][0] > SLOW):
                 seconds[name].append(run(steps[name])[0] / steps[name])
         peaks.append(gemm_peak())

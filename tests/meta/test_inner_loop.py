@@ -307,8 +307,7 @@ def test_rates_have_a_gradient_in_both_orders(first_order):
 
 
 def test_recomputing_keeps_memory_from_growing_with_the_steps():
-    # Compiled alone. Matrix products, because Winograd's form takes twice as long to compile, and
-    # a loop over the steps, as ten of them written out take half a minute.
+    # Compiled alone, and a loop over the steps, as ten of them written out take half a minute.
     with jax.enable_x64(False):
         model = models.create("conv4_omniglot_pooled", num_classes=5, conv_impl="matmul")
 

@@ -231,14 +231,13 @@ def test_gradient_by_finite_differences(activation):
         np.testing.assert_allclose(numeric, exact, rtol=1e-6)
 
 
-@pytest.mark.parametrize("impl", ["matmul", "winograd"])
 @pytest.mark.parametrize("fields", [{}, STRIDED])
-def test_forms_of_convolution_agree(impl, fields):
+def test_forms_of_convolution_agree(fields):
     images = jax.random.normal(jax.random.key(1), (4, 32, 32, 1))
     module, variables = made(images, **{**fields, "filters": 8})
     expected, _ = run(module, variables, images, train=True, mutable=["batch_stats"])
     found, _ = run(
-        module.clone(conv_impl=impl), variables, images, train=True, mutable=["batch_stats"]
+        module.clone(conv_impl="matmul"), variables, images, train=True, mutable=["batch_stats"]
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 

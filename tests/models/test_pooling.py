@@ -79,3 +79,19 @@ def test_second_and_third_derivatives_by_finite_differences(shape, size, mapped)
         np.testing.assert_allclose(exact[1], difference(0, along), rtol=1e-7, atol=1e-7)
         np.testing.assert_allclose(exact[2], difference(1, other), rtol=1e-7, atol=1e-7)
         assert np.abs(exact[2]).max() > 0.1
+
+
+def test_of_some_channels_the_smallest():
+    rng = np.random.default_rng(2)
+    x, weights = (jnp.asarray(rng.normal(size=s)) for s in ((2, 5, 6, 3), (2, 2, 3, 3)))
+    lowest = jnp.asarray([True, False, True])
+    sign = jnp.where(lowest, -1, 1)
+
+    def both(pool):
+        value, back = jax.vjp(pool, x)
+        return value, *back(weights)
+
+    found = jit(lambda: both(lambda x: max_pool(x, 2, lowest)))()
+    expected = jit(lambda: both(lambda x: reference(x * sign, 2) * sign))()
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)

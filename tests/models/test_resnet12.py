@@ -68,7 +68,7 @@ def test_stages_and_features():
 def test_forms_of_convolution_agree():
     module, variables = made(widths=(8, 8))
     expected = run(module, variables)
-    found = run(module.clone(conv_impl="winograd"), variables)
+    found = run(module.clone(conv_impl="matmul"), variables)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -156,7 +156,7 @@ def test_sizes_that_cannot_be():
     [
         ({"widths": [64, 0]}, r"widths=\[64, 0\]"),
         ({"pooling": "max"}, "flatten, mean"),
-        ({"conv_impl": "winogrand"}, "did you mean 'winograd'"),
+        ({"conv_impl": "matmull"}, "did you mean 'matmul'"),
         ({"drop_rate": 1.0}, r"drop_rate=1.0: a rate lies in \[0, 1\)"),
         ({"dropblock_size": 0}, "dropblock_size=0"),
         ({"droprate": 0.1}, "did you mean 'drop_rate'"),

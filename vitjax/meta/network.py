@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Num
 
-from vitjax.models.convolution import inner_loop_impl
+from vitjax.models.convolution import INNER_LOOP_IMPL
 from vitjax.objectives.metrics import Mean, Metrics
 
 Part = Mapping[str, Array]
@@ -195,7 +195,7 @@ def for_inner_loops(model: nn.Module) -> nn.Module:
     """
     fields: dict[str, Any] = {}
     if getattr(model, "conv_impl", None) == "auto":
-        fields["conv_impl"] = inner_loop_impl()
+        fields["conv_impl"] = INNER_LOOP_IMPL
     if getattr(model, "attention_impl", "plain") != "plain":
         fields["attention_impl"] = "plain"
     return model.clone(**fields) if fields else model

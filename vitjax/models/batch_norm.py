@@ -89,11 +89,9 @@ class BatchNorm(nn.Module):
                 running_mean.value = keep * running_mean.value + (1 - keep) * seen
                 running_var.value = keep * running_var.value + (1 - keep) * variance
         factor = jax.lax.rsqrt(variance + self.epsilon) * scale
-        mean, factor = _once((mean, factor))
+        mean, factor, bias = _once(mean), _once(factor), _once(bias)
         if pool > 1:
-            # Maxima of -x are minima of x, so a channel with a negative scale changes sign twice.
-            sign = jnp.where(scale < 0, -1, 1).astype(x.dtype)
-            x = max_pool(x * sign, pool) * sign
+            x = max_pool(x, pool, scale < 0)
         return ((x - mean) * factor + bias).astype(as_dtype(self.dtype))
 
     def _moments(self, x: Any) -> tuple[Any, Any]:
@@ -103,12 +101,15 @@ class BatchNorm(nn.Module):
         mean, square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
         if self.axis_name is not None and not self.is_initializing():
             mean, square = jax.lax.pmean((mean, square), self.axis_name)
-        mean, square = _once((mean, square))
+        mean, square = _once(mean), _once(square)
         return mean, jnp.maximum(square - jnp.square(mean), 0)
 
 
 def _once(per_channel: Any) -> Any:
-    """Keeps what is ``per_channel``, and its derivatives, out of fusions on a CPU."""
+    """Keeps what is ``per_channel``, and its derivatives, out of fusions on a CPU.
+
+    XLA computes a product of matrices by itself, and that by one changes no number.
+    """
     if jax.default_backend() == "cpu":
-        return jax.lax.optimization_barrier(per_channel)
+        return per_channel @ jnp.eye(per_channel.shape[-1], dtype=per_channel.dtype)
     return per_channel

@@ -1,16 +1,15 @@
-"""Convolution in three forms, equal in value: XLA's own, as matrix products, and Winograd's.
+"""Convolution in two forms, equal in value: XLA's own, and one matrix product.
 
 XLA's convolution is the fastest where the kernel is one for the whole batch. In an inner loop it
 is not: with ``vmap`` each task brings its own kernel, which makes a grouped convolution, and on a
-CPU a convolution inside a loop runs on one core. Matrix products have neither trouble, and their
+CPU a convolution inside a loop runs on one core. A matrix product has neither trouble, and its
 derivatives of any order are matrix products again. ``docs/benchmarks.md`` has the figures.
-The two forms that are not XLA's have reverse-mode derivatives alone.
+The matrix product has reverse-mode derivatives alone.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,13 +18,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.models.linear import linear
-from vitjax.models.winograd import convolve_3x3
 
-CONV_IMPLS = ("auto", "lax", "matmul", "winograd")
-# Below this many pixels over the batch, Winograd's sixteen small products cost more than they save.
-WINOGRAD_PIXELS = 900
-# Narrower inputs leave nothing to save.
-WINOGRAD_CHANNELS = 8
+CONV_IMPLS = ("auto", "lax", "matmul")
+# What "auto" is to be taken for in an inner loop.
+INNER_LOOP_IMPL = "matmul"
 
 
 def convolve(
@@ -43,49 +39,46 @@ def convolve(
         strides: steps in pixels, down and to the right.
         padding: zeros (before, after) the rows and the columns.
         impl: ``"lax"`` for XLA's; ``"matmul"`` for one product with shifted copies of ``x``;
-            ``"winograd"`` for 2.25 times fewer multiplications where a 3 x 3 kernel of stride 1
-            keeps a large enough image's size, in float32 at least, and matrix products
-            elsewhere; ``"auto"`` for ``"lax"``, as nothing is known of the context here
-            (`inner_loop_impl` is for those who know).
+            ``"auto"`` for ``"lax"``, as nothing is known of the context here (`INNER_LOOP_IMPL`
+            is for those who know).
     """
     if impl in ("auto", "lax"):
         return jax.lax.conv_general_dilated(
             x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-    if impl == "winograd" and _suits_winograd(x.dtype, x.shape, kernel.shape, strides, padding):
-        return convolve_3x3(x, kernel)
-    return _as_matmul(x, kernel, strides, padding)
+    rows, columns, channels, features = kernel.shape
+    if (
+        tuple(strides) == (1, 1)
+        and columns * channels + rows * features < rows * columns * channels
+    ):
+        return _by_columns(x, kernel, padding)
+    return _by_elements(x, kernel, strides, padding)
 
 
-def inner_loop_impl(platform: str | None = None) -> str:
-    """The form that is fastest in an inner loop on ``platform`` (None: where JAX runs)."""
-    return "winograd" if (platform or jax.default_backend()) == "cpu" else "matmul"
-
-
-def _suits_winograd(
-    dtype: jnp.dtype,
-    x: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-) -> bool:
-    return (
-        dtype.itemsize >= 4  # its sums of four numbers lose bits that bfloat16 does not have
-        and tuple(kernel[:2]) == (3, 3)
-        and tuple(strides) == (1, 1)
-        and [tuple(pad) for pad in padding] == [(1, 1), (1, 1)]
-        and math.prod(x[:3]) >= WINOGRAD_PIXELS
-        and min(x[3], kernel[3]) >= WINOGRAD_CHANNELS
-    )
-
-
-def _as_matmul(
+def _by_elements(
     x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Any:
+    """The product of all that each output sees, (pixels, elements of the kernel * channels)."""
     rows, columns, channels, features = kernel.shape
-    take, new = _patches((rows, columns), tuple(strides), _pairs(padding), x.shape[1:3])
-    product = take(x) @ kernel.reshape(rows * columns * channels, features)
-    return product.reshape(x.shape[0], *new, features)
+    take = _elements((rows, columns), tuple(strides), _pairs(padding), x.shape[1:3])
+    return _product(take(x), kernel.reshape(rows * columns * channels, features))
+
+
+def _by_columns(x: Any, kernel: Any, padding: Sequence[tuple[int, int]]) -> Any:
+    """One product for all rows of the kernel, which are summed behind it.
+
+    The columns alone stand side by side, (pixels, columns * channels). Of a 3 x 3 kernel that makes
+    three copies of the input and three of the output, not nine: memory is what the time goes into.
+    """
+    rows, columns, channels, features = kernel.shape
+    take, total = _columns((rows, columns), _pairs(padding), x.shape[1:3])
+    kernels = kernel.transpose(1, 2, 0, 3).reshape(columns * channels, rows * features)
+    return total(_product(take(x), kernels))
+
+
+def _product(x: Any, kernel: Any) -> Any:
+    """``x @ kernel`` over the last axis, as a product of two matrices, which XLA does best."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def _pairs(padding: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -93,20 +86,50 @@ def _pairs(padding: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 @functools.cache
-def _patches(
+def _columns(
+    kernel: tuple[int, int], padding: tuple[tuple[int, int], ...], size: tuple[int, int]
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """What stands before and behind the product of `_by_columns`, for images of one size.
+
+    Returns:
+        A function from images to (batch, padded height, new_width, columns * channels), and one
+        from (batch, padded height, new_width, rows * features) to the output.
+    """
+    rows, columns = kernel
+    height, width = (size[i] + sum(padding[i]) - kernel[i] + 1 for i in range(2))
+    cut = [(-before, -after) for before, after in padding]
+
+    def take(x: Any) -> Any:
+        x = _pad(x, padding)
+        return _side_by_side([x[:, :, j : j + width] for j in range(columns)])
+
+    def give(seen: Any) -> Any:
+        parts = [_pad(part, ((0, 0), (j, columns - 1 - j))) for j, part in _apart(seen, columns)]
+        return _pad(sum(parts), cut)
+
+    def total(parts: Any) -> Any:
+        return sum(part[:, i : i + height] for i, part in _apart(parts, rows))
+
+    def spread(y: Any) -> Any:
+        return _side_by_side([_pad(y, ((i, rows - 1 - i), (0, 0))) for i in range(rows)])
+
+    return linear(take, give), linear(total, spread)
+
+
+@functools.cache
+def _elements(
     kernel: tuple[int, int],
     strides: tuple[int, int],
     padding: tuple[tuple[int, int], ...],
     size: tuple[int, int],
-) -> tuple[Callable[[Any], Any], tuple[int, int]]:
+) -> Callable[[Any], Any]:
     """What each output sees, for images of one size.
 
     Padded images are taken apart into (batch, rows, stride, columns, stride, channels), one phase
     of each stride at a time, so that no slice has a step: neither has a derivative then.
 
     Returns:
-        A function from images to (batch * height * width, elements of the kernel * channels), and
-        (height, width) of the output.
+        A function from images to (batch, new_height, new_width, elements of the kernel * channels).
     """
     new = tuple((size[i] + sum(padding[i]) - kernel[i]) // strides[i] + 1 for i in range(2))
     steps = tuple(new[i] + (kernel[i] - 1) // strides[i] for i in range(2))
@@ -124,32 +147,51 @@ def _patches(
             rows, columns = slice(top, top + new[0]), slice(left, left + new[1])
             return x[:, rows, i % strides[0], columns, j % strides[1]]
 
-        parts = [seen(i, j) for i, j in elements]
-        whole = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
-        return whole.reshape(-1, len(parts) * channels)
+        return _side_by_side([seen(i, j) for i, j in elements])
 
-    def give(patches: Any) -> Any:
+    def give(seen: Any) -> Any:
         """The transpose of `take`: each pixel sums over the places where it was seen."""
-        channels = patches.shape[-1] // len(elements)
-        patches = patches.reshape(-1, *new, len(elements), channels)
+        parts = _apart(seen, len(elements))
 
         def phase(p: int, q: int) -> Any:
-            total = jnp.zeros((patches.shape[0], *steps, channels), patches.dtype)
-            for at, (i, j) in enumerate(elements):
+            total = jnp.zeros((), seen.dtype)
+            for (i, j), (_, part) in zip(elements, parts, strict=True):
                 if (i % strides[0], j % strides[1]) == (p, q):
                     top, left = i // strides[0], j // strides[1]
                     room = (top, steps[0] - new[0] - top), (left, steps[1] - new[1] - left)
-                    total = total + _pad(patches[:, :, :, at], room)
-            return total
+                    total = total + _pad(part, room)
+            shape = (seen.shape[0], *steps, seen.shape[-1] // len(elements))
+            return jnp.broadcast_to(total, shape)  # zeros where a stride is wider than the kernel
 
         phases = [[phase(p, q) for q in range(strides[1])] for p in range(strides[0])]
         whole = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
         whole = whole.reshape(
-            whole.shape[0], steps[0] * strides[0], steps[1] * strides[1], channels
+            whole.shape[0], steps[0] * strides[0], steps[1] * strides[1], whole.shape[-1]
         )
         return _pad(whole, [(-before, -after) for before, after in pads])
 
-    return linear(take, give), new  # type: ignore[return-value]
+    return linear(take, give)
+
+
+def _side_by_side(parts: Sequence[Any]) -> Any:
+    """Arrays joined along their channels.
+
+    Written as a sum of padded arrays, which XLA computes in one pass on all cores of a CPU: its
+    concatenation there is one core's, after copies of all parts.
+    """
+    channels, last = parts[0].shape[-1], len(parts) - 1
+
+    def alone(place: int, part: Any) -> Any:
+        room = (place * channels, (last - place) * channels, 0)
+        return jax.lax.pad(part, jnp.zeros((), part.dtype), [(0, 0, 0)] * 3 + [room])
+
+    return functools.reduce(jnp.add, [alone(place, part) for place, part in enumerate(parts)])
+
+
+def _apart(whole: Any, number: int) -> list[tuple[int, Any]]:
+    """The places and arrays that `_side_by_side` has joined."""
+    whole = whole.reshape(*whole.shape[:-1], number, whole.shape[-1] // number)
+    return [(place, whole[..., place, :]) for place in range(number)]
 
 
 def _pad(x: Any, pads: Sequence[tuple[int, int]]) -> Any:
