@@ -6,9 +6,13 @@ by any worker of any host, and going on from batch n costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +61,62 @@ class ExampleRng:
         return self._generator
 
 
+class Rows(ABC):
+    """Examples of one split as rows of a batch; subclasses say which arrays a row has.
+
+    Attributes:
+        split: where examples come from: has a length, and a ``name`` for each index.
+        seed: of the randomness in their augmentation.
+    """
+
+    split: Any
+    seed: int
+
+    @abstractmethod
+    def blank(self) -> dict[str, np.ndarray]:
+        """The arrays of a row that holds no example, of the shapes and dtypes of all rows."""
+
+    @abstractmethod
+    def row(self, index: int, rng: np.random.Generator) -> Mapping[str, Any]:
+        """The arrays of the example at ``index``.
+
+        Raises:
+            CorruptImage: it cannot be read and is to be skipped.
+            DataError: it cannot be read, or is of another size than the others.
+        """
+
+    def batch(self, indices: np.ndarray, positions: range, size: int) -> dict[str, np.ndarray]:
+        """The examples at ``indices``, followed by masked padding up to ``size``.
+
+        Args:
+            indices: which examples of the split, (n,), n <= size.
+            positions: the n absolute positions that seed their augmentation.
+            size: examples in the batch.
+        """
+        batch = {
+            key: np.full((size, *empty.shape), empty.flat[0] if empty.size else 0, empty.dtype)
+            for key, empty in self.blank().items()
+        }
+        mask = np.zeros(size, bool)
+        skipped = {}
+        rng = ExampleRng(self.seed, _AUGMENT)
+        for row, (index, position) in enumerate(zip(indices.tolist(), positions, strict=True)):
+            try:
+                arrays = self.row(index, rng.at(position))
+            except CorruptImage as error:
+                skipped[self.split.name(index)] = str(error)
+            except DataError as error:
+                return report({"error": str(error)})
+            else:
+                for key, array in arrays.items():
+                    batch[key][row] = array
+                mask[row] = True
+        batch["mask"] = mask
+        return {**batch, **report({"skipped": skipped})} if skipped else batch
+
+
 @dataclass(frozen=True)
-class Examples:
+class Examples(Rows):
     """Transformed examples of one split.
 
     Attributes:
@@ -77,30 +135,14 @@ class Examples:
     dtype: np.dtype
     skip_corrupt: bool
 
-    def batch(self, indices: np.ndarray, positions: range, size: int) -> dict[str, np.ndarray]:
-        """The examples at ``indices``, followed by masked padding up to ``size``.
+    def blank(self) -> dict[str, np.ndarray]:
+        """A black image of class 0."""
+        return {"image": np.zeros(self.shape, self.dtype), "label": np.zeros((), np.int32)}
 
-        Args:
-            indices: which examples of the split, (n,), n <= size.
-            positions: the n absolute positions that seed their augmentation.
-            size: examples in the batch.
-        """
-        images = np.zeros((size, *self.shape), self.dtype)
-        labels = np.zeros(size, np.int32)
-        mask = np.zeros(size, bool)
-        skipped = {}
-        rng = ExampleRng(self.seed, _AUGMENT)
-        for row, (index, position) in enumerate(zip(indices.tolist(), positions, strict=True)):
-            try:
-                image, label = self.read(index, rng.at(position))
-            except CorruptImage as error:
-                skipped[self.split.name(index)] = str(error)
-            except DataError as error:
-                return report({"error": str(error)})
-            else:
-                images[row], labels[row], mask[row] = image, label, True
-        batch = {"image": images, "label": labels, "mask": mask}
-        return {**batch, **report({"skipped": skipped})} if skipped else batch
+    def row(self, index: int, rng: np.random.Generator) -> Mapping[str, Any]:
+        """The transformed image at ``index`` and its label, as `read` gives them."""
+        image, label = self.read(index, rng)
+        return {"image": image, "label": label}
 
     def read(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """The transformed image at ``index`` and its label.
@@ -109,14 +151,9 @@ class Examples:
             CorruptImage: it cannot be read and is to be skipped.
             DataError: it cannot be read, or is of another size than the others.
         """
-        try:
+        with skippable(self.skip_corrupt):
             image, label = self.split.read(index)
             image = self.pipeline(image, rng)
-        except CorruptImage as error:
-            if self.skip_corrupt:
-                raise
-            way_out = 'config.data.on_corrupt = "skip" would leave it out'
-            raise DataError(f"{error} ({way_out})") from error
         self._check(image, index)
         return image, label
 
@@ -129,6 +166,23 @@ class Examples:
                 f" resize(({self.shape[0]}, {self.shape[1]})), or with"
                 f" resize({min(self.shape[:2])}) | center_crop({min(self.shape[:2])})"
             )
+
+
+@contextlib.contextmanager
+def skippable(skip_corrupt: bool) -> Iterator[None]:
+    """Turns a corrupt image met inside into an error for good, unless ``skip_corrupt``.
+
+    Raises:
+        CorruptImage: there was one and it is to be skipped.
+        DataError: there was one and it is not; the message names the key that would skip it.
+    """
+    try:
+        yield
+    except CorruptImage as error:
+        if skip_corrupt:
+            raise
+        way_out = 'config.data.on_corrupt = "skip" would leave it out'
+        raise DataError(f"{error} ({way_out})") from error
 
 
 def probe(
@@ -174,7 +228,7 @@ class TrainBatches:
         start: the number of the first batch.
     """
 
-    examples: Examples
+    examples: Rows
     seed: int
     batch_size: int
     rows: range
@@ -207,7 +261,7 @@ class EvalBatches:
         rows: this host's part of each global batch.
     """
 
-    examples: Examples
+    examples: Rows
     batch_size: int
     rows: range
 

@@ -37,6 +37,11 @@ class TfdsSplit:
         # An open file goes to no worker process; each one opens its own.
         return TfdsSplit, self._settings
 
+    @property
+    def origin(self) -> str:
+        """What TFDS calls the split."""
+        return self._split
+
     def _records(self) -> Any:
         with self._lock:
             if self._open is None:
@@ -72,12 +77,16 @@ class TfdsSplit:
         """The image at ``index``, uint8 of shape (height, width, channels), and its label."""
         name = self.name(index)
         try:
-            features = _features(self._records()[index])
+            features = self.features(index)
             content = features[self._image_key].bytes_list.value[0]
             label = int(features[self._label_key].int64_list.value[0])
         except Exception as error:  # whatever array_record and protobuf raise on a damaged file
             raise CorruptImage(f"{name}: cannot be read: {error}") from error
         return decode_image(content, self._channels, name), label
+
+    def features(self, index: int) -> Any:
+        """The stored features of the example at ``index``, as protobuf has them."""
+        return _features(self._records()[index])
 
     def name(self, index: int) -> str:
         """The data set, split and row."""
@@ -119,10 +128,36 @@ def tfds(
         DataError: the data set is not prepared in ``data_dir`` (the message gives the command that
             prepares it), a split does not exist, or a feature is not there or of the wrong kind.
     """
+    where = f"tfds {dataset}"
+    folder, info = find_prepared(dataset, data_dir, where)
+    _check_features(info.features, image_key, label_key, where)
+    channels = 1 if info.features[image_key].shape[-1] == 1 else 3
+    made = {
+        ours: TfdsSplit(folder, theirs, image_key, label_key, channels, where)
+        for ours, theirs in chosen_splits(info, splits, where).items()
+    }
+    for ours, split in made.items():
+        check_split(split, ours, info, where)
+    label = info.features[label_key]
+    if getattr(label, "num_classes", None):
+        names = [str(n) for n in label.names]
+        if info.name == "omniglot" and label_key == "label":
+            names = [_omniglot_name(name) for name in names]
+        return Source(made, tuple(names))
+    top = max(int(split.labels.max()) for split in made.values())
+    return Source(made, tuple(str(c) for c in range(top + 1)))
+
+
+def find_prepared(dataset: str, data_dir: str, where: str) -> tuple[str, Any]:
+    """The folder of a prepared data set, and what TFDS says of it.
+
+    Raises:
+        DataError: it is not there, cannot be read, or is not in array_record files; ``where``
+            begins the message.
+    """
     folder = _find(dataset, os.path.expanduser(data_dir))
     import tensorflow_datasets
 
-    where = f"tfds {dataset}"
     try:
         info = tensorflow_datasets.builder_from_directory(folder).info
     except Exception as error:
@@ -132,37 +167,43 @@ def tfds(
             f"{where}: {folder} holds {info.file_format} files, which cannot be read in any order."
             f" {_how_to_prepare(dataset, data_dir)}"
         )
-    _check_features(info.features, image_key, label_key, where)
+    return folder, info
+
+
+def chosen_splits(info: Any, splits: Any, where: str) -> dict[str, str]:
+    """Our split names to TFDS's: those asked for, or the usual ones that exist.
+
+    Raises:
+        DataError: ``splits`` is no mapping, or there are none.
+    """
     if splits is None:
         usual = {"train": "train", "val": "validation", "test": "test"}
         chosen = {ours: theirs for ours, theirs in usual.items() if theirs in info.splits}
     else:
-        chosen = mapping(splits, f"{where}: splits")
+        chosen = {ours: str(t) for ours, t in mapping(splits, f"{where}: splits").items()}
     if not chosen:
         raise DataError(f"{where}: give splits; the data set has {', '.join(info.splits)}")
-    channels = 1 if info.features[image_key].shape[-1] == 1 else 3
-    made = {}
-    for ours, theirs in chosen.items():
-        made[ours] = TfdsSplit(folder, str(theirs), image_key, label_key, channels, where)
-        try:
-            length = len(made[ours])
-        except Exception as error:
-            first_word = re.split(r"\W", str(theirs))[0]
-            raise DataError(
-                f"{where}: split {theirs!r} for {ours!r} cannot be read"
-                f"{near_match(first_word, info.splits)} (the data set has"
-                f" {', '.join(info.splits)}): {error}"
-            ) from error
-        if not length:
-            raise DataError(f"{where}: split {theirs!r} for {ours!r} has no examples")
-    label = info.features[label_key]
-    if getattr(label, "num_classes", None):
-        names = [str(n) for n in label.names]
-        if info.name == "omniglot" and label_key == "label":
-            names = [_omniglot_name(name) for name in names]
-        return Source(made, tuple(names))
-    top = max(int(split.labels.max()) for split in made.values())
-    return Source(made, tuple(str(c) for c in range(top + 1)))
+    return chosen
+
+
+def check_split(split: TfdsSplit, ours: str, info: Any, where: str) -> None:
+    """Opens ``split``, which a person called ``ours``.
+
+    Raises:
+        DataError: there is no such split, or it is empty.
+    """
+    theirs = split.origin
+    try:
+        length = len(split)
+    except Exception as error:
+        first_word = re.split(r"\W", theirs)[0]
+        raise DataError(
+            f"{where}: split {theirs!r} for {ours!r} cannot be read"
+            f"{near_match(first_word, info.splits)} (the data set has"
+            f" {', '.join(info.splits)}): {error}"
+        ) from error
+    if not length:
+        raise DataError(f"{where}: split {theirs!r} for {ours!r} has no examples")
 
 
 def _omniglot_name(name: str) -> str:

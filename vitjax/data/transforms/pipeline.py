@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from vitjax.registry import ConfigError, Registry, check_keywords, keywords_of
 # The loader runs a transform per thread or worker process; threads of OpenCV's own on top of these
 # would only fight them for the cores.
 cv2.setNumThreads(0)
+
+
+T = TypeVar("T")
 
 
 class Transform(Protocol):
@@ -49,21 +52,21 @@ class Pipeline:
     """
 
     text: str
-    steps: tuple[Transform, ...]
+    steps: tuple[Any, ...]
 
     @property
     def random(self) -> bool:
         """Whether the same image may come out differently: a step does not say that it is not."""
         return any(getattr(step, "random", True) for step in self.steps)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image after all steps."""
+    def __call__(self, image: T, rng: np.random.Generator) -> T:
+        """The image (or whatever it is that the steps take and give) after all steps."""
         for step in self.steps:
             image = step(image, rng)
         return image
 
 
-def parse(text: str, where: str = "transforms") -> Pipeline:
+def parse(text: str, where: str = "transforms", registry: Registry[Any] | None = None) -> Pipeline:
     """Builds the transforms that ``text`` names.
 
     ``text`` is names of transforms joined by ``|``, each with its arguments in brackets if it has
@@ -72,6 +75,7 @@ def parse(text: str, where: str = "transforms") -> Pipeline:
     Args:
         text: the pipeline; "" leaves images as they are.
         where: where a person wrote it, for errors.
+        registry: what the names stand for; None means `TRANSFORMS`, those of single images.
 
     Raises:
         ConfigError: the text is no such pipeline, or a name or argument is not known or makes no
@@ -89,7 +93,8 @@ def parse(text: str, where: str = "transforms") -> Pipeline:
         raise ConfigError(
             f"{place}: {reason}; a pipeline reads 'resize(256) | center_crop(224) | flip'"
         ) from None
-    return Pipeline(text, tuple(_build(node, place) for node in _steps(tree)))
+    known = TRANSFORMS if registry is None else registry
+    return Pipeline(text, tuple(_build(node, place, known) for node in _steps(tree)))
 
 
 def _steps(node: ast.expr) -> list[ast.expr]:
@@ -98,10 +103,10 @@ def _steps(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _build(node: ast.expr, place: str) -> Transform:
+def _build(node: ast.expr, place: str, registry: Registry[Any]) -> Any:
     name, positional, keywords = _call_of(node, place)
     try:
-        constructor = TRANSFORMS[name]
+        constructor = registry[name]
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
     parameters = list(keywords_of(constructor))
