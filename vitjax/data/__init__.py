@@ -8,11 +8,13 @@
 >>> batches.close()
 """
 
-from vitjax.data import episodes, sources, transforms
+from vitjax.data import episodes, segmentation, sources, transforms
+from vitjax.data.creation import create, recall
 from vitjax.data.episodes import EpisodeData, look_up
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import BatchIterator
-from vitjax.data.loader import Data, create, recall
+from vitjax.data.loader import Data
+from vitjax.data.segmentation import SegmentationData
 
 __all__ = [
     "BatchIterator",
@@ -20,10 +22,12 @@ __all__ = [
     "Data",
     "DataError",
     "EpisodeData",
+    "SegmentationData",
     "create",
     "episodes",
     "look_up",
     "recall",
+    "segmentation",
     "sources",
     "transforms",
 ]

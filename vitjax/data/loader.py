@@ -4,86 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vitjax.data.batching import EvalBatches, Examples, TrainBatches, probe
 from vitjax.data.checks import WHERE, rows_of, skips_corrupt, whole
-from vitjax.data.episodes.images import ImageEpisodes
-from vitjax.data.episodes.regression import RegressionEpisodes
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.files import read_image
 from vitjax.data.iterator import Batch, BatchIterator
 from vitjax.data.normalization import Normalization
-from vitjax.data.sources.base import SOURCES, ArraySplit, Source
+from vitjax.data.sources.base import ArraySplit, Source
 from vitjax.data.transforms.pipeline import Pipeline, parse
-from vitjax.registry import ConfigError, call, check_keywords, keywords_of
 
 _log = logging.getLogger(__name__)
 
 
-def create(seed: int = 0, **section: Any) -> Any:
-    """Builds the data that section ``data`` of a config describes.
-
-    Args:
-        seed: decides the order of training examples and their augmentation; or, of episodes, which
-            ones training sees.
-        **section: ``source``, the keywords of that source, and the keywords of `Data`; or, with a
-            section ``episodes`` inside, those of `vitjax.data.episodes.ImageEpisodes` (of
-            `RegressionEpisodes` for a source of regression tasks).
-
-    Returns:
-        `Data`, or with a section ``episodes`` `vitjax.data.EpisodeData`.
-
-    Raises:
-        ConfigError: a key that nobody reads, a missing one, an unknown source or transform.
-        DataError: the source cannot be read, or its images and a value do not go together.
-    """
-    kind, constructor, ours, rest = _sorted_out(section)
-    check_keywords(kind, ours, where=WHERE, given=("source", "seed"))
-    return kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
-
-
-def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Any:
-    """The data of a run whose images need not be at hand: sizes, names and transforms, all blank.
-
-    Args:
-        description: what ``describe`` of the run's data gave.
-        seed: as in `create`.
-        **section: as in `create`; the source and its keywords play no part.
-    """
-    kind, constructor, ours, rest = _sorted_out(section)
-    if kind is RegressionEpisodes:  # which needs no files
-        return kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
-    return kind.blank(description, seed=seed, **ours)
-
-
-def _sorted_out(
-    section: Mapping[str, Any],
-) -> tuple[Any, Callable[..., Any], dict[str, Any], dict[str, Any]]:
-    """The class that a section asks for, the source, and the keywords of each."""
-    if "source" not in section:
-        raise ConfigError(f"{WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
-    try:
-        constructor = SOURCES[section["source"]]
-    except ConfigError as error:
-        raise ConfigError(f"{WHERE}.source: {error}") from None
-    episodic = section.get("episodes") is not None
-    kind: Any = ImageEpisodes if episodic else Data
-    if SOURCES.facts(section["source"]).get("task") == "regression":
-        kind = RegressionEpisodes
-    readable = {key for key in keywords_of(kind) if key not in ("source", "seed")}
-    keywords = {k: v for k, v in section.items() if (k, v) != ("episodes", None) and k != "source"}
-    check_keywords(constructor, keywords, where=WHERE, also=[*readable, "episodes", "source"])
-    ours = {key: value for key, value in keywords.items() if key in readable}
-    rest = {key: value for key, value in keywords.items() if key not in readable}
-    return kind, constructor, ours, rest
-
-
-class Data:
-    """Batches of one source: what the trainer knows of data.
+class Batched:
+    """Batches of one source: what all kinds of data that go through their examples share.
 
     Everything depends on ``seed`` and the number of a batch alone: not on the number of workers or
     hosts, nor on how often the run was stopped.
@@ -142,8 +81,8 @@ class Data:
         )
         self._workers = whole(workers, "workers", 0)
         self._skip_corrupt = skips_corrupt(on_corrupt)
-        self._train = parse(train_transforms, f"{WHERE}.train_transforms")
-        self._eval = parse(eval_transforms, f"{WHERE}.eval_transforms")
+        self._train = self._parse(train_transforms, f"{WHERE}.train_transforms", evaluated=False)
+        self._eval = self._parse(eval_transforms, f"{WHERE}.eval_transforms", evaluated=True)
         self.skipped: dict[str, str] = {}
         self.class_names = source.class_names
         self.num_classes = len(source.class_names)
@@ -168,10 +107,6 @@ class Data:
     def num_examples(self, split: str) -> int:
         """How many examples ``split`` has."""
         return len(self.source.split(split))
-
-    def labels(self, split: str) -> np.ndarray:
-        """The class index of each example of ``split``, int32 of shape (examples,)."""
-        return self.source.split(split).labels
 
     def train_batches(
         self, start: int = 0, process_index: int = 0, process_count: int = 1
@@ -198,8 +133,9 @@ class Data:
                 another size than the others.
         """
         rows = rows_of(self.batch_size, process_index, process_count, "batch_size")
-        examples = self._examples("train", self._train)
-        batches = TrainBatches(examples, self.seed, self.batch_size, rows, whole(start, "start", 0))
+        batches = TrainBatches(
+            self._train_rows(), self.seed, self.batch_size, rows, whole(start, "start", 0)
+        )
         return BatchIterator(batches, self._workers, self._note_skipped)
 
     def eval_batches(
@@ -226,6 +162,45 @@ class Data:
         rows = rows_of(self.eval_batch_size, process_index, process_count, "eval_batch_size")
         batches = EvalBatches(self._examples(split, self._eval), self.eval_batch_size, rows)
         return BatchIterator(batches, self._workers, self._note_skipped)
+
+    def normalize(self, images: Any) -> Any:
+        """Images as a model wants them: (x - mean) / std, uint8 ones scaled to [0, 1] before.
+
+        For use inside ``jit``, so that batches travel to the device as bytes.
+
+        Args:
+            images: uint8 or floats, (..., channels).
+
+        Returns:
+            float32 of the same shape.
+        """
+        return self._normalization(images)
+
+    def _note_skipped(self, problems: Mapping[str, str]) -> None:
+        for name, problem in problems.items():
+            if name not in self.skipped:
+                self.skipped[name] = problem
+                _log.warning("skipped a corrupt image: %s", problem)
+
+    def _train_rows(self) -> Any:
+        """The rows that training batches consist of."""
+        return self._examples("train", self._train)
+
+    def _parse(self, text: str, where: str, evaluated: bool) -> Pipeline:
+        """The pipeline that ``text`` at key ``where`` describes."""
+        raise NotImplementedError
+
+    def _examples(self, name: str, pipeline: Pipeline) -> Any:
+        """The rows of split ``name`` after ``pipeline``, with their ``shape`` and ``dtype``."""
+        raise NotImplementedError
+
+
+class Data(Batched):
+    """Batches of one source of labelled images: what the trainer knows of data."""
+
+    def labels(self, split: str) -> np.ndarray:
+        """The class index of each example of ``split``, int32 of shape (examples,)."""
+        return self.source.split(split).labels
 
     def describe(self) -> dict[str, Any]:
         """What `recall` needs, as JSON values: class names, examples, an image's raw size."""
@@ -289,18 +264,8 @@ class Data:
             "mask": np.ones(1, bool),
         }
 
-    def normalize(self, images: Any) -> Any:
-        """Images as a model wants them: (x - mean) / std, uint8 ones scaled to [0, 1] before.
-
-        For use inside ``jit``, so that batches travel to the device as bytes.
-
-        Args:
-            images: uint8 or floats, (..., channels).
-
-        Returns:
-            float32 of the same shape.
-        """
-        return self._normalization(images)
+    def _parse(self, text: str, where: str, evaluated: bool) -> Pipeline:
+        return parse(text, where)
 
     def _examples(self, name: str, pipeline: Pipeline) -> Examples:
         split = self.source.split(name)
@@ -308,9 +273,3 @@ class Data:
             raise DataError(f"split {name!r} has no examples")
         shape, dtype = probe(split, pipeline, self._skip_corrupt)
         return Examples(split, pipeline, self.seed, shape, dtype, self._skip_corrupt)
-
-    def _note_skipped(self, problems: Mapping[str, str]) -> None:
-        for name, problem in problems.items():
-            if name not in self.skipped:
-                self.skipped[name] = problem
-                _log.warning("skipped a corrupt image: %s", problem)

@@ -1,0 +1,207 @@
+"""The weight of each pixel's loss: rare classes and the borders between touching cells count more.
+
+1505.04597, section 3, equation 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from vitjax.data.checks import WHERE
+from vitjax.data.segmentation.pairs import IGNORE
+from vitjax.registry import ConfigError, call
+
+# Beyond this many sigmas the second term is below 2e-8 of w0.
+_REACH = 6.0
+_MOST_BYTES = 2**29  # kept in a process
+
+_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner are of one cell
+
+
+def class_weights(counts: np.ndarray) -> np.ndarray:
+    """The w_c of equation 2: what balances the classes, 1 on average over all pixels.
+
+    Args:
+        counts: pixels of each class in the training data, (classes,).
+
+    Returns:
+        float32 of shape (classes,): total / (occurring classes * count); 0 for those of no pixel.
+    """
+    counts = np.asarray(counts, np.float64)
+    occurring = counts > 0
+    weights = np.zeros(len(counts))
+    weights[occurring] = counts.sum() / (occurring.sum() * counts[occurring])
+    return weights.astype(np.float32)
+
+
+def weight_map(
+    label: np.ndarray,
+    instances: np.ndarray | None = None,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    foreground: int = 1,
+    balance: np.ndarray | None = None,
+) -> np.ndarray:
+    """The weight of each pixel by 1505.04597, equation 2.
+
+    w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2)).
+
+    d1 and d2 are the Euclidean distances to the nearest and to the second nearest cell. The second
+    term is of pixels outside of cells alone, which is where the paper draws it; it is left out
+    where d1 or d2 is more than 6 sigma.
+
+    Args:
+        label: class indices, (height, width), -1 where a pixel counts nowhere.
+        instances: the number of the cell of each pixel, 0 for none, (height, width); None takes the
+            connected parts of class ``foreground``, corners included.
+        w0: the weight of the narrowest border.
+        sigma: in pixels, how far borders reach.
+        foreground: the class of cells.
+        balance: w_c of each class, (classes,); None balances the classes of this image.
+
+    Returns:
+        float32 of shape (height, width); 0 where ``label`` is -1.
+    """
+    counted = label != IGNORE
+    if balance is None:
+        balance = class_weights(np.bincount(label[counted], minlength=1))
+    if instances is None:
+        instances, _ = ndimage.label(label == foreground, _CONNECTED)
+    weight = np.where(counted, balance[np.where(counted, label, 0)], 0).astype(np.float64)
+    nearest = np.full((2, *label.shape), np.inf)
+    reach = int(np.ceil(_REACH * sigma))
+    for number, found in enumerate(ndimage.find_objects(instances), start=1):
+        if found is None:
+            continue
+        # The whole cell and all that it can matter to: distances inside are exact.
+        box = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in found)
+        distance = ndimage.distance_transform_edt(instances[box] != number)
+        first, second = nearest[0][box], nearest[1][box]
+        second[...] = np.minimum(second, np.maximum(first, distance))
+        first[...] = np.minimum(first, distance)
+    nearest[nearest > _REACH * sigma] = np.inf
+    border = w0 * np.exp(-(nearest.sum(0) ** 2) / (2 * sigma**2))
+    weight += np.where(counted & (instances == 0), border, 0)
+    return weight.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """The section ``weight_map`` of a config.
+
+    Attributes:
+        w0: as of `weight_map`.
+        sigma: in pixels, as of `weight_map`.
+        foreground: the class of cells, as a class index.
+        balance: whether w_c balances the classes of the training data; otherwise it is 1.
+        cache_dir: a folder to keep maps in from run to run, or None.
+    """
+
+    w0: float = 10.0
+    sigma: float = 5.0
+    foreground: int = 1
+    balance: bool = True
+    cache_dir: str | None = None
+
+    @classmethod
+    def of(cls, section: Any, class_names: tuple[str, ...]) -> WeightSettings:
+        """The settings that a person wrote.
+
+        Raises:
+            ConfigError: a key that nobody reads, or a value that makes no sense.
+        """
+        where = f"{WHERE}.weight_map"
+        if not isinstance(section, Mapping) and not hasattr(section, "keys"):
+            raise ConfigError(f"{where} is {section!r}; it is a section, such as {{'w0': 10}}")
+        settings = call(cls, {k: section[k] for k in section.keys()}, where=where)  # noqa: SIM118
+        if settings.w0 < 0:
+            raise ConfigError(f"{where}.w0 is {settings.w0!r}; it is a number from 0 on")
+        if settings.sigma <= 0:
+            raise ConfigError(f"{where}.sigma is {settings.sigma!r}; it is a number above 0")
+        if not 0 <= settings.foreground < len(class_names):
+            raise ConfigError(
+                f"{where}.foreground is {settings.foreground!r}; it is a class index, 0 to"
+                f" {len(class_names) - 1} ({', '.join(class_names)})"
+            )
+        return settings
+
+
+class WeightMaps:
+    """`weight_map` of the images of one split, each worked out once.
+
+    Kept in this process up to half a gibibyte; and in files where there is a ``cache_dir``, named
+    by all that a map depends on, so that no file is ever out of date.
+    """
+
+    def __init__(self, settings: WeightSettings, balance: np.ndarray):
+        """Remembers what maps depend on.
+
+        Args:
+            settings: of the section.
+            balance: w_c of each class.
+        """
+        self._settings = settings
+        self._balance = balance
+        self._kept: dict[int, np.ndarray] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Maps go to no worker process, and locks cannot.
+        return WeightMaps, (self._settings, self._balance)
+
+    def of(self, index: int, label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+        """The map of the image at ``index``, float32 of shape (height, width); read only.
+
+        Args:
+            index: of the image.
+            label: its class indices, (height, width).
+            instances: its cells, or None.
+        """
+        kept = self._kept.get(index)
+        if kept is None:
+            kept = self._stored(label, instances)
+            with self._lock:
+                if index not in self._kept and self._bytes + kept.nbytes <= _MOST_BYTES:
+                    self._kept[index] = kept
+                    self._bytes += kept.nbytes
+        return kept
+
+    def _stored(self, label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+        """The map out of the cache's folder, put there before if need be."""
+        if self._settings.cache_dir is None:
+            return self._computed(label, instances)
+        digest = hashlib.sha256(repr((self._settings.w0, self._settings.sigma)).encode())
+        digest.update(repr((self._settings.foreground, label.shape)).encode())
+        for array in (self._balance, label, instances):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        folder = Path(self._settings.cache_dir).expanduser()
+        path = folder / f"{digest.hexdigest()[:32]}.npy"
+        try:
+            return np.load(path)
+        except (OSError, ValueError, EOFError):  # not there, or cut short
+            pass
+        weight = self._computed(label, instances)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Under its name only when whole: several processes write here.
+        handle, half = tempfile.mkstemp(dir=folder, suffix=".half")
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, weight)
+        os.replace(half, path)
+        return weight
+
+    def _computed(self, label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
+        settings = self._settings
+        return weight_map(
+            label, instances, settings.w0, settings.sigma, settings.foreground, self._balance
+        )
