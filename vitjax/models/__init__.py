@@ -12,6 +12,9 @@ from vitjax.models.mlp import MLP
 from vitjax.models.resnet import ResNet
 from vitjax.models.resnet12 import ResNet12
 from vitjax.models.transformer import stack_layers, unstack_layers
+from vitjax.models.unet import UNet
+from vitjax.models.unet_plus_plus import UNetPlusPlus
+from vitjax.models.unet_resnet import UNetResNet
 from vitjax.models.vit import ViT
 
 __all__ = [
@@ -20,6 +23,9 @@ __all__ = [
     "ImageError",
     "ResNet",
     "ResNet12",
+    "UNet",
+    "UNetPlusPlus",
+    "UNetResNet",
     "ViT",
     "count_parameters",
     "create",

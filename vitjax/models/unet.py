@@ -1,0 +1,209 @@
+"""U-Net: as its paper has it, without padding, and in the padded form."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.models.catalogue import MODELS
+from vitjax.models.few_shot_layers import check_norm, check_positive
+from vitjax.models.layers import ImageError, check_choice, check_images, check_rate, dropout
+from vitjax.models.pooling import max_pool
+from vitjax.models.unet_layers import (
+    BLOCK_LOSS,
+    DOUBLE_LOSS,
+    KERNEL,
+    AttentionGate,
+    DoubleConv,
+    SegmentationModel,
+    center_crop,
+    reflect_to_multiple,
+)
+from vitjax.registry import ConfigError
+
+PADDINGS = ("same", "valid")
+
+
+def level_widths(filters: int, depth: int, widths: Sequence[int] | None) -> tuple[int, ...]:
+    """Channels of every level, the finest first: ``widths``, or ``filters`` doubled at each.
+
+    Raises:
+        ConfigError: values that are not positive, or a number of widths that is not depth + 1.
+    """
+    check_positive("filters", filters)
+    check_positive("depth", depth)
+    if widths is None:
+        return tuple(filters * 2**level for level in range(depth + 1))
+    check_positive("widths", *widths)
+    if len(widths) != depth + 1:
+        raise ConfigError(
+            f"widths={list(widths)!r}: depth={depth} has {depth + 1} levels, the bottom among them,"
+            f" and these are {len(widths)}"
+        )
+    return tuple(widths)
+
+
+class UNet(SegmentationModel):
+    """A path down, which halves the map and doubles the channels, and one up, with skips between.
+
+    Ronneberger et al. 2015, arXiv:1505.04597, Sec. 2 and Fig. 1. ``padding="valid"`` is the paper's
+    form: no convolution pads, so the logits are smaller than the images by `margin`, every logit is
+    computed from real pixels alone, and images of a side that cannot be halved are an error.
+    ``padding="same"`` pads each convolution with zeros and takes images of any size: they are
+    mirrored at their borders until 2^depth divides their sides, and the logits are cropped back.
+
+    Sows ``logits``, and ``output`` of each block and ``map`` of each gate.
+
+    Attributes:
+        filters: channels of the first level; each further level has twice as many.
+        depth: times that the map is halved.
+        widths: channels of every level, the finest first and the bottom last: depth + 1 numbers in
+            the place of what ``filters`` says.
+        padding: ``"same"`` or ``"valid"``.
+        dropout: rate behind the last block of the way down (Sec. 3.1).
+        attention: gates on all skips but the finest, as in arXiv:1804.03999, Sec. 2.
+
+    The other attributes are those of `SegmentationModel`.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    filters: int = 64
+    depth: int = 4
+    widths: Sequence[int] | None = None
+    padding: str = "same"
+    dropout: float = 0.0
+    attention: bool = False
+
+    def __post_init__(self):
+        # A list, as JSON brings it, would leave the module without a hash.
+        self.widths = None if self.widths is None else tuple(self.widths)
+        widths = level_widths(self.filters, self.depth, self.widths)
+        check_norm(self.norm, self.norm_epsilon, self.norm_groups, widths)
+        check_choice("padding", self.padding, PADDINGS)
+        check_rate("dropout", self.dropout)
+        super().__post_init__()
+
+    @property
+    def margin(self) -> int:
+        """Pixels by which a side of the logits is smaller than that of the images.
+
+        Half of them lie on each side. The paper's network has 184: 572 become 388.
+        """
+        if self.padding == "same":
+            return 0
+        # In pixels of the image: what each level loses on the way down, at the bottom, and up.
+        down = sum(BLOCK_LOSS * 2**level for level in range(self.depth + 1))
+        up = sum((self._up_loss(level) + BLOCK_LOSS) << (level - 1) for level in self._levels())
+        return down + up
+
+    def valid_size(self, size: int) -> int:
+        """The smallest side in pixels, of ``size`` at least, that images may have.
+
+        With padding that is any. Without, each max pooling must halve an even number (Sec. 2, last
+        paragraph) and at least one logit be left. A block takes 4 pixels before each halving, so
+        the sides are those to which 4 must be added for a multiple of 2^depth, above `margin`.
+        """
+        if self.padding == "same":
+            return super().valid_size(size)
+        multiple = 2**self.depth
+        least = max(size, self.margin + 1) + BLOCK_LOSS
+        return -(-least // multiple) * multiple - BLOCK_LOSS
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch new_height new_width classes"]:
+        """Returns the logits of every pixel, or the features that the head would read.
+
+        Args:
+            images: floats, of any number of channels.
+            train: normalise by the batch's statistics and update ``batch_stats``, which must then
+                be mutable; drop, with randomness from the collection ``"dropout"``.
+
+        Returns:
+            (batch, new_height, new_width, num_classes), float32 or wider: of the size of the
+            images, or without padding of their middle, `margin` pixels less.
+
+        Raises:
+            ImageError: images of the wrong rank or dtype, or of a size that cannot be.
+        """
+        check_images(images)
+        valid = self.padding == "valid"
+        height, width = images.shape[1:3]
+        if valid:
+            self._check_size(height, width)
+            x = images
+        else:
+            x = reflect_to_multiple(images, 2**self.depth)
+        conv, norm = self._conv(valid), self._norm(train)
+        widths = level_widths(self.filters, self.depth, self.widths)
+
+        skips: dict[int, Array] = {}
+        for level in self._levels():
+            x = DoubleConv(widths[level - 1], conv, norm, name=f"down{level}")(x)
+            skips[level] = x
+            x = max_pool(x, 2)
+        x = DoubleConv(widths[-1], conv, norm, name="bottom")(x)
+        x = dropout(x, self.dropout, self.make_rng("dropout") if train and self.dropout else None)
+
+        for level in reversed(self._levels()):
+            skip, features = skips[level], widths[level - 1]
+            if self._gated(level):
+                skip = AttentionGate(valid, conv, name=f"gate{level}")(skip, x)
+            x = self._up(features, f"up{level}", valid)(x)
+            sides = [min(a, b) for a, b in zip(skip.shape[1:3], x.shape[1:3], strict=True)]
+            x = jnp.concatenate([center_crop(skip, *sides), center_crop(x, *sides)], axis=-1)
+            x = DoubleConv(features, conv, norm, name=f"merge{level}")(x)
+
+        x = self._logits(x)
+        x = x if valid else center_crop(x, height, width)
+        self.sow("intermediates", "logits", x)
+        return x
+
+    def _levels(self) -> range:
+        """The levels that have a skip, the finest, 1, first."""
+        return range(1, self.depth + 1)
+
+    def _gated(self, level: int) -> bool:
+        # The first skip is too little abstract for a gate to choose from (arXiv:1804.03999).
+        return self.attention and level > 1
+
+    def _up_loss(self, level: int) -> int:
+        """Pixels that the way up to ``level`` takes from a side, before its block."""
+        if self.up == "resize":
+            return DOUBLE_LOSS + KERNEL - 1
+        return DOUBLE_LOSS if self._gated(level) else 0
+
+    def _check_size(self, height: int, width: int) -> None:
+        for side in (height, width):
+            above = self.valid_size(side)
+            if above == side:
+                continue
+            multiple, least = 2**self.depth, self.valid_size(1)
+            below = above - multiple
+            near = f"{below} and {above}" if below >= least else str(above)
+            raise ImageError(
+                f"images of {height} x {width} pixels (height x width): without padding and with"
+                f" depth={self.depth}, sides are {least} pixels or a multiple of {multiple} more;"
+                f" nearest to {side}: {near} (padding='same' takes any)"
+            )
+
+
+_UNET = "Ronneberger et al. 2015 (U-Net), arXiv:1505.04597"
+_ATTENTION = "Oktay et al. 2018 (Attention U-Net), arXiv:1804.03999"
+
+
+def _register(name: str, size: int, paper: str, **fields: Any) -> None:
+    # Their papers' images have one channel.
+    facts: dict[str, Any] = {"image_size": size, "input_shape": (size, size, 1), "paper": paper}
+    MODELS.register(name, **facts)(functools.partial(UNet, **fields))
+
+
+_register("unet", 512, _UNET, norm="batch")
+_register("unet_valid", 572, _UNET, padding="valid")
+_register("unet_attention", 160, _ATTENTION, norm="batch", attention=True)

@@ -1,0 +1,139 @@
+"""U-Net++: a U-Net whose skips are filled with further nodes, each level a dense block."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.models.catalogue import MODELS
+from vitjax.models.few_shot_layers import check_norm
+from vitjax.models.layers import check_images
+from vitjax.models.pooling import max_pool
+from vitjax.models.unet import level_widths
+from vitjax.models.unet_layers import (
+    DoubleConv,
+    SegmentationModel,
+    center_crop,
+    reflect_to_multiple,
+)
+from vitjax.registry import ConfigError
+
+
+class UNetPlusPlus(SegmentationModel):
+    """Nodes x(i, j), each of which sees all nodes of its level before it and the one below it.
+
+    Zhou et al. 2018, arXiv:1807.10165, Sec. 3.1, Eq. 1: x(i, 0) is the way down, and x(i, j) a
+    block over x(i, 0), ..., x(i, j - 1) and x(i + 1, j - 1) doubled. With deep supervision (Sec.
+    3.2) each of x(0, 1), ..., x(0, depth) has a head. In training their logits are a tuple, the
+    shallowest first; out of training they are averaged (the paper's accurate mode), or ``prune``
+    chooses one of them and computes only what it needs (fast mode).
+
+    Convolutions pad with zeros, and images may have any size: they are mirrored at their borders
+    until 2^depth divides their sides, and the logits are cropped back.
+
+    Sows ``logits`` and each block's ``output``.
+
+    Attributes:
+        filters: channels of the first level; each further level has twice as many.
+        depth: times that the map is halved.
+        widths: channels of every level, the finest first and the bottom last: depth + 1 numbers in
+            the place of what ``filters`` says.
+        deep_supervision: a head on every column, not on the last alone.
+        prune: out of training, the column whose head alone is read, 1 to depth; None to average
+            all. The parameters of what is left out stay where they are. Wants deep supervision, as
+            no other head was trained without it.
+
+    The other attributes are those of `vitjax.models.unet_layers.SegmentationModel`.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    filters: int = 32
+    depth: int = 4
+    widths: Sequence[int] | None = None
+    deep_supervision: bool = True
+    prune: int | None = None
+
+    def __post_init__(self):
+        # A list, as JSON brings it, would leave the module without a hash.
+        self.widths = None if self.widths is None else tuple(self.widths)
+        widths = level_widths(self.filters, self.depth, self.widths)
+        check_norm(self.norm, self.norm_epsilon, self.norm_groups, widths)
+        if self.prune is not None:
+            if not self.deep_supervision:
+                raise ConfigError(
+                    f"prune={self.prune!r}: without deep_supervision only the last column has a"
+                    " head; take deep_supervision=True, in training too, or leave prune out"
+                )
+            if isinstance(self.prune, bool) or not 1 <= self.prune <= self.depth:
+                raise ConfigError(
+                    f"prune={self.prune!r}: the columns are 1 to {self.depth} (depth)"
+                )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch height width classes"] | tuple[Array, ...]:
+        """Returns the logits of every pixel, or the features that the last head would read.
+
+        Args:
+            images: floats, of any number of channels.
+            train: normalise by the batch's statistics and update ``batch_stats``, which must then
+                be mutable; with deep supervision, return the logits of every head.
+
+        Returns:
+            (batch, height, width, num_classes), float32 or wider; in training with deep supervision
+            a tuple of ``depth`` of them.
+
+        Raises:
+            ImageError: images of the wrong rank or dtype, or without pixels.
+        """
+        check_images(images)
+        height, width = images.shape[1:3]
+        whole = train or self.prune is None or self.is_initializing()
+        columns = self.depth if whole else self.prune
+        assert columns is not None
+        rows = self._rows(reflect_to_multiple(images, 2**self.depth), columns, train)
+
+        if not (self.deep_supervision and self.num_classes):
+            logits: Any = self._logits(rows[-1], f"head{columns}")
+        else:
+            read = range(1, columns + 1) if whole else (columns,)
+            logits = tuple(self._logits(rows[column], f"head{column}") for column in read)
+            if not train:
+                logits = sum(logits) / len(logits)
+        if isinstance(logits, tuple):
+            logits = tuple(center_crop(x, height, width) for x in logits)
+        else:
+            logits = center_crop(logits, height, width)
+        self.sow("intermediates", "logits", logits)
+        return logits
+
+    def _rows(self, x: Array, columns: int, train: bool) -> list[Array]:
+        """The finest level's nodes x(0, 0), ..., x(0, columns)."""
+        conv, norm = self._conv(), self._norm(train)
+        widths = level_widths(self.filters, self.depth, self.widths)
+        nodes: list[list[Array]] = []
+        for level in range(columns + 1):
+            x = max_pool(x, 2) if level else x
+            x = DoubleConv(widths[level], conv, norm, name=f"node{level}_0")(x)
+            nodes.append([x])
+            # A diagonal at a time: what the new level makes possible in those above it.
+            for above in range(level - 1, -1, -1):
+                place = f"{above}_{level - above}"
+                below = self._up(widths[above], f"up{place}")(nodes[above + 1][-1])
+                seen = jnp.concatenate([*nodes[above], below], axis=-1)
+                block = DoubleConv(widths[above], conv, norm, name=f"node{place}")
+                nodes[above].append(block(seen))
+        return nodes[0]
+
+
+# Table 1: the microscope's images of cell nuclei have 96 x 96 pixels.
+MODELS.register(
+    "unet_plus_plus", image_size=96, paper="Zhou et al. 2018 (U-Net++), arXiv:1807.10165"
+)(functools.partial(UNetPlusPlus, norm="batch"))
