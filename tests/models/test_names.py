@@ -57,6 +57,13 @@ COUNTS = {
     "mlp_sinusoid": 1_761,
     "mlp_omniglot": 247_621,
     "resnet12": 12_427_525,
+    "unet": 31_036_546,
+    "unet_valid": 31_030_658,
+    "unet_attention": 32_069_637,
+    "unet_plus_plus": 9_046_056,
+    "unet_resnet18": 14_241_298,
+    "unet_resnet34": 24_349_458,
+    "unet_resnet50": 30_468_114,
 }
 
 
@@ -74,7 +81,7 @@ def test_parameter_count(name):
 def test_every_name_has_facts():
     for name in models.names():
         facts = models.facts(name)
-        assert facts["image_size"] in (28, 32, 84, 224, None)
+        assert facts["image_size"] in (28, 32, 84, 96, 160, 224, 512, 572, None)
         assert "arXiv:" in facts["paper"]
 
 
@@ -82,6 +89,7 @@ def test_shapes_of_examples():
     assert models.input_shape("resnet20") == (32, 32, 3)
     assert models.input_shape("conv4_omniglot") == (28, 28, 1)
     assert models.input_shape("mlp_sinusoid") == (1,)
+    assert models.input_shape("unet_valid") == (572, 572, 1)
 
 
 def test_only_parameters_and_batch_statistics_are_made():
@@ -90,6 +98,8 @@ def test_only_parameters_and_batch_statistics_are_made():
     assert set(shapes("bit_r50x1", stage_sizes=[1])) == {"params"}
     assert set(shapes("conv4")) == {"params", "batch_stats"}
     assert set(shapes("mlp_sinusoid")) == {"params"}
+    assert set(shapes("unet_valid")) == {"params"}
+    assert set(shapes("unet_plus_plus")) == {"params", "batch_stats"}
 
 
 def test_fields_survive_json():
@@ -133,7 +143,9 @@ def test_wrong_names_and_fields(name, fields, words):
         models.create(name, **fields)
 
 
-@pytest.mark.parametrize("name", ["vit_ti16", "resnet20", "conv4", "resnet12"])
+@pytest.mark.parametrize(
+    "name", ["vit_ti16", "resnet20", "conv4", "resnet12", "unet", "unet_plus_plus", "unet_resnet18"]
+)
 def test_wrong_images(name):
     module = models.create(name)
     with pytest.raises(UserError, match=r"shape \(32, 32, 3\).*\(batch, height, width, channels\)"):
