@@ -95,15 +95,14 @@ class UNetPlusPlus(SegmentationModel):
         """
         check_images(images)
         height, width = images.shape[1:3]
-        whole = train or self.prune is None or self.is_initializing()
-        columns = self.depth if whole else self.prune
-        assert columns is not None
+        pruned = None if train or self.is_initializing() else self.prune
+        columns = pruned or self.depth
         rows = self._rows(reflect_to_multiple(images, 2**self.depth), columns, train)
 
         if not (self.deep_supervision and self.num_classes):
             logits: Any = self._logits(rows[-1], f"head{columns}")
         else:
-            read = range(1, columns + 1) if whole else (columns,)
+            read = (pruned,) if pruned else range(1, columns + 1)
             logits = tuple(self._logits(rows[column], f"head{column}") for column in read)
             if not train:
                 logits = sum(logits) / len(logits)
