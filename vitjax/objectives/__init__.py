@@ -7,12 +7,14 @@ from vitjax.objectives.base import Objective, objectives
 from vitjax.objectives.classification import Classification
 from vitjax.objectives.metrics import Mean, Metrics, add, divide, total
 from vitjax.objectives.mixing import cutmix, mix, mixup
+from vitjax.objectives.segmentation import Segmentation
 
 __all__ = [
     "Classification",
     "Mean",
     "Metrics",
     "Objective",
+    "Segmentation",
     "add",
     "cutmix",
     "divide",

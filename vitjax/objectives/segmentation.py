@@ -1,0 +1,262 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
+from vitjax.objectives.metrics import Mean, Metrics
+from vitjax.objectives.segmentation_losses import (
+    ACTIVATIONS,
+    Loss,
+    Pixels,
+    combine,
+    probabilities,
+)
+from vitjax.objectives.segmentation_measures import check_measures
+from vitjax.registry import ConfigError, near_match
+
+# The label of a pixel that does not count.
+IGNORE = -1
+
+
+@objectives.register("segmentation")
+@dataclasses.dataclass(frozen=True)
+class Segmentation(Objective):
+    """Gives every pixel of an image a class.
+
+    A batch holds ``image`` (batch, height, width, channels), ``label`` (batch, height, width) as
+    class numbers with `IGNORE` where a pixel does not count, ``mask`` (batch,), False where an
+    example does not count, and where the data has one ``weight`` (batch, height, width), a map that
+    the per-pixel losses are multiplied by.
+
+    A model of unpadded convolutions gives less than it is fed (its ``margin`` in pixels): labels
+    are then cropped in training, and images mirrored at their borders in evaluation, so that every
+    pixel is predicted.
+
+    Attributes:
+        model: maps float images to logits (batch, height, width, classes), in training to a tuple
+            of them where it is deeply supervised.
+        num_classes: the number of classes.
+        normalize: maps the batch's images to what the model is fed.
+        losses: name -> weight, or name -> ``weight`` and keywords, of
+            `vitjax.objectives.segmentation_losses`.
+        cross_entropy: ``"softmax"`` over classes, or a ``"sigmoid"`` for each; two classes may then
+            have a single output, that of class 1. It holds for all losses and for probabilities.
+        measures: what else is measured of whole images at the end of a run and by ``vitjax
+            evaluate``, of `vitjax.objectives.segmentation_measures.MEASURES`.
+        foreground: the class whose connected parts are the objects that ``measures`` compare.
+    """
+
+    num_classes: int
+    normalize: Callable[[Array], Array] = lambda images: images
+    losses: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"cross_entropy": 1.0})
+    cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
+    measures: Sequence[str] = ()
+    foreground: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cross_entropy not in ACTIVATIONS:
+            raise ConfigError(
+                f"objective.cross_entropy is {self.cross_entropy!r}; it can be"
+                f" {' or '.join(map(repr, ACTIVATIONS))}"
+                f"{near_match(self.cross_entropy, ACTIVATIONS)}"
+            )
+        if not 0 <= self.foreground < self.num_classes:
+            raise ConfigError(
+                f"objective.foreground is {self.foreground}; not in 0..{self.num_classes - 1}, the"
+                " classes"
+            )
+        check_measures(self.measures)
+        self._combined()
+
+    @classmethod
+    def fewest_outputs(cls, data: Any, arguments: Mapping[str, Any]) -> int:
+        """How many outputs the model needs at least; ``arguments`` is the objective's section."""
+        single = arguments.get("cross_entropy") == "sigmoid" and data.num_classes == 2
+        return 1 if single else data.num_classes
+
+    @property
+    def per_class(self) -> tuple[str, ...]:
+        """The names of the metrics that are of a single class."""
+        classes = range(self.num_classes)
+        return tuple(f"{name}_{c}" for name in ("iou", "dice") for c in classes)
+
+    def init(self, rng: Array, batch: Batch) -> dict[str, Any]:
+        """The model's variables for images of the batch's size; the values do not matter."""
+        images = self.normalize(batch["image"][:1])
+        variables: Any = jax.jit(self.model.init)(rng, images)
+        return dict(variables)
+
+    def loss(
+        self, params: Params, model_state: ModelState, batch: Batch, rng: Array
+    ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
+        """The combined loss, averaged over the batch's unmasked images, and over deep outputs."""
+        outputs: Any = self.model.apply(
+            {"params": params, **model_state},
+            self.normalize(batch["image"]),
+            train=True,
+            rngs={"dropout": rng},
+            mutable=list(model_state),
+        )
+        logits, model_state = outputs
+        supervised = tuple(logits) if isinstance(logits, tuple | list) else (logits,)
+        parts = [self.image_losses(each, batch) for each in supervised]
+        # The last output is the deepest: that of the whole network.
+        metrics = self.metrics(supervised[-1], batch)
+        metrics["loss"] = Mean.of(jnp.mean(jnp.stack(parts), axis=0), self._counted_images(batch))
+        return self.average(metrics["loss"]), (model_state, metrics)
+
+    def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
+        """The loss, pixel accuracy, and each class's intersection over union and Dice."""
+        logits = self._logits(variables, batch["image"])
+        metrics = self.metrics(logits, batch)
+        losses = self.image_losses(logits, batch)
+        metrics["loss"] = Mean.of(losses, self._counted_images(batch))
+        return metrics
+
+    def predict(
+        self, variables: Mapping[str, Any], batch: Batch
+    ) -> Float[Array, "batch height width classes"]:
+        """The probability of every class at every pixel of the images."""
+        return probabilities(self._logits(variables, batch["image"]), self.cross_entropy)
+
+    def per_pixel(
+        self, variables: Mapping[str, Any], images: Array
+    ) -> Float[Array, "batch rows columns classes"]:
+        """Class probabilities of the pixels that the model's outputs cover, borders as they are."""
+        logits: Any = self.model.apply(variables, self.normalize(images), train=False)
+        return probabilities(logits, self.cross_entropy)
+
+    def image_iou(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch"]:
+        """Of each image the mean intersection over union of the classes that occur in it."""
+        predicted = decide(self._logits(variables, batch["image"]))
+        counts = self._counts(predicted, batch)
+        union = counts["predicted"] + counts["truth"] - counts["both"]
+        shares = counts["both"] / jnp.maximum(union, 1)
+        return jnp.sum(shares, axis=-1) / jnp.maximum(jnp.sum(union > 0, axis=-1), 1)
+
+    def foreground_probability(
+        self, variables: Mapping[str, Any], batch: Batch
+    ) -> dict[str, Array]:
+        """Of each image, ``probability`` (batch, height, width) of foreground and its ``label``."""
+        likely = self.predict(variables, batch)[..., self.foreground]
+        return {"probability": likely, "label": batch["label"]}
+
+    def image_losses(
+        self, logits: Float[Array, "batch rows columns outputs"], batch: Batch
+    ) -> Float[Array, "batch"]:
+        """The weighted sum of the losses of each image; labels are cropped to the logits' size."""
+        size = logits.shape[1:3]
+        labels = crop(batch["label"], size)
+        dtype = logits.dtype
+        weight = crop(batch["weight"], size) if "weight" in batch else jnp.ones(labels.shape)
+        pixels = Pixels(
+            logits=logits,
+            truth=jax.nn.one_hot(labels, self.num_classes, dtype=dtype),
+            counted=(labels != IGNORE).astype(dtype),
+            weight=weight.astype(dtype),
+            activation=self.cross_entropy,
+        )
+        total = jnp.zeros(len(logits), dtype)
+        for share, loss in self._combined():
+            total = total + share * loss(pixels)
+        return total
+
+    def metrics(self, logits: Float[Array, "batch rows columns outputs"], batch: Batch) -> Metrics:
+        """Pixel accuracy, and ``iou_c`` and ``dice_c`` of each class c, over all pixels counted."""
+        counts = self._counts(decide(logits), batch)
+        counts = {name: jnp.sum(value, axis=0) for name, value in counts.items()}
+        both, sizes = counts["both"], counts["predicted"] + counts["truth"]
+        metrics = {"accuracy": Mean(jnp.sum(both), jnp.sum(counts["truth"]))}
+        for c in range(self.num_classes):
+            metrics[f"iou_{c}"] = Mean(both[c], sizes[c] - both[c])
+        for c in range(self.num_classes):
+            metrics[f"dice_{c}"] = Mean(2 * both[c], sizes[c])
+        return metrics
+
+    def summarize(self, values: Mapping[str, float]) -> dict[str, float]:
+        """``values`` with ``iou`` and ``dice``: means over the classes that occur."""
+        means = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a mean over nothing
+            for name in ("iou", "dice"):
+                shares = [values.get(f"{name}_{c}", math.nan) for c in range(self.num_classes)]
+                means[name] = float(np.nanmean(shares))
+        rest = {name: value for name, value in values.items() if name not in self.per_class}
+        detail = {name: value for name, value in values.items() if name in self.per_class}
+        return {**rest, **means, **detail}
+
+    def _combined(self) -> tuple[tuple[float, Loss], ...]:
+        return combine(self.losses, self.num_classes, self.cross_entropy)
+
+    def _logits(self, variables: Mapping[str, Any], images: Array) -> Array:
+        """Logits of all pixels of ``images``, mirrored at their borders where the model asks it."""
+        size = (images.shape[1], images.shape[2])
+        for axis, length in enumerate(size, start=1):
+            images = jnp.take(images, _mirrored(self.model, length), axis=axis)
+        logits: Any = self.model.apply(variables, self.normalize(images), train=False)
+        return logits[:, : size[0], : size[1]]
+
+    def _counted_images(self, batch: Batch) -> Array:
+        return batch["mask"] & jnp.any(batch["label"] != IGNORE, axis=(1, 2))
+
+    def _counts(
+        self, predicted: Int[Array, "batch rows columns"], batch: Batch
+    ) -> dict[str, Float[Array, "batch classes"]]:
+        """Of each image and class the pixels ``predicted``, in ``truth``, and in ``both``."""
+        labels = crop(batch["label"], predicted.shape[1:3])
+        counted = (labels != IGNORE) & batch["mask"][:, None, None]
+        right = predicted == labels
+
+        def count(classes: Array, where: Array) -> Array:
+            hits = [jnp.sum((classes == c) & where, axis=(1, 2)) for c in range(self.num_classes)]
+            return jnp.stack(hits, axis=-1).astype(jnp.float32)
+
+        return {
+            "predicted": count(predicted, counted),
+            "truth": count(labels, counted),
+            "both": count(labels, counted & right),
+        }
+
+
+def decide(logits: Float[Array, "*shape outputs"]) -> Int[Array, "*shape"]:
+    """The class that is most probable; one output speaks for class 1 where it is positive."""
+    if logits.shape[-1] == 1:
+        return (logits[..., 0] > 0).astype(jnp.int32)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def crop(maps: Array, size: Sequence[int]) -> Array:
+    """The centre of ``maps`` (batch, height, width, ...) of ``size``."""
+    (height, width), (rows, columns) = maps.shape[1:3], size
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return maps[:, top : top + rows, left : left + columns]
+
+
+def mirror(length: int, before: int, after: int) -> Int[np.ndarray, "places"]:
+    """Which of ``length`` pixels stand at -before .. length + after - 1, mirrored at the borders.
+
+    The border's pixel itself stands once, and pixels beyond the far border are mirrored again.
+    """
+    period = max(2 * (length - 1), 1)
+    places = np.abs(np.arange(-before, length + after)) % period
+    return np.minimum(places, period - places) if length > 1 else np.zeros_like(places)
+
+
+def _mirrored(model: Any, length: int) -> Int[np.ndarray, "places"]:
+    """The pixels to feed ``model`` so that its output begins at the first of ``length``."""
+    margin = getattr(model, "margin", 0)
+    if not margin:
+        return np.arange(length)
+    before = margin // 2
+    return mirror(length, before, model.valid_size(length + margin) - length - before)
