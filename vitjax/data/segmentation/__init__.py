@@ -4,7 +4,7 @@ from vitjax.data.segmentation import cells, geometry, grey, masks, tfds_masks
 from vitjax.data.segmentation.loader import SegmentationData
 from vitjax.data.segmentation.pairs import IGNORE, Classes, Pair, PairSource, PairSplit
 from vitjax.data.segmentation.transforms import PAIR_TRANSFORMS, PairTransform, parse_pairs
-from vitjax.data.segmentation.weight_map import class_weights, weight_map
+from vitjax.data.segmentation.weights import class_weights, weight_map
 
 __all__ = [
     "IGNORE",

@@ -17,7 +17,7 @@ from vitjax.data.loader import Batched
 from vitjax.data.segmentation.pairs import IGNORE, Pair, PairSource, PairSplit
 from vitjax.data.segmentation.pictures import read_picture
 from vitjax.data.segmentation.transforms import Size, padded, parse_pairs, size_after
-from vitjax.data.segmentation.weight_map import WeightMaps, WeightSettings, class_weights
+from vitjax.data.segmentation.weights import WeightMaps, WeightSettings, class_weights
 from vitjax.data.transforms.pipeline import Pipeline
 
 
@@ -142,7 +142,7 @@ class SegmentationData(Batched):
             std: as of `vitjax.data.Data`.
             workers: as of `vitjax.data.Data`.
             on_corrupt: as of `vitjax.data.Data`.
-            weight_map: the keywords of `vitjax.data.segmentation.weight_map.WeightSettings`; None
+            weight_map: the keywords of `vitjax.data.segmentation.weights.WeightSettings`; None
                 for no weights.
             seed: of order and augmentation.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.data.errors import DataError
+from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.segmentation.pairs import (
     Classes,
     Pair,
@@ -225,13 +225,31 @@ def _pages(root: str) -> list[tuple[Page, bool]]:
                 f"{mask}: a mask cannot be of this kind, which blurs class values; save it as one"
                 f" of {', '.join(MASK_SUFFIXES)}"
             )
-        count, size, sixteen = measure(image)
-        mask_count, mask_size, _ = measure(mask)
+        count, size, sixteen, mask_count, mask_size = _measured(image, mask)
         if count != mask_count:
             raise DataError(f"{image} has {count} pages and its mask {mask} has {mask_count}")
         check_sizes(size, mask_size, image, mask)
         pages += [(Page(image, mask, p, size, count > 1), sixteen) for p in range(count)]
     return pages
+
+
+def _measured(image: str, mask: str) -> tuple[int, tuple[int, int], bool, int, tuple[int, int]]:
+    """Pages, size and whether 16 bits of an image, and pages and size of its mask.
+
+    One of the two may be corrupt: reading it will say so, or be forgiven.
+
+    Raises:
+        CorruptImage: both are.
+    """
+    try:
+        count, size, sixteen = measure(image)
+    except CorruptImage:
+        count, size, _ = measure(mask)
+        return count, size, False, count, size
+    try:
+        return count, size, sixteen, *measure(mask)[:2]
+    except CorruptImage:
+        return count, size, sixteen, count, size
 
 
 def _check_partners(

@@ -24,7 +24,9 @@ def measure(path: str | os.PathLike[str]) -> tuple[int, tuple[int, int], bool]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            if image.getexif().get(_ORIENTATION, 1) >= 5:  # lies on its side
+            # Pillow decodes a whole PNG to look for an orientation behind its pixels.
+            told = image.format != "PNG" or "exif" in image.info
+            if told and image.getexif().get(_ORIENTATION, 1) >= 5:  # lies on its side
                 width, height = height, width
             return getattr(image, "n_frames", 1), (height, width), image.mode in _SIXTEEN_BITS
     except Exception as error:  # Pillow's plugins raise all sorts

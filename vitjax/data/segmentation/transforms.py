@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -50,9 +51,10 @@ def parse_pairs(text: str, where: str, evaluated: bool = False) -> Pipeline:
     """
     pipeline = parse(text, where, PAIR_TRANSFORMS)
     if evaluated and pipeline.random:
-        steps = [name for name in PAIR_TRANSFORMS if name in text]
+        names = re.findall(r"(\w+)\s*(?=[(|]|$)", text)
+        drawn = [n for n, step in zip(names, pipeline.steps, strict=True) if step.random]
         raise ConfigError(
-            f"{where}: in {text!r}: {' or '.join(steps)} is random, and evaluation takes whole"
+            f"{where}: in {text!r}: {drawn[0]} is random, and evaluation takes whole"
             " images as they are; what can stand here is resize, pad_to_multiple, grayscale,"
             " gray_to_rgb and invert"
         )
@@ -90,7 +92,7 @@ def window(pair: Pair, top: int, left: int, size: Size) -> Pair:
     """The part of ``size`` whose first pixel is (top, left), mirrored where it reaches outside."""
     rows = mirrored(top, size[0], pair.label.shape[0])
     columns = mirrored(left, size[1], pair.label.shape[1])
-    return _each(pair, lambda array: array[rows][:, columns])
+    return each_array(pair, lambda array: array[rows][:, columns])
 
 
 def padded(pair: Pair, size: Size) -> Pair:

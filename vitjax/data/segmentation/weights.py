@@ -25,8 +25,6 @@ from vitjax.registry import ConfigError, call
 _REACH = 6.0
 _MOST_BYTES = 2**29  # kept in a process
 
-_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner are of one cell
-
 
 def class_weights(counts: np.ndarray) -> np.ndarray:
     """The w_c of equation 2: what balances the classes, 1 on average over all pixels.
@@ -63,7 +61,7 @@ def weight_map(
     Args:
         label: class indices, (height, width), -1 where a pixel counts nowhere.
         instances: the number of the cell of each pixel, 0 for none, (height, width); None takes the
-            connected parts of class ``foreground``, corners included.
+            parts of class ``foreground`` that hang together by more than corners.
         w0: the weight of the narrowest border.
         sigma: in pixels, how far borders reach.
         foreground: the class of cells.
@@ -76,7 +74,8 @@ def weight_map(
     if balance is None:
         balance = class_weights(np.bincount(label[counted], minlength=1))
     if instances is None:
-        instances, _ = ndimage.label(label == foreground, _CONNECTED)
+        # A membrane one pixel wide that runs aslant is a border too.
+        instances, _ = ndimage.label(label == foreground)
     weight = np.where(counted, balance[np.where(counted, label, 0)], 0).astype(np.float64)
     nearest = np.full((2, *label.shape), np.inf)
     reach = int(np.ceil(_REACH * sigma))
