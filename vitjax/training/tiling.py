@@ -85,7 +85,7 @@ class Tiler:
             else:
                 total += found
         total /= 8
-        return total  # type: ignore[no-any-return]
+        return total
 
     def _tiled(self, image: Image) -> Probabilities:
         height, width = image.shape[:2]
@@ -107,7 +107,7 @@ class Tiler:
                     row.start : row.start + len(row.weight),
                     column.start : column.start + len(column.weight),
                 ] += (inside * weight).astype(np.float32)
-        return output  # type: ignore[no-any-return]
+        return output
 
     def _cut(self, image: Image, top: int, left: int) -> Image:
         before = self._margin // 2
