@@ -14,7 +14,9 @@ ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py"))
 # overrides.
 OMNIGLOT = [name for name in ALL if name.startswith("maml/omniglot_") and "_vit" not in name]
 MINIIMAGENET = [name for name in ALL if name.startswith("maml/miniimagenet_")]
-GENERATED = ["maml/glyphs_5w1s.py", "maml/sinusoid.py", "maml/sinusoid_pretrained.py"]
+SINUSOIDS = [name for name in ALL if name.startswith("maml/sinusoid")]
+GENERATED = ["maml/glyphs_5w1s.py", *SINUSOIDS]
+SEGMENTATION = [name for name in ALL if name.startswith("segmentation/")]
 WITH_A_BASE = [
     name
     for name in ALL
@@ -34,7 +36,7 @@ def build(name, *overrides):
 
 
 def test_every_config_is_of_one_of_these_kinds():
-    kinds = [*OMNIGLOT, *MINIIMAGENET, *GENERATED, *WITH_A_BASE, *DIGITS, *OTHERS]
+    kinds = [*OMNIGLOT, *MINIIMAGENET, *GENERATED, *WITH_A_BASE, *DIGITS, *SEGMENTATION, *OTHERS]
     assert sorted(kinds) == ALL
     assert len(WITH_A_BASE) >= 11
 
@@ -44,8 +46,8 @@ def test_every_config_is_of_one_of_these_kinds():
     [
         *DIGITS,
         "maml/glyphs_5w1s.py",
-        "maml/sinusoid.py",
-        "maml/sinusoid.py:5",
+        *SINUSOIDS,
+        *(f"{name}:5" for name in SINUSOIDS),
         *(f"{name}:glyphs_5w1s" for name in WITH_A_BASE),
     ],
 )
@@ -53,7 +55,7 @@ def test_a_config_whose_data_vitjax_has_is_built(name):
     built = build(name, *(["data.classes=120"] if "glyphs" in name else []))
     assert built.run.steps > 0
     assert built.objective.num_classes == built.data.num_classes
-    if name.endswith("sinusoid.py:5"):
+    if name.endswith(":5"):
         assert built.data.protocol("test")["shots"] == 5
 
 
@@ -120,3 +122,19 @@ def test_the_other_configs_fit_synthetic_images(name):
     built = experiments.build(config)
     assert built.run.steps > 0
     assert built.objective.num_classes == classes
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_a_config_of_segmentation_fits_made_up_cells(name):
+    config = configs.load(CONFIGS / name)
+    kept = set(config.data) & {"batch_size", "eval_batch_size", "train_transforms", "weight_map"}
+    config.data = {
+        **{key: config.data[key] for key in kept},
+        **{"source": "cells", "size": 64, "train": 40, "val": 2, "test": 2, "batch_size": 4},
+    }
+    if "filters" in config.model:
+        config.model.filters = 2
+    built = experiments.build(config)
+    assert built.run.steps > 0
+    assert built.objective.num_classes == 2
+    assert built.checkpoint["best"] == "val/iou"

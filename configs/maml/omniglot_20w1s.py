@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             ways=20,
             shots=1,
             queries=5,
-            class_split="omniglot_vinyals",
+            class_split="omniglot_finn",
             rotations="classes",
         ),
     )

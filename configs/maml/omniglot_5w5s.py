@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             ways=5,
             shots=5,
             queries=15,
-            class_split="omniglot_vinyals",
+            class_split="omniglot_finn",
             rotations="classes",
         ),
     )

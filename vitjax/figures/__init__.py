@@ -8,14 +8,20 @@ from vitjax.figures._confusion import confusion_matrix
 from vitjax.figures._curves import curves
 from vitjax.figures._episodes import adaptation, episode, fits
 from vitjax.figures._images import image_grid, mistakes, predictions
+from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
 
 __all__ = [
     "adaptation",
+    "class_curves",
+    "colored",
     "confusion_matrix",
     "curves",
     "episode",
     "fits",
     "image_grid",
     "mistakes",
+    "overlay",
+    "palette",
     "predictions",
+    "segmentations",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitjax.meta import evaluation
 from vitjax.objectives.metrics import divide, total
+from vitjax.objectives.segmentation_measures import Measures
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import make_evaluate_step, make_gather_step, make_predict_step
 
@@ -38,7 +39,7 @@ class Evaluator:
         sums = list(self._batches(self._evaluate, variables, split))
         metrics = total(jax.device_get(sums))
         examples = int(metrics.pop("examples").count)
-        return {**divide(metrics), "examples": examples}
+        return {**summarized(self.objective, divide(metrics)), "examples": examples}
 
     def results(self, variables: Any, split: str) -> dict[str, Any]:
         """The numbers of ``split`` for a report: `metrics`, or what episodes say.
@@ -46,6 +47,8 @@ class Evaluator:
         An objective that measures single episodes gets means over them and their intervals, see
         `vitjax.meta.evaluation.results`.
         """
+        if hasattr(self.objective, "per_pixel"):
+            return {**self.metrics(variables, split), **self.object_measures(variables, split)}
         if not hasattr(self.objective, "measure"):
             return self.metrics(variables, split)
         protocol = self.experiment.data.protocol(split)
@@ -64,6 +67,26 @@ class Evaluator:
         counted = arrays.pop("mask").astype(bool)
         arrays["index"] = np.arange(len(counted))
         return {name: array[counted] for name, array in arrays.items()}
+
+    def object_measures(self, variables: Any, split: str) -> dict[str, float]:
+        """The whole-image measures of a segmentation that its objective names, of ``split``."""
+        measures = Measures(self.objective.measures)
+        if not measures.names:
+            return {}
+        step = self._gather_step(self.objective.foreground_probability)
+        # One batch at a time: all probabilities of a split may be more than fits into memory.
+        for batch in self._batches(step, variables, split):
+            found = _counted([jax.device_get(batch)])
+            for probability, label in zip(found["probability"], found["label"], strict=True):
+                measures.add(probability, label, self.objective.foreground)
+        return measures.values()
+
+    def image_ious(self, variables: Any, split: str) -> np.ndarray:
+        """Of each image of ``split`` the mean intersection over union of its classes, in order."""
+        found: np.ndarray = self._gather(
+            self._gather_step(self.objective.image_iou), variables, split
+        )
+        return found
 
     def measures(self, variables: Any, split: str) -> dict[str, dict[str, np.ndarray]]:
         """What the objective measures on each episode of ``split`` that counts, in its order.
@@ -135,6 +158,13 @@ class Evaluator:
         with contextlib.closing(self.experiment.batches_ahead(batches)) as placed:
             for batch in placed:
                 yield parallel.fetch(step(variables, batch))
+
+
+def summarized(objective: Any, values: dict[str, float]) -> dict[str, float]:
+    """``values`` with the means over them that ``objective`` has, where it has any."""
+    if hasattr(objective, "summarize"):
+        values = objective.summarize(values)
+    return values
 
 
 def _counted(batches: list[dict[str, Any]]) -> Any:

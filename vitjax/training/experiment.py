@@ -261,7 +261,9 @@ def _build(
     if "num_classes" in keywords_of(MODELS[model_name]):
         model_arguments.setdefault("num_classes", needed)
     num_classes = model_arguments.get("num_classes", needed)
-    if "num_classes" in offered and (num_classes or 0) < (needed or 0):
+    # Two classes may have one output between them, where the objective says so.
+    fewest = getattr(objectives[task_name], "fewest_outputs", lambda data, arguments: needed)
+    if "num_classes" in offered and (num_classes or 0) < (fewest(source, task_arguments) or 0):
         raise ConfigError(
             f"config.model.num_classes is {num_classes}; the data has {needed} classes"
         )
@@ -276,7 +278,7 @@ def _build(
         module = models.create(model_name, **model_arguments)
     parts = {
         "model": module,
-        "num_classes": num_classes if needed is not None else source.num_classes,
+        "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
         "num_train_classes": getattr(source, "num_train_classes", source.num_classes),
         "normalize": source.normalize,
         "task": kind,
@@ -288,6 +290,8 @@ def _build(
     with _blaming("config.model"):
         variables = jax.eval_shape(lambda: task.init(jax.random.key(0), source.example_batch()))
         evaluated = jax.eval_shape(task.evaluate, variables, source.example_batch(evaluated=True))
+    if hasattr(task, "summarize"):
+        evaluated = task.summarize(dict.fromkeys(evaluated, 0.0))
     saving = _positive(
         run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
     )

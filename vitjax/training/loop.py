@@ -19,7 +19,7 @@ from vitjax.errors import UserError
 from vitjax.objectives.metrics import divide, total
 from vitjax.training import checks, flops, summary, workdir
 from vitjax.training.checkpoints import Checkpoints, free_changes, sign
-from vitjax.training.evaluation import Evaluator
+from vitjax.training.evaluation import Evaluator, summarized
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
 from vitjax.training.logging import Logger
@@ -250,7 +250,7 @@ class _Loop:
             if metrics["loss"].count:
                 self._check_finite(step, divide(metrics))
         speed = self.clock.lap(len(fetched))
-        values = divide(total(fetched))
+        values = summarized(self.experiment.objective, divide(total(fetched)))
         self.grad_norm = values["grad_norm"]
         values["learning_rate"] = float(self.experiment.learning_rate(self.step - 1))
         values["examples_per_second"] = speed
@@ -295,8 +295,9 @@ class _Loop:
                 f" had norm {self.grad_norm:.6g}",
             )
         self.evaluated = {f"val/{name}": value for name, value in values.items()}
+        unsaid = {"examples", *getattr(self.experiment.objective, "per_class", ())}
         shown = ", ".join(
-            f"{name} {value:.4f}" for name, value in values.items() if name != "examples"
+            f"{name} {value:.4f}" for name, value in values.items() if name not in unsaid
         )
         self.say(f"step {self.step}/{self.total}: val {shown}")
         rule = self.experiment.settings.early_stopping

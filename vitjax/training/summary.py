@@ -14,7 +14,7 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.meta import evaluation
-from vitjax.training import few_shot, workdir
+from vitjax.training import few_shot, segmentation, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
 from vitjax.training.parallel import describe_devices
@@ -54,14 +54,22 @@ def write(
         say(f"{len(experiment.data.skipped)} unreadable images were skipped; summary.json has them")
     pictures = folder / workdir.FIGURES
     split = next(iter(results), None)
-    if split is not None and hasattr(experiment.objective, "predict"):
+    per_class = getattr(experiment.objective, "per_class", ())
+    records = read(folder / workdir.METRICS) if jax.process_index() == 0 else []
+    if hasattr(experiment.objective, "per_pixel"):
+        if split is not None:
+            segmentation.draw(evaluator, variables, split, pictures)
+        if jax.process_index() == 0:
+            figures.class_curves(records, experiment.class_names, pictures / "iou.png")
+    elif split is not None and hasattr(experiment.objective, "predict"):
         predicted = evaluator.predictions(variables, split)
         if jax.process_index() == 0:
             draw_predictions(experiment, predicted, split, pictures)
     if split is not None and hasattr(experiment.objective, "measure"):
         few_shot.draw(evaluator, variables, split, results[split], pictures)
     if jax.process_index() == 0:
-        figures.curves(read(folder / workdir.METRICS), pictures / "curves.png")
+        plain = [{k: v for k, v in record.items() if k not in per_class} for record in records]
+        figures.curves(plain, pictures / "curves.png")
         workdir.write_json(folder / workdir.SUMMARY, summary)
     for split, values in results.items():
         for line in describe(values):

@@ -1,0 +1,29 @@
+"""A small U-Net on made-up pictures of touching cells: no data needed.
+
+vitjax train --config=configs/segmentation/cells.py --workdir=runs/cells
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.model = dict(name="unet", filters=16, depth=3, norm="batch")
+    config.data = dict(
+        source="cells",
+        size=128,
+        batch_size=8,
+        eval_batch_size=20,
+        train_transforms="dihedral | brightness | contrast",
+        mean=0.5,
+        std=0.25,
+    )
+    config.objective = dict(
+        name="segmentation", losses={"cross_entropy": 1.0, "dice": 1.0}, measures=("v_rand",)
+    )
+    config.optimizer = dict(name="adam", learning_rate=3e-3)
+    config.schedule = dict(name="cosine", warmup_fraction=0.05)
+    config.train = dict(epochs=12, evaluate_every_epochs=4, log_every_steps=25)
+    config.checkpoint = dict(best="val/iou")
+    return config
