@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from vitjax.models.batch_norm import UNCHANGED
+
 # Dense bfloat16 peak of one device in FLOP/s, by a part of its `device_kind`; the vendors' data
 # sheets. The first match counts, so longer names stand first.
 _PEAKS = {
@@ -67,6 +69,8 @@ def _count_equation(equation: core.JaxprEqn) -> int:
         return 2 * depth * _size(equation.outvars[0])
     if name == "conv_general_dilated":
         return _count_convolution(equation)
+    if params.get("name") == UNCHANGED:
+        return 0
     inner = [
         _count(jaxpr)
         for param in params.values()
