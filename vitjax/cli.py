@@ -86,6 +86,9 @@ def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
         overrides,
         checkpoint=parsed.checkpoint,
         say=lambda text: print(text, file=sys.stderr),
+        tile=parsed.tile,
+        tta=parsed.tta,
+        keep_probabilities=parsed.probabilities,
     )
     if parsed.json:
         for result in results:
@@ -93,10 +96,13 @@ def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     width = max(len(result["image"]) for result in results)
     for result in results:
-        cells = [f"{p['class']} {p['probability']:.1%}" for p in result["predictions"]]
+        shown = result.get("shares") or {
+            p["class"]: p["probability"] for p in result["predictions"]
+        }
+        cells = [f"{name} {share:.1%}" for name, share in shown.items()]
         print(f"{result['image']:{width}}  " + "  ".join(f"{cell:<14}" for cell in cells).rstrip())
     if parsed.output:
-        print(f"JSON lines and a picture: {parsed.output}")
+        print(f"Written: {parsed.output}")
     return 0
 
 
@@ -147,6 +153,9 @@ def _overrides(command: str, rest: list[str]) -> list[str]:
             "--output",
             "--json",
             "--ensemble",
+            "--tile",
+            "--tta",
+            "--probabilities",
         )
     for argument in rest:
         if command == "models" or not argument.startswith(configs.PREFIX):
@@ -207,7 +216,19 @@ def _parser() -> argparse.ArgumentParser:
     _workdir(predict, "the run's folder")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="an image file")
     predict.add_argument(
-        "--output", type=Path, help="folder for predictions.jsonl and predictions.png"
+        "--output", type=Path, help="folder for predictions.jsonl and predictions.png, or the masks"
+    )
+    predict.add_argument(
+        "--tile",
+        type=int,
+        metavar="SIDE",
+        help="of a segmentation: predict in tiles of so many pixels",
+    )
+    predict.add_argument(
+        "--tta", action="store_true", help="of a segmentation: average over 8 flips and turns"
+    )
+    predict.add_argument(
+        "--probabilities", action="store_true", help="of a segmentation: write them too, as .npz"
     )
     predict.add_argument("--json", action="store_true", help="print JSON lines, not a table")
     predict.add_argument("--checkpoint", help=_CHECKPOINT_HELP)

@@ -40,18 +40,33 @@ def inspect(
     if hasattr(data, "protocol"):
         return _inspect_episodes(data, picture, say)
     counts = {}
+    pixelwise = hasattr(data, "class_pixels")
     for split in data.splits:
-        numbers = np.bincount(data.labels(split), minlength=data.num_classes)
+        numbers = (
+            data.class_pixels(split)
+            if pixelwise
+            else np.bincount(data.labels(split), minlength=data.num_classes)
+        )
         counts[split] = dict(zip(data.class_names, map(int, numbers), strict=True))
+    space = 16 if pixelwise else 10
     width = max(len("class"), *(len(name) for name in data.class_names))
-    say(f"{'class':{width}}" + "".join(f"{split:>10}" for split in counts))
+    say(f"{'class':{width}}" + "".join(f"{split:>{space}}" for split in counts))
     for name in data.class_names:
-        say(f"{name:{width}}" + "".join(f"{counts[split][name]:>10}" for split in counts))
-    say(f"{'all':{width}}" + "".join(f"{sum(count.values()):>10}" for count in counts.values()))
+        say(f"{name:{width}}" + "".join(f"{counts[split][name]:>{space}}" for split in counts))
+    say(
+        f"{'all':{width}}" + "".join(f"{sum(count.values()):>{space}}" for count in counts.values())
+    )
     say(f"images: {' x '.join(map(str, data.image_shape))}; classes: {data.num_classes}")
     with contextlib.closing(data.train_batches()) as batches:
         batch = next(batches)
-    images, titles = _as_trained(experiment, batch)
+    images: Any
+    if pixelwise:
+        say("counted are the pixels of each class")
+        pairs = zip(batch["image"], batch["label"], strict=True)
+        images = [figures.overlay(image, label, data.num_classes) for image, label in pairs]
+        titles = [""] * len(images)
+    else:
+        images, titles = _as_trained(experiment, batch)
     figures.image_grid(images[:_SHOWN], titles[:_SHOWN], picture)
     say(f"The first {min(_SHOWN, len(images))} images of the first batch: {picture}")
     return counts

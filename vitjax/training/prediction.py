@@ -17,7 +17,7 @@ from vitjax import config as configs
 from vitjax import figures
 from vitjax.meta import evaluation
 from vitjax.registry import ConfigError, near_match
-from vitjax.training import checks, workdir
+from vitjax.training import checks, segmentation, workdir
 from vitjax.training import experiment as experiments
 from vitjax.training.checkpoints import CheckpointError, Checkpoints, free_changes, sign
 from vitjax.training.evaluation import Evaluator
@@ -228,20 +228,23 @@ def predict(
     *,
     checkpoint: str | int | None = None,
     say: Callable[[str], None] = print,
+    **how: Any,
 ) -> list[dict[str, Any]]:
-    """The most probable classes of image files.
+    """The most probable classes of image files, or of a segmentation run their masks.
 
     Args:
         folder: a run's folder.
         images: paths of image files; each is read and transformed as in an evaluation.
-        output: where ``predictions.jsonl`` and ``predictions.png`` go; None writes neither.
+        output: where ``predictions.jsonl`` and ``predictions.png`` go, or the masks; None writes
+            nothing.
         overrides: as in `load`.
         checkpoint: as in `load`.
         say: is told what was loaded.
+        **how: of a segmentation run, the keywords of `vitjax.training.segmentation.predict`.
 
     Returns:
         For each image ``{"image": path, "predictions": [{"class": .., "probability": ..}, ...]}``,
-        the five most probable classes in order.
+        the five most probable classes in order; or what `segmentation.predict` gives.
 
     Raises:
         DataError: an image cannot be read; the message names the file. Nothing is written.
@@ -261,8 +264,12 @@ def predict(
         raise ConfigError(
             f"{folder}: the objective {type(objective).__name__} predicts no classes{hint}"
         )
-    arrays = [experiment.data.read_image(path) for path in images]
     variables = experiment.parallel.fetch(variables)
+    if hasattr(objective, "per_pixel"):
+        return segmentation.predict(experiment, variables, images, output, **how)
+    if given := [key for key, value in how.items() if value]:
+        raise ConfigError(f"{folder}: {given[0]!r} is for segmentation, and this run classifies")
+    arrays = [experiment.data.read_image(path) for path in images]
     step = jax.jit(objective.predict)
     probabilities = np.concatenate(
         [np.asarray(step(variables, batch)) for batch in _batches(arrays)]

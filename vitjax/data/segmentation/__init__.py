@@ -3,6 +3,7 @@
 from vitjax.data.segmentation import cells, geometry, grey, masks, tfds_masks
 from vitjax.data.segmentation.loader import SegmentationData
 from vitjax.data.segmentation.pairs import IGNORE, Classes, Pair, PairSource, PairSplit
+from vitjax.data.segmentation.pictures import write_mask, write_picture
 from vitjax.data.segmentation.transforms import PAIR_TRANSFORMS, PairTransform, parse_pairs
 from vitjax.data.segmentation.weights import class_weights, weight_map
 
@@ -23,4 +24,6 @@ __all__ = [
     "parse_pairs",
     "tfds_masks",
     "weight_map",
+    "write_mask",
+    "write_picture",
 ]

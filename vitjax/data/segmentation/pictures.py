@@ -121,3 +121,35 @@ def _unreadable(path: str | os.PathLike[str], error: Exception) -> CorruptImage:
     if "cannot identify" in reason:
         reason = "it is no image of a kind that can be read"
     return CorruptImage(f"{path}: cannot be decoded: {reason}")
+
+
+def write_mask(
+    path: str | os.PathLike[str], mask: np.ndarray, palette: np.ndarray, classes: int
+) -> None:
+    """Writes classes as a PNG whose pixels are class numbers and which is shown in colours.
+
+    Args:
+        path: the file; it is there whole or not at all.
+        mask: class numbers, (height, width), below ``classes``.
+        palette: (classes, 3) uint8.
+        classes: how many there are; above 256 the PNG is a grey one of 16 bits.
+    """
+    if classes > 256:
+        picture = Image.fromarray(mask.astype(np.uint16))
+    else:
+        picture = Image.frombytes("P", mask.shape[::-1], mask.astype(np.uint8).tobytes())
+        picture.putpalette(palette.astype(np.uint8).tobytes())
+    _save(picture, path)
+
+
+def write_picture(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
+    """Writes (height, width, 3) uint8 as a PNG; the file is there whole or not at all."""
+    _save(Image.fromarray(pixels), path)
+
+
+def _save(picture: Image.Image, path: str | os.PathLike[str]) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    picture.save(unfinished, format="PNG")
+    os.replace(unfinished, path)
