@@ -19,6 +19,8 @@ SHAPES = [
     (9, 6, 2, 3, (3, 3), (2, 2), ((0, 1), (1, 1))),
     (7, 8, 2, 2, (3, 3), (1, 1), ((0, 0), (0, 0))),
     (10, 9, 2, 3, (3, 3), (3, 2), ((0, 2), (1, 0))),
+    (5, 8, 4, 2, (2, 5), (1, 1), ((1, 0), (0, 3))),
+    (6, 7, 4, 2, (5, 2), (1, 1), ((0, 3), (1, 0))),
     (6, 7, 3, 4, (1, 1), (1, 1), ((0, 0), (0, 0))),
     (7, 6, 3, 2, (1, 1), (2, 2), ((0, 0), (0, 0))),
     (12, 11, 3, 2, (4, 4), (4, 4), ((0, 0), (0, 0))),
@@ -92,12 +94,26 @@ def test_inner_loops_take_no_convolution_of_xla():
     assert "dot_general" in text
 
 
-@pytest.mark.parametrize(("channels", "features"), [(4, 4), (2, 9)])
-def test_which_copies_are_made(channels, features):
+@pytest.mark.parametrize(
+    ("channels", "features", "dtype", "width"),
+    [(4, 4, "float32", 12), (2, 9, "float32", 9), (4, 4, "bfloat16", 4)],
+)
+def test_which_copies_are_made(channels, features, dtype, width):
     """Three of the input and three of the output, or nine of the input: the fewer numbers."""
-    x, kernel = jnp.ones((2, 6, 6, channels)), jnp.ones((3, 3, channels, features))
+    x, kernel = jnp.ones((2, 6, 6, channels), dtype), jnp.ones((3, 3, channels, features), dtype)
     text = str(jax.make_jaxpr(lambda: convolve(x, kernel, (1, 1), SAME, "matmul"))())
     (product,) = [line for line in text.splitlines() if "dot_general" in line]
-    by_columns = 3 * channels + 3 * features < 9 * channels
-    width = 3 * features if by_columns else features
     assert f",{width}]" in product.split("=")[0]
+
+
+def test_bfloat16_is_as_exact_as_xla_s():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 12, 12, 32)), rng.normal(size=(3, 3, 32, 32)) / 17
+    exact = convolve(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), (1, 1), SAME)
+    x, kernel = jnp.asarray(x, jnp.bfloat16), jnp.asarray(kernel, jnp.bfloat16)
+
+    def error(impl):
+        found = convolve(x, kernel, (1, 1), SAME, impl).astype(jnp.float32)
+        return float(jnp.sqrt(jnp.mean((found - exact) ** 2)))
+
+    assert error("matmul") < 1.05 * error("lax")

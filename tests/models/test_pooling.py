@@ -95,3 +95,13 @@ def test_of_some_channels_the_smallest():
     expected = jit(lambda: both(lambda x: reference(x * sign, 2) * sign))()
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("lowest", [None, False, True])
+@pytest.mark.parametrize("place", range(4))
+def test_nan_is_pooled_and_has_the_gradient(place, lowest):
+    x = jnp.arange(4.0).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+    flag = None if lowest is None else jnp.asarray([lowest])
+    pooled, back = jax.vjp(lambda x: max_pool(x, 2, flag), x)
+    assert jnp.isnan(pooled).all()
+    np.testing.assert_array_equal(back(jnp.ones_like(pooled))[0].ravel(), np.eye(4)[place])

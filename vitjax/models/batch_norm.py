@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 from vitjax.models.layers import as_dtype
 from vitjax.models.pooling import max_pool
 
-# The name that `unchanged` has among a program's functions.
-UNCHANGED = "unchanged"
+# The name that `vitjax_unchanged` has among a program's functions.
+UNCHANGED = "vitjax_unchanged"
+# Above so many channels the product with the identity costs more than it saves.
+MOST_CHANNELS = 256
 
 
 class BatchNorm(nn.Module):
@@ -84,39 +86,47 @@ class BatchNorm(nn.Module):
             mean, variance = running_mean.value, running_var.value
             if offset is not None:
                 mean = mean - offset
+            factor = jax.lax.rsqrt(variance + self.epsilon) * scale
         else:
-            mean, variance = self._moments(x)
+            mean, square = self._moments(x)
             if not self.is_initializing():
                 seen = mean if offset is None else mean + offset
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * seen
-                running_var.value = keep * running_var.value + (1 - keep) * variance
-        factor = jax.lax.rsqrt(variance + self.epsilon) * scale
-        mean, factor, bias = _once(mean), _once(factor), _once(bias)
+                running_var.value = keep * running_var.value + (1 - keep) * _variance(mean, square)
+            mean, square = _once(mean), _once(square)
+            factor = jax.lax.rsqrt(_variance(mean, square) + self.epsilon) * scale
+            mean, factor, bias = _once(mean), _once(factor), _once(bias)
         if pool > 1:
             x = max_pool(x, pool, scale < 0)
         return ((x - mean) * factor + bias).astype(as_dtype(self.dtype))
 
     def _moments(self, x: Any) -> tuple[Any, Any]:
-        """Mean and biased variance of each channel."""
+        """The means of each channel and of its square."""
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         axes = tuple(range(x.ndim - 1))
-        mean, square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+        moments = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
         if self.axis_name is not None and not self.is_initializing():
-            mean, square = jax.lax.pmean((mean, square), self.axis_name)
-        mean, square = _once(mean), _once(square)
-        return mean, jnp.maximum(square - jnp.square(mean), 0)
+            moments = jax.lax.pmean(moments, self.axis_name)
+        return moments
+
+
+def _variance(mean: Any, square: Any) -> Any:
+    return jnp.maximum(square - jnp.square(mean), 0)
 
 
 def _once(per_channel: Any) -> Any:
     """Keeps what is ``per_channel``, and its derivatives, out of fusions on a CPU."""
-    return unchanged(per_channel) if jax.default_backend() == "cpu" else per_channel
+    if jax.default_backend() != "cpu" or len(per_channel) > MOST_CHANNELS:
+        return per_channel
+    return vitjax_unchanged(per_channel)
 
 
 @jax.jit
-def unchanged(per_channel: Float[Array, "channels"]) -> Float[Array, "channels"]:
+def vitjax_unchanged(per_channel: Float[Array, "channels"]) -> Float[Array, "channels"]:
     """``per_channel`` times the identity: XLA computes a product of matrices by itself.
 
-    It is no work that the model asks for; whoever counts that knows it by its name.
+    Finite numbers stay as they are; an infinity or NaN makes all channels NaN. It is no work that
+    the model asks for; whoever counts that knows it by its name.
     """
     return per_channel @ jnp.eye(per_channel.shape[-1], dtype=per_channel.dtype)

@@ -46,9 +46,10 @@ def _chosen(x: Any, size: int, lowest: Any) -> tuple[Any, list[Any]]:
     first, *others = _pixels(x, size)
     pooled, masks = first, [jnp.ones(first.shape, bool)]
     for pixel in others:
-        better = (
-            pixel > pooled if lowest is None else jnp.where(lowest, pixel < pooled, pixel > pooled)
-        )
+        better = pixel > pooled
+        if lowest is not None:
+            better = jnp.where(lowest, pixel < pooled, better)
+        better |= pixel != pixel  # NaN is chosen, and stays so
         pooled = jnp.where(better, pixel, pooled)
         masks = [*(mask & ~better for mask in masks), better]
     return pooled, masks

@@ -45,7 +45,8 @@ def peak_per_second(device_kind: str) -> float | None:
 def count(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of the matrix products and convolutions in ``function(*arguments)``.
 
-    A multiply-add counts as two. Loops count as often as they run (a ``while`` loop of unknown
+    A multiply-add counts as two; what batch normalisation multiplies by one, nothing.
+    Loops count as often as they run (a ``while`` loop of unknown
     length once), branches as their largest. What ``remat`` computes again counts again.
 
     Args:
