@@ -14,11 +14,11 @@ side is the trainer's own step. The peers:
 - ``higher``; ``torch.func``: ``grad`` of ``vmap``;
 - ``usual jax``: ``vmap`` over tasks of `flax.linen` layers.
 
-All start from the same weights and have to find the same loss. They take turns, round by round, so
-that what else happens on the machine hits all of them; medians count. Ratios are a peer's median
-over vitjax's: above one, vitjax is the faster. PyTorch runs in a process of its own, of this Python
-where it is installed here, else of --torch-python. A peer that is not installed is left out, and
-named on stderr. A peer that takes more than 50 s a step is timed once.
+All start from the same weights and have to find the same loss. They take turns, round by round and
+with a pause between, so that what else happens on the machine hits all of them; medians count.
+Ratios are a peer's median over vitjax's: above one, vitjax is the faster. PyTorch runs in a process
+of its own, of this Python where it is installed here, else of --torch-python. A peer that is not
+installed is left out, and named on stderr. A peer that takes more than 50 s a step is timed once.
 """
 
 from __future__ import annotations
