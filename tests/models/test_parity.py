@@ -46,7 +46,10 @@ def test_activations(path):
             found = flatten_dict(jax.device_get(state), sep="/")
             assert logits.dtype == dtype
             for name, value in expected.items():
+                # Some activations are hundreds, whose last bits are all that an absolute bound
+                # of 1e-4 leaves in float32: which of them agree depends on the processor.
+                bits = 4 * np.finfo(dtype).eps
                 np.testing.assert_allclose(
-                    found[name][0][: len(value)], value, rtol=0, atol=tolerance, err_msg=name
+                    found[name][0][: len(value)], value, rtol=bits, atol=tolerance, err_msg=name
                 )
                 assert found[name][0].dtype == dtype

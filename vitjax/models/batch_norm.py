@@ -86,7 +86,6 @@ class BatchNorm(nn.Module):
             mean, variance = running_mean.value, running_var.value
             if offset is not None:
                 mean = mean - offset
-            factor = jax.lax.rsqrt(variance + self.epsilon) * scale
         else:
             mean, square = self._moments(x)
             if not self.is_initializing():
@@ -95,8 +94,9 @@ class BatchNorm(nn.Module):
                 running_mean.value = keep * running_mean.value + (1 - keep) * seen
                 running_var.value = keep * running_var.value + (1 - keep) * _variance(mean, square)
             mean, square = _once(mean), _once(square)
-            factor = jax.lax.rsqrt(_variance(mean, square) + self.epsilon) * scale
-            mean, factor, bias = _once(mean), _once(factor), _once(bias)
+            variance = _variance(mean, square)
+        factor = jax.lax.rsqrt(variance + self.epsilon) * scale
+        mean, factor, bias = _once(mean), _once(factor), _once(bias)
         if pool > 1:
             x = max_pool(x, pool, scale < 0)
         return ((x - mean) * factor + bias).astype(as_dtype(self.dtype))
