@@ -1,12 +1,14 @@
-r"""Images per second of a whole training step, beside the same network in timm on PyTorch.
+r"""Images per second of a whole training step, beside the same network in PyTorch.
 
     python scripts/bench/training.py                     # ViT-S/16, ViT-B/16, ResNet-50
     python scripts/bench/training.py --attention fused --batch-size 256 --compile
     python scripts/bench/training.py --models vit_ti16 --patch-size 4 --image-size 32 \
         --num-classes 10 --batch-size 64 --dtype float32
+    python scripts/bench/training.py --models unet --image-size 256 --batch-size 4
 
-A step is forward, backward and the update (AdamW for ViT, SGD with momentum for ResNet), from bytes
-that lie on the device already: the loader has a benchmark of its own. On vitjax's side it is the
+The peer is timm's network, and for U-Net that of ``scripts/parity``. A step is forward, backward
+and the update (AdamW for ViT, SGD with momentum for ResNet, Adam for U-Net), from bytes that lie on
+the device already: the loader has a benchmark of its own. On vitjax's side it is the
 trainer's own step, compiled as the trainer compiles it. The two take turns, round by round, so that
 what else happens on the machine hits both, and the medians over the rounds count. Where PyTorch or
 timm is not installed, vitjax is timed alone.
@@ -19,14 +21,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import importlib.abc
-import importlib.machinery
+import importlib.metadata
 import os
 import statistics
 import sys
 import time
-import types
 from datetime import date
 from typing import Any, Protocol
 
@@ -35,21 +34,20 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
 import numpy as np
+from training_torch import (  # type: ignore[import-not-found]
+    MEAN,
+    SMALL,
+    STD,
+    TIMM_NAMES,
+    Torch,
+    torch_device,
+)
 
 from vitjax.training import experiment, flops, summary
 from vitjax.training.state import count_parameters
 from vitjax.training.step import make_train_step
 
-TIMM_NAMES = {
-    "vit_ti16": "vit_tiny_patch16_224",
-    "vit_s16": "vit_small_patch16_224",
-    "vit_b16": "vit_base_patch16_224",
-    "resnet18": "resnet18",
-    "resnet50": "resnet50",
-}
-MEAN, STD = 0.5, 0.25
-# Images of at most this many pixels on a side get ResNet's 3 x 3 stem of stride 1.
-SMALL = 64
+MODELS = (*TIMM_NAMES, "unet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +59,7 @@ class Case:
         patch_size: of a ViT.
         attention: vitjax's implementation; timm has PyTorch's fused one.
         remat: compute activations again in the backward pass, on both sides.
+        filters: channels of the first level of a U-Net, whose images have one channel.
     """
 
     name: str
@@ -71,14 +70,22 @@ class Case:
     dtype: str
     attention: str
     remat: bool
+    filters: int
 
     @property
     def is_vit(self) -> bool:
-        """Whether this is a ViT; else it is a ResNet."""
+        """Whether this is a ViT."""
         return self.name.startswith("vit_")
+
+    @property
+    def is_unet(self) -> bool:
+        """Whether this is a U-Net; what is neither is a ResNet."""
+        return self.name == "unet"
 
     def describe(self) -> str:
         """The network in words, for the table."""
+        if self.is_unet:
+            return f"{self.name}, {self.filters} channels first"
         if not self.is_vit:
             return f"{self.name}, 3x3 stem" if self.image_size <= SMALL else self.name
         name = f"{self.name.rstrip('0123456789')}{self.patch_size}"
@@ -108,24 +115,23 @@ class Vitjax:
             model |= {"patch_size": case.patch_size, "attention_impl": case.attention}
             model |= {"remat": case.remat}
             optimizer = {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05}
+        elif case.is_unet:
+            model |= {"filters": case.filters}
+            optimizer = {"name": "adam", "learning_rate": 1e-3}
         else:
             model |= {"stem": "cifar" if case.image_size <= SMALL else "imagenet"}
             optimizer = {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9, "nesterov": True}
             optimizer |= {"weight_decay": 5e-5}
-        data = {
-            "source": "synthetic",
-            "image_size": case.image_size,
-            "num_classes": case.num_classes,
-            "examples": max(case.batch_size, case.num_classes),
-            "val_examples": 1,
-            "batch_size": case.batch_size,
-            "mean": MEAN,
-            "std": STD,
-        }
         built = experiment.build(
             {
                 "model": model,
-                "data": data,
+                "data": {
+                    **(self._cells(case) if case.is_unet else self._patterns(case)),
+                    "batch_size": case.batch_size,
+                    "mean": MEAN,
+                    "std": STD,
+                },
+                "objective": {"name": "segmentation" if case.is_unet else "classification"},
                 "optimizer": optimizer,
                 "train": {"steps": 1},
                 "parallel": {"devices": 1},
@@ -152,6 +158,26 @@ class Vitjax:
         return time.perf_counter() - start
 
     @staticmethod
+    def _patterns(case: Case) -> dict[str, Any]:
+        return {
+            "source": "synthetic",
+            "image_size": case.image_size,
+            "num_classes": case.num_classes,
+            "examples": max(case.batch_size, case.num_classes),
+            "val_examples": 1,
+        }
+
+    @staticmethod
+    def _cells(case: Case) -> dict[str, Any]:
+        return {
+            "source": "cells",
+            "size": case.image_size,
+            "train": case.batch_size,
+            "val": 1,
+            "test": 1,
+        }
+
+    @staticmethod
     def _flops(built: experiment.Experiment, case: Case) -> float:
         objective = built.objective
         if case.is_vit:
@@ -166,75 +192,20 @@ class Vitjax:
         return counted / len(batch["image"])
 
 
-class Timm:
-    """timm's side: the same network, batch, optimizer and precision in PyTorch."""
-
-    def __init__(self, case: Case, batch: dict[str, np.ndarray], device: str, compiled: bool):
-        import timm
-        import torch
-
-        sizes = {"img_size": case.image_size, "patch_size": case.patch_size} if case.is_vit else {}
-        model: Any = timm.create_model(TIMM_NAMES[case.name], num_classes=case.num_classes, **sizes)
-        if not case.is_vit and case.image_size <= SMALL:
-            model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)
-            model.maxpool = torch.nn.Identity()
-        if case.remat and case.is_vit:
-            model.set_grad_checkpointing(True)
-        self.parameters = sum(p.numel() for p in model.parameters())
-        self._torch, self._cuda = torch, device == "cuda"
-        if self._cuda:
-            torch.backends.cudnn.benchmark = True
-            # XLA computes float32 products in TF32 by default on GPUs that have it.
-            torch.set_float32_matmul_precision("high")
-        layout = torch.contiguous_format if case.is_vit else torch.channels_last
-        model = model.to(device=device, memory_format=layout).train()
-        images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)
-        self._images = images.to(device).contiguous(memory_format=layout)
-        self._labels = torch.from_numpy(batch["label"]).long().to(device)
-        fused = {"fused": True} if self._cuda else {}
-        self._optimizer: Any = (
-            torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, **fused)
-            if case.is_vit
-            else torch.optim.SGD(
-                model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-5, **fused
-            )
-        )
-        self._model = torch.compile(model) if compiled else model
-        self._autocast = torch.autocast(
-            device, dtype=torch.bfloat16, enabled=case.dtype == "bfloat16"
-        )
-
-    def run(self, steps: int) -> float:
-        """Takes ``steps`` training steps; returns the seconds until the device has done them."""
-        self._synchronise()
-        start = time.perf_counter()
-        for _ in range(steps):
-            images = (self._images.float() / 255 - MEAN) / STD
-            with self._autocast:
-                loss = self._torch.nn.functional.cross_entropy(self._model(images), self._labels)
-            loss.backward()
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
-        self._synchronise()
-        return time.perf_counter() - start
-
-    def _synchronise(self) -> None:
-        if self._cuda:
-            self._torch.cuda.synchronize()
-
-
 def main() -> None:
     arguments = parse()
     platform = jax.devices()[0].platform
     dtype = arguments.dtype or ("float32" if platform == "cpu" else "bfloat16")
     facts = summary.environment()
     packages = {name: facts["versions"][name] for name in ("vitjax", "jax", "flax")}
-    device, why_not = torch_device(platform)
+    wants_timm = arguments.models != ["unet"]
+    device, why_not = torch_device(platform, wants_timm)
     if device:
-        import timm
         import torch
 
-        packages |= {"torch": torch.__version__, "timm": timm.__version__}
+        packages["torch"] = torch.__version__
+        if wants_timm:
+            packages["timm"] = importlib.metadata.version("timm")
     print(f"{facts['device']}, Python {facts['versions']['python']}, {packages}")
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(f"{date.today()}, revision {facts['git_revision']}{load}")
@@ -248,15 +219,16 @@ def main() -> None:
             name,
             arguments.image_size,
             patch_size,
-            arguments.num_classes,
+            2 if name == "unet" else arguments.num_classes,
             arguments.batch_size,
             dtype,
             arguments.attention,
             arguments.remat,
+            arguments.filters,
         )
         rows.append(measure(case, device, arguments))
-    print("\n| model | images | batch | dtype | vitjax, images/s | timm, images/s |", end="")
-    print(" vitjax / timm | TFLOP/s | MFU |\n|---|---|---:|---|---:|---:|---:|---:|---:|")
+    print("\n| model | images | batch | dtype | vitjax, images/s | PyTorch, images/s |", end="")
+    print(" ratio | TFLOP/s | MFU |\n|---|---|---:|---|---:|---:|---:|---:|---:|")
     print("\n".join(rows))
 
 
@@ -265,11 +237,11 @@ def measure(case: Case, device: str | None, arguments: argparse.Namespace) -> st
     ours = Vitjax(case)
     contestants: list[Contestant] = [ours]
     if device:
-        theirs = Timm(case, ours.batch, device, arguments.compile)
+        theirs = Torch(case, ours.batch, device, arguments.compile)
         if theirs.parameters != ours.parameters:
             sys.exit(
                 f"{case.name}: {ours.parameters:,} parameters here and {theirs.parameters:,} in"
-                " timm: not the same network"
+                " PyTorch: not the same network"
             )
         contestants.append(theirs)
     for contestant in contestants:
@@ -303,67 +275,15 @@ def measure(case: Case, device: str | None, arguments: argparse.Namespace) -> st
     return f"| {' | '.join(cells)} |"
 
 
-def torch_device(platform: str) -> tuple[str | None, str]:
-    """PyTorch's name of the device that JAX runs on, or None and why there is nothing to time."""
-    try:
-        import torch
-    except ImportError:
-        return None, "PyTorch is not installed"
-    try:
-        import torchvision  # noqa: F401
-    except Exception:  # absent, or built for another PyTorch, which it tells in many ways
-        stand_in_for_torchvision()
-    try:
-        import timm  # noqa: F401
-    except ImportError as error:
-        return None, f"timm cannot be imported ({error})"
-    if platform == "cpu":
-        return "cpu", ""
-    if platform == "gpu" and torch.cuda.is_available():
-        return "cuda", ""
-    return None, f"this PyTorch cannot use the device that JAX runs on ({platform})"
-
-
-def stand_in_for_torchvision() -> None:
-    """Lets timm be imported without torchvision, of which its networks need names alone."""
-
-    class Anything(type):
-        def __getattr__(cls, name: str) -> Any:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return Anything(name, (), {})
-
-    class Module(types.ModuleType):
-        def __getattr__(self, name: str) -> Any:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return Anything(name, (), {})
-
-    class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-        def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-            if name.partition(".")[0] == "torchvision":
-                return importlib.machinery.ModuleSpec(name, self, is_package=True)
-            return None
-
-        def create_module(self, spec: Any) -> types.ModuleType:
-            return Module(spec.name)
-
-        def exec_module(self, module: types.ModuleType) -> None:
-            pass
-
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    sys.meta_path.insert(0, Finder())
-
-
 def parse() -> argparse.Namespace:
     """The command line's arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--models", nargs="+", default=["vit_s16", "vit_b16", "resnet50"], choices=TIMM_NAMES
+        "--models", nargs="+", default=["vit_s16", "vit_b16", "resnet50"], choices=MODELS
     )
+    parser.add_argument("--filters", type=int, default=64, help="of U-Net's first level")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--patch-size", type=int, help="of ViTs (default: 16)")
     parser.add_argument("--num-classes", type=int, default=1000)
@@ -382,7 +302,7 @@ def parse() -> argparse.Namespace:
         help="vitjax's (timm's is fused)",
     )
     parser.add_argument("--remat", action="store_true", help="ViTs compute activations twice")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the timm model")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the PyTorch model")
     return parser.parse_args()
 
 

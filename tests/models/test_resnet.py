@@ -180,7 +180,7 @@ def test_stems_and_shortcuts():
         lambda v: module.apply(v, jnp.zeros((1, 64, 64, 3)), method="stages"), variables
     )
     sides = {name: value.shape[1] for name, value in stages.items()}
-    assert sides == {"stem": 16, "stage1": 16, "stage2": 8, "stage3": 4}
+    assert sides == {"unpooled": 32, "stem": 16, "stage1": 16, "stage2": 8, "stage3": 4}
     assert variables["params"]["stem_conv"]["kernel"].shape == (7, 7, 3, 4)
     assert "shortcut_conv" in variables["params"]["stage2_block1"]
     _, variables = made(shortcut="pad")

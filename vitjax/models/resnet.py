@@ -141,8 +141,8 @@ class PreactivationBlock(nn.Module):
 class ResNet(nn.Module):
     """Residual network: stages that halve the image and double the channels.
 
-    Sows ``stem``, ``stage1``, ``stage2``, ..., ``pooled`` and ``logits``, and each block's
-    ``output``. `stages` returns the stages for use as a backbone.
+    Sows what `stages` returns, for use as a backbone; ``pooled`` and ``logits``; and each block's
+    ``output``.
 
     Attributes:
         stage_sizes: blocks of each stage.
@@ -266,7 +266,8 @@ class ResNet(nn.Module):
     ) -> dict[str, Array]:
         """The feature maps ``stem``, ``stage1``, ``stage2``, ..., from fine to coarse.
 
-        The last one of a pre-activation network comes behind the final normalisation and ReLU.
+        Before them stands ``unpooled``, the stem's map that its max pooling is given, where it has
+        one. The last one of a pre-activation network comes behind the final normalisation and ReLU.
 
         Args:
             images: floats.
@@ -283,12 +284,14 @@ class ResNet(nn.Module):
         x = conv(stem_width, (size, size), (stride, stride), name="stem_conv")(images)
         if not self.preactivation:
             x = jax.nn.relu(norm(name="stem_norm")(x))
+        found = {}
         if imagenet:
+            found["unpooled"] = x
             padding: Any = ((1, 1), (1, 1))
             if self.zero_pool:
                 x, padding = jnp.pad(x, ((0, 0), *padding, (0, 0))), "VALID"
             x = nn.max_pool(x, (3, 3), (2, 2), padding)
-        found = {"stem": x}
+        found["stem"] = x
 
         bottleneck = self.block == "bottleneck"
         block = PreactivationBlock if self.preactivation else ResidualBlock

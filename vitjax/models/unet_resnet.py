@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -110,19 +109,9 @@ class UNetResNet(SegmentationModel):
 
     def _maps(self, images: Array, train: bool) -> list[Array]:
         """The encoder's last map of every size, the finest first."""
-        kept: list[Array] = []
-
-        def watch(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
-            output = call(*arguments, **keywords)
-            if (context.module.name, context.method_name) == ("stem_norm", "__call__"):
-                kept.append(jax.nn.relu(output))
-            return output
-
-        # `ResNet.stages` has the stem's map behind its pooling alone.
-        with nn.intercept_methods(watch):
-            stages = self._encoder(name="encoder").stages(images, train)
-        found = {x.shape[1]: x for x in [*kept, *stages.values()]}
-        return list(found.values())
+        stages = self._encoder(name="encoder").stages(images, train)
+        # Of maps of one size, as the stem's and the first stage's, the last counts.
+        return list({x.shape[1]: x for x in stages.values()}.values())
 
     def _encoder(self, **keywords: Any) -> ResNet:
         return ResNet(

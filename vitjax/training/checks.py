@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vitjax.data.sources.base import SOURCES
 from vitjax.meta.episodic import Episodic
-from vitjax.objectives import objectives
+from vitjax.objectives import Classification, Segmentation, objectives
 from vitjax.registry import ConfigError, near_match
 
 _FIRST = 5
@@ -29,6 +30,35 @@ def kind(name: str, data: Mapping[str, Any]) -> None:
             " examples. Take the section away (--config.data.episodes=None), or set"
             f" config.objective.name to a few-shot one ({', '.join(episodic)})"
         )
+
+
+def labels(name: str, data: Mapping[str, Any]) -> None:
+    """Raises ConfigError where of objective and data one has masks and the other does without.
+
+    Args:
+        name: of the objective; one that is neither classification nor segmentation may have either.
+        data: the config's section.
+    """
+    source = data.get("source")
+    if source is None or source not in SOURCES:  # which is for the data to tell
+        return
+    masks = SOURCES.facts(source).get("task") == "segmentation"
+    if masks and issubclass(objectives[name], Classification):
+        raise ConfigError(
+            f"config.objective.name is {name!r}, which wants one class an image, and the source"
+            f" {source!r} has masks: take 'segmentation', or a source without"
+            f" ({_sources(task=None)})"
+        )
+    if not masks and issubclass(objectives[name], Segmentation):
+        raise ConfigError(
+            f"config.data.source is {source!r}, which has no masks, and the objective {name!r}"
+            f" learns from those: take one of {_sources(task='segmentation')}"
+        )
+
+
+def _sources(task: str | None) -> str:
+    """The names of the sources that are for ``task``."""
+    return ", ".join(each for each in SOURCES if SOURCES.facts(each).get("task") == task)
 
 
 def metric(name: Any, where: str, evaluated: Iterable[str], splits: Iterable[str]) -> None:

@@ -247,6 +247,7 @@ def _build(
     )
 
     checks.kind(task_name, data)
+    checks.labels(task_name, data)
     if description is None:
         source = vitjax.data.create(seed=seed, **data)
     else:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from vitjax import figures
-from vitjax.data.segmentation import write_mask, write_picture
+from vitjax.data.segmentation import write_mask, write_picture, write_probabilities
 from vitjax.registry import ConfigError
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
@@ -65,9 +65,10 @@ def predict(
 ) -> list[dict[str, Any]]:
     """Segments image files of any size.
 
-    Into ``output`` go for each image ``<stem>_mask.png``, whose pixels are class numbers in
-    colours, ``<stem>_overlay.png``, and with ``keep_probabilities`` ``<stem>_probabilities.npz``
-    with ``probabilities`` (height, width, classes) float32.
+    Into ``output`` go for each image ``<stem>_mask.png``, which has the values of the masks that
+    the run was trained on and is shown in colours; ``<stem>_overlay.png``; and with
+    ``keep_probabilities`` ``<stem>_probabilities.npz`` with ``probabilities`` (height, width,
+    classes) float32.
 
     Args:
         experiment: of the run.
@@ -95,6 +96,9 @@ def predict(
     tiler = None if side is None else Tiler(objective, variables, side)
     whole = jax.jit(objective.predict)
     names = experiment.class_names
+    # A head may have more classes than the data names: their values are the next ones.
+    known = data.class_values
+    values = [*known, *(max(known) + 1 + extra for extra in range(len(names) - len(known)))]
     results = []
     for path, stem in zip(paths, stems, strict=True):
         image = data.read_image(path)
@@ -106,16 +110,19 @@ def predict(
             probabilities = np.asarray(whole(variables, {"image": image[None]}))[0]
         if not np.isfinite(probabilities).all():
             raise CheckpointError(f"{path}: the checkpoint's model gives probabilities of NaN")
-        mask = probabilities.argmax(axis=-1)
+        mask = _most_probable(probabilities)
         counts = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
         shares = {name: float(share) for name, share in zip(names, counts, strict=True)}
         results.append({"image": str(path), "shares": shares})
         if output is not None:
             folder, classes = Path(output), len(names)
-            write_mask(folder / f"{stem}_mask.png", mask, figures.palette(classes), classes)
+            write_mask(folder / f"{stem}_mask.png", mask, figures.palette(classes), values)
             write_picture(folder / f"{stem}_overlay.png", figures.overlay(image, mask, classes))
             if keep_probabilities:
-                np.savez_compressed(
-                    folder / f"{stem}_probabilities.npz", probabilities=probabilities
-                )
+                write_probabilities(folder / f"{stem}_probabilities.npz", probabilities)
     return results
+
+
+def _most_probable(probabilities: np.ndarray) -> np.ndarray:
+    """Class numbers, a row at a time: 64 bits a pixel of a large image would be the most of all."""
+    return np.stack([row.argmax(axis=-1).astype(np.int32) for row in probabilities])

@@ -58,7 +58,8 @@ def write(
     records = read(folder / workdir.METRICS) if jax.process_index() == 0 else []
     if hasattr(experiment.objective, "per_pixel"):
         if split is not None:
-            segmentation.draw(evaluator, variables, split, pictures)
+            shown = "val" if "val" in results else split
+            segmentation.draw(evaluator, variables, shown, pictures)
         if jax.process_index() == 0:
             figures.class_curves(records, experiment.class_names, pictures / "iou.png")
     elif split is not None and hasattr(experiment.objective, "predict"):
@@ -99,15 +100,27 @@ def draw_predictions(
 
 
 def describe(values: Mapping[str, Any]) -> list[str]:
-    """Results in words, a line or two: ``["accuracy 98.33%, loss 0.0712 on 180 examples"]``."""
+    """Results in words, a few lines: ``["accuracy 98.33%, loss 0.0712 on 180 examples"]``.
+
+    What is there for every class, as ``iou_0``, ``iou_1``, ..., has a line of its own.
+    """
     if "examples" not in values:
         return evaluation.describe(values)
-    words = [
-        f"{name} {value:.2%}" if name.startswith("accuracy") else f"{name} {value:.4f}"
-        for name, value in sorted(values.items())
-        if name != "examples"
+    words, by_class = [], dict[str, list[tuple[int, float]]]()
+    for name, value in sorted(values.items()):
+        start, _, end = name.rpartition("_")
+        if end.isdigit():
+            by_class.setdefault(start, []).append((int(end), value))
+        elif name != "examples":
+            accuracy = name.startswith("accuracy")
+            words.append(f"{name} {value:.2%}" if accuracy else f"{name} {value:.4f}")
+    return [
+        f"{', '.join(words)} on {values['examples']} examples",
+        *(
+            f"{name} of each class: {' '.join(f'{value:.4f}' for _, value in sorted(each))}"
+            for name, each in by_class.items()
+        ),
     ]
-    return [f"{', '.join(words)} on {values['examples']} examples"]
 
 
 def report(split: str, values: Mapping[str, Any]) -> list[str]:

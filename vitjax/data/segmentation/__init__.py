@@ -3,7 +3,12 @@
 from vitjax.data.segmentation import cells, geometry, grey, masks, tfds_masks
 from vitjax.data.segmentation.loader import SegmentationData
 from vitjax.data.segmentation.pairs import IGNORE, Classes, Pair, PairSource, PairSplit
-from vitjax.data.segmentation.pictures import write_mask, write_picture
+from vitjax.data.segmentation.pictures import (
+    read_mask,
+    write_mask,
+    write_picture,
+    write_probabilities,
+)
 from vitjax.data.segmentation.transforms import PAIR_TRANSFORMS, PairTransform, parse_pairs
 from vitjax.data.segmentation.weights import class_weights, weight_map
 
@@ -22,8 +27,10 @@ __all__ = [
     "grey",
     "masks",
     "parse_pairs",
+    "read_mask",
     "tfds_masks",
     "weight_map",
     "write_mask",
     "write_picture",
+    "write_probabilities",
 ]

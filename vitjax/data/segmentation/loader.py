@@ -159,6 +159,11 @@ class SegmentationData(Batched):
             workers, on_corrupt, seed,
         )  # fmt: skip
 
+    @property
+    def class_values(self) -> tuple[int, ...]:
+        """Of each class, the number that stands for it in the source's masks."""
+        return self.source.values or tuple(range(self.num_classes))
+
     def class_pixels(self, split: str) -> np.ndarray:
         """How many pixels each class has in all masks of ``split``: int64 of shape (classes,).
 
@@ -178,11 +183,12 @@ class SegmentationData(Batched):
             return np.stack(list(threads.map(counted, range(len(pairs))))).sum(axis=0)
 
     def describe(self) -> dict[str, Any]:
-        """What `recall` needs, as JSON values: class names, examples, images' raw sizes."""
+        """What `recall` needs, as JSON values: names and values of classes, examples, raw sizes."""
         pair, _ = self._first("train")
         sizes = {name: list(self._size(name)) for name in self.splits}
         return {
             "class_names": list(self.class_names),
+            "class_values": list(self.class_values),
             "examples": {name: self.num_examples(name) for name in self.splits},
             "image": {"channels": pair.image.shape[-1], "dtype": pair.image.dtype.name},
             "sizes": sizes,
@@ -207,7 +213,8 @@ class SegmentationData(Batched):
             for name, count in description["examples"].items()
         }
         names = tuple(description["class_names"])
-        return cls(PairSource(splits, names, image["channels"]), **keywords)
+        values = tuple(description["class_values"])
+        return cls(PairSource(splits, names, image["channels"], values), **keywords)
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).

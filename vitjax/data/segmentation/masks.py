@@ -151,7 +151,7 @@ def masks(
         values = _discovered([page for each in pages.values() for page in each], ignore)
     known = Classes(values, ignore)
     splits = {name: MaskSplit(each, known, channels, floats) for name, each in pages.items()}
-    return PairSource(splits, named(values, class_names, "masks"), channels)
+    return PairSource(splits, named(values, class_names, "masks"), channels, values)
 
 
 def _split_roots(path: str) -> dict[str, str]:

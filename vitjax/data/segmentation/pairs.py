@@ -67,10 +67,13 @@ class PairSource(Source):
         splits: split name ("train", and as there are any "val" and "test") to `PairSplit`.
         class_names: the name of each class; labels are indices into it.
         channels: of the images, 1 or 3.
+        values: of each class, the number that stands for it in the source's own masks; None where
+            that is the class index.
     """
 
     splits: Mapping[str, PairSplit]  # type: ignore[assignment]
     channels: int = 1
+    values: tuple[int, ...] | None = None
 
     def split(self, name: str) -> PairSplit:  # type: ignore[override]
         """The split called ``name``.

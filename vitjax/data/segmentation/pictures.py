@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,32 +126,50 @@ def _unreadable(path: str | os.PathLike[str], error: Exception) -> CorruptImage:
 
 
 def write_mask(
-    path: str | os.PathLike[str], mask: np.ndarray, palette: np.ndarray, classes: int
+    path: str | os.PathLike[str], mask: np.ndarray, palette: np.ndarray, values: Sequence[int]
 ) -> None:
-    """Writes classes as a PNG whose pixels are class numbers and which is shown in colours.
+    """Writes classes as a PNG of ``values`` that is shown in colours; `read_mask` reads it.
 
     Args:
         path: the file; it is there whole or not at all.
-        mask: class numbers, (height, width), below ``classes``.
-        palette: (classes, 3) uint8.
-        classes: how many there are; above 256 the PNG is a grey one of 16 bits.
+        mask: class numbers, (height, width).
+        palette: the colour of each class, (classes, 3) uint8.
+        values: what stands for each class in the file, 0 to 65535; where one is above 255, the PNG
+            is a grey one of 16 bits.
     """
-    if classes > 256:
-        picture = Image.fromarray(mask.astype(np.uint16))
+    written = np.asarray(values)[mask]
+    if max(values) > 255:
+        picture = Image.fromarray(written.astype(np.uint16))
     else:
-        picture = Image.frombytes("P", mask.shape[::-1], mask.astype(np.uint8).tobytes())
-        picture.putpalette(palette.astype(np.uint8).tobytes())
-    _save(picture, path)
+        colors = np.zeros((max(values) + 1, 3), np.uint8)
+        colors[np.asarray(values)] = palette
+        picture = Image.frombytes("P", mask.shape[::-1], written.astype(np.uint8).tobytes())
+        picture.putpalette(colors.tobytes())
+    with new_file(path) as unfinished:
+        picture.save(unfinished, format="PNG")
 
 
 def write_picture(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """Writes (height, width, 3) uint8 as a PNG; the file is there whole or not at all."""
-    _save(Image.fromarray(pixels), path)
+    with new_file(path) as unfinished:
+        Image.fromarray(pixels).save(unfinished, format="PNG")
 
 
-def _save(picture: Image.Image, path: str | os.PathLike[str]) -> None:
+def write_probabilities(path: str | os.PathLike[str], probabilities: np.ndarray) -> None:
+    """Writes ``probabilities`` as an npz of that key; the file is there whole or not at all."""
+    with new_file(path) as unfinished, open(unfinished, "wb") as file:
+        np.savez_compressed(file, probabilities=probabilities)
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a path to write to, which becomes ``path`` if nothing fails and else is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    picture.save(unfinished, format="PNG")
-    os.replace(unfinished, path)
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -151,7 +151,7 @@ def tfds_masks(
         ours: TfdsMaskSplit(split, image_key, mask_key, kinds, channels)
         for ours, split in records.items()
     }
-    return PairSource(made, named(values, class_names, where), channels)
+    return PairSource(made, named(values, class_names, where), channels, values)
 
 
 def _discovered(records: Any, mask_key: str, ignore: int | None) -> tuple[int, ...]:

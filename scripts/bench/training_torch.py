@@ -1,0 +1,166 @@
+"""PyTorch's side of `scripts/bench/training.py`: the same networks, and how they are trained."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TIMM_NAMES = {
+    "vit_ti16": "vit_tiny_patch16_224",
+    "vit_s16": "vit_small_patch16_224",
+    "vit_b16": "vit_base_patch16_224",
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+}
+MEAN, STD = 0.5, 0.25
+# Images of at most this many pixels on a side get ResNet's 3 x 3 stem of stride 1.
+SMALL = 64
+
+
+class Torch:
+    """The same network, batch, optimizer and precision in PyTorch.
+
+    Attributes:
+        parameters: how many are trained.
+    """
+
+    def __init__(self, case: Any, batch: dict[str, np.ndarray], device: str, compiled: bool):
+        import torch
+
+        model: Any = _unet(case) if case.is_unet else _timm(case)
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self._torch, self._cuda = torch, device == "cuda"
+        if self._cuda:
+            torch.backends.cudnn.benchmark = True
+            # XLA computes float32 products in TF32 by default on GPUs that have it.
+            torch.set_float32_matmul_precision("high")
+        layout = torch.contiguous_format if case.is_vit else torch.channels_last
+        model = model.to(device=device, memory_format=layout).train()
+        images = torch.from_numpy(batch["image"]).permute(0, 3, 1, 2)
+        self._images = images.to(device).contiguous(memory_format=layout)
+        self._labels = torch.from_numpy(batch["label"]).long().to(device)
+        self._optimizer = self._make_optimizer(case, model)
+        self._model = torch.compile(model) if compiled else model
+        self._autocast = torch.autocast(
+            device, dtype=torch.bfloat16, enabled=case.dtype == "bfloat16"
+        )
+
+    def run(self, steps: int) -> float:
+        """Takes ``steps`` training steps; returns the seconds until the device has done them."""
+        cross_entropy = self._torch.nn.functional.cross_entropy
+        self._synchronise()
+        start = time.perf_counter()
+        for _ in range(steps):
+            images = (self._images.float() / 255 - MEAN) / STD
+            with self._autocast:
+                # PyTorch's loss wants the classes of pixels behind the batch.
+                loss = cross_entropy(self._model(images).movedim(-1, 1), self._labels)
+            loss.backward()
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+        self._synchronise()
+        return time.perf_counter() - start
+
+    def _make_optimizer(self, case: Any, model: Any) -> Any:
+        optim, parameters = self._torch.optim, model.parameters()
+        fused = {"fused": True} if self._cuda else {}
+        if case.is_unet:
+            return optim.Adam(parameters, lr=1e-3, **fused)
+        if case.is_vit:
+            return optim.AdamW(parameters, lr=1e-3, weight_decay=0.05, **fused)
+        return optim.SGD(
+            parameters, lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-5, **fused
+        )
+
+    def _synchronise(self) -> None:
+        if self._cuda:
+            self._torch.cuda.synchronize()
+
+
+def _timm(case: Any) -> Any:
+    import timm
+    import torch
+
+    sizes = {"img_size": case.image_size, "patch_size": case.patch_size} if case.is_vit else {}
+    model: Any = timm.create_model(TIMM_NAMES[case.name], num_classes=case.num_classes, **sizes)
+    if not case.is_vit and case.image_size <= SMALL:
+        model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)
+        model.maxpool = torch.nn.Identity()
+    if case.remat and case.is_vit:
+        model.set_grad_checkpointing(True)
+    return model
+
+
+def _unet(case: Any) -> Any:
+    """U-Net as `scripts/parity` has it, which vitjax's is compared with number by number."""
+    root = str(Path(__file__).resolve().parents[2])
+    if root not in sys.path:
+        sys.path.append(root)
+    from scripts.parity.unet_networks import UNet
+
+    widths = tuple(case.filters * 2**level for level in range(5))
+    model = UNet(1, widths, case.num_classes, norm="batch")
+    model.see = lambda name, x: x  # type: ignore[method-assign]  # no copies of activations
+    return model
+
+
+def torch_device(platform: str, wants_timm: bool) -> tuple[str | None, str]:
+    """PyTorch's name of the device that JAX runs on, or None and why there is nothing to time."""
+    try:
+        import torch
+    except ImportError:
+        return None, "PyTorch is not installed"
+    if wants_timm:
+        try:
+            import torchvision  # noqa: F401
+        except Exception:  # absent, or built for another PyTorch, which it tells in many ways
+            _stand_in_for_torchvision()
+        try:
+            import timm  # noqa: F401
+        except ImportError as error:
+            return None, f"timm cannot be imported ({error})"
+    if platform == "cpu":
+        return "cpu", ""
+    if platform == "gpu" and torch.cuda.is_available():
+        return "cuda", ""
+    return None, f"this PyTorch cannot use the device that JAX runs on ({platform})"
+
+
+def _stand_in_for_torchvision() -> None:
+    """Lets timm be imported without torchvision, of which its networks need names alone."""
+
+    class Anything(type):
+        def __getattr__(cls, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return Anything(name, (), {})
+
+    class Module(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return Anything(name, (), {})
+
+    class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+        def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+            if name.partition(".")[0] == "torchvision":
+                return importlib.machinery.ModuleSpec(name, self, is_package=True)
+            return None
+
+        def create_module(self, spec: Any) -> types.ModuleType:
+            return Module(spec.name)
+
+        def exec_module(self, module: types.ModuleType) -> None:
+            pass
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Finder())
