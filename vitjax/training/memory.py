@@ -8,7 +8,7 @@ import platform
 
 # Names and numbers of <malloc.h>.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
-_NEVER, _AT_ONCE = 2**31 - 1, 256 * 2**20
+_NEVER, _AT_ONCE = -1, 256 * 2**20
 
 
 @functools.cache
