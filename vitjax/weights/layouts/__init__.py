@@ -1,0 +1,10 @@
+"""The layouts of the projects whose files are read and written, one file a family.
+
+Each file has a tuple ``LAYOUTS``; all of them together are `LAYOUTS` here, tried in order.
+"""
+
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
+
+LAYOUTS: tuple[Layout, ...] = ()
+
+__all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Layout"]

@@ -1,0 +1,189 @@
+"""A layout: under which names, and in which form, another project keeps a model's parameters.
+
+It is written down once, as a list of correspondences, and read in both directions: loading and
+saving cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from vitjax.weights.errors import WeightsError
+
+Arrays = Mapping[str, np.ndarray]
+Forms = Callable[..., tuple[np.ndarray, ...]]
+
+
+def _same(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    return arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Arrays of ours and arrays of theirs that hold the same numbers.
+
+    Attributes:
+        ours: names such as ``"params/head/kernel"``.
+        theirs: names in the file.
+        read: their arrays, in order -> ours, in order.
+        write: the inverse of ``read``.
+        optional: the file may lack all of ``theirs``; ours are then for somebody else to fill in.
+    """
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    read: Forms = _same
+    write: Forms = _same
+    optional: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the shapes in a file tell of its model.
+
+    Attributes:
+        model: a name in `vitjax.models.names`, where a file is of one that is registered and shapes
+            alone do not tell all; or the class of the module.
+        fields: fields of the module. Those of a registered model go before its own.
+        input_shape: (height, width, channels) of an example that the parameters are made for.
+    """
+
+    model: str | type[nn.Module]
+    fields: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One project's way to keep one family of models.
+
+    Attributes:
+        name: what ``format`` of `vitjax.weights.save` and of the command line says.
+        modules: the classes of ours that it holds.
+        source: where it is from, as a person would look it up.
+        recognise: whether a file with such arrays is of this layout; looks at names above all.
+        describe: what the shapes tell; `grid`, where positions stand in a row, is (rows, columns)
+            of patches or None for a square.
+        entries: the correspondences for a module; the second argument has what the file's arrays
+            are, by name, or is None where a file is to be written.
+        prepare: brings a file's arrays to the one form that ``entries`` speaks of: removes a prefix
+            that only some files have, say.
+        ignored: patterns, matched from the start of a name, of arrays that say nothing of the
+            model's outputs.
+        suffix: of the file that the project's own tools would look for.
+        writes: whether files of it can be written; else it is only read.
+    """
+
+    name: str
+    modules: tuple[type[nn.Module], ...]
+    source: str
+    recognise: Callable[[Arrays], bool]
+    describe: Callable[[Arrays, tuple[int, int] | None], Description]
+    entries: Callable[[Any, Arrays | None], list[Entry]]
+    prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
+    ignored: tuple[str, ...] = ()
+    suffix: str = ".safetensors"
+    writes: bool = True
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether an array of this name says nothing."""
+        return any(re.match(pattern, name) for pattern in self.ignored)
+
+
+# The forms of single arrays. PyTorch keeps kernels as (out, in, height, width) and (out, in), the
+# house and TensorFlow as (height, width, in, out) and (in, out).
+
+
+def convolution(
+    ours: str, theirs: str, *, bias: bool = False, optional: bool = False
+) -> list[Entry]:
+    """PyTorch's ``Conv2d`` under ``theirs`` as our ``Conv`` under ``ours``."""
+    entries = [
+        Entry(
+            (f"params/{ours}/kernel",),
+            (f"{theirs}.weight",),
+            lambda x: (_of_rank(x, 4).transpose(2, 3, 1, 0),),
+            lambda x: (x.transpose(3, 2, 0, 1),),
+            optional,
+        )
+    ]
+    return entries + (_bias(ours, theirs, optional) if bias else [])
+
+
+def dense(ours: str, theirs: str, *, bias: bool = True, optional: bool = False) -> list[Entry]:
+    """PyTorch's ``Linear`` under ``theirs`` as our ``Dense`` under ``ours``."""
+    turn = lambda x: (_of_rank(x, 2).T,)  # noqa: E731
+    weight = Entry((f"params/{ours}/kernel",), (f"{theirs}.weight",), turn, turn, optional)
+    return [weight] + (_bias(ours, theirs, optional) if bias else [])
+
+
+def norm(ours: str, theirs: str, *, optional: bool = False) -> list[Entry]:
+    """PyTorch's ``LayerNorm`` or ``GroupNorm`` under ``theirs`` as ours under ``ours``."""
+    scale = Entry((f"params/{ours}/scale",), (f"{theirs}.weight",), optional=optional)
+    return [scale, *_bias(ours, theirs, optional)]
+
+
+def batch_norm(ours: str, theirs: str) -> list[Entry]:
+    """PyTorch's ``BatchNorm2d`` under ``theirs``, with its running statistics."""
+    return [
+        *norm(ours, theirs),
+        Entry((f"batch_stats/{ours}/mean",), (f"{theirs}.running_mean",)),
+        Entry((f"batch_stats/{ours}/var",), (f"{theirs}.running_var",)),
+    ]
+
+
+def same(ours: str, theirs: str, *, optional: bool = False) -> list[Entry]:
+    """One array of the same form here and there; ``ours`` is its whole name."""
+    return [Entry((ours,), (theirs,), optional=optional)]
+
+
+def _bias(ours: str, theirs: str, optional: bool) -> list[Entry]:
+    return [Entry((f"params/{ours}/bias",), (f"{theirs}.bias",), optional=optional)]
+
+
+def _of_rank(array: np.ndarray, rank: int) -> np.ndarray:
+    if array.ndim != rank:
+        raise WeightsError(
+            f"an array of shape {array.shape} stands where one of {rank} axes should"
+        )
+    return array
+
+
+def has(arrays: Iterable[str], *patterns: str) -> bool:
+    """Whether every one of ``patterns`` matches the whole of some name."""
+    names = list(arrays)
+    return all(any(re.fullmatch(pattern, name) for name in names) for pattern in patterns)
+
+
+def count(arrays: Iterable[str], pattern: str) -> int:
+    """One more than the largest number that the group of ``pattern`` matches at names' starts."""
+    found = [int(match[1]) for name in arrays if (match := re.match(pattern, name))]
+    return max(found, default=-1) + 1
+
+
+def square(tokens: int, grid: Sequence[int] | None, where: str) -> tuple[int, int]:
+    """(rows, columns) of so many patches: ``grid``, or the sides of a square.
+
+    Raises:
+        WeightsError: ``grid`` has another number of patches, or there is no such square.
+    """
+    if grid is not None:
+        rows, columns = grid
+        if rows * columns != tokens:
+            raise WeightsError(
+                f"{where} has {tokens} patches, and a grid of {rows} x {columns} not"
+            )
+        return rows, columns
+    side = round(tokens**0.5)
+    if side * side != tokens:
+        raise WeightsError(
+            f"{where} has {tokens} patches, which make no square; say which grid they make:"
+            " grid=(rows, columns)"
+        )
+    return side, side
