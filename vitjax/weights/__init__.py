@@ -1,7 +1,7 @@
 """Other projects' checkpoints: read, written, and fetched from where people keep them.
 
-``load(path, model)`` gives a model's variables, ``save(variables, model, path, format)`` writes them for
-other tools. One layout for each project (`vitjax.weights.layouts`) serves both directions.
+``load(path, model)`` gives a model's variables, ``save(variables, model, path, format)`` writes
+them for other tools. One layout for each project (`vitjax.weights.layouts`) serves both directions.
 """
 
 from vitjax.weights.errors import WeightsError
