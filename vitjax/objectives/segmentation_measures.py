@@ -3,7 +3,8 @@
 A boundary with a hole of one pixel is nearly perfect by its pixels, and has merged two cells. These
 measures compare objects instead, as the ISBI 2012 challenge does: Arganda-Carreras et al. 2015,
 "Crowdsourcing the creation of image segmentation algorithms for connectomics", Front. Neuroanat.
-9:142.
+9:142. They are those of the challenge's own code, Fiji's Trainable Segmentation, to the pixels at
+which its watershed and scikit-image's part plateaus differently.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from vitjax.registry import ConfigError, near_match
 
 MEASURES = ("v_rand", "v_info", "rand_error", "pixel_error")
-# Scores of the best threshold, and errors at this one.
+# Those of one threshold, the best.
+_OF_OBJECTS = MEASURES[:3]
 THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
 _MIDDLE = 0.5
 _IGNORE = -1
@@ -38,16 +40,17 @@ def check_measures(names: Sequence[str]) -> None:
 
 
 class Measures:
-    """Means over images, which are given one after the other.
+    """Measures of all images, which are given one after the other.
 
-    ``v_rand`` and ``v_info`` are those of the threshold at which the mean over all images is best,
-    as the challenge has it; the errors are those at 0.5. Images whose truth has no object do not
-    count, except for ``pixel_error``.
+    ``v_rand`` and ``v_info`` are means over images, after borders are thinned; ``rand_error`` is
+    that of all images' pairs of pixels together, before. Each is that of the threshold at which it
+    is best over all images; ``pixel_error`` is that at 0.5. Images whose truth has no object count
+    for ``pixel_error`` alone.
     """
 
     def __init__(self, names: Iterable[str]):
         self.names = tuple(names)
-        self._found: dict[tuple[str, float], list[float]] = {}
+        self._sums: dict[tuple[str, float], np.ndarray] = {}
 
     def add(self, probability: Image, label: Objects, foreground: int) -> None:
         """Measures one image.
@@ -57,39 +60,39 @@ class Measures:
             label: class numbers, -1 where a pixel does not count.
             foreground: the class whose connected parts are objects.
         """
-        if "pixel_error" in self.names and np.any(label != _IGNORE):
-            self._note("pixel_error", _MIDDLE, pixel_error(probability, label, foreground))
+        counted = label != _IGNORE
+        if "pixel_error" in self.names and counted.any():
+            self._note("pixel_error", _MIDDLE, pixel_error(probability, label, foreground), 1)
         objects = parts(label == foreground)
         if not objects.any():
             return
         scores = [name for name in ("v_rand", "v_info") if name in self.names]
         for threshold in THRESHOLDS:
-            middle = threshold == _MIDDLE and "rand_error" in self.names
-            if not (scores or middle):
-                continue
-            segments = segment(probability, threshold)
+            segments = segment(probability, threshold, counted) if scores else None
             for name in scores:
                 score = v_rand if name == "v_rand" else v_info
-                self._note(name, threshold, score(objects, segments))
-            if middle:
-                self._note("rand_error", threshold, rand_error(objects, segments))
+                self._note(name, threshold, score(objects, segments), 1)
+            if "rand_error" in self.names:
+                found = parts((probability > threshold) & counted)
+                self._note("rand_error", threshold, *_pairs(objects, found))
 
     def values(self) -> dict[str, float]:
-        """The means; NaN where no image counted. Beside scores ``.._threshold``, where it is best.
+        """The measures, in the order of their names; NaN where no image counted.
 
-        Order: that of the names.
+        Behind each that is of objects, ``.._threshold``, where it is best.
         """
         values = {}
         for name in self.names:
-            means = {at: float(np.mean(v)) for (key, at), v in self._found.items() if key == name}
-            best = max(means, key=lambda at: (means[at], -abs(at - _MIDDLE)), default=_MIDDLE)
-            values[name] = means.get(best, float("nan"))
-            if name.startswith("v_"):
+            found = {at: s[0] / s[1] for (key, at), s in self._sums.items() if key == name}
+            best = max(found, key=lambda at: (found[at], -abs(at - _MIDDLE)), default=_MIDDLE)
+            value = float(found.get(best, np.nan))
+            values[name] = 1 - value if name == "rand_error" else value
+            if name in _OF_OBJECTS:
                 values[f"{name}_threshold"] = best
         return values
 
-    def _note(self, name: str, threshold: float, value: float) -> None:
-        self._found.setdefault((name, threshold), []).append(value)
+    def _note(self, name: str, threshold: float, numerator: float, denominator: float) -> None:
+        self._sums.setdefault((name, threshold), np.zeros(2))[:] += numerator, denominator
 
 
 def parts(mask: Bool[np.ndarray, "height width"]) -> Objects:
@@ -104,19 +107,30 @@ def parts(mask: Bool[np.ndarray, "height width"]) -> Objects:
     return objects
 
 
-def segment(probability: Image, threshold: float) -> Objects:
-    """The objects of a map of ``probability``, from 1 on; every pixel belongs to one.
+def segment(
+    probability: Image, threshold: float, counted: Bool[np.ndarray, "height width"] | None = None
+) -> Objects:
+    """The objects of a map of ``probability``, from 1 on, with lines of 0 between them.
 
-    The connected parts above ``threshold`` grow by watershed until they meet, so that boundaries
-    have no width: how thick they were drawn is no part of what is measured. All 0 where nothing is
-    above ``threshold``.
+    The connected parts above ``threshold`` grow evenly until a line of one pixel is between them:
+    how thick borders were drawn is no part of what is measured.
+
+    Args:
+        probability: of being inside of an object.
+        threshold: where nothing is above it, all is one object.
+        counted: the pixels that objects can have; what does not count joins nothing, so an image
+            that was filled up has the objects that it had. None for all.
     """
     from skimage.segmentation import watershed
 
-    seeds = parts(probability > threshold)
-    if not seeds.any():
-        return seeds
-    grown: Objects = watershed(-probability, seeds, connectivity=1)
+    inside = probability > threshold
+    if counted is not None:
+        inside &= counted
+    if not inside.any():
+        return np.ones(probability.shape, np.int32)
+    grown: Objects = watershed(
+        (~inside).astype(np.uint8), parts(inside), 1, mask=counted, watershed_line=True
+    )
     return grown
 
 
@@ -124,37 +138,23 @@ def v_rand(truth: Objects, segments: Objects) -> float:
     """The foreground-restricted Rand score: 1 is perfect.
 
     ``sum p_ij^2 / (sum s_i^2 / 2 + sum t_j^2 / 2)`` with p_ij the share of pixels in segment i and
-    object j, s and t its margins; pixels where ``truth`` is 0 do not count (Arganda-Carreras et al.
-    2015, Equation 3 with alpha = 0.5).
+    object j, s and t its margins (Arganda-Carreras et al. 2015, with split and merge scores alike).
+    Pixels where ``truth`` is 0 do not count, and each where ``segments`` is 0 is a segment.
     """
-    joint, of_segments, of_objects = _shares(truth, segments)
-    norm = np.sum(of_segments**2) + np.sum(of_objects**2)
-    return float(2 * np.sum(joint**2) / norm)
+    both, either = _pairs(truth, segments)
+    return both / either
 
 
 def v_info(truth: Objects, segments: Objects) -> float:
     """The foreground-restricted information score: 1 is perfect.
 
-    Twice the mutual information of segments and objects over the sum of their entropies; pixels
-    where ``truth`` is 0 do not count (Arganda-Carreras et al. 2015, Equation 6 with alpha = 0.5).
+    Twice the mutual information of segments and objects over the sum of their entropies, of what
+    `v_rand` counts (Arganda-Carreras et al. 2015, with split and merge scores alike).
     """
-    joint, of_segments, of_objects = _shares(truth, segments)
-    entropies = _entropy(of_segments) + _entropy(of_objects)
-    if entropies <= 0:  # one object, one segment
+    joint, of_segments, of_objects = map(_entropy, _shares(truth, segments))
+    if of_segments + of_objects <= 0:  # one object, one segment
         return 1.0
-    return float(2 * (entropies - _entropy(joint)) / entropies)
-
-
-def rand_error(truth: Objects, segments: Objects) -> float:
-    """One minus the F-score of pairs of pixels, as scikit-image has it; ``truth`` 0 is left out."""
-    from skimage.metrics import adapted_rand_error
-
-    if np.count_nonzero(truth) < 2:  # without a pair of pixels, none is wrong
-        return 0.0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = float(adapted_rand_error(truth, segments)[0])
-    # Objects of one pixel each have no pair that belongs together.
-    return error if np.isfinite(error) else 0.0
+    return float(2 * (of_segments + of_objects - joint) / (of_segments + of_objects))
 
 
 def pixel_error(probability: Image, label: Objects, foreground: int) -> float:
@@ -163,11 +163,26 @@ def pixel_error(probability: Image, label: Objects, foreground: int) -> float:
     return float(np.mean((probability > _MIDDLE)[counted] != (label == foreground)[counted]))
 
 
+def _pairs(truth: Objects, segments: Objects) -> tuple[float, float]:
+    """Pairs of pixels that are together in both; and in either, the mean of the two."""
+    pixels = np.count_nonzero(truth)
+    joint, of_segments, of_objects = (
+        float(np.sum((share * pixels) ** 2)) for share in _shares(truth, segments)
+    )
+    return joint, (of_segments + of_objects) / 2
+
+
 def _shares(truth: Objects, segments: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the pixels where ``truth`` is not 0, the joint shares and both margins, none of them 0."""
+    """Of the pixels where ``truth`` is not 0, the joint shares and both margins, none of them 0.
+
+    A pixel where ``segments`` is 0 is a segment of its own.
+    """
     inside = truth > 0
+    found = segments[inside].astype(np.int64)
+    lines = found == 0
+    found[lines] = found.max() + 1 + np.arange(np.count_nonzero(lines))
     _, objects = np.unique(truth[inside], return_inverse=True)
-    _, found = np.unique(segments[inside], return_inverse=True)
+    _, found = np.unique(found, return_inverse=True)
     _, joint = np.unique(found * np.int64(objects.max() + 1) + objects, return_counts=True)
     total = objects.size
     return joint / total, np.bincount(found) / total, np.bincount(objects) / total
