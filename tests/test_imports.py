@@ -21,15 +21,18 @@ GROUND = ("errors", "registry")
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "registry": ("errors",),
+    "whole_files": (),
     "optax_names": GROUND,
     "config": GROUND,
-    "figures": ("errors",),
+    "figures": ("errors", "whole_files"),
     "models": GROUND,
-    "data": GROUND,
+    "data": (*GROUND, "whole_files"),
+    "weights": (*GROUND, "whole_files", "models"),
     "objectives": (*GROUND, "models"),
     "meta": (*GROUND, "optax_names", "models", "objectives"),
     "training": (
         *GROUND,
+        "whole_files",
         "optax_names",
         "config",
         "figures",
@@ -55,7 +58,9 @@ HOMES = {
     "PIL": {"data"},
     "orbax": {"training"},
     "tensorboardX": {"training"},
-    "tqdm": {"training"},
+    "tqdm": {"training", "weights"},
+    "safetensors": {"weights"},
+    "huggingface_hub": {"weights"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

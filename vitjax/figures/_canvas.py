@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from vitjax.whole_files import new_file
 
 DPI = 120
 
@@ -61,15 +62,8 @@ def message(text: str, path: str | Path) -> Path:
 
 def save(figure: Figure, path: str | Path) -> Path:
     """Writes ``figure`` as a PNG; ``path`` is the old file, or none, until the new one is whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with warnings.catch_warnings():
-            # Class names may be in any script; a box for a letter is no reason to worry anybody.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-            figure.savefig(unfinished, format="png")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    with new_file(path) as unfinished, warnings.catch_warnings():
+        # Class names may be in any script; a box for a letter is no reason to worry anybody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(unfinished, format="png")
+    return Path(path)

@@ -7,12 +7,12 @@ import fcntl
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vitjax.errors import UserError
+from vitjax.whole_files import new_file
 
 
 class WorkdirError(UserError):
@@ -59,19 +59,8 @@ def lock(workdir: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` to ``path`` all at once: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with new_file(path) as unfinished:
+        unfinished.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps
 
 from vitjax.data.errors import CorruptImage
 from vitjax.data.sources.decoding import decode_image
+from vitjax.whole_files import new_file
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -159,17 +159,3 @@ def write_probabilities(path: str | os.PathLike[str], probabilities: np.ndarray)
     """Writes ``probabilities`` as an npz of that key; the file is there whole or not at all."""
     with new_file(path) as unfinished, open(unfinished, "wb") as file:
         np.savez_compressed(file, probabilities=probabilities)
-
-
-@contextlib.contextmanager
-def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a path to write to, which becomes ``path`` if nothing fails and else is removed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
