@@ -3,8 +3,9 @@
 Each file has a tuple ``LAYOUTS``; all of them together are `LAYOUTS` here, tried in order.
 """
 
+from vitjax.weights.layouts import resnet
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
 
-LAYOUTS: tuple[Layout, ...] = ()
+LAYOUTS: tuple[Layout, ...] = (*resnet.LAYOUTS,)
 
 __all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Layout"]

@@ -1,0 +1,168 @@
+"""What layouts of residual networks share: one walk through the network, under any names."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from vitjax.models.resnet import EXPANSION, ResNet
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts.layout import (
+    Arrays,
+    Entry,
+    batch_norm,
+    convolution,
+    dense,
+    norm,
+)
+
+Form = Callable[[str, str], list[Entry]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """How a project calls the parts of a residual network.
+
+    Attributes:
+        block: the name of a block, from its stage and its place there, both counted from one.
+        convs: of the convolutions in a block, in order.
+        norms: of the normalisations in a block, in order.
+        shortcut_conv: of a projection.
+        shortcut_norm: of a projection's normalisation; a pre-activation network has none.
+        stem_conv: of the first convolution.
+        stem_norm: of the normalisation behind it; a pre-activation network has none.
+        final_norm: of the normalisation before the pooling, which only a pre-activation network
+            has.
+        head: of the last layer.
+        within: stands between the names of a block and of a layer in it.
+        preactivation: whether the networks are pre-activation ones.
+        convolution: the entries of a convolution, from its name here and there.
+        batch_norm: likewise of batch normalisation.
+        group_norm: likewise of group normalisation.
+        linear: likewise of the head.
+    """
+
+    block: Callable[[int, int], str]
+    convs: tuple[str, ...] = ("conv1", "conv2", "conv3")
+    norms: tuple[str, ...] = ("bn1", "bn2", "bn3")
+    shortcut_conv: str = "downsample.0"
+    shortcut_norm: str = "downsample.1"
+    stem_conv: str = "conv1"
+    stem_norm: str = "bn1"
+    final_norm: str = "norm"
+    head: str = "fc"
+    within: str = "."
+    preactivation: bool = False
+    convolution: Form = convolution
+    batch_norm: Form = batch_norm
+    group_norm: Form = norm
+    linear: Form = dense
+
+    def shape(self, arrays: Arrays, conv: str) -> tuple[int, ...] | None:
+        """(height, width, in, out) of a convolution in a file, or None where it has none."""
+        (entry,) = self.convolution("", conv)
+        (name,) = entry.theirs
+        return entry.read(arrays[name])[0].shape if name in arrays else None
+
+    def path(self, stage: int, block: int, layer: str) -> str:
+        """The name of a layer in a block."""
+        return f"{self.block(stage, block)}{self.within}{layer}"
+
+
+def entries(names: Names, module: ResNet) -> list[Entry]:
+    """The correspondences of a residual network under ``names``."""
+    bottleneck = module.block == "bottleneck"
+    normal = names.batch_norm if module.norm == "batch" else names.group_norm
+    found = names.convolution("stem_conv", names.stem_conv)
+    if not names.preactivation:
+        found += normal("stem_norm", names.stem_norm)
+    before = module.stem_width or module.width
+    for stage, blocks in enumerate(module.stage_sizes, start=1):
+        after = module.width * 2 ** (stage - 1) * (EXPANSION if bottleneck else 1)
+        for block in range(1, blocks + 1):
+            ours = f"stage{stage}_block{block}"
+            for i in range(3 if bottleneck else 2):
+                conv, normalisation = (
+                    names.path(stage, block, part[i]) for part in (names.convs, names.norms)
+                )
+                found += names.convolution(f"{ours}/conv{i + 1}", conv)
+                found += normal(f"{ours}/norm{i + 1}", normalisation)
+            changes = block == 1 and (stage > 1 or before != after)
+            if changes and module.shortcut == "projection":
+                shortcut = names.path(stage, block, names.shortcut_conv)
+                found += names.convolution(f"{ours}/shortcut_conv", shortcut)
+                if not names.preactivation:
+                    shortcut = names.path(stage, block, names.shortcut_norm)
+                    found += normal(f"{ours}/shortcut_norm", shortcut)
+        before = after
+    if names.preactivation:
+        found += normal("final_norm", names.final_norm)
+    head = names.linear("head", names.head)
+    return found + [dataclasses.replace(entry, optional=True) for entry in head]
+
+
+def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:
+    """The fields of `ResNet` that shapes tell.
+
+    Raises:
+        WeightsError: there is no such network here.
+    """
+    stem = names.shape(arrays, names.stem_conv)
+    first = [names.shape(arrays, names.path(1, 1, conv)) for conv in names.convs]
+    convs = [shape for shape in first if shape is not None]
+    if stem is None or len(convs) < 2:
+        raise WeightsError("the first convolution, or those of the first block, are missing")
+    if any(into[2] != out[3] for out, into in itertools.pairwise(convs)):
+        raise WeightsError("its convolutions are grouped (ResNeXt), as no model's here are")
+    bottleneck = len(convs) == 3
+    width = convs[-1][3] // EXPANSION if bottleneck else convs[-1][3]
+    sizes = _stage_sizes(names, arrays)
+    shortcuts = [names.path(stage, 1, names.shortcut_conv) for stage in range(1, len(sizes) + 1)]
+    projected = any(names.shape(arrays, name) is not None for name in shortcuts)
+    statistics = names.batch_norm("", names.path(1, 1, names.norms[0]))
+    (kernel, *_) = names.linear("", names.head)
+    (head,) = kernel.theirs
+    return {
+        "stage_sizes": sizes,
+        "block": "bottleneck" if bottleneck else "basic",
+        "preactivation": names.preactivation,
+        "num_classes": kernel.read(arrays[head])[0].shape[-1] if head in arrays else None,
+        "width": width,
+        "stem_width": None if stem[3] == width else stem[3],
+        "bottleneck_factor": convs[0][3] // width if bottleneck else 1,
+        "stem": "imagenet" if stem[0] > 3 else "cifar",
+        "shortcut": "projection" if projected or len(sizes) == 1 else "pad",
+        "norm": "batch" if all(e.theirs[0] in arrays for e in statistics) else "group",
+    }
+
+
+def input_shape(names: Names, arrays: Arrays) -> tuple[int, int, int]:
+    """(height, width, channels) of the papers' images, for the stem that a file has."""
+    height, _, channels, _ = names.shape(arrays, names.stem_conv) or (0, 0, 0, 0)
+    side = 224 if height > 3 else 32
+    return side, side, channels
+
+
+def require(module: ResNet, project: str, **fields: Any) -> None:
+    """Raises WeightsError unless ``module`` has these values of fields, as ``project`` wants."""
+    for field, value in fields.items():
+        if (found := getattr(module, field)) != value:
+            raise WeightsError(
+                f"{project} has residual networks of {field}={value!r} alone, and this one has"
+                f" {field}={found!r}"
+            )
+
+
+def _stage_sizes(names: Names, arrays: Arrays) -> tuple[int, ...]:
+    sizes: list[int] = []
+    while True:
+        stage = len(sizes) + 1
+        blocks = itertools.takewhile(
+            lambda block: names.shape(arrays, names.path(stage, block, names.convs[0])),
+            itertools.count(1),
+        )
+        sizes.append(len(list(blocks)))
+        if not sizes[-1]:
+            return tuple(sizes[:-1])
