@@ -28,10 +28,10 @@ SUFFIXES = {
 }
 # In a folder as Hugging Face has it, what is read, the best first.
 IN_FOLDERS = (
-    "model.safetensors.index.json",
     "model.safetensors",
-    "pytorch_model.bin.index.json",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
 )
 
 # How files begin that people take for weights.
