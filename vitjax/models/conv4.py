@@ -31,6 +31,7 @@ from vitjax.models.layers import (
 from vitjax.registry import ConfigError
 
 DOWNSAMPLES = ("pool", "stride")
+STRIDE_PADDINGS = ("tensorflow", "pytorch")
 HEAD_INITS = {
     "xavier": nn.initializers.xavier_uniform(),
     "normal": nn.initializers.normal(1.0),
@@ -72,6 +73,8 @@ class Conv4(nn.Module):
         filters: channels of every convolution.
         depth: blocks.
         downsample: ``"pool"`` (2 x 2 max pooling) or ``"stride"`` (of the convolution).
+        stride_padding: of strided convolutions, ``"tensorflow"`` (see `pad_for_stride`) or
+            ``"pytorch"`` (a zero on each side), as in learn2learn's network.
         activation: ``"relu"``, or one with all derivatives: ``"tanh"``, ``"softplus"``, ``"gelu"``.
         pooling: ``"flatten"`` (rows, columns, channels) or ``"mean"`` over the pixels: what the
             head reads.
@@ -97,6 +100,7 @@ class Conv4(nn.Module):
     filters: int = 32
     depth: int = 4
     downsample: str = "pool"
+    stride_padding: str = "tensorflow"
     activation: str = "relu"
     pooling: str = "flatten"
     norm: str = "batch"
@@ -114,6 +118,7 @@ class Conv4(nn.Module):
         check_positive("filters", self.filters)
         check_positive("depth", self.depth)
         check_choice("downsample", self.downsample, DOWNSAMPLES)
+        check_choice("stride_padding", self.stride_padding, STRIDE_PADDINGS)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("pooling", self.pooling, POOLINGS)
         check_choice("head_init", self.head_init, HEAD_INITS)
@@ -161,20 +166,21 @@ class Conv4(nn.Module):
             **dtypes,
         )
         x = images
+        strided = self.downsample == "stride"
+        pads = strided and self.stride_padding == "tensorflow"
         for i in range(1, self.depth + 1):
-            strided = self.downsample == "stride"
             conv = Conv(
                 self.filters,
                 (KERNEL, KERNEL),
                 (2, 2) if strided else (1, 1),
-                padding=0 if strided else None,
+                padding=0 if pads else None,
                 use_bias=True,
                 conv_impl=self.conv_impl,
                 kernel_init=nn.initializers.xavier_uniform(),
                 name=f"conv{i}",
                 **dtypes,
             )
-            x, bias = conv(pad_for_stride(x, 2) if strided else x, defer_bias=True)
+            x, bias = conv(pad_for_stride(x, 2) if pads else x, defer_bias=True)
             x = norm(name=f"norm{i}")(x, pool=1 if strided else 2, offset=bias)
             if self.num_context and i == self.context_block:
                 x = self._in_context(x)

@@ -1,5 +1,6 @@
 """The names under which residual networks are registered, and their papers."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -16,8 +17,25 @@ _BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 _BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 
 
+# What a name decides, be it by a default: a file of weights that says otherwise does not fit.
+_DECIDED = (
+    "block",
+    "preactivation",
+    "width",
+    "stem_width",
+    "bottleneck_factor",
+    "stem",
+    "zero_pool",
+    "shortcut",
+    "norm",
+    "standardize_epsilon",
+)
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(ResNet) if f.name in _DECIDED}
+
+
 def _register(name: str, image_size: int, paper: str, **fields: Any) -> None:
-    MODELS.register(name, image_size=image_size, paper=paper)(functools.partial(ResNet, **fields))
+    constructor = functools.partial(ResNet, **{**_DEFAULTS, **fields})
+    MODELS.register(name, image_size=image_size, paper=paper)(constructor)
 
 
 for _depth, _sizes in {**_BASIC, **_BOTTLENECK}.items():

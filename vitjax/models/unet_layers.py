@@ -13,7 +13,7 @@ from vitjax.models.convolution import CONV_IMPLS
 from vitjax.models.few_shot_layers import normalization
 from vitjax.models.layers import Conv, ImageError, as_dtype, check_choice, output_dtype
 
-UPS = ("transpose", "resize")
+UPS = ("transpose", "resize", "nearest")
 KERNEL = 3
 # What the convolutions of a block, or one bilinear doubling, take from a side in pixels where
 # nothing is padded.
@@ -38,8 +38,9 @@ class SegmentationModel(nn.Module):
             ``"layer"`` (over pixels and channels). Without one, convolutions have biases.
         norm_groups: groups of group normalisation.
         norm_epsilon: added to the variance.
-        up: how a map is doubled: ``"transpose"`` (2 x 2 transposed convolution of stride 2) or
-            ``"resize"`` (bilinear, then a 3 x 3 convolution).
+        up: how a map is doubled: ``"transpose"`` (2 x 2 transposed convolution of stride 2),
+            ``"resize"`` (bilinear, then a 3 x 3 convolution) or ``"nearest"`` (each pixel becomes
+            four; the channels stay as they are).
         conv_impl: how convolutions are computed: one of `vitjax.models.convolution.CONV_IMPLS`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
@@ -103,13 +104,13 @@ class SegmentationModel(nn.Module):
     def _up(self, features: int, name: str, valid: bool = False) -> "Up":
         return Up(features, self.up, valid, self._conv(valid), **self._dtypes(), name=name)
 
-    def _logits(self, x: Array, name: str = "head") -> Array:
-        """What the head, a 1 x 1 convolution, makes of features; the features without a head."""
+    def _logits(self, x: Array, name: str = "head", size: int = 1) -> Array:
+        """What the head, a convolution, makes of features; the features without a head."""
         out = output_dtype(self.param_dtype)
         if not self.num_classes:
             return x.astype(out)
         head = self._conv()(
-            self.num_classes, kernel_size=(1, 1), use_bias=True, dtype=out, name=name
+            self.num_classes, kernel_size=(size, size), use_bias=True, dtype=out, name=name
         )
         logits: Array = head(x)
         return logits
@@ -143,7 +144,7 @@ class DoubleConv(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles both sides of a map and gives it other channels.
+    """Doubles both sides of a map and, but for ``"nearest"``, gives it other channels.
 
     The transposed convolution of 2 x 2 and stride 2 (arXiv:1505.04597, Sec. 2, "up-convolution")
     makes four pixels of each, none of which overlaps another's: so it is one product of matrices.
@@ -175,6 +176,8 @@ class Up(nn.Module):
                 double(x, self.valid)
             )
             return resized
+        if self.up == "nearest":
+            return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
         batch, height, width, channels = x.shape
         shape = (2, 2, channels, self.features)
         kernel = self.param("kernel", HE_PER_PIXEL, shape, self.param_dtype).astype(self.dtype)

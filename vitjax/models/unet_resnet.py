@@ -43,6 +43,7 @@ class UNetResNet(SegmentationModel):
         width: inner channels of the encoder's first stage.
         stem: ``"imagenet"`` or ``"cifar"``, which keeps the size.
         decoder_widths: channels of each step up, the coarsest first.
+        head_kernel: side of the head's kernel in pixels, which is odd.
 
     The other attributes are those of `vitjax.models.unet_layers.SegmentationModel`.
 
@@ -56,6 +57,7 @@ class UNetResNet(SegmentationModel):
     width: int = 64
     stem: str = "imagenet"
     decoder_widths: Sequence[int] = (256, 128, 64, 32, 16)
+    head_kernel: int = 1
 
     def __post_init__(self):
         # A list, as JSON brings it, would leave the module without a hash.
@@ -63,6 +65,9 @@ class UNetResNet(SegmentationModel):
         self.decoder_widths = tuple(self.decoder_widths)
         check_positive("stage_sizes", *self.stage_sizes)
         check_positive("width", self.width)
+        check_positive("head_kernel", self.head_kernel)
+        if self.head_kernel % 2 == 0:
+            raise ConfigError(f"head_kernel={self.head_kernel!r}: a pixel is in its middle, so odd")
         self._encoder(parent=None)
         steps = self._steps()
         if len(self.decoder_widths) != steps:
@@ -103,9 +108,14 @@ class UNetResNet(SegmentationModel):
             if maps:
                 x = jnp.concatenate([maps.pop(), x], axis=-1)
             x = DoubleConv(features, conv, norm, name=f"merge{step}")(x)
-        x = center_crop(self._logits(x), height, width)
+        x = center_crop(self._logits(x, size=self.head_kernel), height, width)
         self.sow("intermediates", "logits", x)
         return x
+
+    @property
+    def backbone(self) -> tuple[str, ResNet]:
+        """The part that a network of classification may fill: its name, and its module."""
+        return "encoder", self._encoder(parent=None)
 
     def _maps(self, images: Array, train: bool) -> list[Array]:
         """The encoder's last map of every size, the finest first."""

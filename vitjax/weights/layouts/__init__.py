@@ -3,9 +3,14 @@
 Each file has a tuple ``LAYOUTS``; all of them together are `LAYOUTS` here, tried in order.
 """
 
-from vitjax.weights.layouts import resnet
+from vitjax.weights.layouts import bit, few_shot, resnet, unet
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
 
-LAYOUTS: tuple[Layout, ...] = (*resnet.LAYOUTS,)
+LAYOUTS: tuple[Layout, ...] = (
+    *resnet.LAYOUTS,
+    *bit.LAYOUTS,
+    *few_shot.LAYOUTS,
+    *unet.LAYOUTS,
+)
 
 __all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Layout"]

@@ -143,6 +143,29 @@ def same(ours: str, theirs: str, *, optional: bool = False) -> list[Entry]:
     return [Entry((ours,), (theirs,), optional=optional)]
 
 
+def within(entries: Iterable[Entry], ours: str, theirs: str) -> list[Entry]:
+    """The correspondences of a model that is a part of another one.
+
+    Args:
+        entries: the model's own.
+        ours: the part's name in the whole.
+        theirs: what stands before its names in a file.
+    """
+
+    def inside(name: str) -> str:
+        collection, _, rest = name.partition("/")
+        return f"{collection}/{ours}/{rest}"
+
+    return [
+        dataclasses.replace(
+            entry,
+            ours=tuple(map(inside, entry.ours)),
+            theirs=tuple(f"{theirs}{name}" for name in entry.theirs),
+        )
+        for entry in entries
+    ]
+
+
 def _bias(ours: str, theirs: str, optional: bool) -> list[Entry]:
     return [Entry((f"params/{ours}/bias",), (f"{theirs}.bias",), optional=optional)]
 
@@ -165,6 +188,16 @@ def count(arrays: Iterable[str], pattern: str) -> int:
     """One more than the largest number that the group of ``pattern`` matches at names' starts."""
     found = [int(match[1]) for name in arrays if (match := re.match(pattern, name))]
     return max(found, default=-1) + 1
+
+
+def require(module: nn.Module, project: str, **fields: Any) -> None:
+    """Raises WeightsError unless ``module`` has these values of fields, as ``project`` wants."""
+    for field, value in fields.items():
+        if (found := getattr(module, field)) != value:
+            raise WeightsError(
+                f"{project} has models of {field}={value!r} alone, and this {type(module).__name__}"
+                f" has {field}={found!r}"
+            )
 
 
 def square(tokens: int, grid: Sequence[int] | None, where: str) -> tuple[int, int]:

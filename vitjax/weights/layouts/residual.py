@@ -145,24 +145,13 @@ def input_shape(names: Names, arrays: Arrays) -> tuple[int, int, int]:
     return side, side, channels
 
 
-def require(module: ResNet, project: str, **fields: Any) -> None:
-    """Raises WeightsError unless ``module`` has these values of fields, as ``project`` wants."""
-    for field, value in fields.items():
-        if (found := getattr(module, field)) != value:
-            raise WeightsError(
-                f"{project} has residual networks of {field}={value!r} alone, and this one has"
-                f" {field}={found!r}"
-            )
-
-
 def _stage_sizes(names: Names, arrays: Arrays) -> tuple[int, ...]:
-    sizes: list[int] = []
-    while True:
-        stage = len(sizes) + 1
-        blocks = itertools.takewhile(
-            lambda block: names.shape(arrays, names.path(stage, block, names.convs[0])),
-            itertools.count(1),
-        )
-        sizes.append(len(list(blocks)))
-        if not sizes[-1]:
-            return tuple(sizes[:-1])
+    blocks = (_blocks(names, arrays, stage) for stage in itertools.count(1))
+    return tuple(itertools.takewhile(bool, blocks))
+
+
+def _blocks(names: Names, arrays: Arrays, stage: int) -> int:
+    found = 0
+    while names.shape(arrays, names.path(stage, found + 1, names.convs[0])) is not None:
+        found += 1
+    return found

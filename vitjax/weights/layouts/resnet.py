@@ -9,8 +9,8 @@ import numpy as np
 
 from vitjax.models.resnet import ResNet
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout, has
-from vitjax.weights.layouts.residual import Names, entries, fields_of, input_shape, require
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout, has, require
+from vitjax.weights.layouts.residual import Names, entries, fields_of, input_shape
 
 # timm's StdConv2d as its BiT networks have it; those of google-research/big_transfer have 1e-10.
 TIMM_EPSILON = 1e-8
@@ -19,7 +19,7 @@ TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}")
 
 
 def _timm_head(ours: str, theirs: str) -> list[Entry]:
-    """timm's ``ResNetV2`` has a 1 x 1 convolution in the place of a linear layer."""
+    """A linear layer that is a 1 x 1 convolution, as timm's ``ResNetV2`` has it."""
     return [
         Entry(
             (f"params/{ours}/kernel",),

@@ -1,0 +1,70 @@
+"""Big Transfer's networks as google-research/big_transfer publishes them."""
+
+from __future__ import annotations
+
+from vitjax.models.resnet import ResNet
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout, require
+from vitjax.weights.layouts.residual import Names, entries, fields_of, input_shape
+
+_EPSILON = 1e-10
+
+
+def _convolution(ours: str, theirs: str) -> list[Entry]:
+    return [Entry((f"params/{ours}/kernel",), (f"{theirs}/standardized_conv2d/kernel",))]
+
+
+def _group_norm(ours: str, theirs: str) -> list[Entry]:
+    parts = (("scale", "gamma"), ("bias", "beta"))
+    return [Entry((f"params/{ours}/{a}",), (f"{theirs}/group_norm/{b}",)) for a, b in parts]
+
+
+def _head(ours: str, theirs: str) -> list[Entry]:
+    kernel = Entry(
+        (f"params/{ours}/kernel",),
+        (f"{theirs}/conv2d/kernel",),
+        lambda x: (x.reshape(x.shape[-2:]),),
+        lambda x: (x[None, None],),
+    )
+    return [kernel, Entry((f"params/{ours}/bias",), (f"{theirs}/conv2d/bias",))]
+
+
+_NAMES = Names(
+    block=lambda stage, block: f"resnet/block{stage}/unit{block:02d}",
+    convs=("a", "b", "c"),
+    norms=("a", "b", "c"),
+    shortcut_conv="a/proj",
+    stem_conv="resnet/root_block",
+    final_norm="resnet",
+    head="resnet/head",
+    within="/",
+    preactivation=True,
+    convolution=_convolution,
+    group_norm=_group_norm,
+    linear=_head,
+)
+
+
+def _describe(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+    fields = {**fields_of(_NAMES, arrays), "zero_pool": True, "standardize_epsilon": _EPSILON}
+    return Description(ResNet, fields, input_shape(_NAMES, arrays))
+
+
+def _entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
+    fields = {"preactivation": True, "norm": "group", "stem": "imagenet", "block": "bottleneck"}
+    require(module, "big_transfer", **fields, shortcut="projection", zero_pool=True)
+    if module.standardize_epsilon is None:
+        require(module, "big_transfer", standardize_epsilon=_EPSILON)
+    return entries(_NAMES, module)
+
+
+LAYOUTS = (
+    Layout(
+        name="npz",
+        modules=(ResNet,),
+        source="google-research/big_transfer",
+        recognise=lambda arrays: "resnet/root_block/standardized_conv2d/kernel" in arrays,
+        describe=_describe,
+        entries=_entries,
+        suffix=".npz",
+    ),
+)
