@@ -22,14 +22,16 @@ ATTENTION_IMPLS = ("plain", "fused")
 LAYER_NORM_EPSILON = 1e-6
 
 
-def layer_norm(name: str, dtype: Any, param_dtype: Any) -> nn.LayerNorm:
+def layer_norm(
+    name: str, dtype: Any, param_dtype: Any, epsilon: float = LAYER_NORM_EPSILON
+) -> nn.LayerNorm:
     """Layer normalisation as the ViT family uses it.
 
     The variance is taken around the mean: E[x^2] - E[x]^2 loses all its digits in the channels of
     very large mean that trained ViTs have.
     """
     return nn.LayerNorm(
-        epsilon=LAYER_NORM_EPSILON,
+        epsilon=epsilon,
         use_fast_variance=False,
         dtype=as_dtype(dtype),
         param_dtype=as_dtype(param_dtype),
@@ -60,6 +62,7 @@ class Attention(nn.Module):
             arXiv:2302.05442, Sec. 2).
         impl: ``"plain"``, which can be differentiated any number of times, or ``"fused"``, which
             takes cuDNN's kernel where it can and `jax.nn.dot_product_attention` elsewhere.
+        norm_epsilon: added to the variance by those normalisations.
         dtype: of the computation; the softmax is in float32 or wider whatever this is.
         param_dtype: of the parameters.
     """
@@ -67,6 +70,7 @@ class Attention(nn.Module):
     num_heads: int
     qk_norm: bool = False
     impl: str = "plain"
+    norm_epsilon: float = LAYER_NORM_EPSILON
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -90,8 +94,9 @@ class Attention(nn.Module):
 
         queries, keys, values = heads(x, "query"), heads(source, "key"), heads(source, "value")
         if self.qk_norm:
-            queries = layer_norm("query_norm", dtype, self.param_dtype)(queries)
-            keys = layer_norm("key_norm", dtype, self.param_dtype)(keys)
+            norms = (dtype, self.param_dtype, self.norm_epsilon)
+            queries = layer_norm("query_norm", *norms)(queries)
+            keys = layer_norm("key_norm", *norms)(keys)
         for name, value in (("queries", queries), ("keys", keys), ("values", values)):
             self.sow("intermediates", name, value)
 
@@ -178,6 +183,7 @@ class EncoderBlock(nn.Module):
         qk_norm: see `Attention`.
         gelu: see `MLP`.
         attention_impl: see `Attention`.
+        norm_epsilon: added to the variance by every normalisation.
         dtype: of the computation.
         param_dtype: of the parameters.
     """
@@ -189,6 +195,7 @@ class EncoderBlock(nn.Module):
     qk_norm: bool = False
     gelu: str = "exact"
     attention_impl: str = "plain"
+    norm_epsilon: float = LAYER_NORM_EPSILON
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -218,15 +225,21 @@ class EncoderBlock(nn.Module):
                 branch = LayerScale(self.layer_scale, **dtypes, name=name)(branch)
             return branch if drop_path_rate is None else drop_path(branch, drop_path_rate, key)
 
-        y = layer_norm("norm1", **dtypes)(x)
+        norms = {**dtypes, "epsilon": self.norm_epsilon}
+        y = layer_norm("norm1", **norms)(x)
         y = Attention(
-            self.num_heads, self.qk_norm, self.attention_impl, **dtypes, name="attention"
+            self.num_heads,
+            self.qk_norm,
+            self.attention_impl,
+            self.norm_epsilon,
+            **dtypes,
+            name="attention",
         )(y, y)
         y = dropout(y, self.dropout_rate, keys[0])
         x = x + finish(y, 1, keys[1])
         self.sow("intermediates", "after_attention", x)
 
-        y = layer_norm("norm2", **dtypes)(x)
+        y = layer_norm("norm2", **norms)(x)
         y = MLP(self.mlp_width, self.gelu, self.dropout_rate, **dtypes, name="mlp")(y, keys[2])
         x = x + finish(y, 2, keys[3])
         self.sow("intermediates", "after_mlp", x)

@@ -24,6 +24,7 @@ from vitjax.models.layers import (
 from vitjax.models.transformer import (
     ATTENTION_IMPLS,
     GELUS,
+    LAYER_NORM_EPSILON,
     MLP,
     Attention,
     Encoder,
@@ -31,8 +32,10 @@ from vitjax.models.transformer import (
 )
 from vitjax.registry import ConfigError
 
-POOLINGS = ("token", "mean", "map")
+POOLINGS = ("token", "mean", "token_and_mean", "map")
 POSITIONS = ("learned", "sincos2d", "none")
+# Poolings that take the class token.
+_READ_TOKEN = ("token", "token_and_mean")
 
 
 def sincos2d(height: int, width: int, channels: int) -> Float[np.ndarray, "height width channels"]:
@@ -62,6 +65,7 @@ class AttentionPooling(nn.Module):
         mlp_width: channels inside the MLP.
         gelu: see `MLP`.
         attention_impl: see `Attention`.
+        norm_epsilon: added to the variance by the normalisation.
         dtype: of the computation.
         param_dtype: of the parameters.
     """
@@ -70,6 +74,7 @@ class AttentionPooling(nn.Module):
     mlp_width: int
     gelu: str = "exact"
     attention_impl: str = "plain"
+    norm_epsilon: float = LAYER_NORM_EPSILON
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -82,11 +87,11 @@ class AttentionPooling(nn.Module):
         }
         shape, init = (1, 1, x.shape[-1]), nn.initializers.xavier_uniform()
         probe = self.param("probe", init, shape, dtypes["param_dtype"])
-        probe = jnp.broadcast_to(probe.astype(x.dtype), (len(x), *shape[1:]))
+        probe = jnp.broadcast_to(probe.astype(x.dtype), (x.shape[0], *shape[1:]))
         y = Attention(self.num_heads, impl=self.attention_impl, **dtypes, name="attention")(
             probe, x
         )
-        z = layer_norm("norm", **dtypes)(y)
+        z = layer_norm("norm", **dtypes, epsilon=self.norm_epsilon)(y)
         y = y + MLP(self.mlp_width, self.gelu, **dtypes, name="mlp")(z)
         return y[:, 0]
 
@@ -99,8 +104,8 @@ class ViT(nn.Module):
     normal with deviation 0.02, class token and head zero.
 
     Sows ``patches`` (batch, rows, columns, width), ``tokens`` (what enters the encoder),
-    ``encoded`` (what leaves it, normalised), ``pooled``, ``representation`` (what enters the head)
-    and ``logits``, beside what `EncoderBlock`, `Attention` and `MLP` sow.
+    ``encoded`` (what leaves it, normalised unless ``fc_norm``), ``pooled``, ``representation``
+    (what enters the head) and ``logits``, beside what `EncoderBlock`, `Attention` and `MLP` sow.
 
     Attributes:
         width: channels of a token.
@@ -109,14 +114,20 @@ class ViT(nn.Module):
         mlp_width: channels inside the MLPs; None for four times ``width``.
         patch_size: pixels on a side of a patch, or (height, width).
         num_classes: logits; 0 or None for no head: the model then returns the representation.
-        pooling: ``"token"`` (a class token), ``"mean"`` (of all patch tokens) or ``"map"``
-            (`AttentionPooling` over all tokens).
+        pooling: ``"token"`` (a class token), ``"mean"`` (of all patch tokens),
+            ``"token_and_mean"`` (one beside the other, twice as wide, as DINOv2's linear
+            classifiers have it: arXiv:2304.07193, App. B.3) or ``"map"`` (`AttentionPooling` over
+            all tokens).
+        class_token: whether there is a class token; None where ``pooling`` reads one out.
+        class_position: whether learned positions have one for the class token too.
         positions: ``"learned"``, ``"sincos2d"`` (fixed, any image size) or ``"none"``.
         registers: further learned tokens, without position, that nothing reads out (Darcet et al.
             2024, arXiv:2309.16588).
         representation_size: width of a hidden tanh layer before the head; None for none.
         layer_scale: initial value of LayerScale; None for none.
         qk_norm: layer normalisation of queries and keys.
+        fc_norm: normalise after pooling instead of before, as MAE's fine-tuned networks do.
+        norm_epsilon: added to the variance by every layer normalisation.
         dropout: rate, after the position embedding and within each block.
         drop_path: rate of the last block, growing linearly over depth from zero.
         gelu: ``"exact"``, as the paper and PyTorch have it, or ``"tanh"``, as Flax's ``nn.gelu``
@@ -138,11 +149,15 @@ class ViT(nn.Module):
     patch_size: int | Sequence[int] = 16
     num_classes: int | None = 1000
     pooling: str = "token"
+    class_token: bool | None = None
+    class_position: bool = True
     positions: str = "learned"
     registers: int = 0
     representation_size: int | None = None
     layer_scale: float | None = None
     qk_norm: bool = False
+    fc_norm: bool = False
+    norm_epsilon: float = LAYER_NORM_EPSILON
     dropout: float = 0.0
     drop_path: float = 0.0
     gelu: str = "exact"
@@ -163,6 +178,8 @@ class ViT(nn.Module):
         as_dtype(self.param_dtype)
         if self.width % self.num_heads:
             raise ConfigError(f"width={self.width} cannot be split over {self.num_heads} num_heads")
+        if self.pooling in _READ_TOKEN and self.class_token is False:
+            raise ConfigError(f"pooling={self.pooling!r} reads the class token: class_token=False")
         if not isinstance(self.patch_size, int):
             # A list, as JSON brings it, would leave the module without a hash.
             self.patch_size = tuple(self.patch_size)
@@ -189,7 +206,6 @@ class ViT(nn.Module):
         """
         dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
         dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
-        mlp_width = self.mlp_width or 4 * self.width
         key_in = key_blocks = None
         if train and (self.dropout or self.drop_path):
             key_in, key_blocks = jax.random.split(self.make_rng("dropout"))
@@ -202,28 +218,27 @@ class ViT(nn.Module):
 
         block = {
             "num_heads": self.num_heads,
-            "mlp_width": mlp_width,
+            "mlp_width": self.mlp_width or 4 * self.width,
             "dropout_rate": self.dropout,
             "layer_scale": self.layer_scale,
             "qk_norm": self.qk_norm,
             "gelu": self.gelu,
             "attention_impl": self.attention_impl,
+            "norm_epsilon": self.norm_epsilon,
             **dtypes,
         }
         encoder = Encoder(
             self.depth, block, self.drop_path, self.scan_layers, self.remat, name="encoder"
         )
-        x = layer_norm("encoder_norm", **dtypes)(encoder(x, key_blocks))
+        x = encoder(x, key_blocks)
+        norms = {**dtypes, "epsilon": self.norm_epsilon}
+        if not self.fc_norm:
+            x = layer_norm("encoder_norm", **norms)(x)
         self.sow("intermediates", "encoded", x)
 
-        if self.pooling == "token":
-            x = x[:, 0]
-        elif self.pooling == "mean":
-            x = jnp.mean(x[:, self.registers :], axis=1)
-        else:
-            x = AttentionPooling(
-                self.num_heads, mlp_width, self.gelu, self.attention_impl, **dtypes, name="pool"
-            )(x)
+        x = self._pool(x)
+        if self.fc_norm:
+            x = layer_norm("fc_norm", **norms)(x)
         self.sow("intermediates", "pooled", x)
         if self.representation_size is not None:
             x = nn.Dense(self.representation_size, **dtypes, name="pre_logits")(x)
@@ -240,6 +255,11 @@ class ViT(nn.Module):
             )(x)
             self.sow("intermediates", "logits", x)
         return x
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether there is a class token: the first of the tokens."""
+        return self.pooling in _READ_TOKEN if self.class_token is None else self.class_token
 
     def _patches(self, images: Array) -> Array:
         """Embeds each patch: (batch, rows, columns, width)."""
@@ -284,15 +304,33 @@ class ViT(nn.Module):
             x = x + jnp.asarray(sincos2d(rows, columns, self.width), x.dtype)
 
         first = []
-        if self.pooling == "token":
+        if self.has_class_token:
             token = learned("class_token", nn.initializers.zeros, 1)
-            if self.positions == "learned":
+            if self.positions == "learned" and self.class_position:
                 token = token + learned("class_position_embedding", deviation, 1)
             first.append(token)
         if self.registers:
             first.append(learned("register_tokens", deviation, self.registers))
         tokens = [jnp.broadcast_to(t, (batch, *t.shape[1:])) for t in first]
         return jnp.concatenate([*tokens, x.reshape(batch, rows * columns, self.width)], axis=1)
+
+    def _pool(self, x: Array) -> Array:
+        """One vector of all tokens."""
+        if self.pooling == "map":
+            return AttentionPooling(
+                self.num_heads,
+                self.mlp_width or 4 * self.width,
+                self.gelu,
+                self.attention_impl,
+                self.norm_epsilon,
+                dtype=as_dtype(self.dtype),
+                param_dtype=as_dtype(self.param_dtype),
+                name="pool",
+            )(x)
+        if self.pooling == "token":
+            return x[:, 0]
+        mean = jnp.mean(x[:, self.has_class_token + self.registers :], axis=1)
+        return mean if self.pooling == "mean" else jnp.concatenate([x[:, 0], mean], axis=-1)
 
     def _check_grid(self, rows: int, columns: int) -> None:
         if self.has_variable("params", "position_embedding"):

@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
 from vitjax.models.catalogue import MODELS
-from vitjax.registry import near_match
+from vitjax.registry import check_keywords, near_match
 from vitjax.weights import adapting, fetching, files
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
@@ -59,6 +59,7 @@ def open_weights(
     *,
     format: str | None = None,
     grid: Sequence[int] | None = None,
+    part: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Weights:
     """Reads a file and finds out whose it is.
@@ -67,13 +68,14 @@ def open_weights(
         source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetching.local`.
         format: one of `formats`, where names alone do not tell.
         grid: (rows, columns) of patches that position embeddings are for; None for a square.
+        part: which of several sets of weights in one file, see `vitjax.weights.files.read`.
         say: is told of downloads.
 
     Raises:
         WeightsError: there is no such file, it holds no weights, or nobody's names are in it.
     """
     path = fetching.local(str(source), say=say)
-    where, arrays = str(source), files.read(path)
+    where, arrays = str(source), files.read(path, part=part)
     if format in (None, OWN) and arrays and all(_OWN_NAMES.match(name) for name in arrays):
         return Weights(where, arrays, None, _describe_own(path, where))
     candidates = [layout for layout in LAYOUTS if format in (None, layout.name)]
@@ -103,20 +105,34 @@ def formats() -> tuple[str, ...]:
     return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
 
 
-def module_of(weights: Weights, model: str | None = None, **fields: Any) -> nn.Module:
+def module_of(
+    weights: Weights,
+    model: str | None = None,
+    *,
+    say: Callable[[str], None] = print,
+    **fields: Any,
+) -> nn.Module:
     """The module that a file's weights are for.
 
     Args:
         weights: the file.
         model: one of `vitjax.models.names`; None for what the file's shapes say. Of a named model
             only what its name leaves open is taken from the file: classes and options.
+        say: is told of what had to be guessed.
         **fields: fields of the module that go before what the file says.
 
     Raises:
         ConfigError: there is no such model or field.
+        WeightsError: the file does not tell a field that is needed.
     """
     told = dict(weights.description.fields)
     if model is None:
+        for field, words in weights.description.guessed.items():
+            if field in fields:
+                continue
+            if field not in told:
+                raise WeightsError(f"{weights.where}: {words}; say {field}=...")
+            say(f"{weights.where}: {words}; {field}=... says otherwise")
         named = weights.description.model
         if isinstance(named, str):
             return models.create(named, **{**told, **fields})
@@ -134,6 +150,8 @@ def load(
     image_size: int | Sequence[int] | None = None,
     format: str | None = None,
     grid: Sequence[int] | None = None,
+    part: str | None = None,
+    position_interpolation: str = "bicubic",
     rng: jax.Array | None = None,
     say: Callable[[str], None] = print,
     **fields: Any,
@@ -151,9 +169,12 @@ def load(
             file's weights were made for.
         format: as in `open_weights`.
         grid: as in `open_weights`.
+        part: as in `open_weights`.
+        position_interpolation: how position embeddings are resized: ``"bicubic"`` or
+            ``"bilinear"``, see `vitjax.weights.adapting.resize_positions`.
         rng: for parameters that are left as they were made; None for a key of zero.
         say: is told what was changed.
-        **fields: fields of a model that is given by name.
+        **fields: fields of the model that go before its own and the file's.
 
     Returns:
         ``{"params": ..., "batch_stats": ...}``, in the module's ``param_dtype``.
@@ -162,15 +183,26 @@ def load(
         WeightsError: the file cannot be read, or does not fit; all leaves that are missing, left
             over or of another shape are listed.
     """
-    weights = open_weights(source, format=format, grid=grid, say=say)
-    module = model if isinstance(model, nn.Module) else module_of(weights, model, **fields)
+    weights = open_weights(source, format=format, grid=grid, part=part, say=say)
+    if isinstance(model, nn.Module):
+        check_keywords(type(model), fields, where=type(model).__name__)
+        module = model.clone(**fields)
+    else:
+        module = module_of(weights, model, say=say, **fields)
     height, width, channels = weights.description.input_shape
     if image_size is not None:
         height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
     key = jax.random.key(0) if rng is None else rng
     example = jnp.zeros((1, height, width, channels))
     expected = jax.eval_shape(module.init, key, example)
-    return fill(weights, module, expected, lambda: jax.jit(module.init)(key, example), say=say)
+    return fill(
+        weights,
+        module,
+        expected,
+        lambda: jax.jit(module.init)(key, example),
+        position_interpolation=position_interpolation,
+        say=say,
+    )
 
 
 def fill(
@@ -179,6 +211,7 @@ def fill(
     expected: Mapping[str, Any],
     fresh: Callable[[], Mapping[str, Any]],
     *,
+    position_interpolation: str = "bicubic",
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """The variables of ``module`` with a file's weights.
@@ -188,6 +221,7 @@ def fill(
         module: what the variables are for.
         expected: their shapes and dtypes.
         fresh: gives variables as they were made; called only where some of them stay so.
+        position_interpolation: as in `load`.
         say: is told what stays, and what was resized.
 
     Raises:
@@ -195,11 +229,15 @@ def fill(
     """
     scanned = getattr(module, "scan_layers", False)
     shapes = _flat(_unstacked(expected) if scanned else expected)
-    found, faults = _found(weights, module)
+    found, faults, explained = _found(weights, module)
     heads = {name for name in {*found, *shapes} if _HEAD.match(name)}
     found = {name: array for name, array in found.items() if name in shapes or name not in heads}
     found = adapting.adapt(
-        found, {name: tuple(leaf.shape) for name, leaf in shapes.items()}, module, say=say
+        found,
+        {name: tuple(leaf.shape) for name, leaf in shapes.items()},
+        module,
+        interpolation=position_interpolation,
+        say=say,
     )
     kept = [
         n
@@ -210,7 +248,8 @@ def fill(
         # A head whose bias happens to fit belongs to its kernel all the same.
         tops = {name.rpartition("/")[0] for name in kept}
         kept = [name for name in sorted(heads & {*shapes}) if name.rpartition("/")[0] in tops]
-    faults += _misfits(found, {n: leaf for n, leaf in shapes.items() if n not in kept}, kept)
+    compared = {n: leaf for n, leaf in shapes.items() if n not in explained.union(kept)}
+    faults += _misfits(found, compared, kept)
     if faults:
         listed = "\n  ".join(faults)
         raise WeightsError(
@@ -246,7 +285,8 @@ def save(
             and one without a suffix gets the format's usual one.
         format: one of `formats` that is written.
         input_shape: (height, width, channels) of the model's examples, noted in the house's own
-            files, which then tell all that is needed to use them.
+            files, which then tell all that is needed to use them. Other formats need it where the
+            model computes positions that they keep.
 
     Returns:
         The path that was written.
@@ -266,7 +306,11 @@ def save(
     layout = _layout_for(model, format)
     theirs: dict[str, np.ndarray] = {}
     left = dict(ours)
-    for entry in layout.entries(model, None):
+    grid = None
+    if input_shape is not None and hasattr(model, "patch_size"):
+        patch = np.broadcast_to(model.patch_size, 2)
+        grid = (int(input_shape[0] // patch[0]), int(input_shape[1] // patch[1]))
+    for entry in layout.entries(model, None, **_grid(grid)):
         lacking = [name for name in entry.ours if name not in ours]
         if lacking and entry.optional:
             continue
@@ -300,10 +344,12 @@ def _layout_for(model: nn.Module, format: str) -> Layout:
     )
 
 
-def _found(weights: Weights, module: nn.Module) -> tuple[dict[str, np.ndarray], list[str]]:
-    """A file's arrays under our names, and in words what was missing or left over."""
+def _found(
+    weights: Weights, module: nn.Module
+) -> tuple[dict[str, np.ndarray], list[str], set[str]]:
+    """A file's arrays under our names, what was missing or left over in words, and for which."""
     if weights.layout is None:
-        return dict(weights.arrays), []
+        return dict(weights.arrays), [], set()
     layout, left = weights.layout, dict(weights.arrays)
     if not isinstance(module, layout.modules):
         classes = " or ".join(cls.__name__ for cls in layout.modules)
@@ -313,22 +359,30 @@ def _found(weights: Weights, module: nn.Module) -> tuple[dict[str, np.ndarray], 
         )
     found: dict[str, np.ndarray] = {}
     faults: list[str] = []
-    for entry in layout.entries(module, weights.arrays):
+    explained: set[str] = set()
+    for entry in layout.entries(module, weights.arrays, **_grid(weights.description.grid)):
         lacking = [name for name in entry.theirs if name not in weights.arrays]
         if lacking:
             if not (entry.optional and len(lacking) == len(entry.theirs)):
                 faults.append(
                     f"missing in the file: {', '.join(lacking)} (for {', '.join(entry.ours)})"
                 )
+                explained.update(entry.ours)
             continue
         given = [left.pop(name, weights.arrays[name]) for name in entry.theirs]
         try:
             found |= dict(zip(entry.ours, entry.read(*given), strict=True))
         except (WeightsError, ValueError) as error:
             faults.append(f"{', '.join(entry.theirs)}: {error}")
+            explained.update(entry.ours)
     over = {name: array for name, array in left.items() if not layout.is_ignored(name)}
     faults += [f"left over in the file: {name} {array.shape}" for name, array in over.items()]
-    return found, faults
+    return found, faults, explained
+
+
+def _grid(grid: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
+    """The keyword of `Layout.entries` that layouts without a grid do not take."""
+    return {} if grid is None else {"grid": grid}
 
 
 def _misfits(found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 Each file has a tuple ``LAYOUTS``; all of them together are `LAYOUTS` here, tried in order.
 """
 
-from vitjax.weights.layouts import bit, few_shot, resnet, unet
+from vitjax.weights.layouts import bit, few_shot, resnet, unet, vit_timm
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -11,6 +11,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *bit.LAYOUTS,
     *few_shot.LAYOUTS,
     *unet.LAYOUTS,
+    *vit_timm.LAYOUTS,
 )
 
 __all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Layout"]

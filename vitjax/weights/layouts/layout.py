@@ -52,11 +52,17 @@ class Description:
             alone do not tell all; or the class of the module.
         fields: fields of the module. Those of a registered model go before its own.
         input_shape: (height, width, channels) of an example that the parameters are made for.
+        grid: (rows, columns) of patches that the file's positions are for, where they stand in a
+            row.
+        guessed: fields that the shapes do not tell, and in words what is taken for them and why;
+            one that is not among ``fields`` has to be said by the person.
     """
 
     model: str | type[nn.Module]
     fields: Mapping[str, Any]
     input_shape: tuple[int, ...]
+    grid: tuple[int, int] | None = None
+    guessed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +77,8 @@ class Layout:
         describe: what the shapes tell; `grid`, where positions stand in a row, is (rows, columns)
             of patches or None for a square.
         entries: the correspondences for a module; the second argument has what the file's arrays
-            are, by name, or is None where a file is to be written.
+            are, by name, or is None where a file is to be written. Where the description has a
+            grid, it is given as ``grid``.
         prepare: brings a file's arrays to the one form that ``entries`` speaks of: removes a prefix
             that only some files have, say.
         ignored: patterns, matched from the start of a name, of arrays that say nothing of the
@@ -85,7 +92,7 @@ class Layout:
     source: str
     recognise: Callable[[Arrays], bool]
     describe: Callable[[Arrays, tuple[int, int] | None], Description]
-    entries: Callable[[Any, Arrays | None], list[Entry]]
+    entries: Callable[..., list[Entry]]
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
     ignored: tuple[str, ...] = ()
     suffix: str = ".safetensors"

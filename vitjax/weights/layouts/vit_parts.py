@@ -1,0 +1,268 @@
+"""What the layouts of Vision Transformers share: tokens and positions, heads, descriptions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vitjax.models.vit import ViT, sincos2d
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, same, square
+
+Grid = tuple[int, int] | None
+
+# Heads of the widths that papers have; elsewhere a head is mostly 64 wide.
+_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+_HEAD_WIDTH = 64
+
+
+def tokens(
+    module: ViT,
+    names: Mapping[str, str],
+    arrays: Arrays | None,
+    grid: Grid,
+    *,
+    rows_for: str = "class",
+) -> list[Entry]:
+    """Class token, registers and position embeddings.
+
+    Files differ in which of the first tokens have a position. The position of a token that is
+    alike for all images is the same as a change of that token: where the model has no position for
+    it, the two are added up, and no output differs.
+
+    Args:
+        module: the model.
+        names: their names of ``"class"``, ``"registers"`` and ``"positions"``, as far as they are.
+        arrays: of the file, or None for writing.
+        grid: (rows, columns) of the file's patches. For writing it is needed only where positions
+            are computed.
+        rows_for: in writing, the first tokens that have a row among the positions: ``"none"``,
+            ``"class"``, or ``"all"``.
+    """
+    first = {}
+    for here, kind, wanted in (
+        ("class_token", "class", module.has_class_token),
+        ("register_tokens", "registers", module.registers),
+    ):
+        if wanted and kind not in names:
+            raise WeightsError(f"no {here} in this format")
+        if wanted:
+            first[f"params/{here}"] = names[kind]
+    separate = [entry for here, theirs in first.items() for entry in same(here, theirs)]
+    if module.positions == "none":
+        return separate
+    learned = module.positions == "learned"
+    own_row = learned and module.class_position and module.has_class_token
+    total = module.has_class_token + module.registers
+    if arrays is None:
+        rows = {"none": 0, "class": int(module.has_class_token), "all": total * own_row}[rows_for]
+        folds = own_row and not rows
+    else:
+        stored = arrays.get(names["positions"])
+        rows = own_row if stored is None or grid is None else stored.shape[1] - grid[0] * grid[1]
+        folds = rows > own_row
+    form = _Positions(module, grid, rows, own_row, folds)
+    ours = (
+        *(first if folds else ()),
+        *(["params/class_position_embedding"] if own_row else []),
+        *(["params/position_embedding"] if learned else []),
+    )
+    theirs = (*(first.values() if folds else ()), names["positions"])
+    return [*([] if folds else separate), Entry(ours, theirs, form.read, form.write)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Positions:
+    """Position embeddings, and the tokens that they are added to, in both forms.
+
+    Attributes:
+        module: the model.
+        grid: (rows, columns) of patches.
+        rows: how many of the file's positions are of tokens before the patches.
+        own_row: whether the model has a position for the class token.
+        folds: whether the tokens before the patches take part.
+    """
+
+    module: ViT
+    grid: Grid
+    rows: int
+    own_row: bool
+    folds: bool
+
+    def read(self, *theirs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """[Class token,] [registers,] positions -> the same, [class position,] grid."""
+        *first, positions = theirs
+        counts = [n for n in (int(self.module.has_class_token), self.module.registers) if n]
+        total = sum(counts)
+        if self.grid is None or positions.ndim != 3 or not 0 <= self.rows <= total:
+            raise WeightsError(
+                f"positions of shape {positions.shape} are not those of {self.grid} patches and"
+                f" of at most {total} tokens before them"
+            )
+        width = positions.shape[-1]
+        before = np.zeros((1, total, width), positions.dtype)
+        before[:, : self.rows] = positions[:, : self.rows]
+        own = [before[:, :1].copy()] if self.own_row else []
+        before[:, : len(own)] = 0
+        if self.folds:
+            pieces = np.split(before, np.cumsum(counts)[:-1], axis=1)
+            first = [
+                token.astype(np.float64) + piece.astype(np.float64)
+                for token, piece in zip(first, pieces, strict=True)
+            ]
+        patches = positions[:, self.rows :].reshape(1, *self.grid, width)
+        if self.module.positions == "learned":
+            return (*first, *own, patches)
+        if not np.allclose(patches[0].astype(np.float64), sincos2d(*self.grid, width), atol=1e-3):
+            raise WeightsError(
+                "the file's positions are not those that positions='sincos2d' computes; take"
+                " positions='learned'"
+            )
+        return (*first, *own)
+
+    def write(self, *ours: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The inverse of `read`."""
+        left = list(ours)
+        if self.module.positions == "learned":
+            patches = left.pop()
+        elif self.grid is not None:
+            patches = sincos2d(*self.grid, self.module.width)[None].astype(np.float32)
+        else:
+            raise WeightsError(
+                "positions='sincos2d' are computed from the size of the images, and kept in such"
+                " files: say input_shape=(height, width, channels)"
+            )
+        own = left.pop() if self.own_row else 0
+        if self.folds:
+            left[0] = left[0] + own
+        before = np.zeros((1, self.rows, patches.shape[-1]), patches.dtype)
+        if self.rows:
+            before[:, :1] = own
+        return (*left, np.concatenate([before, patches.reshape(1, -1, before.shape[-1])], axis=1))
+
+
+def fused(
+    ours: Sequence[str],
+    theirs: str,
+    arrays: Arrays | None,
+    *,
+    weight: str = "weight",
+    bias: str = "bias",
+) -> list[Entry]:
+    """Several dense layers of ours that stand one above the other in one of PyTorch's.
+
+    Args:
+        ours: names of the layers.
+        theirs: begin of their names, up to the last dot or underscore.
+        arrays: of the file, or None for writing: a bias that it lacks is zero.
+        weight: end of their kernel's name.
+        bias: end of their bias' name.
+    """
+    parts = len(ours)
+    kernels = Entry(
+        tuple(f"params/{name}/kernel" for name in ours),
+        (f"{theirs}{weight}",),
+        lambda x: tuple(piece.T for piece in _split(x, parts)),
+        lambda *xs: (np.concatenate([x.T for x in xs]),),
+    )
+    names = tuple(f"params/{name}/bias" for name in ours)
+    if arrays is not None and f"{theirs}{bias}" not in arrays and f"{theirs}{weight}" in arrays:
+        zeros = np.zeros(len(arrays[f"{theirs}{weight}"]), np.float32)
+        return [kernels, Entry(names, (), lambda: _split(zeros, parts))]
+    biases = Entry(
+        names, (f"{theirs}{bias}",), lambda x: _split(x, parts), lambda *xs: (np.concatenate(xs),)
+    )
+    return [kernels, biases]
+
+
+def _split(array: np.ndarray, parts: int) -> tuple[np.ndarray, ...]:
+    if len(array) % parts:
+        raise WeightsError(f"an array of shape {array.shape} is not {parts} of one size")
+    return tuple(np.split(array, parts))
+
+
+def describe(
+    *,
+    width: int,
+    depth: int,
+    mlp_width: int,
+    patch: Sequence[int],
+    channels: int,
+    grid: Grid,
+    positions: np.ndarray | None,
+    class_token: bool,
+    registers: int = 0,
+    num_classes: int = 0,
+    pooling: str | None = None,
+    num_heads: int | None = None,
+    **fields: Any,
+) -> Description:
+    """The description of a ViT.
+
+    Args:
+        width: as in `ViT`.
+        depth: likewise.
+        mlp_width: likewise.
+        patch: (height, width) of a patch.
+        channels: of the images.
+        grid: (rows, columns) of patches, or None for a square.
+        positions: the file's, (1, tokens, width), or None where it has none.
+        class_token: whether there is one.
+        registers: as in `ViT`.
+        num_classes: likewise.
+        pooling: likewise; None for the class token, or the mean where there is none.
+        num_heads: likewise, or None where shapes do not tell.
+        **fields: further fields of `ViT`.
+
+    Raises:
+        WeightsError: the patches make no square, and ``grid`` does not say what they make.
+    """
+    guessed = {}
+    if num_heads is None:
+        num_heads = _HEADS.get(width, width // _HEAD_WIDTH if width % _HEAD_WIDTH == 0 else None)
+        words = f"shapes do not tell the number of attention heads; for a width of {width}"
+        guessed["num_heads"] = f"{words} it is taken to be {num_heads}" if num_heads else words
+    rows = 0
+    if positions is None:
+        grid = grid or (224 // patch[0], 224 // patch[1])
+        fields.setdefault("positions", "none")
+    else:
+        grid, rows = _grid(positions.shape[1], grid, class_token, registers)
+    found = {
+        "width": width,
+        "depth": depth,
+        "num_heads": num_heads,
+        "mlp_width": None if mlp_width == 4 * width else mlp_width,
+        "patch_size": patch[0] if patch[0] == patch[1] else tuple(patch),
+        "num_classes": num_classes,
+        "pooling": pooling or ("token" if class_token else "mean"),
+        "class_token": class_token,
+        # A register's position is added to it, and so then is the class token's to that.
+        "class_position": rows > 0 and not registers,
+        "registers": registers,
+        **fields,
+    }
+    if num_heads is None:
+        del found["num_heads"]
+    shape = (grid[0] * patch[0], grid[1] * patch[1], channels)
+    return Description(ViT, found, shape, grid, guessed)
+
+
+def _grid(total: int, grid: Grid, class_token: bool, registers: int) -> tuple[tuple[int, int], int]:
+    """The patches' rows and columns, and how many of ``total`` positions are other tokens'."""
+    options = list(dict.fromkeys((class_token + registers, int(class_token), 0)))
+    if grid is not None and total - grid[0] * grid[1] in options:
+        return grid, total - grid[0] * grid[1]
+    for rows in options:
+        if grid is None and round((total - rows) ** 0.5) ** 2 == total - rows > 0:
+            return square(total - rows, None, "the file"), rows
+    of = f"{total} positions, of which {' or '.join(map(str, options))} are not of patches"
+    return square(total - options[0], grid, f"the file ({of})"), options[0]
+
+
+def layers(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with ``name``, with what follows as names."""
+    return {key[len(name) :]: array for key, array in arrays.items() if key.startswith(name)}

@@ -1,0 +1,155 @@
+"""Vision Transformers as timm names them, and DINO, DINOv2, MAE and DeiT, which name them alike."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from vitjax.models.vit import ViT
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts import vit_parts
+from vitjax.weights.layouts.layout import (
+    Arrays,
+    Description,
+    Entry,
+    Layout,
+    convolution,
+    count,
+    dense,
+    norm,
+    require,
+    same,
+)
+
+_PATCHES = "patch_embed.proj.weight"
+# Before the names of a backbone that is one of several parts.
+_PREFIXES = ("backbone.", "visual.trunk.", "encoder.")
+_RENAMED = (
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 keeps blocks in chunks
+    (r"\.gamma_(\d)$", r".ls\1.gamma"),  # DeiT III
+    (r"^(?:register|storage)_tokens$", "reg_token"),
+)
+_TOKENS = {"class": "cls_token", "registers": "reg_token", "positions": "pos_embed"}
+# What no field of ours can say, by the end of a name that gives it away.
+_REFUSED = (
+    (r"head_dist\.|dist_token$", "a distilled DeiT, which averages two heads' logits"),
+    (r"rope_embed\.|\.rope\.", "a network with rotary positions (DINOv3)"),
+    (r"blocks\.0\.mlp\.(w12|fc1_g)\.", "a network with SwiGLU in its MLPs"),
+    (r"norm_pre\.", "a network that normalises its tokens before the first block (CLIP)"),
+    (r"blocks\.0\.(attn|mlp)\.norm\.", "a network with further normalisations inside its blocks"),
+)
+
+
+def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
+    for prefix in _PREFIXES:
+        if prefix + _PATCHES in arrays:
+            arrays = vit_parts.layers(arrays, prefix)
+    renamed = {}
+    for name, array in arrays.items():
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = array
+    return renamed
+
+
+def _recognise(arrays: Arrays) -> bool:
+    return _PATCHES in arrays and "blocks.0.attn.qkv.weight" in arrays
+
+
+def refuse(arrays: Arrays, refused: tuple[tuple[str, str], ...]) -> None:
+    """Raises WeightsError where a name matches one of the patterns, with the words beside it."""
+    for pattern, words in refused:
+        for name in arrays:
+            if re.search(pattern, name):
+                raise WeightsError(f"is of {words}: {name}; vitjax's ViT has no such thing")
+
+
+def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
+    refuse(arrays, _REFUSED)
+    width, channels, *patch = arrays[_PATCHES].shape
+    hidden = arrays["blocks.0.mlp.fc1.weight"]
+    if len(hidden) != arrays["blocks.0.mlp.fc2.weight"].shape[1]:
+        refuse({"blocks.0.mlp.fc1_g.": hidden}, _REFUSED)
+    classes = arrays.get("head.weight", np.zeros((0, width)))
+    normed = arrays.get("blocks.0.attn.q_norm.weight")
+    token = "cls_token" in arrays
+    pooling = None
+    if "attn_pool.latent" in arrays:
+        pooling = "map"
+    elif "fc_norm.weight" in arrays:
+        pooling = "mean"
+    elif classes.shape[1] == 2 * width:
+        pooling = "token_and_mean"
+    hidden_head = arrays.get("pre_logits.fc.weight")
+    return vit_parts.describe(
+        width=width,
+        depth=count(arrays, r"blocks\.(\d+)\."),
+        mlp_width=len(hidden),
+        patch=patch,
+        channels=channels,
+        grid=grid,
+        positions=arrays.get("pos_embed"),
+        class_token=token,
+        registers=arrays["reg_token"].shape[1] if "reg_token" in arrays else 0,
+        num_classes=len(classes),
+        pooling=pooling,
+        num_heads=None if normed is None else width // len(normed),
+        qk_norm=normed is not None,
+        fc_norm="fc_norm.weight" in arrays,
+        # Only its being there counts; this is what the initial values of most networks are.
+        layer_scale=1e-5 if "blocks.0.ls1.gamma" in arrays else None,
+        representation_size=None if hidden_head is None else len(hidden_head),
+    )
+
+
+def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
+    if arrays is None:
+        require(module, "timm", representation_size=None)
+        if module.pooling == "token_and_mean":
+            raise WeightsError("timm has no pooling='token_and_mean'")
+    entries = vit_parts.tokens(module, _TOKENS, arrays, grid, rows_for="all")
+    entries += convolution("patch_embedding", "patch_embed.proj", bias=True)
+    for i in range(module.depth):
+        ours, theirs = f"encoder/block_{i}", f"blocks.{i}"
+        parts = [f"{ours}/attention/{name}" for name in ("query", "key", "value")]
+        entries += norm(f"{ours}/norm1", f"{theirs}.norm1")
+        entries += vit_parts.fused(parts, f"{theirs}.attn.qkv.", arrays)
+        if module.qk_norm:
+            entries += norm(f"{ours}/attention/query_norm", f"{theirs}.attn.q_norm")
+            entries += norm(f"{ours}/attention/key_norm", f"{theirs}.attn.k_norm")
+        entries += dense(f"{ours}/attention/out", f"{theirs}.attn.proj")
+        entries += norm(f"{ours}/norm2", f"{theirs}.norm2")
+        entries += dense(f"{ours}/mlp/dense1", f"{theirs}.mlp.fc1")
+        entries += dense(f"{ours}/mlp/dense2", f"{theirs}.mlp.fc2")
+        if module.layer_scale is not None:
+            for number in "12":
+                scale = f"params/{ours}/layer_scale{number}/scale"
+                entries += same(scale, f"{theirs}.ls{number}.gamma")
+    entries += norm("fc_norm", "fc_norm") if module.fc_norm else norm("encoder_norm", "norm")
+    if module.pooling == "map":
+        parts = [f"pool/attention/{name}" for name in ("key", "value")]
+        entries += same("params/pool/probe", "attn_pool.latent")
+        entries += dense("pool/attention/query", "attn_pool.q")
+        entries += vit_parts.fused(parts, "attn_pool.kv.", arrays)
+        entries += dense("pool/attention/out", "attn_pool.proj")
+        entries += norm("pool/norm", "attn_pool.norm")
+        entries += dense("pool/mlp/dense1", "attn_pool.mlp.fc1")
+        entries += dense("pool/mlp/dense2", "attn_pool.mlp.fc2")
+    if module.representation_size is not None:
+        entries += dense("pre_logits", "pre_logits.fc")
+    return entries + dense("head", "head", optional=True)
+
+
+LAYOUTS = (
+    Layout(
+        name="timm",
+        modules=(ViT,),
+        source="timm's VisionTransformer; the repositories of DeiT, DINO, DINOv2 and MAE",
+        recognise=_recognise,
+        describe=_describe,
+        entries=_entries,
+        prepare=_prepare,
+        ignored=(r"mask_token$", r"decoder_", r"head\.(mlp|last_layer)", r"\S*\.bias_mask$"),
+    ),
+)
