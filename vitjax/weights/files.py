@@ -130,6 +130,9 @@ def write(
     # In one piece and this machine's order of bytes: two of the formats take the bytes as they lie.
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     plain = {name: a.astype(a.dtype.newbyteorder("="), copy=False) for name, a in plain.items()}
+    for name, array in plain.items():
+        if array.dtype.kind in "OSUmM" or array.dtype.names:
+            raise WeightsError(f"{path}: {name} is of dtype {array.dtype}, not of numbers")
     writers = {"npz": _write_npz, "safetensors": _write_safetensors, "pth": torch_writing.write}
     try:
         with new_file(path) as unfinished:
