@@ -74,25 +74,34 @@ def open_weights(
     Raises:
         WeightsError: there is no such file, it holds no weights, or nobody's names are in it.
     """
+    if format is not None:
+        _check_format(format)
     path = fetching.local(str(source), say=say)
     where, arrays = str(source), files.read(path, part=part)
-    if format in (None, OWN) and arrays and all(_OWN_NAMES.match(name) for name in arrays):
-        return Weights(where, arrays, None, _describe_own(path, where))
-    candidates = [layout for layout in LAYOUTS if format in (None, layout.name)]
-    if not candidates:
-        raise WeightsError(
-            f"unknown format {format!r}{near_match(str(format), formats())}"
-            f" (known: {', '.join(formats())})"
-        )
-    for layout in candidates:
+    note = json.loads(files.metadata(path).get("vitjax", "null"))
+    own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
+    # Names of big_vision begin in the same way, and have no note.
+    if own and (format == OWN or note):
+        return Weights(where, arrays, None, _describe_own(note, where))
+    pair = None if grid is None else (int(grid[0]), int(grid[1]))
+    if note and pair is None:
+        pair = _grid_of(note["fields"].get("patch_size"), note["input_shape"])
+    for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
         prepared = layout.prepare(arrays)
         if layout.recognise(prepared):
-            pair = None if grid is None else (int(grid[0]), int(grid[1]))
             try:
                 description = layout.describe(prepared, pair)
             except WeightsError as error:
                 raise WeightsError(f"{where}, read as {layout.name}: {error}") from error
+            if note:
+                # Whoever wrote the file knew more than its shapes tell.
+                shape = tuple(note["input_shape"] or description.input_shape)
+                description = dataclasses.replace(
+                    description, fields=note["fields"], input_shape=shape, guessed={}
+                )
             return Weights(where, prepared, layout, description)
+    if own:
+        return Weights(where, arrays, None, _describe_own(note, where))
     some = ", ".join(sorted(arrays)[:6])
     raise WeightsError(
         f"{where}: its {len(arrays)} arrays ({some}, ...) are not named as in"
@@ -103,6 +112,14 @@ def open_weights(
 def formats() -> tuple[str, ...]:
     """The names of all formats, the house's own first."""
     return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
+
+
+def _check_format(format: str) -> None:
+    if format not in formats():
+        raise WeightsError(
+            f"unknown format {format!r}{near_match(format, formats())}"
+            f" (known: {', '.join(formats())})"
+        )
 
 
 def module_of(
@@ -185,7 +202,9 @@ def load(
     """
     weights = open_weights(source, format=format, grid=grid, part=part, say=say)
     if isinstance(model, nn.Module):
-        check_keywords(type(model), fields, where=type(model).__name__)
+        own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+        made = functools.partial(type(model), **own)
+        check_keywords(made, fields, where=type(model).__name__)
         module = model.clone(**fields)
     else:
         module = module_of(weights, model, say=say, **fields)
@@ -284,9 +303,9 @@ def save(
         path: the file; its suffix (.npz, .safetensors, .pth, .pt, .bin) says in which container,
             and one without a suffix gets the format's usual one.
         format: one of `formats` that is written.
-        input_shape: (height, width, channels) of the model's examples, noted in the house's own
-            files, which then tell all that is needed to use them. Other formats need it where the
-            model computes positions that they keep.
+        input_shape: (height, width, channels) of the model's examples. It is noted in the file
+            beside the model's fields, so that the file tells all that is needed to use it; and it
+            is needed where the format keeps positions that the model computes.
 
     Returns:
         The path that was written.
@@ -298,19 +317,20 @@ def save(
     if getattr(model, "scan_layers", False):
         variables = _unstacked(variables)
     ours = {name: np.asarray(leaf) for name, leaf in _flat(variables).items()}
+    metadata = {"vitjax": json.dumps(_note(model, input_shape))}
     if format == OWN:
-        note = _note(model, input_shape)
         path = path if path.suffix else path.with_suffix(".safetensors")
-        files.write(path, ours, metadata={"vitjax": json.dumps(note)})
+        files.write(path, ours, metadata=metadata)
         return path
     layout = _layout_for(model, format)
     theirs: dict[str, np.ndarray] = {}
     left = dict(ours)
-    grid = None
-    if input_shape is not None and hasattr(model, "patch_size"):
-        patch = np.broadcast_to(model.patch_size, 2)
-        grid = (int(input_shape[0] // patch[0]), int(input_shape[1] // patch[1]))
-    for entry in layout.entries(model, None, **_grid(grid)):
+    grid = _grid_of(getattr(model, "patch_size", None), input_shape)
+    try:
+        entries = layout.entries(model, None, **_grid(grid))
+    except WeightsError as error:
+        raise WeightsError(f"format {format!r}: {error}") from error
+    for entry in entries:
         lacking = [name for name in entry.ours if name not in ours]
         if lacking and entry.optional:
             continue
@@ -323,17 +343,13 @@ def save(
             f"format {format!r} ({layout.source}) has no place for {', '.join(sorted(left))}"
         )
     path = path if path.suffix else path.with_suffix(layout.suffix)
-    files.write(path, theirs)
+    files.write(path, theirs, metadata=metadata)
     return path
 
 
 def _layout_for(model: nn.Module, format: str) -> Layout:
     """The layout of this name that holds such modules."""
-    if format not in formats():
-        raise WeightsError(
-            f"unknown format {format!r}{near_match(format, formats())}"
-            f" (known: {', '.join(formats())})"
-        )
+    _check_format(format)
     fitting = [layout for layout in LAYOUTS if isinstance(model, layout.modules) and layout.writes]
     for layout in fitting:
         if layout.name == format:
@@ -360,7 +376,11 @@ def _found(
     found: dict[str, np.ndarray] = {}
     faults: list[str] = []
     explained: set[str] = set()
-    for entry in layout.entries(module, weights.arrays, **_grid(weights.description.grid)):
+    try:
+        entries = layout.entries(module, weights.arrays, **_grid(weights.description.grid))
+    except WeightsError as error:
+        raise WeightsError(f"{weights.where}, read as {layout.name}: {error}") from error
+    for entry in entries:
         lacking = [name for name in entry.theirs if name not in weights.arrays]
         if lacking:
             if not (entry.optional and len(lacking) == len(entry.theirs)):
@@ -378,6 +398,14 @@ def _found(
     over = {name: array for name, array in left.items() if not layout.is_ignored(name)}
     faults += [f"left over in the file: {name} {array.shape}" for name, array in over.items()]
     return found, faults, explained
+
+
+def _grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
+    """(rows, columns) of patches in images of ``shape``, as far as both are known."""
+    if patch_size is None or shape is None:
+        return None
+    patch = np.broadcast_to(patch_size, 2)
+    return int(shape[0] // patch[0]), int(shape[1] // patch[1])
 
 
 def _grid(grid: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
@@ -404,11 +432,9 @@ def _say_head(found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str]) -> 
     return f"the file's has {found[kernel].shape[-1]} outputs, the model's {here}"
 
 
-def _describe_own(path: Path, where: str) -> Description:
-    noted = files.metadata(path).get("vitjax")
-    if noted is None:
+def _describe_own(note: Mapping[str, Any] | None, where: str) -> Description:
+    if note is None:
         raise WeightsError(f"{where}: has vitjax's names, and no note of the model that it is of")
-    note = json.loads(noted)
     shape = note["input_shape"]
     if shape is None:
         raise WeightsError(f"{where}: does not say for which images it was made")

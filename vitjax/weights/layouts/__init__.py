@@ -3,7 +3,16 @@
 Each file has a tuple ``LAYOUTS``; all of them together are `LAYOUTS` here, tried in order.
 """
 
-from vitjax.weights.layouts import bit, few_shot, resnet, unet, vit_timm
+from vitjax.weights.layouts import (
+    bit,
+    few_shot,
+    resnet,
+    unet,
+    vit_flax,
+    vit_huggingface,
+    vit_timm,
+    vit_torchvision,
+)
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -12,6 +21,9 @@ LAYOUTS: tuple[Layout, ...] = (
     *few_shot.LAYOUTS,
     *unet.LAYOUTS,
     *vit_timm.LAYOUTS,
+    *vit_torchvision.LAYOUTS,
+    *vit_huggingface.LAYOUTS,
+    *vit_flax.LAYOUTS,
 )
 
 __all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Layout"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,36 +36,37 @@ def tokens(
 
     Args:
         module: the model.
-        names: their names of ``"class"``, ``"registers"`` and ``"positions"``, as far as they are.
+        names: the format's of ``"class"``, ``"registers"`` and ``"positions"``, as far as it has
+            them.
         arrays: of the file, or None for writing.
         grid: (rows, columns) of the file's patches. For writing it is needed only where positions
             are computed.
         rows_for: in writing, the first tokens that have a row among the positions: ``"none"``,
             ``"class"``, or ``"all"``.
     """
-    first = {}
-    for here, kind, wanted in (
-        ("class_token", "class", module.has_class_token),
+    first, counts = {}, []
+    for here, kind, number in (
+        ("class_token", "class", int(module.has_class_token)),
         ("register_tokens", "registers", module.registers),
     ):
-        if wanted and kind not in names:
-            raise WeightsError(f"no {here} in this format")
-        if wanted:
+        if number and kind in names:
             first[f"params/{here}"] = names[kind]
+            counts.append(number)
     separate = [entry for here, theirs in first.items() for entry in same(here, theirs)]
-    if module.positions == "none":
+    if module.positions == "none" or "positions" not in names:
         return separate
     learned = module.positions == "learned"
     own_row = learned and module.class_position and module.has_class_token
-    total = module.has_class_token + module.registers
     if arrays is None:
-        rows = {"none": 0, "class": int(module.has_class_token), "all": total * own_row}[rows_for]
+        rows = {"none": 0, "class": int(module.has_class_token), "all": sum(counts) * own_row}[
+            rows_for
+        ]
         folds = own_row and not rows
     else:
         stored = arrays.get(names["positions"])
         rows = own_row if stored is None or grid is None else stored.shape[1] - grid[0] * grid[1]
         folds = rows > own_row
-    form = _Positions(module, grid, rows, own_row, folds)
+    form = _Positions(module, grid, rows, own_row, tuple(counts), folds)
     ours = (
         *(first if folds else ()),
         *(["params/class_position_embedding"] if own_row else []),
@@ -83,20 +85,21 @@ class _Positions:
         grid: (rows, columns) of patches.
         rows: how many of the file's positions are of tokens before the patches.
         own_row: whether the model has a position for the class token.
-        folds: whether the tokens before the patches take part.
+        counts: tokens before the patches, class token and registers apart.
+        folds: whether those tokens take part.
     """
 
     module: ViT
     grid: Grid
     rows: int
     own_row: bool
+    counts: tuple[int, ...]
     folds: bool
 
     def read(self, *theirs: np.ndarray) -> tuple[np.ndarray, ...]:
         """[Class token,] [registers,] positions -> the same, [class position,] grid."""
         *first, positions = theirs
-        counts = [n for n in (int(self.module.has_class_token), self.module.registers) if n]
-        total = sum(counts)
+        total = sum(self.counts)
         if self.grid is None or positions.ndim != 3 or not 0 <= self.rows <= total:
             raise WeightsError(
                 f"positions of shape {positions.shape} are not those of {self.grid} patches and"
@@ -108,7 +111,7 @@ class _Positions:
         own = [before[:, :1].copy()] if self.own_row else []
         before[:, : len(own)] = 0
         if self.folds:
-            pieces = np.split(before, np.cumsum(counts)[:-1], axis=1)
+            pieces = np.split(before, np.cumsum(self.counts)[:-1], axis=1)
             first = [
                 token.astype(np.float64) + piece.astype(np.float64)
                 for token, piece in zip(first, pieces, strict=True)
@@ -194,6 +197,7 @@ def describe(
     grid: Grid,
     positions: np.ndarray | None,
     class_token: bool,
+    computed: str = "none",
     registers: int = 0,
     num_classes: int = 0,
     pooling: str | None = None,
@@ -211,6 +215,7 @@ def describe(
         grid: (rows, columns) of patches, or None for a square.
         positions: the file's, (1, tokens, width), or None where it has none.
         class_token: whether there is one.
+        computed: as ``positions`` in `ViT` where the file has none.
         registers: as in `ViT`.
         num_classes: likewise.
         pooling: likewise; None for the class token, or the mean where there is none.
@@ -227,8 +232,8 @@ def describe(
         guessed["num_heads"] = f"{words} it is taken to be {num_heads}" if num_heads else words
     rows = 0
     if positions is None:
-        grid = grid or (224 // patch[0], 224 // patch[1])
-        fields.setdefault("positions", "none")
+        grid = grid or (max(224 // patch[0], 1), max(224 // patch[1], 1))
+        fields["positions"] = computed
     else:
         grid, rows = _grid(positions.shape[1], grid, class_token, registers)
     found = {
@@ -261,6 +266,14 @@ def _grid(total: int, grid: Grid, class_token: bool, registers: int) -> tuple[tu
             return square(total - rows, None, "the file"), rows
     of = f"{total} positions, of which {' or '.join(map(str, options))} are not of patches"
     return square(total - options[0], grid, f"the file ({of})"), options[0]
+
+
+def refuse(arrays: Iterable[str], refused: Sequence[tuple[str, str]]) -> None:
+    """Raises WeightsError where a name matches one of the patterns, with the words beside it."""
+    for pattern, words in refused:
+        for name in arrays:
+            if re.search(pattern, name):
+                raise WeightsError(f"is of {words}: {name}; vitjax's ViT has no such thing")
 
 
 def layers(arrays: Arrays, name: str) -> dict[str, np.ndarray]:

@@ -57,20 +57,12 @@ def _recognise(arrays: Arrays) -> bool:
     return _PATCHES in arrays and "blocks.0.attn.qkv.weight" in arrays
 
 
-def refuse(arrays: Arrays, refused: tuple[tuple[str, str], ...]) -> None:
-    """Raises WeightsError where a name matches one of the patterns, with the words beside it."""
-    for pattern, words in refused:
-        for name in arrays:
-            if re.search(pattern, name):
-                raise WeightsError(f"is of {words}: {name}; vitjax's ViT has no such thing")
-
-
 def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
-    refuse(arrays, _REFUSED)
+    vit_parts.refuse(arrays, _REFUSED)
     width, channels, *patch = arrays[_PATCHES].shape
     hidden = arrays["blocks.0.mlp.fc1.weight"]
     if len(hidden) != arrays["blocks.0.mlp.fc2.weight"].shape[1]:
-        refuse({"blocks.0.mlp.fc1_g.": hidden}, _REFUSED)
+        vit_parts.refuse({"blocks.0.mlp.fc1_g.": hidden}, _REFUSED)
     classes = arrays.get("head.weight", np.zeros((0, width)))
     normed = arrays.get("blocks.0.attn.q_norm.weight")
     token = "cls_token" in arrays

@@ -1,0 +1,122 @@
+"""Vision Transformers of Hugging Face's transformers: ViT, DeiT, DINOv2 and the encoder of MAE."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from vitjax.models.vit import ViT
+from vitjax.weights.layouts import vit_parts
+from vitjax.weights.layouts.layout import (
+    Arrays,
+    Description,
+    Entry,
+    Layout,
+    convolution,
+    count,
+    dense,
+    norm,
+    same,
+)
+
+_PATCHES = "embeddings.patch_embeddings.projection.weight"
+_BLOCK = "encoder.layer.0"
+_TOKENS = {
+    "class": "embeddings.cls_token",
+    "registers": "embeddings.register_tokens",
+    "positions": "embeddings.position_embeddings",
+}
+# Older and newer names, of one architecture or another, to those of DINOv2 in transformers 5.
+_RENAMED = (
+    (r"^(vit|deit|dinov2|dinov2_with_registers)\.", ""),
+    (r"^layers\.", "encoder.layer."),
+    (r"\.attention\.attention\.(query|key|value)\.", r".attention.\1."),
+    (r"\.attention\.(query|key|value)\.", lambda found: f".attention.{found[1][0]}_proj."),
+    (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    # The token of a distilled DeiT takes part in attention and, without a head of its own, in
+    # nothing else: a register.
+    (r"^embeddings\.distillation_token$", "embeddings.register_tokens"),
+)
+_REFUSED = (
+    (r"distillation_classifier\.", "a distilled DeiT, which averages two heads' logits"),
+    (r"\.mlp\.(weights_in|gate_proj)\.", "a network with SwiGLU in its MLPs"),
+)
+
+
+def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
+    renamed = {}
+    for name, array in arrays.items():
+        if not name.startswith("decoder."):
+            for pattern, replacement in _RENAMED:
+                name = re.sub(pattern, replacement, name)
+        renamed[name] = array
+    return renamed
+
+
+def _recognise(arrays: Arrays) -> bool:
+    return _PATCHES in arrays and f"{_BLOCK}.attention.q_proj.weight" in arrays
+
+
+def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
+    vit_parts.refuse(arrays, _REFUSED)
+    width, channels, *patch = arrays[_PATCHES].shape
+    classes = arrays.get("classifier.weight", np.zeros((0, width)))
+    registers = arrays.get("embeddings.register_tokens", np.zeros((1, 0, width)))
+    scaled = f"{_BLOCK}.layer_scale1.lambda1" in arrays
+    return vit_parts.describe(
+        width=width,
+        depth=count(arrays, r"encoder\.layer\.(\d+)\."),
+        mlp_width=len(arrays[f"{_BLOCK}.mlp.fc1.weight"]),
+        patch=patch,
+        channels=channels,
+        grid=grid,
+        positions=arrays.get("embeddings.position_embeddings"),
+        class_token="embeddings.cls_token" in arrays,
+        registers=registers.shape[1],
+        num_classes=len(classes),
+        pooling="token_and_mean" if classes.shape[1] == 2 * width else None,
+        # What the configurations of DINOv2, and of the others, have.
+        norm_epsilon=1e-6 if scaled else 1e-12,
+        layer_scale=1e-5 if scaled else None,
+    )
+
+
+def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
+    entries = vit_parts.tokens(module, _TOKENS, arrays, grid)
+    entries += convolution("patch_embedding", "embeddings.patch_embeddings.projection", bias=True)
+    for i in range(module.depth):
+        ours, theirs = f"encoder/block_{i}", f"encoder.layer.{i}"
+        entries += norm(f"{ours}/norm1", f"{theirs}.norm1")
+        for name in ("query", "key", "value"):
+            part = f"{theirs}.attention.{name[0]}_proj."
+            entries += vit_parts.fused([f"{ours}/attention/{name}"], part, arrays)
+        entries += dense(f"{ours}/attention/out", f"{theirs}.attention.o_proj")
+        entries += norm(f"{ours}/norm2", f"{theirs}.norm2")
+        entries += dense(f"{ours}/mlp/dense1", f"{theirs}.mlp.fc1")
+        entries += dense(f"{ours}/mlp/dense2", f"{theirs}.mlp.fc2")
+        if module.layer_scale is not None:
+            for number in "12":
+                scale = f"params/{ours}/layer_scale{number}/scale"
+                entries += same(scale, f"{theirs}.layer_scale{number}.lambda1")
+    entries += norm("encoder_norm", "layernorm")
+    return entries + dense("head", "classifier", optional=True)
+
+
+LAYOUTS = (
+    Layout(
+        name="huggingface",
+        modules=(ViT,),
+        source="ViT, DeiT, DINOv2 and ViTMAE of Hugging Face's transformers",
+        recognise=_recognise,
+        describe=_describe,
+        entries=_entries,
+        prepare=_prepare,
+        ignored=(r"embeddings\.mask_token$", r"pooler\.", r"decoder\."),
+        writes=False,
+    ),
+)
