@@ -1,15 +1,19 @@
 """A few-shot run from the command line: what it leaves, says, resumes to, and refuses."""
 
 import json
+import os
 import shutil
 import signal
 
+import jax
+import numpy as np
 import pytest
 from PIL import Image
 from test_training import assert_same_bits, final_state, wait_for_checkpoint
 
+from vitjax import config as configs
 from vitjax.cli import main
-from vitjax.training import prediction
+from vitjax.training import experiment, loop, prediction
 from vitjax.training.logging import read
 
 TINY = """
@@ -187,6 +191,62 @@ def test_a_killed_run_ends_as_one_never_killed(vitjax, config, trained, tmp_path
     assert_same_bits(final_state(tmp_path, 20), final_state(trained[0], 20))
     for split in ("test", "val"):
         assert summary(tmp_path)[split] == summary(trained[0])[split]
+
+
+# What these keep beside the model's parameters, and has to come back too.
+KEPT = {
+    "mamlpp": (
+        {"inner_steps": 2, "multi_step_loss_steps": 40},
+        ("['rates']['head']", "['norm']['norm1']", "['batch_stats']['norm1']", "opt_state"),
+    ),
+    "reptile": ({"inner_steps": 2, "inner_batch_size": 3}, ("['inner_optimizer']", "opt_state")),
+}
+
+
+@pytest.mark.parametrize("method", KEPT)
+def test_a_killed_run_of_other_methods_ends_as_one_never_killed(
+    vitjax, config, tmp_path, monkeypatch, method
+):
+    # What is evaluated and drawn at the end follows from the state.
+    monkeypatch.setattr(loop._Loop, "finish", lambda run: run.checkpoints.wait())
+    fields, kept = KEPT[method]
+    values = configs.load(config)
+    values.model.depth = 1
+    values.objective = dict(name=method, inner_learning_rate=0.05, **fields)
+    values.train = {"steps": 100_000, "evaluate_every_steps": 100_000}
+    values.checkpoint = {"every_steps": 2}
+    values.parallel = {"devices": 1}
+    endless = tmp_path / "endless.py"
+    endless.write_text(
+        "from ml_collections import ConfigDict\n\n"
+        f"def get_config():\n    return ConfigDict({values.to_dict()!r})\n"
+    )
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    # All three runs with eight devices of which they use one, as the bits may depend on that.
+    flags = {"XLA_FLAGS": os.environ["XLA_FLAGS"]}
+    process = vitjax.start("train", f"--config={endless}", f"--workdir={killed}", environment=flags)
+    wait_for_checkpoint(process, killed, 6)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    reached = max(int(p.name) for p in killed.glob("checkpoints/*") if p.name.isdigit())
+    values.train.steps = reached + 3
+    built, said = experiment.build(values), []
+    for folder in (killed, whole):
+        loop.train(built, folder, said.append)
+    assert [line for line in said if line.startswith("Going on from")] == [
+        f"Going on from the checkpoint of step {reached}"
+    ]
+    states = [final_state(folder, reached + 3) for folder in (killed, whole)]
+    assert_same_bits(*states)
+    old, new = (
+        {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (built.initial_state(), states[0]))
+    )
+    for name in kept:
+        of_it = [path for path in new if name in path]
+        assert of_it
+        assert any(np.any(old[path] != new[path]) for path in of_it), name
 
 
 def test_data_says_the_protocol_and_draws_an_episode(capsys, config, tmp_path):

@@ -23,6 +23,7 @@ from small_tasks import (
     task_of,
 )
 
+from vitjax import config as configs
 from vitjax import models
 from vitjax.meta import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd, parameters
 from vitjax.meta.evaluation import of_ensemble
@@ -36,6 +37,7 @@ from vitjax.training.state import TrainState
 from vitjax.training.step import make_evaluate_step, make_train_step
 
 FIXTURE = Path(__file__).parent / "fixtures" / "maml_gradient.npz"
+CONFIGS = Path(__file__).parents[2] / "configs" / "maml"
 SHAPE = (4,)
 
 
@@ -189,6 +191,43 @@ def test_the_inner_loss_is_a_mean_over_the_examples_that_count():
         lambda p, g: p - 0.7 * g, params["model"], jax.grad(loss)(params["model"])
     )
     assert_trees(found, expected)
+
+
+def test_a_rate_is_the_published_code_s_times_the_ways():
+    # cbfinn/maml's inner loss is the sum over ways of means over shots.
+    objective, params, state, batch = made(inner_steps=1, inner_learning_rate=0.6)
+    learner = learner_of(objective, params, state, batch)
+    support = learner.task["support"]
+    found = parameters.unflatten(jit(lambda: learner.adapt(1))())
+
+    def published(model):
+        outputs, _ = objective.model.apply(
+            {"params": model, **state}, support["input"], train=True, mutable=["batch_stats"]
+        )
+        picked = jax.nn.log_softmax(outputs)[jnp.arange(6), support["target"]]
+        return sum(-jnp.mean(picked[support["target"] == way]) for way in range(3))
+
+    expected = jax.tree.map(
+        lambda p, g: p - 0.2 * g, params["model"], jax.grad(published)(params["model"])
+    )
+    assert_trees(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "ways", "published"),
+    [
+        ("omniglot_5w1s", 5, 0.4),
+        ("omniglot_5w5s", 5, 0.4),
+        ("omniglot_20w1s", 20, 0.1),
+        ("omniglot_20w5s", 20, 0.1),
+        ("miniimagenet_5w1s", 5, 0.01),
+        ("miniimagenet_5w5s", 5, 0.01),
+    ],
+)
+def test_configs_have_the_papers_rates(name, ways, published):
+    config = configs.load(CONFIGS / f"{name}.py")
+    assert config.data.episodes.ways == ways
+    assert config.objective.inner_learning_rate == pytest.approx(ways * published)
 
 
 def test_rates_of_the_head_and_any_optimizer():
