@@ -23,6 +23,8 @@ except ImportError:  # the extra "hub" is not installed
 
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^:]+))?(:(?P<file>.+))?")
 
+_TIMEOUT = 10.0  # seconds
+
 
 def local(
     name: str,
@@ -93,8 +95,11 @@ class _Repository:
         """The names of all files, or None and why the server did not tell."""
         errors = huggingface_hub.errors
         try:
-            api = huggingface_hub.HfApi()
-            return api.list_repo_files(self.name, revision=self.revision), ""
+            # Not list_repo_files, which goes on trying for half a minute without a network.
+            told = huggingface_hub.HfApi().model_info(
+                self.name, revision=self.revision, timeout=_TIMEOUT
+            )
+            return [file.rfilename for file in told.siblings or ()], ""
         except errors.RevisionNotFoundError as error:
             raise WeightsError(f"{self.source}: has no revision {self.revision!r}") from error
         except errors.RepositoryNotFoundError as error:
