@@ -147,6 +147,10 @@ def test_the_beginning_of_an_augreg_name_is_enough_where_it_is_the_only_one(
     refused("augreg:S_16-i21k-300ep", "2 names begin so", offline=True)
 
 
+def test_a_wrong_augreg_name_is_named_where_there_is_no_list(refused, server):
+    refused("augreg:S_16", f"{server.url}/vit_models/augreg/S_16.npz: the server has no such file")
+
+
 def test_a_full_augreg_name_that_begins_others_is_itself(server, local):
     folder = BUCKETS["augreg"]
     server.serve(f"{folder}/index.csv", INDEX.encode())
@@ -208,7 +212,8 @@ def test_a_server_out_of_order_is_asked_again_and_then_given_up(server, local, r
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(404, "no such file (404"), (403, "refuses (403"), (401, "refuses (401")]
+    ("status", "words"),
+    [(404, "not for all (404"), (403, "not for all (403"), (401, "refuses (401")],
 )
 def test_what_the_server_does_not_give_is_asked_for_once(status, words, server, refused, here):
     server.serve("/w.npz", b"<html>", status=status)

@@ -26,7 +26,7 @@ _CHUNK = 2**20
 
 
 class NotThere(WeightsError):
-    """The server has no such file."""
+    """The server has no such file, or does not show it."""
 
 
 def fetch(
@@ -116,8 +116,10 @@ def _receive(url: str, part: Path, progress: bool, by_hand: str) -> dict[str, st
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"{error.code} {error.reason}"
-            if error.code in (404, 410):
-                raise NotThere(f"{url}: the server has no such file ({reason})") from None
+            if error.code in (403, 404, 410):  # storage may say 403 of what is not there
+                raise NotThere(
+                    f"{url}: the server has no such file, or not for all ({reason})"
+                ) from None
             if error.code == 416:  # what is there is longer than the file is
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in (408, 429):

@@ -129,8 +129,12 @@ class _Fetcher:
         if not (self.offline and self.place(index).is_file()) or self.place(url).is_file():
             try:
                 return self.file(url)
-            except download.NotThere:
+            except download.NotThere as error:
                 self.say(f"No file has this very name; looking for one that begins so in {index}")
+                try:
+                    self.file(index)
+                except download.NotThere:
+                    raise error from None
         with open(self.file(index), newline="") as file:
             cells = {cell.removesuffix(".npz") for row in csv.reader(file) for cell in row}
         # A name tells the model, the data and half a dozen settings, with dashes between.
