@@ -24,9 +24,14 @@ def test_a_new_file_comes_whole_with_its_folder(tmp_path):
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "b.txt"
     path.write_text("old")
-    with pytest.raises(error), new_file(path) as unfinished:
-        unfinished.write_text("half")
-        raise error
+
+    def fail():
+        with new_file(path) as unfinished:
+            unfinished.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["b.txt"]
 
