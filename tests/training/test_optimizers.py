@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 
+from vitjax import models
 from vitjax.registry import ConfigError
 from vitjax.training import optimizers
 
@@ -142,3 +143,100 @@ def test_names_are_paths():
         "stem/bias",
         "stem/kernel",
     ]
+
+
+def shapes(name, **fields):
+    model = models.create(name, **fields)
+    images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+
+
+VIT = {"patch_size": 8, "width": 8, "depth": 3, "num_heads": 2, "mlp_width": 8, "registers": 1}
+
+
+def layers(params):
+    names = optimizers.parameter_names(params)
+    return dict(zip(names, optimizers.layer_numbers(names), strict=True))
+
+
+def test_layers_of_a_vit_are_numbered_as_beit_does():
+    found = layers(shapes("vit_ti16", layer_scale=0.1, **VIT))
+    embeddings = {name for name, layer in found.items() if layer == 0}
+    assert embeddings == {
+        *("patch_embedding/kernel", "patch_embedding/bias", "position_embedding"),
+        *("class_token", "class_position_embedding", "register_tokens"),
+    }
+    for name, layer in found.items():
+        if "block_" in name:
+            assert layer == 1 + int(name.split("block_")[1][0])
+    behind = {name for name, layer in found.items() if layer == 4}
+    assert behind == {"encoder_norm/scale", "encoder_norm/bias", "head/kernel", "head/bias"}
+
+
+def test_layers_of_a_resnet_are_numbered_through_its_stages():
+    found = layers(shapes("resnet20", stage_sizes=(2, 11), width=4, preactivation=True))
+    assert found["stem_conv/kernel"] == 0
+    assert found["stage1_block2/norm1/scale"] == 2
+    assert found["stage2_block1/conv1/kernel"] == 3
+    # By number, not by letter.
+    assert found["stage2_block2/conv2/kernel"] == 4
+    assert found["stage2_block11/conv2/kernel"] == 13
+    assert found["final_norm/scale"] == found["head/bias"] == 14
+
+
+def test_layer_decay_multiplies_the_rate_of_each_layer():
+    params = jax.tree.map(lambda s: jnp.ones(s.shape), shapes("vit_ti16", **VIT))
+    section = {"name": "adam", "learning_rate": 0.1, "layer_decay": 0.5}
+    section["learning_rate_factors"] = [(r"^head/kernel", 10.0)]
+    optimizer = optimizers.create(params, rate, section)
+    updates, _ = optimizer.update(params, optimizer.init(params), params, value=0.0)
+    plain = optax.adam(rate)
+    expected, _ = plain.update(params, plain.init(params), params)
+    ratios = {
+        name: float((update / reference).mean())
+        for name, update, reference in zip(
+            optimizers.parameter_names(params),
+            jax.tree.leaves(updates),
+            jax.tree.leaves(expected),
+            strict=True,
+        )
+    }
+    for name, layer in layers(params).items():
+        factor = 10 if name == "head/kernel" else 1
+        assert ratios[name] == pytest.approx(factor * 0.5 ** (4 - layer)), name
+
+
+@pytest.mark.parametrize(
+    ("params", "decay", "message"),
+    [
+        (PARAMS, 0.7, "for ViTs and ResNets.*head/bias"),
+        (PARAMS, 0.0, "is 0.0; it should be above 0"),
+        (PARAMS, "0.7", "is '0.7'"),
+        ("scanned", 0.7, "set config.model.scan_layers = False"),
+    ],
+)
+def test_what_has_no_layers_is_told(params, decay, message):
+    params = shapes("vit_ti16", scan_layers=True, **VIT) if params == "scanned" else params
+    section = {"name": "sgd", "learning_rate": 0.1, "layer_decay": decay}
+    with pytest.raises(ConfigError, match=f"config.optimizer.layer_decay.*{message}"):
+        optimizers.create(params, rate, section)
+
+
+def test_train_only_is_the_complement_of_freeze():
+    one = take({"name": "adamw", "train_only": [r"bias$", r"^head/"], "clip_norm": 0.1}, steps=2)
+    other = take({"name": "adamw", "freeze": r"^stem/kernel$", "clip_norm": 0.1}, steps=2)
+    close(one, other, rtol=0)
+    np.testing.assert_array_equal(one["stem"]["kernel"], PARAMS["stem"]["kernel"])
+    assert not np.array_equal(one["stem"]["bias"], PARAMS["stem"]["bias"])
+    both = take({"name": "sgd", "train_only": r"bias$", "freeze": r"^stem/"})
+    moved = [
+        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (both, PARAMS)), strict=True)
+    ]
+    assert moved == [True, False, False, False]
+    section = {"train_only": r"bias$", "freeze": r"^stem/"}
+    assert jax.tree.leaves(optimizers.trained(PARAMS, section)) == moved
+
+
+def test_a_pattern_of_train_only_that_matches_nothing_is_told():
+    with pytest.raises(ConfigError, match="train_only: 'biass' matches no parameter; did you mean"):
+        take({"name": "sgd", "train_only": "biass"})

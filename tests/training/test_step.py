@@ -75,7 +75,7 @@ def test_the_moving_average_follows_its_formula():
         decay = min(0.3, (1 + number) / (10 + number))
         average = decay * average + (1 - decay) * np.asarray(state.params["Dense_0"]["kernel"])
     np.testing.assert_allclose(state.ema["params"]["Dense_0"]["kernel"], average, rtol=1e-5)
-    assert state.variables is state.ema
+    assert state.variables["params"] is state.ema["params"]
 
 
 def test_the_gradient_s_norm_is_reported():
@@ -119,3 +119,23 @@ def test_predictions_are_the_most_probable_classes():
     np.testing.assert_array_equal(outputs["prediction"], probabilities.argmax(axis=-1))
     np.testing.assert_allclose(outputs["confidence"], probabilities.max(axis=-1))
     assert outputs["mask"].sum() == 14
+
+
+def test_gradients_of_what_is_frozen_are_neither_counted_nor_computed():
+    task, frozen = objective(), {"Dense_0": False, "Dense_1": True}
+    variables = task.init(jax.random.key(0), batch())
+    trained = {layer: dict.fromkeys(variables["params"][layer], frozen[layer]) for layer in frozen}
+    optimizer = optax.with_extra_args_support(
+        optax.partition({True: optax.sgd(0.1), False: optax.set_to_zero()}, trained)
+    )
+    state = TrainState.create(variables, optimizer, seed=0)
+    gradients, _ = task.gradients(state.params, {}, batch(), jax.random.key(0))
+    flops = {}
+    for name, mask in (("all", None), ("some", trained)):
+        step = jax.jit(make_train_step(task, optimizer, trained=mask)).lower(state, batch())
+        flops[name] = step.compile().cost_analysis()["flops"]
+    _, metrics = make_train_step(task, optimizer, trained=trained)(state, batch())
+    expected = float(optax.tree.norm(gradients["Dense_1"]))
+    assert divide(metrics)["grad_norm"] == pytest.approx(expected)
+    # Of 16 examples, 48 x 16 weights of the first layer and what is behind them.
+    assert flops["all"] - flops["some"] >= 2 * 16 * (48 * 16 + 16 * 7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -21,6 +21,7 @@ from vitjax.meta.prototypical import PrototypeBased, unit
 from vitjax.models.layers import check_choice
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
 from vitjax.objectives.metrics import Mean, Metrics
+from vitjax.patterns import matches
 from vitjax.registry import ConfigError
 
 TRANSFORMS = ("none", "l2", "center_l2")
@@ -153,14 +154,18 @@ class NearestCentroid(Supervised, PrototypeBased):
         network = super().network
         return dataclasses.replace(network, model=network.model.clone(num_classes=None))
 
-    def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """As for any objective, and the mean feature where it is wanted."""
-        variables = super().init(rng, batch)
+    def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+        """As for any few-shot objective, and the mean feature where it is wanted."""
+        variables = super().wrap(rng, variables, batch)
         if self.transform_features != "center_l2":
             return variables
         kernel = parameters.flatten(variables["params"]["model"])["head/kernel"]
         center = {"total": jnp.zeros(len(kernel), kernel.dtype), "weight": jnp.zeros(())}
         return {**variables, _CENTER: center}
+
+    def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The model's own variables."""
+        return super().unwrap({k: tree for k, tree in variables.items() if k != _CENTER})
 
     def forward(
         self,
@@ -261,7 +266,7 @@ class FineTuning(Supervised, GradientBased):
 
     def start(self, name: str, leaf: Any) -> Any:
         """Zeros for the head of a classification."""
-        if self.task == "regression" or not parameters.matches(name, (parameters.HEAD,)):
+        if self.task == "regression" or not matches(name, (parameters.HEAD,)):
             return leaf
         return jnp.zeros((*leaf.shape[:-1], self.num_classes), leaf.dtype)
 

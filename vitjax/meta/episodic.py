@@ -84,17 +84,25 @@ class Episodic(Objective):
         """Raises ConfigError if the objective cannot use a model of these parameters."""
         del model_params
 
-    def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
+    def inputs(self, batch: Batch) -> Any:
+        """One task's support set."""
+        return self.normalize(batch["support"]["input"][0])
+
+    def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
         """``{"params": {"model": ..., ...}, "batch_stats": ..., ...}``.
 
         Raises:
             ConfigError: the objective cannot use the model, see `check_model`.
         """
-        inputs = self.normalize(batch["support"]["input"][0])
-        variables: Any = dict(jax.jit(self.model.init)(rng, inputs))
-        params = variables.pop("params")
+        del rng, batch
+        state = dict(variables)
+        params = state.pop("params")
         self.check_model(params)
-        return {"params": {"model": params, **self.meta_parameters(params)}, **variables}
+        return {"params": {"model": params, **self.meta_parameters(params)}, **state}
+
+    def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The model's own variables, without what is learned beside them."""
+        return {**variables, "params": variables["params"]["model"]}
 
     def task_gradients(
         self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray

@@ -21,6 +21,7 @@ from vitjax.models.layers import check_choice
 from vitjax.objectives.base import ModelState, Params
 from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.optax_names import find_optimizer
+from vitjax.patterns import check_expressions, check_patterns, matches
 from vitjax.registry import ConfigError, check_keywords, keywords_of
 
 HEADS = ("learned", "zeros", "prototypes")
@@ -74,7 +75,7 @@ class GradientBased(Answering):
         check_choice("objective.head", self.head, HEADS)
         check_choice("objective.inductive_statistics", self.inductive_statistics, STATISTICS)
         for name in ("adapted", "fixed"):
-            parameters.check_expressions(getattr(self, name), f"config.objective.{name}")
+            check_expressions(getattr(self, name), f"config.objective.{name}")
         for name in ("inner_steps", "test_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -101,7 +102,7 @@ class GradientBased(Answering):
         leaves = parameters.flatten(model_params)
         for name in ("adapted", "fixed"):
             patterns = getattr(self, name)
-            parameters.check_patterns(patterns, list(leaves), f"config.objective.{name}")
+            check_patterns(patterns, list(leaves), f"config.objective.{name}")
         parameters.check_moving(parameters.partition(leaves, self.adapted, self.fixed)[0])
 
     # What a method may change.
@@ -129,7 +130,7 @@ class GradientBased(Answering):
         )
         rate = {True: head, False: self.inner_learning_rate}
         return {
-            name: jnp.asarray(rate[parameters.matches(name, (parameters.HEAD,))], leaf.dtype)
+            name: jnp.asarray(rate[matches(name, (parameters.HEAD,))], leaf.dtype)
             for name, leaf in leaves.items()
         }, False
 
@@ -270,9 +271,7 @@ class Learner:
         bodiless = dataclasses.replace(
             self.network.without_regularisers(), model=self.network.model.clone(num_classes=None)
         )
-        body = {
-            n: leaf for n, leaf in leaves.items() if not parameters.matches(n, (parameters.HEAD,))
-        }
+        body = {n: leaf for n, leaf in leaves.items() if not matches(n, (parameters.HEAD,))}
         params, state = self.objective.model_at(self.params, body, self.model_state, 0)
         return bodiless.apply(params, state, part["input"], train=True)[0]
 

@@ -12,6 +12,7 @@ from vitjax.meta import parameters
 from vitjax.meta.gradient_based import GradientBased
 from vitjax.meta.parameters import Leaves
 from vitjax.objectives.base import Params, objectives
+from vitjax.patterns import matches
 from vitjax.registry import ConfigError
 
 
@@ -89,7 +90,7 @@ class Cavia(GradientBased):
         """Raises ConfigError for a model without a context, or patterns that match nothing."""
         names = parameters.flatten(model_params)
         if parameters.CONTEXT in self.adapted and not any(
-            parameters.matches(name, (parameters.CONTEXT,)) for name in names
+            matches(name, (parameters.CONTEXT,)) for name in names
         ):
             raise ConfigError(
                 "config.objective.adapted: the model has no context to adapt; config.model."
@@ -99,4 +100,4 @@ class Cavia(GradientBased):
 
     def start(self, name: str, leaf: Any) -> Any:
         """Zeros for the context."""
-        return jnp.zeros_like(leaf) if parameters.matches(name, self.adapted) else leaf
+        return jnp.zeros_like(leaf) if matches(name, self.adapted) else leaf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -97,13 +98,13 @@ class MamlPlusPlus(GradientBased):
                 " objective.first_order all steps are; give one of them"
             )
 
-    def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """As all episodic objectives, with what is kept per step.
+    def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+        """As for any few-shot objective, with what is kept per step.
 
         Raises:
             ConfigError: there is nothing that could be kept per step, or nothing to adapt.
         """
-        variables = super().init(rng, batch)
+        variables = super().wrap(rng, variables, batch)
         params = variables["params"]
         leaves = parameters.flatten(params["model"])
         statistics = parameters.flatten(variables.get(STATISTICS, {}))
@@ -124,6 +125,13 @@ class MamlPlusPlus(GradientBased):
             start, _ = super().rates(params, moving)
             rates = {name: _repeat(rate, self.inner_steps) for name, rate in start.items()}
             params["rates"] = parameters.unflatten(rates)
+        return variables
+
+    def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The model's own variables, with its statistics before the first update."""
+        variables = super().unwrap(variables)
+        if self.per_step_statistics:
+            variables[STATISTICS] = jax.tree.map(lambda leaf: leaf[0], variables[STATISTICS])
         return variables
 
     def at_step(self, step: Any) -> MamlPlusPlus:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, Float
 
-from vitjax.registry import ConfigError, near_match
+from vitjax.patterns import matches
+from vitjax.registry import ConfigError
 
 # The last layer, as all models of the house call it.
 HEAD = r"(^|/)head/"
@@ -29,11 +30,6 @@ def unflatten(leaves: Leaves) -> dict[str, Any]:
     return traverse_util.unflatten_dict(leaves, sep="/")
 
 
-def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the regular expressions ``patterns`` is found in ``name``."""
-    return any(re.search(pattern, name) for pattern in patterns)
-
-
 def partition(
     leaves: Leaves, adapted: Sequence[str], fixed: Sequence[str]
 ) -> tuple[Leaves, Leaves]:
@@ -44,30 +40,6 @@ def partition(
         if matches(name, adapted) and not matches(name, fixed)
     }
     return moving, {name: leaf for name, leaf in leaves.items() if name not in moving}
-
-
-def check_expressions(patterns: Sequence[Any], where: str) -> None:
-    """Raises ConfigError for one of ``patterns`` that is no regular expression."""
-    for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise ConfigError(
-                f"{where}: {pattern!r} is no regular expression; it should be text in quotes"
-            )
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(f"{where}: {pattern!r} is no regular expression: {error}") from None
-
-
-def check_patterns(patterns: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Raises ConfigError for one of ``patterns`` that matches none of the parameters ``names``."""
-    for pattern in patterns:
-        if not any(matches(name, (pattern,)) for name in names):
-            parts = {part for name in names for part in name.split("/")}
-            raise ConfigError(
-                f"{where}: {pattern!r} matches no parameter{near_match(pattern, parts)}"
-                f" (there are: {', '.join(names)})"
-            )
 
 
 def check_moving(moving: Leaves) -> None:

@@ -69,13 +69,17 @@ class Reptile(GradientBased):
                     f"objective.{name} is {value}; it should be at least 1, or None for all"
                 )
 
-    def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """As for any objective, and the inner optimizer's fresh state."""
-        variables = super().init(rng, batch)
+    def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+        """As for any few-shot objective, and the inner optimizer's fresh state."""
+        variables = super().wrap(rng, variables, batch)
         state = {name: tree for name, tree in variables.items() if name != "params"}
         task = jax.tree.map(lambda x: x[0], {"support": batch["support"]})
         moving, _, optimizer = Learner(self, self.network, variables["params"], state, task).parts()
         return {**variables, _INNER: pack(optimizer.init(moving))}
+
+    def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The model's own variables."""
+        return super().unwrap({k: tree for k, tree in variables.items() if k != _INNER})
 
     def task_loss(
         self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -109,6 +111,35 @@ class BatchNorm(nn.Module):
         if self.axis_name is not None and not self.is_initializing():
             moments = jax.lax.pmean(moments, self.axis_name)
         return moments
+
+
+@contextlib.contextmanager
+def running_statistics(patterns: Sequence[str]) -> Iterator[None]:
+    """Within it, some layers of batch normalisation are in evaluation mode whatever a model says.
+
+    They normalise by their running statistics, and leave them alone. A model knows one mode for all
+    of its layers; where a part of it is frozen, that part's statistics have to be so too.
+
+    Args:
+        patterns: regular expressions, searched for in a layer's path, such as
+            ``"stage1_block1/norm1"``.
+    """
+    if not patterns:
+        yield
+        return
+
+    def evaluate(call: Any, arguments: Any, keywords: Any, context: Any) -> Any:
+        module = context.module
+        if isinstance(module, BatchNorm | nn.BatchNorm):
+            path = "/".join(module.path)
+            if any(re.search(pattern, path) for pattern in patterns):
+                # A module's fields are closed once it runs. This one lives for a single call of
+                # `apply`, so nobody else sees the change.
+                object.__setattr__(module, "use_running_average", True)
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(evaluate):
+        yield
 
 
 def _variance(mean: Any, square: Any) -> Any:

@@ -14,6 +14,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.registry import Registry
 
+# The collection of arrays that no step changes, such as another network's: they are in checkpoints,
+# and neither an optimizer nor a moving average holds copies of them.
+FROZEN = "frozen"
+
 Params = Any
 ModelState = dict[str, Any]
 Batch = Mapping[str, Any]
@@ -37,8 +41,26 @@ class Objective(abc.ABC):
     axis_name: str | None = dataclasses.field(default=None, kw_only=True)
 
     @abc.abstractmethod
+    def inputs(self, batch: Batch) -> Any:
+        """What the model is fed of ``batch``, or as much of it as tells its shape."""
+
+    def init_model(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
+        """The model's fresh variables, ``{"params": ..., ...}``, for inputs as in ``batch``."""
+        variables: Any = jax.jit(self.model.init)(rng, self.inputs(batch))
+        return dict(variables)
+
+    def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+        """What is trained and kept, around the model's ``variables``, fresh ones or loaded."""
+        del rng, batch
+        return dict(variables)
+
+    def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The model's own variables within what `wrap` made: what other programs can use."""
+        return dict(variables)
+
     def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """The model's variables: ``{"params": ..., "batch_stats": ..., ...}``."""
+        """What training starts from: `wrap` around `init_model`."""
+        return self.wrap(rng, self.init_model(rng, batch), batch)
 
     @abc.abstractmethod
     def loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
+from vitjax.objectives.base import Batch, ModelState, Params, objectives
+from vitjax.objectives.images import ImageObjective
 from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.objectives.mixing import mix
 from vitjax.registry import ConfigError, near_match
@@ -23,7 +24,7 @@ _MIX, _DROPOUT = 0, 1
 
 @objectives.register("classification")
 @dataclasses.dataclass(frozen=True)
-class Classification(Objective):
+class Classification(ImageObjective):
     """Classifies images.
 
     A batch holds ``image`` (batch, height, width, channels), ``label`` as class numbers (batch,) or
@@ -31,8 +32,6 @@ class Classification(Objective):
 
     Attributes:
         model: maps float images to logits (batch, classes).
-        num_classes: the number of classes.
-        normalize: maps the batch's images to what the model is fed.
         cross_entropy: ``"softmax"``, or ``"sigmoid"`` for one binary problem per class, added up
             over classes (Beyer et al. 2020, arXiv 2006.07159, Section 4.1).
         label_smoothing: share of the label that is spread evenly over all classes (Szegedy et al.
@@ -40,10 +39,10 @@ class Classification(Objective):
         mixup: MixUp's alpha; 0 is off.
         cutmix: CutMix's alpha; 0 is off. With both on, each batch gets one of the two.
         mix_probability: share of the batches that are mixed.
+
+    The other attributes are those of `vitjax.objectives.images.ImageObjective`.
     """
 
-    num_classes: int
-    normalize: Callable[[Array], Array] = lambda images: images
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.0
     mixup: float = 0.0
@@ -51,6 +50,7 @@ class Classification(Objective):
     mix_probability: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.cross_entropy not in CROSS_ENTROPIES:
             raise ConfigError(
                 f"objective.cross_entropy is {self.cross_entropy!r}; it can be"
@@ -65,12 +65,6 @@ class Classification(Objective):
         ):
             if not 0 <= getattr(self, name) <= upper:
                 raise ConfigError(f"objective.{name} is {getattr(self, name)}; not in 0..{upper}")
-
-    def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """The model's variables for images of the batch's size; the values do not matter."""
-        images = self.normalize(batch["image"][:1])
-        variables: Any = jax.jit(self.model.init)(rng, images)
-        return dict(variables)
 
     def prepare(
         self, batch: Batch, rng: PRNGKeyArray
@@ -92,26 +86,25 @@ class Classification(Objective):
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
         """Mean cross-entropy over the batch's unmasked examples."""
         images, labels = self.prepare(batch, rng)
-        outputs: Any = self.model.apply(
-            {"params": params, **model_state},
-            images,
-            train=True,
-            rngs={"dropout": jax.random.fold_in(rng, _DROPOUT)},
-            mutable=list(model_state),
+        logits, model_state = self.forward(
+            params, model_state, images, jax.random.fold_in(rng, _DROPOUT)
         )
-        logits, model_state = outputs
         metrics = self.metrics(logits, labels, self._weights(batch))
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
         """Cross-entropy (no smoothing, no mixing), accuracy and, from six classes on, top-5."""
-        logits = self._logits(variables, batch)
+        logits = self.logits(variables, batch)
         return self.metrics(logits, self.soft_labels(batch["label"]), batch["mask"])
 
     def predict(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
         """Class probabilities: softmax, or one sigmoid per class where that was trained."""
-        logits = self._logits(variables, batch)
+        logits = self.logits(variables, batch)
         return jax.nn.softmax(logits) if self.cross_entropy == "softmax" else jax.nn.sigmoid(logits)
+
+    def logits(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
+        """The model's outputs in evaluation."""
+        return self.outputs(variables, batch["image"])
 
     def metrics(
         self,
@@ -140,10 +133,6 @@ class Classification(Objective):
         if labels.ndim == 1:
             return jax.nn.one_hot(labels, self.num_classes)
         return labels
-
-    def _logits(self, variables: Mapping[str, Any], batch: Batch) -> Array:
-        logits: Any = self.model.apply(variables, self.normalize(batch["image"]), train=False)
-        return logits
 
     def _weights(self, batch: Batch) -> Array:
         # A mixed example is as real as both of its halves.

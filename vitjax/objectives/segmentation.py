@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
+from vitjax.objectives.base import Batch, ModelState, Params, objectives
+from vitjax.objectives.images import ImageObjective
 from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.objectives.segmentation_losses import (
     ACTIVATIONS,
@@ -31,7 +32,7 @@ IGNORE = -1
 
 @objectives.register("segmentation")
 @dataclasses.dataclass(frozen=True)
-class Segmentation(Objective):
+class Segmentation(ImageObjective):
     """Gives every pixel of an image a class.
 
     A batch holds ``image`` (batch, height, width, channels), ``label`` (batch, height, width) as
@@ -46,8 +47,6 @@ class Segmentation(Objective):
     Attributes:
         model: maps float images to logits (batch, height, width, classes), in training to a tuple
             of them where it is deeply supervised.
-        num_classes: the number of classes.
-        normalize: maps the batch's images to what the model is fed.
         losses: name -> weight, or name -> ``weight`` and keywords, of
             `vitjax.objectives.segmentation_losses`.
         cross_entropy: ``"softmax"`` over classes, or a ``"sigmoid"`` for each; two classes may then
@@ -55,16 +54,17 @@ class Segmentation(Objective):
         measures: what else is measured of whole images at the end of a run and by ``vitjax
             evaluate``, of `vitjax.objectives.segmentation_measures.MEASURES`.
         foreground: the class whose connected parts are the objects that ``measures`` compare.
+
+    The other attributes are those of `vitjax.objectives.images.ImageObjective`.
     """
 
-    num_classes: int
-    normalize: Callable[[Array], Array] = lambda images: images
     losses: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"cross_entropy": 1.0})
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
     measures: Sequence[str] = ()
     foreground: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.cross_entropy not in ACTIVATIONS:
             raise ConfigError(
                 f"objective.cross_entropy is {self.cross_entropy!r}; it can be"
@@ -91,24 +91,11 @@ class Segmentation(Objective):
         classes = range(self.num_classes)
         return tuple(f"{name}_{c}" for name in ("iou", "dice") for c in classes)
 
-    def init(self, rng: Array, batch: Batch) -> dict[str, Any]:
-        """The model's variables for images of the batch's size; the values do not matter."""
-        images = self.normalize(batch["image"][:1])
-        variables: Any = jax.jit(self.model.init)(rng, images)
-        return dict(variables)
-
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: Array
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
         """The combined loss, averaged over the batch's unmasked images, and over deep outputs."""
-        outputs: Any = self.model.apply(
-            {"params": params, **model_state},
-            self.normalize(batch["image"]),
-            train=True,
-            rngs={"dropout": rng},
-            mutable=list(model_state),
-        )
-        logits, model_state = outputs
+        logits, model_state = self.forward(params, model_state, self.normalize(batch["image"]), rng)
         supervised = tuple(logits) if isinstance(logits, tuple | list) else (logits,)
         parts = [self.image_losses(each, batch) for each in supervised]
         # The last output is the deepest: that of the whole network.
@@ -134,7 +121,7 @@ class Segmentation(Objective):
         self, variables: Mapping[str, Any], images: Array
     ) -> Float[Array, "batch rows columns classes"]:
         """Class probabilities of the pixels that the model's outputs cover, borders as they are."""
-        logits: Any = self.model.apply(variables, self.normalize(images), train=False)
+        logits = self.outputs(variables, images)
         return probabilities(logits, self.cross_entropy)
 
     def image_iou(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch"]:
@@ -204,7 +191,7 @@ class Segmentation(Objective):
         size = (images.shape[1], images.shape[2])
         for axis, length in enumerate(size, start=1):
             images = jnp.take(images, _mirrored(self.model, length), axis=axis)
-        logits: Any = self.model.apply(variables, self.normalize(images), train=False)
+        logits = self.outputs(variables, images)
         return logits[:, : size[0], : size[1]]
 
     def _counted_images(self, batch: Batch) -> Array:

@@ -50,6 +50,11 @@ class CheckpointError(UserError):
     """No usable checkpoint, or one of another model or config."""
 
 
+def begun(directory: Path) -> bool:
+    """Whether ``directory`` is there and has a checkpoint, whole or not."""
+    return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """What a checkpoint gave back.

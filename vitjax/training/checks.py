@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from vitjax.data.sources.base import SOURCES
 from vitjax.meta.episodic import Episodic
 from vitjax.objectives import Classification, Segmentation, objectives
+from vitjax.objectives.base import FROZEN
+from vitjax.objectives.images import ImageObjective
+from vitjax.patterns import layers
 from vitjax.registry import ConfigError, near_match
 
 _FIRST = 5
@@ -54,6 +59,57 @@ def labels(name: str, data: Mapping[str, Any]) -> None:
             f"config.data.source is {source!r}, which has no masks, and the objective {name!r}"
             f" learns from those: take one of {_sources(task='segmentation')}"
         )
+
+
+def split(name: str, splits: Iterable[str]) -> None:
+    """Raises ConfigError unless the data, whose ``splits`` these are, has one of this name."""
+    if name not in splits:
+        raise ConfigError(
+            f"--split={name}: the data has no such split{near_match(name, splits)}"
+            f" (there are: {', '.join(splits)})"
+        )
+
+
+def frozen(task: Any, variables: Mapping[str, Any], trained: Any, *, anew: bool) -> None:
+    """Checks that what is frozen is worth it, and stays as it is.
+
+    Args:
+        task: the objective.
+        variables: its variables, or their shapes.
+        trained: of each parameter, whether the optimizer changes it.
+        anew: whether the run starts from fresh parameters.
+
+    Raises:
+        ConfigError: low-rank updates of fresh parameters; or layers whose parameters are frozen
+            would normalise by the statistics of each batch, and their running statistics move on.
+    """
+    if not isinstance(task, ImageObjective):
+        return
+    if task.lora is not None and anew:
+        raise ConfigError(
+            "config.objective.lora trains small updates of parameters that are there, and here they"
+            " would be random: config.init.from_checkpoint says what to start from"
+        )
+    if task.frozen_statistics is not None:
+        return
+    flags = flatten_dict(trained, sep="/")
+    stuck = [name for name, changes in flags.items() if not changes]
+    stuck += flatten_dict(variables.get(FROZEN, {}), sep="/")
+    moving = [name for name, changes in flags.items() if changes]
+    statistics = layers(flatten_dict(variables.get("batch_stats", {}), sep="/"))
+    wrong = sorted({*statistics} & {*layers(stuck)} - {*layers(moving)})
+    if wrong:
+        every = len(wrong) == len(statistics)
+        pattern = '"."' if every else 'patterns of them, such as "' + wrong[0] + '"'
+        raise ConfigError(
+            f"{len(wrong)} layers of batch normalisation are frozen ({_listed(wrong)}), and their"
+            " running statistics would move on all the same: config.objective.frozen_statistics ="
+            f" {pattern} keeps them, and normalises by them; () lets them move"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_FIRST]) + (", ..." if len(names) > _FIRST else "")
 
 
 def _sources(task: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import optax
 from flax.errors import FlaxError
+from jaxtyping import PRNGKeyArray
 
 import vitjax.data
 import vitjax.meta
@@ -26,59 +27,13 @@ from vitjax.training import parallel as ways
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.lengths import Run, spellings
 from vitjax.training.parallel import Parallel
+from vitjax.training.settings import LENGTHS, Settings, Start, positive, train_settings
 from vitjax.training.state import TrainState
 
 # Folded into the run's key for the initial parameters; no step has such a number.
 _INIT = 0x7FFFFFFF
 
-
-@dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-    """Stops a run whose validation no longer gets better.
-
-    Attributes:
-        patience: how many evaluations in a row may be no better than the best before.
-        metric: the metric that counts; whether it should fall, `checkpoints.sign` says.
-        min_delta: how much better counts as better.
-    """
-
-    patience: int
-    metric: str = "val/loss"
-    min_delta: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise ConfigError(
-                f"config.train.early_stopping.patience is {self.patience}; it should be at least 1"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """The config's ``train`` section, with lengths in steps.
-
-    Attributes:
-        evaluate_every: steps between evaluations on the validation split; where the config does
-            not say, an epoch, or a tenth of a run whose data know no epoch.
-        accumulation_steps: micro-batches per step.
-        ema_decay: decay of the moving average of the weights; None keeps none.
-        log_every: steps between reports.
-        profile_steps: (first, end): steps first to end - 1 are traced; None: none.
-        early_stopping: None: train to the end.
-    """
-
-    evaluate_every: int
-    accumulation_steps: int = 1
-    ema_decay: float | None = None
-    log_every: int = 50
-    profile_steps: tuple[int, int] | None = None
-    early_stopping: EarlyStopping | None = None
-
-
 _OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "task", "devices"}
-# Of a run over episodes, where the config does not say how often.
-_EVALUATIONS = 10
-_TRAIN_LENGTHS = ("log_every", "evaluate_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +45,14 @@ class Experiment:
         seed: the one seed that all randomness comes from.
         data: batches in, and what is known of the examples.
         objective: what is trained; it holds the model.
-        optimizer: made for the model's parameters.
+        optimizer: made for the objective's parameters.
+        trained: of each of them, whether the optimizer changes it.
         learning_rate: step -> learning rate.
         run: how long it is.
         parallel: how it uses the devices.
         settings: the ``train`` section.
         checkpoint: the ``checkpoint`` section, with ``every`` in steps.
+        start: the weights that a new run starts from; None for fresh ones.
     """
 
     config: dict[str, Any]
@@ -103,11 +60,13 @@ class Experiment:
     data: Any
     objective: Objective
     optimizer: optax.GradientTransformationExtraArgs
+    trained: Any
     learning_rate: optax.Schedule
     run: Run
     parallel: Parallel
     settings: Settings
     checkpoint: dict[str, Any]
+    start: Start | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -116,15 +75,24 @@ class Experiment:
         wanted = getattr(self.objective, "num_classes", len(names))
         return names + tuple(f"class {number}" for number in range(len(names), wanted))
 
-    def initial_variables(self) -> dict[str, Any]:
-        """The model's fresh variables."""
-        rng = jax.random.fold_in(jax.random.key(self.seed), _INIT)
-        return self.objective.init(rng, self.data.example_batch())
+    @property
+    def initial_key(self) -> PRNGKeyArray:
+        """The key of the objective's fresh variables."""
+        return jax.random.fold_in(jax.random.key(self.seed), _INIT)
 
-    def initial_state(self) -> TrainState:
-        """The state before the first step, one copy."""
+    def initial_variables(self) -> dict[str, Any]:
+        """The objective's fresh variables, whatever the run starts from."""
+        return self.objective.init(self.initial_key, self.data.example_batch())
+
+    def initial_state(self, variables: dict[str, Any] | None = None) -> TrainState:
+        """The state before the first step, one copy.
+
+        Args:
+            variables: what training starts from, of `vitjax.training.initialization`; None for
+                fresh ones.
+        """
         return TrainState.create(
-            self.initial_variables(),
+            self.initial_variables() if variables is None else variables,
             self.optimizer,
             seed=self.seed,
             ema=self.settings.ema_decay is not None,
@@ -212,6 +180,7 @@ def _build(
     objective: Mapping[str, Any] | None = None,
     schedule: Mapping[str, Any] | None = None,
     checkpoint: Mapping[str, Any] | None = None,
+    init: Mapping[str, Any] | None = None,
     parallel: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Experiment:
@@ -235,8 +204,8 @@ def _build(
         Settings,
         train,
         where="config.train",
-        given=_TRAIN_LENGTHS,
-        also=["steps", "epochs", *spellings(_TRAIN_LENGTHS)],
+        given=LENGTHS,
+        also=["steps", "epochs", *spellings(LENGTHS)],
     )
     check_keywords(
         Checkpoints,
@@ -246,6 +215,7 @@ def _build(
         also=spellings(["every"]),
     )
 
+    start = call(Start, init, where="config.init") if init else None
     checks.kind(task_name, data)
     checks.labels(task_name, data)
     if description is None:
@@ -257,7 +227,7 @@ def _build(
     source.eval_batch_size = devices.round_up(source.eval_batch_size)
 
     run = Run.of(train, source.steps_per_epoch, where="config.train")
-    settings = _settings(train, run)
+    settings = train_settings(train, run)
     needed = objectives[task_name].model_outputs(source)
     if "num_classes" in keywords_of(MODELS[model_name]):
         model_arguments.setdefault("num_classes", needed)
@@ -293,7 +263,7 @@ def _build(
         evaluated = jax.eval_shape(task.evaluate, variables, source.example_batch(evaluated=True))
     if hasattr(task, "summarize"):
         evaluated = task.summarize(dict.fromkeys(evaluated, 0.0))
-    saving = _positive(
+    saving = positive(
         run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
     )
     rule = settings.early_stopping
@@ -303,17 +273,22 @@ def _build(
         checks.metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
     if saving.get("best") is not None:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
+    updates = optimizers.create(variables["params"], learning_rate, optimizer)
+    trained = optimizers.trained(variables["params"], optimizer)
+    checks.frozen(task, variables, trained, anew=start is None)
     return Experiment(
         config=config,
         seed=seed,
         data=source,
         objective=task,
-        optimizer=optimizers.create(variables["params"], learning_rate, optimizer),
+        optimizer=updates,
+        trained=trained,
         learning_rate=learning_rate,
         run=run,
         parallel=devices,
         settings=settings,
         checkpoint=saving,
+        start=start,
     )
 
 
@@ -335,43 +310,3 @@ def _named(section: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]
     if "name" not in arguments:
         raise ConfigError(f"config.{where}: the key 'name' is missing")
     return arguments.pop("name"), arguments
-
-
-def _settings(train: Mapping[str, Any], run: Run) -> Settings:
-    arguments = run.resolve(
-        {key: value for key, value in train.items() if key not in ("steps", "epochs")},
-        _TRAIN_LENGTHS,
-        where="config.train",
-    )
-    rule = arguments.get("early_stopping")
-    if rule is not None:
-        if not isinstance(rule, dict):
-            raise ConfigError(
-                f"config.train.early_stopping is {rule!r}; it should be a section of keys"
-            )
-        arguments["early_stopping"] = call(EarlyStopping, rule, where="config.train.early_stopping")
-    window = arguments.get("profile_steps")
-    if window is not None:
-        if not (isinstance(window, list) and len(window) == 2 and 0 <= window[0] < window[1]):
-            raise ConfigError(
-                f"config.train.profile_steps is {window!r}; it should be (first, end) in steps"
-            )
-        arguments["profile_steps"] = tuple(window)
-    decay = arguments.get("ema_decay")
-    if decay is not None and not 0 < decay < 1:
-        raise ConfigError(f"config.train.ema_decay is {decay!r}; it should lie between 0 and 1")
-    accumulation = arguments.get("accumulation_steps", 1)
-    if not isinstance(accumulation, int) or accumulation < 1:
-        raise ConfigError(
-            f"config.train.accumulation_steps is {accumulation!r}; not a whole number >= 1"
-        )
-    if run.steps_per_epoch is None:
-        arguments.setdefault("evaluate_every", run.steps // _EVALUATIONS)
-    else:
-        arguments.setdefault("evaluate_every", round(run.steps_per_epoch))
-    return Settings(**_positive(arguments, _TRAIN_LENGTHS))
-
-
-def _positive(section: dict[str, Any], lengths: Iterable[str]) -> dict[str, Any]:
-    """``section`` with lengths of at least one step: a period of less than one means every step."""
-    return section | {key: max(1, section[key]) for key in lengths if key in section}

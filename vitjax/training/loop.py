@@ -17,8 +17,8 @@ from jax.experimental import multihost_utils
 
 from vitjax.errors import UserError
 from vitjax.objectives.metrics import divide, total
-from vitjax.training import checks, flops, summary, workdir
-from vitjax.training.checkpoints import Checkpoints, free_changes, sign
+from vitjax.training import checks, flops, initialization, summary, workdir
+from vitjax.training.checkpoints import Checkpoints, begun, free_changes, sign
 from vitjax.training.evaluation import Evaluator, summarized
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
@@ -50,18 +50,24 @@ def train(
         ConfigError: the devices cannot share a batch evenly, or the classes of a few-shot run have
             changed since its checkpoint.
         WorkdirError: another run writes there.
+        WeightsError: what the run is to start from cannot be read, or does not fit.
         CheckpointError: the folder holds checkpoints of another model or config.
         DivergedError: NaN or infinity in the loss or the gradient's norm.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(folder)
     experiment.check_batch_size()
+    if jax.process_index() > 0:
+        say = _say_nothing
+    # A file that cannot be read or does not fit is told before there is a folder; and once there is
+    # a checkpoint, it may be gone.
+    started = None
+    if experiment.start is not None and not begun(folder / workdir.CHECKPOINTS):
+        started = initialization.variables(experiment, say)
     with contextlib.ExitStack() as stack:
         # Of several hosts the first one writes; the others only take part in checkpoints.
         if jax.process_index() == 0:
             stack.enter_context(workdir.lock(folder))
-        else:
-            say = _say_nothing
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(
@@ -74,7 +80,9 @@ def train(
             workdir.write_json(folder / workdir.DATA, experiment.data.describe())
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
-            state, progress = experiment.initial_state(), {}
+            variables, origin = started or initialization.variables(experiment, say)
+            state, progress = experiment.initial_state(variables), {"init": origin}
+            del variables
         else:
             state, progress = restored.state, restored.progress
             say(f"Going on from the checkpoint of step {restored.step}")
@@ -90,7 +98,7 @@ def train(
         # What is printed must not run into the progress bar.
         say = logger.say if say is print else say
         loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
-        del state, restored
+        del state, restored, started
         if loop.step < experiment.run.steps and not loop.stopped_early:
             loop.run()
         return loop.finish()
@@ -119,6 +127,7 @@ class _Loop:
         self.next_batch = progress.get("next_batch", 0)
         self.best = progress.get("best")
         self.evaluations_since_best = progress.get("evaluations_since_best", 0)
+        self.origin = progress.get("init")
         self.clock = Clock(experiment.data.batch_size, progress.get("clock"))
         experiment.data.skipped.update(progress.get("skipped", {}))
         # The metrics of the steps since the last report, still on the device.
@@ -146,6 +155,7 @@ class _Loop:
                 experiment.optimizer,
                 accumulation_steps=settings.accumulation_steps,
                 ema_decay=settings.ema_decay,
+                trained=experiment.trained,
                 axis_name=parallel.axis_name,
             ),
             donate=True,
@@ -192,6 +202,7 @@ class _Loop:
             "examples_per_second": self.clock.examples_per_second,
             "mfu": self._utilisation(self.clock.examples_per_second),
             "seconds": self.clock.seconds,
+            **({"init": self.origin} if self.origin else {}),
         }
         return summary.write(self.evaluator, variables, self.folder, facts, self.say)
 
@@ -328,6 +339,7 @@ class _Loop:
                     "skipped": self.experiment.data.skipped,
                     "best": self.best,
                     "evaluations_since_best": self.evaluations_since_best,
+                    "init": self.origin,
                 },
                 config=self.experiment.config,
                 metrics=self.evaluated,

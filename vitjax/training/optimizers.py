@@ -7,17 +7,25 @@ of a config are regular expressions, searched for in it; the first that matches 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import optax
 
 from vitjax.optax_names import find_optimizer
+from vitjax.patterns import listed
 from vitjax.registry import ConfigError, check_keywords, keywords_of, near_match
 
 Patterns = Sequence[tuple[str, float]] | Sequence[Sequence[Any]]
 _FROZEN = "frozen"
+# Of the families that `layer_decay` knows: what comes before the blocks, and the blocks' numbers.
+_EMBEDDING = re.compile(
+    r"(^|/)(patch_embedding|position_embedding|class_token|class_position_embedding"
+    r"|register_tokens|stem_\w+)(/|$)"
+)
+_BLOCK = re.compile(r"(^|/)(?:block_(\d+)|stage(\d+)_block(\d+))/")
+_STACKED = re.compile(r"(^|/)encoder/blocks/")
 
 
 def parameter_names(params: Any) -> list[str]:
@@ -40,6 +48,11 @@ def check(section: Mapping[str, Any]) -> None:
         if not (number and value >= least) and (value is not None or key == "learning_rate"):
             bound = "at least 0" if least == 0 else "above 0"
             raise ConfigError(f"config.optimizer.{key} is {value!r}; it should be a number {bound}")
+    decay = section.get("layer_decay")
+    if decay is not None and not (isinstance(decay, int | float) and 0 < decay <= 1):
+        raise ConfigError(
+            f"config.optimizer.layer_decay is {decay!r}; it should be above 0, and 1 at most"
+        )
     if "weight_decay_rate" in section:
         raise ConfigError("config.optimizer.weight_decay_rate: here it is called 'weight_decay'")
     constructor = find_optimizer(section["name"], "config.optimizer.name")
@@ -67,6 +80,9 @@ def create(
               PyTorch's SGD.
             - ``weight_decay_factors``: (pattern, factor) pairs on it: 0 spares a parameter.
             - ``learning_rate_factors``: (pattern, factor) pairs on the learning rate.
+            - ``layer_decay``: a further factor on the learning rate, to the power of how many
+              layers a parameter is away from the head, see `layer_numbers`.
+            - ``train_only``: one pattern or several; parameters that none matches stay as they are.
             - ``freeze``: one pattern or several, of parameters that stay as they are.
             - ``clip_norm``: largest global norm of the gradient, over what is not frozen.
             - ``clip_value``: largest absolute value of a gradient's entry.
@@ -87,6 +103,8 @@ def _create(
     weight_decay: float | None = None,
     weight_decay_factors: Patterns = (),
     learning_rate_factors: Patterns = (),
+    layer_decay: float | None = None,
+    train_only: str | Sequence[str] | None = None,
     freeze: str | Sequence[str] = (),
     clip_norm: float | None = None,
     clip_value: float | None = None,
@@ -98,11 +116,15 @@ def _create(
     if weight_decay is None:
         weight_decay = accepted[decay_key].default if decay_key else 0.0
         weight_decay = weight_decay or 0.0
-    if isinstance(freeze, str):
-        freeze = [freeze]
     names = parameter_names(params)
-    frozen = _match([(pattern, True) for pattern in freeze], names, False, "freeze")
+    frozen = [not each for each in _trained(names, train_only, freeze)]
     rates = _match(learning_rate_factors, names, 1.0, "learning_rate_factors")
+    if layer_decay is not None:
+        layers = layer_numbers(names)
+        rates = [
+            rate * layer_decay ** (max(layers) - layer)
+            for rate, layer in zip(rates, layers, strict=True)
+        ]
     decays = _match(weight_decay_factors, names, 1.0, "weight_decay_factors")
 
     def one(rate_factor: float, decay_factor: float) -> optax.GradientTransformation:
@@ -129,6 +151,63 @@ def _create(
         ) from error
 
 
+def trained(params: Any, section: Mapping[str, Any]) -> Any:
+    """A tree like ``params`` of booleans: which of them the optimizer of ``section`` changes.
+
+    Raises:
+        ConfigError: a pattern matches no parameter.
+    """
+    chosen = _trained(
+        parameter_names(params), section.get("train_only"), section.get("freeze") or ()
+    )
+    return jax.tree.unflatten(jax.tree.structure(params), chosen)
+
+
+def _trained(
+    names: list[str], train_only: str | Sequence[str] | None, freeze: str | Sequence[str]
+) -> list[bool]:
+    """Of each of ``names`` whether it is trained."""
+    chosen = [True] * len(names)
+    if train_only is not None:
+        chosen = _match([(p, True) for p in listed(train_only)], names, False, "train_only")
+    frozen = _match([(p, True) for p in listed(freeze)], names, False, "freeze")
+    return [wanted and not stuck for wanted, stuck in zip(chosen, frozen, strict=True)]
+
+
+def layer_numbers(names: Sequence[str]) -> list[int]:
+    """The layer of each parameter of a ViT or ResNet, as layer-wise decay counts them.
+
+    0 for embeddings, further tokens and the stem; 1, 2, ... for the blocks, through all stages; one
+    more for what comes behind them, the head above all. So Bao et al. 2022 (BEiT, arXiv:2106.08254,
+    appendix) and He et al. 2022 (MAE, arXiv:2111.06377, App. A.1) fine-tune ViTs.
+
+    Raises:
+        ConfigError: there are no numbered blocks, or ``scan_layers`` has put them into one array.
+    """
+    if any(_STACKED.search(name) for name in names):
+        raise ConfigError(
+            "config.optimizer.layer_decay: under model.scan_layers all blocks lie in one array,"
+            " which has one rate; set config.model.scan_layers = False (weights of one form can be"
+            " loaded into the other)"
+        )
+    found = [_BLOCK.search(name) for name in names]
+    blocks = {tuple(int(n) for n in m.groups()[1:] if n is not None) for m in found if m}
+    if not blocks:
+        raise ConfigError(
+            "config.optimizer.layer_decay is for ViTs and ResNets, whose blocks are numbered; here"
+            f" parameters are called {', '.join(names[:5])}, ...; learning_rate_factors serves any"
+            " model"
+        )
+    numbers = {block: number for number, block in enumerate(sorted(blocks), start=1)}
+    layers = []
+    for name, match in zip(names, found, strict=True):
+        if match:
+            layers.append(numbers[tuple(int(n) for n in match.groups()[1:] if n is not None)])
+        else:
+            layers.append(0 if _EMBEDDING.search(name) else len(numbers) + 1)
+    return layers
+
+
 def _assemble(
     params: Any,
     one: Callable[[float, float], optax.GradientTransformation],
@@ -148,7 +227,10 @@ def _assemble(
         for label, rate, decay in zip(labels, rates, decays, strict=True)
     }
     if set(groups) == {_FROZEN}:
-        raise ConfigError("config.optimizer.freeze: every parameter is frozen; nothing would train")
+        raise ConfigError(
+            "config.optimizer: every parameter is frozen by freeze or train_only; nothing would"
+            " train"
+        )
     if len(groups) == 1:
         optimizer: optax.GradientTransformation = next(iter(groups.values()))
     else:
@@ -178,10 +260,9 @@ def _match(patterns: Patterns, names: list[str], default: Any, key: str) -> list
     try:
         compiled = [(re.compile(pattern), value) for pattern, value in patterns]
     except (re.error, TypeError, ValueError) as error:
+        pairs = "(regular expression, factor) pairs" if "factors" in key else "regular expressions"
         raise ConfigError(
-            f"config.optimizer.{key}: {patterns!r} is no list of"
-            f" {'regular expressions' if key == 'freeze' else '(regular expression, factor) pairs'}"
-            f" ({error})"
+            f"config.optimizer.{key}: {patterns!r} is no list of {pairs} ({error})"
         ) from error
     for pattern, _ in compiled:
         if not any(pattern.search(name) for name in names):

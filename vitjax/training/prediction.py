@@ -127,12 +127,7 @@ def evaluate(
     """
     experiment, checkpoints = _open(folder, overrides, with_data=True)
     with contextlib.closing(checkpoints):
-        if split not in experiment.data.splits:
-            near = near_match(split, experiment.data.splits)
-            raise ConfigError(
-                f"--split={split}: the data has no such split{near}"
-                f" (there are: {', '.join(experiment.data.splits)})"
-            )
+        checks.split(split, experiment.data.splits)
         _check_unseen(Path(folder), experiment, split)
         steps = None
         if ensemble is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jaxtyping import Array, Int, UInt32
+
+from vitjax.objectives.base import FROZEN
 
 
 class TrainState(struct.PyTreeNode):
@@ -20,7 +23,8 @@ class TrainState(struct.PyTreeNode):
         params: the model's parameters.
         model_state: its other variables, such as ``{"batch_stats": ...}``.
         opt_state: optax's state.
-        ema: the moving average of ``{"params": params, **model_state}``, or None.
+        ema: the moving average of ``{"params": params, **model_state}``, less what is frozen; or
+            None.
     """
 
     step: Int[Array, ""]
@@ -49,15 +53,20 @@ class TrainState(struct.PyTreeNode):
             model_state=model_state,
             opt_state=optimizer.init(params),
             # A copy, since the step donates its buffers and no buffer can be donated twice.
-            ema=jax.tree.map(jnp.copy, {"params": params, **model_state}) if ema else None,
+            ema=jax.tree.map(jnp.copy, moving(variables)) if ema else None,
         )
 
     @property
     def variables(self) -> dict[str, Any]:
         """What is evaluated: the moving average where one is kept, else the trained variables."""
         if self.ema is not None:
-            return self.ema
+            return {**self.model_state, **self.ema}
         return {"params": self.params, **self.model_state}
+
+
+def moving(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The collections of ``variables`` that steps change."""
+    return {name: tree for name, tree in variables.items() if name != FROZEN}
 
 
 def count_parameters(params: Any) -> int:

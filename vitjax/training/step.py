@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from vitjax.objectives.base import Batch, Objective
 from vitjax.objectives.batches import cut
 from vitjax.objectives.metrics import Mean, Metrics, add
-from vitjax.training.state import TrainState
+from vitjax.training.state import TrainState, moving
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvaluateStep = Callable[[Mapping[str, Any], Batch], Metrics]
@@ -30,6 +30,7 @@ def make_train_step(
     *,
     accumulation_steps: int = 1,
     ema_decay: float | None = None,
+    trained: Any = None,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Returns the pure function ``(state, batch) -> (state, metrics)`` of one optimizer step.
@@ -42,6 +43,9 @@ def make_train_step(
             the whole batch for any model without batch statistics.
         ema_decay: decay of the moving average of the variables; it grows towards this value as
             ``(1 + step) / (10 + step)``, so that the first steps are forgotten soon.
+        trained: a tree like the parameters of booleans: which of them ``optimizer`` changes. The
+            others' gradients count nothing in the reported norm, and are not even computed; None
+            for all.
         axis_name: the mapped axis under ``pmap``; gradients and metrics are summed over it.
     """
 
@@ -60,11 +64,20 @@ def make_train_step(
         if ema is not None and ema_decay is not None:
             age = state.step.astype(jnp.float32)
             decay = jnp.minimum(ema_decay, (1 + age) / (10 + age))
+            # As a step towards the new value: what does not move has an average that does not.
             ema = jax.tree.map(
-                lambda old, new: (decay * old + (1 - decay) * new).astype(old.dtype),
+                lambda old, new: (old + (1 - decay) * (new - old)).astype(old.dtype),
                 ema,
-                {"params": params, **model_state},
+                moving({"params": params, **model_state}),
             )
+        if trained is not None:
+            gradients = [
+                gradient
+                for gradient, counts in zip(
+                    jax.tree.leaves(gradients), jax.tree.leaves(trained), strict=True
+                )
+                if counts
+            ]
         metrics["grad_norm"] = Mean(optax.tree.norm(gradients), jnp.ones(()))
         state = state.replace(
             step=state.step + 1,
@@ -178,8 +191,9 @@ def _accumulate(
         weight = _over(jax.lax.psum, metrics["loss"].count, axis_name)
         scale = jnp.where(weight > 0, 1 / jnp.maximum(weight, 1e-30), 0)
         gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
-    gradients, model_state = _over(jax.lax.pmean, (gradients, model_state), axis_name)
-    return gradients, model_state, _over(jax.lax.psum, metrics, axis_name)
+    # What is frozen is the same everywhere, and a mean of equal numbers need not be that number.
+    gradients, averaged = _over(jax.lax.pmean, (gradients, moving(model_state)), axis_name)
+    return gradients, {**model_state, **averaged}, _over(jax.lax.psum, metrics, axis_name)
 
 
 def _over(collective: Callable[..., Any], tree: Any, axis_name: str | None) -> Any:

@@ -1,0 +1,318 @@
+"""What a run starts from: files of weights and other runs."""
+
+import json
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from vitjax import models, weights
+from vitjax.cli import main
+from vitjax.registry import ConfigError
+from vitjax.training import experiment as experiments
+from vitjax.training import initialization, loop, prediction
+from vitjax.training.checkpoints import CheckpointError
+from vitjax.weights import WeightsError
+
+RESNET = {"name": "resnet20", "stage_sizes": (1, 1), "width": 4}
+VIT = {"name": "vit_ti16", "patch_size": 4, "width": 8, "depth": 2, "num_heads": 2, "mlp_width": 8}
+
+
+def config(source=None, model=RESNET, image_size=8, **sections):
+    chosen = {
+        "model": dict(model),
+        "data": {
+            **{"source": "synthetic", "image_size": image_size, "num_classes": 10},
+            **{"examples": 48, "batch_size": 16, "eval_batch_size": 48, "val_examples": 48},
+        },
+        "optimizer": {"name": "sgd", "learning_rate": 0.05},
+        "train": {"steps": 2, "log_every_steps": 2, "evaluate_every_steps": 2},
+        "parallel": {"devices": 1},
+        **sections,
+    }
+    if source is not None:
+        chosen["init"] = {"from_checkpoint": str(source)}
+    return ConfigDict(chosen)
+
+
+def start(chosen):
+    """The model's variables that a run starts from, by name, and what was said."""
+    built, said = experiments.build(chosen), []
+    variables, _ = initialization.variables(built, said.append)
+    return flat(built.objective.unwrap(variables)), "\n".join(said)
+
+
+def flat(tree):
+    return {name: np.asarray(leaf) for name, leaf in flatten_dict(dict(tree), sep="/").items()}
+
+
+def written(path, model=RESNET, image_size=8, channels=3, seed=7, **fields):
+    """A file of random weights, and the weights."""
+    arguments = {key: value for key, value in model.items() if key != "name"}
+    module = models.create(model["name"], **{"num_classes": 10, **arguments, **fields})
+    shape = (image_size, image_size, channels)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    generator = np.random.default_rng(seed)
+    variables = jax.tree.map(
+        lambda leaf: generator.uniform(0.1, 1, leaf.shape).astype(np.float32), shapes
+    )
+    return weights.save(variables, module, path, input_shape=shape), flat(variables)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose moving average, kept checkpoints and last weights all differ."""
+    folder = tmp_path_factory.mktemp("runs") / "source"
+    chosen = config(checkpoint={"best": "val/loss", "keep": 1})
+    chosen.train.update({"steps": 4, "ema_decay": 0.5, "evaluate_every_steps": 1})
+    chosen.schedule = {"name": "step", "boundaries_steps": [2], "factor": -40.0}
+    summary = loop.train(experiments.build(chosen), folder, say=lambda text: None)
+    return folder, summary
+
+
+def test_a_run_starts_from_the_average_of_another_s_best_checkpoint(run):
+    folder, summary = run
+    assert summary["checkpoint_step"] < summary["steps"]
+    built, variables, step = prediction.load(folder, say=lambda text: None)
+    assert step == summary["checkpoint_step"]
+    expected = flat(built.parallel.fetch(variables))
+    found, said = start(config(folder))
+    assert f"moving average of step {step}" in said
+    assert found.keys() == expected.keys()
+    for name, leaf in found.items():
+        np.testing.assert_array_equal(leaf, expected[name], err_msg=name)
+
+
+def test_another_number_of_classes_has_a_fresh_head(run):
+    chosen = config(run[0])
+    chosen.data.num_classes = 3
+    found, said = start(chosen)
+    assert "head is made anew" in said
+    assert "10" in said
+    assert "3" in said
+    fresh = flat(experiments.build(chosen).initial_variables())
+    np.testing.assert_array_equal(found["params/head/kernel"], fresh["params/head/kernel"])
+    same, _ = start(config(run[0]))
+    for name in found.keys() - {"params/head/kernel", "params/head/bias"}:
+        np.testing.assert_array_equal(found[name], same[name])
+
+
+def test_other_sizes_and_channels_are_adapted_and_scanned_blocks_stacked(tmp_path):
+    path, file = written(tmp_path / "vit", VIT)
+    chosen = config(path, {**VIT, "scan_layers": True}, image_size=16)
+    found, said = start(chosen)
+    assert "2 x 2" in said
+    assert "4 x 4" in said
+    assert found["params/position_embedding"].shape == (1, 4, 4, 8)
+    np.testing.assert_array_equal(
+        found["params/encoder/blocks/mlp/dense1/kernel"],
+        np.stack([file[f"params/encoder/block_{i}/mlp/dense1/kernel"] for i in range(2)]),
+    )
+    grey = config(path, VIT)
+    grey.data.channels = 1
+    np.testing.assert_allclose(
+        start(grey)[0]["params/patch_embedding/kernel"][..., 0, :],
+        file["params/patch_embedding/kernel"].sum(axis=2),
+        rtol=1e-5,
+    )
+
+
+def test_excluded_parameters_are_made_anew_though_they_fit(tmp_path):
+    path, file = written(tmp_path / "weights")
+    chosen = config(path)
+    chosen.init.exclude = ["^head/", "block1/conv2/"]
+    found, said = start(chosen)
+    fresh = flat(experiments.build(chosen).initial_variables())
+    anew = {
+        *("params/head/kernel", "params/head/bias"),
+        *(f"params/stage{i}_block1/conv2/kernel" for i in (1, 2)),
+    }
+    assert "made anew, by config.init.exclude: " in said
+    for name, leaf in found.items():
+        np.testing.assert_array_equal(leaf, (fresh if name in anew else file)[name])
+
+
+def test_the_encoder_of_a_segmentation_takes_a_classifier_s_weights(tmp_path):
+    path, file = written(
+        tmp_path / "weights", {**RESNET, "shortcut": "projection", "block": "basic"}
+    )
+    model = {
+        **{"name": "unet_resnet18", "stage_sizes": (1, 1), "width": 4, "stem": "cifar"},
+        "decoder_widths": (4,),
+    }
+    chosen = config(path, model)
+    chosen.objective = {"name": "segmentation"}
+    chosen.data = {"source": "cells", "size": 32, "train": 4, "val": 2, "test": 2, "batch_size": 2}
+    found, said = start(chosen)
+    assert "for the model's encoder" in said
+    fresh = flat(experiments.build(chosen).initial_variables())
+    inside = {name for name in found if "/encoder/" in name}
+    for name in inside - {"params/encoder/stem_conv/kernel"}:
+        np.testing.assert_array_equal(found[name], file[name.replace("/encoder/", "/")])
+    for name in found.keys() - inside:
+        np.testing.assert_array_equal(found[name], fresh[name])
+
+
+CONV4 = {"name": "conv4_omniglot", "filters": 4, "depth": 2}
+EPISODES = {
+    **{"source": "glyphs", "classes": 30, "image_size": 8, "batch_size": 2, "eval_batch_size": 2},
+    "episodes": {"queries": 2, "val_episodes": 4, "test_episodes": 4},
+}
+
+
+@pytest.mark.parametrize("method", ["maml", "mamlpp", "reptile", "nearest_centroid", "protonet"])
+def test_few_shot_methods_start_from_a_model_s_weights(tmp_path, method):
+    path, file = written(tmp_path / "conv4", CONV4, channels=1, num_classes=5)
+    objective = {"name": method}
+    if method == "nearest_centroid":
+        objective["transform_features"] = "center_l2"
+    elif method != "protonet":
+        objective.update(inner_steps=2, test_steps=2)
+    chosen = config(path, CONV4, objective=objective, data=EPISODES)
+    built = experiments.build(chosen)
+    variables, _ = initialization.variables(built, lambda text: None)
+    fresh = jax.eval_shape(built.initial_variables)
+    assert jax.tree.structure(variables) == jax.tree.structure(fresh)
+    own = flat(built.objective.unwrap(variables))
+    assert {name for name in own if not name.startswith("params/head")} == {
+        name for name in file if not name.startswith("params/head")
+    }
+    for name, leaf in own.items():
+        if not name.startswith("params/head") or method != "nearest_centroid":
+            np.testing.assert_array_equal(leaf, file[name])
+    if method == "mamlpp":
+        scale = variables["params"]["norm"]["norm1"]["scale"]
+        np.testing.assert_array_equal(scale, [file["params/norm1/scale"]] * 2)
+
+
+def test_a_run_goes_on_without_the_file_it_started_from(tmp_path):
+    path, _ = written(tmp_path / "weights")
+    chosen = config(path)
+    first = loop.train(experiments.build(chosen), tmp_path / "run", say=lambda text: None)
+    noted = first["init"]
+    assert noted["from_checkpoint"] == str(path)
+    assert noted["format"] == weights.OWN
+    assert len(noted["sha256"]) == 64
+    path.unlink()
+    chosen.train.steps = 4
+    last = loop.train(experiments.build(chosen), tmp_path / "run", say=lambda text: None)
+    assert last["steps"] == 4
+    assert last["init"] == noted
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["init"] == noted
+    chosen.init.from_checkpoint = "elsewhere.safetensors"
+    with pytest.raises(CheckpointError, match=r"config.init.from_checkpoint is .*elsewhere"):
+        loop.train(experiments.build(chosen), tmp_path / "run", say=lambda text: None)
+
+
+def test_weights_are_read_only_when_a_run_begins(monkeypatch):
+    monkeypatch.setattr(initialization.files, "open_weights", None)
+    built = experiments.build(config("nowhere.safetensors"))
+    shapes = built.abstract_state()
+    assert shapes.params["head"]["kernel"].shape == (8, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"from_checkpoint": "gone.th"}, WeightsError, "gone.th"),
+        ({"from_checkpiont": "a"}, ConfigError, "did you mean 'from_checkpoint'"),
+        ({"format": "timmy"}, WeightsError, "unknown format 'timmy'; did you mean 'timm'"),
+        ({"exclude": "haed"}, ConfigError, "config.init.exclude: 'haed' matches no parameter"),
+        ({"exclude": ["("]}, ConfigError, "config.init.exclude: .* is no regular expression"),
+        ({"grid": [2]}, ConfigError, r"config.init.grid is \[2\]; it should be \(rows, columns\)"),
+        ({"from_checkpoint": 3}, ConfigError, "from_checkpoint is 3; it should be text"),
+    ],
+)
+def test_mistakes_are_told_before_there_is_a_folder(tmp_path, change, error, message):
+    path, _ = written(tmp_path / "weights")
+    chosen = config(path)
+    chosen.init = {**chosen.init, **change}
+    with pytest.raises(error, match=message):
+        loop.train(experiments.build(chosen), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_shape_are_told_before_there_is_a_folder(tmp_path):
+    path, _ = written(tmp_path / "weights", {**RESNET, "width": 6})
+    with pytest.raises(WeightsError, match=r"stem_conv/kernel is \(3, 3, 3, 6\) in the file and"):
+        loop.train(experiments.build(config(path)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_be_started_from_is_told(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run[0], folder)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(CheckpointError, match="the run has no checkpoint yet"):
+        start(config(folder))
+    chosen = config(run[0])
+    chosen.init.format = "timm"
+    with pytest.raises(ConfigError, match="format and grid are for files"):
+        start(chosen)
+
+
+def test_low_rank_updates_of_random_parameters_are_refused():
+    lora = {"name": "classification", "lora": {}}
+    with pytest.raises(ConfigError, match=r"config\.init\.from_checkpoint says what to start from"):
+        experiments.build(config(model=VIT, objective=lora))
+
+
+def test_frozen_layers_whose_statistics_would_move_are_told(run):
+    chosen = config(run[0])
+    chosen.optimizer.train_only = "^head/"
+    with pytest.raises(ConfigError, match=r'5 layers .*frozen_statistics = "." keeps them'):
+        experiments.build(chosen)
+    chosen.optimizer.train_only = ["^head/", "^stage2_block1/"]
+    with pytest.raises(ConfigError, match=r'3 layers .* such as "stage1_block1/norm1"'):
+        experiments.build(chosen)
+    for allowed in ((), "stem|stage1"):
+        chosen.objective = {"name": "classification", "frozen_statistics": allowed}
+        experiments.build(chosen)
+    chosen.objective = {"name": "classification", "lora": {"kernels": r"conv\d/kernel"}}
+    del chosen.optimizer.train_only
+    with pytest.raises(ConfigError, match="5 layers of batch normalisation are frozen"):
+        experiments.build(chosen)
+
+
+# --------------------------------------------------------------------------- a config's evaluation
+
+
+def test_a_config_s_weights_are_evaluated_as_its_run_is(run):
+    folder, summary = run
+    built = experiments.build(config(folder))
+    values = initialization.evaluate(built, "val", say=lambda text: None)
+    assert values == pytest.approx(summary["val"])
+    with pytest.raises(ConfigError, match=r"--split=vall: .*did you mean 'val'"):
+        initialization.evaluate(built, "vall")
+
+
+FILE = """
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict({config})
+"""
+
+
+def test_the_command_line_takes_a_run_or_a_config(run, tmp_path, capsys):
+    folder, summary = run
+    path = tmp_path / "mine.py"
+    path.write_text(FILE.format(config=config().to_dict()))
+    arguments = ["evaluate", f"--config={path}", "--split=val"]
+    assert main([*arguments, f"--config.init.from_checkpoint={folder}"]) == 0
+    said = capsys.readouterr().out
+    assert f"val: accuracy {summary['val']['accuracy']:.2%}" in said
+    assert f"of the run in {folder}" in said
+    for wrong, message in (
+        (["evaluate"], "--workdir=DIR, for a run, or --config=FILE, .* neither is given"),
+        ([*arguments, f"--workdir={folder}"], "both are given"),
+        ([*arguments, "--checkpoint=best"], "--checkpoint chooses among a run's checkpoints"),
+        ([*arguments, "--ensemble=3"], "--ensemble chooses among a run's checkpoints"),
+    ):
+        assert main(wrong) == 2
+        assert re.search(message, capsys.readouterr().err)

@@ -1,0 +1,124 @@
+"""LoRA: low-rank updates of frozen kernels (Hu et al. 2022, arXiv:2106.09685)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vitjax.objectives.base import FROZEN
+from vitjax.patterns import Patterns, check_expressions, check_patterns, layers, listed, matches
+from vitjax.registry import ConfigError
+
+WHERE = "config.objective.lora"
+# The entry of ``params`` that holds the updates.
+UPDATES = "lora"
+# A child of the initial key, which the model's own parameters do not use.
+_UPDATES = 0x10A
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+    """Kernels W0 become W0 + (alpha / rank) A B, of which A and B alone are trained (Sec. 4.1).
+
+    What the paper writes as B A x for columns x is x A B for the rows of the house: A (in, rank)
+    and B (rank, out). A starts uniform within 1 / sqrt(in), as the authors' code has it
+    (Kaiming-uniform), and B zero, so that training starts from W0. A convolution's kernel is a
+    matrix from height x width x in to out. Of kernels stacked by ``scan_layers`` each has its own
+    A and B.
+
+    The product is added to the kernel, and not computed beside it: one way for every layer, and no
+    cost once it is merged. In training a step so costs what it does when the kernels themselves are
+    trained; what is saved is the optimizer's and the moving average's memory.
+
+    Attributes:
+        rank: of an update.
+        alpha: scale of an update, times the rank; None for the rank: a scale of one.
+        kernels: patterns of kernels that are updated; the paper's are queries' and values'.
+        trained: patterns of parameters that are trained themselves, the head above all.
+    """
+
+    rank: int = 8
+    alpha: float | None = None
+    kernels: Patterns = (r"attention/(query|value)/kernel$",)
+    trained: Patterns = (r"(^|/)head\d*/",)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"{WHERE}.rank is {self.rank}; it should be at least 1")
+        if self.alpha is not None and self.alpha <= 0:
+            raise ConfigError(f"{WHERE}.alpha is {self.alpha}; it should be above 0")
+        for name in ("kernels", "trained"):
+            check_expressions(listed(getattr(self, name)), f"{WHERE}.{name}")
+
+    def split(self, rng: PRNGKeyArray, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """A model's variables as what is trained and what is not.
+
+        Args:
+            rng: of the updates' start.
+            variables: ``{"params": ..., ...}``.
+
+        Returns:
+            ``{"params": {"lora": ..., "head": ...}, "frozen": ..., ...}``; ``lora`` holds ``a`` and
+            ``b`` under the name of each kernel.
+
+        Raises:
+            ConfigError: a pattern matches no parameter, or one that is no kernel.
+        """
+        leaves = flatten_dict(dict(variables["params"]), sep="/")
+        for name in ("kernels", "trained"):
+            check_patterns(listed(getattr(self, name)), list(leaves), f"{WHERE}.{name}")
+        trained = {n: leaf for n, leaf in leaves.items() if matches(n, listed(self.trained))}
+        updates: dict[str, Any] = {}
+        key = jax.random.fold_in(rng, _UPDATES)
+        names = [n for n in leaves if matches(n, listed(self.kernels)) and n not in trained]
+        for number, name in enumerate(sorted(names)):
+            stack, rows, columns = _matrix(name, leaves[name])
+            dtype = leaves[name].dtype
+            bound = 1 / math.sqrt(rows)
+            updates[f"{UPDATES}/{name}/a"] = jax.random.uniform(
+                jax.random.fold_in(key, number), (*stack, rows, self.rank), dtype, -bound, bound
+            )
+            updates[f"{UPDATES}/{name}/b"] = jnp.zeros((*stack, self.rank, columns), dtype)
+        if not updates:
+            raise ConfigError(f"{WHERE}: all of the kernels are among what is trained itself")
+        rest = {name: leaf for name, leaf in leaves.items() if name not in trained}
+        state = {name: tree for name, tree in variables.items() if name != "params"}
+        params = unflatten_dict({**trained, **updates}, sep="/")
+        return {"params": params, **state, FROZEN: unflatten_dict(rest, sep="/")}
+
+    def merge(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The model's variables, of what `split` made."""
+        trained = dict(variables["params"])
+        updates = flatten_dict(trained.pop(UPDATES), sep="/")
+        leaves = flatten_dict({**variables[FROZEN]}, sep="/") | flatten_dict(trained, sep="/")
+        for name in layers(updates):
+            update = self._update(updates[f"{name}/a"], updates[f"{name}/b"])
+            leaves[name] = leaves[name] + update.reshape(leaves[name].shape)
+        state = {n: tree for n, tree in variables.items() if n not in ("params", FROZEN)}
+        return {"params": unflatten_dict(leaves, sep="/"), **state}
+
+    def _update(
+        self, a: Float[Array, "*stack in rank"], b: Float[Array, "*stack rank out"]
+    ) -> Float[Array, "*stack in out"]:
+        scale = (self.alpha or self.rank) / self.rank
+        return scale * jnp.matmul(a, b, precision="highest")
+
+
+def _matrix(name: str, kernel: Any) -> tuple[tuple[int, ...], int, int]:
+    """A kernel's shape as that of matrices: the axes of a stack, rows and columns."""
+    shape = tuple(kernel.shape)
+    if not 2 <= len(shape) <= 5:
+        raise ConfigError(
+            f"{WHERE}.kernels: {name} has the shape {shape}, and an update is of a dense kernel"
+            " (in, out) or of a convolution's (height, width, in, out)"
+        )
+    # One axis more than those have stacks the kernels of all layers.
+    stack, rest = shape[: len(shape) % 2], shape[len(shape) % 2 :]
+    return stack, math.prod(rest[:-1]), rest[-1]

@@ -1,0 +1,173 @@
+"""What a new run starts from: fresh variables, a file of weights, or another run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vitjax import models
+from vitjax import weights as files
+from vitjax.patterns import check_patterns, listed, matches
+from vitjax.registry import ConfigError
+from vitjax.training import checks, prediction, workdir
+from vitjax.training.evaluation import Evaluator
+from vitjax.training.experiment import Experiment
+from vitjax.training.settings import Start
+from vitjax.weights import fetching
+from vitjax.weights.layouts import Description
+
+
+def variables(
+    experiment: Experiment, say: Callable[[str], None] = print
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What training starts from, by the config's ``init`` section.
+
+    Args:
+        experiment: the run that begins.
+        say: is told what was loaded, and what of it was changed or stays as it was made.
+
+    Returns:
+        The objective's variables; and of weights that were loaded where they are from, as JSON
+        values, else None.
+
+    Raises:
+        WeightsError: the file cannot be read, or does not fit the model.
+        ConfigError: the model has no such part, or a pattern matches no parameter.
+        WorkdirError, CheckpointError: the other run is none, or has no checkpoint.
+    """
+    start = experiment.start
+    if start is None:
+        return experiment.initial_variables(), None
+    weights, origin = _read(start, experiment, say)
+    objective, key = experiment.objective, experiment.initial_key
+    batch = experiment.data.example_batch()
+    expected = jax.eval_shape(objective.init_model, key, batch)
+
+    @functools.cache
+    def fresh() -> dict[str, Any]:
+        return objective.init_model(key, batch)
+
+    loaded = _filled(weights, objective.model, expected, fresh, say)
+    loaded = _made_anew(listed(start.exclude), loaded, fresh, say)
+    return objective.wrap(key, loaded, batch), origin
+
+
+def _read(
+    start: Start, experiment: Experiment, say: Callable[[str], None]
+) -> tuple[files.Weights, dict[str, Any]]:
+    """The weights, and where they are from."""
+    source = start.from_checkpoint
+    folder = Path(source).expanduser()
+    if (folder / workdir.DATA).is_file() or (folder / workdir.CHECKPOINTS).is_dir():
+        if start.format is not None or start.grid is not None:
+            raise ConfigError(
+                f"config.init: format and grid are for files of weights, and {source} is a run's"
+                " folder; take them away"
+            )
+        return _of_run(folder, experiment, say)
+    weights = files.open_weights(source, format=start.format, grid=start.grid, say=say)
+    origin: dict[str, Any] = {"from_checkpoint": source, "format": weights.format}
+    path = fetching.local(source, say=say)
+    if path.is_file():
+        with path.open("rb") as file:
+            origin["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    say(f"Starting from {source} ({weights.format})")
+    return weights, origin
+
+
+def _of_run(
+    folder: Path, experiment: Experiment, say: Callable[[str], None]
+) -> tuple[files.Weights, dict[str, Any]]:
+    """What a run's folder stands for: its best checkpoint, averaged where it keeps an average."""
+    # Its devices may not be here.
+    other, placed, step = prediction.load(
+        folder, ["--config.parallel=None"], with_data=False, say=lambda text: None
+    )
+    model = other.objective.model
+    own = jax.device_get(other.objective.unwrap(other.parallel.fetch(placed)))
+    if getattr(model, "scan_layers", False):
+        own = models.unstack_layers(own)
+    arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(own, sep="/").items()}
+    kind = "moving average" if other.settings.ema_decay is not None else "weights"
+    say(f"Starting from the {kind} of step {step} of the run in {folder}")
+    for key in ("mean", "std"):
+        there, here = (each.config["data"].get(key) for each in (other, experiment))
+        if there != here:
+            say(f"  its images were normalised otherwise: config.data.{key} {there} -> {here}")
+    weights = files.Weights(str(folder), arrays, None, Description(type(model), {}, ()))
+    return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
+
+
+def _filled(
+    weights: files.Weights,
+    model: nn.Module,
+    expected: Mapping[str, Any],
+    fresh: Callable[[], Mapping[str, Any]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The model's variables with ``weights`` in them, which may be of its backbone alone."""
+    part, backbone = getattr(model, "backbone", ("", None))
+    kinds: Any = weights.layout.modules if weights.layout else (weights.description.model,)
+    if not isinstance(backbone, kinds) or isinstance(model, kinds):
+        return files.fill(weights, model, expected, fresh, say=say)
+    say(f"  its weights are for the model's {part}; all else is made anew")
+    made = dict(fresh())
+    inner = files.fill(weights, backbone, _part(expected, part), lambda: _part(made, part), say=say)
+    return {
+        name: {**tree, part: inner[name]} if part in tree else tree for name, tree in made.items()
+    }
+
+
+def _part(variables: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The variables of a module's child."""
+    return {name: tree[part] for name, tree in variables.items() if part in tree}
+
+
+def _made_anew(
+    patterns: Sequence[str],
+    loaded: Mapping[str, Any],
+    fresh: Callable[[], Mapping[str, Any]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """``loaded`` with those parameters as they are made that ``patterns`` are found in."""
+    leaves = flatten_dict(dict(loaded["params"]), sep="/")
+    check_patterns(patterns, list(leaves), "config.init.exclude")
+    names = [name for name in leaves if matches(name, patterns)]
+    if not names:
+        return dict(loaded)
+    made = flatten_dict(dict(fresh()["params"]), sep="/")
+    say(f"  made anew, by config.init.exclude: {', '.join(names)}")
+    leaves |= {name: made[name] for name in names}
+    return {**loaded, "params": unflatten_dict(leaves, sep="/")}
+
+
+def evaluate(
+    experiment: Experiment, split: str = "test", say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """The numbers of what a run would start from, on one split of its data.
+
+    Args:
+        experiment: of a config; with an ``init`` section its weights are evaluated.
+        split: one of the data's.
+        say: is told what was loaded.
+
+    Returns:
+        `vitjax.training.evaluation.Evaluator.results`.
+
+    Raises:
+        ConfigError: there is no such split.
+        WeightsError: as in `variables`.
+    """
+    checks.split(split, experiment.data.splits)
+    if experiment.start is None:
+        say("config.init.from_checkpoint is not set: these are numbers of fresh parameters")
+    placed = experiment.parallel.place_state(variables(experiment, say)[0])
+    return Evaluator(experiment).results(placed, split)
