@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vitjax.data import CorruptImage, DataError
-from vitjax.data.segmentation import IGNORE, cells, tfds_masks
+from vitjax.data.segmentation import IGNORE, cells
 from vitjax.data.sources import SOURCES
 from vitjax.registry import near_match
 
@@ -211,73 +209,6 @@ def test_electron_microscopy(test_data):
     assert pair.image.shape == (512, 512, 1)
     assert 0.7 < pair.label.mean() < 0.85  # cells
     assert pair.image[pair.label == 1].mean() > pair.image[pair.label == 0].mean() + 20
-
-
-class FakeTfds:
-    """Stands for a prepared data set: examples of a grey picture and a mask of values 1 to 3."""
-
-    def __init__(self, count: int, name: str):
-        self.count, self.title, self.origin = count, name, "train"
-
-    def __len__(self) -> int:
-        return self.count
-
-    def name(self, index: int) -> str:
-        return f"{self.title}, example {index}"
-
-    def features(self, index: int) -> dict:
-        mask = np.full((6, 7 + index), 1 + index % 3, np.uint8)
-        arrays = {"image": np.asarray(picture(index, mask.shape, "RGB")), "mask": mask[..., None]}
-        found = {}
-        for key, array in arrays.items():
-            file = io.BytesIO()
-            Image.fromarray(array.squeeze()).save(file, "PNG")
-            found[key] = SimpleNamespace(bytes_list=SimpleNamespace(value=[file.getvalue()]))
-        return {"image": found["image"], "segmentation_mask": found["mask"]}
-
-
-@pytest.fixture
-def prepared(monkeypatch):
-    def prepare(name: str) -> None:
-        features = {
-            "image": SimpleNamespace(shape=(None, None, 3)),
-            "segmentation_mask": SimpleNamespace(shape=(None, None, 1)),
-            "label": SimpleNamespace(shape=()),
-        }
-        info = SimpleNamespace(name=name, features=features, splits=("train", "test"))
-        monkeypatch.setattr(tfds_masks, "find_prepared", lambda *args: ("folder", info))
-        monkeypatch.setattr(tfds_masks, "TfdsSplit", lambda *args: FakeTfds(6, name))
-
-    return prepare
-
-
-def test_a_prepared_tfds_set(prepared):
-    prepared("oxford_iiit_pet")
-    source = SOURCES.create("tfds_masks", dataset="oxford_iiit_pet")
-    assert source.class_names == ("pet", "background", "border")
-    assert source.channels == 3
-    split = source.split("train")
-    assert sizes(source) == {"train": 6, "test": 6}
-    for index in range(6):
-        pair = split.read(index)
-        assert pair.image.shape == (6, 7 + index, 3)
-        assert split.size(index) == (6, 7 + index)
-        assert (pair.label == index % 3).all()
-    ignoring = SOURCES.create("tfds_masks", dataset="oxford_iiit_pet", ignore=3)
-    assert ignoring.class_names == ("pet", "background")
-    assert (ignoring.split("test").read(2).label == IGNORE).all()
-
-
-def test_classes_of_another_tfds_set_are_discovered(prepared):
-    prepared("moons")
-    assert SOURCES.create("tfds_masks", dataset="moons").class_names == ("1", "2", "3")
-    with pytest.raises(DataError, match=r"no feature 'segmentation_msk' .*did you mean 'segm"):
-        SOURCES.create("tfds_masks", dataset="moons", mask_key="segmentation_msk")
-    with pytest.raises(DataError, match=r"'label' \(mask_key\) is .*, no image"):
-        SOURCES.create("tfds_masks", dataset="moons", mask_key="label")
-    split = SOURCES.create("tfds_masks", dataset="moons", classes=(1, 2)).split("train")
-    with pytest.raises(DataError, match=r"example 2, segmentation_mask: has the value 3"):
-        split.read(2)
 
 
 def threshold_iou(pair) -> float:

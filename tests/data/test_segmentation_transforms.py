@@ -10,7 +10,7 @@ import pytest
 from vitjax.data import DataError
 from vitjax.data.segmentation import IGNORE, PAIR_TRANSFORMS, Pair, cells, parse_pairs
 from vitjax.data.segmentation.geometry import Elastic
-from vitjax.data.segmentation.transforms import mirrored, padded, size_after
+from vitjax.data.segmentation.transforms import mirrored, padded, size_after, undone
 from vitjax.registry import ConfigError
 
 EXACT = [
@@ -151,6 +151,20 @@ def test_sizes_are_known_beforehand(pair):
         assert size_after(parse_pairs(text, "test"), (48, 48)) == made.label.shape
     assert size_after(parse_pairs("resize(9)", "test"), (20, 30)) == (9, 13)
     assert size_after(parse_pairs("resize(9)", "test"), None) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "resize(96)", "resize((96, 120)) | invert", "pad_to_multiple(32) | resize(128)"]
+)
+def test_what_an_evaluation_does_to_sizes_is_undone(pair, text):
+    pipeline = parse_pairs(text, "test", evaluated=True)
+    seen = pipeline(pair, np.random.default_rng(0))
+    maps = np.stack([seen.label == 0, seen.label == 1, seen.label == 1], -1).astype(np.float32)
+    found = undone(pipeline, maps, (48, 48))
+    assert found.shape == (48, 48, 3)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[..., 1], found[..., 2])
+    assert (found.argmax(axis=-1) == pair.label).mean() > 0.99
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT
 
+from vitjax import config as configs
+from vitjax.training import experiment, loop
+
 HOST = """
 import sys
 import jax
@@ -17,18 +20,20 @@ jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from vitjax import config
 from vitjax.training import experiment, loop
 from vitjax.training.interruption import Interrupted
-loaded = config.load(sys.argv[3])
-config.override(loaded, sys.argv[5:])
-try:
-    loop.train(experiment.build(loaded), sys.argv[4])
-except Interrupted as interrupted:
-    print(interrupted)
-    sys.exit(128 + interrupted.signal)
+configs, workdirs = sys.argv[3].split(","), sys.argv[4].split(",")
+for path, workdir in zip(configs, workdirs, strict=True):
+    loaded = config.load(path)
+    config.override(loaded, sys.argv[5:])
+    try:
+        loop.train(experiment.build(loaded), workdir)
+    except Interrupted as interrupted:
+        print(interrupted)
+        sys.exit(128 + interrupted.signal)
 """
 
 
 def start_two(config, workdir, *overrides):
-    """Two processes that JAX takes for two hosts."""
+    """Two processes that JAX takes for two hosts; several configs and folders by commas."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -78,15 +83,60 @@ def get_config():
 """
 
 
-def test_two_hosts_give_the_few_shot_numbers_of_one(vitjax, tmp_path):
-    config = tmp_path / "few_shot.py"
-    config.write_text(FEW_SHOT)
-    for host in start_two(config, tmp_path / "two"):
-        _, errors = host.communicate(timeout=300)
+SEGMENTATION = """
+from ml_collections import ConfigDict
+
+def get_config():
+    config = ConfigDict()
+    config.model = dict(name="unet", filters=2, depth=1, norm="batch")
+    config.data = dict(
+        source="cells", size=32, train=8, val=3, test=5, batch_size=4, eval_batch_size=4,
+        train_transforms="elastic(2) | dihedral", weight_map=dict(sigma=3),
+    )
+    config.objective = dict(name="segmentation", measures=("v_rand", "rand_error", "pixel_error"))
+    config.optimizer = dict(name="sgd", learning_rate=1e-2)
+    config.train = dict(steps=4, log_every_steps=2, evaluate_every_steps=2)
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def of_two_and_of_one(tmp_path_factory):
+    """For a few-shot run and one of segmentation the summaries of two hosts and of one."""
+    folder = tmp_path_factory.mktemp("hosts")
+    files, workdirs, summaries = [], [], {}
+    for name, text in (("few_shot", FEW_SHOT), ("segmentation", SEGMENTATION)):
+        files.append(folder / f"{name}.py")
+        files[-1].write_text(text)
+        workdirs.append(folder / f"{name} of two")
+        values = configs.load(files[-1])
+        values.parallel = {"devices": 1}
+        one = folder / f"{name} of one"
+        loop.train(experiment.build(values), one, lambda text: None)
+        summaries[name] = [workdirs[-1], one]
+    hosts = start_two(",".join(map(str, files)), ",".join(map(str, workdirs)))
+    for host in hosts:
+        _, errors = host.communicate(timeout=600)
         assert host.returncode == 0, errors
-    status, _, errors = vitjax("train", f"--config={config}", f"--workdir={tmp_path / 'one'}")
-    assert status == 0, errors
-    two, one = (json.loads((tmp_path / run / "summary.json").read_text()) for run in ("two", "one"))
+    return {
+        name: [json.loads((run / "summary.json").read_text()) for run in runs]
+        for name, runs in summaries.items()
+    }
+
+
+def test_two_hosts_segment_as_one_does(of_two_and_of_one):
+    two, one = of_two_and_of_one["segmentation"]
+    assert "2 hosts" in two["device"]
+    for split, count in (("test", 5), ("val", 3)):
+        assert two[split].keys() == one[split].keys()
+        assert two[split]["examples"] == one[split]["examples"] == count
+        # Pixels are counted exactly, though batches are filled up and shared out.
+        for key, value in one[split].items():
+            assert two[split][key] == pytest.approx(value, rel=1e-4), key
+
+
+def test_two_hosts_give_the_few_shot_numbers_of_one(of_two_and_of_one):
+    two, one = of_two_and_of_one["few_shot"]
     assert "2 hosts" in two["device"]
     for split, episodes in (("test", 10), ("val", 6)):
         assert two[split]["episodes"] == one[split]["episodes"] == episodes

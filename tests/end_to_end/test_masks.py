@@ -1,12 +1,22 @@
 """A segmentation run from the command line: training, resuming, evaluating, masks of new images."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ENVIRONMENT
 from PIL import Image
+from test_training import assert_same_bits, final_state, wait_for_checkpoint
 
+from vitjax import config as configs
 from vitjax.cli import main
+from vitjax.data.segmentation import read_mask
+from vitjax.training import experiment, loop
+from vitjax.training.logging import read
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -51,19 +61,41 @@ def test_a_run_leaves_exact_numbers_and_pictures(trained, capsys):
     assert f"iou {test['iou']:.4f}" in capsys.readouterr().out
 
 
-def test_a_run_goes_on_to_the_bits_of_one_never_stopped(trained, tmp_path):
-    config, run = trained
-    for steps in (3, 6):
-        arguments = [f"--config={config}", f"--workdir={tmp_path}", f"--config.train.steps={steps}"]
-        assert main(["train", *arguments]) == 0
-    stopped, whole = (
-        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for folder in (tmp_path, run)
+def test_a_killed_run_ends_as_one_never_killed(vitjax, trained, tmp_path, monkeypatch):
+    config, _ = trained
+    # What is evaluated and drawn at the end follows from the state.
+    monkeypatch.setattr(loop._Loop, "finish", lambda run: run.checkpoints.wait())
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    arguments = ["train.steps=100000", "checkpoint.every_steps=1"]
+    # All runs with eight devices of which they use one, as the bits may depend on that.
+    process = vitjax.start(
+        "train",
+        f"--config={config}",
+        f"--workdir={killed}",
+        *(f"--config.{argument}" for argument in arguments),
+        environment={"XLA_FLAGS": os.environ["XLA_FLAGS"]},
     )
-    assert stopped[-1]["split"] == whole[-1]["split"] == "val"
-    assert {k: v for k, v in stopped[-1].items() if "second" not in k} == {
-        k: v for k, v in whole[-1].items() if "second" not in k
-    }
+    wait_for_checkpoint(process, killed, 2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    reached = max(int(p.name) for p in killed.glob("checkpoints/*") if p.name.isdigit())
+
+    values = configs.load(config)
+    values.checkpoint.every_steps = 1
+    values.train.steps = reached + 4
+    built, said = experiment.build(values), []
+    for folder in (killed, whole):
+        loop.train(built, folder, said.append)
+    assert [line for line in said if line.startswith("Going on from")] == [
+        f"Going on from the checkpoint of step {reached}"
+    ]
+    assert_same_bits(*(final_state(folder, reached + 4) for folder in (killed, whole)))
+    held_out = [
+        [record for record in read(folder / "metrics.jsonl") if record["split"] == "val"]
+        for folder in (killed, whole)
+    ]
+    assert held_out[0] == held_out[1]
+    assert held_out[0][-1]["step"] > reached
 
 
 def test_masks_of_image_files_of_any_size(trained, tmp_path, capsys):
@@ -87,6 +119,90 @@ def test_masks_of_image_files_of_any_size(trained, tmp_path, capsys):
         np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
         np.testing.assert_array_equal(np.asarray(mask), probabilities.argmax(axis=-1))
         assert Image.open(output / f"{stem}_overlay.png").size == size
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Images of 16 bits of two sizes, and masks with a palette, of the values 0, 7 and 200."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+    for number, (height, width) in enumerate([(24, 31), (30, 22)] * 2):
+        label = rng.integers(0, 3, (height, width))
+        mask = Image.fromarray(np.array([0, 7, 200], np.uint8)[label]).convert("P")
+        mask.save(tmp_path / "photos" / "masks" / f"{number}.png")
+        grey = (label * 20_000 + rng.integers(0, 9_000, label.shape)).astype(np.uint16)
+        Image.fromarray(grey).save(tmp_path / "photos" / "images" / f"{number}.tif")
+    return tmp_path / "photos"
+
+
+def test_masks_have_the_values_and_the_size_of_the_files(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop._Loop, "finish", lambda run: run.checkpoints.wait())
+    values = configs.load("configs/segmentation/masks.py")
+    values.model = {"name": "unet", "filters": 2, "depth": 1, "norm": "batch"}
+    values.data.update(path=str(photos), channels=1, batch_size=2, val_count=1)
+    values.data.update(train_transforms="crop(16)", eval_transforms="resize((20, 20))")
+    values.train = {"steps": 1}
+    values.checkpoint = {"every_steps": 1}
+    values.parallel = {"devices": 1}
+    run, output = tmp_path / "run", tmp_path / "output"
+    loop.train(experiment.build(values), run, lambda text: None)
+    paths = [str(photos / "images" / f"{number}.tif") for number in (0, 1)]
+    arguments = ["predict", f"--workdir={run}", *paths, f"--output={output}", "--probabilities"]
+    assert main([*arguments, "--json"]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:2]]
+    for number, path in enumerate(paths):
+        with Image.open(path) as image:
+            size = image.size[::-1]
+        with np.load(output / f"{number}_probabilities.npz") as file:
+            likely = file["probabilities"]
+        assert likely.shape == (*size, 3)
+        np.testing.assert_allclose(likely.sum(axis=-1), 1, rtol=1e-5)
+        mask = read_mask(output / f"{number}_mask.png")
+        np.testing.assert_array_equal(mask, np.array([0, 7, 200])[likely.argmax(axis=-1)])
+        assert said[number]["shares"] == {
+            str(value): np.mean(mask == value) for value in (0, 7, 200)
+        }
+        assert np.asarray(Image.open(output / f"{number}_overlay.png")).shape == (*size, 3)
+
+
+# Takes the peak of the memory before and behind a large image. The small one has compiled all.
+PEAK = """
+import resource, sys
+import jax, numpy as np
+from PIL import Image
+from vitjax import config as configs
+from vitjax.training import experiment, segmentation
+
+values = configs.load(sys.argv[1])
+values.model = dict(name="unet_valid", filters=1, depth=1, num_classes=8)
+built = experiment.build(values)
+variables = built.objective.init(jax.random.key(0), built.data.example_batch())
+for side in (300, 4096):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    row = np.arange(side).astype(np.uint8)
+    Image.fromarray(row[:, None] + row).save(f"{sys.argv[2]}/{side}.png", compress_level=1)
+    segmentation.predict(
+        built, variables, [f"{sys.argv[2]}/{side}.png"], f"{sys.argv[2]}/output", tile=256
+    )
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_large_image_takes_little_memory(trained, tmp_path):
+    config, _ = trained
+    found = subprocess.run(
+        [sys.executable, "-c", PEAK, config, tmp_path],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with Image.open(tmp_path / "output" / "4096_mask.png") as mask:
+        assert mask.size == (4096, 4096)
+    # In KiB. The image, its mask and the overlay are 5 bytes a pixel, with what writing them takes
+    # 12; the probabilities of all pixels would be 32 more.
+    assert int(found.stdout) * 1024 < 18 * 4096**2
 
 
 def test_a_bad_file_leaves_nothing(trained, tmp_path, capsys):

@@ -1,48 +1,63 @@
+import functools
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import optax
 import pytest
 from networks import batch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "objectives"))
+import pixelwise
+
 from vitjax import models
-from vitjax.objectives import Classification, divide
+from vitjax.objectives import Classification, Segmentation, divide
 from vitjax.registry import ConfigError
 from vitjax.training import parallel
 from vitjax.training.parallel import ahead
 from vitjax.training.state import TrainState
-from vitjax.training.step import make_evaluate_step, make_predict_step, make_train_step
+from vitjax.training.step import (
+    make_evaluate_step,
+    make_gather_step,
+    make_predict_step,
+    make_train_step,
+)
 
 STEPS = 20
-MODELS = {
-    "vit": {
-        "name": "vit_ti16",
-        "patch_size": 2,
-        "width": 16,
-        "depth": 2,
-        "num_heads": 2,
-        "mlp_width": 32,
-    },
-    "resnet": {"name": "resnet20", "stage_sizes": (1, 1), "width": 8},
+DOUBLE = {"dtype": "float64", "param_dtype": "float64"}
+
+
+def classification(name, **arguments):
+    """An objective, and a function that makes its batches."""
+    model = models.create(name, num_classes=7, **DOUBLE, **arguments)
+    return Classification(model=model, num_classes=7), batch
+
+
+def segmentation(name, **arguments):
+    """The same, of pictures with a class for every pixel and a weight map."""
+    model = models.create(name, num_classes=pixelwise.CLASSES, **DOUBLE, **arguments)
+    losses = {"cross_entropy": 1.0, "dice": 1.0}
+    return pixelwise.objective(model, losses=losses), functools.partial(
+        pixelwise.batch, weights=True
+    )
+
+
+VIT = {"patch_size": 2, "width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32}
+TASKS = {
+    "vit": lambda: classification("vit_ti16", **VIT),
+    "resnet": lambda: classification("resnet20", stage_sizes=(1, 1), width=8),
+    "unet": lambda: segmentation("unet", filters=2, depth=1),
 }
 
 
-def train(mode, devices, model, accumulation_steps=1):
+def train(mode, devices, name, accumulation_steps=1):
     """Parameters, statistics and metrics after `STEPS` steps in float64, so that sums agree."""
-    arguments = MODELS[model].copy()
-    task = Classification(
-        model=models.create(
-            arguments.pop("name"),
-            num_classes=7,
-            dtype="float64",
-            param_dtype="float64",
-            **arguments,
-        ),
-        num_classes=7,
-    )
+    task, make = TASKS[name]()
     optimizer = optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9))
     way = parallel.create(mode=mode, devices=devices)
     state = way.place_state(
-        TrainState.create(task.init(jax.random.key(0), batch()), optimizer, seed=0, ema=True)
+        TrainState.create(task.init(jax.random.key(0), make()), optimizer, seed=0, ema=True)
     )
     over = task.over_axis(way.axis_name) if way.axis_name else task
     step = way.compile(
@@ -56,28 +71,34 @@ def train(mode, devices, model, accumulation_steps=1):
         donate=True,
     )
     for number in range(STEPS):
-        state, metrics = step(state, way.place_batch(batch(16, number, masked=3)))
-    evaluate = way.compile(make_evaluate_step(task, axis_name=way.axis_name))
-    predict = way.compile(make_predict_step(task, axis_name=way.axis_name))
-    examples = way.place_batch(batch(32, 99, masked=5))
-    evaluated = way.fetch(evaluate(state.variables, examples))
-    predicted = way.fetch(predict(state.variables, examples))
-    return jax.device_get((way.fetch(state), divide(way.fetch(metrics)), evaluated, predicted))
+        state, metrics = step(state, way.place_batch(make(16, seed=number, masked=3)))
+    evaluate = make_evaluate_step(task, axis_name=way.axis_name)
+    if isinstance(task, Segmentation):
+        predict = make_gather_step(
+            lambda v, b: {"prediction": task.image_iou(v, b), "likely": task.predict(v, b)},
+            axis_name=way.axis_name,
+        )
+    else:
+        predict = make_predict_step(task, axis_name=way.axis_name)
+    both = way.compile(lambda v, b: (evaluate(v, b), predict(v, b)))
+    found = way.fetch(both(state.variables, way.place_batch(make(32, seed=99, masked=5))))
+    return jax.device_get((way.fetch(state), divide(way.fetch(metrics)), *found))
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_many_devices_give_the_numbers_of_one(model):
+@pytest.mark.parametrize("name", TASKS)
+def test_many_devices_give_the_numbers_of_one(name):
     with jax.enable_x64(True):
-        one = train("jit", 1, model)
+        one = train("jit", 1, name)
         assert one[1]["loss"] > 0
-        if model == "resnet":
+        if name != "vit":
             statistics = jax.tree.leaves(one[0].model_state["batch_stats"])
             assert any(np.ptp(leaf) > 0.01 for leaf in statistics)
         for mode in ("jit", "pmap"):
-            many = train(mode, 8, model)
+            many = train(mode, 8, name)
             for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
-            assert many[3]["prediction"].shape == (32,)
+            predicted = many[3].get("values", many[3])
+            assert predicted["prediction"].shape == (32,)
 
 
 def test_accumulation_on_many_devices_gives_the_numbers_of_one():

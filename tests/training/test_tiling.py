@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "objectives"))
 from pixelwise import Padded, Unpadded, objective
 
 from vitjax.registry import ConfigError
-from vitjax.training.tiling import Tiler, cover, turned, turned_back
+from vitjax.training.tiling import Tiler, cover
 
 
 def image(height, width, seed=0):
@@ -34,9 +34,9 @@ def test_tiles_of_the_unpadded_form_are_the_whole_image(height, width, tile):
 @pytest.mark.parametrize(("length", "side"), [(5, 8), (8, 8), (9, 8), (41, 8), (100, 1)])
 def test_weights_of_blended_tiles_add_up_to_one(length, side):
     total = np.zeros(length)
-    for place in cover(length, side, None):
-        assert (place.weight > 0).all()
-        total[place.start : place.start + len(place.weight)] += place.weight
+    for start, weight in cover(length, side, None):
+        assert (weight > 0).all()
+        total[start : start + len(weight)] += weight
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
@@ -54,14 +54,39 @@ def test_one_tile_is_the_whole_image():
     np.testing.assert_allclose(Tiler(task, variables, 16)(picture), whole, atol=1e-6)
 
 
+def turned(picture, turns, flip):
+    return np.rot90(picture[:, ::-1] if flip else picture, turns)
+
+
+def turned_back(picture, turns, flip):
+    picture = np.rot90(picture, -turns)
+    return picture[:, ::-1] if flip else picture
+
+
 @pytest.mark.parametrize("model", [Padded(), Unpadded()])
-@pytest.mark.parametrize(("turns", "flip"), [(1, False), (2, True)])
-def test_augmented_predictions_turn_with_the_image(model, turns, flip):
+def test_augmentation_is_the_mean_over_eight_turned_images(model):
     task, variables = made(model, 20)
-    tiler = Tiler(task, variables, 20)
     picture = image(23, 31)
-    found = tiler(turned(picture, turns, flip), tta=True)
-    np.testing.assert_allclose(turned_back(found, turns, flip), tiler(picture, tta=True), atol=1e-5)
+    ways = [(turns, flip) for turns in range(4) for flip in (False, True)]
+    tiler = Tiler(task, variables, 20)
+    each = [turned_back(tiler(turned(picture, *way)), *way) for way in ways]
+    found = tiler(picture, tta=True)
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+    assert np.abs(found - each[0]).max() > 1e-3
+    # So it turns with the image.
+    again = turned_back(tiler(turned(picture, 1, True), tta=True), 1, True)
+    np.testing.assert_allclose(again, found, atol=1e-6)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_bands_are_the_rows_of_the_image_in_order(tta):
+    task, variables = made(Padded(), 8)
+    picture = image(90, 20)
+    tiler = Tiler(task, variables, 12, batch_size=3)
+    bands = list(tiler.bands(picture, tta=tta))
+    assert max(map(len, bands)) <= 12
+    assert len(bands) > 5
+    np.testing.assert_array_equal(np.concatenate(bands), tiler(picture, tta=tta))
 
 
 def test_mistakes_are_named():

@@ -14,7 +14,10 @@ from vitjax.figures import _canvas as canvas
 from vitjax.figures._curves import _series
 from vitjax.figures._images import _pixels, _show
 
-_IGNORED = (128, 128, 128)
+_IGNORED, _WRONG = (128, 128, 128), (200, 30, 30)
+_NOT_CLASSES = (("does not count", _IGNORED), ("wrong", _WRONG))
+_AT_ONCE = 256  # rows
+_LISTED, _IN_A_LINE, _LINE = 20, 8, 0.22  # of a legend; a line's height in inches
 
 
 def palette(num_classes: int) -> UInt8[np.ndarray, "classes 3"]:
@@ -32,12 +35,14 @@ def overlay(
     image: Any, mask: Int[np.ndarray, "height width"], num_classes: int
 ) -> UInt8[np.ndarray, "height width 3"]:
     """``image`` tinted by the classes of ``mask``; -1, ignored, is grey."""
-    pixels = _pixels(image)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], 3, axis=-1)
-    # Whole numbers of 16 bits: of a large image, floats would be most of the memory.
-    mixed = 3 * pixels.astype(np.uint16) + 2 * colored(mask, num_classes).astype(np.uint16)
-    return ((mixed + 2) // 5).astype(np.uint8)
+    found = np.empty((*mask.shape, 3), np.uint8)
+    # Of a large image, what is in between would be most of the memory.
+    for first in range(0, len(mask), _AT_ONCE):
+        rows = slice(first, first + _AT_ONCE)
+        pixels = _pixels(image[rows]).astype(np.uint16)
+        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+        found[rows] = (3 * pixels + 2 * colored(mask[rows], num_classes).astype(np.uint16) + 2) // 5
+    return found
 
 
 def colored(
@@ -67,24 +72,37 @@ def segmentations(
     if not rows:
         return canvas.message("No example was evaluated", path)
     side, gap, caption, top = 2.3, 0.1, 0.3, 0.1
-    figure = canvas.new_figure(4 * (side + gap) + gap, len(rows) * (side + caption) + top + 0.35)
-    for number, (image, truth, predicted) in enumerate(rows):
-        above = top + number * (side + caption) + caption
+    count = len(class_names)
+    legend = [*zip(class_names[:_LISTED], palette(count), strict=False), *_NOT_CLASSES]
+    if count > _LISTED:
+        legend.insert(_LISTED, (f"and {count - _LISTED} more", (255, 255, 255)))
+    # A wide image needs less than a square.
+    heights = [side * min(1, len(truth) / truth.shape[1]) for _, truth, _ in rows]
+    foot = top + sum(heights) + len(rows) * caption
+    below = 0.1 + _LINE * -(-len(legend) // _IN_A_LINE)
+    figure = canvas.new_figure(4 * (side + gap) + gap, foot + below)
+    above = top
+    for (image, truth, predicted), title, height in zip(rows, titles, heights, strict=True):
+        above += caption
         wrong = np.where(truth == -1, 1, np.where(truth == predicted, 0, 2))
-        errors = np.asarray([(245, 245, 245), _IGNORED, (200, 30, 30)], np.uint8)[wrong]
-        count = len(class_names)
-        shown = (image, colored(truth, count), colored(predicted, count), errors)
-        for column, (name, picture) in enumerate(
-            zip(
-                (canvas.one_line(titles[number], 40), "truth", "prediction", "wrong"),
-                shown,
-                strict=True,
-            )
-        ):
+        errors = np.asarray([(245, 245, 245), _IGNORED, _WRONG], np.uint8)[wrong]
+        pictures = (
+            (canvas.one_line(title, 40), image),
+            ("truth", colored(truth, count)),
+            ("prediction", colored(predicted, count)),
+            ("wrong", errors),
+        )
+        for column, (name, picture) in enumerate(pictures):
             left = gap + column * (side + gap)
-            _show(canvas.axes_at(figure, left, above, side, side), picture, side)
+            _show(canvas.axes_at(figure, left, above, side, height), picture, side)
             canvas.write(figure, left, above - 0.04, name, fontsize=8, ha="left")
-    _legend(figure, class_names)
+        above += height
+    for place, (name, color) in enumerate(legend):
+        line, column = divmod(place, _IN_A_LINE)
+        left, low = 0.1 + 1.2 * column, foot + (line + 1) * _LINE
+        square = np.asarray(color) / 255
+        canvas.write(figure, left, low + 0.02, "■", fontsize=11, color=square)
+        canvas.write(figure, left + 0.17, low, canvas.one_line(name, 14), fontsize=7.5)
     return canvas.save(figure, path)
 
 
@@ -99,32 +117,27 @@ def class_curves(
         path: the PNG to write.
     """
     series = _series(records)
-    figure = canvas.new_figure(6.4, 4.0, layout="constrained")
-    axes = figure.subplots()
-    drawn = False
+    curves = []
     for c, name in enumerate(class_names):
         steps, values = series.get((f"iou_{c}", "val"), (np.zeros(0), np.zeros(0)))
         finite = np.isfinite(values)
-        if not finite.any():
-            continue
-        drawn = True
-        label = f"{canvas.one_line(name, 20)}: {100 * values[finite][-1]:.2f}%"
-        color = palette(len(class_names))[c] / 255
-        axes.plot(steps[finite], 100 * values[finite], "o-", ms=3.5, color=color, label=label)
-    if not drawn:
+        if finite.any():
+            label = f"{canvas.one_line(name, 20)}: {100 * values[finite][-1]:.2f}%"
+            curves.append((c, label, steps[finite], 100 * values[finite]))
+    if not curves:
         return canvas.message("Nothing has been evaluated yet", path)
+    # Beside the curves, where there are so many that it would hide them.
+    columns = 0 if len(curves) <= 6 else -(-len(curves) // _LISTED)
+    figure = canvas.new_figure(6.4 + 2.0 * columns, 4.0, layout="constrained")
+    axes = figure.subplots()
+    for c, label, steps, values in curves:
+        color = palette(len(class_names))[c] / 255
+        axes.plot(steps, values, "o-", ms=3.5, color=color, label=label)
     axes.set_title("IoU of each class on val (%)", fontsize=11)
     axes.set_xlabel("step", fontsize=9)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, framealpha=0.8)
+    if columns:
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), ncols=columns)
+    else:
+        axes.legend(fontsize=8, framealpha=0.8)
     return canvas.save(figure, path)
-
-
-def _legend(figure: Any, class_names: Sequence[str]) -> None:
-    """A coloured square for each class, the first ten, at the figure's foot."""
-    height = figure.get_size_inches()[1]
-    for c, (name, color) in enumerate(
-        zip(class_names[:10], palette(len(class_names)), strict=False)
-    ):
-        canvas.write(figure, 0.15 + 0.95 * c, height - 0.08, "■", fontsize=11, color=color / 255)
-        canvas.write(figure, 0.32 + 0.95 * c, height - 0.1, canvas.one_line(name, 12), fontsize=7.5)

@@ -68,7 +68,8 @@ class Measures:
             return
         scores = [name for name in ("v_rand", "v_info") if name in self.names]
         for threshold in THRESHOLDS:
-            segments = segment(probability, threshold, counted) if scores else None
+            if scores:
+                segments = segment(probability, threshold, counted)
             for name in scores:
                 score = v_rand if name == "v_rand" else v_info
                 self._note(name, threshold, score(objects, segments), 1)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
 
 from vitjax import figures
-from vitjax.data.segmentation import write_mask, write_picture, write_probabilities
+from vitjax.data.segmentation import probability_file, write_mask, write_picture
 from vitjax.registry import ConfigError
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
@@ -63,12 +65,12 @@ def predict(
     tta: bool = False,
     keep_probabilities: bool = False,
 ) -> list[dict[str, Any]]:
-    """Segments image files of any size.
+    """Segments image files of any size: large ones in tiles, a few rows at a time.
 
     Into ``output`` go for each image ``<stem>_mask.png``, which has the values of the masks that
     the run was trained on and is shown in colours; ``<stem>_overlay.png``; and with
     ``keep_probabilities`` ``<stem>_probabilities.npz`` with ``probabilities`` (height, width,
-    classes) float32.
+    classes) float32. All are of the file's own size, whatever ``eval_transforms`` make of it.
 
     Args:
         experiment: of the run.
@@ -90,39 +92,86 @@ def predict(
     stems = [Path(path).stem for path in paths]
     if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
         raise ConfigError(f"two images are called {twice[0]!r}: their masks would be one file")
-    data, objective = experiment.data, cast(Any, experiment.objective)
+    data = experiment.data
     sides = [max(data.read_image(path).shape[:2]) for path in paths]  # all can be read
     side = tile or (TILE if max(sides, default=0) > WHOLE else None)
-    tiler = None if side is None else Tiler(objective, variables, side)
-    whole = jax.jit(objective.predict)
+    bands = _predictor(experiment.objective, variables, side, tta)
     names = experiment.class_names
     # A head may have more classes than the data names: their values are the next ones.
     known = data.class_values
     values = [*known, *(max(known) + 1 + extra for extra in range(len(names) - len(known)))]
     results = []
     for path, stem in zip(paths, stems, strict=True):
-        image = data.read_image(path)
-        if tiler is not None:
-            probabilities = tiler(image, tta=tta)
-        elif tta:
-            probabilities = Tiler(objective, variables, max(image.shape[:2]))(image, tta=True)
-        else:
-            probabilities = np.asarray(whole(variables, {"image": image[None]}))[0]
-        if not np.isfinite(probabilities).all():
-            raise CheckpointError(f"{path}: the checkpoint's model gives probabilities of NaN")
-        mask = _most_probable(probabilities)
-        counts = np.bincount(mask.ravel(), minlength=len(names)) / mask.size
-        shares = {name: float(share) for name, share in zip(names, counts, strict=True)}
+        picture = data.read_picture(path)
+        image, size = data.prepared(picture), picture.shape[:2]
+        found = bands(image)
+        if image.shape[:2] != size:
+            found = iter([data.restored(np.concatenate(list(found)), size)])
+        with contextlib.ExitStack() as files:
+            if output is not None and keep_probabilities:
+                place = Path(output) / f"{stem}_probabilities.npz"
+                write = files.enter_context(probability_file(place, (*size, len(names))))
+                found = _handed_on(found, write)
+            mask, counts = _decided(found, size, len(names), path)
+        shares = {n: float(c) / mask.size for n, c in zip(names, counts, strict=True)}
         results.append({"image": str(path), "shares": shares})
         if output is not None:
             folder, classes = Path(output), len(names)
             write_mask(folder / f"{stem}_mask.png", mask, figures.palette(classes), values)
-            write_picture(folder / f"{stem}_overlay.png", figures.overlay(image, mask, classes))
-            if keep_probabilities:
-                write_probabilities(folder / f"{stem}_probabilities.npz", probabilities)
+            write_picture(folder / f"{stem}_overlay.png", figures.overlay(picture, mask, classes))
     return results
 
 
-def _most_probable(probabilities: np.ndarray) -> np.ndarray:
-    """Class numbers, a row at a time: 64 bits a pixel of a large image would be the most of all."""
-    return np.stack([row.argmax(axis=-1).astype(np.int32) for row in probabilities])
+def _predictor(
+    objective: Any, variables: Any, side: int | None, tta: bool
+) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
+    """A function that gives an image's class probabilities, some rows at a time.
+
+    Args:
+        objective: of a segmentation.
+        variables: of the model, one copy.
+        side: of tiles; None predicts images whole.
+        tta: average over the 8 flips and quarter turns.
+    """
+    if side is not None:
+        return functools.partial(Tiler(objective, variables, side).bands, tta=tta)
+    if tta:
+        return lambda image: Tiler(objective, variables, max(image.shape[:2])).bands(image, tta=tta)
+    step = jax.jit(objective.predict)
+    return lambda image: iter([np.asarray(step(variables, {"image": image[None]}))[0]])
+
+
+def _handed_on(
+    bands: Iterator[np.ndarray], also: Callable[[np.ndarray], object]
+) -> Iterator[np.ndarray]:
+    """``bands``, each of which ``also`` is given before."""
+    for rows in bands:
+        also(rows)
+        yield rows
+
+
+def _decided(
+    bands: Iterator[np.ndarray], size: tuple[int, int], classes: int, path: str | Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable class of each pixel, (height, width), and the pixels of each class.
+
+    Args:
+        bands: probabilities of all pixels, some rows at a time.
+        size: (height, width).
+        classes: how many there are.
+        path: what an error calls the image.
+
+    Raises:
+        CheckpointError: a probability is none.
+    """
+    mask = np.zeros(size, np.min_scalar_type(classes - 1))
+    counts = np.zeros(classes, np.int64)
+    start = 0
+    for rows in bands:
+        if not np.isfinite(rows).all():
+            raise CheckpointError(f"{path}: the checkpoint's model gives probabilities of NaN")
+        chosen = rows.argmax(axis=-1)
+        mask[start : start + len(rows)] = chosen
+        counts += np.bincount(chosen.ravel(), minlength=classes)
+        start += len(rows)
+    return mask, counts

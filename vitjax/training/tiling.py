@@ -8,12 +8,14 @@ tiles overlap and are blended.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 
 from vitjax.objectives.segmentation import mirror
 from vitjax.registry import ConfigError
@@ -75,63 +77,124 @@ class Tiler:
             image: as the objective's batches hold images.
             tta: average over the 8 flips and rotations of the image.
         """
-        if not tta:
-            return self._tiled(image)
-        total: Any = None
-        for turns, flip in itertools.product(range(4), (False, True)):
-            found = turned_back(self._tiled(turned(image, turns, flip)), turns, flip)
-            if total is None:
-                total = np.ascontiguousarray(found)
-            else:
-                total += found
-        total /= 8
-        return total
+        return np.concatenate(list(self.bands(image, tta=tta)))
 
-    def _tiled(self, image: Image) -> Probabilities:
+    def bands(self, image: Image, *, tta: bool = False) -> Iterator[Probabilities]:
+        """What `__call__` gives, some rows at a time, from the first to the last.
+
+        No more of it is held than the rows of a tile.
+
+        Args:
+            image: as the objective's batches hold images.
+            tta: average over the 8 flips and rotations of the image.
+        """
         height, width = image.shape[:2]
-        rows, columns = self._places(height), self._places(width)
-        grid = list(itertools.product(rows, columns))
-        output: Any = None
-        for first in range(0, len(grid), self.batch_size):
-            chosen = grid[first : first + self.batch_size]
+        tiles = self._tiles(height, width, tta)
+        rows: Any = None
+        top = 0
+        for first in range(0, len(tiles), self.batch_size):
+            chosen = tiles[first : first + self.batch_size]
+            fed = [tile.cut(image) for tile in chosen]
             # Filled up to one size of batch, which is compiled once.
-            tiles = [self._cut(image, row.start, column.start) for row, column in chosen]
-            tiles += [tiles[-1]] * (self.batch_size - len(tiles))
-            found = np.asarray(self._predict(self._variables, np.stack(tiles)))
-            if output is None:
-                output = np.zeros((height, width, found.shape[-1]), np.float32)
-            for part, (row, column) in zip(found, chosen, strict=False):
-                weight = row.weight[:, None, None] * column.weight[None, :, None]
-                inside = part[: len(row.weight), : len(column.weight)]
-                output[
-                    row.start : row.start + len(row.weight),
-                    column.start : column.start + len(column.weight),
-                ] += (inside * weight).astype(np.float32)
-        return output
+            fed += [fed[-1]] * (self.batch_size - len(fed))
+            found = np.asarray(self._predict(self._variables, np.stack(fed)))
+            if rows is None:
+                rows = np.zeros((self.tile - self._margin, width, found.shape[-1]), np.float32)
+            for tile, part in zip(chosen, found, strict=False):
+                # Tiles come by their first row: to those above it none adds any more.
+                done = tile.rows.start - top
+                if done:
+                    yield rows[:done].copy()
+                    rows[:-done] = rows[done:]
+                    rows[-done:] = 0
+                    top += done
+                place = rows[: len(tile.rows.weight), tile.columns.start : tile.columns.stop]
+                place += tile.placed(part)
+        yield rows[: height - top].copy()
 
-    def _cut(self, image: Image, top: int, left: int) -> Image:
+    def _tiles(self, height: int, width: int, tta: bool) -> list[Tile]:
+        """All tiles, of all flips and rotations, by the first row that they predict."""
+        ways = (False, True) if tta else (False,)
+        tiles = [
+            Tile(row, column, turned, 1 / len(ways) ** 3)
+            for turned, up, left in itertools.product(ways, repeat=3)
+            for row in self._places(height, up)
+            for column in self._places(width, left)
+        ]
+        return sorted(tiles, key=lambda tile: tile.rows.start)
+
+    def _places(self, length: int, reverse: bool) -> list[Place]:
+        """Where tiles are along an axis of so many pixels, or of its mirror image."""
         before = self._margin // 2
-
-        def places(start: int, length: int) -> np.ndarray:
+        step = self._step if self._margin else None
+        places = []
+        for start, weight in cover(length, self.tile - self._margin, step):
             after = max(0, start + self.tile - before - length)
-            return mirror(length, before, after)[start : start + self.tile]
-
-        rows = image[places(top, image.shape[0])]
-        return rows[:, places(left, image.shape[1])]
-
-    def _places(self, length: int) -> list[Place]:
-        return cover(length, self.tile - self._margin, self._step if self._margin else None)
+            fed = mirror(length, before, after)[start : start + self.tile]
+            if reverse:
+                start, fed = length - start - len(weight), length - 1 - fed
+            places.append(Place(start, weight, fed, reverse))
+        return places
 
 
+@dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a tile's output begins along one axis, and how much each of its pixels weighs."""
+    """Where a tile is along one axis of an image.
 
-    def __init__(self, start: int, weight: Float[np.ndarray, "pixels"]):
-        self.start, self.weight = start, weight
+    Attributes:
+        start: the first pixel that it predicts.
+        weight: of each pixel that it predicts, in the order in which they are fed.
+        fed: the image's pixels that the model is fed.
+        reverse: whether these run from the last to the first.
+    """
+
+    start: int
+    weight: Float[np.ndarray, "pixels"]
+    fed: Int[np.ndarray, "side"]
+    reverse: bool
+
+    @property
+    def stop(self) -> int:
+        """Behind the last pixel that it predicts."""
+        return self.start + len(self.weight)
 
 
-def cover(length: int, side: int, step: int | None) -> list[Place]:
-    """Tiles that cover ``length`` pixels; at every pixel their weights add up to one.
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A part of an image as the model is fed it.
+
+    Attributes:
+        rows: where it is.
+        columns: where it is.
+        turned: whether rows are fed as columns.
+        share: of a pixel's prediction that this tile's flip or rotation has.
+    """
+
+    rows: Place
+    columns: Place
+    turned: bool
+    share: float
+
+    def cut(self, image: Image) -> Image:
+        """The pixels that the model is fed."""
+        tile = image[self.rows.fed][:, self.columns.fed]
+        return tile.swapaxes(0, 1) if self.turned else tile
+
+    def placed(self, part: Probabilities) -> Probabilities:
+        """What the model makes of `cut`, weighted, as it lies in the image; in float32."""
+        part = part.swapaxes(0, 1) if self.turned else part
+        down, across = self.rows.weight * np.float32(self.share), self.columns.weight
+        part = part[: len(down), : len(across)] * (down[:, None] * across)[..., None]
+        part = part[:: -1 if self.rows.reverse else 1, :: -1 if self.columns.reverse else 1]
+        return part.astype(np.float32, copy=False)
+
+
+def cover(
+    length: int, side: int, step: int | None
+) -> list[tuple[int, Float[np.ndarray, "pixels"]]]:
+    """The first pixel of each tile that helps to cover ``length`` pixels, and its pixels' weights.
+
+    At every pixel of the image weights add up to one.
 
     Args:
         length: of the image along one axis.
@@ -142,26 +205,15 @@ def cover(length: int, side: int, step: int | None) -> list[Place]:
     if step is not None:
         stride = side // step * step
         starts = range(0, length, stride)
-        return [Place(at, np.ones(min(stride, length - at), np.float32)) for at in starts]
+        return [(at, np.ones(min(stride, length - at), np.float32)) for at in starts]
     if length <= side:
-        return [Place(0, np.ones(length, np.float32))]
+        return [(0, np.ones(length, np.float32))]
     stride = max(1, round(side * (1 - OVERLAP)))
     count = -(-(length - side) // stride) + 1
-    starts_ = np.round(np.linspace(0, length - side, count)).astype(int)
+    places = np.round(np.linspace(0, length - side, count)).astype(int).tolist()
     # Half a sine, squared: smooth, and never 0.
     window = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
     total = np.zeros(length)
-    for at in starts_:
+    for at in places:
         total[at : at + side] += window
-    return [Place(int(at), (window / total[at : at + side]).astype(np.float32)) for at in starts_]
-
-
-def turned(image: Any, turns: int, flip: bool) -> Any:
-    """``image`` (height, width, ...) flipped left to right, or not, and turned by quarters."""
-    return np.rot90(image[:, ::-1] if flip else image, turns)
-
-
-def turned_back(image: Any, turns: int, flip: bool) -> Any:
-    """The image that `turned` was given."""
-    image = np.rot90(image, -turns)
-    return image[:, ::-1] if flip else image
+    return [(at, (window / total[at : at + side]).astype(np.float32)) for at in places]

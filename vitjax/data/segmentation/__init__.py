@@ -4,10 +4,10 @@ from vitjax.data.segmentation import cells, geometry, grey, masks, tfds_masks
 from vitjax.data.segmentation.loader import SegmentationData
 from vitjax.data.segmentation.pairs import IGNORE, Classes, Pair, PairSource, PairSplit
 from vitjax.data.segmentation.pictures import (
+    probability_file,
     read_mask,
     write_mask,
     write_picture,
-    write_probabilities,
 )
 from vitjax.data.segmentation.transforms import PAIR_TRANSFORMS, PairTransform, parse_pairs
 from vitjax.data.segmentation.weights import class_weights, weight_map
@@ -27,10 +27,10 @@ __all__ = [
     "grey",
     "masks",
     "parse_pairs",
+    "probability_file",
     "read_mask",
     "tfds_masks",
     "weight_map",
     "write_mask",
     "write_picture",
-    "write_probabilities",
 ]

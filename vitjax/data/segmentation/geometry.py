@@ -272,6 +272,10 @@ class Resize(PairTransform):
         longer = int(self.size * long / short)
         return (self.size, longer) if size[0] <= size[1] else (longer, self.size)
 
+    def undo(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """The maps at the old size, bilinearly."""
+        return resized(maps, size, "bilinear")
+
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Pair:
         """The pair at its new size."""
         height, width = pair.label.shape
@@ -317,6 +321,10 @@ class PadToMultiple(PairTransform):
             return None
         height, width = (-(-side // self.multiple) * self.multiple for side in size)
         return height, width
+
+    def undo(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """The maps without the pixels that were added."""
+        return maps[: size[0], : size[1]]
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Pair:
         """The pair, larger."""

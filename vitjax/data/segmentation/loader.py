@@ -16,7 +16,7 @@ from vitjax.data.iterator import Batch, cores
 from vitjax.data.loader import Batched
 from vitjax.data.segmentation.pairs import IGNORE, Pair, PairSource, PairSplit
 from vitjax.data.segmentation.pictures import read_picture
-from vitjax.data.segmentation.transforms import Size, padded, parse_pairs, size_after
+from vitjax.data.segmentation.transforms import Size, padded, parse_pairs, size_after, undone
 from vitjax.data.segmentation.weights import WeightMaps, WeightSettings, class_weights
 from vitjax.data.transforms.pipeline import Pipeline
 
@@ -241,9 +241,29 @@ class SegmentationData(Batched):
         Raises:
             DataError: it cannot be read.
         """
-        image = read_picture(path, self.source.channels)
-        unknown = np.full(image.shape[:2], IGNORE, np.int32)
-        return self._eval(Pair(image, unknown), np.random.default_rng(0)).image
+        return self.prepared(self.read_picture(path))
+
+    def read_picture(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """An image file as it is: (height, width, channels), uint8 or float32.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return read_picture(path, self.source.channels)
+
+    def prepared(self, picture: np.ndarray) -> np.ndarray:
+        """What `read_picture` gave as an evaluated example is."""
+        unknown = np.broadcast_to(np.int32(IGNORE), picture.shape[:2])
+        return self._eval(Pair(picture, unknown), np.random.default_rng(0)).image
+
+    def restored(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """``maps`` of what `prepared` gave, at the size of the picture that it was given.
+
+        Args:
+            maps: floats, (height, width, channels).
+            size: (height, width) of the picture.
+        """
+        return undone(self._eval, maps, size)
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank example: shapes and dtypes as a step or an evaluation is fed."""

@@ -325,7 +325,13 @@ def _discovered(pages: Sequence[Page], ignore: int | None) -> tuple[int, ...]:
     """All values that occur in masks, sorted."""
     values: set[int] = set()
     for page in pages:
-        values.update(np.unique(read_mask(page.mask, page.page)).tolist())
+        try:
+            values.update(np.unique(read_mask(page.mask, page.page)).tolist())
+        except CorruptImage as error:
+            raise DataError(
+                f"{error}; all masks are read to find their values: with these listed, as"
+                " classes=(0, 255), on_corrupt='skip' leaves this one out"
+            ) from error
         if len(values) > _MOST_CLASSES:
             raise DataError(
                 f"{page.mask}: with it, masks have more than {_MOST_CLASSES} values, which are no"

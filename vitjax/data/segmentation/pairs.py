@@ -13,6 +13,7 @@ from vitjax.data.sources.base import Source
 
 # The class index of pixels that count nowhere: not in a loss, not in a metric.
 IGNORE = -1
+_GREATEST = 65535
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,10 @@ class Classes:
             raise DataError(
                 f"classes is {self.values!r}; it lists the values of a mask, two or more whole"
                 " numbers that differ, such as (0, 255)"
+            )
+        if strange := [v for v in self.values if not 0 <= v <= _GREATEST]:
+            raise DataError(
+                f"classes has the value {strange[0]}; a mask's are 0 to {_GREATEST}, those of PNG"
             )
         if self.ignore in self.values:
             raise DataError(f"ignore is {self.ignore}, which classes has too: {self.values}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -137,13 +139,14 @@ def write_mask(
         values: what stands for each class in the file, 0 to 65535; where one is above 255, the PNG
             is a grey one of 16 bits.
     """
-    written = np.asarray(values)[mask]
-    if max(values) > 255:
-        picture = Image.fromarray(written.astype(np.uint16))
+    kind = np.uint16 if max(values) > 255 else np.uint8
+    written = np.asarray(values, kind)[mask]
+    if kind == np.uint16:
+        picture = Image.fromarray(written)
     else:
         colors = np.zeros((max(values) + 1, 3), np.uint8)
         colors[np.asarray(values)] = palette
-        picture = Image.frombytes("P", mask.shape[::-1], written.astype(np.uint8).tobytes())
+        picture = Image.frombuffer("P", mask.shape[::-1], written, "raw", "P", 0, 1)
         picture.putpalette(colors.tobytes())
     with new_file(path) as unfinished:
         picture.save(unfinished, format="PNG")
@@ -155,7 +158,24 @@ def write_picture(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
         Image.fromarray(pixels).save(unfinished, format="PNG")
 
 
-def write_probabilities(path: str | os.PathLike[str], probabilities: np.ndarray) -> None:
-    """Writes ``probabilities`` as an npz of that key; the file is there whole or not at all."""
-    with new_file(path) as unfinished, open(unfinished, "wb") as file:
-        np.savez_compressed(file, probabilities=probabilities)
+@contextlib.contextmanager
+def probability_file(
+    path: str | os.PathLike[str], shape: tuple[int, int, int]
+) -> Iterator[Callable[[np.ndarray], object]]:
+    """Writes an npz of ``probabilities`` row by row; the file is there whole or not at all.
+
+    Args:
+        path: the file.
+        shape: (height, width, classes).
+
+    Yields:
+        What takes the next rows, (rows, width, classes).
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with (
+        new_file(path) as unfinished,
+        zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("probabilities.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        yield lambda rows: member.write(np.ascontiguousarray(rows, "<f4").data.cast("B"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +32,13 @@ class PairTransform:
     def sized(self, size: Size | None) -> Size | None:
         """(height, width) of what comes of a pair of ``size``; None stands for any size."""
         return size
+
+    def undo(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """``maps``, floats (height, width, channels) of what came of a pair of ``size``, at that.
+
+        Of a transform that is not random.
+        """
+        return maps
 
 
 PAIR_TRANSFORMS: Registry[Callable[..., PairTransform]] = Registry("transform of image and mask")
@@ -66,6 +74,21 @@ def size_after(pipeline: Pipeline, size: Size | None) -> Size | None:
     for step in pipeline.steps:
         size = step.sized(size)
     return size
+
+
+def undone(pipeline: Pipeline, maps: np.ndarray, size: Size) -> np.ndarray:
+    """``maps`` of what ``pipeline`` made of a pair, at the size of the pair.
+
+    Args:
+        pipeline: without randomness.
+        maps: floats, (height, width, channels).
+        size: (height, width) of the pair.
+    """
+    if not pipeline.steps:
+        return maps
+    first = pipeline.steps[0]
+    rest = replace(pipeline, steps=pipeline.steps[1:])
+    return first.undo(undone(rest, maps, first.sized(size)), size)
 
 
 def mirrored(start: int, count: int, length: int) -> np.ndarray:
