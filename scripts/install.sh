@@ -74,6 +74,12 @@ if ! installed "${extra:-base}" && { [ -n "$extra" ] || ! installed dev; }; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --constraint "$root/requirements.txt" --editable "$root${extra:+[$extra]}" >&2 ||
         fail "could not install into $venv; pip says why above"
+    # It asks for an older Orbax than vitjax has, and uses none; what it needs came by the extra.
+    if [ "$extra" = dev ]; then
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+            --constraint "$root/requirements.txt" jax2onnx >&2 ||
+            fail "could not install jax2onnx into $venv; pip says why above"
+    fi
     echo "$state" >"$venv/.vitjax-${extra:-base}"
 fi
 echo "$venv/bin/python"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from vitjax import config as configs
 from vitjax.errors import UserError
 from vitjax.registry import ConfigError, near_match
 
+# Commands that no config has a part in.
+_WITHOUT_CONFIG = ("import", "models")
 _CHECKPOINT_HELP = "best, last, or a step (default: the best where the run chooses one)"
 
 
@@ -24,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.unraisablehook = _tell_unless_loop_is_closed
     try:
-        overrides = _overrides(parsed.command, rest)
+        overrides = _overrides(parsed, rest)
         status: int = parsed.run(parsed, overrides)
         return status
     except UserError as error:
@@ -63,15 +66,28 @@ def _train(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _evaluate(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    from vitjax.training import prediction, summary
+    from vitjax.training import experiment, initialization, prediction, summary
 
-    values = prediction.evaluate(
-        parsed.workdir,
-        parsed.split,
-        overrides,
-        checkpoint=parsed.checkpoint,
-        ensemble=parsed.ensemble,
-    )
+    if (parsed.workdir is None) == (parsed.config is None):
+        raise ConfigError(
+            "vitjax evaluate takes --workdir=DIR, for a run, or --config=FILE, for what its"
+            f" config.init loads; {'neither is' if parsed.config is None else 'both are'} given"
+        )
+    if parsed.config is None:
+        values = prediction.evaluate(
+            parsed.workdir,
+            parsed.split,
+            overrides,
+            checkpoint=parsed.checkpoint,
+            ensemble=parsed.ensemble,
+        )
+    else:
+        for name in ("checkpoint", "ensemble"):
+            if getattr(parsed, name) is not None:
+                raise ConfigError(f"--{name} chooses among a run's checkpoints: give --workdir=DIR")
+        config = configs.load(parsed.config)
+        configs.override(config, overrides)
+        values = initialization.evaluate(experiment.build(config), parsed.split)
     print("\n".join(summary.report(parsed.split, values)))
     return 0
 
@@ -103,6 +119,38 @@ def _predict(parsed: argparse.Namespace, overrides: list[str]) -> int:
         print(f"{result['image']:{width}}  " + "  ".join(f"{cell:<14}" for cell in cells).rstrip())
     if parsed.output:
         print(f"Written: {parsed.output}")
+    return 0
+
+
+def _import(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from vitjax import weights
+
+    done = weights.convert(
+        parsed.source,
+        parsed.output,
+        model=parsed.model,
+        format=parsed.format,
+        read_as=parsed.read_as,
+        grid=parsed.grid,
+        part=parsed.part,
+        image_size=parsed.image_size,
+    )
+    height, width, channels = done.input_shape
+    print(
+        f"Read as {done.read_as}: {type(done.module).__name__} of {done.parameters:,} parameters,"
+        f" for images of {height} x {width} x {channels}"
+    )
+    print(f"Written: {done.path}")
+    return 0
+
+
+def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from vitjax.training import exporting
+
+    path = exporting.export(
+        parsed.workdir, parsed.format, parsed.output, overrides, checkpoint=parsed.checkpoint
+    )
+    print(f"Written: {path}")
     return 0
 
 
@@ -140,29 +188,15 @@ def _tell_unless_loop_is_closed(unraisable: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _overrides(command: str, rest: list[str]) -> list[str]:
+def _overrides(parsed: argparse.Namespace, rest: list[str]) -> list[str]:
     """The ``--config.`` arguments among ``rest``; anything else is an error with a near match."""
-    if command == "models":
-        allowed: tuple[str, ...] = ()
-    else:
-        allowed = (
-            "--config",
-            "--workdir",
-            "--split",
-            "--checkpoint",
-            "--output",
-            "--json",
-            "--ensemble",
-            "--tile",
-            "--tta",
-            "--probabilities",
-        )
+    options = re.findall(r"--[\w-]+", parsed.parser.format_usage())
     for argument in rest:
-        if command == "models" or not argument.startswith(configs.PREFIX):
+        if parsed.command in _WITHOUT_CONFIG or not argument.startswith(configs.PREFIX):
             word = argument.partition("=")[0]
             raise ConfigError(
-                f"vitjax {command} has no argument {argument!r}{near_match(word, allowed)}"
-                f" (see vitjax {command} --help)"
+                f"vitjax {parsed.command} has no argument {argument!r}{near_match(word, options)}"
+                f" (see vitjax {parsed.command} --help)"
             )
     return rest
 
@@ -193,10 +227,13 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "evaluate",
         _evaluate,
-        "evaluate a run's checkpoint on a split",
-        "vitjax evaluate --workdir=runs/digits_vit --split=val",
+        "evaluate a run's checkpoint, or weights that a config loads, on a split",
+        "vitjax evaluate --workdir=runs/digits_vit --split=val\n"
+        "  vitjax evaluate --config=configs/cifar10/resnet20.py"
+        " --config.init.from_checkpoint=weights.th",
     )
-    _workdir(evaluate, "the run's folder")
+    _workdir(evaluate, "the run's folder", required=False)
+    _config(evaluate, required=False)
     evaluate.add_argument("--split", default="test", help="train, val or test (default: test)")
     evaluate.add_argument("--checkpoint", help=_CHECKPOINT_HELP)
     evaluate.add_argument(
@@ -210,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         commands,
         "predict",
         _predict,
-        "classify image files with a run's model",
+        "classify or segment image files with a run's model",
         "vitjax predict --workdir=runs/pets cat.jpg dog.png --output=predicted",
     )
     _workdir(predict, "the run's folder")
@@ -232,6 +269,52 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--json", action="store_true", help="print JSON lines, not a table")
     predict.add_argument("--checkpoint", help=_CHECKPOINT_HELP)
+
+    import_ = _command(
+        commands,
+        "import",
+        _import,
+        "read another project's weights and write them as vitjax's, or as a third project's",
+        "vitjax import vit_small.safetensors --model=vit_s16 --output=vit_s16.safetensors\n"
+        "  vitjax import hf:timm/vit_small_patch16_224.augreg_in1k --format=npz --output=s16.npz",
+    )
+    import_.add_argument(
+        "source", metavar="FILE", help="a file, hf:OWNER/NAME, augreg:NAME, or an https:// address"
+    )
+    import_.add_argument("--model", help="a name of `vitjax models` (default: what the file tells)")
+    import_.add_argument("--output", required=True, type=Path, help="the file to write")
+    import_.add_argument(
+        "--format", default="safetensors", help="what is written (default: vitjax's own)"
+    )
+    import_.add_argument("--read-as", help="the format of FILE, where its names do not tell")
+    import_.add_argument(
+        "--image-size",
+        type=_numbers,
+        metavar="SIDE",
+        help="of images to come, for which positions are resized: SIDE or HEIGHT,WIDTH",
+    )
+    import_.add_argument(
+        "--grid", type=_numbers, metavar="ROWS,COLUMNS", help="of patches that make no square"
+    )
+    import_.add_argument("--part", help="which of several sets of weights in FILE: teacher, say")
+
+    export = _command(
+        commands,
+        "export",
+        _export,
+        "write a run's model for other projects' tools",
+        "vitjax export --workdir=runs/digits_vit --format=timm --output=vit.safetensors",
+    )
+    _workdir(export, "the run's folder")
+    export.add_argument(
+        "--format",
+        required=True,
+        help="timm, torchvision, npz, safetensors (vitjax's own names), onnx, ...",
+    )
+    export.add_argument(
+        "--output", type=Path, help="the file to write (default: weights_FORMAT in the folder)"
+    )
+    export.add_argument("--checkpoint", help=_CHECKPOINT_HELP)
 
     models = _command(
         commands, "models", _models, "list the models that there are", "vitjax models resnet"
@@ -261,23 +344,32 @@ def _command(commands, name, run, help_, example):
         description=help_[0].upper() + help_[1:] + ".",
         epilog=f"example:\n  {example}\n\nAny value of the config can be set:"
         " --config.section.key=value"
-        if name != "models"
+        if name not in _WITHOUT_CONFIG
         else f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, parser=command)
     return command
 
 
-def _config(command: argparse.ArgumentParser) -> None:
+def _numbers(text: str) -> int | tuple[int, ...]:
+    """``"224"`` as a number, ``"16,8"`` as several."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, or several") from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _config(command: argparse.ArgumentParser, required: bool = True) -> None:
     command.add_argument(
         "--config",
-        required=True,
+        required=required,
         metavar="FILE",
         help="a Python file with get_config(); FILE:TEXT calls get_config('TEXT')",
     )
 
 
-def _workdir(command: argparse.ArgumentParser, help_: str) -> None:
-    command.add_argument("--workdir", required=True, type=Path, metavar="DIR", help=help_)
+def _workdir(command: argparse.ArgumentParser, help_: str, required: bool = True) -> None:
+    command.add_argument("--workdir", required=required, type=Path, metavar="DIR", help=help_)

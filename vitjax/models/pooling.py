@@ -48,7 +48,8 @@ def _chosen(x: Any, size: int, lowest: Any) -> tuple[Any, list[Any]]:
     for pixel in others:
         better = pixel > pooled
         if lowest is not None:
-            better = jnp.where(lowest, pixel < pooled, better)
+            # Not by a choice among truth values, which onnxruntime lacks.
+            better = (lowest & (pixel < pooled)) | (~lowest & better)
         better |= pixel != pixel  # NaN is chosen, and stays so
         pooled = jnp.where(better, pixel, pooled)
         masks = [*(mask & ~better for mask in masks), better]

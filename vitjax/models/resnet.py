@@ -287,10 +287,10 @@ class ResNet(nn.Module):
         found = {}
         if imagenet:
             found["unpooled"] = x
-            padding: Any = ((1, 1), (1, 1))
-            if self.zero_pool:
-                x, padding = jnp.pad(x, ((0, 0), *padding, (0, 0))), "VALID"
-            x = nn.max_pool(x, (3, 3), (2, 2), padding)
+            # Padded by a step of its own: the converter to ONNX knows pooling without padding alone.
+            edge = 0 if self.zero_pool else -jnp.inf
+            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=edge)
+            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
         found["stem"] = x
 
         bottleneck = self.block == "bottleneck"

@@ -4,26 +4,33 @@
 them for other tools. One layout for each project (`vitjax.weights.layouts`) serves both directions.
 """
 
+from vitjax.weights.conversion import Converted, convert
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.loading import (
     OWN,
     Weights,
     fill,
+    fit,
     formats,
     load,
     module_of,
     open_weights,
-    save,
 )
+from vitjax.weights.saving import check_target, save, written_formats
 
 __all__ = [
     "OWN",
+    "Converted",
     "Weights",
     "WeightsError",
+    "check_target",
+    "convert",
     "fill",
+    "fit",
     "formats",
     "load",
     "module_of",
     "open_weights",
     "save",
+    "written_formats",
 ]

@@ -1,4 +1,4 @@
-"""Files of weights to a model's variables, and back."""
+"""Files of weights to a model's variables."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ from vitjax.registry import check_keywords, near_match
 from vitjax.weights import adapting, fetching, files
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
+from vitjax.weights.layouts.layout import inside
 
 # The house's own names, as they stand in a tree of variables.
 OWN = "safetensors"
 _OWN_NAMES = re.compile(r"(params|batch_stats)/")
 _HEAD = re.compile(r"params/head\d*/")
-# Fields of every module that say how it computes, not what it is.
-_HOW = frozenset({"parent", "name", "dtype", "param_dtype", "axis_name", "conv_impl"})
-_HOW_VIT = frozenset({"attention_impl", "scan_layers", "remat", "dropout", "drop_path"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Weights:
     """
 
     where: str
-    arrays: Arrays
+    arrays: Arrays = dataclasses.field(repr=False)
     layout: Layout | None
     description: Description
 
@@ -52,6 +50,15 @@ class Weights:
     def format(self) -> str:
         """The layout's name."""
         return OWN if self.layout is None else self.layout.name
+
+    def shape_at(
+        self, image_size: int | Sequence[int] | None, channels: int | None = None
+    ) -> tuple[int, int, int]:
+        """(height, width, channels) of an example: the file's own, or of images as given."""
+        height, width, own = self.description.input_shape
+        if image_size is not None:
+            height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
+        return height, width, own if channels is None else channels
 
 
 def open_weights(
@@ -75,7 +82,7 @@ def open_weights(
         WeightsError: there is no such file, it holds no weights, or nobody's names are in it.
     """
     if format is not None:
-        _check_format(format)
+        check_format(format)
     path = fetching.local(str(source), say=say)
     where, arrays = str(source), files.read(path, part=part)
     note = json.loads(files.metadata(path).get("vitjax", "null"))
@@ -85,7 +92,7 @@ def open_weights(
         return Weights(where, arrays, None, _describe_own(note, where))
     pair = None if grid is None else (int(grid[0]), int(grid[1]))
     if note and pair is None:
-        pair = _grid_of(note["fields"].get("patch_size"), note["input_shape"])
+        pair = grid_of(note["fields"].get("patch_size"), note["input_shape"])
     for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
         prepared = layout.prepare(arrays)
         if layout.recognise(prepared):
@@ -114,7 +121,8 @@ def formats() -> tuple[str, ...]:
     return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
 
 
-def _check_format(format: str) -> None:
+def check_format(format: str) -> None:
+    """Raises WeightsError unless there is such a format."""
     if format not in formats():
         raise WeightsError(
             f"unknown format {format!r}{near_match(format, formats())}"
@@ -134,7 +142,8 @@ def module_of(
     Args:
         weights: the file.
         model: one of `vitjax.models.names`; None for what the file's shapes say. Of a named model
-            only what its name leaves open is taken from the file: classes and options.
+            only what its name leaves open is taken from the file: classes and options; nothing
+            where it is of another class, of which the file's is a part.
         say: is told of what had to be guessed.
         **fields: fields of the module that go before what the file says.
 
@@ -154,10 +163,19 @@ def module_of(
         if isinstance(named, str):
             return models.create(named, **{**told, **fields})
         return named(**{**told, **fields})
-    constructor = MODELS[model]
-    fixed = constructor.keywords if isinstance(constructor, functools.partial) else {}
+    cls, fixed = _class_of(model)
+    if cls is not _class_of(weights.description.model)[0]:
+        told = {}
     told = {k: v for k, v in told.items() if k not in fixed or k == "num_classes"}
     return models.create(model, **{**told, **fields})
+
+
+def _class_of(model: str | type[nn.Module]) -> tuple[Any, Mapping[str, Any]]:
+    """The class that a name of a model, or a class, stands for, and the fields that it decides."""
+    constructor = MODELS[model] if isinstance(model, str) else model
+    if isinstance(constructor, functools.partial):
+        return constructor.func, constructor.keywords
+    return constructor, {}
 
 
 def load(
@@ -165,6 +183,7 @@ def load(
     model: str | nn.Module,
     *,
     image_size: int | Sequence[int] | None = None,
+    channels: int | None = None,
     format: str | None = None,
     grid: Sequence[int] | None = None,
     part: str | None = None,
@@ -177,13 +196,15 @@ def load(
 
     Position embeddings are resized to the model's grid and first kernels to its patches and
     channels (see `vitjax.weights.adapting`); a head of another number of classes is left as it was
-    made. Each is told.
+    made. Where a part of the model, its ``backbone``, is what the file has weights of, the rest is
+    left so too. Each is told.
 
     Args:
         source: a path, or ``"hf:..."``, ``"augreg:..."``, ``"https://..."``.
         model: a module, or one of `vitjax.models.names`, whose open options the file decides.
         image_size: the pixels on a side, or (height, width), of images to come; None for what the
             file's weights were made for.
+        channels: of images to come; None likewise.
         format: as in `open_weights`.
         grid: as in `open_weights`.
         part: as in `open_weights`.
@@ -208,11 +229,30 @@ def load(
         module = model.clone(**fields)
     else:
         module = module_of(weights, model, say=say, **fields)
-    height, width, channels = weights.description.input_shape
-    if image_size is not None:
-        height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
+    return fit(
+        weights,
+        module,
+        image_size=image_size,
+        channels=channels,
+        position_interpolation=position_interpolation,
+        rng=rng,
+        say=say,
+    )
+
+
+def fit(
+    weights: Weights,
+    module: nn.Module,
+    *,
+    image_size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    position_interpolation: str = "bicubic",
+    rng: jax.Array | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """The variables of ``module`` with weights that were read; the rest is as in `load`."""
     key = jax.random.key(0) if rng is None else rng
-    example = jnp.zeros((1, height, width, channels))
+    example = jnp.zeros((1, *weights.shape_at(image_size, channels)))
     expected = jax.eval_shape(module.init, key, example)
     return fill(
         weights,
@@ -247,8 +287,9 @@ def fill(
         WeightsError: it does not fit, with all leaves that do not.
     """
     scanned = getattr(module, "scan_layers", False)
-    shapes = _flat(_unstacked(expected) if scanned else expected)
-    found, faults, explained = _found(weights, module)
+    shapes = flat(unstacked(expected) if scanned else expected)
+    part = _part_for(weights, module)
+    found, faults, explained = _found(weights, module, part)
     heads = {name for name in {*found, *shapes} if _HEAD.match(name)}
     found = {name: array for name, array in found.items() if name in shapes or name not in heads}
     found = adapting.adapt(
@@ -267,6 +308,8 @@ def fill(
         # A head whose bias happens to fit belongs to its kernel all the same.
         tops = {name.rpartition("/")[0] for name in kept}
         kept = [name for name in sorted(heads & {*shapes}) if name.rpartition("/")[0] in tops]
+    if part is not None:
+        kept = [name for name in shapes if name.split("/")[1] != part[0]]
     compared = {n: leaf for n, leaf in shapes.items() if n not in explained.union(kept)}
     faults += _misfits(found, compared, kept)
     if faults:
@@ -276,8 +319,12 @@ def fill(
             f" {type(module).__name__}:\n  {listed}"
         )
     if kept:
-        say(f"{weights.where}: the head is made anew: {_say_head(found, shapes, kept)}")
-        made = _flat(_unstacked(fresh()) if scanned else fresh())
+        what = f"the head is made anew: {_say_head(found, shapes, kept)}"
+        if part is not None:
+            others = ", ".join(dict.fromkeys(name.split("/")[1] for name in kept))
+            what = f"fills the model's {part[0]}; made anew: {others}"
+        say(f"{weights.where}: {what}")
+        made = flat(unstacked(fresh()) if scanned else fresh())
         found |= {name: made[name] for name in kept}
     elif dropped := sorted(heads - {*shapes}):
         say(f"{weights.where}: the model has no head; left out: {', '.join(dropped)}")
@@ -287,97 +334,40 @@ def fill(
     return models.stack_layers(tree) if scanned else tree
 
 
-def save(
-    variables: Mapping[str, Any],
-    model: nn.Module,
-    path: str | Path,
-    format: str = OWN,
-    *,
-    input_shape: Sequence[int] | None = None,
-) -> Path:
-    """Writes a model's variables under another project's names, or under the house's own.
-
-    Args:
-        variables: ``{"params": ..., "batch_stats": ...}``.
-        model: the module that they are for.
-        path: the file; its suffix (.npz, .safetensors, .pth, .pt, .bin) says in which container,
-            and one without a suffix gets the format's usual one.
-        format: one of `formats` that is written.
-        input_shape: (height, width, channels) of the model's examples. It is noted in the file
-            beside the model's fields, so that the file tells all that is needed to use it; and it
-            is needed where the format keeps positions that the model computes.
-
-    Returns:
-        The path that was written.
-
-    Raises:
-        WeightsError: the format cannot hold this model, or it cannot be written there.
-    """
-    path = Path(path)
-    if getattr(model, "scan_layers", False):
-        variables = _unstacked(variables)
-    ours = {name: np.asarray(leaf) for name, leaf in _flat(variables).items()}
-    metadata = {"vitjax": json.dumps(_note(model, input_shape))}
-    if format == OWN:
-        path = path if path.suffix else path.with_suffix(".safetensors")
-        files.write(path, ours, metadata=metadata)
-        return path
-    layout = _layout_for(model, format)
-    theirs: dict[str, np.ndarray] = {}
-    left = dict(ours)
-    grid = _grid_of(getattr(model, "patch_size", None), input_shape)
-    try:
-        entries = layout.entries(model, None, **_grid(grid))
-    except WeightsError as error:
-        raise WeightsError(f"format {format!r}: {error}") from error
-    for entry in entries:
-        lacking = [name for name in entry.ours if name not in ours]
-        if lacking and entry.optional:
-            continue
-        if lacking:
-            raise WeightsError(f"format {format!r}: the variables lack {', '.join(lacking)}")
-        values = entry.write(*(left.pop(name) for name in entry.ours))
-        theirs |= {n: np.ascontiguousarray(v) for n, v in zip(entry.theirs, values, strict=True)}
-    if left:
-        raise WeightsError(
-            f"format {format!r} ({layout.source}) has no place for {', '.join(sorted(left))}"
-        )
-    path = path if path.suffix else path.with_suffix(layout.suffix)
-    files.write(path, theirs, metadata=metadata)
-    return path
-
-
-def _layout_for(model: nn.Module, format: str) -> Layout:
-    """The layout of this name that holds such modules."""
-    _check_format(format)
-    fitting = [layout for layout in LAYOUTS if isinstance(model, layout.modules) and layout.writes]
-    for layout in fitting:
-        if layout.name == format:
-            return layout
-    others = ", ".join(dict.fromkeys((OWN, *(layout.name for layout in fitting))))
+def _part_for(weights: Weights, module: nn.Module) -> tuple[str, nn.Module] | None:
+    """The part of a model that a file has weights of, its name and module; None for all of it."""
+    layout, described = weights.layout, _class_of(weights.description.model)[0]
+    classes = (described,) if layout is None else layout.modules
+    if isinstance(module, classes):
+        return None
+    part: tuple[str, nn.Module] | None = getattr(module, "backbone", None)
+    if part is not None and isinstance(part[1], classes):
+        return part
+    held = " or ".join(cls.__name__ for cls in classes)
     raise WeightsError(
-        f"format {format!r} is not written for a {type(model).__name__}; these are: {others}"
+        f"{weights.where} is of the format {weights.format!r}, which holds a {held}, and the model"
+        f" is a {type(module).__name__}"
     )
 
 
 def _found(
-    weights: Weights, module: nn.Module
+    weights: Weights, module: nn.Module, part: tuple[str, nn.Module] | None
 ) -> tuple[dict[str, np.ndarray], list[str], set[str]]:
     """A file's arrays under our names, what was missing or left over in words, and for which."""
+    if part is not None:
+        name, inner = part
+        leaves, wrong, about = _found(weights, inner, None)
+        # A part has no head of its own.
+        leaves = {inside(key, name): x for key, x in leaves.items() if not _HEAD.match(key)}
+        return leaves, wrong, {inside(key, name) for key in about}
     if weights.layout is None:
         return dict(weights.arrays), [], set()
     layout, left = weights.layout, dict(weights.arrays)
-    if not isinstance(module, layout.modules):
-        classes = " or ".join(cls.__name__ for cls in layout.modules)
-        raise WeightsError(
-            f"{weights.where} is of the format {layout.name!r}, which holds a {classes}, and the"
-            f" model is a {type(module).__name__}"
-        )
     found: dict[str, np.ndarray] = {}
     faults: list[str] = []
     explained: set[str] = set()
     try:
-        entries = layout.entries(module, weights.arrays, **_grid(weights.description.grid))
+        entries = layout.entries(module, weights.arrays, **grid_keyword(weights.description.grid))
     except WeightsError as error:
         raise WeightsError(f"{weights.where}, read as {layout.name}: {error}") from error
     for entry in entries:
@@ -400,7 +390,7 @@ def _found(
     return found, faults, explained
 
 
-def _grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
+def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
     """(rows, columns) of patches in images of ``shape``, as far as both are known."""
     if patch_size is None or shape is None:
         return None
@@ -408,7 +398,7 @@ def _grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | 
     return int(shape[0] // patch[0]), int(shape[1] // patch[1])
 
 
-def _grid(grid: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
+def grid_keyword(grid: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
     """The keyword of `Layout.entries` that layouts without a grid do not take."""
     return {} if grid is None else {"grid": grid}
 
@@ -441,23 +431,13 @@ def _describe_own(note: Mapping[str, Any] | None, where: str) -> Description:
     return Description(getattr(models, note["model"]), note["fields"], tuple(shape))
 
 
-def _note(model: nn.Module, input_shape: Sequence[int] | None) -> dict[str, Any]:
-    left_out = _HOW | _HOW_VIT
-    fields = {
-        field.name: getattr(model, field.name)
-        for field in dataclasses.fields(model)
-        if field.name not in left_out
-    }
-    shape = None if input_shape is None else list(input_shape)
-    return {"model": type(model).__name__, "fields": fields, "input_shape": shape}
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested variables by the names of their leaves: ``"params/head/kernel"``."""
+    leaves: dict[str, Any] = flatten_dict(dict(tree), sep="/")
+    return leaves
 
 
-def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = flatten_dict(dict(tree), sep="/")
-    return flat
-
-
-def _unstacked(tree: Mapping[str, Any]) -> dict[str, Any]:
+def unstacked(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The loop's form of a scanned model's variables or of their shapes."""
     leaf = jax.tree.leaves(tree)[0]
     if isinstance(leaf, jax.ShapeDtypeStruct):

@@ -1,0 +1,89 @@
+"""`vitjax export` and `vitjax import`: a run's model leaves and comes back."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from vitjax import weights
+from vitjax.cli import main
+from vitjax.training import prediction
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The digits run's ViT as timm names it."""
+    path = tmp_path_factory.mktemp("exported") / "vit.safetensors"
+    assert main(["export", f"--workdir={trained[0]}", "--format=timm", f"--output={path}"]) == 0
+    return path
+
+
+def test_a_run_is_exported_as_it_is_evaluated(trained, exported):
+    experiment, variables, _ = prediction.load(trained[0], with_data=False, say=print)
+    found = load_file(exported)
+    # The moving average of the weights, which is what evaluation takes.
+    kernel = np.asarray(variables["params"]["head"]["kernel"])
+    np.testing.assert_array_equal(found["head.weight"], kernel.T)
+    assert found["patch_embed.proj.weight"].shape == (16, 1, 4, 4)
+    assert experiment.settings.ema_decay is not None
+
+
+def test_what_was_exported_is_imported_again(capsys, exported, tmp_path):
+    output = tmp_path / "own"
+    assert main(["import", str(exported), f"--output={output}"]) == 0
+    printed = capsys.readouterr().out
+    assert "Read as timm: ViT of" in printed
+    assert "for images of 8 x 8 x 1" in printed
+    assert f"Written: {output}.safetensors" in printed
+    own = weights.open_weights(f"{output}.safetensors")
+    assert own.format == "safetensors"
+    module = weights.module_of(own)
+    assert (module.width, module.depth, module.num_heads) == (16, 2, 2)
+    again = weights.save(
+        weights.fit(own, module), module, tmp_path / "timm", "timm", input_shape=(8, 8, 1)
+    )
+    there, back = load_file(exported), load_file(again)
+    assert there.keys() == back.keys()
+    for name, array in there.items():
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format=tim"], "unknown format 'tim'; did you mean 'timm'?"),
+        (["--model=vit_s61"], "unknown model 'vit_s61'; did you mean 'vit_s16'?"),
+        (["--modle=vit_s16"], "vitjax import has no argument '--modle=vit_s16'; did you mean"),
+        (["--model=resnet50"], "holds a ViT, and the model is a ResNet"),
+        (["--model=vit_ti16"], "images of 8 x 8 pixels (height x width) do not divide"),
+        (["--model=vit_ti16", "--image-size=16"], "norm1/scale is (16,) in the file and (192,)"),
+        (["--read-as=npz"], "are not named as in npz"),
+        (["--config.seed=1"], "vitjax import has no argument '--config.seed=1'"),
+    ],
+)
+def test_import_says_what_is_wrong_and_writes_nothing(
+    capsys, exported, tmp_path, arguments, message
+):
+    status = main(["import", str(exported), f"--output={tmp_path / 'own'}", *arguments])
+    assert status == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_says_what_is_wrong(capsys, trained, tmp_path):
+    for arguments, message in (
+        ([f"--workdir={trained[0]}", "--format=tim"], "did you mean 'timm'?"),
+        ([f"--workdir={trained[0]}", "--format=smp"], "is not written for a ViT"),
+        ([f"--workdir={tmp_path}", "--format=timm"], "no run there"),
+    ):
+        assert main(["export", *arguments, f"--output={tmp_path / 'x'}"]) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_starts_from_what_was_exported(capsys, config, trained, exported):
+    arguments = [f"--config={config}", f"--config.init.from_checkpoint={exported}"]
+    assert main(["evaluate", *arguments, "--split=val"]) == 0
+    accuracy = json.loads((trained[0] / "summary.json").read_text())["val"]["accuracy"]
+    assert f"accuracy {accuracy:.2%}" in capsys.readouterr().out
