@@ -287,7 +287,7 @@ class ResNet(nn.Module):
         found = {}
         if imagenet:
             found["unpooled"] = x
-            # Padded by a step of its own: the converter to ONNX knows pooling without padding alone.
+            # Padded by a step of its own: what converts to ONNX knows pooling without padding.
             edge = 0 if self.zero_pool else -jnp.inf
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=edge)
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
