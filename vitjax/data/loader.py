@@ -79,7 +79,7 @@ class Batched:
             if eval_batch_size is None
             else whole(eval_batch_size, "eval_batch_size", 1)
         )
-        self._workers = whole(workers, "workers", 0)
+        self._workers: int | None = whole(workers, "workers", 0)
         self._skip_corrupt = skips_corrupt(on_corrupt)
         self._train = self._parse(train_transforms, f"{WHERE}.train_transforms", evaluated=False)
         self._eval = self._parse(eval_transforms, f"{WHERE}.eval_transforms", evaluated=True)
@@ -197,6 +197,11 @@ class Batched:
 
 class Data(Batched):
     """Batches of one source of labelled images: what the trainer knows of data."""
+
+    @property
+    def augments(self) -> bool:
+        """Whether training sees other images than evaluation does, or others each time."""
+        return self._train.random or self._train.text != self._eval.text
 
     def labels(self, split: str) -> np.ndarray:
         """The class index of each example of ``split``, int32 of shape (examples,)."""

@@ -5,12 +5,14 @@
 
 from vitjax.objectives.base import Objective, objectives
 from vitjax.objectives.classification import Classification
+from vitjax.objectives.head_only import HeadOnly
 from vitjax.objectives.metrics import Mean, Metrics, add, divide, total
 from vitjax.objectives.mixing import cutmix, mix, mixup
 from vitjax.objectives.segmentation import Segmentation
 
 __all__ = [
     "Classification",
+    "HeadOnly",
     "Mean",
     "Metrics",
     "Objective",

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from vitjax.data.sources.base import SOURCES
 from vitjax.meta.episodic import Episodic
-from vitjax.objectives import Classification, Segmentation, objectives
+from vitjax.objectives import Classification, HeadOnly, Segmentation, objectives
 from vitjax.objectives.base import FROZEN
 from vitjax.objectives.images import ImageObjective
 from vitjax.patterns import layers
@@ -105,6 +105,34 @@ def frozen(task: Any, variables: Mapping[str, Any], trained: Any, *, anew: bool)
             f"{len(wrong)} layers of batch normalisation are frozen ({_listed(wrong)}), and their"
             " running statistics would move on all the same: config.objective.frozen_statistics ="
             f" {pattern} keeps them, and normalises by them; () lets them move"
+        )
+
+
+def head_only(task: Any, data: Any, *, anew: bool) -> None:
+    """Checks that a head is trained on features that are worth it, and that stay as they are.
+
+    Args:
+        task: the objective; one that is not for heads alone is not looked at.
+        data: what it is trained on.
+        anew: whether the run starts from fresh parameters.
+
+    Raises:
+        ConfigError: the network would be random; or features are to be computed once, and images
+            change.
+    """
+    if not isinstance(task, HeadOnly):
+        return
+    if anew:
+        raise ConfigError(
+            "config.objective 'head_only' trains a head on what a network has learned, and here the"
+            " network would be random: config.init.from_checkpoint says what to start from"
+        )
+    if task.cache_features and data.augments:
+        raise ConfigError(
+            "config.data.train_transforms: the objective 'head_only' computes the features of each"
+            " image once, as it is evaluated, and training would see other images. Let it be what"
+            " eval_transforms is, or set config.objective.cache_features = False to compute"
+            " features in every step"
         )
 
 

@@ -276,6 +276,7 @@ def _build(
     updates = optimizers.create(variables["params"], learning_rate, optimizer)
     trained = optimizers.trained(variables["params"], optimizer)
     checks.frozen(task, variables, trained, anew=start is None)
+    checks.head_only(task, source, anew=start is None)
     return Experiment(
         config=config,
         seed=seed,

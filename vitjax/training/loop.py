@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from vitjax.errors import UserError
 from vitjax.objectives.metrics import divide, total
-from vitjax.training import checks, flops, initialization, summary, workdir
+from vitjax.training import checks, features, flops, initialization, summary, workdir
 from vitjax.training.checkpoints import Checkpoints, begun, free_changes, sign
 from vitjax.training.evaluation import Evaluator, summarized
 from vitjax.training.experiment import Experiment
@@ -97,6 +97,9 @@ def train(
         stack.callback(logger.close)
         # What is printed must not run into the progress bar.
         say = logger.say if say is print else say
+        experiment = features.in_place_of_images(
+            experiment, state.model_state, folder / workdir.FEATURES, say
+        )
         loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
         del state, restored, started
         if loop.step < experiment.run.steps and not loop.stopped_early:

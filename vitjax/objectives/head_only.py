@@ -1,0 +1,144 @@
+"""Transfer by a head alone: the rest of a network stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from vitjax.objectives.base import FROZEN, Batch, ModelState, Params, objectives
+from vitjax.objectives.classification import Classification
+from vitjax.objectives.metrics import Metrics
+from vitjax.registry import ConfigError
+
+# What every model of the house calls its last layer.
+HEAD = "head"
+
+
+@objectives.register("head_only")
+@dataclasses.dataclass(frozen=True)
+class HeadOnly(Classification):
+    """Classifies images by a head that is trained on a frozen network.
+
+    The network is in evaluation mode throughout: nothing is dropped out, and batch normalisation
+    goes by its running statistics and leaves them alone. So an image has the same representation
+    in every epoch. With ``cache_features`` it is computed once, before the first step; batches then
+    hold ``features`` (batch, width) in place of ``image``. Evaluation takes either.
+
+    Attributes:
+        cache_features: False computes representations in every step, of images that are augmented
+            and mixed anew each time.
+
+    The other attributes are those of `Classification`.
+    """
+
+    cache_features: bool = dataclasses.field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lora", "frozen_statistics"):
+            if getattr(self, name) is not None:
+                raise ConfigError(
+                    f"config.objective.{name}: the objective 'head_only' freezes all but the head"
+                    f" already; {name} goes with 'classification'"
+                )
+        if self.cache_features and (self.mixup or self.cutmix):
+            raise ConfigError(
+                f"config.objective.{'mixup' if self.mixup else 'cutmix'} mixes images anew in each"
+                " step, and their features are computed once; take it away, or set"
+                " config.objective.cache_features = False to compute them in each step"
+            )
+
+    def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+        """The head as what is trained, and all else of the model as what is frozen.
+
+        Raises:
+            ConfigError: the model has no head.
+        """
+        del rng, batch
+        params = dict(variables["params"])
+        if HEAD not in params:
+            raise ConfigError(
+                f"config.objective 'head_only' trains the layer {HEAD!r}, and the model"
+                f" {type(self.model).__name__} has none (it has: {', '.join(params)})"
+            )
+        return {
+            "params": {HEAD: params.pop(HEAD)},
+            FROZEN: {**variables, "params": params},
+        }
+
+    def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole network's variables."""
+        frozen = variables[FROZEN]
+        return {**frozen, "params": {**frozen["params"], **variables["params"]}}
+
+    def features(
+        self, variables: Mapping[str, Any], images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch width"]:
+        """What the head is given of images that are normalised already."""
+        return representation(self.model, variables[FROZEN], images)
+
+    def loss(
+        self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
+        """Mean cross-entropy over the batch's unmasked examples."""
+        if "features" in batch:
+            features = batch["features"]
+            labels = optax.smooth_labels(self.soft_labels(batch["label"]), self.label_smoothing)
+        else:
+            images, labels = self.prepare(batch, rng)
+            features = self.features(model_state, images)
+        metrics = self.metrics(_apply_head(params, features), labels, self._weights(batch))
+        return self.average(metrics["loss"]), (model_state, metrics)
+
+    def logits(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
+        """The network's outputs in evaluation, for a batch of features or of images."""
+        if "features" in batch:
+            return _apply_head(variables["params"], batch["features"])
+        return super().logits(variables, batch)
+
+
+def representation(
+    model: nn.Module, variables: Mapping[str, Any], inputs: Array
+) -> Float[Array, "batch width"]:
+    """What a model's head is given, in evaluation.
+
+    Args:
+        model: a classifier that does without a head where ``num_classes`` is None.
+        variables: of the model; those of its head play no part.
+        inputs: as the model is fed.
+
+    Raises:
+        ConfigError: the model has no ``num_classes``.
+    """
+    features: Any = without_head(model).apply(variables, inputs, train=False)
+    return features
+
+
+def without_head(model: nn.Module) -> nn.Module:
+    """``model`` as it returns what its head would be given.
+
+    Raises:
+        ConfigError: it has no ``num_classes``, by which to take the head off.
+    """
+    if not hasattr(model, "num_classes"):
+        raise ConfigError(
+            f"the model {type(model).__name__} has no field 'num_classes', without which it would"
+            " return what its head is given"
+        )
+    return model.clone(num_classes=None)
+
+
+def _apply_head(
+    params: Mapping[str, Any], features: Float[Array, "batch width"]
+) -> Float[Array, "batch classes"]:
+    head = params[HEAD]
+    kernel: jax.Array = head["kernel"]
+    layer = nn.Dense(kernel.shape[-1], use_bias="bias" in head, param_dtype=kernel.dtype)
+    logits: Any = layer.apply({"params": head}, features)
+    return logits

@@ -1,0 +1,214 @@
+"""The features of every example of a split: computed once, and kept beside the run."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Bool, Float
+
+from vitjax.data import CorruptImage, Data
+from vitjax.data.features import FeatureData
+from vitjax.objectives.base import FROZEN
+from vitjax.objectives.head_only import HEAD, HeadOnly, without_head
+from vitjax.training.activations import Activations, Layer
+from vitjax.training.checkpoints import fingerprint
+from vitjax.training.experiment import Experiment
+from vitjax.training.step import make_gather_step
+from vitjax.whole_files import new_file
+
+# Keys of section ``data`` that decide how examples are read, and not what they are.
+_NO_MATTER = frozenset(("batch_size", "eval_batch_size", "workers", "train_transforms"))
+_SAMPLES = 16
+# Before the name of a layer in a file.
+_LAYER = "layer/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Features of all examples of a split, in its order.
+
+    Attributes:
+        layers: each layer's name to its vectors.
+        mask: False for images that could not be read and were skipped.
+    """
+
+    layers: dict[str, Float[np.ndarray, "examples width"]]
+    mask: Bool[np.ndarray, "examples"]
+
+
+class Extractor:
+    """Computes the features of one network; compiles once for all splits."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        variables: Any,
+        pattern: str | None = None,
+        *,
+        pooling: str = "mean",
+        cache: Path | None = None,
+        say: Callable[[str], None] = print,
+    ):
+        """Finds the layers; nothing is computed yet.
+
+        Args:
+            experiment: its data, whose images are taken as they are evaluated, and its devices.
+            variables: of the experiment's model (not of the objective), one copy.
+            pattern: which layers, see `Activations.chosen`.
+            pooling: see `Activations.vectors`.
+            cache: a folder that features are kept in; None keeps none.
+            say: is told what is computed, and what was found.
+
+        Raises:
+            ConfigError: no layer is called so, or the pooling does not go with the network.
+        """
+        self._experiment, self._cache, self._say = experiment, cache, say
+        objective: Any = experiment.objective
+        images = experiment.data.example_batch(evaluated=True)["image"]
+        normalize = objective.normalize
+        # The head is no part of what is computed, and its training should not change its key.
+        self._variables = {**variables, "params": _without(variables["params"], HEAD)}
+        activations = Activations(
+            objective.model, self._variables, jax.eval_shape(normalize, images)
+        )
+        self.layers: Sequence[Layer] = activations.chosen(pattern)
+        vectors = activations.vectors(self.layers, pooling)
+        self._about = {
+            "layers": [layer.name for layer in self.layers],
+            "pooling": pooling,
+            "model": repr(without_head(objective.model)),
+        }
+        parallel = experiment.parallel
+        self._step = parallel.compile(
+            make_gather_step(
+                lambda variables, batch: vectors(variables, normalize(batch["image"])),
+                axis_name=parallel.axis_name,
+            )
+        )
+
+    def of(self, split: str) -> Features:
+        """The features of ``split``, from the cache where they are there and whole.
+
+        All hosts call it, and each gets all of them.
+        """
+        path = None if self._cache is None else self._cache / f"{split}-{self._key(split)}.npz"
+        found = None if path is None else _read(path, self._about["layers"], self._say)
+        if jax.process_count() > 1:
+            # To compute them takes all hosts.
+            everywhere = multihost_utils.process_allgather(np.asarray(found is not None)).all()
+            found = found if everywhere else None
+        if found is None:
+            found = self._compute(split)
+            if path is not None and jax.process_index() == 0:
+                with new_file(path) as unfinished, unfinished.open("wb") as file:
+                    arrays: dict[str, Any] = {
+                        _LAYER + name: array for name, array in found.layers.items()
+                    }
+                    np.savez(file, mask=found.mask, **arrays)
+        else:
+            self._say(f"Features of {split}: from {path}")
+            self._note_skipped(split, found.mask)
+        return found
+
+    def _compute(self, split: str) -> Features:
+        experiment, began = self._experiment, time.perf_counter()
+        placed = experiment.parallel.place_state(self._variables)
+        batches = experiment.data.eval_batches(
+            split, process_index=jax.process_index(), process_count=jax.process_count()
+        )
+        with contextlib.closing(experiment.batches_ahead(batches)) as ready:
+            steps = (experiment.parallel.fetch(self._step(placed, batch)) for batch in ready)
+            # One at a time: all of them may be more than a device holds.
+            parts = list(map(jax.device_get, steps))
+        # Padding stands behind the last example.
+        count = experiment.data.num_examples(split)
+        joined = jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
+        seconds = time.perf_counter() - began
+        self._say(
+            f"Features of {split}: {count:,} images, {len(self.layers)}"
+            f" layer{'' if len(self.layers) == 1 else 's'}, computed in {seconds:.1f} s"
+        )
+        return Features(joined["values"], joined["mask"].astype(bool))
+
+    def _key(self, split: str) -> str:
+        """What features depend on, as a short text."""
+        data, config = self._experiment.data, self._experiment.config["data"]
+        about = {
+            **self._about,
+            "weights": fingerprint(self._variables),
+            "data": {key: value for key, value in config.items() if key not in _NO_MATTER},
+            "split": split,
+            "images": _digest(data, split),
+        }
+        text = json.dumps(about, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _note_skipped(self, split: str, mask: np.ndarray) -> None:
+        data = self._experiment.data
+        for index in np.flatnonzero(~mask).tolist():
+            name = data.source.split(split).name(index)
+            data.skipped.setdefault(name, f"{name}: skipped when features were computed")
+
+
+def in_place_of_images(
+    experiment: Experiment,
+    variables: Mapping[str, Any],
+    cache: Path,
+    say: Callable[[str], None] = print,
+) -> Experiment:
+    """The experiment as it trains and evaluates on features, where its objective is for that.
+
+    Args:
+        experiment: of any objective; only a `HeadOnly` one that caches features is changed.
+        variables: of the objective, one copy.
+        cache: the folder that features are kept in.
+        say: is told what is computed, and what was found.
+    """
+    objective = experiment.objective
+    if not (isinstance(objective, HeadOnly) and objective.cache_features):
+        return experiment
+    data = cast(Data, experiment.data)
+    extractor = Extractor(experiment, variables[FROZEN], cache=cache, say=say)
+    (layer,) = extractor.layers
+    features = {}
+    for split in data.splits:
+        found = extractor.of(split)
+        features[split] = (found.layers[layer.name], found.mask)
+    return dataclasses.replace(experiment, data=FeatureData(data, features))
+
+
+def _digest(data: Any, split: str) -> str:
+    """A checksum of the labels of ``split`` and of some of its images, as they are evaluated."""
+    count = data.num_examples(split)
+    digest = hashlib.sha256(np.ascontiguousarray(data.labels(split)).tobytes())
+    for index in np.linspace(0, count - 1, min(count, _SAMPLES)).astype(int).tolist():
+        with contextlib.suppress(CorruptImage):
+            digest.update(np.ascontiguousarray(data.example(split, index)).tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, names: Sequence[str], say: Callable[[str], None]) -> Features | None:
+    """What is in a file of features; None where there is none, or it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        # Every array in the archive has a checksum, which is looked at in reading.
+        with np.load(path, allow_pickle=False) as file:
+            return Features({name: file[_LAYER + name] for name in names}, file["mask"])
+    except Exception as error:
+        say(f"{path} is damaged ({error}); its features are computed again")
+        return None
+
+
+def _without(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if key != name}
