@@ -25,7 +25,9 @@ WITH_A_BASE = [
 ]
 DIGITS = [name for name in ALL if name.startswith("digits/")]
 OTHERS = {
-    name for name in ALL if name.startswith(("cifar10/", "imagenet/", "folder/", "maml/folder"))
+    name
+    for name in ALL
+    if name.startswith(("cifar10/", "imagenet/", "folder/", "maml/folder", "transfer/"))
 }
 
 
@@ -105,7 +107,14 @@ def test_the_few_shot_config_of_a_folder_is_built(photos):
     assert built.data.image_shape == (84, 84, 3)
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS - {"maml/folder.py"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(OTHERS - {"maml/folder.py"}),
+        *(f"transfer/comparison.py:{how}" for how in ("scratch", "head")),
+        *(f"transfer/{name}.py:cifar10" for name in ("fine_tune", "higher_resolution")),
+    ],
+)
 def test_the_other_configs_fit_synthetic_images(name):
     config = configs.load(CONFIGS / name)
     kept = set(config.data) - {"source", "dataset", "path", "data_dir", "splits", "val_examples"}

@@ -102,6 +102,19 @@ def test_another_number_of_classes_has_a_fresh_head(run):
         np.testing.assert_array_equal(found[name], same[name])
 
 
+def test_what_a_run_has_otherwise_is_told(run):
+    chosen = config(run[0])
+    chosen.data.update({"source": "digits", "mean": [0.3], "std": [0.4]})
+    for key in ("image_size", "num_classes", "examples", "val_examples"):
+        del chosen.data[key]
+    _, said = start(chosen)
+    assert "config.data.mean None -> [0.3]" in said
+    assert "config.data.std None -> [0.4]" in said
+    assert "its classes were others, and as many" in said
+    assert "from 3 to 1 channels" in said
+    assert "otherwise" not in start(config(run[0]))[1]
+
+
 def test_other_sizes_and_channels_are_adapted_and_scanned_blocks_stacked(tmp_path):
     path, file = written(tmp_path / "vit", VIT)
     chosen = config(path, {**VIT, "scan_layers": True}, image_size=16)
@@ -264,16 +277,16 @@ def test_low_rank_updates_of_random_parameters_are_refused():
 
 def test_frozen_layers_whose_statistics_would_move_are_told(run):
     chosen = config(run[0])
-    chosen.optimizer.train_only = "^head/"
+    chosen.optimizer.train_only = ["^head/"]
     with pytest.raises(ConfigError, match=r'5 layers .*frozen_statistics = "." keeps them'):
         experiments.build(chosen)
     chosen.optimizer.train_only = ["^head/", "^stage2_block1/"]
     with pytest.raises(ConfigError, match=r'3 layers .* such as "stage1_block1/norm1"'):
         experiments.build(chosen)
     for allowed in ((), "stem|stage1"):
-        chosen.objective = {"name": "classification", "frozen_statistics": allowed}
+        chosen["objective"] = {"name": "classification", "frozen_statistics": allowed}
         experiments.build(chosen)
-    chosen.objective = {"name": "classification", "lora": {"kernels": r"conv\d/kernel"}}
+    chosen["objective"] = {"name": "classification", "lora": {"kernels": r"conv\d/kernel"}}
     del chosen.optimizer.train_only
     with pytest.raises(ConfigError, match="5 layers of batch normalisation are frozen"):
         experiments.build(chosen)

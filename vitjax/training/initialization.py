@@ -102,6 +102,12 @@ def _of_run(
         there, here = (each.config["data"].get(key) for each in (other, experiment))
         if there != here:
             say(f"  its images were normalised otherwise: config.data.{key} {there} -> {here}")
+    names = [list(each.class_names) for each in (other, experiment)]
+    if names[0] != names[1] and len(names[0]) == len(names[1]):
+        say(
+            "  its classes were others, and as many: their head is kept, unless"
+            " config.init.exclude has '^head/'"
+        )
     weights = files.Weights(str(folder), arrays, None, Description(type(model), {}, ()))
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
 
