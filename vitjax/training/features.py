@@ -203,8 +203,8 @@ def _read(path: Path, names: Sequence[str], say: Callable[[str], None]) -> Featu
         return None
     try:
         # Every array in the archive has a checksum, which is looked at in reading.
-        with np.load(path, allow_pickle=False) as file:
-            return Features({name: file[_LAYER + name] for name in names}, file["mask"])
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Features({name: arrays[_LAYER + name] for name in names}, arrays["mask"])
     except Exception as error:
         say(f"{path} is damaged ({error}); its features are computed again")
         return None
