@@ -1,7 +1,6 @@
 """PyTorch networks of few-shot learning, written from their papers and published code's settings.
 
-Modules bear vitjax's names, so that weights need no table; `plain` and `watch` of
-`scripts.parity.make_few_shot_fixtures` read them.
+Modules of `Conv4` and `MLP` bear vitjax's names, the others those of the code they are named for.
 """
 
 import functools
@@ -102,6 +101,75 @@ class Conv4(Watched):
         return self.head(self.see("pooled", x))
 
 
+class MamlConv4(Watched):
+    """arXiv:1703.03400, Sec. 5.2, over the dict of TensorFlow arrays that cbfinn/maml's code has.
+
+    A parameter's name has a bar where theirs has a slash, which PyTorch does not allow.
+    """
+
+    def __init__(self, channels: int, filters: int, classes: int, features: int, strided: bool):
+        super().__init__()
+        shapes = {f"conv{i}": (3, 3, filters, filters) for i in range(1, 5)}
+        shapes |= {"conv1": (3, 3, channels, filters), "w5": (features, classes), "b5": (classes,)}
+        for i in range(1, 5):
+            shapes |= {f"b{i}": (filters,), f"{i - 1}|beta": (filters,)}
+        self.weights = nn.ParameterDict(
+            {k: nn.Parameter(torch.zeros(v)) for k, v in shapes.items()}
+        )
+        self.strided, self.means = strided, features == filters
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of (batch, channels, height, width), normalised by the batch's statistics."""
+        weights, stride = self.weights, 2 if self.strided else 1
+        for i in range(1, 5):
+            kernel = weights[f"conv{i}"].permute(3, 2, 0, 1)
+            if self.strided:
+                x = F.pad(x, (*_same(x.shape[3]), *_same(x.shape[2])))
+            padding = 0 if self.strided else 1
+            x = F.conv2d(x, kernel, weights[f"b{i}"], stride=stride, padding=padding)
+            shift = weights[f"{i - 1}|beta"]
+            x = F.relu(F.batch_norm(x, None, None, bias=shift, training=True, eps=1e-3))
+            x = self.see(f"block{i}", x if self.strided else F.max_pool2d(x, 2))
+        x = x.permute(0, 2, 3, 1)
+        x = x.mean(dim=(1, 2)) if self.means else x.flatten(1)
+        return self.see("pooled", x) @ weights["w5"] + weights["b5"]
+
+
+class NamedBlock(nn.Module):
+    """A block of learn2learn's network: ``normalize`` and ``conv``, ReLU, pooling or stride."""
+
+    def __init__(self, before: int, after: int, strided: bool):
+        super().__init__()
+        self.normalize = nn.BatchNorm2d(after)
+        self.conv = nn.Conv2d(before, after, 3, stride=2 if strided else 1, padding=1)
+        self.strided = strided
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the block."""
+        x = F.relu(self.normalize(self.conv(x)))
+        return x if self.strided else F.max_pool2d(x, 2)
+
+
+class Learn2LearnConv4(Watched):
+    """learn2learn's ``CNN4``, or with strides its ``OmniglotCNN``, which holds its blocks twice."""
+
+    def __init__(self, channels: int, filters: int, classes: int, features: int, strided: bool):
+        super().__init__()
+        widths = (channels, filters, filters, filters)
+        blocks = nn.Sequential(*(NamedBlock(width, filters, strided) for width in widths))
+        if strided:
+            self.base = blocks
+        self.features = nn.Sequential(nn.Identity(), blocks) if strided else blocks
+        self.classifier = nn.Linear(features, classes)
+        self.strided = strided
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of (batch, channels, height, width)."""
+        for i, block in enumerate(self.base if self.strided else self.features, start=1):
+            x = self.see(f"block{i}", block(x))
+        return self.classifier(x.mean(dim=(2, 3)) if self.strided else x.flatten(1))
+
+
 class MLP(Watched):
     """arXiv:1703.03400, Sec. 5.1 and 5.2, and with ``context`` arXiv:1810.03642, Sec. 3."""
 
@@ -158,15 +226,16 @@ class Block12(nn.Module):
 
 
 class ResNet12(nn.Module):
-    """arXiv:1904.03758, Sec. 4.1; modules bear the names of kjunelee/MetaOptNet's."""
+    """arXiv:1904.03758, Sec. 4.1, under the names of kjunelee/MetaOptNet and WangYueFt/rfs."""
 
-    def __init__(self, widths: tuple[int, ...], classes: int):
+    def __init__(self, widths: tuple[int, ...], classes: int, pixels: int = 0):
         super().__init__()
         for i, (before, after) in enumerate(zip((3, *widths), widths, strict=False), start=1):
             setattr(self, f"layer{i}", nn.Sequential(Block12(before, after)))
-        self.fc = nn.Linear(widths[-1], classes)
+        self.classifier = nn.Linear(widths[-1] * max(pixels, 1), classes)
+        self.flattens = pixels > 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of (batch, 3, height, width)."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(x.mean(dim=(2, 3)))
+        return self.classifier(x.flatten(1) if self.flattens else x.mean(dim=(2, 3)))

@@ -1,4 +1,8 @@
-"""U-Net in PyTorch, written from its paper and that of attention gates, under vitjax's names."""
+"""U-Net and its family in PyTorch, written from their papers.
+
+`UNet`, `UNetPlusPlus` and the way up of `ResNetUNet` bear vitjax's names, `NamedUNet` those of
+milesial/Pytorch-UNet.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -128,3 +132,124 @@ class UNet(Watched):
             x = self.see(f"merge{level}/output", getattr(self, f"merge{level}")(x))
         x = self.head(x)
         return (x if self.valid else middle(x, height, width)).permute(0, 2, 3, 1)
+
+
+class UNetPlusPlus(Watched):
+    """arXiv:1807.10165, Eq. 1, with deep supervision: the mean of all heads (Sec. 3.2)."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], classes: int, norm: str = "batch"):
+        super().__init__()
+        self.depth = len(widths) - 1
+        for level, width in enumerate(widths):
+            before = widths[level - 1] if level else channels
+            setattr(self, f"node{level}_0", Block(before, width, norm, 1, 1))
+            for column in range(1, self.depth - level + 1):
+                up = nn.ConvTranspose2d(widths[level + 1], width, 2, stride=2)
+                setattr(self, f"up{level}_{column}", up)
+                node = Block((column + 1) * width, width, norm, 1, 1)
+                setattr(self, f"node{level}_{column}", node)
+        for column in range(1, self.depth + 1):
+            setattr(self, f"head{column}", nn.Conv2d(widths[0], classes, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, height, width, classes) of images whose sides 2^depth divides."""
+        nodes: dict[tuple[int, int], torch.Tensor] = {}
+        for column in range(self.depth + 1):
+            for level in range(self.depth + 1 - column):
+                if column:
+                    up = getattr(self, f"up{level}_{column}")(nodes[level + 1, column - 1])
+                    seen = torch.cat([*(nodes[level, j] for j in range(column)), up], dim=1)
+                else:
+                    seen = F.max_pool2d(nodes[level - 1, 0], 2) if level else x
+                name = f"node{level}_{column}"
+                nodes[level, column] = self.see(f"{name}/output", getattr(self, name)(seen))
+        logits = [getattr(self, f"head{j}")(nodes[0, j]) for j in range(1, self.depth + 1)]
+        return torch.stack(logits).mean(dim=0).permute(0, 2, 3, 1)
+
+
+class ResNetUNet(Watched):
+    """The way up of a U-Net on a residual network with torchvision's names."""
+
+    def __init__(self, encoder: nn.Module, widths: tuple[int, ...], classes: int):
+        super().__init__()
+        encoder.fc = nn.Identity()
+        self.encoder, self.steps = encoder, len(widths)
+        stages = [getattr(encoder, f"layer{stage}") for stage in (4, 3, 2, 1)]
+        norms = [[m for m in x.modules() if isinstance(m, nn.BatchNorm2d)] for x in stages]
+        coarse, *skips = [found[-1].num_features for found in norms]
+        skips += [encoder.conv1.out_channels, 0]
+        for step, (width, skip) in enumerate(zip(widths, skips, strict=True), start=1):
+            setattr(self, f"up{step}", nn.ConvTranspose2d(coarse, width, 2, stride=2))
+            setattr(self, f"merge{step}", Block(skip + width, width, "batch", 1, 1))
+            coarse = width
+        self.head = nn.Conv2d(coarse, classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, height, width, classes) of images whose sides 32 divides."""
+        encoder = self.encoder
+        x = F.relu(encoder.bn1(encoder.conv1(x)))
+        maps = [x]
+        x = encoder.maxpool(x)
+        for stage in range(1, 5):
+            x = self.see(f"encoder/stage{stage}", getattr(encoder, f"layer{stage}")(x))
+            maps.append(x)
+        maps.pop()
+        for step in range(1, self.steps + 1):
+            x = getattr(self, f"up{step}")(x)
+            x = torch.cat([maps.pop(), x], dim=1) if maps else x
+            x = self.see(f"merge{step}/output", getattr(self, f"merge{step}")(x))
+        return self.head(x).permute(0, 2, 3, 1)
+
+
+class NamedPair(nn.Module):
+    """Convolution, batch normalisation, ReLU, twice, as ``double_conv``."""
+
+    def __init__(self, before: int, after: int, bias: bool = False):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in (before, after):
+            conv = nn.Conv2d(width, after, 3, padding=1, bias=bias)
+            layers += [conv, nn.BatchNorm2d(after), nn.ReLU()]
+        self.double_conv = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies both."""
+        return self.double_conv(x)
+
+
+class NamedUNet(Watched):
+    """arXiv:1505.04597, Fig. 1, padded, under the names of milesial/Pytorch-UNet.
+
+    With ``bias`` as its files of before 2022 are.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...], classes: int, bias: bool = False):
+        super().__init__()
+        self.depth = len(widths) - 1
+        self.inc = NamedPair(channels, widths[0], bias)
+        for level in range(1, self.depth + 1):
+            down, up = nn.Module(), nn.Module()
+            pair = NamedPair(widths[level - 1], widths[level], bias)
+            down.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), pair)
+            setattr(self, f"down{level}", down)
+            coarse, fine = widths[self.depth + 1 - level], widths[self.depth - level]
+            up.up = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
+            up.conv = NamedPair(2 * fine, fine, bias)
+            setattr(self, f"up{level}", up)
+        self.outc = nn.Module()
+        self.outc.conv = nn.Conv2d(widths[0], classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, height, width, classes) of images whose sides 2^depth divides."""
+        x = self.see("down1/output", self.inc(x))
+        maps = [x]
+        for level in range(1, self.depth + 1):
+            x = getattr(self, f"down{level}").maxpool_conv(x)
+            name = "bottom" if level == self.depth else f"down{level + 1}"
+            maps.append(self.see(f"{name}/output", x))
+        maps.pop()
+        for step in range(1, self.depth + 1):
+            up = getattr(self, f"up{step}")
+            x = up.conv(torch.cat([maps.pop(), up.up(x)], dim=1))
+            self.see(f"merge{self.depth + 1 - step}/output", x)
+        return self.outc.conv(x).permute(0, 2, 3, 1)

@@ -16,10 +16,11 @@ from vitjax.weights.layouts import (
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
 
 LAYOUTS: tuple[Layout, ...] = (
+    # A U-Net's encoder alone is a residual network to those after it.
+    *unet.LAYOUTS,
     *resnet.LAYOUTS,
     *bit.LAYOUTS,
     *few_shot.LAYOUTS,
-    *unet.LAYOUTS,
     *vit_timm.LAYOUTS,
     *vit_torchvision.LAYOUTS,
     *vit_huggingface.LAYOUTS,

@@ -45,6 +45,11 @@ def _input_side(side: int, depth: int) -> int:
     return 84 if 84 >> depth == side else side << depth
 
 
+def _halved(how: str) -> dict[str, str]:
+    """What a file does not tell: strides and pooling leave the same parameters."""
+    return {"downsample": f"no array tells what halves the images; {how}, as is usual there"}
+
+
 # --------------------------------------------------------------------------------------------- MAML
 
 
@@ -117,11 +122,12 @@ def _describe_maml(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     if "w5" in arrays:
         inputs, fields["num_classes"] = arrays["w5"].shape
         side = _side(inputs / filters, "w5")
+    fields["downsample"] = "pool"
     if side == 1:
         fields |= {"downsample": "stride", "pooling": "mean"}
-        return Description(Conv4, fields, (28, 28, channels))
+        return Description(Conv4, fields, (28, 28, channels), guessed=_halved("strides"))
     size = _input_side(side, 4)
-    return Description(Conv4, fields, (size, size, channels))
+    return Description(Conv4, fields, (size, size, channels), guessed=_halved("pooling"))
 
 
 # ----------------------------------------------------------------------------------- PyTorch's code
@@ -186,8 +192,9 @@ def _describe_learn2learn(arrays: Arrays, grid: tuple[int, int] | None) -> Descr
     if omniglot:
         fields |= {"downsample": "stride", "stride_padding": "pytorch", "pooling": "mean"}
         return Description(Conv4, fields, (28, 28, channels))
+    fields["downsample"] = "pool"
     size = _input_side(side, fields["depth"]) if side else 84
-    return Description(Conv4, fields, (size, size, channels))
+    return Description(Conv4, fields, (size, size, channels), guessed=_halved("pooling"))
 
 
 def _resnet12_entries(module: ResNet12, arrays: Arrays | None) -> list[Entry]:

@@ -158,19 +158,20 @@ def within(entries: Iterable[Entry], ours: str, theirs: str) -> list[Entry]:
         ours: the part's name in the whole.
         theirs: what stands before its names in a file.
     """
-
-    def inside(name: str) -> str:
-        collection, _, rest = name.partition("/")
-        return f"{collection}/{ours}/{rest}"
-
     return [
         dataclasses.replace(
             entry,
-            ours=tuple(map(inside, entry.ours)),
+            ours=tuple(inside(name, ours) for name in entry.ours),
             theirs=tuple(f"{theirs}{name}" for name in entry.theirs),
         )
         for entry in entries
     ]
+
+
+def inside(name: str, part: str) -> str:
+    """The name that a leaf of a model has where that model is the part ``part`` of another."""
+    collection, _, rest = name.partition("/")
+    return f"{collection}/{part}/{rest}"
 
 
 def _bias(ours: str, theirs: str, optional: bool) -> list[Entry]:

@@ -1,0 +1,131 @@
+"""The networks of MAML's code, learn2learn and MetaOptNet."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from reference_files import (
+    check_activations,
+    check_inference,
+    check_round_trip,
+    random_variables,
+    read,
+)
+
+from vitjax import models, weights
+from vitjax.weights import WeightsError, files
+
+NAMES = (
+    "maml_strided",
+    "maml_pooled",
+    "learn2learn_strided",
+    "learn2learn_pooled",
+    "resnet12_mean",
+    "resnet12_flat",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_are_those_of_the_reference(name):
+    check_activations(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_is_found_out_from_its_file(name):
+    check_inference(name)
+
+
+@pytest.mark.parametrize("name", NAMES[2:])
+def test_written_again_a_file_has_the_same_arrays(name, tmp_path):
+    check_round_trip(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_files_of_maml_have_statistics_once_they_are_written(name, tmp_path):
+    reference = read(name)
+    module = reference.module()
+    variables = weights.load(reference.file, module)
+    path = weights.save(variables, module, tmp_path / "again", "maml")
+    before, after = files.read(reference.file), files.read(path)
+    # The dict of weights, and what TensorFlow keeps beside it, as it starts.
+    moments = {f"{i}/moving_{kind}" for i in range(4) for kind in ("mean", "variance")}
+    assert set(after) == {*before, *moments}
+    for key, array in before.items():
+        np.testing.assert_array_equal(after[key], array)
+    np.testing.assert_array_equal(after["3/moving_mean"], np.zeros(4))
+    again = weights.load(path, module)
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+
+def test_names_of_tensorflows_checkpoints(tmp_path):
+    reference = read("maml_strided")
+    arrays = files.read(reference.file)
+    renamed = {}
+    for name, array in arrays.items():
+        # The code gives its biases no name, and TensorFlow counts them.
+        unnamed = {"b1": "Variable", "b2": "Variable_1", "b3": "Variable_2", "b4": "Variable_3"}
+        renamed[f"model/{unnamed.get(name, name)}"] = array
+    renamed |= {"model/conv1/Adam": np.ones(3), "model/conv1/Adam_1": np.ones(3)}
+    renamed |= {"beta1_power": np.ones(()), "beta2_power": np.ones(())}
+    files.write(tmp_path / "checkpoint.npz", renamed)
+    found = weights.load(tmp_path / "checkpoint.npz", reference.module())
+    expected = weights.load(reference.file, reference.module())
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_maml_has_no_scale(tmp_path):
+    module = models.Conv4(filters=4)
+    variables = random_variables(module, (84, 84, 3))
+    with pytest.raises(WeightsError, match="params/norm1/scale is not one everywhere"):
+        weights.save(variables, module, tmp_path / "file", "maml")
+    for i in range(1, 5):
+        variables["params"][f"norm{i}"]["scale"][:] = 1
+    path = weights.save(variables, module, tmp_path / "file", "maml")
+    jax.tree.map(np.testing.assert_array_equal, weights.load(path, module), variables)
+
+
+def test_layer_normalisation_of_maml(tmp_path):
+    module = models.Conv4(filters=4, norm="layer", norm_epsilon=1e-12)
+    variables = random_variables(module, (84, 84, 3))
+    path = weights.save(variables, module, tmp_path / "file", "maml")
+    files.write(tmp_path / "plain.npz", files.read(path))
+    opened = weights.open_weights(tmp_path / "plain.npz")
+    assert weights.module_of(opened, say=lambda words: None) == module
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, module), variables)
+
+
+def test_what_halves_the_images_is_guessed_and_said():
+    opened = weights.open_weights(read("learn2learn_pooled").file)
+    said = []
+    assert weights.module_of(opened, say=said.append).downsample == "pool"
+    assert "no array tells what halves the images; pooling" in said[0]
+    strided = weights.module_of(opened, say=said.append, downsample="stride")
+    assert strided.downsample == "stride"
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "format", "words"),
+    [
+        (models.Conv4(activation="tanh"), "maml", "activation='relu' alone"),
+        (models.Conv4(norm="group"), "maml", "norm='batch' alone"),
+        (models.Conv4(), "learn2learn", r"norm_epsilon=1e-05 alone"),
+        (
+            models.Conv4(downsample="stride", norm_epsilon=1e-5),
+            "learn2learn",
+            "stride_padding='pytorch' alone",
+        ),
+        (models.Conv4(num_context=3), "maml", "num_context=0 alone"),
+    ],
+)
+def test_formats_that_do_not_hold_a_network(tmp_path, module, format, words):
+    with pytest.raises(WeightsError, match=words):
+        weights.save(random_variables(module, (84, 84, 3)), module, tmp_path / "file", format)
+
+
+def test_pixels_that_make_no_square(tmp_path):
+    module = models.Conv4(filters=4, norm_epsilon=1e-5)
+    variables = random_variables(module, (32, 48, 3))
+    with pytest.raises(WeightsError, match="head reads is no square of pixels"):
+        weights.save(variables, module, tmp_path / "file", "learn2learn")

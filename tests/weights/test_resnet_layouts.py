@@ -1,0 +1,263 @@
+"""Residual networks of torchvision, timm, Big Transfer and code for CIFAR."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_files import (
+    check_activations,
+    check_inference,
+    check_round_trip,
+    random_variables,
+)
+
+from vitjax import models, weights
+from vitjax.models.resnet import STEMS
+from vitjax.weights import WeightsError, files
+
+NAMES = (
+    "torchvision_basic",
+    "torchvision_wide",
+    "timm_v2_basic",
+    "timm_v2_bottleneck",
+    "timm_bit",
+    "npz_bit",
+    "cifar_a",
+    "cifar_b",
+    "wide",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_are_those_of_the_reference(name):
+    check_activations(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_is_found_out_from_its_file(name):
+    # No array tells in how many groups channels are normalised.
+    untold = {"norm_groups": 4} if name.endswith("bit") else {}
+    check_inference(name, **untold)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_written_again_a_file_has_the_same_arrays(name, tmp_path):
+    check_round_trip(name, tmp_path)
+
+
+# ------------------------------------------------------------------------------- any network's file
+
+FORMATS = ("torchvision", "timm", "npz", "pytorch-cifar", "wideresnet-pytorch")
+
+
+@st.composite
+def networks(draw):
+    """A format and a small network that it holds."""
+    format = draw(st.sampled_from(FORMATS))
+    fields = {
+        "stage_sizes": tuple(draw(st.lists(st.integers(1, 2), min_size=2, max_size=4))),
+        "block": draw(st.sampled_from(["basic", "bottleneck"])),
+        "width": draw(st.sampled_from([4, 8])),
+        "stem_width": draw(st.sampled_from([None, 12])),
+        "num_classes": draw(st.sampled_from([None, 3])),
+    }
+    if fields["block"] == "bottleneck":
+        fields["bottleneck_factor"] = draw(st.sampled_from([1, 2]))
+    group = {"norm": "group", "norm_groups": 4}
+    if format == "torchvision":
+        fields |= draw(st.sampled_from([{}, group])) | {"stem": draw(st.sampled_from(STEMS))}
+    elif format == "timm":
+        bit = {**group, "zero_pool": True, "standardize_epsilon": 1e-8}
+        fields |= {"preactivation": True} | draw(st.sampled_from([{}, bit]))
+    elif format == "npz":
+        fields |= {"preactivation": True, "block": "bottleneck", **group, "zero_pool": True}
+        fields["standardize_epsilon"] = 1e-10
+    elif format == "pytorch-cifar":
+        fields |= {"stem": "cifar", "shortcut": draw(st.sampled_from(["projection", "pad"]))}
+    else:
+        fields |= {"stem": "cifar", "preactivation": True, "block": "basic", "bottleneck_factor": 1}
+    return format, models.ResNet(**fields)
+
+
+@settings(max_examples=25)
+@given(networks(), st.integers(1, 4))
+def test_what_is_written_is_read(tmp_path_factory, network, channels):
+    format, module = network
+    variables = random_variables(module, (32, 32, channels))
+    path = weights.save(variables, module, tmp_path_factory.mktemp("file") / "weights", format)
+    # Without the note that the writer left.
+    arrays = files.read(path)
+    plain = path.with_name(f"plain{path.suffix}")
+    files.write(plain, arrays)
+    opened = weights.open_weights(plain)
+    assert opened.format == format
+    assert weights.module_of(opened, norm_groups=module.norm_groups) == module
+    assert opened.description.input_shape[-1] == channels
+    found = weights.load(plain, module)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+
+# ------------------------------------------------------------------------------- what does not fit
+
+
+def small(**fields):
+    """A network of torchvision's kind, its variables and its arrays there."""
+    fields = {"stage_sizes": (1, 1), "block": "basic", "width": 4, "num_classes": 3} | fields
+    module = models.ResNet(**fields)
+    return module, random_variables(module, (32, 32, 3))
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """The arrays of a small network in torchvision's names."""
+    module, variables = small(block="bottleneck")
+    return files.read(weights.save(variables, module, tmp_path / "arrays", "torchvision"))
+
+
+def written(folder, arrays):
+    files.write(folder / "file.safetensors", arrays)
+    return folder / "file.safetensors"
+
+
+def test_all_that_does_not_fit_is_listed_at_once(arrays, tmp_path):
+    arrays["layer2.0.conv1.weight"] = arrays["layer2.0.conv1.weight"][:, :2]
+    arrays["layer2.0.bn1.weight"] = np.ones(5, np.float32)
+    arrays["layer2.0.bn1.old"] = np.ones((4, 4), np.float32)
+    del arrays["layer1.0.bn3.running_var"]
+    path = written(tmp_path, arrays)
+    module, _ = small(block="bottleneck")
+    with pytest.raises(WeightsError) as error:
+        weights.load(path, module)
+    for words in (
+        "does not fit ResNet",
+        "params/stage2_block1/conv1/kernel is (1, 1, 2, 8) in the file and (1, 1, 16, 8) here",
+        "params/stage2_block1/norm1/scale is (5,) in the file and (8,) here",
+        "missing in the file: layer1.0.bn3.running_var (for batch_stats/stage1_block1/norm3/var)",
+        "left over in the file: layer2.0.bn1.old (4, 4)",
+    ):
+        assert words in str(error.value)
+
+
+def test_a_name_decides_its_network(tmp_path):
+    module, variables = small(stage_sizes=(3, 4, 6, 3), block="bottleneck", bottleneck_factor=2)
+    path = weights.save(variables, module, tmp_path / "file", "torchvision")
+    opened = weights.open_weights(written(tmp_path, files.read(path)))
+    named = weights.module_of(opened, "resnet50")
+    assert named == models.create("resnet50", num_classes=3)
+    assert weights.module_of(opened, "wrn50_2", num_classes=7).num_classes == 7
+    with pytest.raises(WeightsError, match=r"conv2/kernel is \(3, 3, 8, 8\) in the file and"):
+        weights.load(path, "resnet50")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer1.0.se.fc1.weight": (1, 4, 1, 1)}, "squeeze and excitation"),
+        ({"conv1.0.weight": (4, 3, 3, 3)}, "several convolutions"),
+        ({"layer2.0.downsample.1.weight": (32, 16, 1, 1)}, "average before they project"),
+        ({"layer1.0.conv2.weight": (4, 2, 3, 3)}, "grouped"),
+        ({"layer1.0.conv2.bias": (4,)}, "biases in its convolutions"),
+    ],
+)
+def test_networks_that_are_not_here(arrays, tmp_path, change, words):
+    arrays |= {name: np.ones(shape, np.float32) for name, shape in change.items()}
+    with pytest.raises(WeightsError, match=f"read as torchvision: .*{words}"):
+        weights.open_weights(written(tmp_path, arrays))
+
+
+@pytest.mark.parametrize(
+    ("format", "fields", "words"),
+    [
+        ("torchvision", {"preactivation": True}, "preactivation=False alone"),
+        ("torchvision", {"shortcut": "pad"}, "shortcut='projection' alone"),
+        ("torchvision", {"standardize_epsilon": 1e-5}, "standardize_epsilon=None alone"),
+        ("timm", {"preactivation": True, "stem": "cifar"}, "stem='imagenet' alone"),
+        ("timm", {"preactivation": True, "standardize_epsilon": 1e-8}, "or with neither"),
+        ("npz", {}, "preactivation=True alone"),
+        ("pytorch-cifar", {}, "stem='cifar' alone"),
+        ("wideresnet-pytorch", {"stem": "cifar"}, "preactivation=True alone"),
+        ("smp", {}, "'smp' is not written for a ResNet; these are: safetensors, pytorch-cifar"),
+        ("torchvison", {}, "did you mean 'torchvision'"),
+    ],
+)
+def test_formats_that_do_not_hold_a_network(tmp_path, format, fields, words):
+    module, variables = small(**fields)
+    with pytest.raises(WeightsError, match=words):
+        weights.save(variables, module, tmp_path / "file", format)
+    assert not list(tmp_path.iterdir())
+
+
+# --------------------------------------------------------------------------------- what is changed
+
+
+def test_a_head_of_other_classes_is_made_anew(arrays, tmp_path):
+    said = []
+    module, _ = small(block="bottleneck", num_classes=7)
+    found = weights.load(written(tmp_path, arrays), module, say=said.append)
+    assert "the file's has 3 outputs, the model's 7" in said[0]
+    assert found["params"]["head"]["kernel"].shape == (32, 7)
+    kernel = arrays["layer2.0.conv2.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(found["params"]["stage2_block1"]["conv2"]["kernel"], kernel)
+
+
+def test_self_supervised_networks_are_read_without_what_is_beside_them(arrays, tmp_path):
+    head = {f"fc.{i}.weight": np.ones((4, 4), np.float32) for i in (0, 2)}
+    body = {name: x for name, x in arrays.items() if not name.startswith("fc.")}
+    moco = {f"encoder_{part}.{name}": x for part in "qk" for name, x in (body | head).items()}
+    opened = weights.open_weights(written(tmp_path, moco | {"queue": np.ones((4, 8), np.float32)}))
+    module = weights.module_of(opened)
+    assert module == models.ResNet(
+        stage_sizes=(1, 1), block="bottleneck", width=4, num_classes=None
+    )
+    found = weights.fit(opened, module)
+    expected = weights.load(written(tmp_path, body), module)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_network_of_classification_fills_the_encoder_of_a_unet(tmp_path):
+    module, variables = small(stage_sizes=(1, 1), width=8)
+    options = {"stage_sizes": (1, 1), "block": "basic", "width": 8}
+    unet = models.UNetResNet(**options, decoder_widths=(6, 4, 2))
+    said = []
+    for format in ("torchvision", "safetensors"):
+        path = weights.save(variables, module, tmp_path / "file", format, input_shape=(32, 32, 3))
+        found = weights.load(path, unet, say=said.append)
+        fresh = unet.init(jax.random.key(0), np.zeros((1, 32, 32, 3)))
+        assert set(found["params"]) == set(fresh["params"])
+        body = {k: v for k, v in variables["params"].items() if k != "head"}
+        jax.tree.map(np.testing.assert_array_equal, found["params"]["encoder"], body)
+        statistics = found["batch_stats"]["encoder"]
+        jax.tree.map(np.testing.assert_array_equal, statistics, variables["batch_stats"])
+        decoder = {k: v for k, v in flatten_dict(found["params"]).items() if k[0] != "encoder"}
+        for name, leaf in flatten_dict(fresh["params"]).items():
+            if name[0] != "encoder":
+                np.testing.assert_allclose(decoder[name], leaf, rtol=1e-6)
+    assert len(said) == 2
+    assert "fills the model's encoder; made anew: head, merge1" in said[0]
+    with pytest.raises(WeightsError, match="holds a ResNet, and the model is a Conv4"):
+        weights.load(path, models.Conv4())
+
+
+def test_a_named_unet_takes_nothing_but_weights_from_such_a_file(tmp_path):
+    module, variables = small(stage_sizes=(2, 2, 2, 2), width=64)
+    path = weights.save(variables, module, tmp_path / "file", "torchvision")
+    opened = weights.open_weights(path)
+    assert weights.module_of(opened, "unet_resnet18") == models.create("unet_resnet18")
+
+
+# ------------------------------------------------------------------------------------ real weights
+
+
+def test_published_weights_of_cifar(test_data):
+    path = test_data / "weights" / "cifar10_resnet20.th"
+    opened = weights.open_weights(path)
+    assert opened.format == "pytorch-cifar"
+    assert weights.module_of(opened) == models.create("resnet20")
+    found = weights.load(path, "resnet20")
+    assert sum(leaf.size for leaf in jax.tree.leaves(found["params"])) == 269_722
+    # Trained statistics, not those of a network at its start.
+    assert float(found["batch_stats"]["stage3_block3"]["norm2"]["var"].max()) < 1

@@ -1,0 +1,113 @@
+"""U-Nets of milesial/Pytorch-UNet and segmentation_models_pytorch."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_files import (
+    check_activations,
+    check_inference,
+    check_round_trip,
+    random_variables,
+    read,
+)
+
+from vitjax import models, weights
+from vitjax.weights import WeightsError, files
+
+NAMES = ("unet", "unet_biased", "smp")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_are_those_of_the_reference(name):
+    check_activations(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_is_found_out_from_its_file(name):
+    check_inference(name)
+
+
+@pytest.mark.parametrize("name", ["unet", "smp"])
+def test_written_again_a_file_has_the_same_arrays(name, tmp_path):
+    check_round_trip(name, tmp_path)
+
+
+def test_biases_before_a_normalisation_are_in_its_mean(tmp_path):
+    reference = read("unet_biased")
+    module = reference.module()
+    variables = weights.load(reference.file, module)
+    path = weights.save(variables, module, tmp_path / "again", "pytorch-unet")
+    before, after = files.read(reference.file), files.read(path)
+    biases = {f"{name}.double_conv.{i}.bias" for name in ("inc", "up1.conv") for i in (0, 3)}
+    assert biases < set(before) - set(after)
+    mean = before["inc.double_conv.1.running_mean"].astype(np.float32)
+    np.testing.assert_allclose(
+        after["inc.double_conv.1.running_mean"], mean - before["inc.double_conv.0.bias"], rtol=1e-6
+    )
+
+
+@settings(max_examples=10)
+@given(
+    depth=st.integers(1, 3),
+    filters=st.integers(1, 3),
+    classes=st.sampled_from([None, 1, 2]),
+    widths=st.booleans(),
+)
+def test_any_unet_that_is_written_is_read(tmp_path_factory, depth, filters, classes, widths):
+    fields = {"depth": depth, "num_classes": classes, "norm": "batch"}
+    if widths:
+        fields["widths"] = tuple(filters + 1 + level for level in range(depth + 1))
+        fields["filters"] = filters + 1
+    else:
+        fields["filters"] = filters
+    module = models.UNet(**fields)
+    variables = random_variables(module, (16, 16, 2))
+    path = weights.save(variables, module, tmp_path_factory.mktemp("file") / "file", "pytorch-unet")
+    plain = path.with_name("plain.safetensors")
+    files.write(plain, files.read(path))
+    opened = weights.open_weights(plain)
+    found = weights.module_of(opened)
+    if found.widths is None:
+        module = module.clone(widths=None)
+    assert found == module
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, found), variables)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("unet", {"up1.up.weight": None}, "aligned corners"),
+        ("smp", {"decoder.blocks.0.attention1.cSE.weight": (2, 2)}, "scSE"),
+        ("smp", {"decoder.center.0.0.weight": (2, 2, 3, 3)}, "between encoder and decoder"),
+        ("smp", {"encoder.layer1.0.conv1.weight": None}, "no ResNet of torchvision's"),
+        ("smp", {"decoder.blocks.x_0_0.conv1.0.weight": (2, 2, 3, 3)}, r"U-Net\+\+"),
+    ],
+)
+def test_networks_that_are_not_here(tmp_path, name, change, words):
+    arrays = files.read(read(name).file)
+    for key, shape in change.items():
+        if shape is None:
+            del arrays[key]
+        else:
+            arrays[key] = np.ones(shape, np.float32)
+    files.write(tmp_path / "file.safetensors", arrays)
+    with pytest.raises(WeightsError, match=words):
+        weights.open_weights(tmp_path / "file.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("module", "format", "words"),
+    [
+        (models.UNet(norm="batch", attention=True), "pytorch-unet", "attention=False alone"),
+        (models.UNet(norm="batch", padding="valid"), "pytorch-unet", "padding='same' alone"),
+        (models.UNetResNet(), "smp", "up='nearest' alone"),
+        (models.UNetResNet(up="nearest"), "smp", "head_kernel=3 alone"),
+    ],
+)
+def test_formats_that_do_not_hold_a_network(tmp_path, module, format, words):
+    with pytest.raises(WeightsError, match=words):
+        weights.save({"params": {}}, module, tmp_path / "file", format)
