@@ -14,7 +14,7 @@ import numpy as np
 from vitjax import weights
 
 # What else a format's networks can be written as.
-ALSO = {"torchvision": ["timm"], "timm": ["npz"]}
+ALSO = {"torchvision": ["timm"], "timm": ["npz", "torchvision"]}
 
 
 def main() -> None:

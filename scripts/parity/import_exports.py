@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from scripts.parity.reference_cases import CASES
+from scripts.parity.vit_cases import VIT_CASES, reader
 
 
 def main() -> None:
@@ -23,8 +24,8 @@ def main() -> None:
             spec, images, logits = (file[key] for key in ("spec", "images", "seen/logits"))
         spec = json.loads(str(spec))
         for exported in sorted(path.parent.glob(f"{path.stem}.exported.*")):
-            case = CASES[path.stem]()
-            model = case.model
+            case = (CASES | VIT_CASES)[path.stem]()
+            model = reader(case.model, exported.name.split(".")[2])
             if exported.suffix == ".safetensors":
                 model.load_state_dict(load_file(exported), strict=True)
             elif spec["format"] == "maml":

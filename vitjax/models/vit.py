@@ -365,5 +365,5 @@ for _name in (
 ):
     _size, _patch = _name.rstrip("0123456789"), int(_name.lstrip("tisblhg"))
     MODELS.register(f"vit_{_name}", image_size=224, paper=_PAPERS.get(_size, _VIT))(
-        functools.partial(ViT, **_SIZES[_size], patch_size=_patch)
+        functools.partial(ViT, **{"mlp_width": None, **_SIZES[_size]}, patch_size=_patch)
     )

@@ -9,20 +9,26 @@ import flax.linen as nn
 import numpy as np
 import scipy.ndimage
 
+from vitjax import models
 from vitjax.models.layers import check_choice
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 
 _POSITIONS = "params/position_embedding"
 _PATCHES = "params/patch_embedding/kernel"
-# The kernels that images go into, in all families.
-_FIRST = (
-    _PATCHES,
-    "params/stem_conv/kernel",
-    "params/encoder/stem_conv/kernel",
-    "params/down1/conv1/kernel",
-    "params/conv1/kernel",
-)
+# The kernels that images go into.
+_FIRST: dict[type[nn.Module], tuple[str, ...]] = {
+    models.ViT: (_PATCHES,),
+    models.ResNet: ("params/stem_conv/kernel",),
+    models.UNet: ("params/down1/conv1/kernel",),
+    models.UNetPlusPlus: ("params/node0_0/conv1/kernel",),
+    models.UNetResNet: ("params/encoder/stem_conv/kernel",),
+    models.Conv4: ("params/conv1/kernel",),
+    models.ResNet12: (
+        "params/stage1_block1/conv1/kernel",
+        "params/stage1_block1/shortcut_conv/kernel",
+    ),
+}
 
 
 def adapt(
@@ -38,7 +44,7 @@ def adapt(
     Args:
         found: the file's arrays under our names.
         shapes: of the model's leaves, by name.
-        module: the model, for messages.
+        module: the model.
         interpolation: of position embeddings; one of `INTERPOLATIONS`, see `resize_positions`.
         say: is told of every change.
 
@@ -49,8 +55,8 @@ def adapt(
         ConfigError: an unknown ``interpolation``.
     """
     check_choice("position_interpolation", interpolation, INTERPOLATIONS)
-    found, model = dict(found), type(module).__name__
-    for name in _FIRST:
+    found = dict(found)
+    for name in _FIRST.get(type(module), ()):
         if name not in found or name not in shapes or found[name].ndim != len(shapes[name]):
             continue
         kernel, (*size, channels, width) = found[name], shapes[name]
@@ -59,7 +65,7 @@ def adapt(
         if kernel.shape[2] != channels:
             say(
                 f"{name}: from {kernel.shape[2]} to {channels} channels of images"
-                f" ({_how_channels(channels)}), as {model} has them"
+                f" ({'summed' if channels == 1 else 'repeated in turn and scaled'})"
             )
             kernel = change_channels(kernel, channels)
         if name == _PATCHES and list(kernel.shape[:2]) != list(size):
@@ -167,10 +173,6 @@ def _resizing(old: int, new: int, kind: str) -> np.ndarray:
         far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
     return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _how_channels(channels: int) -> str:
-    return "summed" if channels == 1 else "repeated in turn and scaled"
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -1,0 +1,266 @@
+"""What of a file fits a model, what is made anew, and what is said where it does not fit."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from reference_files import jit, random_variables
+
+from vitjax import models, weights
+from vitjax.registry import ConfigError
+from vitjax.weights import WeightsError, files
+
+FIELDS = {"width": 8, "depth": 1, "num_heads": 2, "mlp_width": 16, "patch_size": 4}
+SHAPE = (8, 8, 3)
+
+
+def vit(**fields):
+    return models.ViT(**{**FIELDS, "num_classes": 3, **fields})
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """The arrays of a small ViT in timm's names."""
+    path = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "arrays", "timm")
+    return files.read(path)
+
+
+@pytest.fixture
+def file(tmp_path, arrays):
+    """Such a file, without the note that vitjax would have left in it."""
+    files.write(tmp_path / "file.safetensors", arrays)
+    return tmp_path / "file.safetensors"
+
+
+def leaves(variables):
+    return weights.loading.flat(variables)
+
+
+# ------------------------------------------------------------------------------- what does not fit
+
+
+def test_all_that_does_not_fit_is_listed_at_once_with_both_shapes(arrays, tmp_path):
+    del arrays["blocks.0.norm2.weight"], arrays["pos_embed"]
+    arrays["blocks.0.mlp.fc1.bias"] = np.ones(17, np.float32)
+    arrays["blocks.0.attn.proj.weight"] = np.ones((8, 9), np.float32)
+    arrays["blocks.1.norm1.weight"] = np.ones(8, np.float32)
+    arrays["blocks.0.attn.relative.table"] = np.ones((3, 4), np.float32)
+    files.write(tmp_path / "odd.npz", arrays)
+    with pytest.raises(WeightsError) as error:
+        weights.load(tmp_path / "odd.npz", vit(), image_size=8)
+    first, *lines = str(error.value).splitlines()
+    assert first.endswith("odd.npz (read as timm) does not fit ViT:")
+    assert sorted(line.strip() for line in lines) == [
+        "left over in the file: blocks.0.attn.relative.table (3, 4)",
+        "left over in the file: blocks.1.norm1.weight (8,)",
+        "missing in the file: blocks.0.norm2.weight (for params/encoder/block_0/norm2/scale)",
+        "missing in the file: pos_embed (for params/class_position_embedding,"
+        " params/position_embedding)",
+        "params/encoder/block_0/attention/out/kernel is (9, 8) in the file and (8, 8) here",
+        "params/encoder/block_0/mlp/dense1/bias is (17,) in the file and (16,) here",
+    ]
+
+
+def test_what_the_model_has_and_the_file_has_not_is_named(file):
+    with pytest.raises(WeightsError) as error:
+        weights.load(file, vit(depth=2, registers=1, layer_scale=0.1))
+    text = str(error.value)
+    assert "missing in the file: blocks.1.attn.qkv.weight" in text
+    assert "missing in the file: reg_token (for params/register_tokens)" in text
+    assert "missing in the file: blocks.0.ls1.gamma" in text
+    # Each leaf is named once.
+    assert text.count("layer_scale1/scale") == 2
+
+
+def test_a_registered_model_of_another_size(file):
+    with pytest.raises(WeightsError) as error:
+        weights.load(file, "vit_ti16", image_size=16, say=lambda line: None)
+    text = str(error.value)
+    assert "params/encoder/block_0/norm1/scale is (8,) in the file and (192,) here" in text
+    assert "block_0/mlp/dense1/kernel is (8, 16) in the file and (192, 768) here" in text
+    assert "missing in the file: blocks.11.norm2.bias" in text
+    assert "params/patch_embedding/kernel is (4, 4, 3, 8) in the file and (16, 16, 3, 192)" in text
+
+
+def test_a_model_of_another_architecture(file):
+    with pytest.raises(WeightsError, match=r"'timm', which holds a ViT, and the model is a ResNet"):
+        weights.load(file, "resnet18")
+
+
+def test_a_file_of_nobody_that_is_known(tmp_path):
+    files.write(tmp_path / "odd.npz", {"alpha": np.ones(3), "beta.weight": np.ones((2, 2))})
+    with pytest.raises(WeightsError) as error:
+        weights.load(tmp_path / "odd.npz", vit())
+    assert "its 2 arrays (alpha, beta.weight, ...) are not named as in any format" in str(
+        error.value
+    )
+    assert "timm" in str(error.value)
+
+
+def test_a_file_that_is_not_of_the_format_that_was_said(file):
+    with pytest.raises(WeightsError, match="not named as in torchvision"):
+        weights.open_weights(file, format="torchvision")
+    with pytest.raises(WeightsError, match="not named as in safetensors"):
+        weights.open_weights(file, format="safetensors")
+    with pytest.raises(WeightsError, match=r"unknown format 'tim'; did you mean 'timm'"):
+        weights.open_weights(file, format="tim")
+    assert weights.open_weights(file, format="timm").format == "timm"
+
+
+def test_there_is_no_such_file(file):
+    with pytest.raises(WeightsError, match=r"no such file; did you mean 'file.safetensors'"):
+        weights.load(file.with_name("fil.safetensors"), vit())
+
+
+def test_an_array_of_another_rank_is_told_and_not_turned(arrays, tmp_path):
+    arrays["patch_embed.proj.weight"] = arrays["patch_embed.proj.weight"].reshape(8, -1)
+    arrays["blocks.0.mlp.fc2.weight"] = arrays["blocks.0.mlp.fc2.weight"][..., None]
+    arrays["blocks.0.attn.qkv.bias"] = np.ones(25, np.float32)
+    module = vit()
+    layouts = {(each.name, each.modules): each for each in weights.loading.LAYOUTS}
+    layout = layouts["timm", (models.ViT,)]
+    opened = weights.Weights(
+        "odd", arrays, layout, weights.loading.Description(models.ViT, {}, SHAPE, (2, 2))
+    )
+    with pytest.raises(WeightsError) as error:
+        weights.fit(opened, module)
+    text = str(error.value)
+    assert "patch_embed.proj.weight: an array of shape (8, 48) stands where one of 4 axes" in text
+    assert "blocks.0.mlp.fc2.weight: an array of shape (8, 16, 1) stands where one of 2" in text
+    assert "blocks.0.attn.qkv.bias: an array of shape (25,) is not 3 of one size" in text
+    assert len(text.splitlines()) == 4
+
+
+def test_fields_are_those_of_the_model(file):
+    with pytest.raises(ConfigError, match=r"nothing reads the key 'widht'; did you mean 'width'"):
+        weights.load(file, vit(), widht=3)
+    with pytest.raises(ConfigError, match=r"nothing reads the key 'widht'"):
+        weights.load(file, "vit_ti16", widht=3)
+
+
+# --------------------------------------------------------------------------------- what is changed
+
+
+def test_a_head_of_other_classes_is_made_anew_and_told(file):
+    said = []
+    module = vit(num_classes=7)
+    found = leaves(weights.load(file, module, rng=jax.random.key(3), say=said.append))
+    assert said == [f"{file}: the head is made anew: the file's has 3 outputs, the model's 7"]
+    assert found["params/head/kernel"].shape == (8, 7)
+    expected = leaves(weights.load(file, vit()))
+    for name, leaf in expected.items():
+        if "head" not in name:
+            np.testing.assert_array_equal(found[name], leaf)
+    fresh = leaves(module.init(jax.random.key(3), np.zeros((1, *SHAPE), np.float32)))
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_array_equal(found[f"params/head/{leaf}"], fresh[f"params/head/{leaf}"])
+
+
+def test_a_bias_that_happens_to_fit_is_made_anew_with_its_kernel(file, arrays, tmp_path):
+    # Three classes, of a representation of another width.
+    arrays["head.weight"] = np.ones((3, 5), np.float32)
+    files.write(tmp_path / "odd.npz", arrays)
+    found = leaves(weights.load(tmp_path / "odd.npz", vit(), say=lambda line: None))
+    assert arrays["head.bias"].any()
+    assert not np.asarray(found["params/head/bias"]).any()
+
+
+def test_a_file_without_a_head_and_a_model_without_one(file, arrays, tmp_path):
+    said = []
+    headless = vit(num_classes=0)
+    found = weights.load(file, headless, say=said.append)
+    assert said == [
+        f"{file}: the model has no head; left out: params/head/bias, params/head/kernel"
+    ]
+    assert "head" not in found["params"]
+    body = {name: array for name, array in arrays.items() if not name.startswith("head.")}
+    files.write(tmp_path / "body.npz", body)
+    opened = weights.open_weights(tmp_path / "body.npz")
+    assert weights.module_of(opened, num_heads=2).num_classes == 0
+    said.clear()
+    weights.load(tmp_path / "body.npz", vit(), say=said.append)
+    assert said[0].endswith("the head is made anew: the file has none, the model has 3 outputs")
+
+
+def test_a_name_leaves_its_options_to_the_file(tmp_path):
+    module = models.create(
+        "vit_ti16", depth=12, num_classes=4, pooling="mean", registers=2, layer_scale=0.1
+    )
+    shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 32, 48, 3), np.float32))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float16), shapes)
+    path = weights.save(zeros, module, tmp_path / "file", "timm")
+    files.write(tmp_path / "plain.npz", files.read(path))
+    opened = weights.open_weights(tmp_path / "plain.npz", grid=(2, 3))
+    found = weights.module_of(opened, "vit_ti16")
+    expected = models.create("vit_ti16", num_classes=4, pooling="mean", registers=2)
+    assert found == expected.clone(layer_scale=1e-5, class_token=False, class_position=False)
+    assert weights.module_of(opened, "vit_ti16", num_classes=9).num_classes == 9
+    # What a name says of sizes, a file does not change.
+    assert weights.module_of(opened, "vit_s16").width == 384
+
+
+def test_images_of_another_size_and_dtype(file):
+    said = []
+    module = vit(param_dtype="bfloat16")
+    found = weights.load(file, module, image_size=(8, 12), say=said.append)
+    assert said == ["position embeddings resized from 2 x 2 to 2 x 3 patches (bicubic)"]
+    assert found["params"]["position_embedding"].shape == (1, 2, 3, 8)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found)} == {"bfloat16"}
+
+
+# ------------------------------------------------------------------------- the house's own names
+
+
+@pytest.mark.parametrize("suffix", ["", ".npz", ".pth"])
+def test_a_file_of_the_house_tells_all_of_its_model(suffix, tmp_path):
+    module = vit(patch_size=(4, 2), norm_epsilon=1e-12, pooling="map", gelu="tanh", dropout=0.1)
+    variables = random_variables(module, SHAPE)
+    path = weights.save(variables, module, tmp_path / f"file{suffix}", input_shape=SHAPE)
+    assert path.suffix == (suffix or ".safetensors")
+    opened = weights.open_weights(path)
+    assert opened.format == "safetensors"
+    assert opened.description.input_shape == SHAPE
+    found = weights.module_of(opened)
+    # How a model is trained is no matter of its weights.
+    assert found == module.clone(dropout=0.0)
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, found), variables)
+    images = np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32)
+    logits = jit(found.apply)(weights.load(path, found), images)
+    np.testing.assert_array_equal(logits, jit(module.apply)(variables, images))
+
+
+def test_a_file_of_the_house_is_adapted_like_any(tmp_path):
+    said = []
+    path = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "file", input_shape=SHAPE)
+    module = vit(num_classes=5, scan_layers=True)
+    found = weights.load(path, module, image_size=12, channels=1, say=said.append)
+    assert len(said) == 3
+    assert found["params"]["position_embedding"].shape == (1, 3, 3, 8)
+    assert found["params"]["patch_embedding"]["kernel"].shape == (4, 4, 1, 8)
+    assert found["params"]["encoder"]["blocks"]["norm1"]["scale"].shape == (1, 8)
+    with pytest.raises(WeightsError, match=re.escape("params/class_token (1, 1, 8) is not in the")):
+        weights.load(path, vit(pooling="mean"))
+
+
+def test_names_of_the_house_without_its_note(tmp_path):
+    variables = leaves(random_variables(vit(), SHAPE))
+    files.write(tmp_path / "plain.npz", variables)
+    with pytest.raises(WeightsError, match="no note of the model"):
+        weights.open_weights(tmp_path / "plain.npz")
+    path = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "file")
+    with pytest.raises(WeightsError, match="does not say for which images"):
+        weights.open_weights(path)
+
+
+def test_a_note_tells_what_shapes_do_not(tmp_path):
+    module = vit(width=12, num_heads=3, gelu="tanh", norm_epsilon=1e-5)
+    shape = (4, 20, 3)
+    variables = random_variables(module, shape)
+    path = weights.save(variables, module, tmp_path / "file", "timm", input_shape=shape)
+    opened = weights.open_weights(path)
+    assert (opened.format, opened.description.input_shape) == ("timm", shape)
+    assert weights.module_of(opened, say=pytest.fail) == module
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, module), variables)

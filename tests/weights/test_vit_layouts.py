@@ -1,0 +1,382 @@
+"""Vision Transformers of timm, torchvision, transformers and Google's research code.
+
+The fixtures are written by scripts/parity/references.py, from the cases of vit_cases.py.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_files import FIXTURES, jit, random_variables, read
+
+from vitjax import models, weights
+from vitjax.weights import WeightsError, files
+
+NAMES = tuple(sorted(path.stem for path in FIXTURES.glob("vit_*.npz") if path.suffixes == [".npz"]))
+# What the files tell of the networks, beside sizes.
+TOLD = {
+    "vit_timm_token": {"pooling": "token", "class_position": True},
+    "vit_timm_mean": {
+        "pooling": "mean",
+        "class_token": False,
+        "registers": 3,
+        "qk_norm": True,
+        "num_heads": 2,
+        "layer_scale": 1e-5,
+        "representation_size": 6,
+        "patch_size": (4, 2),
+    },
+    "vit_timm_map": {"pooling": "map", "class_token": False},
+    "vit_timm_registers": {"registers": 2, "class_position": False},
+    "vit_timm_registers_with_positions": {"registers": 2, "class_position": False},
+    "vit_timm_fc_norm": {"pooling": "mean", "class_token": True, "fc_norm": True},
+    "vit_deit3": {"class_position": False, "layer_scale": 1e-5},
+    "vit_dinov2": {"layer_scale": 1e-5, "class_position": True},
+    "vit_dinov2_registers": {"registers": 2, "layer_scale": 1e-5, "class_position": False},
+    "vit_npz_token": {"gelu": "tanh", "num_heads": 2, "class_position": True},
+    "vit_big_vision_map": {"gelu": "tanh", "num_heads": 2, "pooling": "map"},
+    "vit_big_vision_token": {"gelu": "tanh", "num_heads": 2, "class_position": False},
+    "vit_torchvision": {"class_position": True},
+    "vit_torchvision_hidden": {"representation_size": 6},
+    "vit_hf": {"norm_epsilon": 1e-12, "layer_scale": None},
+    "vit_hf_5": {"norm_epsilon": 1e-12, "num_classes": 0},
+    "vit_hf_deit": {"norm_epsilon": 1e-12, "registers": 1, "class_position": False},
+    "vit_hf_mae": {"norm_epsilon": 1e-12, "num_classes": 0},
+    "vit_hf_dinov2": {"norm_epsilon": 1e-6, "pooling": "token_and_mean", "layer_scale": 1e-5},
+    "vit_hf_dinov2_registers": {"norm_epsilon": 1e-6, "registers": 2, "num_classes": 0},
+}
+
+
+def test_fixtures_are_there():
+    assert set(NAMES) == set(TOLD)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_is_found_out_from_its_file_and_computes_what_the_reference_does(name):
+    reference = read(name)
+    opened = weights.open_weights(reference.file, grid=reference.spec["grid"])
+    assert opened.format == reference.spec["format"]
+    assert opened.description.input_shape == reference.images.shape[1:]
+    assert TOLD[name].items() <= opened.description.fields.items()
+    for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-9)):
+        with jax.enable_x64(dtype == "float64"):
+            fields = {**reference.spec["fields"], "dtype": dtype, "param_dtype": dtype}
+            module = weights.module_of(opened, **fields, say=pytest.fail)
+            variables = weights.fit(opened, module, say=pytest.fail)
+            apply = jit(lambda v, x, m=module: m.apply(v, x, mutable=["intermediates"]))
+            answer, state = apply(variables, jnp.asarray(reference.images, dtype))
+        found = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
+        np.testing.assert_allclose(answer, reference.seen["logits"], rtol=0, atol=tolerance)
+        seen = {path: value for path, value in reference.seen.items() if path != "logits"}
+        assert len(seen) >= 9
+        for path, value in seen.items():
+            np.testing.assert_allclose(
+                found[path][0][: len(value)], value, rtol=0, atol=tolerance, err_msg=path
+            )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loaded_saved_and_loaded_again_a_network_is_the_same(name, tmp_path):
+    reference = read(name)
+    opened = weights.open_weights(reference.file, grid=reference.spec["grid"])
+    module = weights.module_of(opened, **reference.spec["fields"])
+    variables = weights.fit(opened, module)
+    assert jax.tree.leaves(variables)
+    format = opened.format
+    if format == "huggingface":  # which is only read
+        with pytest.raises(WeightsError, match=r"'huggingface'.*these are.*timm"):
+            weights.save(variables, module, tmp_path / "again", format)
+        format = "big_vision" if module.pooling == "map" else "timm"
+    shape = opened.description.input_shape
+    if format == "timm" and (module.representation_size or module.pooling == "token_and_mean"):
+        with pytest.raises(WeightsError, match=r"'timm'.*(representation_size|token_and_mean)"):
+            weights.save(variables, module, tmp_path / "again", format)
+        return
+    path = weights.save(variables, module, tmp_path / "again", format, input_shape=shape)
+    again = weights.open_weights(path)
+    assert again.format == format
+    assert weights.module_of(again) == module
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(again, module), variables)
+    if opened.format != "huggingface":
+        # The file's own arrays are there again, but for those that say nothing and for biases that
+        # it did without.
+        arrays = files.read(path)
+        for name, array in opened.arrays.items():
+            if opened.layout.is_ignored(name):
+                continue
+            if "_registers" in reference.file.stem and name in ("cls_token", "pos_embed"):
+                continue  # in which positions of other tokens have been added up
+            if "_registers_with" in reference.file.stem and name == "reg_token":
+                continue
+            np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+
+
+# ------------------------------------------------------------------------------- any network's file
+
+FORMATS = ("timm", "torchvision", "npz", "big_vision")
+
+
+@st.composite
+def networks(draw):
+    """A format, a small network that it holds, and its grid of patches."""
+    format = draw(st.sampled_from(FORMATS))
+    fields = {
+        "width": 8,
+        "depth": draw(st.integers(1, 2)),
+        "num_heads": 2,
+        "mlp_width": draw(st.sampled_from([None, 12])),
+        "num_classes": draw(st.sampled_from([0, 3])),
+        "patch_size": draw(st.sampled_from([2, 3])),
+        "pooling": "token",
+        "class_token": True,
+    }
+    flat = st.sampled_from([{"pooling": "mean", "class_token": False}, {}])
+    grid = draw(st.sampled_from([(3, 3), (2, 5)]))
+    if format == "timm":
+        fields |= draw(flat)
+        fields |= draw(st.sampled_from([{}, {"pooling": "mean", "fc_norm": True}]))
+        fields |= draw(st.sampled_from([{}, {"pooling": "map"}]))
+        if fields["pooling"] == "map":
+            fields["fc_norm"] = False
+        fields["registers"] = draw(st.integers(0, 2))
+        fields["layer_scale"] = draw(st.sampled_from([None, 1e-5]))
+        fields["qk_norm"] = draw(st.booleans())
+        fields["class_position"] = fields["registers"] == 0 and draw(st.booleans())
+        fields["patch_size"] = draw(st.sampled_from([2, (3, 2)]))
+    else:
+        fields["representation_size"] = draw(st.sampled_from([None, 5]))
+    if format in ("npz", "big_vision"):
+        fields |= {**draw(flat), "gelu": "tanh"}
+    if format == "big_vision":
+        fields |= draw(st.sampled_from([{}, {"pooling": "map", "class_token": False}]))
+        fields["class_position"] = False
+    fields["class_position"] = fields["class_token"] and fields.get("class_position", True)
+    return format, models.ViT(**fields), grid
+
+
+@settings(max_examples=20)
+@given(networks(), st.integers(1, 4))
+def test_what_is_written_is_read(tmp_path_factory, network, channels):
+    format, module, grid = network
+    height, width = (
+        n * p for n, p in zip(grid, np.broadcast_to(module.patch_size, 2), strict=True)
+    )
+    shape = (int(height), int(width), channels)
+    variables = random_variables(module, shape)
+    path = weights.save(variables, module, tmp_path_factory.mktemp("file") / "weights", format)
+    # Without the note that the writer left.
+    plain = path.with_name(f"plain{path.suffix}")
+    files.write(plain, files.read(path))
+    opened = weights.open_weights(plain, grid=None if grid[0] == grid[1] else grid)
+    assert opened.format == format
+    assert opened.description.input_shape == shape
+    found = weights.module_of(opened, num_heads=2)
+    assert found == module.clone(mlp_width=found.mlp_width)
+    assert (found.mlp_width or 32) == (module.mlp_width or 32)
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, module), variables)
+
+
+@pytest.mark.parametrize(("format", "registers"), [("timm", 0), ("timm", 2), ("big_vision", 0)])
+def test_positions_that_a_format_lacks_are_added_up(format, registers, tmp_path):
+    module = models.ViT(
+        width=8, depth=1, num_heads=2, patch_size=4, num_classes=3, registers=registers
+    )
+    variables = random_variables(module, (12, 12, 3))
+    path = weights.save(variables, module, tmp_path / "file.npz", format)
+    files.write(tmp_path / "plain.npz", files.read(path))
+    # Read for itself, the file is of a network whose class token has no position of its own.
+    opened = weights.open_weights(tmp_path / "plain.npz")
+    found = weights.module_of(opened, num_heads=2, gelu="exact")
+    assert found.class_position == (format == "timm" and not registers)
+    images = np.random.default_rng(1).normal(size=(2, 12, 12, 3)).astype(np.float32)
+    expected = jit(module.apply)(variables, images)
+    for other in (found, module):
+        logits = jit(other.apply)(weights.fit(opened, other), images)
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_scanned_layers_are_written_and_read(format, tmp_path):
+    fields = {"width": 8, "depth": 3, "num_heads": 2, "patch_size": 4, "num_classes": 3}
+    loop = models.ViT(**fields, class_position=format != "big_vision")
+    scanned = loop.clone(scan_layers=True)
+    variables = random_variables(scanned, (8, 8, 3))
+    assert "blocks" in variables["params"]["encoder"]
+    path = weights.save(variables, scanned, tmp_path / "file", format)
+    jax.tree.map(np.testing.assert_array_equal, weights.load(path, scanned), variables)
+    expected = models.unstack_layers(variables)
+    jax.tree.map(np.testing.assert_array_equal, weights.load(path, loop), expected)
+    assert "encoder/blocks" not in " ".join(files.read(path))
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision", "npz"])
+def test_computed_positions_are_kept_where_a_format_keeps_positions(format, tmp_path):
+    fields = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 4, "num_classes": 3}
+    module = models.ViT(**fields, positions="sincos2d")
+    shape = (12, 12, 3)
+    variables = random_variables(module, shape)
+    with pytest.raises(WeightsError, match=r"sincos2d.*input_shape"):
+        weights.save(variables, module, tmp_path / "file", format)
+    path = weights.save(variables, module, tmp_path / "file", format, input_shape=shape)
+    jax.tree.map(np.testing.assert_array_equal, weights.load(path, module), variables)
+    arrays = files.read(path)
+    files.write(tmp_path / "plain.npz", arrays)
+    opened = weights.open_weights(tmp_path / "plain.npz")
+    learned = weights.module_of(opened, num_heads=2, gelu="exact")
+    assert learned.positions == "learned"
+    images = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
+    logits = jit(learned.apply)(weights.fit(opened, learned), images)
+    np.testing.assert_allclose(logits, jit(module.apply)(variables, images), atol=1e-5)
+    # Learned ones are not taken for computed ones.
+    name = next(name for name in arrays if "pos" in name)
+    files.write(tmp_path / "other.npz", {**arrays, name: arrays[name] + 0.01})
+    with pytest.raises(WeightsError, match=r"not those that positions='sincos2d' computes"):
+        weights.load(tmp_path / "other.npz", module)
+
+
+def test_big_vision_computes_positions_too(tmp_path):
+    fields = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 4, "num_classes": 3}
+    module = models.ViT(**fields, pooling="mean", positions="sincos2d", gelu="tanh")
+    variables = random_variables(module, (12, 8, 3))
+    path = weights.save(variables, module, tmp_path / "file", "big_vision")
+    assert not [name for name in files.read(path) if "pos" in name]
+    files.write(tmp_path / "plain.npz", files.read(path))
+    opened = weights.open_weights(tmp_path / "plain.npz")
+    found = weights.module_of(opened)
+    assert (found.positions, found.pooling, found.num_heads) == ("sincos2d", "mean", 2)
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, found), variables)
+
+
+# ----------------------------------------------------------------------------- what is refused
+
+
+def arrays_of(name):
+    return files.read(read(name).file)
+
+
+def refused(folder, arrays, words):
+    files.write(folder / "file.safetensors", arrays)
+    with pytest.raises(WeightsError, match=words):
+        weights.open_weights(folder / "file.safetensors")
+
+
+ONES = np.ones((1, 1, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "words"),
+    [
+        ("vit_timm_token", {"dist_token": ONES}, "distilled DeiT"),
+        ("vit_timm_token", {"head_dist.weight": ONES[0]}, "distilled DeiT"),
+        ("vit_hf_deit", {"distillation_classifier.weight": ONES[0]}, "distilled DeiT"),
+        ("vit_dinov2", {"rope_embed.periods": ONES}, "rotary"),
+        ("vit_dinov2", {"blocks.0.0.mlp.w12.weight": ONES[0]}, "SwiGLU"),
+        ("vit_hf_dinov2", {"dinov2.encoder.layer.0.mlp.weights_in.weight": ONES[0]}, "SwiGLU"),
+        ("vit_timm_token", {"norm_pre.weight": ONES[0, 0]}, "before the first block"),
+        ("vit_npz_token", {"conv_root/kernel": ONES}, "on top of a ResNet"),
+    ],
+)
+def test_networks_that_no_field_can_say_are_refused_in_words(name, extra, words, tmp_path):
+    refused(tmp_path, {**arrays_of(name), **extra}, f"{words}.*no such thing")
+
+
+def test_swiglu_under_the_names_of_an_mlp_is_told_by_its_shapes(tmp_path):
+    arrays = arrays_of("vit_timm_token")
+    arrays["blocks.0.mlp.fc1.weight"] = np.ones((32, 8), np.float32)
+    refused(tmp_path, arrays, "SwiGLU")
+
+
+def test_patches_that_make_no_square_want_a_grid(tmp_path):
+    arrays = arrays_of("vit_timm_token")  # 4 x 3 patches and a class token
+    refused(tmp_path, arrays, r"12 patches, which make no square.*grid=\(rows, columns\)")
+    with pytest.raises(WeightsError, match=r"12 patches, and a grid of 3 x 5 not"):
+        weights.open_weights(read("vit_timm_token").file, grid=(3, 5))
+
+
+def test_heads_are_guessed_in_words_or_asked_for(tmp_path):
+    opened = weights.open_weights(read("vit_timm_map").file)
+    with pytest.raises(WeightsError, match=r"attention heads.*width of 8; say num_heads="):
+        weights.module_of(opened)
+    assert weights.module_of(opened, num_heads=4).num_heads == 4
+    said = []
+    module = models.ViT(width=128, depth=1, num_heads=2, patch_size=4, mlp_width=8, num_classes=0)
+    path = weights.save(random_variables(module, (8, 8, 3)), module, tmp_path / "file", "timm")
+    files.write(tmp_path / "plain.npz", files.read(path))
+    opened = weights.open_weights(tmp_path / "plain.npz")
+    assert weights.module_of(opened, say=said.append).num_heads == 2
+    assert len(said) == 1
+    assert "for a width of 128 it is taken to be 2" in said[0]
+    assert "num_heads=... says otherwise" in said[0]
+
+
+def test_heads_that_a_file_tells_are_those_of_the_model():
+    module = models.ViT(width=8, depth=2, num_heads=4, patch_size=4, mlp_width=16, num_classes=5)
+    reference = read("vit_npz_token")
+    with pytest.raises(WeightsError, match="2 heads in the file and 4 in the model"):
+        weights.load(reference.file, module, grid=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("format", "fields", "words"),
+    [
+        ("torchvision", {"pooling": "mean"}, "pooling='token' alone"),
+        ("torchvision", {"gelu": "tanh"}, "gelu='exact' alone"),
+        ("torchvision", {"registers": 1}, "no place for params/register_tokens"),
+        ("torchvision", {"positions": "none"}, "positions and square patches alone"),
+        ("npz", {"pooling": "map"}, "no pooling='map'"),
+        ("npz", {"layer_scale": 0.1}, "no place for .*layer_scale1/scale"),
+        ("npz", {"pooling": "mean", "class_token": True}, "class token that is not"),
+        ("big_vision", {"qk_norm": True}, "no place for .*key_norm"),
+        ("big_vision", {"positions": "none"}, "no networks without positions"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_not_written(format, fields, words, tmp_path):
+    fields = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 4, "num_classes": 3} | fields
+    module = models.ViT(**fields)
+    variables = random_variables(module, (8, 8, 3))
+    with pytest.raises(WeightsError, match=f"format '{format}'.*{words}"):
+        weights.save(variables, module, tmp_path / "file", format)
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------------- prefixes, parts
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "module.backbone.", "visual.trunk.", "module."])
+def test_the_backbone_of_a_larger_file_is_taken(prefix, tmp_path):
+    arrays = arrays_of("vit_timm_map")
+    larger = {f"{prefix}{name}": array for name, array in arrays.items()}
+    if prefix != "module.":
+        outside = prefix.removesuffix("backbone.").removesuffix("visual.trunk.")
+        larger[f"{outside}head.mlp.0.weight"] = ONES[0]
+    files.write(tmp_path / "larger.npz", larger)
+    found = weights.open_weights(tmp_path / "larger.npz")
+    assert found.format == "timm"
+    assert set(found.arrays) == set(arrays)
+
+
+@pytest.mark.parametrize("prefix", ["opt/target/", "params/", "params/img/", "img/"])
+def test_trees_of_flax_may_begin_anywhere(prefix, tmp_path):
+    arrays = arrays_of("vit_npz_token")
+    larger = {f"{prefix}{name}": array for name, array in arrays.items()}
+    if prefix == "params/img/":
+        larger["params/txt/embedding"] = ONES
+    files.write(tmp_path / "larger.npz", larger)
+    found = weights.open_weights(tmp_path / "larger.npz", grid=(4, 3))
+    assert found.format == "npz"
+    assert set(found.arrays) == set(arrays)
+
+
+def test_what_says_nothing_of_the_outputs_is_passed_over(tmp_path):
+    arrays = arrays_of("vit_timm_map")
+    module = weights.module_of(weights.open_weights(read("vit_timm_map").file), num_heads=2)
+    expected = weights.load(read("vit_timm_map").file, module)
+    nothing = ("mask_token", "decoder_embed.weight", "decoder_blocks.0.norm1.bias")
+    files.write(tmp_path / "more.npz", {**arrays, **dict.fromkeys(nothing, ONES)})
+    found = weights.load(tmp_path / "more.npz", module)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
