@@ -38,55 +38,6 @@ def _leaves(model: torch.nn.Module) -> Any:
                 yield path, leaf, value
 
 
-def vit(model: torch.nn.Module) -> Arrays:
-    """The parameters of a timm VisionTransformer."""
-    rows, columns = model.patch_embed.grid_size
-    names = [
-        (r"^patch_embed\.proj$", "patch_embedding"),
-        (r"^blocks\.(\d+)", r"encoder/block_\1"),
-        (r"^norm$", "encoder_norm"),
-        (r"^attn_pool", "pool"),
-        (r"\.attn\.proj$", "/attention/out"),
-        (r"^pool\.proj$", "pool/attention/out"),
-        (r"^pool\.q$", "pool/attention/query"),
-        (r"\.attn\.q_norm$", "/attention/query_norm"),
-        (r"\.attn\.k_norm$", "/attention/key_norm"),
-        (r"\.ls(\d)$", r"/layer_scale\1"),
-        (r"\.fc(\d)$", r"/dense\1"),
-        (r"^head\.0$", "pre_logits"),
-        (r"^head\.2$", "head"),
-        (r"\.", "/"),
-    ]
-    found: Arrays = {}
-    for path, leaf, value in _leaves(model):
-        if path == "":
-            if leaf == "cls_token":
-                found["params/class_token"] = value
-            elif leaf == "reg_token":
-                found["params/register_tokens"] = value
-            elif leaf == "pos_embed":
-                extra = value.shape[1] - rows * columns
-                grid = value[:, extra:].reshape(1, rows, columns, -1)
-                found["params/position_embedding"] = grid
-                if model.cls_token is not None:
-                    first = value[:, :1] if extra else np.zeros_like(value[:, :1])
-                    found["params/class_position_embedding"] = first
-            continue
-        new = path
-        for pattern, replacement in names:
-            new = re.sub(pattern, replacement, new)
-        if leaf == "latent":
-            found["params/pool/probe"] = value
-        elif path.endswith((".qkv", ".kv")):
-            block = new.rsplit("/", 2)[0] if path.endswith(".qkv") else "pool"
-            parts = ["query", "key", "value"] if path.endswith(".qkv") else ["key", "value"]
-            for part, piece in zip(parts, np.split(value, len(parts), axis=-1), strict=True):
-                found[f"params/{block}/attention/{part}/{leaf}"] = piece
-        else:
-            found[f"params/{new}/{leaf}"] = value
-    return found
-
-
 def resnet(model: torch.nn.Module) -> Arrays:
     """The parameters and batch statistics of a timm ResNet or ResNetV2, or of SmallImageNet."""
 
@@ -124,34 +75,6 @@ def plain(model: torch.nn.Module) -> Arrays:
         collection = "batch_stats" if leaf in ("mean", "var") else "params"
         parts = [collection, *path.split("."), leaf] if path else [collection, leaf]
         found["/".join(parts)] = value
-    return found
-
-
-def watch_vit(model: torch.nn.Module) -> Arrays:
-    """A dict that the next forward pass of a timm VisionTransformer fills with intermediates."""
-    found: Arrays = {}
-
-    def keep(name: str, change: Callable[[np.ndarray], np.ndarray] = lambda x: x) -> Any:
-        def hook(module: Any, inputs: Any, output: torch.Tensor) -> None:
-            found[name] = change(output.detach().numpy())
-
-        return hook
-
-    rows, columns = model.patch_embed.grid_size
-    model.patch_embed.register_forward_hook(
-        keep("patches", lambda x: x.reshape(x.shape[0], rows, columns, -1))
-    )
-    model.norm.register_forward_hook(keep("encoded"))
-    for i, block in enumerate(model.blocks):
-        name = f"encoder/block_{i}"
-        block.attn.fused_attn = False
-        block.register_forward_hook(keep(f"{name}/after_mlp"))
-        block.attn.attn_drop.register_forward_hook(keep(f"{name}/attention/map"))
-        block.mlp.act.register_forward_hook(keep(f"{name}/mlp/hidden"))
-        if not isinstance(block.attn.q_norm, torch.nn.Identity):
-            heads_last = lambda x: x.transpose(0, 2, 1, 3)  # noqa: E731
-            block.attn.q_norm.register_forward_hook(keep(f"{name}/attention/queries", heads_last))
-            block.attn.k_norm.register_forward_hook(keep(f"{name}/attention/keys", heads_last))
     return found
 
 

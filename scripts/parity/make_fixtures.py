@@ -32,7 +32,7 @@ import timm  # noqa: E402
 import torchvision  # noqa: E402
 from timm.layers import GroupNormAct, StdConv2d  # noqa: E402
 from timm.models import resnet as timm_resnet  # noqa: E402
-from timm.models import resnetv2, vision_transformer  # noqa: E402
+from timm.models import resnetv2  # noqa: E402
 
 # Model, vitjax's model or class, its fields, image height and width, conversion and hooks.
 Case = tuple[str, nn.Module, str, dict[str, Any], tuple[int, int], Callable, Callable]
@@ -43,47 +43,6 @@ StandardizedConv = partial(StdConv2d, eps=1e-10)
 
 def small() -> Iterator[Case]:
     """Networks of a few thousand weights that together go through every option."""
-    vit = vision_transformer.VisionTransformer
-    timm_sizes: dict[str, Any] = {"embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
-    sizes: dict[str, Any] = {"width": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
-    both = (convert.vit, convert.watch_vit)
-
-    model = vit(img_size=(16, 12), patch_size=4, **timm_sizes)
-    yield "vit_token", model, "ViT", {**sizes, "patch_size": 4}, (16, 12), *both
-
-    model = vit(
-        img_size=(12, 16),
-        patch_size=(4, 2),
-        global_pool="avg",
-        fc_norm=False,
-        class_token=False,
-        reg_tokens=3,
-        no_embed_class=True,
-        qk_norm=True,
-        init_values=0.1,
-        act_layer=partial(nn.GELU, approximate="tanh"),
-        **timm_sizes,
-    )
-    model.head = nn.Sequential(nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 5))
-    fields = {
-        "patch_size": [4, 2],
-        "pooling": "mean",
-        "registers": 3,
-        "qk_norm": True,
-        "layer_scale": 0.1,
-        "gelu": "tanh",
-        "representation_size": 8,
-    }
-    yield "vit_mean", model, "ViT", {**sizes, **fields}, (12, 16), *both
-
-    model = vit(img_size=16, patch_size=4, global_pool="map", class_token=False, **timm_sizes)
-    fields = {"patch_size": 4, "pooling": "map"}
-    yield "vit_map", model, "ViT", {**sizes, **fields}, (16, 16), *both
-
-    model = vit(img_size=16, patch_size=4, reg_tokens=2, no_embed_class=True, **timm_sizes)
-    fields = {"patch_size": 4, "registers": 2}
-    yield "vit_registers", model, "ViT", {**sizes, **fields}, (16, 16), *both
-
     both = (convert.resnet, convert.watch_resnet)
     shape: dict[str, Any] = {"layers": (2, 1, 1, 1), "num_classes": 5}
     fields = {"stage_sizes": [2, 1, 1, 1], "num_classes": 5, "stem_width": 64, "width": 2}
@@ -131,13 +90,6 @@ def small() -> Iterator[Case]:
 
 def full() -> Iterator[Case]:
     """Networks of the papers' sizes on images of 224 x 224 or 32 x 32 pixels."""
-    for name, reference in (
-        ("vit_ti16", "vit_tiny_patch16_224"),
-        ("vit_s32", "vit_small_patch32_224"),
-        ("vit_b16", "vit_base_patch16_224"),
-    ):
-        model = timm.create_model(reference)
-        yield name, model, name, {}, (224, 224), convert.vit, convert.watch_vit
     both = (convert.resnet, convert.watch_resnet)
     for name, reference in (
         ("resnet18", "resnet18"),
