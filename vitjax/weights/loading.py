@@ -321,7 +321,7 @@ def fill(
     if kept:
         what = f"the head is made anew: {_say_head(found, shapes, kept)}"
         if part is not None:
-            others = ", ".join(dict.fromkeys(name.split("/")[1] for name in kept))
+            others = ", ".join(sorted({name.split("/")[1] for name in kept}))
             what = f"fills the model's {part[0]}; made anew: {others}"
         say(f"{weights.where}: {what}")
         made = flat(unstacked(fresh()) if scanned else fresh())
