@@ -123,6 +123,7 @@ def test_outputs_of_all_submodules_are_within_reach():
         ({"qk_norm": True}, 17),
         ({"layer_scale": 0.1}, 17),
         ({"gelu": "tanh"}, 17),
+        ({"norm_epsilon": 0.1}, 17),
     ],
     ids=str,
 )
@@ -140,6 +141,43 @@ def test_options_change_the_output(fields, tokens):
         )
     if fields.get("pooling") == "map":
         assert found["pool/attention/map"].shape == (2, 2, 1, 16)
+
+
+def test_class_token_and_pooling_are_two_choices():
+    module, variables = made(pooling="token_and_mean", registers=2)
+    assert variables["params"]["head"]["kernel"].shape == (32, 5)
+    found = intermediates(module, variables)
+    encoded, pooled = found["encoded"], found["pooled"]
+    np.testing.assert_array_equal(pooled[:, :16], encoded[:, 0])
+    np.testing.assert_allclose(pooled[:, 16:], encoded[:, 3:].mean(1), rtol=1e-5, atol=1e-6)
+    other, variables = made(pooling="mean", registers=2, class_token=True)
+    found = intermediates(other, variables)
+    assert found["tokens"].shape == (2, 19, 16)
+    expected = found["encoded"][:, 3:].mean(1)
+    np.testing.assert_allclose(found["pooled"], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match="pooling='token' reads the class token"):
+        models.ViT(class_token=False)
+
+
+def test_a_class_token_without_a_position():
+    module, variables = made(class_position=False)
+    assert "class_position_embedding" not in variables["params"]
+    token = variables["params"]["class_token"]
+    found = intermediates(module, variables)["tokens"]
+    np.testing.assert_allclose(found[:, 0], jnp.broadcast_to(token[:, 0], (2, 16)), rtol=1e-6)
+
+
+def test_normalising_what_was_pooled():
+    module, variables = made(pooling="mean", fc_norm=True)
+    assert "encoder_norm" not in variables["params"]
+    found = intermediates(module, variables)
+    np.testing.assert_array_equal(found["encoded"], found["encoder/block_2/after_mlp"])
+    mean = found["encoded"].mean(1)
+    centred = mean - mean.mean(-1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    norm = variables["params"]["fc_norm"]
+    expected = normed * norm["scale"] + norm["bias"]
+    np.testing.assert_allclose(found["pooled"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_positions_the_order_of_patches_is_lost():
