@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vitjax import config as configs
 from vitjax.errors import UserError
@@ -134,6 +135,8 @@ def _import(parsed: argparse.Namespace, overrides: list[str]) -> int:
         grid=parsed.grid,
         part=parsed.part,
         image_size=parsed.image_size,
+        position_interpolation=parsed.position_interpolation,
+        **dict(parsed.field),
     )
     height, width, channels = done.input_shape
     print(
@@ -151,6 +154,28 @@ def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
         parsed.workdir, parsed.format, parsed.output, overrides, checkpoint=parsed.checkpoint
     )
     print(f"Written: {path}")
+    return 0
+
+
+def _probe(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    from vitjax.training import probing
+
+    probing.probe(
+        parsed.workdir or (),
+        parsed.config or (),
+        overrides,
+        method=parsed.method,
+        layers=parsed.layers,
+        pooling=parsed.pool,
+        split=parsed.split,
+        output=parsed.output,
+        checkpoint=parsed.checkpoint,
+        shots=parsed.shots,
+        draws=parsed.draws,
+        k=parsed.k,
+        l2=parsed.l2,
+        refit=parsed.refit,
+    )
     return 0
 
 
@@ -289,12 +314,26 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("--read-as", help="the format of FILE, where its names do not tell")
     import_.add_argument(
         "--image-size",
-        type=_numbers,
+        type=_sides,
         metavar="SIDE",
         help="of images to come, for which positions are resized: SIDE or HEIGHT,WIDTH",
     )
     import_.add_argument(
-        "--grid", type=_numbers, metavar="ROWS,COLUMNS", help="of patches that make no square"
+        "--grid", type=_pair, metavar="ROWS,COLUMNS", help="of patches that make no square"
+    )
+    import_.add_argument(
+        "--position-interpolation",
+        default="bicubic",
+        metavar="HOW",
+        help="how positions are resized: bicubic (as timm) or bilinear (as ViT's published code)",
+    )
+    import_.add_argument(
+        "--field",
+        type=_field,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field of the model that the file does not tell: num_heads=6, say",
     )
     import_.add_argument("--part", help="which of several sets of weights in FILE: teacher, say")
 
@@ -315,6 +354,54 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, help="the file to write (default: weights_FORMAT in the folder)"
     )
     export.add_argument("--checkpoint", help=_CHECKPOINT_HELP)
+
+    probe = _command(
+        commands,
+        "probe",
+        _probe,
+        "measure what can be read off a network's layers: linear, k-NN and few-shot probes",
+        "vitjax probe --workdir=runs/vit --workdir=runs/resnet --layers=all --method=few_shot"
+        " --output=probes\n"
+        "  vitjax probe --config=configs/transfer/linear_probe.py"
+        " --config.init.from_checkpoint=vit.safetensors",
+    )
+    _workdir(probe, "a run's folder; may be given several times", required=False, action="append")
+    _config(probe, required=False, action="append")
+    probe.add_argument(
+        "--method",
+        default="linear",
+        help="linear (logistic regression by L-BFGS, the default), knn, or few_shot",
+    )
+    probe.add_argument(
+        "--layers",
+        metavar="all|REGEX",
+        help="all: what enters the first block and leaves each; or those in whose names REGEX is"
+        " found (default: what the head is given)",
+    )
+    probe.add_argument(
+        "--pool",
+        default="mean",
+        help="of tokens: mean over the image's patches (the default), or token, the class token",
+    )
+    probe.add_argument("--split", default="test", help="what is classified (default: test)")
+    probe.add_argument("--shots", type=_several, help="of few_shot: examples a class (1,5,10)")
+    probe.add_argument("--draws", type=int, help="of few_shot: how often others are drawn (5)")
+    probe.add_argument("--k", type=_several, help="of knn: how many neighbours (10,20,100,200)")
+    probe.add_argument(
+        "--l2", type=float, help="of linear (default: chosen on val), few_shot (default: 1024)"
+    )
+    probe.add_argument(
+        "--refit",
+        action="store_const",
+        const=True,
+        help="of linear: learn from val too, once the L2 is chosen",
+    )
+    probe.add_argument("--checkpoint", help=_CHECKPOINT_HELP)
+    probe.add_argument(
+        "--output",
+        type=Path,
+        help="folder for the numbers and the picture (default: probes, in a single run's folder)",
+    )
 
     models = _command(
         commands, "models", _models, "list the models that there are", "vitjax models resnet"
@@ -353,23 +440,47 @@ def _command(commands, name, run, help_, example):
     return command
 
 
-def _numbers(text: str) -> int | tuple[int, ...]:
-    """``"224"`` as a number, ``"16,8"`` as several."""
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, or several") from None
-    return numbers[0] if len(numbers) == 1 else numbers
+def _pair(text: str) -> tuple[int, int]:
+    """``"16,8"`` as two numbers."""
+    found = re.fullmatch(r"([1-9]\d*),([1-9]\d*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} should be two whole numbers, such as 16,8")
+    return int(found[1]), int(found[2])
 
 
-def _config(command: argparse.ArgumentParser, required: bool = True) -> None:
+def _several(text: str) -> tuple[int, ...]:
+    """``"1,5,10"`` as numbers."""
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} should be whole numbers, such as 5 or 1,5,10")
+    return tuple(map(int, text.split(",")))
+
+
+def _sides(text: str) -> int | tuple[int, int]:
+    """``"224"`` as a number, ``"224,192"`` as two."""
+    return int(text) if re.fullmatch(r"[1-9]\d*", text) else _pair(text)
+
+
+def _field(text: str) -> tuple[str, Any]:
+    """``"num_heads=6"`` as a name and a value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} should read NAME=VALUE")
+    return name, configs.parse_value(value)
+
+
+def _config(command: argparse.ArgumentParser, required: bool = True, **options: Any) -> None:
     command.add_argument(
         "--config",
         required=required,
         metavar="FILE",
         help="a Python file with get_config(); FILE:TEXT calls get_config('TEXT')",
+        **options,
     )
 
 
-def _workdir(command: argparse.ArgumentParser, help_: str, required: bool = True) -> None:
-    command.add_argument("--workdir", required=required, type=Path, metavar="DIR", help=help_)
+def _workdir(
+    command: argparse.ArgumentParser, help_: str, required: bool = True, **options: Any
+) -> None:
+    command.add_argument(
+        "--workdir", required=required, type=Path, metavar="DIR", help=help_, **options
+    )

@@ -92,7 +92,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             if key in section:
                 del section[key]
             continue
-        value = _parse(text)
+        value = parse_value(text)
         if key in section:
             value = _convert(value, text, section[key], argument)
         with section.ignore_type():
@@ -139,7 +139,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """``text`` as a Python literal where it is one, and as text where it is not."""
     words = {"true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]

@@ -71,6 +71,27 @@ def test_import_says_what_is_wrong_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--grid=4", "'4' should be two whole numbers"),
+        ("--image-size=32,32,3", "'32,32,3' should be two whole numbers"),
+        ("--image-size=0", "should be two whole numbers"),
+        ("--field=num_heads", "should read NAME=VALUE"),
+    ],
+)
+def test_import_reads_its_arguments(capsys, exported, tmp_path, argument, message):
+    with pytest.raises(SystemExit):
+        main(["import", str(exported), f"--output={tmp_path / 'own'}", argument])
+    assert message in capsys.readouterr().err
+
+
+def test_a_field_can_be_said(exported, tmp_path):
+    output = tmp_path / "own"
+    assert main(["import", str(exported), f"--output={output}", "--field=gelu=tanh"]) == 0
+    assert weights.module_of(weights.open_weights(f"{output}.safetensors")).gelu == "tanh"
+
+
 def test_export_says_what_is_wrong(capsys, trained, tmp_path):
     for arguments, message in (
         ([f"--workdir={trained[0]}", "--format=tim"], "did you mean 'timm'?"),

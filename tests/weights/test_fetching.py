@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,19 @@ def test_an_address_that_leads_elsewhere_is_followed(server, local):
     server.serve("/latest", b"", {"Location": f"{server.url}/v2"}, 302)
     server.serve("/v2", CONTENT)
     assert local(f"{server.url}/latest").read_bytes() == CONTENT
+
+
+def test_an_address_that_leads_out_of_encryption_is_not_followed():
+    follow = download._Redirect().redirect_request
+    asked = urllib.request.Request("https://example.org/w.npz")
+    with pytest.raises(WeightsError, match="not encrypted"):
+        follow(asked, None, 302, "Found", {}, "http://example.org/w.npz")
+    assert follow(asked, None, 302, "Found", {}, "https://example.com/w.npz").type == "https"
+
+
+def test_what_is_no_address_is_refused_at_once(server, refused):
+    refused(f"{server.url}/a b.npz", "is no address")
+    assert not server.requests
 
 
 INDEX = """name,ds,filename,adapt_filename,final_val
@@ -423,17 +437,19 @@ def test_the_only_file_of_weights_is_taken_whatever_its_name(hub, local, refused
     refused("hf:a/c", "has no file of weights (there: readme.md, flax_model.msgpack)")
 
 
-def test_a_repository_of_several_files_is_fetched_whole(hub, local, here):
+@pytest.mark.parametrize("folder", ["", "part/"])
+def test_a_repository_of_several_files_is_fetched_whole(folder, hub, local, here):
     arrays = {name: np.full(2, number) for number, name in enumerate("abc")}
     repo_files = {}
     for name, array in arrays.items():
         files.write(here / "shard.safetensors", {name: array})
-        repo_files[f"model-{name}.safetensors"] = (here / "shard.safetensors").read_bytes()
+        repo_files[f"{folder}model-{name}.safetensors"] = (here / "shard.safetensors").read_bytes()
     index = {"weight_map": {name: f"model-{name}.safetensors" for name in arrays}}
-    repo_files["model.safetensors.index.json"] = json.dumps(index).encode()
+    repo_files[f"{folder}model.safetensors.index.json"] = json.dumps(index).encode()
     hub.add("a/b", repo_files)
     for offline in (False, True):
-        found = files.read(local("hf:a/b", offline=offline))
+        named = f":{folder}model.safetensors.index.json" if folder else ""
+        found = files.read(local(f"hf:a/b{named}", offline=offline))
         assert {name: array.tolist() for name, array in found.items()} == {
             name: array.tolist() for name, array in arrays.items()
         }

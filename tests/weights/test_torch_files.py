@@ -386,3 +386,32 @@ def test_a_pickle_that_would_go_on_forever_is_refused(pickled, tmp_path):
 def test_a_dict_in_many_others_is_found_once(tmp_path):
     path = as_zip(tmp_path / "w.pth", nested(60, 2), data={"0": NUMBERS.tobytes()})
     assert set(files.read(path)) == {"w"}
+
+
+def test_lists_in_lists_that_double_at_each_level_are_given_up(tmp_path, monkeypatch):
+    tree = []
+    for _ in range(40):
+        tree = [tree, tree]
+    monkeypatch.setattr("vitjax.weights.unwrapping._MOST_ENTRIES", 1000)
+    lists = b"X\x01\x00\x00\x00l" + pickle.dumps(tree, 2)[2:-1] + b"s."
+    path = as_zip(tmp_path / "w.pth", tensor()[:-1] + lists, data={"0": NUMBERS.tobytes()})
+    refused(path, "more than 1,000 entries")
+
+
+def test_a_dict_whose_attributes_hide_its_methods_is_read_all_the_same(tmp_path):
+    hidden = pickle.dumps({"items": 1, "get": 1, "values": 1}, 2)[2:-1]
+    made = b"\x80\x02ccollections\nOrderedDict\n)R" + hidden + b"b"
+    pickled = made + pickle.dumps("epoch", 2)[2:-1] + b"K\x03s."
+    assert pickle.loads(pickled) == {"epoch": 3}
+    refused(as_zip(tmp_path / "w.pth", pickled), "no tensors are in it, only 'epoch' (int)")
+
+
+def test_what_wrappers_put_before_all_names_is_removed_or_named(tmp_path):
+    arrays = {"model.a": np.zeros(2, np.float32), "model.b": np.ones(2, np.float32)}
+    files.write(tmp_path / "lightning.pth", arrays)
+    assert set(files.read(tmp_path / "lightning.pth")) == {"a", "b"}
+    two = {"net.a": arrays["model.a"], "other.a": arrays["model.b"]}
+    for name in ("two.pth", "two.safetensors"):
+        files.write(tmp_path / name, two)
+        assert files.read(tmp_path / name, part="other")["a"].tolist() == [1, 1]
+        refused(tmp_path / name, "has no part 'othr'; did you mean 'other'?", part="othr")

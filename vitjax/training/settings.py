@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vitjax.models.layers import check_choice
 from vitjax.patterns import Patterns, check_expressions, listed
 from vitjax.registry import ConfigError, call
 from vitjax.training.lengths import Run
+from vitjax.weights.adapting import INTERPOLATIONS
 
 LENGTHS = ("log_every", "evaluate_every")
 # Of a run over episodes, where the config does not say how often.
@@ -24,16 +26,24 @@ class Start:
             ``"hf:timm/vit_small_patch16_224.augreg_in1k"``, or the folder of another run.
         format: of a file, where its names do not tell whose they are.
         grid: of a file, (rows, columns) of the patches that its position embeddings are for.
+        part: which of several sets of weights in a file, such as ``"teacher"``.
+        position_interpolation: how position embeddings are resized: ``"bicubic"``, as timm does it,
+            or ``"bilinear"``, as ViT's published code does.
         exclude: patterns of parameters that start anew all the same.
     """
 
     from_checkpoint: str
     format: str | None = None
     grid: Sequence[int] | None = None
+    part: str | None = None
+    position_interpolation: str = "bicubic"
     exclude: Patterns = ()
 
     def __post_init__(self) -> None:
         check_expressions(listed(self.exclude), "config.init.exclude")
+        check_choice(
+            "config.init.position_interpolation", self.position_interpolation, INTERPOLATIONS
+        )
         grid = self.grid
         if grid is not None and not (len(grid) == 2 and all(isinstance(n, int) for n in grid)):
             raise ConfigError(f"config.init.grid is {grid!r}; it should be (rows, columns)")

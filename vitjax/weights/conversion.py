@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -42,7 +43,9 @@ def convert(
     grid: Sequence[int] | None = None,
     part: str | None = None,
     image_size: int | Sequence[int] | None = None,
+    position_interpolation: str = "bicubic",
     say: Callable[[str], None] = print,
+    **fields: Any,
 ) -> Converted:
     """Reads a file of weights and writes it in another format.
 
@@ -56,15 +59,23 @@ def convert(
         part: which of several sets of weights in one file.
         image_size: of images to come, for which positions are resized: pixels on a side, or
             (height, width).
+        position_interpolation: as in `vitjax.weights.load`.
         say: is told what was guessed, changed or left out.
+        **fields: fields of the model that shapes do not tell, such as ``num_heads``.
 
     Raises:
         WeightsError: it cannot be read, does not fit the model, or cannot be written so.
     """
     check_target(format)
     weights = open_weights(source, format=read_as, grid=grid, part=part, say=say)
-    module = module_of(weights, model, say=say)
-    variables = fit(weights, module, image_size=image_size, say=say)
+    module = module_of(weights, model, say=say, **fields)
+    variables = fit(
+        weights,
+        module,
+        image_size=image_size,
+        position_interpolation=position_interpolation,
+        say=say,
+    )
     shape = weights.shape_at(image_size)
     path = save(variables, module, output, format, input_shape=shape)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

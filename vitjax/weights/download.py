@@ -146,7 +146,10 @@ def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
         request.add_header("If-Range", _note(part).read_text())
     with contextlib.ExitStack() as stack:
         try:
-            answer = stack.enter_context(urllib.request.urlopen(request, timeout=_TIMEOUT))
+            opener = urllib.request.build_opener(_Redirect)
+            answer = stack.enter_context(opener.open(request, timeout=_TIMEOUT))
+        except http.client.InvalidURL as error:
+            raise WeightsError(f"{url}: is no address ({error})") from error
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise _Broken(error) from error
         headers = answer.headers
@@ -175,6 +178,18 @@ def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
     if total is not None and _size(part) != total:
         raise _Broken(f"the connection broke after {_size(part):,} of {total:,} bytes")
     return _announced(headers)
+
+
+class _Redirect(urllib.request.HTTPRedirectHandler):
+    """Follows to other addresses, but for one that leaves what protected this one behind."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if req.type == "https" and not newurl.startswith("https:"):
+            raise WeightsError(
+                f"{req.full_url}: the server sends on to {newurl}, which is not encrypted; give"
+                " that address itself, with #sha256=..., if it is to be trusted"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Broken(Exception):

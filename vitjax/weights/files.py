@@ -214,20 +214,6 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _of_part(arrays: dict[str, np.ndarray], path: Path, part: str | None) -> dict[str, np.ndarray]:
-    """Those of ``arrays`` whose names begin with ``part``, with what follows it as names."""
-    if part is None:
-        return arrays
-    begins = (f"{part}.", f"{part}/")
-    chosen = {name[len(part) + 1 :]: a for name, a in arrays.items() if name.startswith(begins)}
-    if not chosen:
-        parts = list(dict.fromkeys(name.replace("/", ".").split(".")[0] for name in arrays))
-        raise WeightsError(
-            f"{path}: has no part {part!r}{near_match(part, parts)} (parts: {', '.join(parts)})"
-        )
-    return chosen
-
-
 def _read_torch(path: Path, part: str | None) -> dict[str, np.ndarray]:
     with torch_files.opened(path) as (tree, read_tensor):
         return unwrapping.state_dict(tree, read_tensor, path, part)
@@ -252,7 +238,7 @@ def _read_npz(path: Path, part: str | None) -> dict[str, np.ndarray]:
             if array.dtype == np.dtype("V2"):
                 array = array.view(ml_dtypes.bfloat16)
             arrays[name.removesuffix(".npy")] = array
-    return _of_part(arrays, path, part)
+    return unwrapping.of_part(arrays, path, part)
 
 
 def _safetensors(path: Path) -> safetensors.safe_open:
@@ -276,7 +262,7 @@ def _read_safetensors(path: Path, part: str | None) -> dict[str, np.ndarray]:
                     f"{path}: {name} cannot be read; its dtype may be one that NumPy lacks"
                     f" ({error})"
                 ) from error
-    return _of_part(arrays, path, part)
+    return unwrapping.of_part(arrays, path, part)
 
 
 def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
@@ -305,7 +291,7 @@ def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
     lost = sorted(set(places) - set(arrays))
     if lost:
         raise WeightsError(f"{path}: lists arrays that its files do not hold: {', '.join(lost)}")
-    return _of_part(arrays, path, part)
+    return unwrapping.of_part(arrays, path, part)
 
 
 _KINDS: dict[str, Callable[[Path, str | None], dict[str, np.ndarray]]] = {

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitjax.registry import near_match
@@ -88,7 +88,7 @@ class _Repository:
             except (ValueError, KeyError, TypeError, AttributeError):
                 return path  # which `files.read` has words for
             for shard in sorted(shards):
-                self._file(shard, say)
+                self._file(str(PurePosixPath(file).with_name(shard)), say)
         return path
 
     def _listed(self) -> tuple[list[str] | None, str]:
@@ -110,7 +110,7 @@ class _Repository:
         except errors.HFValidationError as error:
             raise WeightsError(f"{self.source}: can be no repository: {error}") from error
         except Exception as error:  # those of whichever library it speaks HTTP with
-            return None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            return None, _reason(error)
 
     def _kept(self) -> list[str] | None:
         """The names of the files in the cache; None where nothing of the repository is in it."""
@@ -166,8 +166,7 @@ class _Repository:
                 )
             )
         except Exception as error:  # as above
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            raise self._missing(name, reason) from error
+            raise self._missing(name, _reason(error)) from error
         # The cache calls large files by their SHA-256, and links to them.
         content = path.resolve()
         fresh = not isinstance(before, str) or Path(before).resolve() != content
@@ -190,6 +189,10 @@ class _Repository:
             f"{self.source}: is not on this machine, and cannot be fetched ({reason}): fetch {url}"
             f" elsewhere and give its path, or bring the folder {kept} from a machine that has it"
         )
+
+
+def _reason(error: Exception) -> str:
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 @contextlib.contextmanager

@@ -93,7 +93,8 @@ def _check(content: bytes, outputs: Any, input_shape: Sequence[int], onnxruntime
         raise WeightsError(f"format 'onnx': onnxruntime cannot run the graph: {error}") from error
     expected = np.asarray(outputs(jnp.asarray(images)))
     scale = np.abs(expected).max()
-    if found.shape != expected.shape or np.abs(found - expected).max() > _TOLERANCE * scale:
+    # Said so that NaN, which compares with nothing, fails too.
+    if found.shape != expected.shape or not np.abs(found - expected).max() <= _TOLERANCE * scale:
         raise WeightsError(
             "format 'onnx': the converted graph computes other numbers than the model; nothing was"
             " written"

@@ -12,8 +12,9 @@ from vitjax.registry import near_match
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.torch_files import Inert, ReadTensor, Tensor
 
-# What wrappers of a model (for several devices, for compilation) put before every name.
-_PREFIXES = ("module.", "_orig_mod.")
+# What wrappers of a model (for several devices, for compilation, for training) put before every
+# name.
+_PREFIXES = ("module.", "_orig_mod.", "model.")
 # Where training scripts keep the weights, beside which tensors of another purpose may stand.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
 # A state dict has thousands; a pickle of a few bytes can be made to seem to have endless ones.
@@ -43,12 +44,13 @@ def state_dict(tree: Any, read: ReadTensor, path: Path, part: str | None) -> dic
             f"{path}: holds several sets of weights: {', '.join(found)}; say which is meant, as"
             f" part={next(iter(found))!r}"
         )
-    if part is not None and part not in found:
+    beginning = part is not None and part not in found
+    if beginning and len(found) > 1:
         raise WeightsError(
-            f"{path}: has no part {part!r}{near_match(part, found)}"
+            f"{path}: has no part {part!r}{near_match(str(part), found)}"
             f" (parts: {', '.join(name for name in found if name) or 'none'})"
         )
-    chosen = found[next(iter(found)) if part is None else part]
+    chosen = found[part] if part in found else next(iter(found.values()))
     arrays = {}
     for count, (name, value) in enumerate(_leaves(chosen, "")):
         if count > _MOST_ENTRIES:
@@ -60,7 +62,27 @@ def state_dict(tree: Any, read: ReadTensor, path: Path, part: str | None) -> dic
                 f"{path}: {name} is a pickled NumPy array, not a tensor; save the arrays as .npz or"
                 " .safetensors"
             )
-    return arrays
+    return of_part(arrays, path, part) if beginning else arrays
+
+
+def of_part(
+    arrays: Mapping[str, np.ndarray], path: Path, part: str | None
+) -> dict[str, np.ndarray]:
+    """Those of ``arrays`` whose names begin with ``part``, with what follows it as names.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    if part is None:
+        return dict(arrays)
+    begins = (f"{part}.", f"{part}/")
+    chosen = {name[len(part) + 1 :]: a for name, a in arrays.items() if name.startswith(begins)}
+    if not chosen:
+        parts = list(dict.fromkeys(name.replace("/", ".").split(".")[0] for name in arrays))
+        raise WeightsError(
+            f"{path}: has no part {part!r}{near_match(part, parts)} (parts: {', '.join(parts)})"
+        )
+    return chosen
 
 
 def without_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -75,31 +97,32 @@ def without_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every outermost dict in ``tree`` that has tensors, with the names that lead to it."""
     # A dict may lie in several others, or in itself.
-    if not isinstance(tree, Mapping) or id(tree) in seen:
+    if not isinstance(tree, dict) or id(tree) in seen:
         return
     seen.add(id(tree))
     inner = [
         found
-        for key, value in tree.items()
+        # As dict has it: a pickle may give its dicts attributes of these names.
+        for key, value in dict.items(tree)
         # An optimizer's state is kept under numbers, or under an optimizer's name.
         if isinstance(key, str) and not key.startswith("optim")
         for found in _state_dicts(value, f"{where}.{key}" if where else key, seen)
     ]
-    wrapped = any(isinstance(tree.get(name), Mapping) for name in _WRAPPERS)
-    if any(isinstance(value, Tensor) for value in tree.values()) and not (wrapped and inner):
+    wrapped = any(isinstance(dict.get(tree, name), dict) for name in _WRAPPERS)
+    if any(isinstance(value, Tensor) for value in dict.values(tree)) and not (wrapped and inner):
         yield where, tree
     else:
         yield from inner
 
 
 def _leaves(tree: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Everything in ``tree`` that is neither dict nor list, by its names joined with dots."""
-    if isinstance(tree, Mapping):
-        items: Any = tree.items()
+    """All dicts, lists and what is in them, by their names joined with dots."""
+    yield where, tree
+    if isinstance(tree, dict):
+        items: Any = dict.items(tree)
     elif isinstance(tree, list | tuple) and not isinstance(tree, Tensor):
         items = enumerate(tree)
     else:
-        yield where, tree
         return
     for key, value in items:
         yield from _leaves(value, f"{where}.{key}" if where else str(key))
@@ -107,7 +130,7 @@ def _leaves(tree: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 def _described(tree: Any) -> str:
     """What ``tree`` holds, for a person who expected weights."""
-    if not isinstance(tree, Mapping):
+    if not isinstance(tree, dict):
         return f"a {type(tree).__name__}"
-    entries = [f"{key!r} ({type(value).__name__})" for key, value in list(tree.items())[:8]]
+    entries = [f"{key!r} ({type(value).__name__})" for key, value in list(dict.items(tree))[:8]]
     return ", ".join(entries) + (", ..." if len(tree) > 8 else "") or "an empty dict"
