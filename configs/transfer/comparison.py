@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from vitjax import config as configs
 
-EPOCHS = {"scratch": 60, "head": 20, "fine_tune": 20}
+EPOCHS = {"scratch": 40, "head": 60, "fine_tune": 20}
 
 
 def get_config(how: str = "fine_tune") -> ConfigDict:
@@ -28,15 +28,17 @@ def get_config(how: str = "fine_tune") -> ConfigDict:
     config.data.path = "few"
     config.data.batch_size = 32
     config.train.epochs = EPOCHS[how]
-    config.train.evaluate_every_epochs = EPOCHS[how] / 4
+    config.train.evaluate_every_epochs = EPOCHS[how] // 4
     if how == "scratch":
         return config
     config.init = dict(from_checkpoint="runs/pretrained")
-    config.objective.frozen_statistics = "."
     if how == "head":
-        config.optimizer.train_only = r"^head/"
+        # Features are computed once, so images are not augmented.
+        config.objective.name = "head_only"
+        config.data.train_transforms = config.data.eval_transforms
         config.optimizer.learning_rate = 0.3
     else:
+        config.objective.frozen_statistics = "."
         config.optimizer.learning_rate = 0.01
         config.optimizer.learning_rate_factors = ((r"^head/", 10.0),)
         config.optimizer.layer_decay = 0.8

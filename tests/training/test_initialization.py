@@ -162,7 +162,7 @@ def test_the_encoder_of_a_segmentation_takes_a_classifier_s_weights(tmp_path):
     chosen.objective = {"name": "segmentation"}
     chosen.data = {"source": "cells", "size": 32, "train": 4, "val": 2, "test": 2, "batch_size": 2}
     found, said = start(chosen)
-    assert "for the model's encoder" in said
+    assert "fills the model's encoder" in said
     fresh = flat(experiments.build(chosen).initial_variables())
     inside = {name for name in found if "/encoder/" in name}
     for name in inside - {"params/encoder/stem_conv/kernel"}:
@@ -238,6 +238,7 @@ def test_weights_are_read_only_when_a_run_begins(monkeypatch):
         ({"exclude": "haed"}, ConfigError, "config.init.exclude: 'haed' matches no parameter"),
         ({"exclude": ["("]}, ConfigError, "config.init.exclude: .* is no regular expression"),
         ({"grid": [2]}, ConfigError, r"config.init.grid is \[2\]; it should be \(rows, columns\)"),
+        ({"position_interpolation": "cubic"}, ConfigError, "did you mean 'bicubic'"),
         ({"from_checkpoint": 3}, ConfigError, "from_checkpoint is 3; it should be text"),
     ],
 )
@@ -265,7 +266,7 @@ def test_a_run_that_cannot_be_started_from_is_told(run, tmp_path):
         start(config(folder))
     chosen = config(run[0])
     chosen.init.format = "timm"
-    with pytest.raises(ConfigError, match="format and grid are for files"):
+    with pytest.raises(ConfigError, match="format, grid and part are for files"):
         start(chosen)
 
 

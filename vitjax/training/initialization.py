@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
@@ -55,7 +54,14 @@ def variables(
     def fresh() -> dict[str, Any]:
         return objective.init_model(key, batch)
 
-    loaded = _filled(weights, objective.model, expected, fresh, say)
+    loaded: dict[str, Any] = files.fill(
+        weights,
+        objective.model,
+        expected,
+        fresh,
+        position_interpolation=start.position_interpolation,
+        say=say,
+    )
     loaded = _made_anew(listed(start.exclude), loaded, fresh, say)
     return objective.wrap(key, loaded, batch), origin
 
@@ -67,13 +73,15 @@ def _read(
     source = start.from_checkpoint
     folder = Path(source).expanduser()
     if (folder / workdir.DATA).is_file() or (folder / workdir.CHECKPOINTS).is_dir():
-        if start.format is not None or start.grid is not None:
+        if (start.format, start.grid, start.part) != (None, None, None):
             raise ConfigError(
-                f"config.init: format and grid are for files of weights, and {source} is a run's"
-                " folder; take them away"
+                f"config.init: format, grid and part are for files of weights, and {source} is a"
+                " run's folder; take them away"
             )
         return _of_run(folder, experiment, say)
-    weights = files.open_weights(source, format=start.format, grid=start.grid, say=say)
+    weights = files.open_weights(
+        source, format=start.format, grid=start.grid, part=start.part, say=say
+    )
     origin: dict[str, Any] = {"from_checkpoint": source, "format": weights.format}
     path = fetching.local(source, say=say)
     if path.is_file():
@@ -110,31 +118,6 @@ def _of_run(
         )
     weights = files.Weights(str(folder), arrays, None, Description(type(model), {}, ()))
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
-
-
-def _filled(
-    weights: files.Weights,
-    model: nn.Module,
-    expected: Mapping[str, Any],
-    fresh: Callable[[], Mapping[str, Any]],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """The model's variables with ``weights`` in them, which may be of its backbone alone."""
-    part, backbone = getattr(model, "backbone", ("", None))
-    kinds: Any = weights.layout.modules if weights.layout else (weights.description.model,)
-    if not isinstance(backbone, kinds) or isinstance(model, kinds):
-        return files.fill(weights, model, expected, fresh, say=say)
-    say(f"  its weights are for the model's {part}; all else is made anew")
-    made = dict(fresh())
-    inner = files.fill(weights, backbone, _part(expected, part), lambda: _part(made, part), say=say)
-    return {
-        name: {**tree, part: inner[name]} if part in tree else tree for name, tree in made.items()
-    }
-
-
-def _part(variables: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The variables of a module's child."""
-    return {name: tree[part] for name, tree in variables.items() if part in tree}
 
 
 def _made_anew(
