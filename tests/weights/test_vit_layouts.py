@@ -5,6 +5,8 @@ The fixtures are written by scripts/parity/references.py, from the cases of vit_
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -283,6 +285,47 @@ ONES = np.ones((1, 1, 8), np.float32)
 )
 def test_networks_that_no_field_can_say_are_refused_in_words(name, extra, words, tmp_path):
     refused(tmp_path, {**arrays_of(name), **extra}, f"{words}.*no such thing")
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_timm_mean", "vit_timm_map", "vit_npz_token", "vit_torchvision", "vit_hf_dinov2"]
+)
+def test_whatever_array_is_missing_or_flat_is_told(name, tmp_path):
+    reference = read(name)
+    opened = weights.open_weights(reference.file, grid=reference.spec["grid"])
+    module = weights.module_of(opened, **reference.spec["fields"])
+    example = jnp.zeros((1, *opened.description.input_shape))
+    expected = jax.eval_shape(module.init, jax.random.key(0), example)
+    arrays, grid = files.read(reference.file), reference.spec["grid"] or (4, 4)
+
+    def read_with(changed, other):
+        odd = {k: v for k, v in arrays.items() if k != changed}
+        files.write(tmp_path / "odd.npz", odd if other is None else {**odd, changed: other})
+        found = weights.open_weights(tmp_path / "odd.npz", grid=grid)
+        weights.fill(found, module, expected, pytest.fail)
+
+    # A file may do without a head, without biases of a kind, and without what says nothing.
+    spared = r"heads?\b.*|classifier\..*|attn_pool\.kv\.bias|.*mask_token"
+    for changed in arrays:
+        if not re.fullmatch(spared, changed):
+            for other in (None, arrays[changed].reshape(-1, 1, 1, 1, 1)):
+                with pytest.raises(WeightsError):
+                    read_with(changed, other)
+
+
+def test_attention_without_biases_is_that_of_all_blocks_or_of_none(tmp_path):
+    arrays = arrays_of("vit_timm_map")
+    module = weights.module_of(weights.open_weights(read("vit_timm_map").file), num_heads=2)
+    del arrays["blocks.1.attn.qkv.bias"]
+    files.write(tmp_path / "odd.npz", arrays)
+    with pytest.raises(WeightsError, match=r"missing in the file: blocks\.1\.attn\.qkv\.bias"):
+        weights.load(tmp_path / "odd.npz", module)
+    del arrays["blocks.0.attn.qkv.bias"]
+    files.write(tmp_path / "none.npz", arrays)
+    found = weights.load(tmp_path / "none.npz", module)
+    for block in found["params"]["encoder"].values():
+        assert not np.asarray(block["attention"]["key"]["bias"]).any()
+    assert np.asarray(found["params"]["pool"]["attention"]["key"]["bias"]).any()
 
 
 def test_swiglu_under_the_names_of_an_mlp_is_told_by_its_shapes(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,116 +17,20 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
 from vitjax.models.catalogue import MODELS
-from vitjax.registry import check_keywords, near_match
-from vitjax.weights import adapting, fetching, files
+from vitjax.registry import ConfigError, check_keywords
+from vitjax.weights import adapting
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
+from vitjax.weights.layouts import Arrays
 from vitjax.weights.layouts.layout import inside
+from vitjax.weights.opening import Weights, open_weights
 
-# The house's own names, as they stand in a tree of variables.
-OWN = "safetensors"
-_OWN_NAMES = re.compile(r"(params|batch_stats)/")
-_HEAD = re.compile(r"params/head\d*/")
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """A file of weights, read.
-
-    Attributes:
-        where: how errors call it.
-        arrays: what is in it, brought to the layout's one form.
-        layout: whose names these are; None for the house's own.
-        description: what the file tells of its model.
-    """
-
-    where: str
-    arrays: Arrays = dataclasses.field(repr=False)
-    layout: Layout | None
-    description: Description
-
-    @property
-    def format(self) -> str:
-        """The layout's name."""
-        return OWN if self.layout is None else self.layout.name
-
-    def shape_at(
-        self, image_size: int | Sequence[int] | None, channels: int | None = None
-    ) -> tuple[int, int, int]:
-        """(height, width, channels) of an example: the file's own, or of images as given."""
-        height, width, own = self.description.input_shape
-        if image_size is not None:
-            height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
-        return height, width, own if channels is None else channels
-
-
-def open_weights(
-    source: str | Path,
-    *,
-    format: str | None = None,
-    grid: Sequence[int] | None = None,
-    part: str | None = None,
-    say: Callable[[str], None] = print,
-) -> Weights:
-    """Reads a file and finds out whose it is.
-
-    Args:
-        source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetching.local`.
-        format: one of `formats`, where names alone do not tell.
-        grid: (rows, columns) of patches that position embeddings are for; None for a square.
-        part: which of several sets of weights in one file, see `vitjax.weights.files.read`.
-        say: is told of downloads.
-
-    Raises:
-        WeightsError: there is no such file, it holds no weights, or nobody's names are in it.
-    """
-    if format is not None:
-        check_format(format)
-    path = fetching.local(str(source), say=say)
-    where, arrays = str(source), files.read(path, part=part)
-    note = json.loads(files.metadata(path).get("vitjax", "null"))
-    own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
-    # Names of big_vision begin in the same way, and have no note.
-    if own and (format == OWN or note):
-        return Weights(where, arrays, None, _describe_own(note, where))
-    pair = None if grid is None else (int(grid[0]), int(grid[1]))
-    if note and pair is None:
-        pair = grid_of(note["fields"].get("patch_size"), note["input_shape"])
-    for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
-        prepared = layout.prepare(arrays)
-        if layout.recognise(prepared):
-            try:
-                description = layout.describe(prepared, pair)
-            except WeightsError as error:
-                raise WeightsError(f"{where}, read as {layout.name}: {error}") from error
-            if note:
-                # Whoever wrote the file knew more than its shapes tell.
-                shape = tuple(note["input_shape"] or description.input_shape)
-                description = dataclasses.replace(
-                    description, fields=note["fields"], input_shape=shape, guessed={}
-                )
-            return Weights(where, prepared, layout, description)
-    if own:
-        return Weights(where, arrays, None, _describe_own(note, where))
-    some = ", ".join(sorted(arrays)[:6])
-    raise WeightsError(
-        f"{where}: its {len(arrays)} arrays ({some}, ...) are not named as in"
-        f" {format or 'any format that is known: ' + ', '.join(formats())}"
-    )
-
-
-def formats() -> tuple[str, ...]:
-    """The names of all formats, the house's own first."""
-    return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
-
-
-def check_format(format: str) -> None:
-    """Raises WeightsError unless there is such a format."""
-    if format not in formats():
-        raise WeightsError(
-            f"unknown format {format!r}{near_match(format, formats())}"
-            f" (known: {', '.join(formats())})"
-        )
+_HEAD = re.compile(r"params/(head\d*|pre_logits)/")
+# Fields with which a network computes otherwise, and no array has another shape.
+_UNSEEN = (
+    *("gelu", "norm_epsilon", "positions"),
+    *("norm_groups", "zero_pool", "standardize_epsilon"),
+    *("activation", "downsample", "stride_padding", "padding", "up"),
+)
 
 
 def module_of(
@@ -212,7 +115,7 @@ def load(
             ``"bilinear"``, see `vitjax.weights.adapting.resize_positions`.
         rng: for parameters that are left as they were made; None for a key of zero.
         say: is told what was changed.
-        **fields: fields of the model that go before its own and the file's.
+        **fields: fields of a model that is named; they go before the file's.
 
     Returns:
         ``{"params": ..., "batch_stats": ...}``, in the module's ``param_dtype``.
@@ -220,13 +123,21 @@ def load(
     Raises:
         WeightsError: the file cannot be read, or does not fit; all leaves that are missing, left
             over or of another shape are listed.
+        ConfigError: there is no such field, or a module is given, which has its own.
     """
     weights = open_weights(source, format=format, grid=grid, part=part, say=say)
     if isinstance(model, nn.Module):
         own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
         made = functools.partial(type(model), **own)
         check_keywords(made, fields, where=type(model).__name__)
-        module = model.clone(**fields)
+        if fields:
+            # The variables would be for another module than the caller's.
+            given = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+            raise ConfigError(
+                f"{given}: fields go with a model's name, and this is a {type(model).__name__}"
+                f" that has its own; give model.clone({given}) in its place"
+            )
+        module = model
     else:
         module = module_of(weights, model, say=say, **fields)
     return fit(
@@ -281,7 +192,7 @@ def fill(
         expected: their shapes and dtypes.
         fresh: gives variables as they were made; called only where some of them stay so.
         position_interpolation: as in `load`.
-        say: is told what stays, and what was resized.
+        say: is told what stays, what was resized, and what the file's network has otherwise.
 
     Raises:
         WeightsError: it does not fit, with all leaves that do not.
@@ -289,9 +200,15 @@ def fill(
     scanned = getattr(module, "scan_layers", False)
     shapes = flat(unstacked(expected) if scanned else expected)
     part = _part_for(weights, module)
+    _compare(weights, module if part is None else part[1], say)
     found, faults, explained = _found(weights, module, part)
-    heads = {name for name in {*found, *shapes} if _HEAD.match(name)}
-    found = {name: array for name, array in found.items() if name in shapes or name not in heads}
+    faults += [
+        f"{name} is of dtype {array.dtype} in the file, which is no floating point"
+        for name, array in found.items()
+        if not jnp.issubdtype(array.dtype, jnp.floating)
+    ]
+    dropped = sorted(name for name in found if _HEAD.match(name) and name not in shapes)
+    found = {name: array for name, array in found.items() if name not in dropped}
     found = adapting.adapt(
         found,
         {name: tuple(leaf.shape) for name, leaf in shapes.items()},
@@ -299,15 +216,7 @@ def fill(
         interpolation=position_interpolation,
         say=say,
     )
-    kept = [
-        n
-        for n in sorted(heads & {*shapes})
-        if n not in found or found[n].shape != tuple(shapes[n].shape)
-    ]
-    if kept:
-        # A head whose bias happens to fit belongs to its kernel all the same.
-        tops = {name.rpartition("/")[0] for name in kept}
-        kept = [name for name in sorted(heads & {*shapes}) if name.rpartition("/")[0] in tops]
+    kept = _heads_anew(found, shapes, dropped)
     if part is not None:
         kept = [name for name in shapes if name.split("/")[1] != part[0]]
     compared = {n: leaf for n, leaf in shapes.items() if n not in explained.union(kept)}
@@ -319,14 +228,14 @@ def fill(
             f" {type(module).__name__}:\n  {listed}"
         )
     if kept:
-        what = f"the head is made anew: {_say_head(found, shapes, kept)}"
+        what = f"the head is made anew: {_say_head(found, shapes, kept, dropped)}"
         if part is not None:
             others = ", ".join(sorted({name.split("/")[1] for name in kept}))
             what = f"fills the model's {part[0]}; made anew: {others}"
         say(f"{weights.where}: {what}")
         made = flat(unstacked(fresh()) if scanned else fresh())
         found |= {name: made[name] for name in kept}
-    elif dropped := sorted(heads - {*shapes}):
+    elif dropped:
         say(f"{weights.where}: the model has no head; left out: {', '.join(dropped)}")
     tree = unflatten_dict(
         {n: jnp.asarray(found[n], leaf.dtype) for n, leaf in shapes.items()}, sep="/"
@@ -348,6 +257,32 @@ def _part_for(weights: Weights, module: nn.Module) -> tuple[str, nn.Module] | No
         f"{weights.where} is of the format {weights.format!r}, which holds a {held}, and the model"
         f" is a {type(module).__name__}"
     )
+
+
+def _compare(weights: Weights, module: nn.Module, say: Callable[[str], None]) -> None:
+    """Tells of fields that the file is known to have otherwise, and no shape shows.
+
+    Raises:
+        WeightsError: it has another number of heads, with which nothing is right.
+    """
+    described = weights.description
+    for field in ("num_heads", *_UNSEEN):
+        if field not in described.fields or field in described.guessed:
+            continue
+        there, here = described.fields[field], getattr(module, field, described.fields[field])
+        # Positions that are learned show.
+        if there == here or "learned" in (there, here):
+            continue
+        if field == "num_heads":
+            raise WeightsError(
+                f"{weights.where}: {there} heads in the file and {here} in the model; take"
+                f" num_heads={there}"
+            )
+        say(
+            f"{weights.where}: the file's network has {field}={there!r}, the model {here!r}, with"
+            f" which it computes something else; {field}={there!r} (config.model.{field}) makes"
+            " them alike"
+        )
 
 
 def _found(
@@ -382,20 +317,12 @@ def _found(
         given = [left.pop(name, weights.arrays[name]) for name in entry.theirs]
         try:
             found |= dict(zip(entry.ours, entry.read(*given), strict=True))
-        except (WeightsError, ValueError) as error:
+        except (ValueError, IndexError, TypeError) as error:
             faults.append(f"{', '.join(entry.theirs)}: {error}")
             explained.update(entry.ours)
     over = {name: array for name, array in left.items() if not layout.is_ignored(name)}
     faults += [f"left over in the file: {name} {array.shape}" for name, array in over.items()]
     return found, faults, explained
-
-
-def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
-    """(rows, columns) of patches in images of ``shape``, as far as both are known."""
-    if patch_size is None or shape is None:
-        return None
-    patch = np.broadcast_to(patch_size, 2)
-    return int(shape[0] // patch[0]), int(shape[1] // patch[1])
 
 
 def grid_keyword(grid: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
@@ -414,21 +341,40 @@ def _misfits(found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str]) -> l
     return faults + [f"the file's {name} {found[name].shape} is not in the model" for name in extra]
 
 
-def _say_head(found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str]) -> str:
-    kernel = next((name for name in kept if name.endswith("kernel")), kept[0])
+def _heads_anew(found: Arrays, shapes: Mapping[str, Any], dropped: Sequence[str]) -> list[str]:
+    """The leaves of heads that the file has none for, or for other classes.
+
+    All of a head belongs together: a bias that happens to fit goes with its kernel, and so does a
+    layer before it. Where the file has a part of what fits, the rest is missing.
+    """
+    ours = [name for name in sorted(shapes) if _HEAD.match(name)]
+    theirs = {_head_of(name) for name in found if _HEAD.match(name)}
+    anew = {_head_of(name) for name in dropped}
+    for name in ours:
+        other = name in found and found[name].shape != tuple(shapes[name].shape)
+        if other or _head_of(name) not in theirs:
+            anew.add(_head_of(name))
+    return [name for name in ours if _head_of(name) in anew]
+
+
+def _head_of(name: str) -> str:
+    """The head that a leaf is a part of."""
+    top = name.rpartition("/")[0]
+    return "params/head" if top == "params/pre_logits" else top
+
+
+def _say_head(
+    found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str], dropped: Sequence[str]
+) -> str:
+    kernel = next(
+        (name for name in kept if name.endswith("kernel") and "pre_logits" not in name), kept[0]
+    )
     here = shapes[kernel].shape[-1]
     if kernel not in found:
         return f"the file has none, the model has {here} outputs"
-    return f"the file's has {found[kernel].shape[-1]} outputs, the model's {here}"
-
-
-def _describe_own(note: Mapping[str, Any] | None, where: str) -> Description:
-    if note is None:
-        raise WeightsError(f"{where}: has vitjax's names, and no note of the model that it is of")
-    shape = note["input_shape"]
-    if shape is None:
-        raise WeightsError(f"{where}: does not say for which images it was made")
-    return Description(getattr(models, note["model"]), note["fields"], tuple(shape))
+    if any("pre_logits" in name for name in dropped):
+        return "the file's comes after a hidden layer (representation_size), the model's does not"
+    return f"the file's has {(found[kernel].shape or (1,))[-1]} outputs, the model's {here}"
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from vitjax.weights.layouts.layout import (
     Description,
     Entry,
     Layout,
+    bared,
     count,
     require,
     same,
@@ -54,7 +55,7 @@ _BIG_VISION = _Names(
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     for prefix in _PREFIXES:
         if f"{prefix}embedding/kernel" in arrays:
-            arrays = vit_parts.layers(arrays, prefix)
+            arrays = bared(arrays, prefix)
     found = {}
     for name, array in arrays.items():
         if name.startswith(_SCANNED):
@@ -72,17 +73,15 @@ def _recognise(names: _Names, arrays: Arrays) -> bool:
 
 def _describe(names: _Names, arrays: Arrays, grid: vit_parts.Grid) -> Description:
     vit_parts.refuse(arrays, ((r"^(conv_root|root_block)/", "a ViT on top of a ResNet"),))
-    kernel = arrays["embedding/kernel"]
-    if kernel.ndim != 4:
-        raise WeightsError(f"embedding/kernel of shape {kernel.shape} is not that of patches")
+    *patch, channels, width = vit_parts.patches(arrays, "embedding/kernel")
     block = "Transformer/encoderblock_0"
     hidden = arrays.get("pre_logits/bias")
     return vit_parts.describe(
-        width=kernel.shape[-1],
+        width=width,
         depth=count(arrays, r"Transformer/encoderblock_(\d+)/"),
         mlp_width=arrays[f"{block}/{names.mlp}/Dense_0/kernel"].shape[1],
-        patch=kernel.shape[:2],
-        channels=kernel.shape[2],
+        patch=patch,
+        channels=channels,
         grid=grid,
         positions=arrays.get(names.positions),
         computed="sincos2d" if names is _BIG_VISION else "none",
@@ -100,7 +99,7 @@ def _entries(
 ) -> list[Entry]:
     big = names is _BIG_VISION
     if arrays is None:
-        require(module, "Google's code", fc_norm=False)
+        require(module, "Google's code", fc_norm=False, gelu="tanh", norm_epsilon=1e-6)
         if module.pooling == "token_and_mean" or (module.pooling == "map" and not big):
             raise WeightsError(f"it has no pooling={module.pooling!r}")
         if module.has_class_token != (module.pooling == "token"):
@@ -124,7 +123,7 @@ def _entries(
         entries += _attention(module, "pool/attention", "MAPHead_0/MultiHeadDotProductAttention_0")
         entries += _same("pool/norm", "MAPHead_0/LayerNorm_0", "scale")
         entries += _mlp("pool/mlp", "MAPHead_0/MlpBlock_0")
-    if module.representation_size is not None:
+    if vit_parts.has_hidden_head(module, "pre_logits/kernel", arrays):
         entries += _same("pre_logits", "pre_logits")
     return entries + _same("head", "head", optional=True)
 
@@ -191,6 +190,8 @@ def _layout(name: str, names: _Names, source: str) -> Layout:
         describe=functools.partial(_describe, names),
         entries=functools.partial(_entries, names),
         prepare=_prepare,
+        ignored=(r"(opt|opt_state|extra)/", r"step$"),
+        companions=(r"(params/)?(txt/|[tb]$)",),  # the other tower of two
         suffix=".npz",
     )
 

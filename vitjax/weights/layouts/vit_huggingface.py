@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -64,11 +65,13 @@ def _recognise(arrays: Arrays) -> bool:
 
 def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
     vit_parts.refuse(arrays, _REFUSED)
-    width, channels, *patch = arrays[_PATCHES].shape
+    width, channels, *patch = vit_parts.patches(arrays, _PATCHES)
     classes = arrays.get("classifier.weight", np.zeros((0, width)))
     registers = arrays.get("embeddings.register_tokens", np.zeros((1, 0, width)))
     scaled = f"{_BLOCK}.layer_scale1.lambda1" in arrays
-    return vit_parts.describe(
+    # What the configurations of DINOv2, and of the others, have.
+    epsilon = 1e-6 if scaled else 1e-12
+    found = vit_parts.describe(
         width=width,
         depth=count(arrays, r"encoder\.layer\.(\d+)\."),
         mlp_width=len(arrays[f"{_BLOCK}.mlp.fc1.weight"]),
@@ -80,10 +83,11 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         registers=registers.shape[1],
         num_classes=len(classes),
         pooling="token_and_mean" if classes.shape[1] == 2 * width else None,
-        # What the configurations of DINOv2, and of the others, have.
-        norm_epsilon=1e-6 if scaled else 1e-12,
+        norm_epsilon=epsilon,
         layer_scale=1e-5 if scaled else None,
     )
+    words = f"layer_norm_eps is in its config.json and in no array; it is taken to be {epsilon}"
+    return dataclasses.replace(found, guessed={**found.guessed, "norm_epsilon": words})
 
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
@@ -116,7 +120,8 @@ LAYOUTS = (
         describe=_describe,
         entries=_entries,
         prepare=_prepare,
-        ignored=(r"embeddings\.mask_token$", r"pooler\.", r"decoder\."),
+        ignored=(r"embeddings\.mask_token$", r"pooler\."),
+        companions=(r"decoder\.",),
         writes=False,
     ),
 )

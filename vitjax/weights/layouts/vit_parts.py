@@ -42,7 +42,7 @@ def tokens(
         grid: (rows, columns) of the file's patches. For writing it is needed only where positions
             are computed.
         rows_for: in writing, the first tokens that have a row among the positions: ``"none"``,
-            ``"class"``, or ``"all"``.
+            ``"class"``, or ``"all"`` where the model has a position for the class token.
     """
     first, counts = {}, []
     for here, kind, number in (
@@ -147,36 +147,30 @@ class _Positions:
         return (*left, np.concatenate([before, patches.reshape(1, -1, before.shape[-1])], axis=1))
 
 
-def fused(
-    ours: Sequence[str],
-    theirs: str,
-    arrays: Arrays | None,
-    *,
-    weight: str = "weight",
-    bias: str = "bias",
-) -> list[Entry]:
+def fused(ours: Sequence[str], theirs: str, arrays: Arrays | None) -> list[Entry]:
     """Several dense layers of ours that stand one above the other in one of PyTorch's.
 
     Args:
         ours: names of the layers.
-        theirs: begin of their names, up to the last dot or underscore.
-        arrays: of the file, or None for writing: a bias that it lacks is zero.
-        weight: end of their kernel's name.
-        bias: end of their bias' name.
+        theirs: their names but for ``weight`` and ``bias``.
+        arrays: of the file, or None for writing: where it has no such bias in any block, biases are
+            zero.
     """
     parts = len(ours)
     kernels = Entry(
         tuple(f"params/{name}/kernel" for name in ours),
-        (f"{theirs}{weight}",),
+        (f"{theirs}weight",),
         lambda x: tuple(piece.T for piece in _split(x, parts)),
         lambda *xs: (np.concatenate([x.T for x in xs]),),
     )
     names = tuple(f"params/{name}/bias" for name in ours)
-    if arrays is not None and f"{theirs}{bias}" not in arrays and f"{theirs}{weight}" in arrays:
-        zeros = np.zeros(len(arrays[f"{theirs}{weight}"]), np.float32)
-        return [kernels, Entry(names, (), lambda: _split(zeros, parts))]
+    if arrays is not None and f"{theirs}weight" in arrays:
+        anywhere = re.sub(r"\\\.\d+", r"\\.\\d+", re.escape(f"{theirs}bias"))
+        if not any(re.fullmatch(anywhere, name) for name in arrays):
+            zeros = np.zeros(len(arrays[f"{theirs}weight"]), np.float32)
+            return [kernels, Entry(names, (), lambda: _split(zeros, parts))]
     biases = Entry(
-        names, (f"{theirs}{bias}",), lambda x: _split(x, parts), lambda *xs: (np.concatenate(xs),)
+        names, (f"{theirs}bias",), lambda x: _split(x, parts), lambda *xs: (np.concatenate(xs),)
     )
     return [kernels, biases]
 
@@ -215,7 +209,8 @@ def describe(
         grid: (rows, columns) of patches, or None for a square.
         positions: the file's, (1, tokens, width), or None where it has none.
         class_token: whether there is one.
-        computed: as ``positions`` in `ViT` where the file has none.
+        computed: as ``positions`` in `ViT` where the file has none; ``"none"`` where a network of
+            the format would then have other ones, or none.
         registers: as in `ViT`.
         num_classes: likewise.
         pooling: likewise; None for the class token, or the mean where there is none.
@@ -233,7 +228,14 @@ def describe(
     rows = 0
     if positions is None:
         grid = grid or (max(224 // patch[0], 1), max(224 // patch[1], 1))
-        fields["positions"] = computed
+        if computed == "none":
+            # Rotary ones are computed in every block, and leave no array.
+            guessed["positions"] = (
+                "no position embeddings are in it, so they may be rotary, which vitjax's ViT has"
+                " not, or it may be a network without ('none')"
+            )
+        else:
+            fields["positions"] = computed
     else:
         grid, rows = _grid(positions.shape[1], grid, class_token, registers)
     found = {
@@ -268,14 +270,26 @@ def _grid(total: int, grid: Grid, class_token: bool, registers: int) -> tuple[tu
     return square(total - options[0], grid, f"the file ({of})"), options[0]
 
 
+def patches(arrays: Arrays, name: str) -> tuple[int, ...]:
+    """The shape of a kernel for patches of images.
+
+    Raises:
+        WeightsError: it is none.
+    """
+    shape = arrays[name].shape
+    if len(shape) != 4:
+        raise WeightsError(f"{name} of shape {shape} is no kernel for patches of images")
+    return shape
+
+
+def has_hidden_head(module: ViT, name: str, arrays: Arrays | None) -> bool:
+    """Whether there is a layer before the head, in the model or under ``name`` in the file."""
+    return module.representation_size is not None or (arrays is not None and name in arrays)
+
+
 def refuse(arrays: Iterable[str], refused: Sequence[tuple[str, str]]) -> None:
     """Raises WeightsError where a name matches one of the patterns, with the words beside it."""
     for pattern, words in refused:
         for name in arrays:
             if re.search(pattern, name):
                 raise WeightsError(f"is of {words}: {name}; vitjax's ViT has no such thing")
-
-
-def layers(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with ``name``, with what follows as names."""
-    return {key[len(name) :]: array for key, array in arrays.items() if key.startswith(name)}

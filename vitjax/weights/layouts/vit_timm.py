@@ -14,9 +14,11 @@ from vitjax.weights.layouts.layout import (
     Description,
     Entry,
     Layout,
+    bared,
     convolution,
     count,
     dense,
+    made_with,
     norm,
     require,
     same,
@@ -44,7 +46,7 @@ _REFUSED = (
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     for prefix in _PREFIXES:
         if prefix + _PATCHES in arrays:
-            arrays = vit_parts.layers(arrays, prefix)
+            arrays = bared(arrays, prefix)
     renamed = {}
     for name, array in arrays.items():
         for pattern, replacement in _RENAMED:
@@ -59,7 +61,7 @@ def _recognise(arrays: Arrays) -> bool:
 
 def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
     vit_parts.refuse(arrays, _REFUSED)
-    width, channels, *patch = arrays[_PATCHES].shape
+    width, channels, *patch = vit_parts.patches(arrays, _PATCHES)
     hidden = arrays["blocks.0.mlp.fc1.weight"]
     if len(hidden) != arrays["blocks.0.mlp.fc2.weight"].shape[1]:
         vit_parts.refuse({"blocks.0.mlp.fc1_g.": hidden}, _REFUSED)
@@ -128,9 +130,22 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         entries += norm("pool/norm", "attn_pool.norm")
         entries += dense("pool/mlp/dense1", "attn_pool.mlp.fc1")
         entries += dense("pool/mlp/dense2", "attn_pool.mlp.fc2")
-    if module.representation_size is not None:
+    if vit_parts.has_hidden_head(module, "pre_logits.fc.weight", arrays):
         entries += dense("pre_logits", "pre_logits.fc")
     return entries + dense("head", "head", optional=True)
+
+
+def _differs(module: ViT) -> list[str]:
+    options = []
+    if module.num_heads * 64 != module.width:
+        options.append(f"num_heads={module.num_heads}")
+    if module.gelu == "tanh":
+        options.append("act_layer='gelu_tanh'")
+    if module.norm_epsilon != 1e-6:
+        options.append(f"norm_layer=partial(nn.LayerNorm, eps={module.norm_epsilon})")
+    if module.pooling == "mean":
+        options.append(f"global_pool='avg', fc_norm={module.fc_norm}")
+    return made_with("timm's VisionTransformer", options)
 
 
 LAYOUTS = (
@@ -142,6 +157,12 @@ LAYOUTS = (
         describe=_describe,
         entries=_entries,
         prepare=_prepare,
-        ignored=(r"mask_token$", r"decoder_", r"head\.(mlp|last_layer)", r"\S*\.bias_mask$"),
+        ignored=(r"mask_token$", r"\S*\.bias_mask$"),
+        companions=(
+            r"decoder[_.]",  # MAE
+            r"((dino|ibot)_)?head\.(mlp|last_layer)",  # DINO, iBOT
+            r"visual\.head\.|text\.|logit_(scale|bias)$",  # the other tower of two
+        ),
+        differs=_differs,
     ),
 )

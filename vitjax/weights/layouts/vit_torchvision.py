@@ -17,6 +17,7 @@ from vitjax.weights.layouts.layout import (
     convolution,
     count,
     dense,
+    made_with,
     norm,
     require,
 )
@@ -39,7 +40,7 @@ def _recognise(arrays: Arrays) -> bool:
 
 
 def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
-    width, channels, *patch = arrays["conv_proj.weight"].shape
+    width, channels, *patch = vit_parts.patches(arrays, "conv_proj.weight")
     hidden = arrays.get("heads.pre_logits.weight")
     return vit_parts.describe(
         width=width,
@@ -72,9 +73,15 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         entries += dense(f"{ours}/mlp/dense1", f"{theirs}.mlp.0")
         entries += dense(f"{ours}/mlp/dense2", f"{theirs}.mlp.3")
     entries += norm("encoder_norm", "encoder.ln")
-    if module.representation_size is not None:
+    if vit_parts.has_hidden_head(module, "heads.pre_logits.weight", arrays):
         entries += dense("pre_logits", "heads.pre_logits")
     return entries + dense("head", "heads.head", optional=True)
+
+
+def _differs(module: ViT) -> list[str]:
+    epsilon = module.norm_epsilon
+    options = [] if epsilon == 1e-6 else [f"norm_layer=partial(nn.LayerNorm, eps={epsilon})"]
+    return made_with("torchvision's VisionTransformer", options)
 
 
 LAYOUTS = (
@@ -86,6 +93,7 @@ LAYOUTS = (
         describe=_describe,
         entries=_entries,
         prepare=_prepare,
+        differs=_differs,
         suffix=".pth",
     ),
 )
