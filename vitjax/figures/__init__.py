@@ -8,9 +8,11 @@ from vitjax.figures._confusion import confusion_matrix
 from vitjax.figures._curves import curves
 from vitjax.figures._episodes import adaptation, episode, fits
 from vitjax.figures._images import image_grid, mistakes, predictions
+from vitjax.figures._probes import Point, probes
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
 
 __all__ = [
+    "Point",
     "adaptation",
     "class_curves",
     "colored",
@@ -23,5 +25,6 @@ __all__ = [
     "overlay",
     "palette",
     "predictions",
+    "probes",
     "segmentations",
 ]

@@ -117,7 +117,7 @@ class Activations:
             raise ConfigError(
                 f"--pool={pooling}: can be {' or '.join(POOLINGS)}{near_match(pooling, POOLINGS)}"
             )
-        has_token = getattr(self._model, "pooling", None) == "token"
+        has_token = getattr(self._model, "has_class_token", False)
         if pooling == "token" and not has_token:
             raise ConfigError(
                 f"--pool=token: this {type(self._model).__name__} has no class token; take"
@@ -133,7 +133,9 @@ class Activations:
             if x.ndim == 4:
                 return jnp.mean(x, axis=(1, 2), dtype=wide)
             if x.ndim == 3:
-                tokens = x[:, 0] if pooling == "token" else jnp.mean(x[:, first:], 1, dtype=wide)
+                # The one query of attention pooling is no token of the image.
+                start = first if x.shape[1] > first else 0
+                tokens = x[:, 0] if pooling == "token" else jnp.mean(x[:, start:], 1, dtype=wide)
                 return tokens.astype(wide)
             return x.astype(wide)
 

@@ -1,0 +1,105 @@
+"""What can be read off a network's layers, from the first to the last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from vitjax.figures import _canvas as canvas
+
+# Of networks, apart for the colour-blind too; then they begin again, with other marks.
+_COLORS = ("#4c72b0", "#dd8452", "#2e8b57", "#8c6bb1", "#555555", "#b5507a")
+_MARKS = ("o", "s", "^", "D")
+_FAINT = "#777777"
+_LONGEST_NAME = 40
+
+# Depth, accuracy, and half the width of its interval.
+Point = tuple[float, float, float | None]
+
+
+def probes(
+    networks: Mapping[str, Mapping[str, Sequence[Point]]],
+    path: str | Path,
+    *,
+    chance: float,
+    heading: str = "",
+) -> Path:
+    """Draws the accuracy of probes against the depth of the layer that they read.
+
+    A panel for each kind of probe, and in it a line for each network.
+
+    Args:
+        networks: of each network by name, and of each kind of probe, all with the same kinds:
+            (depth in 0..1, accuracy in 0..1, half of its 95% interval or None), in order.
+        path: the PNG to write.
+        chance: what guessing would give.
+        heading: what stands above.
+
+    Returns:
+        ``path``.
+    """
+    kinds = list(next(iter(networks.values())))
+    columns = len(kinds) if len(kinds) <= 3 else math.ceil(len(kinds) / 2)
+    rows = math.ceil(len(kinds) / columns)
+    figure = canvas.new_figure(max(4.0 * columns, 6.0), 3.6 * rows + 0.9, layout="constrained")
+    figure.suptitle(canvas.one_line(heading, 60 * columns), fontsize=11)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(kinds):
+            axes.remove()
+            continue
+        _draw(axes, kinds[place], networks, chance)
+        if place % columns == 0:
+            axes.set_ylabel("accuracy (%)", fontsize=9)
+        if place + columns >= len(kinds):
+            axes.set_xlabel("depth: 0 the first layer, 1 what the head is given", fontsize=9)
+            axes.tick_params(labelbottom=True)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(labels), 3),
+        fontsize=9,
+        frameon=False,
+    )
+    return canvas.save(figure, path)
+
+
+def _draw(
+    axes: Axes, kind: str, networks: Mapping[str, Mapping[str, Sequence[Point]]], chance: float
+) -> None:
+    lowest = chance
+    for number, (name, lines) in enumerate(networks.items()):
+        depths, accuracies, halves = (
+            np.asarray(values, np.float64) for values in zip(*lines[kind], strict=True)
+        )
+        lowest = min(lowest, float(np.min(accuracies)))
+        color = _COLORS[number % len(_COLORS)]
+        mark = _MARKS[(number + number // len(_COLORS)) % len(_MARKS)]
+        # Drawn to the edge of what can be: the mark of an accuracy of one is not cut in half.
+        axes.errorbar(
+            depths,
+            100 * accuracies,
+            yerr=100 * np.nan_to_num(halves),
+            color=color,
+            marker=mark,
+            markersize=5,
+            linewidth=1.7,
+            elinewidth=1.0,
+            capsize=2 if np.any(halves > 0) else 0,
+            clip_on=False,
+            label=canvas.one_line(name, _LONGEST_NAME),
+        )
+    axes.axhline(
+        100 * chance, color=_FAINT, linestyle=":", linewidth=1.2, label=f"chance: {chance:.3g}"
+    )
+    axes.set_title(kind, fontsize=10)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(max(0.0, 100 * lowest - 5), 101)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
