@@ -68,6 +68,8 @@ def test_a_network_is_found_out_from_its_file_and_computes_what_the_reference_do
     for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-9)):
         with jax.enable_x64(dtype == "float64"):
             fields = {**reference.spec["fields"], "dtype": dtype, "param_dtype": dtype}
+            if opened.format == "huggingface":  # whose epsilon no array tells
+                fields["norm_epsilon"] = TOLD[name]["norm_epsilon"]
             module = weights.module_of(opened, **fields, say=pytest.fail)
             variables = weights.fit(opened, module, say=pytest.fail)
             apply = jit(lambda v, x, m=module: m.apply(v, x, mutable=["intermediates"]))
@@ -186,14 +188,14 @@ def test_what_is_written_is_read(tmp_path_factory, network, channels):
 @pytest.mark.parametrize(("format", "registers"), [("timm", 0), ("timm", 2), ("big_vision", 0)])
 def test_positions_that_a_format_lacks_are_added_up(format, registers, tmp_path):
     module = models.ViT(
-        width=8, depth=1, num_heads=2, patch_size=4, num_classes=3, registers=registers
+        width=8, depth=1, num_heads=2, patch_size=4, num_classes=3, registers=registers, gelu="tanh"
     )
     variables = random_variables(module, (12, 12, 3))
     path = weights.save(variables, module, tmp_path / "file.npz", format)
     files.write(tmp_path / "plain.npz", files.read(path))
     # Read for itself, the file is of a network whose class token has no position of its own.
     opened = weights.open_weights(tmp_path / "plain.npz")
-    found = weights.module_of(opened, num_heads=2, gelu="exact")
+    found = weights.module_of(opened, num_heads=2, gelu="tanh")
     assert found.class_position == (format == "timm" and not registers)
     images = np.random.default_rng(1).normal(size=(2, 12, 12, 3)).astype(np.float32)
     expected = jit(module.apply)(variables, images)
@@ -205,7 +207,8 @@ def test_positions_that_a_format_lacks_are_added_up(format, registers, tmp_path)
 @pytest.mark.parametrize("format", FORMATS)
 def test_scanned_layers_are_written_and_read(format, tmp_path):
     fields = {"width": 8, "depth": 3, "num_heads": 2, "patch_size": 4, "num_classes": 3}
-    loop = models.ViT(**fields, class_position=format != "big_vision")
+    gelu = "tanh" if format in ("npz", "big_vision") else "exact"
+    loop = models.ViT(**fields, class_position=format != "big_vision", gelu=gelu)
     scanned = loop.clone(scan_layers=True)
     variables = random_variables(scanned, (8, 8, 3))
     assert "blocks" in variables["params"]["encoder"]
@@ -219,7 +222,8 @@ def test_scanned_layers_are_written_and_read(format, tmp_path):
 @pytest.mark.parametrize("format", ["timm", "torchvision", "npz"])
 def test_computed_positions_are_kept_where_a_format_keeps_positions(format, tmp_path):
     fields = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 4, "num_classes": 3}
-    module = models.ViT(**fields, positions="sincos2d")
+    gelu = "tanh" if format == "npz" else "exact"
+    module = models.ViT(**fields, positions="sincos2d", gelu=gelu)
     shape = (12, 12, 3)
     variables = random_variables(module, shape)
     with pytest.raises(WeightsError, match=r"sincos2d.*input_shape"):
@@ -229,7 +233,7 @@ def test_computed_positions_are_kept_where_a_format_keeps_positions(format, tmp_
     arrays = files.read(path)
     files.write(tmp_path / "plain.npz", arrays)
     opened = weights.open_weights(tmp_path / "plain.npz")
-    learned = weights.module_of(opened, num_heads=2, gelu="exact")
+    learned = weights.module_of(opened, num_heads=2)
     assert learned.positions == "learned"
     images = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
     logits = jit(learned.apply)(weights.fit(opened, learned), images)
@@ -364,6 +368,9 @@ def test_heads_that_a_file_tells_are_those_of_the_model():
         weights.load(reference.file, module, grid=(4, 3))
 
 
+TANH = {"gelu": "tanh"}
+
+
 @pytest.mark.parametrize(
     ("format", "fields", "words"),
     [
@@ -371,11 +378,13 @@ def test_heads_that_a_file_tells_are_those_of_the_model():
         ("torchvision", {"gelu": "tanh"}, "gelu='exact' alone"),
         ("torchvision", {"registers": 1}, "no place for params/register_tokens"),
         ("torchvision", {"positions": "none"}, "positions and square patches alone"),
-        ("npz", {"pooling": "map"}, "no pooling='map'"),
-        ("npz", {"layer_scale": 0.1}, "no place for .*layer_scale1/scale"),
-        ("npz", {"pooling": "mean", "class_token": True}, "class token that is not"),
-        ("big_vision", {"qk_norm": True}, "no place for .*key_norm"),
-        ("big_vision", {"positions": "none"}, "no networks without positions"),
+        ("npz", {}, "Google's code has models of gelu='tanh' alone"),
+        ("npz", {**TANH, "norm_epsilon": 1e-5}, "norm_epsilon=1e-06 alone"),
+        ("npz", {**TANH, "pooling": "map"}, "no pooling='map'"),
+        ("npz", {**TANH, "layer_scale": 0.1}, "no place for .*layer_scale1/scale"),
+        ("npz", {**TANH, "pooling": "mean", "class_token": True}, "class token that is not"),
+        ("big_vision", {**TANH, "qk_norm": True}, "no place for .*key_norm"),
+        ("big_vision", {**TANH, "positions": "none"}, "no networks without positions"),
     ],
 )
 def test_what_a_format_cannot_hold_is_not_written(format, fields, words, tmp_path):
@@ -387,7 +396,91 @@ def test_what_a_format_cannot_hold_is_not_written(format, fields, words, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("format", "fields", "options"),
+    [
+        ("timm", {}, None),
+        ("timm", {"gelu": "tanh"}, "act_layer='gelu_tanh'"),
+        ("timm", {"norm_epsilon": 1e-5}, "norm_layer=partial(nn.LayerNorm, eps=1e-05)"),
+        ("timm", {"pooling": "mean"}, "global_pool='avg', fc_norm=False"),
+        ("timm", {"num_heads": 4}, "num_heads=4"),
+        ("torchvision", {}, None),
+        ("torchvision", {"norm_epsilon": 1e-5}, "norm_layer=partial(nn.LayerNorm, eps=1e-05)"),
+    ],
+)
+def test_what_another_project_computes_otherwise_unless_it_is_told(
+    format, fields, options, tmp_path
+):
+    fields = {"width": 128, "depth": 1, "num_heads": 2, "mlp_width": 8, "patch_size": 4} | fields
+    module, said = models.ViT(**fields, num_classes=3), []
+    variables = random_variables(module, (8, 8, 3))
+    weights.save(variables, module, tmp_path / "file", format, say=said.append)
+    assert [line[line.index("with ") + 5 :] for line in said] == [options] * (options is not None)
+
+
 # ---------------------------------------------------------------------------------- prefixes, parts
+
+
+def test_a_file_without_positions_may_have_rotary_ones(tmp_path):
+    """As that of DINOv3, which is computed from nothing that is in it."""
+    arrays = arrays_of("vit_timm_map")
+    del arrays["pos_embed"]
+    files.write(tmp_path / "rotary.npz", arrays)
+    opened = weights.open_weights(tmp_path / "rotary.npz")
+    with pytest.raises(WeightsError, match=r"no position embeddings.*rotary.*say positions="):
+        weights.module_of(opened, num_heads=2)
+    module = weights.module_of(opened, num_heads=2, positions="none")
+    assert module.positions == "none"
+    shape = opened.description.input_shape
+    path = weights.save(weights.fit(opened, module), module, tmp_path / "own", "timm")
+    again = weights.open_weights(path)
+    assert weights.module_of(again, say=pytest.fail) == module
+    assert again.description.input_shape == shape
+
+
+def test_what_stands_beside_a_backbone_is_told_or_left_over(tmp_path):
+    arrays = arrays_of("vit_timm_map")
+    larger = {f"backbone.{name}": array for name, array in arrays.items()}
+    larger |= {"dino_head.mlp.0.weight": ONES, "decoder_embed.weight": ONES}
+    said = []
+    files.write(tmp_path / "larger.npz", larger)
+    opened = weights.open_weights(tmp_path / "larger.npz", say=said.append)
+    assert len(said) == 1
+    assert said[0].endswith(
+        "2 arrays beside the network are passed over: dino_head.mlp.0.weight, decoder_embed.weight"
+    )
+    module = weights.module_of(opened, num_heads=2)
+    assert jax.tree.leaves(weights.fit(opened, module, say=pytest.fail))
+    files.write(tmp_path / "larger.npz", {**larger, "linear_head.weight": ONES})
+    with pytest.raises(WeightsError, match=r"left over in the file: linear_head\.weight"):
+        weights.load(tmp_path / "larger.npz", module)
+    files.write(tmp_path / "larger.npz", {**larger, "norm.weight": ONES})
+    with pytest.raises(WeightsError, match=r"norm\.weight both as it is and behind 'backbone\.'"):
+        weights.open_weights(tmp_path / "larger.npz")
+
+
+@pytest.mark.parametrize("format", ["npz", "torchvision", "safetensors"])
+def test_a_hidden_layer_before_the_head_goes_with_the_head(format, tmp_path):
+    fields = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 4, "num_classes": 3}
+    gelu = "exact" if format == "torchvision" else "tanh"
+    # As wide as the tokens, so that the head would fit without it.
+    module = models.ViT(**fields, representation_size=8, gelu=gelu)
+    variables = random_variables(module, (8, 8, 3))
+    path = weights.save(variables, module, tmp_path / "file", format, input_shape=(8, 8, 3))
+    plain, said = module.clone(representation_size=None), []
+    found = weights.load(path, plain, say=said.append)["params"]
+    assert len(said) == 1
+    assert "the head is made anew: the file's comes after a hidden layer" in said[0]
+    assert not np.asarray(found["head"]["kernel"]).any()
+    np.testing.assert_array_equal(found["class_token"], variables["params"]["class_token"])
+    said.clear()
+    headless = weights.load(path, plain.clone(num_classes=0), say=said.append)["params"]
+    assert "head" not in headless
+    assert "left out: params/head/bias, params/head/kernel, params/pre_logits/bias" in said[0]
+    # The other way round nothing is known of the layer.
+    path = weights.save({"params": found}, plain, tmp_path / "plain", format, input_shape=(8, 8, 3))
+    with pytest.raises(WeightsError, match=r"pre_logits"):
+        weights.load(path, module)
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", "module.backbone.", "visual.trunk.", "module."])

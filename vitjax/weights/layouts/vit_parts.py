@@ -165,7 +165,7 @@ def fused(ours: Sequence[str], theirs: str, arrays: Arrays | None) -> list[Entry
     )
     names = tuple(f"params/{name}/bias" for name in ours)
     if arrays is not None and f"{theirs}weight" in arrays:
-        anywhere = re.sub(r"\\\.\d+", r"\\.\\d+", re.escape(f"{theirs}bias"))
+        anywhere = re.sub(r"\d+", r"\\d+", re.escape(f"{theirs}bias"))
         if not any(re.fullmatch(anywhere, name) for name in arrays):
             zeros = np.zeros(len(arrays[f"{theirs}weight"]), np.float32)
             return [kernels, Entry(names, (), lambda: _split(zeros, parts))]
