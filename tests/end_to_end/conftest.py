@@ -57,8 +57,8 @@ def start(*arguments, environment=READS_THE_CACHE):
 def vitjax():
     """Runs the command line to its end: (status, standard output, standard error)."""
 
-    def run(*arguments):
-        process = start(*arguments, environment={})
+    def run(*arguments, environment=None):
+        process = start(*arguments, environment=environment or {})
         output, errors = process.communicate(timeout=300)
         return process.returncode, output, errors
 
