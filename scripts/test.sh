@@ -4,11 +4,13 @@
 #
 #   bash scripts/test.sh tests/models -k vit
 #
-# The first run compiles for minutes; tests/conftest.py keeps what was compiled for the next one.
+# A process for each core, four at most, runs a file of tests at a time; -n 0 is one for all, which
+# starts sooner and shows what is printed (-s). The first run compiles for minutes;
+# tests/conftest.py keeps what was compiled for the next one.
 # PYTHON and VITJAX_VENV choose the interpreter and the environment, as scripts/install.sh says.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 python=$(bash scripts/install.sh dev)
-exec "$python" -m pytest "$@"
+exec "$python" -m pytest -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"

@@ -15,7 +15,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
 ).strip()
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".jax_cache"))
+CACHE = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".jax_cache"))
+# An entry is written in place, and could be read half written: each of several processes has a
+# folder of its own, and so have the programs that it starts.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER is not None:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(CACHE) / WORKER)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
@@ -27,6 +32,12 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("vitjax")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has the files that take longest first, where processes share them: else one is left over."""
+    if WORKER is not None:
+        items.sort(key=lambda item: item.path.parent.name not in ("end_to_end", "training"))
 
 
 @pytest.fixture(scope="session")
