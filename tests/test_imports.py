@@ -55,7 +55,7 @@ HOMES = {
     "matplotlib": {"figures"},
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
-    "sklearn": {"data", "training"},
+    "sklearn": {"data"},
     "cv2": {"data"},
     "PIL": {"data"},
     "orbax": {"training"},

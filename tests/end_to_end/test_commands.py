@@ -87,7 +87,7 @@ def test_models_lists_names_counts_sizes_and_papers(capsys):
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["mlp_sinusoid", "1,761", "-"]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "models", "data"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "probe", "models", "data"])
 def test_every_help_shows_an_example(capsys, command):
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,19 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from vitjax.data.sources.base import hold_out
 from vitjax.registry import ConfigError, Registry
+from vitjax.training.logistic import Logistic
 
 Numbers = dict[str, Any]
 
 # Of the search for the linear probe's L2: exponents of ten, and how near the best one is found.
 _FIRST_EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 _LAST_STEP = 1 / 8
-_MOST_ITERATIONS = 1000
 _HELD_OUT = 0.2
 # The neighbours that DINO looks at, and the temperature of their votes.
 NEIGHBOURS = (10, 20, 100, 200)
@@ -73,10 +69,9 @@ PROBES: Registry[Callable[..., dict[str, Numbers]]] = Registry("probe")
 def linear(sets: Sets, *, l2: float | None = None, refit: bool = False) -> dict[str, Numbers]:
     """Multinomial logistic regression by L-BFGS, its L2 chosen on held-out examples.
 
-    Minimises the sum of cross-entropies plus l2 / 2 times the squared norm of the kernel (not of
-    the bias), on features that are standardised by the training set's mean and deviation. The l2
-    is searched for as in Radford et al. 2021 (CLIP), arXiv 2103.00020, App. A.3: every second power
-    of ten from 1e-6 to 1e6, then ever nearer around the best, up to eight steps a decade.
+    As `vitjax.training.logistic.Logistic` has it. The l2 is searched for as in Radford et al. 2021
+    (CLIP), arXiv 2103.00020, App. A.3: every second power of ten from 1e-6 to 1e6, then ever nearer
+    around the best, up to eight steps a decade.
 
     Args:
         sets: with no ``held_out`` the l2 is chosen on a fifth of ``train``, the same share of every
@@ -94,6 +89,12 @@ def linear(sets: Sets, *, l2: float | None = None, refit: bool = False) -> dict[
     """
     if l2 is not None and not l2 > 0:
         raise ConfigError(f"--l2={l2}: the strength of the L2 is above 0")
+    classes = np.unique(sets.train.labels)
+    if len(classes) < 2:
+        raise ConfigError(
+            f"a linear probe tells classes apart, and all {len(sets.train.labels)} training"
+            f" examples are of class {sets.class_names[classes[0]]!r}"
+        )
     if refit and sets.held_out is None:
         raise ConfigError("--refit: the data has no held-out split to learn from beside 'train'")
     found: Numbers = {}
@@ -101,7 +102,7 @@ def linear(sets: Sets, *, l2: float | None = None, refit: bool = False) -> dict[
         learned, held_out = sets.train, sets.held_out
         if held_out is None:
             learned, held_out = _divided(sets.train)
-        l2, accuracy = _search(_Logistic(learned, sets.class_names), held_out)
+        l2, accuracy = _search(Logistic(learned.features, learned.labels), held_out)
         found["held_out_accuracy"] = accuracy
     learned = sets.train
     if refit and sets.held_out is not None:
@@ -109,50 +110,24 @@ def linear(sets: Sets, *, l2: float | None = None, refit: bool = False) -> dict[
             np.concatenate([sets.train.features, sets.held_out.features]),
             np.concatenate([sets.train.labels, sets.held_out.labels]),
         )
-    probe = _Logistic(learned, sets.class_names)
+    probe = Logistic(learned.features, learned.labels)
     probe.fit(l2)
-    accuracy = probe.accuracy(sets.test)
+    accuracy = _accuracy(probe, sets.test)
     return {"linear": {"accuracy": accuracy, "l2": l2, "converged": probe.converged, **found}}
 
 
-class _Logistic:
-    """Logistic regression on one set of standardised features, for one L2 after the other."""
-
-    def __init__(self, examples: Examples, class_names: Sequence[str]):
-        classes = np.unique(examples.labels)
-        if len(classes) < 2:
-            raise ConfigError(
-                f"a linear probe tells classes apart, and all {len(examples.labels)} training"
-                f" examples are of class {class_names[classes[0]]!r}"
-            )
-        self._scaler = StandardScaler()
-        # In double: how far L-BFGS gets should not hang on rounding.
-        self._inputs = self._scaler.fit_transform(examples.features.astype(np.float64))
-        self._labels = examples.labels
-        # Each fit starts from the one before, which is near.
-        self._model = LogisticRegression(max_iter=_MOST_ITERATIONS, tol=1e-6, warm_start=True)
-        self.converged = False
-
-    def fit(self, l2: float) -> None:
-        self._model.set_params(C=1 / l2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says so
-            self._model.fit(self._inputs, self._labels)
-        self.converged = bool(np.all(self._model.n_iter_ < _MOST_ITERATIONS))
-
-    def accuracy(self, examples: Examples) -> float:
-        inputs = self._scaler.transform(examples.features.astype(np.float64))
-        return float(np.mean(self._model.predict(inputs) == examples.labels))
+def _accuracy(probe: Logistic, examples: Examples) -> float:
+    return float(np.mean(probe.predict(examples.features) == examples.labels))
 
 
-def _search(probe: _Logistic, held_out: Examples) -> tuple[float, float]:
+def _search(probe: Logistic, held_out: Examples) -> tuple[float, float]:
     """The l2 that is best on ``held_out``, and its accuracy; of equals the strongest."""
     scores: dict[float, float] = {}
 
     def score(exponent: float) -> float:
         if exponent not in scores:
             probe.fit(10.0**exponent)
-            scores[exponent] = probe.accuracy(held_out)
+            scores[exponent] = _accuracy(probe, held_out)
         return scores[exponent]
 
     def best() -> float:
