@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 
 import jax
 import numpy as np
 import pytest
-from reference_files import jit, random_variables
+from reference_files import FIXTURES, jit, random_variables
 
 from vitjax import models, weights
 from vitjax.registry import ConfigError
-from vitjax.weights import WeightsError, files
+from vitjax.weights import WeightsError, files, notes, opening
+from vitjax.weights.layouts import LAYOUTS, Description
 
 FIELDS = {"width": 8, "depth": 1, "num_heads": 2, "mlp_width": 16, "patch_size": 4}
 SHAPE = (8, 8, 3)
@@ -120,11 +123,9 @@ def test_an_array_of_another_rank_is_told_and_not_turned(arrays, tmp_path):
     arrays["blocks.0.mlp.fc2.weight"] = arrays["blocks.0.mlp.fc2.weight"][..., None]
     arrays["blocks.0.attn.qkv.bias"] = np.ones(25, np.float32)
     module = vit()
-    layouts = {(each.name, each.modules): each for each in weights.loading.LAYOUTS}
+    layouts = {(each.name, each.modules): each for each in LAYOUTS}
     layout = layouts["timm", (models.ViT,)]
-    opened = weights.Weights(
-        "odd", arrays, layout, weights.loading.Description(models.ViT, {}, SHAPE, (2, 2))
-    )
+    opened = weights.Weights("odd", arrays, layout, Description(models.ViT, {}, SHAPE, (2, 2)))
     with pytest.raises(WeightsError) as error:
         weights.fit(opened, module)
     text = str(error.value)
@@ -139,6 +140,75 @@ def test_fields_are_those_of_the_model(file):
         weights.load(file, vit(), widht=3)
     with pytest.raises(ConfigError, match=r"nothing reads the key 'widht'"):
         weights.load(file, "vit_ti16", widht=3)
+    # Variables with them would be for another module than the one that is there.
+    with pytest.raises(ConfigError, match=r"give model\.clone\(num_classes=7\) in its place"):
+        weights.load(file, vit(), num_classes=7)
+
+
+def test_numbers_that_are_no_weights_are_told(arrays, tmp_path):
+    arrays |= {name: (x * 100).astype(np.int8) for name, x in arrays.items() if "norm" in name}
+    files.write(tmp_path / "int8.safetensors", arrays)
+    with pytest.raises(WeightsError) as error:
+        weights.load(tmp_path / "int8.safetensors", vit())
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == 6
+    assert (
+        "params/encoder_norm/scale is of dtype int8 in the file, which is no floating"
+        in "".join(lines)
+    )
+
+
+@pytest.mark.parametrize("lost", ["head.weight", "head.bias"])
+def test_a_part_of_a_head_is_not_thrown_away(arrays, tmp_path, lost):
+    own = {"head.weight": "params/head/kernel", "head.bias": "params/head/bias"}[lost]
+    del arrays[lost]
+    files.write(tmp_path / "odd.npz", arrays)
+    mine = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "m", input_shape=SHAPE)
+    kept = {name: array for name, array in files.read(mine).items() if name != own}
+    files.write(tmp_path / "mine.npz", kept, metadata=files.metadata(mine))
+    for name in ("odd.npz", "mine.npz"):
+        with pytest.raises(WeightsError, match=f"the model's {own} .* is not in the file"):
+            weights.load(tmp_path / name, vit())
+        assert weights.load(tmp_path / name, vit(num_classes=0), say=lambda line: None)
+
+
+def test_layers_that_are_counted_beyond_the_file_are_told(arrays, tmp_path):
+    arrays["blocks.999999999.norm1.weight"] = np.ones(8, np.float32)
+    files.write(tmp_path / "deep.npz", arrays)
+    with pytest.raises(WeightsError, match="numbered up to 999999999, and has 21 arrays"):
+        weights.open_weights(tmp_path / "deep.npz")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("npz_bit.weights.npz", "timm_bit.safetensors", "torchvision_basic.pth"),
+        *("cifar_a.safetensors", "wide.safetensors", "smp.safetensors", "unet.safetensors"),
+        *("learn2learn_pooled.safetensors", "maml_pooled.weights.npz", "resnet12_flat.safetensors"),
+        *("vit_big_vision_map.weights.npz", "vit_deit3.safetensors", "vit_hf.safetensors"),
+    ],
+)
+def test_damaged_files_are_told_in_words(monkeypatch, name):
+    path = FIXTURES / name
+    arrays = files.read(path)
+    fields = {"norm_groups": 4} if "bit" in name else {}
+    fields |= {"num_heads": 2} if "vit" in name else {}
+    quiet = {"say": lambda line: None}
+    whole = weights.open_weights(path, **quiet)
+    module = weights.module_of(whole, **fields, **quiet)
+    example = np.zeros((1, *whole.description.input_shape), np.float32)
+    expected = jax.eval_shape(module.init, jax.random.key(0), example)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), expected)
+    rng = np.random.default_rng(0)
+    for lost in rng.choice(sorted(arrays), 12):
+        array = arrays[lost]
+        for other in (None, np.float32(1), array.ravel(), array[None, None, None]):
+            odd = {n: x for n, x in arrays.items() if n != lost}
+            odd |= {} if other is None else {lost: np.asarray(other)}
+            monkeypatch.setattr(opening.files, "read", lambda path, part=None, odd=odd: odd)
+            with contextlib.suppress(WeightsError):
+                found = weights.open_weights(path, **quiet)
+                weights.fill(found, module, expected, lambda: zeros, **quiet)
 
 
 # --------------------------------------------------------------------------------- what is changed
@@ -250,9 +320,21 @@ def test_names_of_the_house_without_its_note(tmp_path):
     files.write(tmp_path / "plain.npz", variables)
     with pytest.raises(WeightsError, match="no note of the model"):
         weights.open_weights(tmp_path / "plain.npz")
-    path = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "file")
-    with pytest.raises(WeightsError, match="does not say for which images"):
-        weights.open_weights(path)
+
+
+def test_a_file_that_does_not_say_for_which_images_wants_to_hear_it(tmp_path):
+    variables = random_variables(vit(), SHAPE)
+    path = weights.save(variables, vit(), tmp_path / "file")
+    opened = weights.open_weights(path)
+    with pytest.raises(WeightsError, match=r"not say for which images.* say image_size=\.\.\.$"):
+        weights.load(path, vit())
+    for found in (
+        weights.load(path, vit(), image_size=8),  # channels are those of the first kernel
+        weights.fill(opened, vit(), jax.eval_shape(lambda: variables), pytest.fail),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, found, variables)
+    grey = weights.load(path, vit(), image_size=8, channels=1, say=lambda line: None)
+    assert grey["params"]["patch_embedding"]["kernel"].shape == (4, 4, 1, 8)
 
 
 def test_a_note_tells_what_shapes_do_not(tmp_path):
@@ -264,3 +346,60 @@ def test_a_note_tells_what_shapes_do_not(tmp_path):
     assert (opened.format, opened.description.input_shape) == ("timm", shape)
     assert weights.module_of(opened, say=pytest.fail) == module
     jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, module), variables)
+
+
+def test_what_no_shape_shows_is_told_where_the_model_is_given(tmp_path):
+    module = vit(gelu="tanh")
+    variables = random_variables(module, SHAPE)
+    for format in ("safetensors", "timm", "npz"):
+        said = []
+        path = weights.save(variables, module, tmp_path / format, format, input_shape=SHAPE)
+        weights.load(path, module, say=said.append)
+        assert not said
+        weights.load(path, vit(norm_epsilon=1e-3), say=said.append)
+        assert len(said) == 2
+        assert "the file's network has gelu='tanh', the model 'exact'" in said[0]
+        assert "config.model.gelu" in said[0]
+        assert "norm_epsilon=1e-06, the model 0.001" in said[1]
+        with pytest.raises(WeightsError, match="2 heads in the file and 4 in the model"):
+            weights.load(path, vit(num_heads=4))
+    # Shapes alone tell nothing of it in timm's file, and Google's files all have it.
+    for name, told in (("timm.safetensors", []), ("npz.npz", ["gelu"])):
+        said = []
+        files.write(tmp_path / "plain.npz", files.read(tmp_path / name))
+        opened = weights.open_weights(tmp_path / "plain.npz", say=said.append)
+        weights.fit(opened, vit(), say=said.append)
+        assert [words for words in told if words in "".join(said)] == told == ["gelu"] * len(said)
+
+
+NOTE = {"model": "ViT", "fields": FIELDS, "input_shape": SHAPE}
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        ("{", "is damaged"),
+        ("{}", r"is damaged \(KeyError: 'model'\)"),
+        ("3", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        (json.dumps(NOTE | {"fields": 3}), "is damaged"),
+        (json.dumps(NOTE | {"input_shape": [8, 8]}), r"is damaged .*input_shape \[8, 8\]"),
+        (json.dumps(NOTE | {"model": "ViTs"}), "'ViTs' that is not here; did you mean 'ViT'"),
+        (json.dumps(NOTE | {"model": "create"}), "'create' that is not here"),
+        (json.dumps(NOTE | {"fields": {"widht": 3}}), "'widht' that ViT has not; .*'width'"),
+        (json.dumps(NOTE | {"fields": {"gelu": "erf"}}), "makes no ViT: .*gelu"),
+    ],
+)
+def test_a_note_that_cannot_be_read_is_told(tmp_path, arrays, note, words):
+    for names in (arrays, {f"params/{name}": array for name, array in arrays.items()}):
+        files.write(tmp_path / "file.safetensors", names, metadata={notes.KEY: note})
+        with pytest.raises(WeightsError, match=f"the note .*{words}.*another version of vitjax"):
+            weights.open_weights(tmp_path / "file.safetensors")
+
+
+def test_a_grid_is_for_files_that_have_use_for_one(tmp_path):
+    with pytest.raises(WeightsError, match=r"read as torchvision: grid=.* it has none"):
+        weights.open_weights(FIXTURES / "torchvision_basic.pth", grid=(2, 2))
+    path = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "file", input_shape=SHAPE)
+    with pytest.raises(WeightsError, match=r"read as safetensors: grid="):
+        weights.open_weights(path, grid=(2, 2))

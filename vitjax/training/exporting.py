@@ -59,4 +59,5 @@ def export(
         Path(folder) / f"weights_{format}" if output is None else output,
         format,
         input_shape=example.shape[1:],
+        say=say,
     )

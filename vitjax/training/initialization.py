@@ -20,7 +20,7 @@ from vitjax.training import checks, prediction, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.settings import Start
-from vitjax.weights import fetching
+from vitjax.weights import fetching, notes
 from vitjax.weights.layouts import Description
 
 
@@ -116,7 +116,8 @@ def _of_run(
             "  its classes were others, and as many: their head is kept, unless"
             " config.init.exclude has '^head/'"
         )
-    weights = files.Weights(str(folder), arrays, None, Description(type(model), {}, ()))
+    description = Description(type(model), notes.fields_of(model), None)
+    weights = files.Weights(str(folder), arrays, None, description)
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
 
 

@@ -86,6 +86,13 @@ def adapt(
     return found
 
 
+def channels_of(model: str | type[nn.Module], arrays: Mapping[str, np.ndarray]) -> int | None:
+    """The channels of images that a class's arrays are for, under our names, if they tell."""
+    names = () if isinstance(model, str) else _FIRST.get(model, ())
+    kernels = [arrays[name] for name in names if name in arrays and arrays[name].ndim == 4]
+    return kernels[0].shape[2] if kernels else None
+
+
 def resize_positions(
     positions: np.ndarray, grid: tuple[int, int], interpolation: str = "bicubic"
 ) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vitjax.weights.loading import OWN, fit, module_of, open_weights
+from vitjax.weights.loading import fit, module_of
+from vitjax.weights.opening import OWN, open_weights
 from vitjax.weights.saving import check_target, save
 
 

@@ -351,8 +351,10 @@ def _heads_anew(found: Arrays, shapes: Mapping[str, Any], dropped: Sequence[str]
     theirs = {_head_of(name) for name in found if _HEAD.match(name)}
     anew = {_head_of(name) for name in dropped}
     for name in ours:
-        other = name in found and found[name].shape != tuple(shapes[name].shape)
-        if other or _head_of(name) not in theirs:
+        here = tuple(shapes[name].shape)
+        there = found[name].shape if name in found else here
+        # With other axes it is damaged, and not for other classes.
+        if _head_of(name) not in theirs or (len(there) == len(here) and there != here):
             anew.add(_head_of(name))
     return [name for name in ours if _head_of(name) in anew]
 
@@ -369,12 +371,15 @@ def _say_head(
     kernel = next(
         (name for name in kept if name.endswith("kernel") and "pre_logits" not in name), kept[0]
     )
-    here = shapes[kernel].shape[-1]
+    here = tuple(shapes[kernel].shape)
     if kernel not in found:
-        return f"the file has none, the model has {here} outputs"
+        return f"the file has none, the model has {here[-1]} outputs"
     if any("pre_logits" in name for name in dropped):
         return "the file's comes after a hidden layer (representation_size), the model's does not"
-    return f"the file's has {(found[kernel].shape or (1,))[-1]} outputs, the model's {here}"
+    there = found[kernel].shape
+    if len(there) != len(here) or there[-1] == here[-1]:
+        return f"the file's is {there}, the model's {here}"
+    return f"the file's has {there[-1]} outputs, the model's {here[-1]}"
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,14 @@ import flax.linen as nn
 import numpy as np
 
 from vitjax.registry import near_match
-from vitjax.weights import files, onnx_export
+from vitjax.weights import files, notes, onnx_export
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import LAYOUTS, Layout
-from vitjax.weights.loading import OWN, flat, grid_keyword, grid_of, unstacked
+from vitjax.weights.loading import flat, grid_keyword, unstacked
+from vitjax.weights.opening import OWN, grid_of
 
 # Not a layout of arrays but a graph, which is only written.
 ONNX = "onnx"
-# Fields of every module that say how it computes, not what it is.
-_HOW = frozenset({"parent", "name", "dtype", "param_dtype", "axis_name", "conv_impl"})
-_HOW_VIT = frozenset({"attention_impl", "scan_layers", "remat", "dropout", "drop_path"})
 
 
 def save(
@@ -31,6 +27,7 @@ def save(
     format: str = OWN,
     *,
     input_shape: Sequence[int] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Path:
     """Writes a model's variables under another project's names, or under the house's own.
 
@@ -43,6 +40,8 @@ def save(
         input_shape: (height, width, channels) of the model's examples. It is noted in the file
             beside the model's fields, so that the file tells all that is needed to use it; and it
             is needed for ``"onnx"`` and where the format keeps positions that the model computes.
+        say: is told what of the model the format has no place for, and where the other project has
+            it otherwise unless it is told.
 
     Returns:
         The path that was written.
@@ -61,7 +60,7 @@ def save(
     if getattr(model, "scan_layers", False):
         variables = unstacked(variables)
     ours = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
-    metadata = {"vitjax": json.dumps(_note(model, input_shape))}
+    metadata = {notes.KEY: notes.text(model, input_shape)}
     if format == OWN:
         path = path if path.suffix else path.with_suffix(".safetensors")
         files.write(path, ours, metadata=metadata)
@@ -88,6 +87,8 @@ def save(
         )
     path = path if path.suffix else path.with_suffix(layout.suffix)
     files.write(path, theirs, metadata=metadata)
+    for words in layout.differs(model):
+        say(f"{path}: {words}")
     return path
 
 
@@ -115,14 +116,3 @@ def _layout_for(model: nn.Module, format: str) -> Layout:
     raise WeightsError(
         f"format {format!r} is not written for a {type(model).__name__}; these are: {others}"
     )
-
-
-def _note(model: nn.Module, input_shape: Sequence[int] | None) -> dict[str, Any]:
-    left_out = _HOW | _HOW_VIT
-    fields = {
-        field.name: getattr(model, field.name)
-        for field in dataclasses.fields(model)
-        if field.name not in left_out
-    }
-    shape = None if input_shape is None else list(input_shape)
-    return {"model": type(model).__name__, "fields": fields, "input_shape": shape}

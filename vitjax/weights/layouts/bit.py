@@ -7,6 +7,7 @@ from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout, re
 from vitjax.weights.layouts.residual import Names, entries, fields_of, input_shape
 
 _EPSILON = 1e-10
+_GROUPS = 32
 
 
 def _convolution(ours: str, theirs: str) -> list[Entry]:
@@ -57,6 +58,16 @@ def _entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     return entries(_NAMES, module)
 
 
+def _differs(module: ResNet) -> list[str]:
+    fixed = {"norm_groups": _GROUPS, "standardize_epsilon": _EPSILON}
+    return [
+        f"Big Transfer's code has {name}={value} and no option for it, and the model"
+        f" {getattr(module, name)}: there the weights compute something else"
+        for name, value in fixed.items()
+        if getattr(module, name) != value
+    ]
+
+
 LAYOUTS = (
     Layout(
         name="npz",
@@ -65,6 +76,7 @@ LAYOUTS = (
         recognise=lambda arrays: "resnet/root_block/standardized_conv2d/kernel" in arrays,
         describe=_describe,
         entries=_entries,
+        differs=_differs,
         suffix=".npz",
     ),
 )

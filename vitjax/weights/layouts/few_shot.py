@@ -110,6 +110,16 @@ def _moments(ours: str, theirs: str, width: int, arrays: Arrays | None) -> list[
     return [Entry(tuple(f"{ours}/{a}" for a in names), (), lambda: start)]
 
 
+def _maml_differs(module: Conv4) -> list[str]:
+    own = {"batch": 1e-3, "layer": _LAYER_EPSILON}.get(module.norm, module.norm_epsilon)
+    if module.norm_epsilon == own:
+        return []
+    return [
+        f"cbfinn/maml has norm_epsilon={own} and no option for it, and the model"
+        f" {module.norm_epsilon}: there the weights compute something else"
+    ]
+
+
 def _describe_maml(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     *_, channels, filters = arrays["conv1"].shape
     fields: dict[str, Any] = {"filters": filters, "num_classes": None}
@@ -236,6 +246,7 @@ LAYOUTS = (
         prepare=_maml_prepare,
         # What Adam keeps in TensorFlow's checkpoint.
         ignored=(r".*/Adam(_1)?$", r"(.*/)?beta\d_power$", r"global_step$"),
+        differs=_maml_differs,
         suffix=".npz",
     ),
     Layout(

@@ -33,7 +33,8 @@ class Entry:
         theirs: names in the file.
         read: their arrays, in order -> ours, in order.
         write: the inverse of ``read``.
-        optional: the file may lack all of ``theirs``; ours are then for somebody else to fill in.
+        optional: the file may lack ``theirs``, with all else of the head that they are a part of;
+            ours are then for somebody else to fill in.
     """
 
     ours: tuple[str, ...]
@@ -51,7 +52,8 @@ class Description:
         model: a name in `vitjax.models.names`, where a file is of one that is registered and shapes
             alone do not tell all; or the class of the module.
         fields: fields of the module. Those of a registered model go before its own.
-        input_shape: (height, width, channels) of an example that the parameters are made for.
+        input_shape: (height, width, channels) of an example that the parameters are made for; None
+            where nothing tells it.
         grid: (rows, columns) of patches that the file's positions are for, where they stand in a
             row.
         guessed: fields that the shapes do not tell, and in words what is taken for them and why;
@@ -60,7 +62,7 @@ class Description:
 
     model: str | type[nn.Module]
     fields: Mapping[str, Any]
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None
     grid: tuple[int, int] | None = None
     guessed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -83,6 +85,10 @@ class Layout:
             that only some files have, say.
         ignored: patterns, matched from the start of a name, of arrays that say nothing of the
             model's outputs.
+        companions: likewise, of other networks that files keep beside this one: a text tower, a
+            decoder, the head of self-supervised learning. That they are passed over is told.
+        differs: in sentences, what a module has otherwise than the project's networks of such
+            arrays have it unless they are told, or have it at all.
         suffix: of the file that the project's own tools would look for.
         writes: whether files of it can be written; else it is only read.
     """
@@ -95,12 +101,18 @@ class Layout:
     entries: Callable[..., list[Entry]]
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
     ignored: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
+    differs: Callable[[Any], list[str]] = lambda module: []
     suffix: str = ".safetensors"
     writes: bool = True
 
     def is_ignored(self, name: str) -> bool:
         """Whether an array of this name says nothing."""
         return any(re.match(pattern, name) for pattern in self.ignored)
+
+    def is_companion(self, name: str) -> bool:
+        """Whether an array of this name is of another network."""
+        return any(re.match(pattern, name) for pattern in self.companions)
 
 
 # The forms of single arrays. PyTorch keeps kernels as (out, in, height, width) and (out, in), the
@@ -193,9 +205,37 @@ def has(arrays: Iterable[str], *patterns: str) -> bool:
 
 
 def count(arrays: Iterable[str], pattern: str) -> int:
-    """One more than the largest number that the group of ``pattern`` matches at names' starts."""
-    found = [int(match[1]) for name in arrays if (match := re.match(pattern, name))]
+    """One more than the largest number that the group of ``pattern`` matches at names' starts.
+
+    Raises:
+        WeightsError: there are not even so many names, so that most of what is counted is missing.
+    """
+    names = list(arrays)
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
+    if max(found, default=0) > len(names):
+        raise WeightsError(f"it is numbered up to {max(found)}, and has {len(names)} arrays")
     return max(found, default=-1) + 1
+
+
+def bared(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    """``arrays`` without a prefix that some of the names have; the others stay as they are.
+
+    Raises:
+        WeightsError: two would then have one name.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        if (bare := name.removeprefix(prefix)) in found:
+            raise WeightsError(f"has {bare} both as it is and behind {prefix!r}")
+        found[bare] = array
+    return found
+
+
+def made_with(project: str, options: Sequence[str]) -> list[str]:
+    """What `Layout.differs` says where a project's options make its network the same."""
+    if not options:
+        return []
+    return [f"{project} computes the same where its network is made with {', '.join(options)}"]
 
 
 def require(module: nn.Module, project: str, **fields: Any) -> None:

@@ -9,7 +9,16 @@ import numpy as np
 
 from vitjax.models.resnet import ResNet
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout, has, require
+from vitjax.weights.layouts.layout import (
+    Arrays,
+    Description,
+    Entry,
+    Layout,
+    bared,
+    has,
+    made_with,
+    require,
+)
 from vitjax.weights.layouts.residual import Names, entries, fields_of, input_shape
 
 # timm's StdConv2d as its BiT networks have it; those of google-research/big_transfer have 1e-10.
@@ -61,20 +70,19 @@ _UNKNOWN = {
 }
 # How self-supervised learning keeps the network, and what it keeps beside it.
 _PREFIXES = ("encoder_q.", "base_encoder.", "backbone.", "encoder.")
-_COMPANIONS = ("encoder_k.", "momentum_encoder.", "predictor.", "queue")
+_COMPANIONS = (r"encoder_k\.", r"momentum_encoder\.", r"predictor\.", r"queue")
+# Behind a prefix, the layers of a projection head; elsewhere somebody's classifier.
+_PROJECTION = tuple(rf"{re.escape(prefix)}fc\.\d\." for prefix in _PREFIXES)
 
 
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Without the prefix of self-supervised learning (MoCo, SimCLR), and its projection head."""
+    """Without the prefix of self-supervised learning (MoCo, SimCLR)."""
     if "conv1.weight" in arrays:
         return dict(arrays)
     for prefix in _PREFIXES:
         if f"{prefix}conv1.weight" in arrays:
-            return {
-                name.removeprefix(prefix): array
-                for name, array in arrays.items()
-                if not name.startswith((*_COMPANIONS, f"{prefix}fc.0.", f"{prefix}fc.2."))
-            }
+            head = {n: x for n, x in arrays.items() if re.match(rf"{re.escape(prefix)}fc\.\d", n)}
+            return bared({n: x for n, x in arrays.items() if n not in head}, prefix) | head
     return dict(arrays)
 
 
@@ -155,6 +163,23 @@ def _wide_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     return entries(WIDE, module)
 
 
+def _torchvision_differs(module: ResNet) -> list[str]:
+    if module.norm == "batch":
+        return []
+    option = f"norm_layer=lambda channels: nn.GroupNorm({module.norm_groups}, channels)"
+    return made_with("torchvision's ResNet", [option])
+
+
+def _timm_differs(module: ResNet) -> list[str]:
+    options = []
+    if module.norm == "group" and not (module.preactivation and module.norm_groups == 32):
+        layer = "GroupNormAct" if module.preactivation else "GroupNorm"
+        options.append(f"norm_layer=partial({layer}, num_groups={module.norm_groups})")
+    if module.standardize_epsilon not in (None, TIMM_EPSILON):
+        options.append(f"conv_layer=partial(StdConv2d, eps={module.standardize_epsilon})")
+    return made_with("timm's ResNetV2" if module.preactivation else "timm's ResNet", options)
+
+
 _IGNORED = (r".*num_batches_tracked$",)
 
 LAYOUTS = (
@@ -177,6 +202,8 @@ LAYOUTS = (
         entries=_torchvision_entries,
         prepare=_prepare,
         ignored=_IGNORED,
+        companions=(*_COMPANIONS, *_PROJECTION),
+        differs=_torchvision_differs,
         suffix=".pth",
     ),
     Layout(
@@ -187,6 +214,7 @@ LAYOUTS = (
         describe=_describe_timm,
         entries=_timm_entries,
         ignored=_IGNORED,
+        differs=_timm_differs,
     ),
     Layout(
         name="wideresnet-pytorch",

@@ -1,0 +1,99 @@
+"""What vitjax notes of a model in the files that it writes, which their arrays do not tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from vitjax import models
+from vitjax.registry import near_match
+from vitjax.weights.errors import WeightsError
+
+# Under which a file's metadata have it.
+KEY = "vitjax"
+# Fields that say how a module computes, or is trained, and not what it is.
+_HOW = frozenset(
+    {
+        *("parent", "name", "dtype", "param_dtype", "axis_name", "conv_impl"),
+        *("attention_impl", "scan_layers", "remat", "dropout", "drop_path"),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """A note.
+
+    Attributes:
+        model: the module's class.
+        fields: its fields.
+        input_shape: (height, width, channels) of an example, where the writer knew it.
+    """
+
+    model: type[nn.Module]
+    fields: Mapping[str, Any]
+    input_shape: tuple[int, ...] | None
+
+
+def text(model: nn.Module, input_shape: Sequence[int] | None) -> str:
+    """The note of a model, to be kept under `KEY`."""
+    shape = None if input_shape is None else [int(side) for side in input_shape]
+    note = {"model": type(model).__name__, "fields": fields_of(model), "input_shape": shape}
+    return json.dumps(note)
+
+
+def fields_of(model: nn.Module) -> dict[str, Any]:
+    """What a module is, by field."""
+    names = [field.name for field in dataclasses.fields(model) if field.name not in _HOW]
+    return {name: getattr(model, name) for name in names}
+
+
+def read(metadata: Mapping[str, str], where: str) -> Note | None:
+    """The note among a file's metadata, if there is one.
+
+    Args:
+        metadata: of the file.
+        where: how errors call it.
+
+    Raises:
+        WeightsError: it is damaged, or of a model that is not here.
+    """
+    if KEY not in metadata:
+        return None
+    try:
+        found = json.loads(metadata[KEY])
+        name, fields, shape = (found[key] for key in ("model", "fields", "input_shape"))
+        told = list(fields.items())
+        if shape is not None and [type(side) for side in shape] != [int] * 3:
+            raise ValueError(f"input_shape {shape}")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _unreadable(where, f"is damaged ({type(error).__name__}: {error})") from error
+    known = {
+        key: value
+        for key, value in vars(models).items()
+        if isinstance(value, type) and issubclass(value, nn.Module)
+    }
+    if name not in known:
+        words = f"is of a model {name!r} that is not here{near_match(str(name), known)}"
+        raise _unreadable(where, words)
+    own = [field.name for field in dataclasses.fields(known[name])]
+    for field, _ in told:
+        if field not in own:
+            words = f"has a field {field!r} that {name} has not{near_match(field, own)}"
+            raise _unreadable(where, words)
+    try:
+        known[name](**fields)
+    except (TypeError, ValueError) as error:
+        raise _unreadable(where, f"makes no {name}: {error}") from error
+    return Note(known[name], dict(told), None if shape is None else tuple(shape))
+
+
+def _unreadable(where: str, words: str) -> WeightsError:
+    return WeightsError(
+        f"{where}: the note that vitjax left in it {words}; was it written by another version of"
+        " vitjax?"
+    )

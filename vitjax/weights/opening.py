@@ -1,0 +1,195 @@
+"""Files of weights opened: whose they are, and what they tell of their model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitjax.registry import near_match
+from vitjax.weights import adapting, fetching, files, notes
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
+
+# The house's own names, as they stand in a tree of variables.
+OWN = "safetensors"
+_OWN_NAMES = re.compile(r"(params|batch_stats)/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A file of weights, read.
+
+    Attributes:
+        where: how errors call it.
+        arrays: what is in it, brought to the layout's one form.
+        layout: whose names these are; None for the house's own.
+        description: what the file tells of its model.
+    """
+
+    where: str
+    arrays: Arrays = dataclasses.field(repr=False)
+    layout: Layout | None
+    description: Description
+
+    @property
+    def format(self) -> str:
+        """The layout's name."""
+        return OWN if self.layout is None else self.layout.name
+
+    def shape_at(
+        self, image_size: int | Sequence[int] | None, channels: int | None = None
+    ) -> tuple[int, int, int]:
+        """(height, width, channels) of an example: the file's own, or of images as given.
+
+        Raises:
+            WeightsError: neither the file nor the arguments say it.
+        """
+        height, width, own = self.description.input_shape or (None, None, None)
+        if image_size is not None:
+            height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
+        if channels is None:
+            channels = own or adapting.channels_of(self.description.model, self.arrays)
+        if height is None or width is None or channels is None:
+            raise WeightsError(
+                f"{self.where}: does not say for which images it was made; say image_size=..."
+                + ("" if channels else " and channels=...")
+            )
+        return height, width, channels
+
+
+def open_weights(
+    source: str | Path,
+    *,
+    format: str | None = None,
+    grid: Sequence[int] | None = None,
+    part: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Weights:
+    """Reads a file and finds out whose it is.
+
+    Args:
+        source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetching.local`.
+        format: one of `formats`, where names alone do not tell.
+        grid: (rows, columns) of patches that position embeddings are for; None for a square.
+        part: which of several sets of weights in one file, see `vitjax.weights.files.read`.
+        say: is told of downloads, and of arrays of other networks that are passed over.
+
+    Raises:
+        WeightsError: there is no such file, it holds no weights, nobody's names are in it, or
+            ``grid`` is given for a network that has no use for it.
+    """
+    if format is not None:
+        check_format(format)
+    path = fetching.local(str(source), say=say)
+    where, arrays = str(source), files.read(path, part=part)
+    note = notes.read(files.metadata(path), where)
+    own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
+    # Names of big_vision begin in the same way, and have no note.
+    if own and (format == OWN or note):
+        return _own(where, arrays, note, grid)
+    pair = None if grid is None else (int(grid[0]), int(grid[1]))
+    if note and pair is None:
+        pair = grid_of(note.fields.get("patch_size"), note.input_shape)
+    for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
+        with _reading_as(layout, where):
+            prepared = layout.prepare(arrays)
+            recognised = layout.recognise(prepared)
+            description = layout.describe(prepared, pair) if recognised else None
+        if description is not None:
+            if grid is not None and description.grid is None:
+                raise _gridless(where, layout.name)
+            if note:
+                # Whoever wrote the file knew more than its shapes tell.
+                shape = note.input_shape or description.input_shape
+                description = dataclasses.replace(
+                    description,
+                    model=note.model,
+                    fields=note.fields,
+                    input_shape=shape,
+                    guessed={},
+                )
+            return Weights(where, _alone(layout, prepared, where, say), layout, description)
+    if own:
+        return _own(where, arrays, note, grid)
+    some = ", ".join(sorted(arrays)[:6])
+    raise WeightsError(
+        f"{where}: its {len(arrays)} arrays ({some}, ...) are not named as in"
+        f" {format or 'any format that is known: ' + ', '.join(formats())}"
+    )
+
+
+def formats() -> tuple[str, ...]:
+    """The names of all formats, the house's own first."""
+    return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
+
+
+def check_format(format: str) -> None:
+    """Raises WeightsError unless there is such a format."""
+    if format not in formats():
+        raise WeightsError(
+            f"unknown format {format!r}{near_match(format, formats())}"
+            f" (known: {', '.join(formats())})"
+        )
+
+
+def _own(
+    where: str, arrays: Arrays, note: notes.Note | None, grid: Sequence[int] | None
+) -> Weights:
+    """A file of the house's own names."""
+    if note is None:
+        raise WeightsError(f"{where}: has vitjax's names, and no note of the model that it is of")
+    if grid is not None:
+        raise _gridless(where, OWN)
+    return Weights(where, arrays, None, Description(note.model, note.fields, note.input_shape))
+
+
+def _gridless(where: str, format: str) -> WeightsError:
+    return WeightsError(
+        f"{where}, read as {format}: grid=(rows, columns) is of position embeddings that stand in a"
+        " row, and it has none; take it away"
+    )
+
+
+@contextlib.contextmanager
+def _reading_as(layout: Layout, where: str) -> Iterator[None]:
+    """Whatever a layout stumbles over in a file, in words and with the file's name."""
+    cause: Exception
+    try:
+        yield
+        return
+    except WeightsError as error:
+        words, cause = str(error), error
+    except KeyError as error:
+        words, cause = f"missing in the file: {error.args[0]}", error
+    except (IndexError, TypeError, ValueError) as error:
+        # The layouts look at the axes of arrays that every file of theirs has.
+        words, cause = (
+            f"arrays that tell of its model lack axes that they should have: {error}",
+            error,
+        )
+    raise WeightsError(f"{where}, read as {layout.name}: {words}") from cause
+
+
+def _alone(
+    layout: Layout, arrays: Arrays, where: str, say: Callable[[str], None]
+) -> dict[str, np.ndarray]:
+    """``arrays`` without those of other networks, of which is told."""
+    others = [name for name in arrays if layout.is_companion(name)]
+    if others:
+        some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        say(f"{where}: {len(others)} arrays beside the network are passed over: {some}")
+    return {name: array for name, array in arrays.items() if name not in set(others)}
+
+
+def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
+    """(rows, columns) of patches in images of ``shape``, as far as both are known."""
+    if patch_size is None or shape is None:
+        return None
+    patch = np.broadcast_to(patch_size, 2)
+    return int(shape[0] // patch[0]), int(shape[1] // patch[1])
