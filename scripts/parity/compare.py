@@ -1,7 +1,6 @@
-"""Compare vitjax's models with the reference outputs that `make_fixtures` wrote.
+"""Compare vitjax's models with what `make_few_shot_fixtures` and `make_unet_fixture` wrote.
 
     python -m scripts.parity.compare tests/models/fixtures/*.npz
-    python -m scripts.parity.compare /tmp/full/*.npz
 
 Prints, for float32 and float64, the largest absolute difference over logits and intermediates, and
 the largest absolute value among the reference's.
@@ -29,7 +28,7 @@ def load(
         arrays = dict(file)
     spec = json.loads(str(arrays.pop("model")))
     name, fields = spec["name"], spec["fields"]
-    module = models.create(name) if name in models.names() else getattr(models, name)(**fields)
+    module = getattr(models, name)(**fields)
     images = arrays.pop("images")
     prefix = "intermediates/"
     expected = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

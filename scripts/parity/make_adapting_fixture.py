@@ -59,7 +59,7 @@ def main() -> None:
         found[f"channels/{channels}"] = kernel
     sizes = {"patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2, "num_classes": 3}
     model = VisionTransformer(img_size=16, **sizes)
-    randomize(model, everything=True)
+    randomize(model)
     state = {name: tensor.half() for name, tensor in model.state_dict().items()}
     larger = VisionTransformer(img_size=(24, 40), **sizes)
     single = {name: tensor.float() for name, tensor in state.items()}

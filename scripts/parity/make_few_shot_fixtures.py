@@ -1,10 +1,11 @@
 """Write reference outputs of the few-shot networks for `tests/models/`, from PyTorch.
 
     python -m scripts.parity.make_few_shot_fixtures tests/models/fixtures
-    python -m scripts.parity.make_few_shot_fixtures --full /tmp/full     # whole networks
 
-Wants PyTorch alone (the fixtures in the repository: 2.13.0). See `make_fixtures` for the files. A
-file whose ``model`` says ``train`` was computed with the statistics of its batch.
+Wants PyTorch alone (the fixtures in the repository: 2.13.0), and nothing of JAX. A file holds the
+model's fields, weights and images (numbers of half precision), and what the reference computes from
+them in float64: logits and intermediate activations. One whose ``model`` says ``train`` was
+computed with the statistics of its batch.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from scripts.parity import convert
-from scripts.parity.few_shot_networks import MLP, Conv4, ResNet12
+from scripts.parity.few_shot_networks import MLP, Conv4
 from scripts.parity.write import write
 
 # File, model, vitjax's name, fields and ``train``, shape of the inputs, conversion and hooks.
@@ -63,38 +64,15 @@ def small() -> Iterator[Case]:
     model = MLP(90, (12, 8, 8), 5, norm="batch")
     yield "mlp_batch", model, {**spec, "train": True}, (8, 3, 5, 6), *both
 
-    spec = {"name": "ResNet12", "fields": {"widths": [6, 8, 10, 12], "num_classes": 5}}
-    model = ResNet12((6, 8, 10, 12), 5)
-    yield "resnet12", model, spec, (2, 3, 35, 40), convert.resnet, convert.watch_resnet
-
-
-def full() -> Iterator[Case]:
-    """Networks of the papers' sizes on images of the papers' sizes."""
-    spec: dict[str, Any] = {"fields": {}, "train": True}
-    for name, channels, pixels, model in (
-        ("conv4", 3, 84, Conv4(3, 32, 5, 800)),
-        ("conv4_omniglot", 1, 28, Conv4(1, 64, 5, 64, downsample="stride", pooling="mean")),
-        ("conv4_omniglot_pooled", 1, 28, Conv4(1, 64, 5, 64, pooling="mean")),
-    ):
-        shape = (25, channels, pixels, pixels)
-        yield name, model, {**spec, "name": name}, shape, convert.plain, seen
-    both = (convert.plain, seen)
-    mlp = MLP(784, (256, 128, 64, 64), 5, norm="batch")
-    yield "mlp_omniglot", mlp, {**spec, "name": "mlp_omniglot"}, (25, 1, 28, 28), *both
-    resnet12 = ResNet12((64, 160, 320, 640), 5)
-    both = (convert.resnet, convert.watch_resnet)
-    yield "resnet12", resnet12, {"name": "resnet12", "fields": {}}, (2, 3, 84, 84), *both
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--full", action="store_true", help="whole networks")
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    for name, *case in full() if arguments.full else small():
-        write(arguments.folder / f"{name}.npz", *case, full=arguments.full)
+    for name, *case in small():
+        write(arguments.folder / f"{name}.npz", *case)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def main() -> None:
         arrays[f"{name}/target"] = each["target"].numpy().astype(np.int32)
     for activation in ACTIVATIONS:
         model = Conv4(CHANNELS, FILTERS, WAYS, FILTERS, activation=activation)
-        randomize(model, everything=True)
+        randomize(model)
         model = model.half().double().train()
         loss, gradient, adapted = meta_gradient(model, support, query)
         arrays[f"{activation}/loss"] = np.asarray(loss.detach())

@@ -2,7 +2,8 @@
 
     python -m scripts.parity.make_unet_fixture tests/models/fixtures
 
-Wants PyTorch alone (the fixtures in the repository: 2.13.0). See `make_fixtures` for the files.
+Wants PyTorch alone (the fixtures in the repository: 2.13.0). See
+`make_few_shot_fixtures` for the files.
 """
 
 import argparse

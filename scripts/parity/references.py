@@ -1,4 +1,4 @@
-"""Write convolutional networks of other projects: their files of weights, and what they compute.
+"""Write networks of other projects: their files of weights, and what they compute.
 
     python -m scripts.parity.references /tmp/references                 # all, several GB
     python -m scripts.parity.references /tmp/references resnet50 smp_resnet34

@@ -20,8 +20,6 @@ def write(
     shape: tuple[int, ...],
     weights: Callable[[Any], Arrays],
     watch: Callable[[Any], Arrays],
-    *,
-    full: bool = False,
 ) -> None:
     """Gives ``model`` random weights and writes what it makes of random inputs.
 
@@ -33,9 +31,8 @@ def write(
         shape: of the inputs, as PyTorch has it.
         weights: finds the model's weights under vitjax's names.
         watch: gives a dict that the next forward pass fills with intermediates.
-        full: a whole network: leave its kernels as they are, and write the logits alone.
     """
-    randomize(model, everything=not full)
+    randomize(model)
     # Numbers of half precision, which take half the space, stand for themselves in any dtype.
     model = model.half().train(spec.get("train", False)).double()
     inputs = torch.randn(*shape).half().double()
@@ -46,7 +43,7 @@ def write(
     with torch.no_grad():
         logits = model(inputs).numpy()
     # Of the other images, the logits will do.
-    intermediates = {} if full else {k: v[:1] for k, v in intermediates.items()}
+    intermediates = {k: v[:1] for k, v in intermediates.items()}
     intermediates["logits"] = logits
     arrays |= {f"intermediates/{name}": value for name, value in intermediates.items()}
     images = inputs.numpy()
@@ -58,8 +55,8 @@ def write(
     print(f"{path.stem}: {count:,} parameters, {len(intermediates)} activations", flush=True)
 
 
-def randomize(model: nn.Module, everything: bool) -> None:
-    """Makes normalisations, biases and, with ``everything``, kernels other than trivial."""
+def randomize(model: nn.Module) -> None:
+    """Makes normalisations, biases and kernels other than trivial."""
     for module in model.modules():
         for name, tensor in [
             *module.named_parameters(recurse=False),
@@ -76,7 +73,7 @@ def randomize(model: nn.Module, everything: bool) -> None:
                     tensor.normal_(0.5, 0.2)
                 elif not name.endswith("weight") and tensor.is_floating_point():
                     tensor.normal_(0, 0.2)
-                elif everything and tensor.ndim > 1:
+                elif tensor.ndim > 1:
                     tensor.normal_(0, 1.3 * tensor[0].numel() ** -0.5)
 
 
@@ -85,14 +82,15 @@ def calibrate(model: nn.Module, shape: tuple[int, ...], scale: float = 1.0) -> N
 
     Batch statistics are those of random images, and then changed at random. Normalisations scale
     down where many of them are added up, and where kernels are standardised, which multiplies by
-    the root of their inputs.
+    the root of their inputs. They shift up, as a network whose ReLUs stop every other number
+    doubles rounding errors with every few layers (PyTorch's own in float32, too).
 
     Args:
         model: a PyTorch module.
         shape: of its inputs.
         scale: of the images.
     """
-    randomize(model, everything=True)
+    randomize(model)
     standardized = any(type(module).__name__ == "StdConv2d" for module in model.modules())
     kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm
     norms = [module for module in model.modules() if isinstance(module, kinds)]
@@ -101,7 +99,7 @@ def calibrate(model: nn.Module, shape: tuple[int, ...], scale: float = 1.0) -> N
     with torch.no_grad():
         for norm in norms:
             norm.weight *= gain
-            norm.bias *= gain
+            norm.bias.add_(0.5).mul_(gain)
         for norm in batch:
             norm.momentum = 1.0
         if batch:

@@ -1,8 +1,8 @@
-"""Logits and intermediate activations against those that timm and PyTorch compute.
+"""Logits and intermediate activations against those that PyTorch computes.
 
-The fixtures are written, and the comparison explained, by scripts/parity/make_fixtures.py and
-make_few_shot_fixtures.py; those of U-Net by make_unet_fixture.py. ViTs are compared with what their
-references compute in tests/weights/, from files of other projects.
+The fixtures are written by scripts/parity/make_few_shot_fixtures.py and make_unet_fixture.py, of
+networks for which no project has files. All others are compared in tests/weights/, with what their
+references compute from such files.
 """
 
 import json
@@ -21,7 +21,7 @@ FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*.npz"))
 
 
 def test_fixtures_are_there():
-    assert len(FIXTURES) == 20
+    assert len(FIXTURES) == 11
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)

@@ -69,19 +69,22 @@ def check_inference(name: str, **untold: Any) -> None:
 def check_activations(name: str) -> None:
     """The network computes, with the weights of its file, what the reference does."""
     reference = read(name)
-    with jax.enable_x64(True):
-        module = reference.module(dtype="float64", param_dtype="float64")
-        variables = weights.load(reference.file, module, image_size=reference.images.shape[1:3])
-        apply = partial(
-            module.apply, train=reference.spec["train"], mutable=["intermediates", "batch_stats"]
-        )
-        logits, state = jit(apply)(variables, jnp.asarray(reference.images, "float64"))
-    found = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
     assert "logits" in reference.seen
-    assert len(reference.seen) > 1
-    for path, value in reference.seen.items():
-        np.testing.assert_allclose(found[path][0][: len(value)], value, rtol=0, atol=1e-9)
-    assert logits.dtype == "float64"
+    assert len(reference.seen) > 3
+    size, train = reference.images.shape[1:3], reference.spec["train"]
+    for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-9)):
+        with jax.enable_x64(dtype == "float64"):
+            module = reference.module(dtype=dtype, param_dtype=dtype)
+            variables = weights.load(reference.file, module, image_size=size)
+            mutable = ["intermediates", "batch_stats"]
+            apply = partial(module.apply, train=train, mutable=mutable)
+            logits, state = jit(apply)(variables, jnp.asarray(reference.images, dtype))
+        found = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
+        for path, value in reference.seen.items():
+            np.testing.assert_allclose(
+                found[path][0][: len(value)], value, rtol=0, atol=tolerance, err_msg=path
+            )
+        assert logits.dtype == dtype
 
 
 def check_round_trip(name: str, folder: Path, lost: str = "num_batches_tracked") -> None:
