@@ -115,6 +115,21 @@ def test_what_a_run_has_otherwise_is_told(run):
     assert "otherwise" not in start(config(run[0]))[1]
 
 
+def test_a_model_that_computes_otherwise_than_the_file_s_is_told(tmp_path):
+    path, _ = written(tmp_path / "vit", VIT, gelu="tanh")
+    _, said = start(config(path, VIT))
+    assert "the file's network has gelu='tanh', the model 'exact'" in said
+    assert "config.model.gelu" in said
+    assert "config.model.gelu" not in start(config(path, {**VIT, "gelu": "tanh"}))[1]
+    with pytest.raises(WeightsError, match="2 heads in the file and 4 in the model"):
+        start(config(path, {**VIT, "num_heads": 4}))
+
+
+def test_a_run_s_model_that_computes_otherwise_is_told(run):
+    _, said = start(config(run[0], {**RESNET, "zero_pool": True}))
+    assert "the file's network has zero_pool=False, the model True" in said
+
+
 def test_other_sizes_and_channels_are_adapted_and_scanned_blocks_stacked(tmp_path):
     path, file = written(tmp_path / "vit", VIT)
     chosen = config(path, {**VIT, "scan_layers": True}, image_size=16)

@@ -193,6 +193,38 @@ def test_formats_that_do_not_hold_a_network(tmp_path, format, fields, words):
     assert not list(tmp_path.iterdir())
 
 
+BIT = {
+    **{"block": "bottleneck", "preactivation": True, "zero_pool": True, "norm": "group"},
+    **{"norm_groups": 4, "standardize_epsilon": 1e-5},
+}
+
+
+@pytest.mark.parametrize(
+    ("format", "fields", "words"),
+    [
+        ("torchvision", {}, []),
+        ("torchvision", {"norm": "group", "norm_groups": 4}, ["lambda channels: nn.GroupNorm(4, "]),
+        ("timm", {"preactivation": True}, []),
+        ("timm", BIT, ["GroupNormAct, num_groups=4), conv_layer=partial(StdConv2d, eps=1e-05)"]),
+        ("npz", BIT, ["norm_groups=32 and no option", "standardize_epsilon=1e-10 and no option"]),
+    ],
+)
+def test_what_another_project_computes_otherwise_unless_it_is_told(tmp_path, format, fields, words):
+    module, variables = small(**fields)
+    said = []
+    path = weights.save(variables, module, tmp_path / "file", format, say=said.append)
+    assert len(said) == len(words)
+    for line, word in zip(said, words, strict=True):
+        assert word in line
+    # The note tells it to vitjax, and a model that has it otherwise is told.
+    said.clear()
+    if fields is BIT:
+        other = module.clone(standardize_epsilon=1e-8, norm_groups=2)
+        weights.load(path, other, image_size=32, say=said.append)
+        assert "norm_groups=4, the model 2" in said[0]
+        assert "standardize_epsilon=1e-05, the model 1e-08" in said[1]
+
+
 # --------------------------------------------------------------------------------- what is changed
 
 
@@ -210,7 +242,10 @@ def test_self_supervised_networks_are_read_without_what_is_beside_them(arrays, t
     head = {f"fc.{i}.weight": np.ones((4, 4), np.float32) for i in (0, 2)}
     body = {name: x for name, x in arrays.items() if not name.startswith("fc.")}
     moco = {f"encoder_{part}.{name}": x for part in "qk" for name, x in (body | head).items()}
-    opened = weights.open_weights(written(tmp_path, moco | {"queue": np.ones((4, 8), np.float32)}))
+    said, queue = [], {"queue": np.ones((4, 8), np.float32)}
+    opened = weights.open_weights(written(tmp_path, moco | queue), say=said.append)
+    assert len(said) == 1
+    assert f"{len(body) + 5} arrays beside the network are passed over: encoder_" in said[0]
     module = weights.module_of(opened)
     assert module == models.ResNet(
         stage_sizes=(1, 1), block="bottleneck", width=4, num_classes=None
@@ -218,6 +253,9 @@ def test_self_supervised_networks_are_read_without_what_is_beside_them(arrays, t
     found = weights.fit(opened, module)
     expected = weights.load(written(tmp_path, body), module)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+    classifier = {"classifier.weight": np.ones((3, 32), np.float32)}
+    with pytest.raises(WeightsError, match=r"left over in the file: classifier\.weight"):
+        weights.load(written(tmp_path, moco | classifier), module, say=lambda line: None)
 
 
 def test_a_network_of_classification_fills_the_encoder_of_a_unet(tmp_path):
