@@ -124,6 +124,18 @@ def test_formats_that_do_not_hold_a_network(tmp_path, module, format, words):
         weights.save(random_variables(module, (84, 84, 3)), module, tmp_path / "file", format)
 
 
+def test_an_epsilon_that_maml_s_code_has_not_is_told(tmp_path):
+    said = []
+    for epsilon in (1e-3, 1e-5):
+        module = models.Conv4(filters=2, norm_epsilon=epsilon)
+        variables = random_variables(module, (16, 16, 3))
+        # Its batch normalisation has no scale either.
+        variables = jax.tree.map(lambda x: np.ones_like(x) if x.shape == (2,) else x, variables)
+        weights.save(variables, module, tmp_path / "file", "maml", say=said.append)
+    assert len(said) == 1
+    assert "norm_epsilon=0.001 and no option for it, and the model 1e-05" in said[0]
+
+
 def test_pixels_that_make_no_square(tmp_path):
     module = models.Conv4(filters=4, norm_epsilon=1e-5)
     variables = random_variables(module, (32, 48, 3))

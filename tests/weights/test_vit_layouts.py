@@ -361,6 +361,14 @@ def test_heads_are_guessed_in_words_or_asked_for(tmp_path):
     assert "num_heads=... says otherwise" in said[0]
 
 
+def test_the_epsilon_of_hugging_face_is_said_as_taken():
+    opened, said = weights.open_weights(read("vit_hf").file, grid=read("vit_hf").spec["grid"]), []
+    assert weights.module_of(opened, "vit_ti16", say=said.append).norm_epsilon == 1e-12
+    assert weights.module_of(opened, num_heads=2, say=said.append).norm_epsilon == 1e-12
+    assert ["it is taken to be 1e-12; norm_epsilon=... says" in line for line in said] == [True] * 2
+    weights.module_of(opened, num_heads=2, norm_epsilon=1e-6, say=pytest.fail)
+
+
 def test_heads_that_a_file_tells_are_those_of_the_model():
     module = models.ViT(width=8, depth=2, num_heads=4, patch_size=4, mlp_width=16, num_classes=5)
     reference = read("vit_npz_token")

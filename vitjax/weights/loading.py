@@ -70,6 +70,9 @@ def module_of(
     if cls is not _class_of(weights.description.model)[0]:
         told = {}
     told = {k: v for k, v in told.items() if k not in fixed or k == "num_classes"}
+    for field, words in weights.description.guessed.items():
+        if field in told and field not in fields:
+            say(f"{weights.where}: {words}; {field}=... says otherwise")
     return models.create(model, **{**told, **fields})
 
 
