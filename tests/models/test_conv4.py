@@ -281,6 +281,7 @@ def test_sizes_that_cannot_be():
     ("fields", "words"),
     [
         ({"downsample": "strided"}, "did you mean 'stride'"),
+        ({"stride_padding": "pytorh"}, "did you mean 'pytorch'"),
         ({"activation": "rellu"}, "did you mean 'relu'"),
         ({"pooling": "token"}, "flatten, mean"),
         ({"conv_impl": "matmull"}, "did you mean 'matmul'"),

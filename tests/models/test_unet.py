@@ -14,7 +14,8 @@ from vitjax.registry import ConfigError
 SMALL = {"filters": 2, "depth": 2, "num_classes": 3}
 VALID = {**SMALL, "padding": "valid"}
 # All ways in which a level can lose pixels of its border.
-WAYS = [{"up": up, "attention": gates} for up in ("transpose", "resize") for gates in (False, True)]
+UPS = ("transpose", "nearest", "resize")
+WAYS = [{"up": up, "attention": gates} for up in UPS for gates in (False, True)]
 
 
 def made(shape=(2, 16, 12, 2), **fields):

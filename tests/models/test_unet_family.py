@@ -231,6 +231,7 @@ def test_gradients_are_finite_and_reach_every_parameter(module):
         ("unet_resnet18", {"norm": "none"}, "choices: batch, group"),
         ("unet_resnet18", {"norm": "group", "norm_groups": 32}, "16 channels do not split"),
         ("unet_resnet18", {"width": 0}, "width=0: it counts from one"),
+        ("unet_resnet18", {"head_kernel": 2}, "head_kernel=2: a pixel is in its middle, so odd"),
         ("unet_resnet_18", {}, "did you mean 'unet_resnet18'"),
     ],
 )
