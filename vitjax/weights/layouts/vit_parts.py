@@ -231,8 +231,8 @@ def describe(
         if computed == "none":
             # Rotary ones are computed in every block, and leave no array.
             guessed["positions"] = (
-                "no position embeddings are in it, so they may be rotary, which vitjax's ViT has"
-                " not, or it may be a network without ('none')"
+                "no position embeddings are in it, so they may be rotary or relative, as no ViT"
+                " here has them, or it may be a network without ('none')"
             )
         else:
             fields["positions"] = computed
