@@ -16,7 +16,8 @@ HOST = """
 import sys
 import jax
 jax.config.update("jax_platforms", "cpu")
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+# Patient with each other where the machine has other things to do.
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), heartbeat_timeout_seconds=900)
 from vitjax import config
 from vitjax.training import experiment, loop
 from vitjax.training.interruption import Interrupted

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "objectives"))
 from pixelwise import Padded, Unpadded, objective
 
+from vitjax import models
 from vitjax.registry import ConfigError
 from vitjax.training.tiling import Tiler, cover
 
@@ -29,6 +30,16 @@ def test_tiles_of_the_unpadded_form_are_the_whole_image(height, width, tile):
     whole = task.predict(variables, {"image": picture[None]})[0]
     tiled = Tiler(task, variables, tile, batch_size=3)(picture)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+def test_tiles_of_the_papers_form_are_the_whole_image():
+    model = models.create("unet_valid", filters=2, depth=2, num_classes=3)
+    task, variables = made(model, model.valid_size(1))
+    picture = image(33, 50)
+    whole = task.predict(variables, {"image": picture[None]})[0]
+    tiled = Tiler(task, variables, model.margin + 9, batch_size=3)(picture)
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    assert np.ptp(whole) > 0.1
 
 
 @pytest.mark.parametrize(("length", "side"), [(5, 8), (8, 8), (9, 8), (41, 8), (100, 1)])

@@ -234,8 +234,8 @@ class Dice(_Overlap):
 class Tversky(_Overlap):
     """``1 - TP / (TP + alpha FP + beta FN)`` of every class, averaged over classes.
 
-    Salehi et al. 2017, arXiv 1706.05721, Equation 4: TP, FP and FN are sums over an image's pixels
-    of probabilities.
+    Salehi et al. 2017, arXiv 1706.05721: TP, FP and FN are sums over an image's pixels of
+    probabilities.
 
     Attributes:
         alpha: the weight of false positives.

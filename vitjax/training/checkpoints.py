@@ -42,8 +42,8 @@ _FREE_KEYS = frozenset(
     }
 )
 # Beside those, where a checkpoint is only looked at: its arrays have to fit, and the questions that
-# are put to it are free.
-_FREE_TO_READ = ("data.", "objective.")
+# are put to it are free, and so is which of a model's heads answers.
+_FREE_TO_READ = ("data.", "objective.", "model.prune")
 
 
 class CheckpointError(UserError):

@@ -7,7 +7,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -70,7 +70,8 @@ def predict(
     Into ``output`` go for each image ``<stem>_mask.png``, which has the values of the masks that
     the run was trained on and is shown in colours; ``<stem>_overlay.png``; and with
     ``keep_probabilities`` ``<stem>_probabilities.npz`` with ``probabilities`` (height, width,
-    classes) float32. All are of the file's own size, whatever ``eval_transforms`` make of it.
+    classes) float32. All are of the file's own size, whatever ``eval_transforms`` make of it. A
+    TIFF of several pages is as many images, whose number is behind the stem.
 
     Args:
         experiment: of the run.
@@ -83,17 +84,21 @@ def predict(
         keep_probabilities: write them too.
 
     Returns:
-        For each image ``{"image": path, "shares": {class: share of the pixels}}``.
+        For each image ``{"image": path, "shares": {class: share of the pixels}}``; the page is
+        behind the path, if the file has several.
 
     Raises:
         ConfigError: two images would have one name in ``output``; a tile that is too small.
         DataError: an image cannot be read. Nothing is written then.
     """
-    stems = [Path(path).stem for path in paths]
-    if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
-        raise ConfigError(f"two images are called {twice[0]!r}: their masks would be one file")
     data = experiment.data
-    sides = [max(data.read_image(path).shape[:2]) for path in paths]  # all can be read
+    images = [image for path in paths for image in _images(path, data.pages(path))]
+    names_of_files = Counter(image.stem for image in images)
+    if twice := [stem for stem, count in names_of_files.items() if count > 1]:
+        raise ConfigError(f"two images are called {twice[0]!r}: their masks would be one file")
+    sides = [
+        max(data.prepared(data.read_picture(image.path, image.page)).shape[:2]) for image in images
+    ]  # all can be read
     side = tile or (TILE if max(sides, default=0) > WHOLE else None)
     bands = _predictor(experiment.objective, variables, side, tta)
     names = experiment.class_names
@@ -101,25 +106,53 @@ def predict(
     known = data.class_values
     values = [*known, *(max(known) + 1 + extra for extra in range(len(names) - len(known)))]
     results = []
-    for path, stem in zip(paths, stems, strict=True):
-        picture = data.read_picture(path)
-        image, size = data.prepared(picture), picture.shape[:2]
-        found = bands(image)
-        if image.shape[:2] != size:
+    for path, page, stem, title in images:
+        picture = data.read_picture(path, page)
+        fed, size = data.prepared(picture), picture.shape[:2]
+        found = bands(fed)
+        if fed.shape[:2] != size:
             found = iter([data.restored(np.concatenate(list(found)), size)])
         with contextlib.ExitStack() as files:
             if output is not None and keep_probabilities:
                 place = Path(output) / f"{stem}_probabilities.npz"
                 write = files.enter_context(probability_file(place, (*size, len(names))))
                 found = _handed_on(found, write)
-            mask, counts = _decided(found, size, len(names), path)
+            mask, counts = _decided(found, size, len(names), title)
         shares = {n: float(c) / mask.size for n, c in zip(names, counts, strict=True)}
-        results.append({"image": str(path), "shares": shares})
+        results.append({"image": title, "shares": shares})
         if output is not None:
             folder, classes = Path(output), len(names)
             write_mask(folder / f"{stem}_mask.png", mask, figures.palette(classes), values)
             write_picture(folder / f"{stem}_overlay.png", figures.overlay(picture, mask, classes))
     return results
+
+
+class _Image(NamedTuple):
+    """An image to predict.
+
+    Attributes:
+        path: its file.
+        page: of the file.
+        stem: what the files that are written for it begin with.
+        title: what a person calls it.
+    """
+
+    path: str | Path
+    page: int
+    stem: str
+    title: str
+
+
+def _images(path: str | Path, pages: int) -> list[_Image]:
+    """The images in a file of so many pages."""
+    stem = Path(path).stem
+    if pages == 1:
+        return [_Image(path, 0, stem, str(path))]
+    width = len(str(pages - 1))  # so that files lie in order
+    return [
+        _Image(path, page, f"{stem}_{page:0{width}}", f"{path}, page {page}")
+        for page in range(pages)
+    ]
 
 
 def _predictor(
@@ -151,7 +184,7 @@ def _handed_on(
 
 
 def _decided(
-    bands: Iterator[np.ndarray], size: tuple[int, int], classes: int, path: str | Path
+    bands: Iterator[np.ndarray], size: tuple[int, int], classes: int, title: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The most probable class of each pixel, (height, width), and the pixels of each class.
 
@@ -159,7 +192,7 @@ def _decided(
         bands: probabilities of all pixels, some rows at a time.
         size: (height, width).
         classes: how many there are.
-        path: what an error calls the image.
+        title: what an error calls the image.
 
     Raises:
         CheckpointError: a probability is none.
@@ -169,7 +202,7 @@ def _decided(
     start = 0
     for rows in bands:
         if not np.isfinite(rows).all():
-            raise CheckpointError(f"{path}: the checkpoint's model gives probabilities of NaN")
+            raise CheckpointError(f"{title}: the checkpoint's model gives probabilities of NaN")
         chosen = rows.argmax(axis=-1)
         mask[start : start + len(rows)] = chosen
         counts += np.bincount(chosen.ravel(), minlength=classes)

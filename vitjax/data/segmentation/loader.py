@@ -15,7 +15,7 @@ from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import Batch, cores
 from vitjax.data.loader import Batched
 from vitjax.data.segmentation.pairs import IGNORE, Pair, PairSource, PairSplit
-from vitjax.data.segmentation.pictures import read_picture
+from vitjax.data.segmentation.pictures import measure, read_picture
 from vitjax.data.segmentation.transforms import Size, padded, parse_pairs, size_after, undone
 from vitjax.data.segmentation.weights import WeightMaps, WeightSettings, class_weights
 from vitjax.data.transforms.pipeline import Pipeline
@@ -243,13 +243,21 @@ class SegmentationData(Batched):
         """
         return self.prepared(self.read_picture(path))
 
-    def read_picture(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """An image file as it is: (height, width, channels), uint8 or float32.
+    def pages(self, path: str | os.PathLike[str]) -> int:
+        """How many images a file has.
 
         Raises:
             DataError: it cannot be read.
         """
-        return read_picture(path, self.source.channels)
+        return measure(path)[0]
+
+    def read_picture(self, path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
+        """A page of an image file as it is: (height, width, channels), uint8 or float32.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return read_picture(path, self.source.channels, page)
 
     def prepared(self, picture: np.ndarray) -> np.ndarray:
         """What `read_picture` gave as an evaluated example is."""

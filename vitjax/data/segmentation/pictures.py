@@ -32,7 +32,7 @@ def measure(path: str | os.PathLike[str]) -> tuple[int, tuple[int, int], bool]:
             told = image.format != "PNG" or "exif" in image.info
             if told and image.getexif().get(_ORIENTATION, 1) >= 5:  # lies on its side
                 width, height = height, width
-            return getattr(image, "n_frames", 1), (height, width), image.mode in _SIXTEEN_BITS
+            return _pages(image), (height, width), image.mode in _SIXTEEN_BITS
     except Exception as error:  # Pillow's plugins raise all sorts
         raise _unreadable(path, error) from error
 
@@ -65,7 +65,7 @@ def read_picture(path: str | os.PathLike[str], channels: int, page: int = 0) -> 
                     f"its pixels are {kind} of 32 bits, whose white is unknown; save it with 8 or"
                     " 16 bits"
                 )
-            if getattr(image, "n_frames", 1) > 1:
+            if _pages(image) > 1:
                 array = np.array(image.convert("RGB" if channels == 3 else "L"))
                 return array if channels == 3 else array[..., None]
         return decode_image(Path(path).read_bytes(), channels, str(path))
@@ -73,6 +73,11 @@ def read_picture(path: str | os.PathLike[str], channels: int, page: int = 0) -> 
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _pages(image: Image.Image) -> int:
+    """How many pages a TIFF has; the frames of other kinds are a film, or a small preview."""
+    return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
 
 
 def read_mask(path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
