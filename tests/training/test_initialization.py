@@ -126,8 +126,8 @@ def test_a_model_that_computes_otherwise_than_the_file_s_is_told(tmp_path):
 
 
 def test_a_run_s_model_that_computes_otherwise_is_told(run):
-    _, said = start(config(run[0], {**RESNET, "zero_pool": True}))
-    assert "the file's network has zero_pool=False, the model True" in said
+    _, said = start(config(run[0], {**RESNET, "standardize_epsilon": 1e-5}))
+    assert "the file's network has standardize_epsilon=None, the model 1e-05" in said
 
 
 def test_other_sizes_and_channels_are_adapted_and_scanned_blocks_stacked(tmp_path):

@@ -221,8 +221,8 @@ def test_what_another_project_computes_otherwise_unless_it_is_told(tmp_path, for
     if fields is BIT:
         other = module.clone(standardize_epsilon=1e-8, norm_groups=2)
         weights.load(path, other, image_size=32, say=said.append)
-        assert "norm_groups=4, the model 2" in said[0]
-        assert "standardize_epsilon=1e-05, the model 1e-08" in said[1]
+        assert "standardize_epsilon=1e-05, the model 1e-08" in said[0]
+        assert "norm_groups=4, the model 2" in said[1]
 
 
 # --------------------------------------------------------------------------------- what is changed

@@ -25,12 +25,15 @@ from vitjax.weights.layouts.layout import inside
 from vitjax.weights.opening import Weights, open_weights
 
 _HEAD = re.compile(r"params/(head\d*|pre_logits)/")
-# Fields with which a network computes otherwise, and no array has another shape.
-_UNSEEN = (
-    *("gelu", "norm_epsilon", "positions"),
-    *("norm_groups", "zero_pool", "standardize_epsilon"),
-    *("activation", "downsample", "stride_padding", "padding", "up"),
-)
+# Fields with which a network computes otherwise, and no array has another shape; and the value of
+# another field without which they mean nothing.
+_UNSEEN: dict[str, tuple[str, str] | None] = {
+    **dict.fromkeys(("num_heads", "gelu", "norm_epsilon", "positions")),
+    **dict.fromkeys(("standardize_epsilon", "activation", "downsample", "padding", "up")),
+    "norm_groups": ("norm", "group"),
+    "zero_pool": ("stem", "imagenet"),
+    "stride_padding": ("downsample", "stride"),
+}
 
 
 def module_of(
@@ -203,8 +206,8 @@ def fill(
     scanned = getattr(module, "scan_layers", False)
     shapes = flat(unstacked(expected) if scanned else expected)
     part = _part_for(weights, module)
-    _compare(weights, module if part is None else part[1], say)
     found, faults, explained = _found(weights, module, part)
+    faults += _compare(weights, module if part is None else part[1], say)
     faults += [
         f"{name} is of dtype {array.dtype} in the file, which is no floating point"
         for name, array in found.items()
@@ -262,30 +265,31 @@ def _part_for(weights: Weights, module: nn.Module) -> tuple[str, nn.Module] | No
     )
 
 
-def _compare(weights: Weights, module: nn.Module, say: Callable[[str], None]) -> None:
+def _compare(weights: Weights, module: nn.Module, say: Callable[[str], None]) -> list[str]:
     """Tells of fields that the file is known to have otherwise, and no shape shows.
 
-    Raises:
-        WeightsError: it has another number of heads, with which nothing is right.
+    Returns:
+        In words, the one with which nothing is right.
     """
-    described = weights.description
-    for field in ("num_heads", *_UNSEEN):
+    described, faults = weights.description, []
+    for field, needed in _UNSEEN.items():
         if field not in described.fields or field in described.guessed:
             continue
         there, here = described.fields[field], getattr(module, field, described.fields[field])
         # Positions that are learned show.
         if there == here or "learned" in (there, here):
             continue
+        if needed is not None and getattr(module, needed[0], None) != needed[1]:
+            continue
         if field == "num_heads":
-            raise WeightsError(
-                f"{weights.where}: {there} heads in the file and {here} in the model; take"
-                f" num_heads={there}"
-            )
+            faults.append(f"{there} heads in the file and {here} in the model: num_heads={there}")
+            continue
         say(
             f"{weights.where}: the file's network has {field}={there!r}, the model {here!r}, with"
             f" which it computes something else; {field}={there!r} (config.model.{field}) makes"
             " them alike"
         )
+    return faults
 
 
 def _found(
