@@ -10,8 +10,12 @@ The peer is timm's network, and for U-Net that of ``scripts/parity``. A step is 
 and the update (AdamW for ViT, SGD with momentum for ResNet, Adam for U-Net), from bytes that lie on
 the device already: the loader has a benchmark of its own. On vitjax's side it is the
 trainer's own step, compiled as the trainer compiles it. The two take turns, round by round, so that
-what else happens on the machine hits both, and the medians over the rounds count. Where PyTorch or
-timm is not installed, vitjax is timed alone.
+what else happens on the machine hits both, and the medians over the rounds count. U-Nets start from
+the same weights and have to find the same loss. Where PyTorch or timm is not installed, vitjax is
+timed alone.
+
+On a CPU a run of vitjax tells the process to keep memory that is freed, by which PyTorch gains too:
+with --apart it has a process of its own, and memory as its users have it.
 
 On a GPU, PyTorch gets what its users give it: autocast, channels_last for ResNet, fused attention,
 a fused optimizer, cuDNN's search for the fastest convolution, and with --compile torch.compile.
@@ -39,15 +43,18 @@ from training_torch import (  # type: ignore[import-not-found]
     SMALL,
     STD,
     TIMM_NAMES,
+    Apart,
     Torch,
     torch_device,
 )
 
-from vitjax.training import experiment, flops, summary
+from vitjax.training import experiment, flops, memory, summary
 from vitjax.training.state import count_parameters
 from vitjax.training.step import make_train_step
 
 MODELS = (*TIMM_NAMES, "unet")
+# By how much the losses of the same weights may differ, relatively.
+LOSS_RTOL = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +101,13 @@ class Case:
 
 
 class Contestant(Protocol):
-    """What is timed."""
+    """What is timed.
+
+    Attributes:
+        first_loss: that of the first step; None before it.
+    """
+
+    first_loss: float | None
 
     def run(self, steps: int) -> float:
         """Takes ``steps`` training steps; returns the seconds until the device has done them."""
@@ -107,6 +120,8 @@ class Vitjax:
         parameters: how many are trained.
         flops_per_image: of the loss and its gradient; what remat computes again does not count.
         batch: the host's copy of the batch that is trained on.
+        weights: the host's copy of the parameters before the first step.
+        first_loss: that of the first step; None before it.
     """
 
     def __init__(self, case: Case):
@@ -141,6 +156,8 @@ class Vitjax:
             self.batch: dict[str, np.ndarray] = dict(next(batches))
         state = built.initial_state()
         self.parameters = count_parameters(state.params)
+        self.weights = jax.device_get(state.params)
+        self.first_loss: float | None = None
         self.flops_per_image = self._flops(built, case)
         self._state = built.parallel.place_state(state)
         self._placed = built.parallel.place_batch(self.batch)
@@ -154,6 +171,8 @@ class Vitjax:
         start = time.perf_counter()
         for _ in range(steps):
             self._state, metrics = self._step(self._state, self._placed)
+            if self.first_loss is None:
+                self.first_loss = float(metrics["loss"].value())
         jax.block_until_ready((self._state, metrics))
         return time.perf_counter() - start
 
@@ -184,7 +203,10 @@ class Vitjax:
             # The work that the network asks for: recomputation is none of it, and a fused kernel's
             # products could not be seen.
             plain = objective.model.clone(remat=False, attention_impl="plain")
-            objective = dataclasses.replace(objective, model=plain)
+        else:
+            # A product has more to multiply than a convolution, at the border.
+            plain = objective.model.clone(conv_impl="lax")
+        objective = dataclasses.replace(objective, model=plain)
         state, batch = built.abstract_state(), built.data.example_batch()
         counted = flops.count(
             objective.gradients, state.params, state.model_state, batch, jax.random.key(0)
@@ -194,6 +216,7 @@ class Vitjax:
 
 def main() -> None:
     arguments = parse()
+    memory.compute_in_the_calling_thread()  # as a run does, before JAX starts
     platform = jax.devices()[0].platform
     dtype = arguments.dtype or ("float32" if platform == "cpu" else "bfloat16")
     facts = summary.environment()
@@ -237,7 +260,8 @@ def measure(case: Case, device: str | None, arguments: argparse.Namespace) -> st
     ours = Vitjax(case)
     contestants: list[Contestant] = [ours]
     if device:
-        theirs = Torch(case, ours.batch, device, arguments.compile)
+        made = Apart if arguments.apart else Torch
+        theirs = made(case, ours.batch, ours.weights, device, arguments.compile)
         if theirs.parameters != ours.parameters:
             sys.exit(
                 f"{case.name}: {ours.parameters:,} parameters here and {theirs.parameters:,} in"
@@ -247,18 +271,21 @@ def measure(case: Case, device: str | None, arguments: argparse.Namespace) -> st
     for contestant in contestants:
         # The first step compiles; the second shows whether the donated state compiles anew.
         contestant.run(3)
+    losses = np.array([contestant.first_loss for contestant in contestants], float)
+    if case.is_unet and not np.allclose(losses, losses[0], rtol=LOSS_RTOL[case.dtype]):
+        sys.exit(f"{case.name}: of the same weights and batch the losses are {losses}")
     speeds: list[list[float]] = [[] for _ in contestants]
     for round_ in range(1, arguments.rounds + 1):
         for contestant, measured in zip(contestants, speeds, strict=True):
             measured.append(arguments.steps * case.batch_size / contestant.run(arguments.steps))
-        shown = "  ".join(f"{measured[-1]:>10,.1f}" for measured in speeds)
+        shown = "  ".join(f"{in_digits(measured[-1]):>10}" for measured in speeds)
         print(f"{case.describe()} round {round_}: {shown} images/s", flush=True)
     ours_speed = statistics.median(speeds[0])
     rate = ours.flops_per_image * ours_speed
     peak = flops.peak_per_second(jax.devices()[0].device_kind)
     theirs_speed = ratio = "-"
     if device:
-        theirs_speed = f"{statistics.median(speeds[1]):,.1f}"
+        theirs_speed = in_digits(statistics.median(speeds[1]))
         ratios = [a / b for a, b in zip(*speeds, strict=True)]
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     cells = [
@@ -266,13 +293,18 @@ def measure(case: Case, device: str | None, arguments: argparse.Namespace) -> st
         f"{case.image_size}x{case.image_size}",
         str(case.batch_size),
         case.dtype,
-        f"{ours_speed:,.1f}",
+        in_digits(ours_speed),
         theirs_speed,
         ratio,
         f"{rate / 1e12:.3g}",
         f"{rate / peak:.1%}" if peak else "-",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def in_digits(speed: float) -> str:
+    """A speed with three digits at least."""
+    return f"{speed:,.1f}" if speed >= 10 else f"{speed:.3g}"
 
 
 def parse() -> argparse.Namespace:
@@ -303,6 +335,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--remat", action="store_true", help="ViTs compute activations twice")
     parser.add_argument("--compile", action="store_true", help="torch.compile the PyTorch model")
+    parser.add_argument(
+        "--apart", action="store_true", help="PyTorch in a process of its own (see Apart)"
+    )
     return parser.parse_args()
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
+import multiprocessing
 import sys
 import time
 import types
@@ -28,15 +31,27 @@ SMALL = 64
 class Torch:
     """The same network, batch, optimizer and precision in PyTorch.
 
+    Args:
+        weights: vitjax's parameters, which a U-Net starts from.
+
     Attributes:
         parameters: how many are trained.
+        first_loss: that of the first step; None before it.
     """
 
-    def __init__(self, case: Any, batch: dict[str, np.ndarray], device: str, compiled: bool):
+    def __init__(
+        self,
+        case: Any,
+        batch: dict[str, np.ndarray],
+        weights: dict[str, Any],
+        device: str,
+        compiled: bool,
+    ):
         import torch
 
-        model: Any = _unet(case) if case.is_unet else _timm(case)
+        model: Any = _unet(case, weights) if case.is_unet else _timm(case)
         self.parameters = sum(p.numel() for p in model.parameters())
+        self.first_loss: float | None = None
         self._torch, self._cuda = torch, device == "cuda"
         if self._cuda:
             torch.backends.cudnn.benchmark = True
@@ -64,6 +79,8 @@ class Torch:
                 # PyTorch's loss wants the classes of pixels behind the batch.
                 loss = cross_entropy(self._model(images).movedim(-1, 1), self._labels)
             loss.backward()
+            if self.first_loss is None:
+                self.first_loss = loss.item()
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
         self._synchronise()
@@ -85,6 +102,40 @@ class Torch:
             self._torch.cuda.synchronize()
 
 
+class Apart:
+    """`Torch` in a process of its own, whose memory is managed as PyTorch's users have it.
+
+    A run of vitjax tells glibc to keep memory that is freed, and what else is in its process gains
+    from that as well.
+
+    Attributes:
+        parameters: how many are trained.
+        first_loss: that of the first step; None before it.
+    """
+
+    def __init__(self, *arguments: Any):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        context.Process(target=_serve, args=(theirs, *arguments), daemon=True).start()
+        theirs.close()  # or its end would not be noticed here
+        self.parameters: int = self._pipe.recv()
+        self.first_loss: float | None = None
+
+    def run(self, steps: int) -> float:
+        """Takes ``steps`` training steps; returns the seconds until the device has done them."""
+        self._pipe.send(steps)
+        seconds, self.first_loss = self._pipe.recv()
+        return float(seconds)
+
+
+def _serve(pipe: Any, *arguments: Any) -> None:
+    torch = Torch(*arguments)
+    pipe.send(torch.parameters)
+    with contextlib.suppress(EOFError):  # who asks has gone
+        while True:
+            pipe.send((torch.run(pipe.recv()), torch.first_loss))
+
+
 def _timm(case: Any) -> Any:
     import timm
     import torch
@@ -99,8 +150,10 @@ def _timm(case: Any) -> Any:
     return model
 
 
-def _unet(case: Any) -> Any:
+def _unet(case: Any, weights: dict[str, Any]) -> Any:
     """U-Net as `scripts/parity` has it, which vitjax's is compared with number by number."""
+    import torch
+
     root = str(Path(__file__).resolve().parents[2])
     if root not in sys.path:
         sys.path.append(root)
@@ -109,6 +162,17 @@ def _unet(case: Any) -> Any:
     widths = tuple(case.filters * 2**level for level in range(5))
     model = UNet(1, widths, case.num_classes, norm="batch")
     model.see = lambda name, x: x  # type: ignore[method-assign]  # no copies of activations
+    orders = {torch.nn.Conv2d: (3, 2, 0, 1), torch.nn.ConvTranspose2d: (2, 3, 0, 1)}
+    for path, module in model.named_modules():
+        found = functools.reduce(dict.__getitem__, path.split("."), weights) if path else {}
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias":
+                value = found["bias"]
+            elif type(module) in orders:
+                value = np.transpose(found["kernel"], orders[type(module)])
+            else:
+                value = found["scale"]
+            parameter.data = torch.from_numpy(np.array(value))
     return model
 
 

@@ -43,10 +43,10 @@ def segmentation(name, **arguments):
     )
 
 
-VIT = {"patch_size": 2, "width": 16, "depth": 2, "num_heads": 2, "mlp_width": 32}
+VIT = {"patch_size": 2, "width": 16, "depth": 1, "num_heads": 2, "mlp_width": 32}
 TASKS = {
     "vit": lambda: classification("vit_ti16", **VIT),
-    "resnet": lambda: classification("resnet20", stage_sizes=(1, 1), width=8),
+    "resnet": lambda: classification("resnet20", stage_sizes=(1,), width=8),
     "unet": lambda: segmentation("unet", filters=2, depth=1),
 }
 

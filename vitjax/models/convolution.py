@@ -3,7 +3,8 @@
 XLA's convolution is the fastest where the kernel is one for the whole batch. In an inner loop it
 is not: with ``vmap`` each task brings its own kernel, which makes a grouped convolution, and on a
 CPU a convolution inside a loop runs on one core. A matrix product has neither trouble, and its
-derivatives of any order are matrix products again. ``docs/benchmarks.md`` has the figures.
+derivatives of any order are matrix products again. Outside of loops, on a CPU, XLA's is the
+fastest forward and the product backward. ``docs/benchmarks.md`` has the figures.
 The matrix product has reverse-mode derivatives alone.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,19 +40,60 @@ def convolve(
         strides: steps in pixels, down and to the right.
         padding: zeros (before, after) the rows and the columns.
         impl: ``"lax"`` for XLA's; ``"matmul"`` for one product with shifted copies of ``x``;
-            ``"auto"`` for ``"lax"``, as nothing is known of the context here (`INNER_LOOP_IMPL`
-            is for those who know).
+            ``"auto"`` for ``"lax"``, on a CPU with the derivatives of the product where they are
+            the faster ones. Nothing is known of the context here: `INNER_LOOP_IMPL` is for those
+            who know.
     """
-    if impl in ("auto", "lax"):
-        return jax.lax.conv_general_dilated(
-            x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
     rows, columns, channels, features = kernel.shape
-    fewer = columns * channels + rows * features < rows * columns * channels
     # Rows are summed after rounding, which 16 bits would feel.
-    if fewer and tuple(strides) == (1, 1) and x.dtype.itemsize >= 4:
+    by_columns = tuple(strides) == (1, 1) and x.dtype.itemsize >= 4
+    by_columns &= columns * channels + rows * features < rows * columns * channels
+    if impl == "auto" and by_columns and jax.default_backend() == "cpu":
+        return _mixed(x, kernel, _pairs(padding))
+    if impl in ("auto", "lax"):
+        return _by_xla(x, kernel, strides, padding)
+    if by_columns:
         return _by_columns(x, kernel, padding)
     return _by_elements(x, kernel, strides, padding)
+
+
+def _by_xla(x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> Any:
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _mixed(x: Any, kernel: Any, padding: tuple[tuple[int, int], ...]) -> Any:
+    """XLA's convolution, with the derivatives of `_by_columns` where these are faster on a CPU.
+
+    For the kernel's they are: XLA makes images of the channels and convolves them with images,
+    after a transpose of both. For the input's XLA turns the kernel over and round, which is slow
+    where the kernel is the larger one.
+    """
+    return _by_xla(x, kernel, (1, 1), padding)
+
+
+def _mixed_forward(x: Any, kernel: Any, padding: Any) -> tuple[Any, tuple[Any, Any]]:
+    return _mixed(x, kernel, padding), (x, kernel)
+
+
+def _mixed_backward(padding: Any, kept: tuple[Any, Any], cotangent: Any) -> tuple[Any, Any]:
+    x, kernel = kept
+    rows, columns, channels, features = kernel.shape
+    see = _columns((rows, columns), padding, x.shape[1:3])
+    cotangent = jax.lax.optimization_barrier(cotangent)
+    spread = see.spread(cotangent)
+    if kernel.size > x.size + cotangent.size:
+        by_x = see.give(_product(spread, _columns_of(kernel).T))
+    else:
+        (by_x,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, (1, 1), padding), x)(cotangent)
+    seen = see.take(x).reshape(-1, columns * channels)
+    by_kernel = seen.T @ spread.reshape(-1, rows * features)
+    by_kernel = by_kernel.reshape(columns, channels, rows, features).transpose(2, 0, 1, 3)
+    return by_x, by_kernel
+
+
+_mixed.defvjp(_mixed_forward, _mixed_backward)
 
 
 def _by_elements(
@@ -69,10 +111,14 @@ def _by_columns(x: Any, kernel: Any, padding: Sequence[tuple[int, int]]) -> Any:
     The columns alone stand side by side, (pixels, columns * channels). Of a 3 x 3 kernel that makes
     three copies of the input and three of the output, not nine: memory is what the time goes into.
     """
+    see = _columns(kernel.shape[:2], _pairs(padding), x.shape[1:3])
+    return see.total(_product(see.take(x), _columns_of(kernel)))
+
+
+def _columns_of(kernel: Any) -> Any:
+    """The kernel as `_by_columns` multiplies by it: (columns * channels, rows * features)."""
     rows, columns, channels, features = kernel.shape
-    take, total = _columns((rows, columns), _pairs(padding), x.shape[1:3])
-    kernels = kernel.transpose(1, 2, 0, 3).reshape(columns * channels, rows * features)
-    return total(_product(take(x), kernels))
+    return kernel.transpose(1, 2, 0, 3).reshape(columns * channels, rows * features)
 
 
 def _product(x: Any, kernel: Any) -> Any:
@@ -84,16 +130,26 @@ def _pairs(padding: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple((int(before), int(after)) for before, after in padding)
 
 
+class _Columns(NamedTuple):
+    """What stands before and behind the product of `_by_columns`, for images of one size.
+
+    Attributes:
+        take: from images to (batch, padded height, new_width, columns * channels).
+        give: its transpose.
+        total: from (batch, padded height, new_width, rows * features) to the output.
+        spread: its transpose.
+    """
+
+    take: Callable[[Any], Any]
+    give: Callable[[Any], Any]
+    total: Callable[[Any], Any]
+    spread: Callable[[Any], Any]
+
+
 @functools.cache
 def _columns(
     kernel: tuple[int, int], padding: tuple[tuple[int, int], ...], size: tuple[int, int]
-) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """What stands before and behind the product of `_by_columns`, for images of one size.
-
-    Returns:
-        A function from images to (batch, padded height, new_width, columns * channels), and one
-        from (batch, padded height, new_width, rows * features) to the output.
-    """
+) -> _Columns:
     rows, columns = kernel
     height, width = (size[i] + sum(padding[i]) - kernel[i] + 1 for i in range(2))
     cut = [(-before, -after) for before, after in padding]
@@ -112,7 +168,9 @@ def _columns(
     def spread(y: Any) -> Any:
         return _side_by_side([_pad(y, ((i, rows - 1 - i), (0, 0))) for i in range(rows)])
 
-    return linear(take, give), linear(total, spread)
+    return _Columns(
+        linear(take, give), linear(give, take), linear(total, spread), linear(spread, total)
+    )
 
 
 @functools.cache

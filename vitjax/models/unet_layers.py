@@ -182,7 +182,10 @@ class Up(nn.Module):
         shape = (2, 2, channels, self.features)
         kernel = self.param("kernel", HE_PER_PIXEL, shape, self.param_dtype).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        x = jnp.einsum("bhwi,klio->bhkwlo", x.astype(self.dtype), kernel)
+        # Written out: XLA would move the pixels about twice, for the product and back.
+        pixels = x.astype(self.dtype).reshape(-1, channels)
+        x = pixels @ kernel.transpose(2, 0, 1, 3).reshape(channels, 4 * self.features)
+        x = x.reshape(batch, height, width, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
         x = x.reshape(batch, 2 * height, 2 * width, self.features)
         return x + bias.astype(self.dtype)
 

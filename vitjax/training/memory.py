@@ -6,6 +6,8 @@ import ctypes
 import functools
 import platform
 
+import jax
+
 # Names and numbers of <malloc.h>.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _NEVER, _AT_ONCE = -1, 256 * 2**20
@@ -28,3 +30,13 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE))
     return all(mallopt(key, value) for key, value in settings)
+
+
+def compute_in_the_calling_thread() -> None:
+    """Has CPUs compute where a step is called; to be called before JAX knows its devices.
+
+    JAX has threads of its own for that, and glibc an arena for each thread, which holds no block
+    above 64 MiB: larger ones go back to the system whatever `keep_freed_memory` says. The main
+    thread's arena holds any. A U-Net's step took a third less time.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)

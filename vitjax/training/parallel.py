@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from vitjax.registry import ConfigError, Registry
-from vitjax.training.memory import keep_freed_memory
+from vitjax.training.memory import compute_in_the_calling_thread, keep_freed_memory
 
 AXIS = "data"
 
@@ -38,6 +38,7 @@ class Parallel(abc.ABC):
     single: jax.sharding.Sharding  # of a state's one copy, before `place_state`
 
     def __init__(self, devices: int | None = None):
+        compute_in_the_calling_thread()
         available = jax.devices()
         if devices is not None and not 1 <= devices <= len(available):
             raise ConfigError(
