@@ -6,13 +6,14 @@ r"""U-Net on electron microscopy of neurons: ISBI 2012, arXiv 1505.04597, Sec. 3
 ``DIR`` has the challenge's slices in ``images/`` and ``labels/``, as single files or as the two
 TIFF stacks; 255 is a cell and 0 a membrane. The last five slices are held out. Weight map and
 elastic deformation are the paper's; the network is the padded form with a quarter of its channels
-and batch normalisation, which learns from tiles of 256 pixels in minutes. The paper's own network is
-``--config.model.name=unet_valid --config.model.filters=64``, with tiles of 572 pixels one at a time.
+and batch normalisation, which learns from tiles of 256 pixels in minutes. The paper's own network
+is ``--config.model.name=unet_valid --config.model.filters=64``, with tiles of 572 pixels one at a
+time.
 
 On the five slices, seed 0, after 1,058 s of training on one core of an AMD EPYC (2026-11-25, jax
 0.10.2): foreground-restricted V_rand 0.914, V_info 0.951, Dice of the membranes 0.793, mean IoU
-76.8%. Without weight map (``--config.data.weight_map=None``) V_rand 0.914, V_info 0.960, Dice 0.804,
-IoU 79.0%; docs/segmentation.md has the table.
+76.8%. Without weight map (``--config.data.weight_map=None``) V_rand 0.914, V_info 0.960, Dice
+0.804, IoU 79.0%; docs/segmentation.md has the table.
 """
 
 from ml_collections import ConfigDict

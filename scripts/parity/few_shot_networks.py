@@ -109,6 +109,7 @@ class MamlConv4(Watched):
 
     def __init__(self, channels: int, filters: int, classes: int, features: int, strided: bool):
         super().__init__()
+        shapes: dict[str, tuple[int, ...]]
         shapes = {f"conv{i}": (3, 3, filters, filters) for i in range(1, 5)}
         shapes |= {"conv1": (3, 3, channels, filters), "w5": (features, classes), "b5": (classes,)}
         for i in range(1, 5):

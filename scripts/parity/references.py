@@ -112,12 +112,10 @@ def write(folder: Path, name: str, case: Case, dtype: torch.dtype) -> None:
         "inferred": case.inferred,
         "grid": case.grid,
     }
-    np.savez_compressed(
-        folder / f"{name}.npz",
-        images=images.numpy().astype(np.float16),
-        spec=np.array(json.dumps(spec)),
-        **{f"seen/{k}": v for k, v in seen.items()},
-    )
+    arrays: dict[str, Any] = {f"seen/{k}": v for k, v in seen.items()}
+    arrays["images"] = images.numpy().astype(np.float16)
+    arrays["spec"] = np.array(json.dumps(spec))
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{name}: {count:,} parameters, {len(seen)} activations", flush=True)
 
