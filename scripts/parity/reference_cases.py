@@ -247,12 +247,12 @@ CASES: dict[str, Build] = {
     "cifar_resnet18": partial(_kuangliu, 18, _SIZES[18], False),
     "cifar_resnet50": partial(_kuangliu, 50, _SIZES[50], True),
     **{f"wrn{d}_{f}": partial(_wide, d, f) for d, f in ((28, 10), (16, 8), (40, 2))},
-    **{
-        f"bit_r{d}x{f}": partial(_bit, f"bit_r{d}x{f}", _SIZES[d], f)
-        for d, f in ((50, 1), (50, 3), (101, 1), (101, 3), (152, 2))
-    },
-    # Of 936,533,224 parameters, two blocks a stage leave 237 million.
-    "bit_r152x4": partial(_bit, "bit_r152x4", (2, 2, 2, 2), 4, cut=True),
+    **{f"bit_r{d}x1": partial(_bit, f"bit_r{d}x1", _SIZES[d], 1) for d in (50, 101)},
+    # Of 217 to 937 million parameters, fewer blocks leave 80 to 140 million.
+    "bit_r50x3": partial(_bit, "bit_r50x3", (2, 2, 2, 1), 3, cut=True),
+    "bit_r101x3": partial(_bit, "bit_r101x3", (2, 2, 4, 1), 3, cut=True),
+    "bit_r152x2": partial(_bit, "bit_r152x2", (2, 4, 12, 2), 2, cut=True),
+    "bit_r152x4": partial(_bit, "bit_r152x4", (1, 1, 1, 1), 4, cut=True),
     **{ours: partial(_maml, ours) for ours in ("conv4", "conv4_omniglot", "conv4_omniglot_pooled")},
     "learn2learn_cnn4": partial(_learn2learn, False),
     "learn2learn_omniglot": partial(_learn2learn, True),

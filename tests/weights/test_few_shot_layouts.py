@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference_files import (
     check_activations,
     check_inference,
@@ -39,6 +41,46 @@ def test_the_network_is_found_out_from_its_file(name):
 @pytest.mark.parametrize("name", NAMES[2:])
 def test_written_again_a_file_has_the_same_arrays(name, tmp_path):
     check_round_trip(name, tmp_path)
+
+
+@st.composite
+def networks(draw):
+    """A format, a network that it holds, and the size of its images."""
+    format = draw(st.sampled_from(["maml", "learn2learn", "metaoptnet"]))
+    classes = draw(st.sampled_from([1, 3]))
+    if format == "metaoptnet":
+        pooling = draw(st.sampled_from(["mean", "flatten"]))
+        widths = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+        # More than one pixel has to be left, or pooling is nothing to tell apart.
+        size = 2 << len(widths) if pooling == "flatten" else 84
+        return format, models.ResNet12(classes, widths, pooling=pooling), size
+    options = {"num_classes": classes, "filters": draw(st.integers(1, 3))}
+    if format == "learn2learn":
+        options |= {"depth": draw(st.integers(1, 4)), "norm_epsilon": 1e-5}
+    if draw(st.booleans()):
+        options |= {"downsample": "stride", "pooling": "mean"}
+        options |= {"stride_padding": "pytorch"} if format == "learn2learn" else {}
+        return format, models.Conv4(**options), 28
+    return format, models.Conv4(**options), draw(st.sampled_from([2, 3])) << options.get("depth", 4)
+
+
+@settings(max_examples=10)
+@given(networks(), st.integers(1, 3))
+def test_what_is_written_is_read(tmp_path_factory, network, channels):
+    format, module, size = network
+    variables = random_variables(module, (size, size, channels))
+    for name, layer in variables["params"].items():
+        if format == "maml" and name.startswith("norm"):
+            layer["scale"][:] = 1
+    path = weights.save(variables, module, tmp_path_factory.mktemp("file") / "file", format)
+    # Without the note that the writer left.
+    plain = path.with_name(f"plain{path.suffix}")
+    files.write(plain, files.read(path))
+    opened = weights.open_weights(plain)
+    assert opened.format == format
+    assert weights.module_of(opened, say=lambda words: None) == module
+    assert opened.description.input_shape == (size, size, channels)
+    jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, module), variables)
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
