@@ -106,6 +106,19 @@ def test_which_copies_are_made(channels, features, dtype, width):
     assert f",{width}]" in product.split("=")[0]
 
 
+@pytest.mark.parametrize(("side", "convolutions", "products"), [(16, 2, 1), (2, 1, 2)])
+def test_what_auto_multiplies_on_a_cpu(side, convolutions, products):
+    """The kernel's derivative always, the input's where the kernel is larger than the images."""
+    x, kernel = jnp.ones((1, side, side, 16)), jnp.ones((3, 3, 16, 16))
+
+    def loss(x, kernel):
+        return jnp.sum(convolve(x, kernel, (1, 1), SAME) ** 2)
+
+    text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel))
+    assert text.count("= conv_general_dilated") == convolutions
+    assert text.count("= dot_general") == products
+
+
 def test_bfloat16_is_as_exact_as_xla_s():
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 12, 12, 32)), rng.normal(size=(3, 3, 32, 32)) / 17

@@ -81,6 +81,7 @@ def _mixed_backward(padding: Any, kept: tuple[Any, Any], cotangent: Any) -> tupl
     x, kernel = kept
     rows, columns, channels, features = kernel.shape
     see = _columns((rows, columns), padding, x.shape[1:3])
+    # Fused into the copies, what gives the cotangent would be computed for each of them.
     cotangent = jax.lax.optimization_barrier(cotangent)
     spread = see.spread(cotangent)
     if kernel.size > x.size + cotangent.size:
