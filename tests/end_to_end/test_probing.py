@@ -56,7 +56,7 @@ def test_every_layer_of_two_networks_is_probed_and_drawn(capsys, trained, export
     found = probed(tmp_path, "few_shot")
     assert (found["method"], found["split"], found["shots"]) == ("few_shot", "test", [1, 5])
     run, imported = found["networks"]
-    assert (run["name"], imported["name"]) == ("whole", "imported.py")
+    assert (run["name"], imported["name"]) == ("whole", "imported")
     assert run["step"] == 60
     assert imported["init"]["format"] == "timm"
     layers = ["tokens", *(f"encoder/block_{i}/after_mlp" for i in range(2)), "representation"]

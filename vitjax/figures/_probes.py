@@ -59,9 +59,10 @@ def probes(
             axes.set_xlabel("depth: 0 the first layer, 1 what the head is given", fontsize=9)
             axes.tick_params(labelbottom=True)
     handles, labels = grid.flat[0].get_legend_handles_labels()
+    # The line of chance, which matplotlib puts first.
     figure.legend(
-        handles,
-        labels,
+        [*handles[1:], handles[0]],
+        [*labels[1:], labels[0]],
         loc="outside lower center",
         ncols=min(len(labels), 3),
         fontsize=9,
@@ -96,7 +97,11 @@ def _draw(
             label=canvas.one_line(name, _LONGEST_NAME),
         )
     axes.axhline(
-        100 * chance, color=_FAINT, linestyle=":", linewidth=1.2, label=f"chance: {chance:.3g}"
+        100 * chance,
+        color=_FAINT,
+        linestyle=":",
+        linewidth=1.2,
+        label=f"chance: {100 * chance:.3g}%",
     )
     axes.set_title(kind, fontsize=10)
     axes.set_xlim(-0.02, 1.02)

@@ -236,7 +236,7 @@ def _of_config(
 def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
     """Each of ``paths`` with a name of its own: its last part, where that tells it apart."""
     paths = list(paths)
-    short = [Path(str(path).removesuffix("/")).name for path in paths]
+    short = [Path(path).name.removesuffix(".py") for path in paths]
     counts = Counter(short)
     return [
         (name if counts[name] == 1 else str(path), path)
