@@ -9,7 +9,13 @@ import optax
 import pytest
 from networks import batch, objective
 
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, fingerprint, sign
+from vitjax.training.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    fingerprint,
+    free_changes,
+    sign,
+)
 from vitjax.training.state import TrainState
 
 CONFIG = {"model": {"name": "dense", "width": 16}, "train": {"epochs": 3}}
@@ -115,6 +121,18 @@ def test_the_episodes_of_validation_stay_those_of_the_run(checkpoints):
             else:
                 with pytest.raises(CheckpointError, match=rf"config\.data\.episodes\.{key}"):
                     store.restore(abstract(state()), config=other)
+
+
+def test_which_head_answers_may_differ_where_a_checkpoint_is_only_looked_at(checkpoints):
+    store = checkpoints()
+    save(store, 1)
+    store.wait()
+    other = {**CONFIG, "model": {**CONFIG["model"], "prune": 2}}
+    assert checkpoints(read_only=True).restore(abstract(state()), config=other).step == 1
+    changes = free_changes(CONFIG, other, read_only=True)
+    assert changes == ["config.model.prune: 'not set' -> 2"]
+    with pytest.raises(CheckpointError, match=r"config\.model\.prune"):
+        checkpoints().restore(abstract(state()), config=other)
 
 
 # TensorStore's futures of failed reads complain to nobody when they are collected.
