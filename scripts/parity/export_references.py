@@ -27,7 +27,7 @@ def main() -> None:
         module = weights.module_of(opened, say=lambda words: None, **spec["fields"])
         variables = weights.fit(opened, module, image_size=shape[1:3])
         for format in (spec["format"], *ALSO.get(spec["format"], [])):
-            suffix = "npz" if format in ("npz", "maml") else "safetensors"
+            suffix = "npz" if format in ("npz", "maml", "big_vision") else "safetensors"
             written = path.with_name(f"{path.stem}.exported.{format}.{suffix}")
             try:
                 weights.save(variables, module, written, format, input_shape=shape[1:])
