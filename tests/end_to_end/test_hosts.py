@@ -6,10 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from conftest import ENVIRONMENT, TINY
 
 from vitjax import config as configs
+from vitjax import models, weights
 from vitjax.training import experiment, loop
 
 HOST = """
@@ -89,11 +92,31 @@ def get_config():
     return config
 """
 
+# Whose features are computed once, by all hosts.
+HEAD_ONLY = """
+from pathlib import Path
+from ml_collections import ConfigDict
+
+def get_config():
+    config = ConfigDict()
+    config.model = dict(name="resnet20", stage_sizes=(1,), width=4)
+    config.data = dict(
+        source="synthetic", image_size=8, examples=33, val_examples=21, batch_size=8,
+        eval_batch_size=8,
+    )
+    config.objective = dict(name="head_only")
+    config.init = dict(from_checkpoint=str(Path(__file__).with_name("weights.safetensors")))
+    config.optimizer = dict(name="sgd", learning_rate=0.3)
+    config.train = dict(steps=6, log_every_steps=3, evaluate_every_steps=3)
+    return config
+"""
+
 
 CONFIGS = {
     "classification": CLASSIFICATION,
     "few_shot": FEW_SHOT,
     "segmentation": SEGMENTATION,
+    "head_only": HEAD_ONLY,
 }
 
 
@@ -101,6 +124,9 @@ CONFIGS = {
 def of_two_and_of_one(tmp_path_factory):
     """For a run of each of these configs the summaries of two hosts and of one."""
     folder = tmp_path_factory.mktemp("hosts")
+    resnet = models.create("resnet20", stage_sizes=(1,), width=4, num_classes=10)
+    variables = jax.jit(resnet.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    weights.save(variables, resnet, folder / "weights.safetensors", input_shape=(8, 8, 3))
     files, workdirs, summaries = [], [], {}
     for name, text in CONFIGS.items():
         files.append(folder / f"{name}.py")
@@ -128,6 +154,14 @@ def test_two_hosts_give_the_numbers_of_one(of_two_and_of_one):
         assert two[split]["examples"] == one[split]["examples"] == 180
         assert two[split]["accuracy"] == one[split]["accuracy"]
         assert two[split]["loss"] == pytest.approx(one[split]["loss"], rel=1e-5)
+
+
+def test_two_hosts_train_a_head_on_features_as_one_does(of_two_and_of_one):
+    two, one = of_two_and_of_one["head_only"]
+    assert "2 hosts" in two["device"]
+    assert two["val"]["examples"] == one["val"]["examples"] == 21
+    assert two["val"]["accuracy"] == one["val"]["accuracy"]
+    assert two["val"]["loss"] == pytest.approx(one["val"]["loss"], rel=1e-5)
 
 
 def test_two_hosts_segment_as_one_does(of_two_and_of_one):
