@@ -3,8 +3,8 @@
     vitjax data --config=configs/folder/vit.py --config.data.path=photos
     vitjax train --config=configs/folder/vit.py --workdir=runs/photos --config.data.path=photos
 
-``photos`` holds ``train/<class>/*.jpg`` and, if you like, ``val/`` and ``test/`` in the same way;
-without them a tenth of each class is held out for each, always the same images.
+``photos`` holds ``<class>/*.jpg``, of which a tenth is held out for ``val`` and for ``test``; or
+``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way.
 """
 
 from ml_collections import ConfigDict

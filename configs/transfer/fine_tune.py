@@ -5,11 +5,12 @@ r"""A ViT-S/16 that ImageNet taught, on your own images, one folder per class.
     vitjax train --config=configs/transfer/fine_tune.py:cifar10 --workdir=runs/cifar10_vit \
         --config.data.path=cifar10.npz
 
-``photos`` holds ``train/<class>/*.jpg`` and, if you like, ``val/`` and ``test/``; without them a
-tenth of each class is held out for each. The weights (Steiner et al. 2022, arXiv 2106.10270) are
-fetched once; ``--config.init.from_checkpoint`` takes any other file, name or run, and where that is
-of another size, ``--config.model.name`` says which. Rates fall from layer to layer as in BEiT and
-MAE (arXiv 2106.08254 and 2111.06377). Not run in full by us.
+``photos`` holds ``<class>/*.jpg``, of which a tenth is held out for ``val`` and for ``test``; or
+``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way.
+
+The weights (Steiner et al. 2022, arXiv 2106.10270) are fetched once. Any other file, name or run can
+be said by ``--config.init.from_checkpoint``, and its size by ``--config.model.name``. Rates fall from
+layer to layer as in BEiT and MAE (arXiv 2106.08254 and 2111.06377). Not run in full by us.
 """
 
 from ml_collections import ConfigDict

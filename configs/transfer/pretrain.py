@@ -3,8 +3,8 @@ r"""A small ResNet for photographs of 64 pixels: a network for `comparison.py` t
     vitjax train --config=configs/transfer/pretrain.py --workdir=runs/pretrained \
         --config.data.path=photos
 
-``photos`` holds ``train/<class>/*.jpg`` and, if you like, ``val/`` and ``test/``; without them a
-tenth of each class is held out for each.
+``photos`` holds ``<class>/*.jpg``, of which a tenth is held out for ``val`` and for ``test``; or
+``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way.
 """
 
 from ml_collections import ConfigDict
