@@ -224,7 +224,7 @@ def test_a_head_of_other_classes_is_made_anew_and_told(file):
     for name, leaf in expected.items():
         if "head" not in name:
             np.testing.assert_array_equal(found[name], leaf)
-    fresh = leaves(module.init(jax.random.key(3), np.zeros((1, *SHAPE), np.float32)))
+    fresh = leaves(jit(module.init)(jax.random.key(3), np.zeros((1, *SHAPE), np.float32)))
     for leaf in ("kernel", "bias"):
         np.testing.assert_array_equal(found[f"params/head/{leaf}"], fresh[f"params/head/{leaf}"])
 
