@@ -415,6 +415,14 @@ def test_of_a_repository_the_best_file_is_taken_and_kept(hub, local, server):
     assert server.requests == []
 
 
+def test_what_lies_beside_the_weights_comes_with_them(hub, local, server):
+    card = {"config.json": b'{"model_type": "vit"}', "preprocessor_config.json": b"{}"}
+    hub.add("a/b", {"model.safetensors": CONTENT, "vocabulary.json": b"", **card})
+    path = local("hf:a/b")
+    assert {name: (path.parent / name).read_bytes() for name in card} == card
+    assert not (path.parent / "vocabulary.json").exists()
+
+
 def test_a_repository_is_kept_where_the_argument_says(hub, local, here):
     hub.add("a/b", {"model.safetensors": CONTENT})
     path = local("hf:a/b", cache=here / "other")

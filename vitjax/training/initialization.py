@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from vitjax.training import checks, prediction, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.settings import Start
-from vitjax.weights import fetching, notes
+from vitjax.weights import notes
 from vitjax.weights.layouts import Description
 
 
@@ -83,11 +82,11 @@ def _read(
         source, format=start.format, grid=start.grid, part=start.part, say=say
     )
     origin: dict[str, Any] = {"from_checkpoint": source, "format": weights.format}
-    path = fetching.local(source, say=say)
-    if path.is_file():
-        with path.open("rb") as file:
-            origin["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    if (digest := weights.sha256) is not None:
+        origin["sha256"] = digest
     say(f"Starting from {source} ({weights.format})")
+    if weights.mean is not None and weights.std is not None:
+        _compare_images({"mean": weights.mean, "std": weights.std}, experiment, say)
     return weights, origin
 
 
@@ -106,10 +105,7 @@ def _of_run(
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(own, sep="/").items()}
     kind = "moving average" if other.settings.ema_decay is not None else "weights"
     say(f"Starting from the {kind} of step {step} of the run in {folder}")
-    for key in ("mean", "std"):
-        there, here = (each.config["data"].get(key) for each in (other, experiment))
-        if there != here:
-            say(f"  its images were normalised otherwise: config.data.{key} {there} -> {here}")
+    _compare_images({k: other.config["data"].get(k) for k in ("mean", "std")}, experiment, say)
     names = [list(each.class_names) for each in (other, experiment)]
     if names[0] != names[1] and len(names[0]) == len(names[1]):
         say(
@@ -119,6 +115,17 @@ def _of_run(
     description = Description(type(model), notes.fields_of(model), None)
     weights = files.Weights(str(folder), arrays, None, description)
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
+
+
+def _compare_images(
+    there: Mapping[str, Any], experiment: Experiment, say: Callable[[str], None]
+) -> None:
+    """Tells where the weights saw images that were normalised otherwise."""
+    for key, value in there.items():
+        here = experiment.config["data"].get(key)
+        pair = [None if x is None else tuple(np.ravel(x).tolist()) for x in (value, here)]
+        if pair[0] != pair[1]:
+            say(f"  its images were normalised otherwise: config.data.{key} {value} -> {here}")
 
 
 def _made_anew(

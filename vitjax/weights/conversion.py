@@ -78,6 +78,6 @@ def convert(
         say=say,
     )
     shape = weights.shape_at(image_size)
-    path = save(variables, module, output, format, input_shape=shape)
+    path = save(variables, module, output, format, input_shape=shape, say=say)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return Converted(weights.format, module, count, shape, path)

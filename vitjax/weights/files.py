@@ -5,6 +5,7 @@ What a file is, its content says; its name is believed only when one is written.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ def read(path: str | Path, *, part: str | None = None) -> dict[str, np.ndarray]:
         WeightsError: there is no such file, it is of no format that is known, damaged, asks for
             more than tensors, or holds several sets of weights and ``part`` names none of them.
     """
-    path = _file(Path(path))
+    path = located(Path(path))
     try:
         arrays = _KINDS[kind(path)](path, part)
     except OSError as error:
@@ -80,7 +81,7 @@ def metadata(path: str | Path) -> dict[str, str]:
     Raises:
         WeightsError: as `read` does.
     """
-    path = _file(Path(path))
+    path = located(Path(path))
     try:
         found = kind(path)
         if found in ("npz", "pth"):
@@ -144,6 +145,19 @@ def write(
         raise WeightsError(f"{path}: cannot be written: {reason}") from error
 
 
+def sha256(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal; of an index, that of the digests of it and all its files."""
+    if kind(path) != "index":
+        return _digest(path)
+    parts = [path, *(path.parent / shard for shard in _listed(path)[1])]
+    return hashlib.sha256("".join(map(_digest, parts)).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def kind(path: Path) -> str:
     """What the file at ``path`` is by its content: a key of `_KINDS`.
 
@@ -194,8 +208,12 @@ def _kind_of_archive(path: Path) -> str:
     raise WeightsError(f"{path}: is a zip archive, but not of weights; in it: {some or 'nothing'}")
 
 
-def _file(path: Path) -> Path:
-    """The file that ``path`` means."""
+def located(path: Path) -> Path:
+    """The file of weights that ``path`` means: itself, or the one in a folder.
+
+    Raises:
+        WeightsError: there is no such file, or no file of weights in the folder.
+    """
     if path.is_dir():
         for name in IN_FOLDERS:
             if (path / name).is_file():
@@ -265,8 +283,8 @@ def _read_safetensors(path: Path, part: str | None) -> dict[str, np.ndarray]:
     return unwrapping.of_part(arrays, path, part)
 
 
-def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
-    """The arrays of all files that an index lists, which lie beside it."""
+def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Where an index says that each array is, and the files, which lie beside it."""
     try:
         places = json.loads(path.read_bytes())["weight_map"]
         shards = sorted(set(places.values()))
@@ -282,6 +300,12 @@ def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
         raise WeightsError(
             f"{path}: lists {len(shards)} files, of which these are missing: {', '.join(missing)}"
         )
+    return places, shards
+
+
+def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
+    """The arrays of all files that an index lists."""
+    places, shards = _listed(path)
     arrays: dict[str, np.ndarray] = {}
     for shard in shards:
         found = kind(path.parent / shard)

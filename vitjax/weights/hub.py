@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitjax.registry import near_match
-from vitjax.weights import download, files
+from vitjax.weights import cards, download, files
 from vitjax.weights.errors import WeightsError
 
 try:
@@ -82,6 +82,10 @@ class _Repository:
                 self.offline = True
         file = self._chosen(names, wanted, reason)
         path = self._file(file, say)
+        if file in files.IN_FOLDERS:
+            for card in cards.FILES:
+                if card in names:
+                    self._file(card, say)
         if file.endswith(".index.json"):
             try:
                 shards = set(json.loads(path.read_bytes())["weight_map"].values())

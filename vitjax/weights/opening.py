@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitjax.registry import near_match
-from vitjax.weights import adapting, fetching, files, notes
+from vitjax.weights import adapting, cards, fetching, files, notes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
 
@@ -30,17 +30,28 @@ class Weights:
         arrays: what is in it, brought to the layout's one form.
         layout: whose names these are; None for the house's own.
         description: what the file tells of its model.
+        path: the file on this machine; None where it is none.
+        mean: of the images that it was trained on, by channel, where something beside it tells.
+        std: their standard deviation likewise.
     """
 
     where: str
     arrays: Arrays = dataclasses.field(repr=False)
     layout: Layout | None
     description: Description
+    path: Path | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def format(self) -> str:
         """The layout's name."""
         return OWN if self.layout is None else self.layout.name
+
+    @property
+    def sha256(self) -> str | None:
+        """The file's digest, see `vitjax.weights.files.sha256`."""
+        return None if self.path is None else files.sha256(self.path)
 
     def shape_at(
         self, image_size: int | Sequence[int] | None, channels: int | None = None
@@ -86,21 +97,26 @@ def open_weights(
     """
     if format is not None:
         check_format(format)
-    path = fetching.local(str(source), say=say)
+    path = files.located(fetching.local(str(source), say=say))
     where, arrays = str(source), files.read(path, part=part)
     note = notes.read(files.metadata(path), where)
     own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
     # Names of big_vision begin in the same way, and have no note.
     if own and (format == OWN or note):
-        return _own(where, arrays, note, grid)
+        return _own(where, path, arrays, note, grid)
+    card = cards.read(path, say)
     pair = None if grid is None else (int(grid[0]), int(grid[1]))
     if note and pair is None:
         pair = grid_of(note.fields.get("patch_size"), note.input_shape)
+    elif pair is None:
+        pair = grid_of(card.config.get("patch_size"), card.size)
     for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
         with _reading_as(layout, where):
             prepared = layout.prepare(arrays)
             recognised = layout.recognise(prepared)
             description = layout.describe(prepared, pair) if recognised else None
+            if description is not None and not note:
+                description = card.describe(layout, description)
         if description is not None:
             if grid is not None and description.grid is None:
                 raise _gridless(where, layout.name)
@@ -114,9 +130,10 @@ def open_weights(
                     input_shape=shape,
                     guessed={},
                 )
-            return Weights(where, _alone(layout, prepared, where, say), layout, description)
+            arrays = _alone(layout, prepared, where, say)
+            return Weights(where, arrays, layout, description, path, card.mean, card.std)
     if own:
-        return _own(where, arrays, note, grid)
+        return _own(where, path, arrays, note, grid)
     some = ", ".join(sorted(arrays)[:6])
     raise WeightsError(
         f"{where}: its {len(arrays)} arrays ({some}, ...) are not named as in"
@@ -139,14 +156,19 @@ def check_format(format: str) -> None:
 
 
 def _own(
-    where: str, arrays: Arrays, note: notes.Note | None, grid: Sequence[int] | None
+    where: str,
+    path: Path,
+    arrays: Arrays,
+    note: notes.Note | None,
+    grid: Sequence[int] | None,
 ) -> Weights:
     """A file of the house's own names."""
     if note is None:
         raise WeightsError(f"{where}: has vitjax's names, and no note of the model that it is of")
     if grid is not None:
         raise _gridless(where, OWN)
-    return Weights(where, arrays, None, Description(note.model, note.fields, note.input_shape))
+    description = Description(note.model, note.fields, note.input_shape)
+    return Weights(where, arrays, None, description, path)
 
 
 def _gridless(where: str, format: str) -> WeightsError:

@@ -1,0 +1,155 @@
+"""What lies beside weights in a repository of Hugging Face goes before what shapes suggest."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from reference_files import FIXTURES
+
+from vitjax import weights
+from vitjax.weights import WeightsError, files
+
+CONFIG = {
+    "model_type": "vit",
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "num_attention_heads": 4,
+}
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Makes a folder of a fixture's weights with JSON files beside them."""
+
+    def make(fixture, config, **more):
+        arrays = files.read(next(FIXTURES.glob(f"{fixture}.*[hs]")))
+        files.write(tmp_path / "model.safetensors", arrays)
+        for name, content in {"config": config, **more}.items():
+            text = content if isinstance(content, str) else json.dumps(content)
+            (tmp_path / f"{name}.json").write_text(text)
+        return tmp_path
+
+    return make
+
+
+def opened(folder, **fields):
+    said = []
+    found = weights.open_weights(folder, say=said.append)
+    return found, weights.module_of(found, say=said.append, **fields), "\n".join(said)
+
+
+@pytest.mark.parametrize("named", ["", "model.safetensors"])
+def test_what_transformers_notes_is_taken_and_nothing_is_guessed(repository, named):
+    found, module, said = opened(repository("vit_hf", CONFIG) / named)
+    assert (module.num_heads, module.norm_epsilon, module.gelu) == (4, 1e-5, "exact")
+    assert not said and not found.description.guessed
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "gelu_pytorch_tanh"])
+def test_the_other_gelu_is_taken(repository, name):
+    assert opened(repository("vit_hf", {**CONFIG, "hidden_act": name}))[1].gelu == "tanh"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("hidden_act", "quick_gelu", "hidden_act = 'quick_gelu', and a ViT here has a GELU"),
+        ("layer_norm_eps", "small", "layer_norm_eps = 'small'"),
+        ("num_attention_heads", -1, "num_attention_heads = -1"),
+    ],
+)
+def test_what_is_not_here_or_makes_no_sense_is_refused(repository, key, value, words):
+    folder = repository("vit_hf", {**CONFIG, key: value})
+    with pytest.raises(WeightsError, match="beside it says") as caught:
+        weights.open_weights(folder)
+    assert words in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_a_field_that_is_said_goes_before_the_card(repository):
+    found = weights.open_weights(repository("vit_hf", CONFIG))
+    assert weights.module_of(found, norm_epsilon=1e-3).norm_epsilon == 1e-3
+
+
+def test_a_model_with_other_heads_than_the_card_is_refused(repository):
+    folder = repository("vit_hf", CONFIG)
+    _, module, _ = opened(folder)
+    with pytest.raises(WeightsError, match="4 heads in the file and 2 in the model"):
+        weights.load(folder, module.clone(num_heads=2))
+
+
+def test_images_that_are_no_square_are_told(repository, tmp_path):
+    arrays = files.read(FIXTURES / "vit_hf.safetensors")
+    name = next(name for name in arrays if name.endswith("position_embeddings"))
+    patch = next(x for n, x in arrays.items() if n.endswith("projection.weight")).shape[-1]
+    width = arrays[name].shape[-1]
+    arrays[name] = np.zeros((1, 1 + 2 * 5, width), np.float32)
+    (tmp_path / "other").mkdir()
+    files.write(tmp_path / "other" / "model.safetensors", arrays)
+    config = {**CONFIG, "image_size": [2 * patch, 5 * patch], "patch_size": patch}
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    assert weights.open_weights(tmp_path / "other").description.grid == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "gelu"),
+    [
+        ("vit_base_patch16_siglip_224", "exact"),
+        ("vit_base_patch32_siglip_256", "tanh"),
+        ("vit_large_patch16_siglip_384", "exact"),
+        ("vit_large_patch16_siglip_gap_512", "tanh"),
+        ("vit_so400m_patch14_siglip_378", "exact"),
+        ("vit_so400m_patch16_siglip_384", "tanh"),
+        ("vit_giantopt_patch16_siglip_gap_256", "tanh"),
+        ("vit_small_patch16_224", "exact"),
+    ],
+)
+def test_timms_names_tell_the_gelu(repository, architecture, gelu):
+    """As timm 1.0.31 builds them."""
+    folder = repository("vit_deit3", {"architecture": architecture})
+    assert opened(folder, num_heads=2)[1].gelu == gelu
+
+
+@pytest.mark.parametrize(
+    ("fixture", "architecture", "words"),
+    [
+        ("torchvision_basic", "resnetblur18", "blurs"),
+        ("torchvision_wide", "resnetaa50", "anti-aliasing"),
+        ("vit_deit3", "vit_base_patch16_rpn_224", "normalises after"),
+    ],
+)
+def test_siblings_in_timm_that_compute_otherwise_are_refused(
+    repository, fixture, architecture, words
+):
+    folder = repository(fixture, {"architecture": architecture})
+    with pytest.raises(WeightsError, match=f"timm's '{architecture}', which .*{words}"):
+        weights.open_weights(folder)
+
+
+def test_the_images_of_training_are_told(repository):
+    cfg = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 0.5], "input_size": [3, 224, 224]}
+    config = {"architecture": "vit_small_patch16_224", "pretrained_cfg": cfg}
+    found = weights.open_weights(repository("vit_deit3", config))
+    assert (found.mean, found.std) == ((0.5,) * 3, (0.25, 0.5, 0.5))
+    images = {"do_normalize": True, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 2]}
+    folder = repository("vit_hf", CONFIG, preprocessor_config=images)
+    found = weights.open_weights(folder)
+    assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (1, 1, 2))
+    (folder / "preprocessor_config.json").write_text(json.dumps({**images, "do_normalize": False}))
+    assert weights.open_weights(folder).mean is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000])
+def test_a_damaged_card_is_told_and_passed_over(repository, text):
+    _, module, said = opened(repository("vit_hf", text), num_heads=2)
+    assert "config.json: cannot be read" in said and "going by shapes" in said
+    assert module.norm_epsilon == 1e-12
+
+
+def test_a_config_beside_a_file_of_another_name_is_of_something_else(repository):
+    folder = repository("vit_hf", CONFIG)
+    shutil.move(folder / "model.safetensors", folder / "mine.safetensors")
+    assert opened(folder / "mine.safetensors", num_heads=2)[1].norm_epsilon == 1e-12
+    shutil.move(folder / "mine.safetensors", folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model": {"name": "vit_s16"}}))
+    assert opened(folder, num_heads=2)[1].norm_epsilon == 1e-12
