@@ -7,7 +7,7 @@ a colon: ``omniglot_vit.py:glyphs_5w1s``.
 
 Slow to start: after 250 steps of 8 tasks it is at chance still, after 1,000 it had 61.2 +- 1.0% on
 600 test episodes (seed 0, about 20 minutes on one core of an AMD EPYC, 2026-11-25; the settings
-beside the 14,000 steps in ``omniglot_5w1s.py``, with the rate 1e-3), where the convolutions have 94%
+beside the 14,000 steps in ``omniglot_5w1s.py``, with the rate 1e-3). The convolutions have 94%
 after 1,500. It was not trained to its end.
 """
 

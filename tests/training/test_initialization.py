@@ -125,6 +125,21 @@ def test_a_model_that_computes_otherwise_than_the_file_s_is_told(tmp_path):
         start(config(path, {**VIT, "num_heads": 4}))
 
 
+def test_images_that_the_file_s_network_saw_otherwise_are_told(tmp_path):
+    fields = {key: value for key, value in VIT.items() if key != "name"}
+    module = models.create(VIT["name"], **fields, num_classes=10)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    weights.save(variables, module, tmp_path / "model.safetensors", "timm", say=str)
+    images = {"mean": [0.5, 0.25, 0.5], "std": [0.5, 0.5, 0.5]}
+    card = {"architecture": "vit_tiny_patch4_8", "pretrained_cfg": images}
+    (tmp_path / "config.json").write_text(json.dumps(card))
+    chosen = config(tmp_path, VIT)
+    chosen.data.update({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
+    _, said = start(chosen)
+    assert "config.data.mean (0.5, 0.25, 0.5) -> (0.5, 0.5, 0.5)" in said
+    assert "config.data.std" not in said
+
+
 def test_a_run_s_model_that_computes_otherwise_is_told(run):
     _, said = start(config(run[0], {**RESNET, "standardize_epsilon": 1e-5}))
     assert "the file's network has standardize_epsilon=None, the model 1e-05" in said

@@ -125,7 +125,7 @@ def _compare_images(
         here = experiment.config["data"].get(key)
         pair = [None if x is None else tuple(np.ravel(x).tolist()) for x in (value, here)]
         if pair[0] != pair[1]:
-            say(f"  its images were normalised otherwise: config.data.{key} {value} -> {here}")
+            say(f"  its images were normalised otherwise: config.data.{key} {pair[0]} -> {pair[1]}")
 
 
 def _made_anew(
