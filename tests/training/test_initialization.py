@@ -136,7 +136,7 @@ def test_images_that_the_file_s_network_saw_otherwise_are_told(tmp_path):
     chosen = config(tmp_path, VIT)
     chosen.data.update({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)})
     _, said = start(chosen)
-    assert "config.data.mean (0.5, 0.25, 0.5) -> (0.5, 0.5, 0.5)" in said
+    assert "config.data.mean [0.5, 0.25, 0.5] -> [0.5, 0.5, 0.5]" in said
     assert "config.data.std" not in said
 
 

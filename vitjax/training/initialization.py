@@ -123,7 +123,7 @@ def _compare_images(
     """Tells where the weights saw images that were normalised otherwise."""
     for key, value in there.items():
         here = experiment.config["data"].get(key)
-        pair = [None if x is None else tuple(np.ravel(x).tolist()) for x in (value, here)]
+        pair = [None if x is None else np.ravel(x).tolist() for x in (value, here)]
         if pair[0] != pair[1]:
             say(f"  its images were normalised otherwise: config.data.{key} {pair[0]} -> {pair[1]}")
 
