@@ -35,6 +35,6 @@ def get_config() -> ConfigDict:
         weight_decay_factors=((r"kernel$", 1.0), (r".", 0.0)),
     )
     config.schedule = dict(name="one_cycle")
-    config.train = dict(epochs=20, ema_decay=0.99, log_every_steps=20, evaluate_every_epochs=4)
+    config.train = dict(epochs=40, ema_decay=0.99, log_every_steps=20, evaluate_every_epochs=4)
     config.checkpoint = dict(keep=1)
     return config

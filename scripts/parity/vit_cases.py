@@ -227,7 +227,7 @@ def _case(
 def reader(model: nn.Module, format: str) -> nn.Module:
     """The network that reads a file of ``format``: ``model``, or its like of another project."""
     if format == "torchvision" and isinstance(model, VisionTransformer):
-        return torchvision.models.VisionTransformer(
+        found = torchvision.models.VisionTransformer(
             model.patch_embed.img_size[0],
             model.patch_embed.patch_size[0],
             len(model.blocks),
@@ -236,6 +236,9 @@ def reader(model: nn.Module, format: str) -> nn.Module:
             model.blocks[0].mlp.fc1.out_features,
             num_classes=model.num_classes,
         )
+        if not model.num_classes:
+            found.heads = nn.Identity()
+        return found
     if format == "timm" and isinstance(model, torchvision.models.VisionTransformer):
         block = model.encoder.layers[0]
         return VisionTransformer(
