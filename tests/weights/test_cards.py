@@ -15,6 +15,8 @@ CONFIG = {
     "hidden_act": "gelu",
     "layer_norm_eps": 1e-5,
     "num_attention_heads": 4,
+    "image_size": 16,
+    "patch_size": 4,
 }
 
 
@@ -55,8 +57,16 @@ def test_the_other_gelu_is_taken(repository, name):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("hidden_act", "quick_gelu", "hidden_act = 'quick_gelu', and a ViT here has a GELU"),
-        ("layer_norm_eps", "small", "layer_norm_eps = 'small'"),
+        ("hidden_act", "quick_gelu", 'hidden_act = "quick_gelu"; it should be a GELU'),
+        ("layer_norm_eps", "small", 'layer_norm_eps = "small"'),
+        ("layer_norm_eps", float("nan"), "layer_norm_eps = NaN"),
+        ("layer_norm_eps", 10**400, "should be a number between 0 and 1"),
+        ("hidden_act", ["gelu"], 'hidden_act = ["gelu"]'),
+        ("patch_size", "8", 'patch_size = "8"'),
+        ("patch_size", 0, "patch_size = 0; it should be one or two whole numbers above 0"),
+        ("patch_size", [8, 8, 8], "patch_size = [8, 8, 8]"),
+        ("image_size", {"height": 8}, 'image_size = {"height": 8}'),
+        ("image_size", -32, "image_size = -32"),
         ("num_attention_heads", -1, "num_attention_heads = -1"),
     ],
 )
@@ -118,6 +128,7 @@ def test_timms_names_tell_the_gelu(repository, architecture, gelu):
         ("torchvision_basic", "resnetblur18", "blurs"),
         ("torchvision_wide", "resnetaa50", "anti-aliasing"),
         ("vit_deit3", "vit_base_patch16_rpn_224", "normalises after"),
+        ("vit_deit3", "vit_small_patch16_rope_ape_224", "rotary"),
     ],
 )
 def test_siblings_in_timm_that_compute_otherwise_are_refused(
@@ -126,6 +137,58 @@ def test_siblings_in_timm_that_compute_otherwise_are_refused(
     folder = repository(fixture, {"architecture": architecture})
     with pytest.raises(WeightsError, match=f"timm's '{architecture}', which .*{words}"):
         weights.open_weights(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field", "expected"),
+    [
+        ("act_layer", "gelu_tanh", "gelu", "tanh"),
+        ("num_heads", 4, "num_heads", 4),
+        ("global_pool", "avg", "pooling", "mean"),
+        ("drop_path_rate", 0.2, "pooling", "token"),
+        ("norm_layer", "layernorm", "norm_epsilon", 1e-6),
+    ],
+)
+def test_arguments_of_a_model_of_timm_are_taken(repository, key, value, field, expected):
+    arguments = {"num_heads": 2, key: value}
+    config = {"architecture": "vit_tiny_patch16_224", "global_pool": "token"}
+    folder = repository("vit_deit3", {**config, "model_args": arguments})
+    assert getattr(opened(folder)[1], field) == expected
+
+
+@pytest.mark.parametrize(
+    ("fixture", "key", "value"),
+    [
+        ("vit_deit3", "act_layer", "silu"),
+        ("vit_deit3", "global_pool", "max"),
+        ("vit_deit3", "pool_include_prefix", True),
+        ("vit_deit3", "norm_layer", "rmsnorm"),
+        ("vit_deit3", "num_heads", "four"),
+        ("torchvision_basic", "act_layer", "silu"),
+        ("torchvision_basic", "output_stride", 16),
+        ("torchvision_basic", "global_pool", "max"),
+        ("torchvision_basic", "aa_layer", "blurpool"),
+    ],
+)
+def test_arguments_with_which_timm_computes_otherwise_are_refused(repository, fixture, key, value):
+    config = {"architecture": "resnet18", "model_args": {key: value}}
+    with pytest.raises(WeightsError, match=rf"{key} = {json.dumps(value)}; it should be"):
+        weights.open_weights(repository(fixture, config))
+
+
+def test_timm_s_images_that_are_no_square_are_told(repository):
+    """36 patches: 6 x 6 by their number, 4 x 9 by the card."""
+    arrays = files.read(FIXTURES / "vit_deit3.safetensors")
+    patch = arrays["patch_embed.proj.weight"].shape[-1]
+    config = {
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": {"img_size": [4 * patch, 9 * patch]},
+        "pretrained_cfg": {"input_size": [3, 224, 224]},
+    }
+    folder = repository("vit_deit3", config)
+    arrays["pos_embed"] = np.zeros((1, 36, arrays["pos_embed"].shape[-1]), np.float32)
+    files.write(folder / "model.safetensors", arrays)
+    assert weights.open_weights(folder).description.grid == (4, 9)
 
 
 def test_the_images_of_training_are_told(repository):

@@ -12,16 +12,17 @@ from typing import Any
 from vitjax.models.vit import ViT
 from vitjax.weights import files
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import Description, Layout
+from vitjax.weights.layouts import Arrays, Description, Layout
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 FILES = (CONFIG, PREPROCESSOR)
 
-# What transformers calls the two forms of GELU that a ViT here may have.
+# What other projects call the two forms of GELU that a ViT here may have.
 _GELUS = {
     "gelu": "exact",
     "gelu_python": "exact",
     "gelu_new": "tanh",
+    "gelu_tanh": "tanh",
     "gelu_pytorch_tanh": "tanh",
     "gelu_fast": "tanh",
 }
@@ -32,12 +33,38 @@ _TIMM_REFUSED = (
     (r"^resnetblur\d", "blurs before its strided convolutions (anti-aliasing)"),
     (r"_rpn_", "normalises after each branch and not before"),
     (r"quickgelu", "has QuickGELU in its MLPs"),
+    (r"_rope_", "has rotary positions"),
 )
 _TIMM_TANH = re.compile(
     r"^vit_(so400m_patch16|giantopt_patch16|base_patch32)_siglip"
     r"|^vit_large_patch16_siglip_(gap_)?512"
 )
-_TIMM_HEADS = {r"^vit_base_patch16_gap_224": 16, r"^vit_giantopt_": 16}
+_TIMM_HEADS = {
+    r"^vit_base_patch16_gap_224": 16,
+    r"^vit_giantopt_": 16,
+    r"^test_vit2?$": 2,
+    r"^test_vit[34]$": 3,
+}
+_TIMM_POOLINGS = {"token": "token", "avg": "mean", "map": "map"}
+# Arguments of timm's models that arrays show, or that matter in training alone.
+_TIMM_SHOWN = frozenset(
+    {
+        *("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "mlp_ratio"),
+        *("qkv_bias", "proj_bias", "qk_norm", "class_token", "reg_tokens", "no_embed_class"),
+        *("pos_embed", "init_values", "fc_norm", "pre_norm", "weight_init", "fix_init"),
+        *("dynamic_img_size", "dynamic_img_pad", "strict_img_size", "patch_drop_rate"),
+        *("drop_rate", "drop_path_rate", "drop_block_rate", "pos_drop_rate", "proj_drop_rate"),
+        *("attn_drop_rate", "zero_init_last", "block", "layers", "channels", "base_width"),
+        *("stem_width", "cardinality", "stem_type", "avg_down", "block_reduce_first"),
+    }
+)
+# Of the others, the values with which a network is what its arrays look like.
+_TIMM_PLAIN: dict[str, tuple[Any, ...]] = {
+    "pool_include_prefix": (False,),
+    "output_stride": (32,),
+    "aa_layer": (None, ""),
+    "norm_layer": (None, "layernorm", "batchnorm2d"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +82,28 @@ class Card:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """(height, width) of images, where transformers tells it."""
-        size = self.config.get("image_size") if "model_type" in self.config else None
-        pair = (size, size) if type(size) is int else size
-        if isinstance(pair, list | tuple) and [type(side) for side in pair] == [int, int]:
-            return pair[0], pair[1]
-        return None
+    def grid(self, arrays: Arrays) -> tuple[int, int] | None:
+        """(rows, columns) of patches, where they are told and make no square.
+
+        Args:
+            arrays: of the file, prepared by its layout.
+
+        Raises:
+            WeightsError: there are no such images or patches.
+        """
+        patch, size = self.config.get("patch_size"), self.config.get("image_size")
+        if "architecture" in self.config:
+            kernel = arrays.get("patch_embed.proj.weight")
+            patch = None if kernel is None else list(kernel.shape[2:])
+            size = _section(self.config, "model_args").get("img_size")
+            if size is None:
+                size = _section(self.config, "pretrained_cfg").get("input_size")
+                size = size[1:] if isinstance(size, list) else size
+        if patch is None or size is None:
+            return None
+        pixels, patches = _pair("image_size", size), _pair("patch_size", patch)
+        rows, columns = (int(side // own) for side, own in zip(pixels, patches, strict=True))
+        return None if rows == columns else (rows, columns)
 
     def describe(self, layout: Layout, found: Description) -> Description:
         """What a file's shapes tell, and what the card knows better.
@@ -78,44 +119,88 @@ class Card:
         if "model_type" in self.config and layout.name == "huggingface":
             told = self._of_transformers()
         elif "architecture" in self.config and layout.name in ("timm", "torchvision"):
-            told = self._of_timm(str(self.config["architecture"]))
-            told = told if ViT in layout.modules else {}
+            told = self._of_timm(ViT in layout.modules)
         guessed = {k: words for k, words in found.guessed.items() if k not in told}
         return dataclasses.replace(found, fields={**found.fields, **told}, guessed=guessed)
 
     def _of_transformers(self) -> dict[str, Any]:
         told: dict[str, Any] = {}
-        for ours, theirs, kind in (
-            ("num_heads", "num_attention_heads", int),
-            ("norm_epsilon", "layer_norm_eps", (int, float)),
-        ):
-            if theirs in self.config:
-                value = self.config[theirs]
-                if not isinstance(value, kind) or isinstance(value, bool) or value <= 0:
-                    raise WeightsError(f"{CONFIG} beside it says {theirs} = {value!r}")
-                told[ours] = value
-        if "hidden_act" in self.config:
-            name = self.config["hidden_act"]
-            if name not in _GELUS:
-                raise WeightsError(
-                    f"{CONFIG} beside it says hidden_act = {name!r}, and a ViT here has a GELU:"
-                    f" {', '.join(_GELUS)}"
-                )
-            told["gelu"] = _GELUS[name]
+        if (heads := self.config.get("num_attention_heads")) is not None:
+            told["num_heads"] = _whole("num_attention_heads", heads)
+        if (epsilon := self.config.get("layer_norm_eps")) is not None:
+            if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+                raise _odd("layer_norm_eps", epsilon, "a number between 0 and 1")
+            told["norm_epsilon"] = epsilon
+        if (act := self.config.get("hidden_act")) is not None:
+            told["gelu"] = _gelu("hidden_act", act)
         return told
 
-    @staticmethod
-    def _of_timm(name: str) -> dict[str, Any]:
+    def _of_timm(self, is_vit: bool) -> dict[str, Any]:
+        name = str(self.config["architecture"])
         for pattern, words in _TIMM_REFUSED:
             if re.search(pattern, name):
                 raise WeightsError(
-                    f"{CONFIG} beside it says that it is timm's {name!r}, which {words}"
+                    f"{CONFIG} beside it says that this is timm's {name!r}, which {words}"
                 )
+        arguments = dict(_section(self.config, "model_args"))
+        act = arguments.pop("act_layer", None)
+        heads = arguments.pop("num_heads", None)
+        pooling = arguments.pop("global_pool", self.config.get("global_pool"))
+        for key, value in arguments.items():
+            if key not in _TIMM_SHOWN and value not in _TIMM_PLAIN.get(key, ()):
+                raise _odd(
+                    f"model_args.{key}", value, "left to its default: vitjax has no such network"
+                )
+        if not is_vit:
+            if act not in (None, "relu"):
+                raise _odd("model_args.act_layer", act, "'relu'")
+            if pooling not in (None, "", "avg"):
+                raise _odd("global_pool", pooling, "'avg'")
+            return {}
         told: dict[str, Any] = {"gelu": "tanh" if _TIMM_TANH.search(name) else "exact"}
-        for pattern, heads in _TIMM_HEADS.items():
+        if act is not None:
+            told["gelu"] = _gelu("model_args.act_layer", act)
+        for pattern, number in _TIMM_HEADS.items():
             if re.search(pattern, name):
-                told["num_heads"] = heads
+                told["num_heads"] = number
+        if heads is not None:
+            told["num_heads"] = _whole("model_args.num_heads", heads)
+        if pooling not in (None, ""):
+            if not isinstance(pooling, str) or pooling not in _TIMM_POOLINGS:
+                raise _odd("global_pool", pooling, f"one of {', '.join(_TIMM_POOLINGS)}")
+            told["pooling"] = _TIMM_POOLINGS[pooling]
         return told
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _odd(name: str, value: Any, right: str) -> WeightsError:
+    shown = json.dumps(value)
+    shown = shown if len(shown) < 60 else f"{shown[:60]}..."
+    return WeightsError(f"{CONFIG} beside it says {name} = {shown}; it should be {right}")
+
+
+def _whole(name: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise _odd(name, value, "a whole number above 0")
+    return value
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    """(height, width) from a number or from two."""
+    sides = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
+        raise _odd(name, value, "one or two whole numbers above 0")
+    return sides[0], sides[1]
+
+
+def _gelu(name: str, value: Any) -> str:
+    if not isinstance(value, str) or value not in _GELUS:
+        raise _odd(name, value, f"a GELU, as a ViT here has it: {', '.join(_GELUS)}")
+    return _GELUS[value]
 
 
 def read(path: Path, say: Callable[[str], None]) -> Card:
@@ -130,8 +215,8 @@ def read(path: Path, say: Callable[[str], None]) -> Card:
     config = _json(path.parent / CONFIG, say)
     if not {"model_type", "architecture"} & set(config):
         return Card({})
-    images = config.get("pretrained_cfg") if "architecture" in config else None
-    if isinstance(images, dict):
+    if "architecture" in config:
+        images = _section(config, "pretrained_cfg")
         return Card(config, _numbers(images.get("mean")), _numbers(images.get("std")))
     images = _json(path.parent / PREPROCESSOR, say)
     if images.get("do_normalize") is False:

@@ -149,7 +149,7 @@ def sha256(path: Path) -> str:
     """A file's SHA-256 in hexadecimal; of an index, that of the digests of it and all its files."""
     if kind(path) != "index":
         return _digest(path)
-    parts = [path, *(path.parent / shard for shard in _listed(path)[1])]
+    parts = [path, *(path.parent / shard for shard in listed(path)[1])]
     return hashlib.sha256("".join(map(_digest, parts)).encode()).hexdigest()
 
 
@@ -283,29 +283,33 @@ def _read_safetensors(path: Path, part: str | None) -> dict[str, np.ndarray]:
     return unwrapping.of_part(arrays, path, part)
 
 
-def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Where an index says that each array is, and the files, which lie beside it."""
+def listed(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Where an index says that each array is, and all these files, which lie beside it.
+
+    Raises:
+        WeightsError: it is no such index, or lists files elsewhere.
+    """
     try:
         places = json.loads(path.read_bytes())["weight_map"]
         shards = sorted(set(places.values()))
-        beside = all(isinstance(shard, str) and Path(shard).name == shard for shard in shards)
+        beside = all(shard and Path(shard).name == shard for shard in shards)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise WeightsError(
             f"{path}: is a JSON file, but no index of weights (it has no 'weight_map')"
         ) from None
     if not beside:
         raise WeightsError(f"{path}: refused: it lists files that are not beside it")
-    missing = [shard for shard in shards if not (path.parent / shard).is_file()]
-    if missing:
-        raise WeightsError(
-            f"{path}: lists {len(shards)} files, of which these are missing: {', '.join(missing)}"
-        )
     return places, shards
 
 
 def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
     """The arrays of all files that an index lists."""
-    places, shards = _listed(path)
+    places, shards = listed(path)
+    missing = [shard for shard in shards if not (path.parent / shard).is_file()]
+    if missing:
+        raise WeightsError(
+            f"{path}: lists {len(shards)} files, of which these are missing: {', '.join(missing)}"
+        )
     arrays: dict[str, np.ndarray] = {}
     for shard in shards:
         found = kind(path.parent / shard)

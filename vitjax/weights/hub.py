@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -82,16 +81,12 @@ class _Repository:
                 self.offline = True
         file = self._chosen(names, wanted, reason)
         path = self._file(file, say)
-        if file in files.IN_FOLDERS:
-            for card in cards.FILES:
+        if PurePosixPath(file).name in files.IN_FOLDERS:
+            for card in (str(PurePosixPath(file).with_name(name)) for name in cards.FILES):
                 if card in names:
                     self._file(card, say)
         if file.endswith(".index.json"):
-            try:
-                shards = set(json.loads(path.read_bytes())["weight_map"].values())
-            except (ValueError, KeyError, TypeError, AttributeError):
-                return path  # which `files.read` has words for
-            for shard in sorted(shards):
+            for shard in files.listed(path)[1]:
                 self._file(str(PurePosixPath(file).with_name(shard)), say)
         return path
 

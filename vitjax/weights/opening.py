@@ -108,13 +108,12 @@ def open_weights(
     pair = None if grid is None else (int(grid[0]), int(grid[1]))
     if note and pair is None:
         pair = grid_of(note.fields.get("patch_size"), note.input_shape)
-    elif pair is None:
-        pair = grid_of(card.config.get("patch_size"), card.size)
     for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
         with _reading_as(layout, where):
             prepared = layout.prepare(arrays)
             recognised = layout.recognise(prepared)
-            description = layout.describe(prepared, pair) if recognised else None
+            told = card.grid(prepared) if recognised and pair is None else pair
+            description = layout.describe(prepared, told) if recognised else None
             if description is not None and not note:
                 description = card.describe(layout, description)
         if description is not None:
