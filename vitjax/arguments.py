@@ -259,7 +259,9 @@ def _several(text: str) -> tuple[int, ...]:
 
 def _sides(text: str) -> int | tuple[int, int]:
     """``"224"`` as a number, ``"224,192"`` as two."""
-    return int(text) if re.fullmatch(r"[1-9]\d*", text) else _pair(text)
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} should be pixels, such as 224 or 224,192")
+    return int(text) if text.isdecimal() else _pair(text)
 
 
 def _field(text: str) -> tuple[str, Any]:

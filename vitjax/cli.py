@@ -127,7 +127,7 @@ def _import(parsed: argparse.Namespace, overrides: list[str]) -> int:
         part=parsed.part,
         image_size=parsed.image_size,
         position_interpolation=parsed.position_interpolation,
-        **dict(parsed.field),
+        fields=dict(parsed.field),
     )
     height, width, channels = done.input_shape
     print(

@@ -59,6 +59,11 @@ def test_what_was_exported_is_imported_again(capsys, exported, tmp_path):
         (["--model=vit_ti16"], "images of 8 x 8 pixels (height x width) do not divide"),
         (["--model=vit_ti16", "--image-size=16"], "norm1/scale is (16,) in the file and (192,)"),
         (["--read-as=npz"], "are not named as in npz"),
+        (["--field=gelo=tanh"], "nothing reads the key 'gelo'; did you mean 'gelu'?"),
+        (["--field=say=3"], "nothing reads the key 'say'"),
+        (["--field=num_heads=four"], "num_heads is 'four'; it should be a whole number"),
+        (["--field=patch_size=0"], "patch_size=0: it counts from one"),
+        (["--output="], "names no file"),
         (["--config.seed=1"], "vitjax import has no argument '--config.seed=1'"),
     ],
 )
@@ -75,8 +80,8 @@ def test_import_says_what_is_wrong_and_writes_nothing(
     ("argument", "message"),
     [
         ("--grid=4", "'4' should be two whole numbers"),
-        ("--image-size=32,32,3", "'32,32,3' should be two whole numbers"),
-        ("--image-size=0", "should be two whole numbers"),
+        ("--image-size=32,32,3", "'32,32,3' should be pixels"),
+        ("--image-size=0", "should be pixels"),
         ("--field=num_heads", "should read NAME=VALUE"),
     ],
 )

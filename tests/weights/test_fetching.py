@@ -423,6 +423,13 @@ def test_what_lies_beside_the_weights_comes_with_them(hub, local, server):
     assert not (path.parent / "vocabulary.json").exists()
 
 
+@pytest.mark.parametrize("places", [{"a": "../x"}, {"a": 1}, {"a": "", "b": 2}, []])
+def test_an_index_that_lists_no_files_beside_it_is_refused(hub, refused, places):
+    name = "model.safetensors.index.json"
+    hub.add("a/b", {name: json.dumps({"weight_map": places}).encode()})
+    refused("hf:a/b", "index")
+
+
 def test_a_repository_is_kept_where_the_argument_says(hub, local, here):
     hub.add("a/b", {"model.safetensors": CONTENT})
     path = local("hf:a/b", cache=here / "other")

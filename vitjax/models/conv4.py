@@ -14,7 +14,6 @@ from vitjax.models.few_shot_layers import (
     POOLINGS,
     check_context,
     check_norm,
-    check_positive,
     check_width,
     context_parameters,
     normalization,
@@ -26,6 +25,7 @@ from vitjax.models.layers import (
     as_dtype,
     check_choice,
     check_images,
+    check_positive,
     output_dtype,
 )
 from vitjax.registry import ConfigError

@@ -40,13 +40,6 @@ def check_norm(norm: str, epsilon: float, groups: int, widths: Sequence[int]) ->
             )
 
 
-def check_positive(field: str, *values: int) -> None:
-    """Raises ConfigError unless ``field`` has values, and all of them are one or more."""
-    if not values or any(isinstance(v, bool) or v < 1 for v in values):
-        given = values[0] if len(values) == 1 else list(values)
-        raise ConfigError(f"{field}={given!r}: it counts from one")
-
-
 def check_context(num_context: int) -> None:
     """Raises ConfigError unless ``num_context`` is zero or more."""
     if num_context < 0:

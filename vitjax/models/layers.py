@@ -61,6 +61,13 @@ def check_rate(field: str, value: float) -> None:
         raise ConfigError(f"{field}={value!r}: a rate lies in [0, 1)")
 
 
+def check_positive(field: str, *values: int) -> None:
+    """Raises ConfigError unless ``field`` has values, and all of them are one or more."""
+    if not values or any(isinstance(v, bool) or v < 1 for v in values):
+        given = values[0] if len(values) == 1 else list(values)
+        raise ConfigError(f"{field}={given!r}: it counts from one")
+
+
 def check_images(images: Any) -> None:
     """Raises ImageError unless ``images`` are floats of shape (batch, height, width, channels)."""
     if images.ndim != 4:

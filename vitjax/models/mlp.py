@@ -13,13 +13,12 @@ from vitjax.models.few_shot_layers import (
     ACTIVATIONS,
     check_context,
     check_norm,
-    check_positive,
     check_width,
     context_parameters,
     normalization,
     uniform,
 )
-from vitjax.models.layers import ImageError, as_dtype, check_choice, output_dtype
+from vitjax.models.layers import ImageError, as_dtype, check_choice, check_positive, output_dtype
 
 WEIGHT_INITS = ("truncated_normal", "uniform")
 

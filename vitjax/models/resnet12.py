@@ -13,7 +13,6 @@ from vitjax.models.catalogue import MODELS
 from vitjax.models.convolution import CONV_IMPLS
 from vitjax.models.few_shot_layers import (
     POOLINGS,
-    check_positive,
     check_width,
     normalization,
     uniform,
@@ -24,6 +23,7 @@ from vitjax.models.layers import (
     as_dtype,
     check_choice,
     check_images,
+    check_positive,
     check_rate,
     dropout,
     output_dtype,

@@ -9,8 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.models.catalogue import MODELS
-from vitjax.models.few_shot_layers import check_norm, check_positive
-from vitjax.models.layers import ImageError, check_choice, check_images, check_rate, dropout
+from vitjax.models.few_shot_layers import check_norm
+from vitjax.models.layers import (
+    ImageError,
+    check_choice,
+    check_images,
+    check_positive,
+    check_rate,
+    dropout,
+)
 from vitjax.models.pooling import max_pool
 from vitjax.models.unet_layers import (
     BLOCK_LOSS,

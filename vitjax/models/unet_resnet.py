@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.models.catalogue import MODELS
-from vitjax.models.few_shot_layers import check_norm, check_positive
-from vitjax.models.layers import check_images
+from vitjax.models.few_shot_layers import check_norm
+from vitjax.models.layers import check_images, check_positive
 from vitjax.models.resnet import ResNet
 from vitjax.models.unet_layers import (
     DoubleConv,

@@ -17,6 +17,7 @@ from vitjax.models.layers import (
     as_dtype,
     check_choice,
     check_images,
+    check_positive,
     check_rate,
     dropout,
     output_dtype,
@@ -176,6 +177,9 @@ class ViT(nn.Module):
         check_rate("drop_path", self.drop_path)
         as_dtype(self.dtype)
         as_dtype(self.param_dtype)
+        for field in ("width", "depth", "num_heads", "mlp_width"):
+            if getattr(self, field) is not None:
+                check_positive(field, getattr(self, field))
         if self.width % self.num_heads:
             raise ConfigError(f"width={self.width} cannot be split over {self.num_heads} num_heads")
         if self.pooling in _READ_TOKEN and self.class_token is False:
@@ -185,6 +189,7 @@ class ViT(nn.Module):
             self.patch_size = tuple(self.patch_size)
             if len(self.patch_size) != 2:
                 raise ConfigError(f"patch_size={self.patch_size}: one number, or height and width")
+        check_positive("patch_size", *np.ravel(self.patch_size).tolist())
         super().__post_init__()
 
     @nn.compact

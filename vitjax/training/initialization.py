@@ -124,7 +124,10 @@ def _compare_images(
     for key, value in there.items():
         here = experiment.config["data"].get(key)
         pair = [None if x is None else np.ravel(x).tolist() for x in (value, here)]
-        if pair[0] != pair[1]:
+        # One number stands for all channels.
+        most = max(len(x or ()) for x in pair)
+        spread = [x * most if x and len(x) == 1 else x for x in pair]
+        if spread[0] != spread[1]:
             say(f"  its images were normalised otherwise: config.data.{key} {pair[0]} -> {pair[1]}")
 
 

@@ -87,8 +87,8 @@ def linear(sets: Sets, *, l2: float | None = None, refit: bool = False) -> dict[
         ConfigError: an l2 that is not above 0, there is nothing to refit on, or all training
             examples are of one class.
     """
-    if l2 is not None and not l2 > 0:
-        raise ConfigError(f"--l2={l2}: the strength of the L2 is above 0")
+    if l2 is not None and not 0 < l2 < np.inf:
+        raise ConfigError(f"--l2={l2}: the strength of the L2 is above 0, and finite")
     classes = np.unique(sets.train.labels)
     if len(classes) < 2:
         raise ConfigError(

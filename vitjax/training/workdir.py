@@ -97,7 +97,7 @@ def read_config(workdir: Path) -> str:
     """
     path = workdir / CONFIG
     if not path.is_file():
-        beside = sorted(p.parent.name for p in workdir.parent.glob(f"*/{CONFIG}"))
+        beside = sorted(p.parent.name for p in workdir.parent.glob(f"*/{DATA}"))
         raise WorkdirError(
             f"{workdir}: no run there (no {CONFIG})"
             + (f"; runs beside it: {', '.join(beside)}" if beside else "")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from vitjax.weights.loading import fit, module_of
+from vitjax.weights.loading import fit, module_with
 from vitjax.weights.opening import OWN, open_weights
 from vitjax.weights.saving import check_target, save
 
@@ -45,8 +45,8 @@ def convert(
     part: str | None = None,
     image_size: int | Sequence[int] | None = None,
     position_interpolation: str = "bicubic",
+    fields: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
-    **fields: Any,
 ) -> Converted:
     """Reads a file of weights and writes it in another format.
 
@@ -61,15 +61,16 @@ def convert(
         image_size: of images to come, for which positions are resized: pixels on a side, or
             (height, width).
         position_interpolation: as in `vitjax.weights.load`.
+        fields: of the model, that shapes do not tell: ``{"num_heads": 6}``.
         say: is told what was guessed, changed or left out.
-        **fields: fields of the model that shapes do not tell, such as ``num_heads``.
 
     Raises:
+        ConfigError: there is no such model or field, or the field has no such value.
         WeightsError: it cannot be read, does not fit the model, or cannot be written so.
     """
     check_target(format)
     weights = open_weights(source, format=read_as, grid=grid, part=part, say=say)
-    module = module_of(weights, model, say=say, **fields)
+    module = module_with(weights, model, fields or {}, say)
     variables = fit(
         weights,
         module,

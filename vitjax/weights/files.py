@@ -219,6 +219,10 @@ def located(path: Path) -> Path:
             if (path / name).is_file():
                 return path / name
         names = sorted(item.name for item in path.iterdir())
+        if "checkpoints" in names:
+            raise WeightsError(
+                f"{path}: is a run's folder; vitjax export --workdir={path} writes one"
+            )
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise WeightsError(
             f"{path}: is a folder, with none of {', '.join(IN_FOLDERS)} in it; give the path of a"

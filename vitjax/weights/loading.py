@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
 from vitjax.models.catalogue import MODELS
-from vitjax.registry import ConfigError, check_keywords
+from vitjax.registry import ConfigError, check_keywords, keywords_of
 from vitjax.weights import adapting
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
@@ -54,10 +54,26 @@ def module_of(
         **fields: fields of the module that go before what the file says.
 
     Raises:
-        ConfigError: there is no such model or field.
+        ConfigError: there is no such model or field, or the field has no such value.
         WeightsError: the file does not tell a field that is needed.
     """
+    return module_with(weights, model, fields, say)
+
+
+def module_with(
+    weights: Weights,
+    model: str | None,
+    fields: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> nn.Module:
+    """`module_of`, for fields whose names nobody has looked at."""
     told = dict(weights.description.fields)
+    named = weights.description.model if model is None else model
+    cls, fixed = _class_of(named)
+    if not isinstance(named, str):
+        # Those that a class needs are asked for below, in better words.
+        given = functools.partial(cls, **dict.fromkeys(keywords_of(cls)))
+        check_keywords(given, fields, where=cls.__name__)
     if model is None:
         for field, words in weights.description.guessed.items():
             if field in fields:
@@ -65,18 +81,16 @@ def module_of(
             if field not in told:
                 raise WeightsError(f"{weights.where}: {words}; say {field}=...")
             say(f"{weights.where}: {words}; {field}=... says otherwise")
-        named = weights.description.model
-        if isinstance(named, str):
-            return models.create(named, **{**told, **fields})
-        return named(**{**told, **fields})
-    cls, fixed = _class_of(model)
-    if cls is not _class_of(weights.description.model)[0]:
-        told = {}
-    told = {k: v for k, v in told.items() if k not in fixed or k == "num_classes"}
-    for field, words in weights.description.guessed.items():
-        if field in told and field not in fields:
-            say(f"{weights.where}: {words}; {field}=... says otherwise")
-    return models.create(model, **{**told, **fields})
+    else:
+        if cls is not _class_of(weights.description.model)[0]:
+            told = {}
+        told = {k: v for k, v in told.items() if k not in fixed or k == "num_classes"}
+        for field, words in weights.description.guessed.items():
+            if field in told and field not in fields:
+                say(f"{weights.where}: {words}; {field}=... says otherwise")
+    if isinstance(named, str):
+        return models.create(named, **{**told, **fields})
+    return named(**{**told, **fields})
 
 
 def _class_of(model: str | type[nn.Module]) -> tuple[Any, Mapping[str, Any]]:

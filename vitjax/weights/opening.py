@@ -59,12 +59,15 @@ class Weights:
         """(height, width, channels) of an example: the file's own, or of images as given.
 
         Raises:
-            WeightsError: neither the file nor the arguments say it.
+            WeightsError: neither the file nor the arguments say it, or these are no sizes.
         """
         height, width, own = self.description.input_shape or (None, None, None)
         if image_size is not None:
-            height, width = (image_size,) * 2 if isinstance(image_size, int) else image_size
-        if channels is None:
+            pair = (image_size,) * 2 if isinstance(image_size, int) else image_size
+            height, width = whole(pair, 2, "image_size, pixels on a side or (height, width),")
+        if channels is not None:
+            whole([channels], 1, "channels")
+        else:
             channels = own or adapting.channels_of(self.description.model, self.arrays)
         if height is None or width is None or channels is None:
             raise WeightsError(
@@ -105,7 +108,7 @@ def open_weights(
     if own and (format == OWN or note):
         return _own(where, path, arrays, note, grid)
     card = cards.read(path, say)
-    pair = None if grid is None else (int(grid[0]), int(grid[1]))
+    pair = None if grid is None else whole(grid, 2, "grid=(rows, columns)")
     if note and pair is None:
         pair = grid_of(note.fields.get("patch_size"), note.input_shape)
     for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
@@ -206,6 +209,19 @@ def _alone(
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         say(f"{where}: {len(others)} arrays beside the network are passed over: {some}")
     return {name: array for name, array in arrays.items() if name not in set(others)}
+
+
+def whole(values: Any, count: int, what: str) -> Any:
+    """``values`` as a tuple of ``count`` whole numbers above zero.
+
+    Raises:
+        WeightsError: they are not, with ``what`` they are of.
+    """
+    listed = tuple(values) if isinstance(values, Sequence | np.ndarray) else (values,)
+    numbers = [isinstance(value, int | np.integer) and value > 0 for value in listed]
+    if isinstance(values, str) or len(listed) != count or not all(numbers):
+        raise WeightsError(f"{what} is {values!r}; it should be whole numbers above 0: {count}")
+    return tuple(int(value) for value in listed)
 
 
 def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from vitjax.weights import files, notes, onnx_export
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import LAYOUTS, Layout
 from vitjax.weights.loading import flat, grid_keyword, unstacked
-from vitjax.weights.opening import OWN, grid_of
+from vitjax.weights.opening import OWN, grid_of, whole
 
 # Not a layout of arrays but a graph, which is only written.
 ONNX = "onnx"
@@ -51,6 +51,10 @@ def save(
     """
     path = Path(path)
     check_target(format)
+    if not path.name:
+        raise WeightsError(f"{str(path)!r} names no file to write the weights to")
+    if input_shape is not None:
+        whole(input_shape, 3, "input_shape=(height, width, channels)")
     if format == ONNX:
         if input_shape is None:
             raise WeightsError("format 'onnx' wants the shape of an example: input_shape=(h, w, c)")

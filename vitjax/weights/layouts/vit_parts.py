@@ -264,7 +264,7 @@ def _grid(total: int, grid: Grid, class_token: bool, registers: int) -> tuple[tu
     if grid is not None and total - grid[0] * grid[1] in options:
         return grid, total - grid[0] * grid[1]
     for rows in options:
-        if grid is None and round((total - rows) ** 0.5) ** 2 == total - rows > 0:
+        if grid is None and total > rows and round((total - rows) ** 0.5) ** 2 == total - rows:
             return square(total - rows, None, "the file"), rows
     of = f"{total} positions, of which {' or '.join(map(str, options))} are not of patches"
     return square(total - options[0], grid, f"the file ({of})"), options[0]
