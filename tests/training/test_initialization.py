@@ -138,6 +138,9 @@ def test_images_that_the_file_s_network_saw_otherwise_are_told(tmp_path):
     _, said = start(chosen)
     assert "config.data.mean [0.5, 0.25, 0.5] -> [0.5, 0.5, 0.5]" in said
     assert "config.data.std" not in said
+    chosen = config(tmp_path, VIT)
+    chosen.data.update({"mean": (0.5, 0.25, 0.5), "std": 0.5})  # one number for all channels
+    assert "normalised otherwise" not in start(chosen)[1]
 
 
 def test_a_run_s_model_that_computes_otherwise_is_told(run):

@@ -403,3 +403,32 @@ def test_a_grid_is_for_files_that_have_use_for_one(tmp_path):
     path = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "file", input_shape=SHAPE)
     with pytest.raises(WeightsError, match=r"read as safetensors: grid="):
         weights.open_weights(path, grid=(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"image_size": "32"}, "image_size, pixels on a side or (height, width), is '32'"),
+        ({"image_size": (8, 8, 3)}, "should be whole numbers above 0: 2"),
+        ({"image_size": -8}, "whole numbers above 0"),
+        ({"image_size": 8.0}, "whole numbers above 0"),
+        ({"channels": 0}, "channels is [0]"),
+        ({"channels": "3"}, "channels is ['3']"),
+        ({"grid": 2}, "grid=(rows, columns) is 2"),
+        ({"grid": "22"}, "grid=(rows, columns) is '22'"),
+        ({"grid": (2, 2, 1)}, "grid=(rows, columns) is (2, 2, 1)"),
+        ({"grid": (2.5, 2)}, "grid=(rows, columns) is (2.5, 2)"),
+    ],
+)
+def test_sizes_that_are_none_are_told(file, keywords, words):
+    with pytest.raises(WeightsError) as caught:
+        weights.load(file, vit(), **keywords)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("path", "shape"), [("", None), (".", None), ("a", (8,)), ("a", "888")])
+def test_what_names_no_file_or_no_shape_is_not_written(tmp_path, monkeypatch, path, shape):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match="names no file|whole numbers above 0: 3"):
+        weights.save(random_variables(vit(), SHAPE), vit(), path, input_shape=shape)
+    assert not list(tmp_path.iterdir())
