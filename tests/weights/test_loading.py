@@ -429,6 +429,6 @@ def test_sizes_that_are_none_are_told(file, keywords, words):
 @pytest.mark.parametrize(("path", "shape"), [("", None), (".", None), ("a", (8,)), ("a", "888")])
 def test_what_names_no_file_or_no_shape_is_not_written(tmp_path, monkeypatch, path, shape):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WeightsError, match="names no file|whole numbers above 0: 3"):
+    with pytest.raises(WeightsError, match=r"names no file|whole numbers above 0: 3"):
         weights.save(random_variables(vit(), SHAPE), vit(), path, input_shape=shape)
     assert not list(tmp_path.iterdir())
