@@ -43,7 +43,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "objectives",
         "meta",
     ),
-    "cli": (*GROUND, "config", "models", "data", "weights", "training"),
+    "arguments": (*GROUND, "config"),
+    "cli": (*GROUND, "arguments", "config", "models", "data", "weights", "training"),
     "__main__": ("cli",),
 }
 

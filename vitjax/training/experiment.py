@@ -246,7 +246,10 @@ def _build(
             " width of a target"
         )
     with _blaming("config.model"):
-        module = models.create(model_name, **model_arguments)
+        try:
+            module = models.create(model_name, **model_arguments)
+        except ConfigError as error:
+            raise ConfigError(f"config.model: {error}") from error
     parts = {
         "model": module,
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
