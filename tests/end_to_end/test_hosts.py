@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import ENVIRONMENT, TINY
+from whole_runs import ENVIRONMENT, TINY
 
 from vitjax import config as configs
 from vitjax import models, weights

@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT
 from PIL import Image
 from test_training import assert_same_bits, final_state, wait_for_checkpoint
+from whole_runs import ENVIRONMENT
 
 from vitjax import config as configs
 from vitjax.cli import main

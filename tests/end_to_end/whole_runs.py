@@ -1,0 +1,28 @@
+"""What tests of whole runs share: an environment without simulated devices, a small config."""
+
+import os
+
+# One real device, as on a user's laptop; the other tests' eight simulated ones are slow.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+TINY = """
+from ml_collections import ConfigDict
+
+def get_config():
+    config = ConfigDict()
+    config.seed = 1
+    config.model = dict(
+        name="vit_ti16", patch_size=4, width=16, depth=2, num_heads=2, mlp_width=32,
+        dropout=0.1, drop_path=0.1,
+    )
+    config.data = dict(
+        source="digits", batch_size=64, eval_batch_size=96,
+        train_transforms="random_affine(degrees=10, translate=0.1)",
+    )
+    config.objective = dict(name="classification", label_smoothing=0.1, mixup=0.2)
+    config.optimizer = dict(name="adamw", learning_rate=3e-3, weight_decay=0.05, clip_norm=1.0)
+    config.schedule = dict(name="cosine", warmup_steps=5)
+    config.train = dict(steps=60, ema_decay=0.95, log_every_steps=10, evaluate_every_steps=20)
+    config.checkpoint = dict(every_steps=10, keep=3)
+    return config
+"""
