@@ -129,10 +129,10 @@ def _import(parsed: argparse.Namespace, overrides: list[str]) -> int:
         position_interpolation=parsed.position_interpolation,
         fields=dict(parsed.field),
     )
-    height, width, channels = done.input_shape
+    examples = "images of " if len(done.input_shape) == 3 else "vectors of "
     print(
         f"Read as {done.read_as}: {type(done.module).__name__} of {done.parameters:,} parameters,"
-        f" for images of {height} x {width} x {channels}"
+        f" for {examples}{' x '.join(map(str, done.input_shape))}"
     )
     print(f"Written: {done.path}")
     return 0

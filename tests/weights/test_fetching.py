@@ -423,11 +423,20 @@ def test_what_lies_beside_the_weights_comes_with_them(hub, local, server):
     assert not (path.parent / "vocabulary.json").exists()
 
 
-@pytest.mark.parametrize("places", [{"a": "../x"}, {"a": 1}, {"a": "", "b": 2}, []])
-def test_an_index_that_lists_no_files_beside_it_is_refused(hub, refused, places):
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ({"a": "../x"}, "lists files that are not beside it"),
+        ({"a": ""}, "lists files that are not beside it"),
+        ({"a": 1}, "no index of weights"),
+        ({"a": "", "b": 2}, "no index of weights"),
+        ([], "no index of weights"),
+    ],
+)
+def test_an_index_that_lists_no_files_beside_it_is_refused(hub, refused, places, words):
     name = "model.safetensors.index.json"
     hub.add("a/b", {name: json.dumps({"weight_map": places}).encode()})
-    refused("hf:a/b", "index")
+    refused("hf:a/b", words)
 
 
 def test_a_repository_is_kept_where_the_argument_says(hub, local, here):

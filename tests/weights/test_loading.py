@@ -409,11 +409,11 @@ def test_a_grid_is_for_files_that_have_use_for_one(tmp_path):
     ("keywords", "words"),
     [
         ({"image_size": "32"}, "image_size, pixels on a side or (height, width), is '32'"),
-        ({"image_size": (8, 8, 3)}, "should be whole numbers above 0: 2"),
+        ({"image_size": (8, 8, 3)}, "should be 2 whole numbers above 0"),
         ({"image_size": -8}, "whole numbers above 0"),
         ({"image_size": 8.0}, "whole numbers above 0"),
-        ({"channels": 0}, "channels is [0]"),
-        ({"channels": "3"}, "channels is ['3']"),
+        ({"channels": 0}, "channels is 0; it should be a whole number above 0"),
+        ({"channels": "3"}, "channels is '3'"),
         ({"grid": 2}, "grid=(rows, columns) is 2"),
         ({"grid": "22"}, "grid=(rows, columns) is '22'"),
         ({"grid": (2, 2, 1)}, "grid=(rows, columns) is (2, 2, 1)"),
@@ -426,9 +426,25 @@ def test_sizes_that_are_none_are_told(file, keywords, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("path", "shape"), [("", None), (".", None), ("a", (8,)), ("a", "888")])
+@pytest.mark.parametrize(
+    ("path", "shape"), [("", None), (".", None), ("a", (8,)), ("a", "888"), ("a", 8.0)]
+)
 def test_what_names_no_file_or_no_shape_is_not_written(tmp_path, monkeypatch, path, shape):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WeightsError, match=r"names no file|whole numbers above 0: 3"):
+    with pytest.raises(WeightsError, match=r"names no file|it should be 3 whole numbers"):
         weights.save(random_variables(vit(), SHAPE), vit(), path, input_shape=shape)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_takes_vectors_is_kept_too(tmp_path):
+    module = models.create("mlp_sinusoid")
+    variables = random_variables(module, (1,))
+    path = weights.save(variables, module, tmp_path / "mlp", input_shape=(1,))
+    opened = weights.open_weights(path)
+    assert (weights.module_of(opened), opened.description.input_shape) == (module, (1,))
+    done = weights.convert(path, tmp_path / "again", say=pytest.fail)
+    assert done.input_shape == (1,)
+    for loaded in (weights.load(path, module), weights.load(done.path, "mlp_sinusoid")):
+        jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    with pytest.raises(WeightsError, match="does not say for which images"):
+        weights.load(path, module, channels=3)

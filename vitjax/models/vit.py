@@ -177,9 +177,11 @@ class ViT(nn.Module):
         check_rate("drop_path", self.drop_path)
         as_dtype(self.dtype)
         as_dtype(self.param_dtype)
-        for field in ("width", "depth", "num_heads", "mlp_width"):
-            if getattr(self, field) is not None:
-                check_positive(field, getattr(self, field))
+        check_positive("width", self.width)
+        check_positive("depth", self.depth)
+        check_positive("num_heads", self.num_heads)
+        if self.mlp_width is not None:
+            check_positive("mlp_width", self.mlp_width)
         if self.width % self.num_heads:
             raise ConfigError(f"width={self.width} cannot be split over {self.num_heads} num_heads")
         if self.pooling in _READ_TOKEN and self.class_token is False:

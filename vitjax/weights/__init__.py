@@ -6,7 +6,8 @@ them for other tools. One layout for each project (`vitjax.weights.layouts`) ser
 
 from vitjax.weights.conversion import Converted, convert
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.loading import fill, fit, load, module_of
+from vitjax.weights.loading import fill, fit, load
+from vitjax.weights.modules import module_of
 from vitjax.weights.opening import OWN, Weights, formats, open_weights
 from vitjax.weights.saving import check_target, save, written_formats
 

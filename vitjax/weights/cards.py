@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitjax.models.vit import ViT
-from vitjax.weights import files
+from vitjax.weights import files, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays, Description, Layout
 
@@ -101,7 +101,8 @@ class Card:
                 size = size[1:] if isinstance(size, list) else size
         if patch is None or size is None:
             return None
-        pixels, patches = _pair("image_size", size), _pair("patch_size", patch)
+        pixels = sizes.pair(size, f"{CONFIG} beside it: image_size")
+        patches = sizes.pair(patch, f"{CONFIG} beside it: patch_size")
         rows, columns = (int(side // own) for side, own in zip(pixels, patches, strict=True))
         return None if rows == columns else (rows, columns)
 
@@ -126,7 +127,7 @@ class Card:
     def _of_transformers(self) -> dict[str, Any]:
         told: dict[str, Any] = {}
         if (heads := self.config.get("num_attention_heads")) is not None:
-            told["num_heads"] = _whole("num_attention_heads", heads)
+            told["num_heads"] = _heads("num_attention_heads", heads)
         if (epsilon := self.config.get("layer_norm_eps")) is not None:
             if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
                 raise _odd("layer_norm_eps", epsilon, "a number between 0 and 1")
@@ -164,7 +165,7 @@ class Card:
             if re.search(pattern, name):
                 told["num_heads"] = number
         if heads is not None:
-            told["num_heads"] = _whole("model_args.num_heads", heads)
+            told["num_heads"] = _heads("model_args.num_heads", heads)
         if pooling not in (None, ""):
             if not isinstance(pooling, str) or pooling not in _TIMM_POOLINGS:
                 raise _odd("global_pool", pooling, f"one of {', '.join(_TIMM_POOLINGS)}")
@@ -180,21 +181,11 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _odd(name: str, value: Any, right: str) -> WeightsError:
     shown = json.dumps(value)
     shown = shown if len(shown) < 60 else f"{shown[:60]}..."
-    return WeightsError(f"{CONFIG} beside it says {name} = {shown}; it should be {right}")
+    return WeightsError(f"{CONFIG} beside it: {name} is {shown}; it should be {right}")
 
 
-def _whole(name: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise _odd(name, value, "a whole number above 0")
-    return value
-
-
-def _pair(name: str, value: Any) -> tuple[int, int]:
-    """(height, width) from a number or from two."""
-    sides = value if isinstance(value, list) else [value, value]
-    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
-        raise _odd(name, value, "one or two whole numbers above 0")
-    return sides[0], sides[1]
+def _heads(name: str, value: Any) -> int:
+    return sizes.whole(value, 1, f"{CONFIG} beside it: {name}")[0]
 
 
 def _gelu(name: str, value: Any) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vitjax.weights.loading import fit, module_with
+from vitjax.weights.loading import fit
+from vitjax.weights.modules import module_with
 from vitjax.weights.opening import OWN, open_weights
 from vitjax.weights.saving import check_target, save
 

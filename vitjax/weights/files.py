@@ -221,7 +221,7 @@ def located(path: Path) -> Path:
         names = sorted(item.name for item in path.iterdir())
         if "checkpoints" in names:
             raise WeightsError(
-                f"{path}: is a run's folder; vitjax export --workdir={path} writes one"
+                f"{path}: is a run's folder; vitjax export --workdir={path} makes a file of it"
             )
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise WeightsError(

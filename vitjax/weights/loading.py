@@ -16,12 +16,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
-from vitjax.models.catalogue import MODELS
-from vitjax.registry import ConfigError, check_keywords, keywords_of
+from vitjax.registry import ConfigError, check_keywords
 from vitjax.weights import adapting
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
 from vitjax.weights.layouts.layout import inside
+from vitjax.weights.modules import class_of, module_of
 from vitjax.weights.opening import Weights, open_weights
 
 _HEAD = re.compile(r"params/(head\d*|pre_logits)/")
@@ -34,71 +34,6 @@ _UNSEEN: dict[str, tuple[str, str] | None] = {
     "zero_pool": ("stem", "imagenet"),
     "stride_padding": ("downsample", "stride"),
 }
-
-
-def module_of(
-    weights: Weights,
-    model: str | None = None,
-    *,
-    say: Callable[[str], None] = print,
-    **fields: Any,
-) -> nn.Module:
-    """The module that a file's weights are for.
-
-    Args:
-        weights: the file.
-        model: one of `vitjax.models.names`; None for what the file's shapes say. Of a named model
-            only what its name leaves open is taken from the file: classes and options; nothing
-            where it is of another class, of which the file's is a part.
-        say: is told of what had to be guessed.
-        **fields: fields of the module that go before what the file says.
-
-    Raises:
-        ConfigError: there is no such model or field, or the field has no such value.
-        WeightsError: the file does not tell a field that is needed.
-    """
-    return module_with(weights, model, fields, say)
-
-
-def module_with(
-    weights: Weights,
-    model: str | None,
-    fields: Mapping[str, Any],
-    say: Callable[[str], None],
-) -> nn.Module:
-    """`module_of`, for fields whose names nobody has looked at."""
-    told = dict(weights.description.fields)
-    named = weights.description.model if model is None else model
-    cls, fixed = _class_of(named)
-    if not isinstance(named, str):
-        # Those that a class needs are asked for below, in better words.
-        given = functools.partial(cls, **dict.fromkeys(keywords_of(cls)))
-        check_keywords(given, fields, where=cls.__name__)
-    if model is None:
-        for field, words in weights.description.guessed.items():
-            if field in fields:
-                continue
-            if field not in told:
-                raise WeightsError(f"{weights.where}: {words}; say {field}=...")
-            say(f"{weights.where}: {words}; {field}=... says otherwise")
-    else:
-        if cls is not _class_of(weights.description.model)[0]:
-            told = {}
-        told = {k: v for k, v in told.items() if k not in fixed or k == "num_classes"}
-        for field, words in weights.description.guessed.items():
-            if field in told and field not in fields:
-                say(f"{weights.where}: {words}; {field}=... says otherwise")
-    if isinstance(named, str):
-        return models.create(named, **{**told, **fields})
-    return named(**{**told, **fields})
-
-
-def _class_of(model: str | type[nn.Module]) -> tuple[Any, Mapping[str, Any]]:
-    """The class that a name of a model, or a class, stands for, and the fields that it decides."""
-    constructor = MODELS[model] if isinstance(model, str) else model
-    if isinstance(constructor, functools.partial):
-        return constructor.func, constructor.keywords
-    return constructor, {}
 
 
 def load(
@@ -265,7 +200,7 @@ def fill(
 
 def _part_for(weights: Weights, module: nn.Module) -> tuple[str, nn.Module] | None:
     """The part of a model that a file has weights of, its name and module; None for all of it."""
-    layout, described = weights.layout, _class_of(weights.description.model)[0]
+    layout, described = weights.layout, class_of(weights.description.model)[0]
     classes = (described,) if layout is None else layout.modules
     if isinstance(module, classes):
         return None

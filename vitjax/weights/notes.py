@@ -31,7 +31,8 @@ class Note:
     Attributes:
         model: the module's class.
         fields: its fields.
-        input_shape: (height, width, channels) of an example, where the writer knew it.
+        input_shape: (height, width, channels) of an example, or (features,); None where the writer
+            did not know it.
     """
 
     model: type[nn.Module]
@@ -41,8 +42,7 @@ class Note:
 
 def text(model: nn.Module, input_shape: Sequence[int] | None) -> str:
     """The note of a model, to be kept under `KEY`."""
-    shape = None if input_shape is None else [int(side) for side in input_shape]
-    note = {"model": type(model).__name__, "fields": fields_of(model), "input_shape": shape}
+    note = {"model": type(model).__name__, "fields": fields_of(model), "input_shape": input_shape}
     return json.dumps(note)
 
 
@@ -68,7 +68,7 @@ def read(metadata: Mapping[str, str], where: str) -> Note | None:
         found = json.loads(metadata[KEY])
         name, fields, shape = (found[key] for key in ("model", "fields", "input_shape"))
         told = list(fields.items())
-        if shape is not None and [type(side) for side in shape] != [int] * 3:
+        if shape is not None and [type(side) for side in shape] not in ([int], [int] * 3):
             raise ValueError(f"input_shape {shape}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _unreadable(where, f"is damaged ({type(error).__name__}: {error})") from error

@@ -7,12 +7,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vitjax.registry import near_match
-from vitjax.weights import adapting, cards, fetching, files, notes
+from vitjax.weights import adapting, cards, fetching, files, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
 
@@ -55,18 +54,23 @@ class Weights:
 
     def shape_at(
         self, image_size: int | Sequence[int] | None, channels: int | None = None
-    ) -> tuple[int, int, int]:
+    ) -> tuple[int, ...]:
         """(height, width, channels) of an example: the file's own, or of images as given.
+
+        Where the file's model takes vectors it is (features,).
 
         Raises:
             WeightsError: neither the file nor the arguments say it, or these are no sizes.
         """
-        height, width, own = self.description.input_shape or (None, None, None)
+        told = self.description.input_shape
+        if told is not None and len(told) == 1 and (image_size, channels) == (None, None):
+            return told
+        height, width, own = (None, None, None) if told is None or len(told) == 1 else told
         if image_size is not None:
-            pair = (image_size,) * 2 if isinstance(image_size, int) else image_size
-            height, width = whole(pair, 2, "image_size, pixels on a side or (height, width),")
+            what = "image_size, pixels on a side or (height, width),"
+            height, width = sizes.pair(image_size, what)
         if channels is not None:
-            whole([channels], 1, "channels")
+            sizes.whole(channels, 1, "channels")
         else:
             channels = own or adapting.channels_of(self.description.model, self.arrays)
         if height is None or width is None or channels is None:
@@ -108,9 +112,12 @@ def open_weights(
     if own and (format == OWN or note):
         return _own(where, path, arrays, note, grid)
     card = cards.read(path, say)
-    pair = None if grid is None else whole(grid, 2, "grid=(rows, columns)")
+    pair = None
+    if grid is not None:
+        rows, columns = sizes.whole(grid, 2, "grid=(rows, columns)")
+        pair = (rows, columns)
     if note and pair is None:
-        pair = grid_of(note.fields.get("patch_size"), note.input_shape)
+        pair = sizes.grid_of(note.fields.get("patch_size"), note.input_shape)
     for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
         with _reading_as(layout, where):
             prepared = layout.prepare(arrays)
@@ -209,24 +216,3 @@ def _alone(
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         say(f"{where}: {len(others)} arrays beside the network are passed over: {some}")
     return {name: array for name, array in arrays.items() if name not in set(others)}
-
-
-def whole(values: Any, count: int, what: str) -> Any:
-    """``values`` as a tuple of ``count`` whole numbers above zero.
-
-    Raises:
-        WeightsError: they are not, with ``what`` they are of.
-    """
-    listed = tuple(values) if isinstance(values, Sequence | np.ndarray) else (values,)
-    numbers = [isinstance(value, int | np.integer) and value > 0 for value in listed]
-    if isinstance(values, str) or len(listed) != count or not all(numbers):
-        raise WeightsError(f"{what} is {values!r}; it should be whole numbers above 0: {count}")
-    return tuple(int(value) for value in listed)
-
-
-def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
-    """(rows, columns) of patches in images of ``shape``, as far as both are known."""
-    if patch_size is None or shape is None:
-        return None
-    patch = np.broadcast_to(patch_size, 2)
-    return int(shape[0] // patch[0]), int(shape[1] // patch[1])

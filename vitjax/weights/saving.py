@@ -9,12 +9,13 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from vitjax import models
 from vitjax.registry import near_match
-from vitjax.weights import files, notes, onnx_export
+from vitjax.weights import files, notes, onnx_export, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import LAYOUTS, Layout
 from vitjax.weights.loading import flat, grid_keyword, unstacked
-from vitjax.weights.opening import OWN, grid_of, whole
+from vitjax.weights.opening import OWN
 
 # Not a layout of arrays but a graph, which is only written.
 ONNX = "onnx"
@@ -37,9 +38,10 @@ def save(
         path: the file; its suffix (.npz, .safetensors, .pth, .pt, .bin) says in which container,
             and one without a suffix gets the format's usual one.
         format: one of `written_formats`.
-        input_shape: (height, width, channels) of the model's examples. It is noted in the file
-            beside the model's fields, so that the file tells all that is needed to use it; and it
-            is needed for ``"onnx"`` and where the format keeps positions that the model computes.
+        input_shape: (height, width, channels) of the model's examples; (features,) where an MLP
+            takes vectors. It is noted in the file beside the model's fields, so that the file tells
+            all that is needed to use it; and it is needed for ``"onnx"`` and where the format keeps
+            positions that the model computes.
         say: is told what of the model the format has no place for, and where the other project has
             it otherwise unless it is told.
 
@@ -54,7 +56,9 @@ def save(
     if not path.name:
         raise WeightsError(f"{str(path)!r} names no file to write the weights to")
     if input_shape is not None:
-        whole(input_shape, 3, "input_shape=(height, width, channels)")
+        # Vectors are what an MLP takes, beside images.
+        axes = 1 if isinstance(model, models.MLP) and np.size(input_shape) == 1 else 3
+        input_shape = sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
     if format == ONNX:
         if input_shape is None:
             raise WeightsError("format 'onnx' wants the shape of an example: input_shape=(h, w, c)")
@@ -72,7 +76,7 @@ def save(
     layout = _layout_for(model, format)
     theirs: dict[str, np.ndarray] = {}
     left = dict(ours)
-    grid = grid_of(getattr(model, "patch_size", None), input_shape)
+    grid = sizes.grid_of(getattr(model, "patch_size", None), input_shape)
     try:
         entries = layout.entries(model, None, **grid_keyword(grid))
     except WeightsError as error:

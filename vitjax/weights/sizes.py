@@ -1,0 +1,46 @@
+"""Sizes of images, patches and grids, as people and files give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vitjax.weights.errors import WeightsError
+
+
+def whole(values: Any, count: int, what: str) -> tuple[int, ...]:
+    """``values``, or a single one, as a tuple of ``count`` whole numbers above zero.
+
+    Raises:
+        WeightsError: they are not, with ``what`` they are of.
+    """
+    sides = tuple(values) if isinstance(values, list | tuple | np.ndarray) else (values,)
+    if len(sides) != count or not all(_counts(side) for side in sides):
+        right = "a whole number" if count == 1 else f"{count} whole numbers"
+        raise WeightsError(f"{what} is {values!r}; it should be {right} above 0")
+    return tuple(map(int, sides))
+
+
+def pair(values: Any, what: str) -> tuple[int, int]:
+    """(height, width) from two whole numbers, or from one for both.
+
+    Raises:
+        WeightsError: as `whole` does.
+    """
+    height, width = whole([values, values] if _counts(values) else values, 2, what)
+    return height, width
+
+
+def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
+    """(rows, columns) of patches in images of ``shape``, as far as both are known."""
+    if patch_size is None or shape is None:
+        return None
+    patch = np.broadcast_to(patch_size, 2)
+    return int(shape[0] // patch[0]), int(shape[1] // patch[1])
+
+
+def _counts(value: Any) -> bool:
+    whole_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole_number and bool(value > 0)
