@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vitjax import config as configs
-from vitjax.registry import ConfigError, near_match
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import near_match
 
 # Commands that no config has a part in.
 _WITHOUT_CONFIG = ("import", "models")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from vitjax import arguments as command_line
 from vitjax import config as configs
-from vitjax.errors import UserError
-from vitjax.registry import ConfigError, near_match
+from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.text import near_match
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +139,7 @@ def _import(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    from vitjax.training import exporting
+    from vitjax.tasks import exporting
 
     path = exporting.export(
         parsed.workdir, parsed.format, parsed.output, overrides, checkpoint=parsed.checkpoint
@@ -149,7 +149,7 @@ def _export(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _probe(parsed: argparse.Namespace, overrides: list[str]) -> int:
-    from vitjax.training import probing
+    from vitjax.analysis import probing
 
     probing.probe(
         parsed.workdir or (),

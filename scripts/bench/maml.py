@@ -45,9 +45,9 @@ import numpy as np
 import optax
 from maml_peers import TORCH_PEERS, USUAL, Torch, UsualJax  # type: ignore[import-not-found]
 
-from vitjax import models
+from vitjax import models, parallel
 from vitjax.meta import Maml
-from vitjax.training import flops, parallel, summary
+from vitjax.training import flops, summary
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 

@@ -48,8 +48,9 @@ from training_torch import (  # type: ignore[import-not-found]
     torch_device,
 )
 
-from vitjax.training import experiment, flops, memory, summary
-from vitjax.training.state import count_parameters
+from vitjax.core.trees import count_parameters
+from vitjax.parallel import memory
+from vitjax.training import experiment, flops, summary
 from vitjax.training.step import make_train_step
 
 MODELS = (*TIMM_NAMES, "unet")

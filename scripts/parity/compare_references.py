@@ -21,7 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from vitjax import models, weights
-from vitjax.weights import files
+from vitjax.weights.formats import files
 from vitjax.weights.layouts import residual
 from vitjax.weights.layouts.layout import (
     Arrays,

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 import vitjax.data
+from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
 from vitjax.data.episodes import class_splits
 from vitjax.data.sources import SOURCES
-from vitjax.registry import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vitjax.data
+from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
 from vitjax.data.episodes import ImageEpisodes
 from vitjax.data.sources import ArraySplit, Source
-from vitjax.registry import ConfigError
 
 EPISODES = {"ways": 3, "shots": 2, "queries": 4}
 

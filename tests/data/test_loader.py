@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vitjax.data
+from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
 from vitjax.data.sources import ArraySplit, Source
-from vitjax.registry import ConfigError
 
 AUGMENT = "pad_and_crop(8, 2) | flip | random_affine(10, 0.1) | rand_augment(1, 5)"
 

@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from vitjax.core.errors import ConfigError
 from vitjax.data.transforms import TRANSFORMS, parse
 from vitjax.data.transforms.geometry import Flip, RandomResizedCrop, Resize
-from vitjax.registry import ConfigError
 
 
 def test_steps_and_arguments_are_read():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vitjax.data
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
 
 
 def sinusoids(episodes: dict[str, Any] | None = None, **keywords) -> Any:

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import vitjax.data
+from vitjax.core.errors import ConfigError
 from vitjax.data import DataError, SegmentationData
 from vitjax.data.segmentation import IGNORE, Pair, PairSource, class_weights, weight_map
-from vitjax.registry import ConfigError
 
 AUGMENT = "elastic(3) | dihedral | crop(24) | brightness | noise"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitjax.core.text import near_match
 from vitjax.data import CorruptImage, DataError
 from vitjax.data.segmentation import IGNORE, cells
 from vitjax.data.sources import SOURCES
-from vitjax.registry import near_match
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (8, 10), mode: str = "L") -> Image.Image:

@@ -7,11 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
+from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
 from vitjax.data.segmentation import IGNORE, PAIR_TRANSFORMS, Pair, cells, parse_pairs
 from vitjax.data.segmentation.geometry import Elastic
 from vitjax.data.segmentation.transforms import mirrored, padded, size_after, undone
-from vitjax.registry import ConfigError
 
 EXACT = [
     "shift(5)",

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from vitjax.core.errors import UserError
 from vitjax.data import CorruptImage, DataError
 from vitjax.data.sources import SOURCES, decode_image, hold_out
-from vitjax.errors import UserError
 
 
 def test_digits_are_whole_and_split_evenly():

@@ -10,11 +10,11 @@ import pytest
 from tiny import WIDTH, close, episodes, identity, mlp, task, variables
 
 import vitjax.data
+from vitjax import parallel
+from vitjax.core.errors import ConfigError
 from vitjax.meta import FineTuning, NearestCentroid
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.models.mlp import MLP
-from vitjax.registry import ConfigError
-from vitjax.training import parallel
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 

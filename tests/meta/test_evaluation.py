@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta import evaluation
-from vitjax.registry import ConfigError
 from vitjax.training import experiment as experiments
 from vitjax.training import loop
 from vitjax.training.checkpoints import Checkpoints

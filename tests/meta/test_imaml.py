@@ -4,9 +4,9 @@ import numpy as np
 import optax
 import pytest
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta.imaml import ImplicitMaml
 from vitjax.models.mlp import MLP
-from vitjax.registry import ConfigError
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 

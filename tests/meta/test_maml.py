@@ -24,15 +24,14 @@ from small_tasks import (
 )
 
 from vitjax import config as configs
-from vitjax import models
+from vitjax import models, parallel
+from vitjax.core.errors import ConfigError
 from vitjax.meta import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd, parameters
 from vitjax.meta.evaluation import of_ensemble
 from vitjax.meta.gradient_based import Learner
 from vitjax.meta.network import Network, only
-from vitjax.models.batch_norm import BatchNorm
+from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import divide
-from vitjax.registry import ConfigError
-from vitjax.training import parallel
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_evaluate_step, make_train_step
 

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta.maml import FirstOrderMaml, Maml
 from vitjax.meta.mamlpp import MamlPlusPlus, loss_weights
 from vitjax.models.mlp import MLP
-from vitjax.registry import ConfigError
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny import close, episodes, identity, mlp, task, variables
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta import ProtoNet
 from vitjax.meta.prototypical import similarity
-from vitjax.registry import ConfigError
 from vitjax.training import experiment
 
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -9,9 +9,9 @@ import optax
 import pytest
 from tiny import close, episodes, identity, mlp, task, variables
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta import Reptile
 from vitjax.meta.reptile import minibatches, pack, unpack
-from vitjax.registry import ConfigError
 from vitjax.training import experiment
 from vitjax.training.step import make_evaluate_step, make_train_step
 

@@ -8,8 +8,8 @@ from flax.traverse_util import flatten_dict
 from quick import jit, variables_of
 
 from vitjax import models
+from vitjax.core.errors import ConfigError
 from vitjax.models.conv4 import pad_for_stride
-from vitjax.registry import ConfigError
 
 IMAGES = jax.random.normal(jax.random.key(7), (6, 12, 8, 3))
 SMALL = {"filters": 4, "depth": 2, "num_classes": 3, "context_block": 1}

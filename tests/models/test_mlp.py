@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 from quick import jit, variables_of
 
 from vitjax import models
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
 
 NUMBERS = jax.random.normal(jax.random.key(3), (8, 1))
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from vitjax import models
-from vitjax.errors import UserError
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError, UserError
 
 # torchvision and timm count the same, where they have the model; resnet20 to resnet110 as the
 # PyTorch code of the paper in scripts/parity.

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 from quick import jit, variables_of
 
 from vitjax import models
-from vitjax.models.resnet import pad_shortcut
+from vitjax.nn.residual import pad_shortcut
 
 SMALL = {"stage_sizes": (1, 1), "block": "basic", "width": 4, "stem": "cifar", "num_classes": 3}
 IMAGES = jax.random.normal(jax.random.key(7), (4, 8, 6, 3))

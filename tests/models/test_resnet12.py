@@ -8,8 +8,8 @@ from flax.traverse_util import flatten_dict
 from quick import jit, variables_of
 
 from vitjax import models
-from vitjax.models.resnet12 import drop_block
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.nn.drop import drop_block
 
 IMAGES = jax.random.normal(jax.random.key(7), (4, 16, 20, 3))
 SMALL = {"widths": (4, 6), "num_classes": 3}

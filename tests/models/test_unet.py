@@ -8,8 +8,8 @@ from flax.traverse_util import flatten_dict
 from quick import jit, variables_of
 
 from vitjax import models
-from vitjax.models.unet_layers import center_crop, double, reflect_to_multiple
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.nn.unet import center_crop, double, reflect_to_multiple
 
 SMALL = {"filters": 2, "depth": 2, "num_classes": 3}
 VALID = {**SMALL, "padding": "valid"}

@@ -10,8 +10,8 @@ from flax.traverse_util import flatten_dict
 from quick import jit, variables_of
 
 from vitjax import models
-from vitjax.models.unet_layers import center_crop
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.nn.unet import center_crop
 
 NESTED = {"filters": 2, "depth": 3, "num_classes": 3}
 RESIDUAL = {

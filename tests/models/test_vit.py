@@ -10,10 +10,10 @@ from flax.traverse_util import flatten_dict
 from quick import jit, variables_of
 
 from vitjax import models
-from vitjax.models.layers import drop_path, dropout
-from vitjax.models.transformer import Attention, why_not_cudnn
-from vitjax.models.vit import sincos2d
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.nn.attention import Attention, why_not_cudnn
+from vitjax.nn.drop import drop_path, dropout
+from vitjax.nn.positions import sincos2d
 
 SMALL = {"width": 16, "depth": 3, "num_heads": 2, "patch_size": (8, 4), "num_classes": 5}
 IMAGES = jax.random.normal(jax.random.key(7), (2, 32, 16, 3))  # a grid of 4 x 4 patches

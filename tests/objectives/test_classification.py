@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from vitjax.core.errors import ConfigError
 from vitjax.objectives import Classification, Mean, divide, objectives, total
-from vitjax.registry import ConfigError
 
 
 class Fixed(nn.Module):

@@ -9,8 +9,8 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from vitjax import models
+from vitjax.core.errors import ConfigError
 from vitjax.objectives import Classification, Segmentation
-from vitjax.registry import ConfigError
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 

@@ -6,14 +6,14 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from vitjax import models
-from vitjax.models.batch_norm import BatchNorm
+from vitjax import models, parallel
+from vitjax.core.errors import ConfigError
+from vitjax.core.trees import count_parameters
+from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import Classification
 from vitjax.objectives.base import FROZEN
 from vitjax.objectives.lora import LoRA
-from vitjax.registry import ConfigError
-from vitjax.training import parallel
-from vitjax.training.state import TrainState, count_parameters
+from vitjax.training.state import TrainState
 from vitjax.training.step import make_evaluate_step, make_train_step
 
 CLASSES = 7

@@ -7,9 +7,9 @@ import pytest
 from pixelwise import CLASSES, Padded, Unpadded, batch, objective
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
+from vitjax.core.errors import ConfigError
 from vitjax.objectives import divide, total
 from vitjax.objectives.segmentation import crop, mirror
-from vitjax.registry import ConfigError
 
 KEY = jax.random.key(1)
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from vitjax import models, weights
 from vitjax.cli import main
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, loop, prediction
 from vitjax.training.checkpoints import CheckpointError

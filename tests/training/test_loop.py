@@ -9,8 +9,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
-from vitjax.registry import ConfigError
 from vitjax.training import experiment as experiments
 from vitjax.training import loop, prediction
 from vitjax.training.logging import read

@@ -15,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from vitjax import models, weights
-from vitjax.weights import files
+from vitjax.weights.formats import files
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitjax import models, weights
-from vitjax.registry import ConfigError
-from vitjax.weights import adapting, files
+from vitjax.core.errors import ConfigError
+from vitjax.weights import adapting
+from vitjax.weights.formats import files
 
 FIXTURE = Path(__file__).parent / "fixtures" / "adapting.npz"
 SIDES = st.integers(1, 17)

@@ -8,7 +8,8 @@ import pytest
 from reference_files import FIXTURES
 
 from vitjax import weights
-from vitjax.weights import WeightsError, files
+from vitjax.weights import WeightsError
+from vitjax.weights.formats import files
 
 CONFIG = {
     "model_type": "vit",

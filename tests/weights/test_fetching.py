@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitjax.weights import download, fetching, files
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.fetch import download, fetching
+from vitjax.weights.formats import files
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 BUCKETS = {"augreg": "/vit_models/augreg", "bit": "/bit_models"}
@@ -516,7 +517,7 @@ def test_without_a_network_the_cache_serves_or_the_message_says_how_to_fill_it(
 
 
 def test_without_the_library_the_message_says_what_to_install(refused, monkeypatch):
-    from vitjax.weights import hub
+    from vitjax.weights.fetch import hub
 
     monkeypatch.setattr(hub, "huggingface_hub", None)
     refused("hf:a/b", "needs the library huggingface_hub: pip install 'vitjax[hub]'")

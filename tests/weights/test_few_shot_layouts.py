@@ -16,7 +16,8 @@ from reference_files import (
 )
 
 from vitjax import models, weights
-from vitjax.weights import WeightsError, files
+from vitjax.weights import WeightsError
+from vitjax.weights.formats import files
 
 NAMES = (
     "maml_strided",

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from vitjax.weights import archives, files
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import archives, files
 
 FORMATS = tuple(files.SUFFIXES)
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")

@@ -12,8 +12,9 @@ import pytest
 from reference_files import FIXTURES, jit, random_variables
 
 from vitjax import models, weights
-from vitjax.registry import ConfigError
-from vitjax.weights import WeightsError, files, notes, opening
+from vitjax.core.errors import ConfigError
+from vitjax.weights import WeightsError, notes, opening
+from vitjax.weights.formats import files
 from vitjax.weights.layouts import LAYOUTS, Description
 
 FIELDS = {"width": 8, "depth": 1, "num_heads": 2, "mlp_width": 16, "patch_size": 4}

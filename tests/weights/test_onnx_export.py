@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitjax import models, weights
-from vitjax.weights import onnx_export
+from vitjax.weights.formats import onnx_export
 
 # jax2onnx comes beside its dependencies, see scripts/install.sh.
 pytest.importorskip("jax2onnx")

@@ -17,7 +17,8 @@ from reference_files import (
 
 from vitjax import models, weights
 from vitjax.models.resnet import STEMS
-from vitjax.weights import WeightsError, files
+from vitjax.weights import WeightsError
+from vitjax.weights.formats import files
 
 NAMES = (
     "torchvision_basic",

@@ -25,8 +25,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitjax.weights import files, torch_files
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import files, torch_files
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -392,7 +392,7 @@ def test_lists_in_lists_that_double_at_each_level_are_given_up(tmp_path, monkeyp
     tree = []
     for _ in range(40):
         tree = [tree, tree]
-    monkeypatch.setattr("vitjax.weights.unwrapping._MOST_ENTRIES", 1000)
+    monkeypatch.setattr("vitjax.weights.formats.unwrapping._MOST_ENTRIES", 1000)
     lists = b"X\x01\x00\x00\x00l" + pickle.dumps(tree, 2)[2:-1] + b"s."
     path = as_zip(tmp_path / "w.pth", tensor()[:-1] + lists, data={"0": NUMBERS.tobytes()})
     refused(path, "more than 1,000 entries")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from reference_files import FIXTURES, jit, random_variables, read
 
 from vitjax import models, weights
-from vitjax.weights import WeightsError, files
+from vitjax.weights import WeightsError
+from vitjax.weights.formats import files
 
 NAMES = tuple(sorted(path.stem for path in FIXTURES.glob("vit_*.npz") if path.suffixes == [".npz"]))
 # What the files tell of the networks, beside sizes.

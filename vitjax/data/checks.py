@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
 
 WHERE = "config.data"
 

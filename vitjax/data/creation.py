@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import call, check_keywords, keywords_of
 from vitjax.data.checks import WHERE
 from vitjax.data.episodes.images import ImageEpisodes
 from vitjax.data.episodes.regression import RegressionEpisodes
 from vitjax.data.loader import Data
 from vitjax.data.segmentation.loader import SegmentationData
 from vitjax.data.sources.base import SOURCES
-from vitjax.registry import ConfigError, call, check_keywords, keywords_of
 
 
 def create(seed: int = 0, **section: Any) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from vitjax.core.text import near_match
 from vitjax.data.batching import Rows
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Data
 from vitjax.data.transforms.pipeline import Pipeline
-from vitjax.registry import near_match
 
 
 @dataclass(frozen=True)

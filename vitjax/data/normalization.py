@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.core.errors import ConfigError
 from vitjax.data.checks import WHERE
-from vitjax.registry import ConfigError
 
 
 @dataclass(frozen=True)

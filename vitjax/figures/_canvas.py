@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vitjax.whole_files import new_file
+from vitjax.core.atomic import new_file
 
 DPI = 120
 

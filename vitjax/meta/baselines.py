@@ -12,17 +12,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import matches
+from vitjax.core.validation import check_choice
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Episodic, Task
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.network import Network, for_inner_loops
 from vitjax.meta.parameters import Leaves
 from vitjax.meta.prototypical import PrototypeBased, unit
-from vitjax.models.layers import check_choice
+from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
-from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.patterns import matches
-from vitjax.registry import ConfigError
 
 TRANSFORMS = ("none", "l2", "center_l2")
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta import mapping
 from vitjax.meta.network import Network, for_inner_loops, only, present_classes
+from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params
-from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.registry import ConfigError
 
 MODES = ("transductive", "inductive")
 

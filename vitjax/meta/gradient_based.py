@@ -12,17 +12,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import check_expressions, check_patterns, matches
+from vitjax.core.validation import check_choice, check_keywords, keywords_of
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answering, Answers, Measures, Task
 from vitjax.meta.inner_loop import adapt, scale_by_rates
 from vitjax.meta.network import STATISTICS, Network, Part, masked_mean, present_classes
 from vitjax.meta.parameters import Leaves
-from vitjax.models.layers import check_choice
+from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import ModelState, Params
-from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.optax_names import find_optimizer
-from vitjax.patterns import check_expressions, check_patterns, matches
-from vitjax.registry import ConfigError, check_keywords, keywords_of
+from vitjax.optim.lookup import find_optimizer
 
 HEADS = ("learned", "zeros", "prototypes")
 

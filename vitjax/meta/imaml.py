@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta.episodic import Task
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.parameters import Leaves
+from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import ModelState, Params, objectives
-from vitjax.objectives.metrics import Metrics
-from vitjax.registry import ConfigError
 
 # Conjugate gradients are done before their last step where the residual fell by this much.
 _TOLERANCE = 1e-8

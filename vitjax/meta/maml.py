@@ -8,12 +8,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import matches
 from vitjax.meta import parameters
 from vitjax.meta.gradient_based import GradientBased
 from vitjax.meta.parameters import Leaves
 from vitjax.objectives.base import Params, objectives
-from vitjax.patterns import matches
-from vitjax.registry import ConfigError
 
 
 @objectives.register("maml")

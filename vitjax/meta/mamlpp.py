@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Task
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.parameters import Leaves
+from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
-from vitjax.objectives.metrics import Metrics
-from vitjax.registry import ConfigError
 
 STATISTICS = "batch_stats"
 # Of what an even share would be, what the loss of a step before the last keeps while it anneals.

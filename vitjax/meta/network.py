@@ -12,8 +12,8 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Num
 
-from vitjax.models.convolution import INNER_LOOP_IMPL
-from vitjax.objectives.metrics import Mean, Metrics
+from vitjax.metrics.mean import Mean, Metrics
+from vitjax.nn.convolution import INNER_LOOP_IMPL
 
 Part = Mapping[str, Array]
 # What batch normalisation may take in inductive evaluation, see `Network.inductive_state`.

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, Float
 
-from vitjax.patterns import matches
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import matches
 
 # The last layer, as all models of the house call it.
 HEAD = r"(^|/)head/"

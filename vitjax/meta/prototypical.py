@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_choice
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answering, Answers, Measures, Task
 from vitjax.meta.network import STATISTICS, Network, for_inner_loops, only, present_classes
-from vitjax.models.layers import check_choice
+from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import ModelState, Params, objectives
-from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.registry import ConfigError
 
 DISTANCES = ("euclidean", "cosine")
 

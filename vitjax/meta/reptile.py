@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Task
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.inner_loop import adapt
 from vitjax.meta.network import Network
 from vitjax.meta.parameters import Leaves
+from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
-from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.registry import ConfigError
 
 _INNER = "inner_optimizer"
 # Children of a task's key.

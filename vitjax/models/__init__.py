@@ -4,18 +4,17 @@
 tells the image size and the paper.
 """
 
-from vitjax.models import resnet_names  # noqa: F401 (importing it registers the names)
-from vitjax.models.catalogue import count_parameters, create, facts, input_shape, names
 from vitjax.models.conv4 import Conv4
-from vitjax.models.layers import ImageError
 from vitjax.models.mlp import MLP
+from vitjax.models.registry import count_parameters, create, facts, input_shape, names
 from vitjax.models.resnet import ResNet
 from vitjax.models.resnet12 import ResNet12
-from vitjax.models.transformer import stack_layers, unstack_layers
 from vitjax.models.unet import UNet
 from vitjax.models.unet_plus_plus import UNetPlusPlus
 from vitjax.models.unet_resnet import UNetResNet
 from vitjax.models.vit import ViT
+from vitjax.nn.inputs import ImageError
+from vitjax.nn.stacking import stack_layers, unstack_layers
 
 __all__ = [
     "MLP",

@@ -7,28 +7,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.models.catalogue import MODELS
-from vitjax.models.convolution import CONV_IMPLS
-from vitjax.models.few_shot_layers import (
-    ACTIVATIONS,
-    POOLINGS,
-    check_context,
-    check_norm,
-    check_width,
-    context_parameters,
-    normalization,
-    uniform,
-)
-from vitjax.models.layers import (
-    Conv,
-    ImageError,
-    as_dtype,
-    check_choice,
-    check_images,
-    check_positive,
-    output_dtype,
-)
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_choice, check_positive
+from vitjax.models.registry import MODELS
+from vitjax.nn.activations import ACTIVATIONS
+from vitjax.nn.context import check_context, context_parameters
+from vitjax.nn.conv import Conv
+from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.initializers import uniform
+from vitjax.nn.inputs import ImageError, check_images, check_width
+from vitjax.nn.norm import check_norm, normalization
+from vitjax.nn.pooling import POOLINGS
 
 DOWNSAMPLES = ("pool", "stride")
 STRIDE_PADDINGS = ("tensorflow", "pytorch")
@@ -87,7 +77,7 @@ class Conv4(nn.Module):
             ``context`` of n zeros, from which a linear layer makes a scale and a shift of each
             channel of the block ``context_block``, between its pooling and its activation.
         context_block: counted from one.
-        conv_impl: how convolutions are computed: one of `vitjax.models.convolution.CONV_IMPLS`.
+        conv_impl: how convolutions are computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.

@@ -8,17 +8,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.models.catalogue import MODELS
-from vitjax.models.few_shot_layers import (
-    ACTIVATIONS,
-    check_context,
-    check_norm,
-    check_width,
-    context_parameters,
-    normalization,
-    uniform,
-)
-from vitjax.models.layers import ImageError, as_dtype, check_choice, check_positive, output_dtype
+from vitjax.core.validation import check_choice, check_positive
+from vitjax.models.registry import MODELS
+from vitjax.nn.activations import ACTIVATIONS
+from vitjax.nn.context import check_context, context_parameters
+from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.initializers import uniform
+from vitjax.nn.inputs import ImageError, check_width
+from vitjax.nn.norm import check_norm, normalization
 
 WEIGHT_INITS = ("truncated_normal", "uniform")
 

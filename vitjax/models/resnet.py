@@ -1,7 +1,8 @@
 """Residual networks, post-activation and pre-activation, for large and for small images."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,10 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.models.batch_norm import BatchNorm
-from vitjax.models.convolution import CONV_IMPLS
-from vitjax.models.layers import Conv, as_dtype, check_choice, check_images, output_dtype
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_choice
+from vitjax.models.registry import MODELS
+from vitjax.nn.batch_norm import BatchNorm
+from vitjax.nn.conv import Conv
+from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.initializers import _uniform_bias
+from vitjax.nn.inputs import check_images
+from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock
 
 BLOCKS = ("basic", "bottleneck")
 NORMS = ("batch", "group")
@@ -23,119 +30,6 @@ HEAD_INITS = ("uniform", "zeros")
 
 # A bottleneck's output has four times the channels of its inner layers (arXiv:1512.03385, Table 1).
 EXPANSION = 4
-
-Layer = Callable[..., nn.Module]
-
-
-def _plan(bottleneck: bool, inner: int, features: int, stride: int) -> list[tuple[int, int, int]]:
-    """The convolutions of a block's branch as (features, kernel size, stride)."""
-    if bottleneck:
-        # The stride sits in the 3 x 3, as in torchvision ("v1.5"), not in the first 1 x 1.
-        return [(inner, 1, 1), (inner, 3, stride), (features, 1, 1)]
-    return [(inner, 3, stride), (features, 3, 1)]
-
-
-def pad_shortcut(
-    x: Float[Array, "batch height width in"], features: int, stride: int
-) -> Float[Array, "batch new_height new_width features"]:
-    """The shortcut without parameters: every ``stride``-th pixel, and zeros as further channels.
-
-    Option A of arXiv:1512.03385, Sec. 3.3. Half of the new channels come before the old ones and
-    half behind them.
-    """
-    new = features - x.shape[-1]
-    x = x[:, ::stride, ::stride]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
-
-
-class ResidualBlock(nn.Module):
-    """Convolutions and normalisations beside a shortcut, with a ReLU after the sum.
-
-    He et al. 2016, arXiv:1512.03385, Fig. 2 (basic) and Fig. 5 (bottleneck). Sows ``output``.
-
-    Attributes:
-        features: output channels.
-        inner: channels of the inner convolutions.
-        stride: of the block, in pixels.
-        bottleneck: three convolutions (1, 3, 1) in place of two (3, 3).
-        shortcut: ``"projection"`` or ``"pad"``, used where the shape changes.
-        zero_init: start the last normalisation's scale, and so the branch, at zero.
-        conv: constructor of a convolution.
-        norm: constructor of a normalisation.
-    """
-
-    features: int
-    inner: int
-    stride: int
-    bottleneck: bool
-    shortcut: str
-    zero_init: bool
-    conv: Layer
-    norm: Layer
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width in"]
-    ) -> Float[Array, "batch new_height new_width features"]:
-        """Applies the block."""
-        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
-        y = x
-        for i, (features, size, stride) in enumerate(plan, start=1):
-            last = i == len(plan)
-            y = self.conv(features, (size, size), (stride, stride), name=f"conv{i}")(y)
-            init = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
-            y = self.norm(scale_init=init, name=f"norm{i}")(y)
-            y = y if last else jax.nn.relu(y)
-        if self.stride != 1 or x.shape[-1] != self.features:
-            if self.shortcut == "pad":
-                x = pad_shortcut(x, self.features, self.stride)
-            else:
-                strides = (self.stride, self.stride)
-                x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(x)
-                x = self.norm(name="shortcut_norm")(x)
-        x = jax.nn.relu(x + y)
-        self.sow("intermediates", "output", x)
-        return x
-
-
-class PreactivationBlock(nn.Module):
-    """Normalisations and ReLUs before the convolutions, and nothing after the sum.
-
-    He et al. 2016, arXiv:1603.05027, Fig. 4(e). Where the shape changes, the shortcut starts behind
-    the first ReLU. Sows ``output``. The attributes are those of `ResidualBlock`; ``zero_init``
-    starts the last convolution at zero, as no normalisation follows it.
-    """
-
-    features: int
-    inner: int
-    stride: int
-    bottleneck: bool
-    shortcut: str
-    zero_init: bool
-    conv: Layer
-    norm: Layer
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width in"]
-    ) -> Float[Array, "batch new_height new_width features"]:
-        """Applies the block."""
-        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
-        y = x
-        for i, (features, size, stride) in enumerate(plan, start=1):
-            y = jax.nn.relu(self.norm(name=f"norm{i}")(y))
-            if i == 1 and (self.stride != 1 or x.shape[-1] != self.features):
-                if self.shortcut == "pad":
-                    x = pad_shortcut(y, self.features, self.stride)
-                else:
-                    strides = (self.stride, self.stride)
-                    x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(y)
-            zero = self.zero_init and i == len(plan)
-            init = {"kernel_init": nn.initializers.zeros} if zero else {}
-            y = self.conv(features, (size, size), (stride, stride), **init, name=f"conv{i}")(y)
-        x = x + y
-        self.sow("intermediates", "output", x)
-        return x
 
 
 class ResNet(nn.Module):
@@ -164,7 +58,7 @@ class ResNet(nn.Module):
         zero_init_residual: start every residual branch at zero (arXiv:1706.02677, Sec. 5.1).
         conv_init: ``"he"`` (normal, by the outputs: arXiv:1502.01852, Eq. 14) or ``"lecun"``.
         head_init: ``"uniform"`` (within 1 / sqrt(inputs), as PyTorch's linear) or ``"zeros"``.
-        conv_impl: how convolutions are computed, see `vitjax.models.layers.Conv`.
+        conv_impl: how convolutions are computed, see `vitjax.nn.conv.Conv`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -353,10 +247,85 @@ class ResNet(nn.Module):
         )
 
 
-def _uniform_bias(fan_in: int) -> Callable[..., Array]:
-    """PyTorch's initialiser of a linear layer's bias: uniform within 1 / sqrt(inputs)."""
+_V1 = "He et al. 2016, arXiv:1512.03385"
+_V2 = "He et al. 2016 (identity mappings), arXiv:1603.05027"
+_WIDE = "Zagoruyko and Komodakis 2016, arXiv:1605.07146"
+_BIT = "Kolesnikov et al. 2020 (Big Transfer), arXiv:1912.11370"
 
-    def init(key: Array, shape: Sequence[int], dtype: Any) -> Array:
-        return jax.random.uniform(key, shape, dtype, -1, 1) * fan_in**-0.5
+# Depth to blocks per stage: arXiv:1512.03385, Table 1, and arXiv:1603.05027, App. A for 200.
+_BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+_BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 
-    return init
+
+# What a name decides, be it by a default: a file of weights that says otherwise does not fit.
+_DECIDED = (
+    "block",
+    "preactivation",
+    "width",
+    "stem_width",
+    "bottleneck_factor",
+    "stem",
+    "zero_pool",
+    "shortcut",
+    "norm",
+    "standardize_epsilon",
+)
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(ResNet) if f.name in _DECIDED}
+
+
+def _register(name: str, image_size: int, paper: str, **fields: Any) -> None:
+    constructor = functools.partial(ResNet, **{**_DEFAULTS, **fields})
+    MODELS.register(name, image_size=image_size, paper=paper)(constructor)
+
+
+for _depth, _sizes in {**_BASIC, **_BOTTLENECK}.items():
+    _block = "basic" if _depth in _BASIC else "bottleneck"
+    _register(f"resnet{_depth}", 224, _V1, stage_sizes=_sizes, block=_block)
+    _register(f"resnet{_depth}_v2", 224, _V2, stage_sizes=_sizes, block=_block, preactivation=True)
+
+for _depth in (20, 32, 44, 56, 110):
+    # arXiv:1512.03385, Sec. 4.2: 6n + 2 layers, 16, 32 and 64 channels, shortcuts of option A.
+    _register(
+        f"resnet{_depth}",
+        32,
+        _V1,
+        stage_sizes=((_depth - 2) // 6,) * 3,
+        block="basic",
+        width=16,
+        stem="cifar",
+        shortcut="pad",
+        num_classes=10,
+    )
+
+for _depth, _factor in ((28, 10), (16, 8), (40, 2)):
+    # arXiv:1605.07146, Table 1: 6n + 4 layers, 16 k, 32 k and 64 k channels after a stem of 16.
+    _register(
+        f"wrn{_depth}_{_factor}",
+        32,
+        _WIDE,
+        stage_sizes=((_depth - 4) // 6,) * 3,
+        block="basic",
+        preactivation=True,
+        width=16 * _factor,
+        stem_width=16,
+        stem="cifar",
+        num_classes=10,
+    )
+
+for _depth in (50, 101):
+    _register(f"wrn{_depth}_2", 224, _WIDE, stage_sizes=_BOTTLENECK[_depth], bottleneck_factor=2)
+
+for _depth, _factor in ((50, 1), (50, 3), (101, 1), (101, 3), (152, 2), (152, 4)):
+    _register(
+        f"bit_r{_depth}x{_factor}",
+        224,
+        _BIT,
+        stage_sizes=_BOTTLENECK[_depth],
+        preactivation=True,
+        width=64 * _factor,
+        norm="group",
+        standardize_epsilon=1e-10,
+        zero_pool=True,
+        conv_init="lecun",
+        head_init="zeros",
+    )

@@ -9,26 +9,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.models.catalogue import MODELS
-from vitjax.models.convolution import CONV_IMPLS
-from vitjax.models.few_shot_layers import (
-    POOLINGS,
-    check_width,
-    normalization,
-    uniform,
-)
-from vitjax.models.layers import (
-    Conv,
-    ImageError,
-    as_dtype,
-    check_choice,
-    check_images,
-    check_positive,
-    check_rate,
-    dropout,
-    output_dtype,
-)
-from vitjax.models.pooling import max_pool
+from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.models.registry import MODELS
+from vitjax.nn.conv import Conv
+from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.drop import drop_block, dropout
+from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.initializers import uniform
+from vitjax.nn.inputs import ImageError, check_images, check_width
+from vitjax.nn.norm import normalization
+from vitjax.nn.pooling import POOLINGS, max_pool
 
 # Of the leaky ReLU.
 SLOPE = 0.1
@@ -40,7 +30,7 @@ FIRST_DROPBLOCK = 3
 class Block(nn.Module):
     """Three convolutions beside one, halved by max pooling, with a leaky ReLU after the sum.
 
-    Its parameters have the names that those of `vitjax.models.resnet.ResidualBlock` have.
+    Its parameters have the names that those of `vitjax.nn.residual.ResidualBlock` have.
 
     Attributes:
         features: output channels.
@@ -87,7 +77,7 @@ class ResNet12(nn.Module):
             one behind the first two blocks, and by DropBlock behind the others. Constant, where
             MetaOptNet raises it linearly over the first 40,000 steps.
         dropblock_size: side of DropBlock's squares in pixels; they are no larger than the image.
-        conv_impl: how convolutions are computed: one of `vitjax.models.convolution.CONV_IMPLS`.
+        conv_impl: how convolutions are computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -194,46 +184,6 @@ class ResNet12(nn.Module):
         if block < FIRST_DROPBLOCK:
             return dropout(x, self.drop_rate, key)
         return drop_block(x, self.drop_rate, self.dropblock_size, key)
-
-
-def drop_block(
-    x: Float[Array, "batch height width channels"],
-    rate: float,
-    size: int,
-    key: PRNGKeyArray | None,
-) -> Float[Array, "batch height width channels"]:
-    """Zeroes squares of ``size`` x ``size`` pixels, each channel its own, and scales the rest.
-
-    DropBlock: Ghiasi et al. 2018, arXiv:1810.12890, Algorithm 1. The rest is scaled by the share
-    that was kept of the whole batch, so that the expected sum stays.
-
-    Args:
-        x: activations.
-        rate: about the share of zeros; squares that overlap make it a little less (Eq. 1).
-        size: side of the squares in pixels, cut to the sides of ``x``.
-        key: randomness, or None to return ``x`` as it is.
-    """
-    if key is None or rate == 0:
-        return x
-    batch, height, width, channels = x.shape
-    sides = min(size, height), min(size, width)
-    corners = height - sides[0] + 1, width - sides[1] + 1
-    probability = rate * height * width / (sides[0] * sides[1] * corners[0] * corners[1])
-    dropped = jax.random.bernoulli(key, min(probability, 1.0), (batch, *corners, channels))
-    for axis, side in zip((1, 2), sides, strict=True):
-        dropped = _spread(dropped, side, axis)
-    kept = dropped.size / jnp.maximum(jnp.sum(~dropped), 1)
-    return jnp.where(dropped, 0, x * kept.astype(x.dtype))
-
-
-def _spread(corners: Array, side: int, axis: int) -> Array:
-    """True for ``side`` places from each place on that is True; ``side - 1`` longer by ``axis``."""
-    pads = [(0, 0)] * corners.ndim
-    pads[axis] = (side - 1, side - 1)
-    padded = jnp.pad(corners, pads)
-    length = corners.shape[axis] + side - 1
-    shifted = [jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(side)]
-    return functools.reduce(jnp.logical_or, shifted)
 
 
 MODELS.register("resnet12", image_size=84, paper="Lee et al. 2019 (MetaOptNet), arXiv:1904.03758")(

@@ -8,18 +8,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.models.catalogue import MODELS
-from vitjax.models.few_shot_layers import check_norm
-from vitjax.models.layers import (
-    ImageError,
-    check_choice,
-    check_images,
-    check_positive,
-    check_rate,
-    dropout,
-)
-from vitjax.models.pooling import max_pool
-from vitjax.models.unet_layers import (
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.models.registry import MODELS
+from vitjax.nn.drop import dropout
+from vitjax.nn.inputs import ImageError, check_images
+from vitjax.nn.norm import check_norm
+from vitjax.nn.pooling import max_pool
+from vitjax.nn.unet import (
     BLOCK_LOSS,
     DOUBLE_LOSS,
     KERNEL,
@@ -29,7 +25,6 @@ from vitjax.models.unet_layers import (
     center_crop,
     reflect_to_multiple,
 )
-from vitjax.registry import ConfigError
 
 PADDINGS = ("same", "valid")
 

@@ -8,18 +8,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.models.catalogue import MODELS
-from vitjax.models.few_shot_layers import check_norm
-from vitjax.models.layers import check_images
-from vitjax.models.pooling import max_pool
+from vitjax.core.errors import ConfigError
+from vitjax.models.registry import MODELS
 from vitjax.models.unet import level_widths
-from vitjax.models.unet_layers import (
-    DoubleConv,
-    SegmentationModel,
-    center_crop,
-    reflect_to_multiple,
-)
-from vitjax.registry import ConfigError
+from vitjax.nn.inputs import check_images
+from vitjax.nn.norm import check_norm
+from vitjax.nn.pooling import max_pool
+from vitjax.nn.unet import DoubleConv, SegmentationModel, center_crop, reflect_to_multiple
 
 
 class UNetPlusPlus(SegmentationModel):
@@ -46,7 +41,7 @@ class UNetPlusPlus(SegmentationModel):
             all. The parameters of what is left out stay where they are. Wants deep supervision, as
             no other head was trained without it.
 
-    The other attributes are those of `vitjax.models.unet_layers.SegmentationModel`.
+    The other attributes are those of `vitjax.nn.unet.SegmentationModel`.
 
     Raises:
         ConfigError: at construction, for a value that cannot be used.

@@ -8,17 +8,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.models.catalogue import MODELS
-from vitjax.models.few_shot_layers import check_norm
-from vitjax.models.layers import check_images, check_positive
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_positive
+from vitjax.models.registry import MODELS
 from vitjax.models.resnet import ResNet
-from vitjax.models.unet_layers import (
-    DoubleConv,
-    SegmentationModel,
-    center_crop,
-    reflect_to_multiple,
-)
-from vitjax.registry import ConfigError
+from vitjax.nn.inputs import check_images
+from vitjax.nn.norm import check_norm
+from vitjax.nn.unet import DoubleConv, SegmentationModel, center_crop, reflect_to_multiple
 
 
 class UNetResNet(SegmentationModel):
@@ -45,7 +41,7 @@ class UNetResNet(SegmentationModel):
         decoder_widths: channels of each step up, the coarsest first.
         head_kernel: side of the head's kernel in pixels, which is odd.
 
-    The other attributes are those of `vitjax.models.unet_layers.SegmentationModel`.
+    The other attributes are those of `vitjax.nn.unet.SegmentationModel`.
 
     Raises:
         ConfigError: at construction, for a value that cannot be used.

@@ -10,91 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from vitjax.models.catalogue import MODELS
-from vitjax.models.layers import (
-    Conv,
-    ImageError,
-    as_dtype,
-    check_choice,
-    check_images,
-    check_positive,
-    check_rate,
-    dropout,
-    output_dtype,
-)
-from vitjax.models.transformer import (
-    ATTENTION_IMPLS,
-    GELUS,
-    LAYER_NORM_EPSILON,
-    MLP,
-    Attention,
-    Encoder,
-    layer_norm,
-)
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.models.registry import MODELS
+from vitjax.nn.attention import ATTENTION_IMPLS
+from vitjax.nn.attention_pooling import AttentionPooling
+from vitjax.nn.conv import Conv
+from vitjax.nn.drop import dropout
+from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.inputs import ImageError, check_images
+from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
+from vitjax.nn.positions import sincos2d
+from vitjax.nn.transformer import GELUS, Encoder
 
 POOLINGS = ("token", "mean", "token_and_mean", "map")
 POSITIONS = ("learned", "sincos2d", "none")
+
 # Poolings that take the class token.
 _READ_TOKEN = ("token", "token_and_mean")
-
-
-def sincos2d(height: int, width: int, channels: int) -> Float[np.ndarray, "height width channels"]:
-    """Fixed position embedding: sines and cosines of the column, then of the row.
-
-    The form of MoCo v3 (arXiv:2104.02057, App. A.2) with frequencies from 1 down to 1/10,000.
-
-    Raises:
-        ConfigError: ``channels`` is not a multiple of four, or is four.
-    """
-    if channels % 4 or channels < 8:
-        raise ConfigError(f"positions='sincos2d' takes a width of 8, 12, 16, ...; it is {channels}")
-    frequencies = 10_000.0 ** -np.linspace(0, 1, channels // 4)
-    row, column = np.mgrid[:height, :width]
-    rows, columns = row[..., None] * frequencies, column[..., None] * frequencies
-    waves = [np.sin(columns), np.cos(columns), np.sin(rows), np.cos(rows)]
-    return np.concatenate(waves, axis=-1)
-
-
-class AttentionPooling(nn.Module):
-    """One learned query that attends to all tokens, then an MLP.
-
-    Zhai et al. 2022, arXiv:2106.04560, Sec. 3.2 ("MAP head", after arXiv:1810.00825).
-
-    Attributes:
-        num_heads: heads of the attention.
-        mlp_width: channels inside the MLP.
-        gelu: see `MLP`.
-        attention_impl: see `Attention`.
-        norm_epsilon: added to the variance by the normalisation.
-        dtype: of the computation.
-        param_dtype: of the parameters.
-    """
-
-    num_heads: int
-    mlp_width: int
-    gelu: str = "exact"
-    attention_impl: str = "plain"
-    norm_epsilon: float = LAYER_NORM_EPSILON
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch width"]:
-        """Pools the tokens ``x``."""
-        dtypes: dict[str, Any] = {
-            "dtype": as_dtype(self.dtype),
-            "param_dtype": as_dtype(self.param_dtype),
-        }
-        shape, init = (1, 1, x.shape[-1]), nn.initializers.xavier_uniform()
-        probe = self.param("probe", init, shape, dtypes["param_dtype"])
-        probe = jnp.broadcast_to(probe.astype(x.dtype), (x.shape[0], *shape[1:]))
-        y = Attention(self.num_heads, impl=self.attention_impl, **dtypes, name="attention")(
-            probe, x
-        )
-        z = layer_norm("norm", **dtypes, epsilon=self.norm_epsilon)(y)
-        y = y + MLP(self.mlp_width, self.gelu, **dtypes, name="mlp")(z)
-        return y[:, 0]
 
 
 class ViT(nn.Module):
@@ -359,6 +292,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "h": {"width": 1280, "depth": 32, "num_heads": 16},
     "g": {"width": 1408, "depth": 40, "num_heads": 16, "mlp_width": 6144},
 }
+
 _VIT = "Dosovitskiy et al. 2021, arXiv:2010.11929"
 _PAPERS = {
     "ti": "Touvron et al. 2021 (DeiT), arXiv:2012.12877",

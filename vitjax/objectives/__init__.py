@@ -3,10 +3,10 @@
 ``objectives`` maps the names that a config's ``objective`` section gives to them.
 """
 
+from vitjax.metrics.mean import Mean, Metrics, add, divide, total
 from vitjax.objectives.base import Objective, objectives
 from vitjax.objectives.classification import Classification
 from vitjax.objectives.head_only import HeadOnly
-from vitjax.objectives.metrics import Mean, Metrics, add, divide, total
 from vitjax.objectives.mixing import cutmix, mix, mixup
 from vitjax.objectives.segmentation import Segmentation
 

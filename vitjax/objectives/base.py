@@ -11,8 +11,8 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.registry import Registry
+from vitjax.core.registry import Registry
+from vitjax.metrics.mean import Mean, Metrics
 
 # The collection of arrays that no step changes, such as another network's: they are in checkpoints,
 # and neither an optimizer nor a moving average holds copies of them.

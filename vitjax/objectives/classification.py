@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import near_match
+from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
 from vitjax.objectives.images import ImageObjective
-from vitjax.objectives.metrics import Mean, Metrics
 from vitjax.objectives.mixing import mix
-from vitjax.registry import ConfigError, near_match
 
 CROSS_ENTROPIES = ("softmax", "sigmoid")
 # Children of a step's key.

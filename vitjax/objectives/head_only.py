@@ -11,10 +11,10 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
+from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import FROZEN, Batch, ModelState, Params, objectives
 from vitjax.objectives.classification import Classification
-from vitjax.objectives.metrics import Metrics
-from vitjax.registry import ConfigError
 
 # What every model of the house calls its last layer.
 HEAD = "head"

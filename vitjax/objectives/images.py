@@ -9,11 +9,11 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, PRNGKeyArray
 
-from vitjax.models.batch_norm import running_statistics
+from vitjax.core.names import Patterns, check_expressions, check_patterns, layers, listed
+from vitjax.core.validation import call
+from vitjax.nn.batch_norm import running_statistics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params
 from vitjax.objectives.lora import LoRA
-from vitjax.patterns import Patterns, check_expressions, check_patterns, layers, listed
-from vitjax.registry import call
 
 
 @dataclasses.dataclass(frozen=True)

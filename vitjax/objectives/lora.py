@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import Patterns, check_expressions, check_patterns, layers, listed, matches
 from vitjax.objectives.base import FROZEN
-from vitjax.patterns import Patterns, check_expressions, check_patterns, layers, listed, matches
-from vitjax.registry import ConfigError
 
 WHERE = "config.objective.lora"
 # The entry of ``params`` that holds the updates.

@@ -13,18 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import near_match
+from vitjax.losses.segmentation import ACTIVATIONS, Loss, Pixels, combine, probabilities
+from vitjax.metrics.mean import Mean, Metrics
+from vitjax.metrics.objects import check_measures
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
 from vitjax.objectives.images import ImageObjective
-from vitjax.objectives.metrics import Mean, Metrics
-from vitjax.objectives.segmentation_losses import (
-    ACTIVATIONS,
-    Loss,
-    Pixels,
-    combine,
-    probabilities,
-)
-from vitjax.objectives.segmentation_measures import check_measures
-from vitjax.registry import ConfigError, near_match
 
 # The label of a pixel that does not count.
 IGNORE = -1
@@ -48,11 +43,11 @@ class Segmentation(ImageObjective):
         model: maps float images to logits (batch, height, width, classes), in training to a tuple
             of them where it is deeply supervised.
         losses: name -> weight, or name -> ``weight`` and keywords, of
-            `vitjax.objectives.segmentation_losses`.
+            `vitjax.losses.segmentation`.
         cross_entropy: ``"softmax"`` over classes, or a ``"sigmoid"`` for each; two classes may then
             have a single output, that of class 1. It holds for all losses and for probabilities.
         measures: what else is measured of whole images at the end of a run and by ``vitjax
-            evaluate``, of `vitjax.objectives.segmentation_measures.MEASURES`.
+            evaluate``, of `vitjax.metrics.objects.MEASURES`.
         foreground: the class whose connected parts are the objects that ``measures`` compare.
 
     The other attributes are those of `vitjax.objectives.images.ImageObjective`.

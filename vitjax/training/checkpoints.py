@@ -23,10 +23,9 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from vitjax.config import flatten
-from vitjax.errors import UserError
-from vitjax.registry import ConfigError
-from vitjax.training.lengths import spellings
+from vitjax.config.lengths import spellings
+from vitjax.config.values import flatten
+from vitjax.core.errors import ConfigError, UserError
 
 # Config keys that may differ between a checkpoint and the run that goes on from it: where things
 # are, how often something is reported, on what and how long it runs. A new length moves a schedule

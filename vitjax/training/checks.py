@@ -7,13 +7,14 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import layers
+from vitjax.core.text import near_match
 from vitjax.data.sources.base import SOURCES
 from vitjax.meta.episodic import Episodic
 from vitjax.objectives import Classification, HeadOnly, Segmentation, objectives
 from vitjax.objectives.base import FROZEN
 from vitjax.objectives.images import ImageObjective
-from vitjax.patterns import layers
-from vitjax.registry import ConfigError, near_match
 
 _FIRST = 5
 

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from vitjax.meta import evaluation
-from vitjax.objectives.metrics import divide, total
-from vitjax.objectives.segmentation_measures import Measures
+from vitjax.metrics.mean import divide, total
+from vitjax.metrics.objects import Measures
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import make_evaluate_step, make_gather_step, make_predict_step
 

@@ -16,17 +16,18 @@ from jaxtyping import PRNGKeyArray
 import vitjax.data
 import vitjax.meta
 from vitjax import models
-from vitjax.config import to_dict
-from vitjax.errors import UserError
-from vitjax.models.catalogue import MODELS
+from vitjax import parallel as parallel_modes
+from vitjax.config.lengths import Run, spellings
+from vitjax.config.values import to_dict
+from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.validation import call, check_keywords, keywords_of
+from vitjax.models.registry import MODELS
 from vitjax.objectives import objectives
 from vitjax.objectives.base import Objective
-from vitjax.registry import ConfigError, call, check_keywords, keywords_of
-from vitjax.training import checks, optimizers, schedules
-from vitjax.training import parallel as ways
+from vitjax.optim import optimizers, schedules
+from vitjax.parallel.base import Parallel
+from vitjax.training import checks
 from vitjax.training.checkpoints import Checkpoints
-from vitjax.training.lengths import Run, spellings
-from vitjax.training.parallel import Parallel
 from vitjax.training.settings import LENGTHS, Settings, Start, positive, train_settings
 from vitjax.training.state import TrainState
 
@@ -117,7 +118,9 @@ class Experiment:
         The thread launches no program: all hosts have to launch theirs in one order, and images are
         looked up on all hosts together. Closing the iterator closes ``host_batches``.
         """
-        with contextlib.closing(ways.ahead(host_batches, self.parallel.place_batch)) as placed:
+        with contextlib.closing(
+            parallel_modes.ahead(host_batches, self.parallel.place_batch)
+        ) as placed:
             yield from map(self._look_up, placed)
 
     @functools.cached_property
@@ -222,7 +225,7 @@ def _build(
         source = vitjax.data.create(seed=seed, **data)
     else:
         source = vitjax.data.recall(description, seed=seed, **data)
-    devices = ways.create(**(parallel or {}))
+    devices = parallel_modes.create(**(parallel or {}))
     # Padding makes up for any size, so a run can be evaluated on other devices than its own.
     source.eval_batch_size = devices.round_up(source.eval_batch_size)
 

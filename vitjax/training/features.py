@@ -16,15 +16,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, Float
 
+from vitjax.analysis.activations import Activations, Layer
+from vitjax.core.atomic import new_file
 from vitjax.data import CorruptImage, Data
 from vitjax.data.features import FeatureData
 from vitjax.objectives.base import FROZEN
 from vitjax.objectives.head_only import HEAD, HeadOnly, without_head
-from vitjax.training.activations import Activations, Layer
 from vitjax.training.checkpoints import fingerprint
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import make_gather_step
-from vitjax.whole_files import new_file
 
 # Keys of section ``data`` that decide how examples are read, and not what they are.
 _NO_MATTER = frozenset(("batch_size", "eval_batch_size", "workers", "train_transforms"))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from vitjax.models.batch_norm import UNCHANGED
+from vitjax.nn.batch_norm import UNCHANGED
 
 # Dense bfloat16 peak of one device in FLOP/s, by a part of its `device_kind`; the vendors' data
 # sheets. The first match counts, so longer names stand first.

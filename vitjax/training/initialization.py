@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
 from vitjax import weights as files
-from vitjax.patterns import check_patterns, listed, matches
-from vitjax.registry import ConfigError
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import check_patterns, listed, matches
 from vitjax.training import checks, prediction, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment

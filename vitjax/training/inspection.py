@@ -14,7 +14,7 @@ import numpy as np
 from vitjax import figures
 from vitjax.meta import evaluation
 from vitjax.objectives.batches import cut
-from vitjax.training import few_shot
+from vitjax.tasks import few_shot_figures as few_shot
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import step_key
 

@@ -10,7 +10,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from vitjax.training.workdir import METRICS, finite, write_text
+from vitjax.core.atomic import finite, write_text
+from vitjax.training.workdir import METRICS
 
 
 class Logger:

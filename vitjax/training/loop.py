@@ -15,17 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vitjax.errors import UserError
-from vitjax.objectives.metrics import divide, total
+from vitjax.core.atomic import write_json
+from vitjax.core.errors import UserError
+from vitjax.core.trees import count_parameters
+from vitjax.metrics.mean import divide, total
+from vitjax.parallel.devices import describe_devices
 from vitjax.training import checks, features, flops, initialization, summary, workdir
 from vitjax.training.checkpoints import Checkpoints, begun, free_changes, sign
 from vitjax.training.evaluation import Evaluator, summarized
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
 from vitjax.training.logging import Logger
-from vitjax.training.parallel import describe_devices
 from vitjax.training.profiling import Clock, Profiler
-from vitjax.training.state import TrainState, count_parameters
+from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 
@@ -76,8 +78,8 @@ def train(
         if restored is not None:
             checks.same_classes(workdir.read_data(folder) or {}, experiment.data)
         if jax.process_index() == 0:
-            workdir.write_json(folder / workdir.CONFIG, experiment.config)
-            workdir.write_json(folder / workdir.DATA, experiment.data.describe())
+            write_json(folder / workdir.CONFIG, experiment.config)
+            write_json(folder / workdir.DATA, experiment.data.describe())
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
             variables, origin = started or initialization.variables(experiment, say)

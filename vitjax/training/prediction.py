@@ -15,9 +15,12 @@ import numpy as np
 
 from vitjax import config as configs
 from vitjax import figures
+from vitjax.core.atomic import write_text
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import near_match
 from vitjax.meta import evaluation
-from vitjax.registry import ConfigError, near_match
-from vitjax.training import checks, segmentation, workdir
+from vitjax.tasks import segmentation_files as segmentation
+from vitjax.training import checks, workdir
 from vitjax.training import experiment as experiments
 from vitjax.training.checkpoints import CheckpointError, Checkpoints, free_changes, sign
 from vitjax.training.evaluation import Evaluator
@@ -235,7 +238,7 @@ def predict(
         overrides: as in `load`.
         checkpoint: as in `load`.
         say: is told what was loaded.
-        **how: of a segmentation run, the keywords of `vitjax.training.segmentation.predict`.
+        **how: of a segmentation run, the keywords of `vitjax.tasks.segmentation_files.predict`.
 
     Returns:
         For each image ``{"image": path, "predictions": [{"class": .., "probability": ..}, ...]}``,
@@ -279,7 +282,7 @@ def predict(
         results.append({"image": str(path), "predictions": top})
     if output is not None:
         output = Path(output)
-        workdir.write_text(
+        write_text(
             output / "predictions.jsonl", "".join(json.dumps(result) + "\n" for result in results)
         )
         figures.predictions(

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vitjax.models.layers import check_choice
-from vitjax.patterns import Patterns, check_expressions, listed
-from vitjax.registry import ConfigError, call
-from vitjax.training.lengths import Run
+from vitjax.config.lengths import Run
+from vitjax.core.errors import ConfigError
+from vitjax.core.names import Patterns, check_expressions, listed
+from vitjax.core.validation import call, check_choice
 from vitjax.weights.adapting import INTERPOLATIONS
 
 LENGTHS = ("log_every", "evaluate_every")

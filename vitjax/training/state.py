@@ -67,8 +67,3 @@ class TrainState(struct.PyTreeNode):
 def moving(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The collections of ``variables`` that steps change."""
     return {name: tree for name, tree in variables.items() if name != FROZEN}
-
-
-def count_parameters(params: Any) -> int:
-    """The number of scalars in a tree of arrays or shapes."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

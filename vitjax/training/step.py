@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from vitjax.metrics.mean import Mean, Metrics, add
 from vitjax.objectives.base import Batch, Objective
 from vitjax.objectives.batches import cut
-from vitjax.objectives.metrics import Mean, Metrics, add
 from vitjax.training.state import TrainState, moving
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]

@@ -13,11 +13,14 @@ import jax
 import numpy as np
 
 from vitjax import figures
+from vitjax.core.atomic import write_json
 from vitjax.meta import evaluation
-from vitjax.training import few_shot, segmentation, workdir
+from vitjax.parallel.devices import describe_devices
+from vitjax.tasks import few_shot_figures as few_shot
+from vitjax.tasks import segmentation_files as segmentation
+from vitjax.training import workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
-from vitjax.training.parallel import describe_devices
 
 _PACKAGES = ("vitjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 _MISTAKES = 25
@@ -71,7 +74,7 @@ def write(
     if jax.process_index() == 0:
         plain = [{k: v for k, v in record.items() if k not in per_class} for record in records]
         figures.curves(plain, pictures / "curves.png")
-        workdir.write_json(folder / workdir.SUMMARY, summary)
+        write_json(folder / workdir.SUMMARY, summary)
     for split, values in results.items():
         for line in describe(values):
             say(f"{split}: {line}")

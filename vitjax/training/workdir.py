@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vitjax.errors import UserError
-from vitjax.whole_files import new_file
+from vitjax.core.errors import UserError
 
 
 class WorkdirError(UserError):
@@ -56,28 +54,6 @@ def lock(workdir: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {os.uname().nodename}")
         file.flush()
         yield
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes ``text`` to ``path`` all at once: a reader sees the old file or the new one."""
-    with new_file(path) as unfinished:
-        unfinished.write_text(text)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` as JSON, all at once; what is not a finite number becomes null."""
-    write_text(path, json.dumps(finite(value), indent=2) + "\n")
-
-
-def finite(value: Any) -> Any:
-    """``value`` with NaN and infinities, which JSON lacks, as None."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:

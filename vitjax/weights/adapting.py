@@ -10,7 +10,7 @@ import numpy as np
 import scipy.ndimage
 
 from vitjax import models
-from vitjax.models.layers import check_choice
+from vitjax.core.validation import check_choice
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vitjax.models.vit import ViT
-from vitjax.weights import files, sizes
+from vitjax.weights import sizes
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import files
 from vitjax.weights.layouts import Arrays, Description, Layout
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"

@@ -52,7 +52,7 @@ def convert(
     """Reads a file of weights and writes it in another format.
 
     Args:
-        source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetching.local`.
+        source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetch.fetching.local`.
         output: the file to write, see `vitjax.weights.save`.
         model: one of `vitjax.models.names`; None for what the file tells.
         format: what is written, one of `vitjax.weights.written_formats`.

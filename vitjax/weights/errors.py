@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitjax.errors import UserError
+from vitjax.core.errors import UserError
 
 
 class WeightsError(UserError):

@@ -16,7 +16,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
-from vitjax.registry import ConfigError, check_keywords
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_keywords
 from vitjax.weights import adapting
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays

@@ -9,8 +9,8 @@ from typing import Any
 import flax.linen as nn
 
 from vitjax import models
-from vitjax.models.catalogue import MODELS
-from vitjax.registry import check_keywords, keywords_of
+from vitjax.core.validation import check_keywords, keywords_of
+from vitjax.models.registry import MODELS
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.opening import Weights
 

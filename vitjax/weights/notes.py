@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 
 from vitjax import models
-from vitjax.registry import near_match
+from vitjax.core.text import near_match
 from vitjax.weights.errors import WeightsError
 
 # Under which a file's metadata have it.

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vitjax.registry import near_match
-from vitjax.weights import adapting, cards, fetching, files, notes, sizes
+from vitjax.core.text import near_match
+from vitjax.weights import adapting, cards, notes, sizes
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.fetch import fetching
+from vitjax.weights.formats import files
 from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
 
 # The house's own names, as they stand in a tree of variables.
@@ -49,7 +51,7 @@ class Weights:
 
     @property
     def sha256(self) -> str | None:
-        """The file's digest, see `vitjax.weights.files.sha256`."""
+        """The file's digest, see `vitjax.weights.formats.files.sha256`."""
         return None if self.path is None else files.sha256(self.path)
 
     def shape_at(
@@ -92,10 +94,10 @@ def open_weights(
     """Reads a file and finds out whose it is.
 
     Args:
-        source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetching.local`.
+        source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetch.fetching.local`.
         format: one of `formats`, where names alone do not tell.
         grid: (rows, columns) of patches that position embeddings are for; None for a square.
-        part: which of several sets of weights in one file, see `vitjax.weights.files.read`.
+        part: which of several sets of weights in one file, see `vitjax.weights.formats.files.read`.
         say: is told of downloads, and of arrays of other networks that are passed over.
 
     Raises:

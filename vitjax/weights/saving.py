@@ -10,9 +10,10 @@ import flax.linen as nn
 import numpy as np
 
 from vitjax import models
-from vitjax.registry import near_match
-from vitjax.weights import files, notes, onnx_export, sizes
+from vitjax.core.text import near_match
+from vitjax.weights import notes, sizes
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import files, onnx_export
 from vitjax.weights.layouts import LAYOUTS, Layout
 from vitjax.weights.loading import flat, grid_keyword, unstacked
 from vitjax.weights.opening import OWN

@@ -14,9 +14,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import near_match
 from vitjax.data.episodes.settings import WHERE
 from vitjax.data.errors import DataError
-from vitjax.registry import ConfigError, near_match
 
 STORED = Path(__file__).with_name("splits")
 SPLITS = ("train", "val", "test")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import call
 from vitjax.data.batching import Examples, probe
 from vitjax.data.checks import WHERE as DATA
 from vitjax.data.checks import skips_corrupt
@@ -23,7 +25,6 @@ from vitjax.data.iterator import Batch, Batches
 from vitjax.data.normalization import Normalization
 from vitjax.data.sources.base import ArraySplit, Source
 from vitjax.data.transforms.pipeline import Pipeline, parse
-from vitjax.registry import ConfigError, call
 
 # What in_memory="auto" keeps at most: a gibibyte fits on every device.
 MOST_KEPT = 2**30

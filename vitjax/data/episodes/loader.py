@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.core.text import near_match
 from vitjax.data.checks import rows_of, whole
 from vitjax.data.episodes.batching import ImageBatches, Share, look_up
 from vitjax.data.episodes.sampling import Stream
 from vitjax.data.episodes.settings import RegressionSettings
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, Batches, BatchIterator
-from vitjax.registry import near_match
 
 # Training goes on for as long as it is told to; this says so where a number is wanted.
 ENDLESS_EPISODES = 2**31

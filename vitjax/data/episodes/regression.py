@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import call
 from vitjax.data.checks import WHERE as DATA
 from vitjax.data.episodes.batching import Batch, Share
 from vitjax.data.episodes.loader import EpisodeData
 from vitjax.data.episodes.sampling import EpisodeSize, Stream, among
 from vitjax.data.episodes.settings import WHERE, RegressionSettings
 from vitjax.data.sources.base import register
-from vitjax.registry import ConfigError, call
 
 
 class Family(Protocol):

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitjax.core.errors import ConfigError
 from vitjax.data.checks import WHERE as DATA
 from vitjax.data.checks import whole
 from vitjax.data.episodes.sampling import EpisodeSize
-from vitjax.registry import ConfigError
 
 WHERE = f"{DATA}.episodes"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.core.text import near_match
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.segmentation.pairs import (
     Classes,
@@ -23,7 +24,6 @@ from vitjax.data.segmentation.pairs import (
 from vitjax.data.segmentation.pictures import measure, read_mask, read_picture
 from vitjax.data.sources.base import count_of, hold_out, register
 from vitjax.data.sources.folder import SPLIT_FOLDERS
-from vitjax.registry import near_match
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")

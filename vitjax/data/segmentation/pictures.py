@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from vitjax.core.atomic import new_file
 from vitjax.data.errors import CorruptImage
 from vitjax.data.sources.decoding import decode_image
-from vitjax.whole_files import new_file
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vitjax.core.text import near_match
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.segmentation.pairs import Classes, Pair, PairSource, check_pair, named
 from vitjax.data.segmentation.pictures import mask_values
 from vitjax.data.sources.base import register
 from vitjax.data.sources.decoding import decode_image
 from vitjax.data.sources.tfds import TfdsSplit, check_split, chosen_splits, find_prepared
-from vitjax.registry import near_match
 
 # TFDS stores no names for the values of masks.
 _KNOWN: Mapping[str, Mapping[int, str]] = {

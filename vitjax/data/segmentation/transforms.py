@@ -9,9 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.registry import Registry
 from vitjax.data.segmentation.pairs import IGNORE, Pair
 from vitjax.data.transforms.pipeline import Pipeline, parse
-from vitjax.registry import ConfigError, Registry
 
 Size = tuple[int, int]
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import call
 from vitjax.data.checks import WHERE
 from vitjax.data.segmentation.pairs import IGNORE
-from vitjax.registry import ConfigError, call
 
 # Beyond this many sigmas the second term is below 2e-8 of w0.
 _REACH = 6.0

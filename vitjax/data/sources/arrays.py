@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vitjax.core.text import near_match
 from vitjax.data.errors import DataError
 from vitjax.data.sources.base import ArraySplit, Source, count_of, hold_out, register, take
-from vitjax.registry import near_match
 
 # The split of `digits` is part of the data set, so no config's seed moves it.
 DIGITS_SEED = 1797

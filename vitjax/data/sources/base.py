@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vitjax.core.registry import Registry
+from vitjax.core.text import near_match
 from vitjax.data.errors import DataError
-from vitjax.registry import Registry, near_match
 
 # Constructors of a `Source`; or, with the fact task="regression", of what makes regression tasks: a
 # `vitjax.data.episodes.regression.Family`.

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vitjax.core.text import near_match
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.sources.base import Source, count_of, hold_out, register
 from vitjax.data.sources.decoding import decode_image
-from vitjax.registry import near_match
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}

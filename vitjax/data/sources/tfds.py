@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.core.text import near_match
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.sources.base import Source, mapping, register
 from vitjax.data.sources.decoding import decode_image
-from vitjax.registry import near_match
 
 _LABELS_AT_ONCE = 4096
 

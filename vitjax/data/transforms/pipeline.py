@@ -10,7 +10,9 @@ from typing import Any, Protocol, TypeVar
 import cv2
 import numpy as np
 
-from vitjax.registry import ConfigError, Registry, check_keywords, keywords_of
+from vitjax.core.errors import ConfigError
+from vitjax.core.registry import Registry
+from vitjax.core.validation import check_keywords, keywords_of
 
 # The loader runs a transform per thread or worker process; threads of OpenCV's own on top of these
 # would only fight them for the cores.

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.models.vit import ViT, sincos2d
+from vitjax.models.vit import ViT
+from vitjax.nn.positions import sincos2d
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, same, square
 

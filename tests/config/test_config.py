@@ -1,0 +1,313 @@
+"""Config files: loaded, overridden, saved and read again, with errors that name the key."""
+
+from __future__ import annotations
+
+import json
+
+import hypothesis
+import ml_collections
+import pytest
+from hypothesis import strategies as st
+
+from vitjax import config as configs
+from vitjax.core.errors import ConfigError
+
+
+@pytest.fixture
+def config():
+    return ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "model": {"name": "vit_s16", "drop_path": 0.1, "pool": None},
+            "optimizer": {"learning_rate": 1e-3, "nesterov": True, "betas": (0.9, 0.999)},
+            "data": {"sizes": [32, 32], "epochs": 5, "path": "photos"},
+        }
+    )
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+# -------------------------------------------------------------------------------------------- load
+
+
+GOOD = """
+import ml_collections
+def get_config():
+    return ml_collections.ConfigDict({"seed": 3, "model": {"name": "vit"}})
+"""
+
+
+def test_load_returns_what_get_config_returns(tmp_path):
+    config = configs.load(write(tmp_path / "vit.py", GOOD))
+    assert config.seed == 3
+    assert config.model.name == "vit"
+    assert configs.load(str(tmp_path / "vit.py")).to_dict() == config.to_dict()
+
+
+def test_load_takes_a_plain_dict(tmp_path):
+    config = configs.load(write(tmp_path / "a.py", "def get_config(): return {'a': {'b': 1}}"))
+    assert isinstance(config, ml_collections.ConfigDict)
+    assert config.a.b == 1
+
+
+def test_text_after_a_colon_is_handed_to_get_config(tmp_path):
+    path = write(tmp_path / "a.py", "def get_config(source='npz'): return {'source': source}")
+    assert configs.load(path).source == "npz"
+    assert configs.load(f"{path}:tfds").source == "tfds"
+    assert configs.load(f"{path}:a:b.py").source == "a:b.py"
+
+
+def test_an_error_in_get_config_says_how_it_was_called(tmp_path):
+    path = write(tmp_path / "a.py", GOOD)
+    with pytest.raises(ConfigError, match=r"a\.py: get_config\('tfds'\): .*argument"):
+        configs.load(f"{path}:tfds")
+    path = write(tmp_path / "b.py", "def get_config(): raise KeyError('nothing')")
+    with pytest.raises(ConfigError, match=r"b\.py: get_config\(\): .*nothing"):
+        configs.load(path)
+
+
+def test_each_load_is_fresh(tmp_path):
+    path = write(tmp_path / "vit.py", GOOD)
+    configs.load(path).seed = 9
+    assert configs.load(path).seed == 3
+
+
+def test_load_of_no_file_says_the_near_match(tmp_path):
+    write(tmp_path / "resnet.py", GOOD)
+    with pytest.raises(ConfigError) as error:
+        configs.load(tmp_path / "resnte.py")
+    assert str(error.value) == (
+        f"no config file '{tmp_path}/resnte.py'; did you mean '{tmp_path}/resnet.py'?"
+    )
+    with pytest.raises(ConfigError, match=r"^no config file '/nowhere/at/all\.py'$"):
+        configs.load("/nowhere/at/all.py")
+    with pytest.raises(ConfigError, match="no config file"):
+        configs.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{}", r"a config is a Python file \(.py\)"),
+        ("a.py", "seed = 3", r"a.py: has no function get_config\(\)"),
+        ("a.py", "def get_config(: pass", "a.py: SyntaxError: "),
+        ("a.py", "import nothing_of_that_name", "a.py: ModuleNotFoundError: .*nothing_of_that"),
+        ("a.py", "def get_config(): return [1]", r"get_config\(\) returns list, not a ConfigDict"),
+        ("a.py", "def get_config(): return None", "returns NoneType"),
+    ],
+)
+def test_load_of_a_broken_file_says_what_is_wrong(tmp_path, name, text, message):
+    with pytest.raises(ConfigError, match=message):
+        configs.load(write(tmp_path / name, text))
+
+
+# ---------------------------------------------------------------------------------------- override
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("seed=7", 7),
+        ("seed=7.0", 7),
+        ("seed=1e3", 1000),
+        ("seed=1.5", 1.5),
+        ("model.name=resnet50", "resnet50"),
+        # Where the config has text, what looks like a number is text.
+        ("model.name=50", "50"),
+        ("model.name=True", "True"),
+        ("model.name=", ""),
+        ("model.name=a=b", "a=b"),
+        ("model.drop_path=0", 0.0),
+        ("model.drop_path=3e-4", 3e-4),
+        ("model.pool=token", "token"),
+        ("model.pool=3", 3),
+        ("model.pool=none", "none"),
+        ("optimizer.nesterov=false", False),
+        ("optimizer.nesterov=True", True),
+        ("optimizer.betas=(0.9,0.95)", (0.9, 0.95)),
+        ("optimizer.betas=[0.9,0.95]", (0.9, 0.95)),
+        ("data.sizes=(8,)", (8,)),
+        ("data.new=[1,2]", (1, 2)),
+        ("new.section.key=1", 1),
+        ("data.other=none", "none"),
+        ("data.other=1_000", 1000),
+        ("data.other='3'", "3"),
+    ],
+)
+def test_override_sets_a_value_of_the_old_ones_type(config, argument, expected):
+    configs.override(config, [f"--config.{argument}"])
+    value = config
+    for key in argument.partition("=")[0].split("."):
+        value = value[key]
+    value = tuple(value) if isinstance(value, list) else value
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_a_float_stays_a_float(config):
+    configs.override(config, ["--config.optimizer.learning_rate=1"])
+    assert type(config.optimizer.learning_rate) is float
+    configs.override(config, ["--config.data.epochs=3"])
+    assert type(config.data.epochs) is int
+
+
+def test_none_takes_a_key_away(config):
+    configs.override(config, ["--config.model=None", "--config.model.name=resnet"])
+    assert config.model.to_dict() == {"name": "resnet"}
+    configs.override(config, ["--config.seed=None", "--config.nothing=None"])
+    assert "seed" not in config
+    assert "nothing" not in config
+    # Text stays text: some options are called none.
+    configs.override(config, ["--config.model.name=none", "--config.model.positions=none"])
+    assert config.model.to_dict() == {"name": "none", "positions": "none"}
+
+
+def test_a_locked_config_can_be_overridden(tmp_path):
+    path = tmp_path / "locked.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n"
+        "    config = ConfigDict({'model': {'name': 'a'}})\n"
+        "    config.lock()\n"
+        "    return config\n"
+    )
+    config = configs.load(path)
+    configs.override(config, ["--config.model.depth=3", "--config.train.steps=5"])
+    assert config.to_dict() == {"model": {"name": "a", "depth": 3}, "train": {"steps": 5}}
+
+
+def test_the_last_override_counts(config):
+    configs.override(config, ["--config.seed=1", "--config.seed=2"])
+    assert config.seed == 2
+    configs.override(config, [])
+    assert config.seed == 2
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--config.seed", "seed=3", "--config.=3", "--config.model..name=a", "--config=3", "--seed=3"],
+)
+def test_an_override_has_a_form(config, argument):
+    with pytest.raises(ConfigError) as error:
+        configs.override(config, [argument])
+    assert str(error.value) == f"{argument!r}: an override reads --config.section.key=value"
+
+
+@pytest.mark.parametrize(
+    ("argument", "has", "is_a"),
+    [
+        ("seed=many", "0, a int", "'many' is a str"),
+        ("seed=true", "0, a int", "'true' is a bool"),
+        ("model.drop_path=high", "0.1, a float", "'high' is a str"),
+        ("optimizer.nesterov=1", "True, a bool", "'1' is a int"),
+        ("optimizer.nesterov=yes", "True, a bool", "'yes' is a str"),
+        ("optimizer.betas=0.9", "(0.9, 0.999), a tuple", "'0.9' is a float"),
+        ("data.sizes=32", "[32, 32], a list", "'32' is a int"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_words(config, argument, has, is_a):
+    before = config.to_dict()
+    with pytest.raises(ConfigError) as error:
+        configs.override(config, [f"--config.{argument}"])
+    assert str(error.value) == f"'--config.{argument}': the config has {has}; {is_a}"
+    assert config.to_dict() == before
+
+
+def test_a_path_through_a_value_is_refused(config):
+    with pytest.raises(ConfigError, match=r"config.model.name is a value \('vit_s16'\)"):
+        configs.override(config, ["--config.model.name.size=3"])
+
+
+def test_a_section_is_not_replaced_by_a_value(config):
+    with pytest.raises(ConfigError, match="'3' is a int"):
+        configs.override(config, ["--config.model=3"])
+
+
+# ------------------------------------------------------------------------------------ save, flatten
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+)
+keys = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+trees = st.dictionaries(
+    keys,
+    st.recursive(
+        scalars | st.lists(st.integers() | st.text(max_size=3), max_size=3),
+        lambda inner: st.dictionaries(keys, inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=4,
+)
+
+
+@hypothesis.given(trees)
+def test_json_gives_back_what_was_saved(tree):
+    config = ml_collections.ConfigDict(tree)
+    text = configs.to_json(config)
+    assert configs.from_json(text).to_dict() == config.to_dict()
+    assert configs.to_json(configs.from_json(text)) == text
+    assert configs.to_dict(config) == tree
+
+
+@hypothesis.given(trees)
+def test_flatten_names_every_value(tree):
+    flat = configs.flatten(tree)
+    assert list(flat) == sorted(flat, key=lambda key: key.split("."))
+    rebuilt: dict = {}
+    for path, value in flat.items():
+        *sections, key = path.split(".")
+        section = rebuilt
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[key] = value
+    assert rebuilt == tree
+
+
+@hypothesis.given(trees.filter(bool), st.data())
+def test_an_override_of_a_value_by_itself_changes_nothing(tree, data):
+    config = ml_collections.ConfigDict(tree)
+    flat = configs.flatten(tree)
+    path = data.draw(st.sampled_from(list(flat)))
+    value = flat[path]
+    hypothesis.assume(not isinstance(value, dict) and value not in (None, "None"))
+    text = value if isinstance(value, str) else repr(value)
+    configs.override(config, [f"--config.{path}={text}"])
+    assert config.to_dict() == tree
+
+
+def test_to_json_sorts_keys(config):
+    text = configs.to_json(config)
+    assert list(json.loads(text)) == ["data", "model", "optimizer", "seed"]
+    assert text == configs.to_json(ml_collections.ConfigDict(json.loads(text)))
+
+
+def test_to_dict_holds_what_json_holds(config):
+    plain = configs.to_dict(config)
+    assert plain["optimizer"]["betas"] == [0.9, 0.999]
+    assert plain["model"]["pool"] is None
+    assert type(plain["model"]) is dict
+
+
+def test_a_value_that_json_cannot_hold_is_named(config):
+    config.model.activation = print
+    with pytest.raises(ConfigError, match=r"^config.model.activation: .* is a builtin_function"):
+        configs.to_json(config)
+    with pytest.raises(ConfigError, match="so that it can be saved with the run"):
+        configs.to_dict({"a": {"b": {1, 2}}})
+
+
+def test_flatten_of_nested_sections_and_of_an_empty_one(config):
+    config.schedule = {}
+    flat = configs.flatten(config)
+    assert flat["model.name"] == "vit_s16"
+    assert flat["seed"] == 0
+    assert len(flat["schedule"]) == 0
+    assert configs.flatten({}) == {}

@@ -1,0 +1,149 @@
+"""The configs that vitjax comes with can be built: every key is read, every shape fits."""
+
+from pathlib import Path
+
+import pytest
+
+from vitjax import config as configs
+from vitjax.training import experiment as experiments
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py"))
+
+# What each config needs to be built without the data it is for: an argument behind the colon, and
+# overrides.
+OMNIGLOT = [name for name in ALL if name.startswith("maml/omniglot_") and "_vit" not in name]
+MINIIMAGENET = [name for name in ALL if name.startswith("maml/miniimagenet_")]
+SINUSOIDS = [name for name in ALL if name.startswith("maml/sinusoid")]
+GENERATED = ["maml/glyphs_5w1s.py", *SINUSOIDS]
+SEGMENTATION = [name for name in ALL if name.startswith("segmentation/")]
+WITH_A_BASE = [
+    name
+    for name in ALL
+    if name.startswith("maml/")
+    and name not in (*OMNIGLOT, *MINIIMAGENET, *GENERATED, "maml/folder.py")
+]
+DIGITS = [name for name in ALL if name.startswith("digits/")]
+OTHERS = {
+    name
+    for name in ALL
+    if name.startswith(("cifar10/", "imagenet/", "folder/", "maml/folder", "transfer/"))
+}
+
+
+def build(name, *overrides):
+    config = configs.load(CONFIGS / name)
+    configs.override(config, [f"--config.{override}" for override in overrides])
+    return experiments.build(config)
+
+
+def test_every_config_is_of_one_of_these_kinds():
+    kinds = [*OMNIGLOT, *MINIIMAGENET, *GENERATED, *WITH_A_BASE, *DIGITS, *SEGMENTATION, *OTHERS]
+    assert sorted(kinds) == ALL
+    assert len(WITH_A_BASE) >= 11
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *DIGITS,
+        "maml/glyphs_5w1s.py",
+        *SINUSOIDS,
+        *(f"{name}:5" for name in SINUSOIDS),
+        *(f"{name}:glyphs_5w1s" for name in WITH_A_BASE),
+    ],
+)
+def test_a_config_whose_data_vitjax_has_is_built(name):
+    built = build(name, *(["data.classes=120"] if "glyphs" in name else []))
+    assert built.run.steps > 0
+    assert built.objective.num_classes == built.data.num_classes
+    if name.endswith(":5"):
+        assert built.data.protocol("test")["shots"] == 5
+
+
+@pytest.mark.parametrize("name", OMNIGLOT)
+def test_a_config_of_omniglot_is_built(name, test_data):
+    folder = test_data / "tfds"
+    if not (folder / "omniglot").is_dir():
+        pytest.skip(f"no omniglot in {folder}")
+    built = build(name, f"data.data_dir={folder}", "data.episodes.in_memory=False")
+    ways, shots = (int(part) for part in name.removesuffix("s.py").split("_")[-1].split("w"))
+    protocol = built.data.protocol("test")
+    assert (protocol["ways"], protocol["shots"]) == (ways, shots)
+    assert built.objective.num_classes == ways
+    assert built.data.image_shape == (28, 28, 1)
+    assert built.data.num_train_classes % 4 == 0
+
+
+@pytest.mark.parametrize("name", MINIIMAGENET)
+def test_a_config_of_miniimagenet_is_built(name, test_data):
+    folder = test_data / "miniimagenet"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    built = build(name, f"data.path={folder}")
+    ways, shots = (int(part) for part in name.removesuffix("s.py").split("_")[-1].split("w"))
+    protocol = built.data.protocol("val")
+    assert (protocol["ways"], protocol["shots"]) == (ways, shots)
+    assert built.data.num_train_classes == 64
+    assert built.data.image_shape == (84, 84, 3)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of tiny images: ``train``, ``val`` and ``test``, each with classes of its own."""
+    image = pytest.importorskip("PIL.Image")
+    for split in ("train", "val", "test"):
+        for label in range(5):
+            folder = tmp_path / split / f"{split} {label}"
+            folder.mkdir(parents=True)
+            for number in range(15):
+                image.new("RGB", (10, 12), (number, label, 0)).save(folder / f"{number}.png")
+    return tmp_path
+
+
+def test_the_few_shot_config_of_a_folder_is_built(photos):
+    built = build("maml/folder.py", f"data.path={photos}")
+    assert built.checkpoint["best"] in ("val/accuracy_inductive", "val/accuracy")
+    assert built.data.image_shape == (84, 84, 3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(OTHERS - {"maml/folder.py"}),
+        *(f"transfer/comparison.py:{how}" for how in ("scratch", "head")),
+        *(f"transfer/{name}.py:cifar10" for name in ("fine_tune", "higher_resolution")),
+    ],
+)
+def test_the_other_configs_fit_synthetic_images(name):
+    config = configs.load(CONFIGS / name)
+    kept = set(config.data) - {"source", "dataset", "path", "data_dir", "splits", "val_examples"}
+    classes = 1000 if name.startswith("imagenet/") else 10
+    config.data = {
+        "source": "synthetic",
+        "image_size": 32 if name.startswith("cifar10/") else 16,  # others are resized
+        "num_classes": classes,
+        "examples": 1024,
+        "val_examples": 8,
+        **{key: config.data[key] for key in kept},
+        "batch_size": 8,  # or an epoch is too short for the warm-up
+    }
+    built = experiments.build(config)
+    assert built.run.steps > 0
+    assert built.objective.num_classes == classes
+
+
+@pytest.mark.parametrize("name", SEGMENTATION)
+def test_a_config_of_segmentation_fits_made_up_cells(name):
+    config = configs.load(CONFIGS / name)
+    kept = set(config.data) & {"batch_size", "eval_batch_size", "train_transforms", "weight_map"}
+    config.data = {
+        **{key: config.data[key] for key in kept},
+        **{"source": "cells", "size": 64, "train": 40, "val": 2, "test": 2, "batch_size": 4},
+    }
+    if "filters" in config.model:
+        config.model.filters = 2
+    built = experiments.build(config)
+    assert built.run.steps > 0
+    assert built.objective.num_classes == 2
+    assert built.checkpoint["best"] == "val/iou"

@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitjax.config.lengths import Run, spellings
+from vitjax.core.errors import ConfigError
+
+
+def test_a_run_is_given_in_steps_or_epochs():
+    assert Run.of({"steps": 7}, 22.5, where="train").steps == 7
+    assert Run.of({"epochs": 2}, 22.5, where="train").steps == 45
+    assert Run.of({"epochs": 0.5}, 90, where="train").steps == 45
+
+
+@pytest.mark.parametrize("section", [{}, {"steps": 1, "epochs": 1}, {"steps": None}])
+def test_a_run_is_given_exactly_once(section):
+    with pytest.raises(ConfigError, match="exactly one of 'steps' and 'epochs'"):
+        Run.of(section, 10, where="train")
+
+
+@pytest.mark.parametrize("value", [0, -1, "many", True, float("nan")])
+def test_a_run_has_a_step(value):
+    with pytest.raises(ConfigError, match=r"train\.steps"):
+        Run.of({"steps": value}, 10, where="train")
+
+
+@given(
+    steps=st.integers(1, 10**7),
+    per_epoch=st.floats(0.01, 10**5),
+    value=st.floats(0, 1),
+)
+def test_units_come_to_steps(steps, per_epoch, value):
+    run = Run(steps, per_epoch)
+
+    def resolve(key):
+        return run.resolve({key: value}, ["warmup"], where="schedule")["warmup"]
+
+    assert resolve("warmup_fraction") == round(value * steps)
+    assert resolve("warmup_epochs") == round(value * per_epoch)
+    assert resolve("warmup_steps") == round(value)
+
+
+def test_other_keys_and_lists_pass():
+    run = Run(100, 10)
+    resolved = run.resolve({"boundaries_epochs": [1, 2], "factor": 0.1}, ["boundaries"], where="s")
+    assert resolved == {"boundaries": [10, 20], "factor": 0.1}
+
+
+def test_two_units_are_one_too_many():
+    with pytest.raises(ConfigError, match="exactly one of 'warmup_steps' and 'warmup_epochs'"):
+        Run(100, 10).resolve({"warmup_steps": 1, "warmup_epochs": 1}, ["warmup"], where="schedule")
+
+
+def test_a_length_without_a_unit_is_told_the_units():
+    with pytest.raises(ConfigError, match="'warmup_steps', 'warmup_epochs', 'warmup_fraction'"):
+        Run(100, 10).resolve({"warmup": 5}, ["warmup"], where="schedule")
+
+
+def test_a_fraction_is_at_most_one():
+    with pytest.raises(ConfigError, match=r"schedule\.warmup_fraction is 5"):
+        Run(100, 10).resolve({"warmup_fraction": 5}, ["warmup"], where="schedule")
+
+
+def test_spellings():
+    assert spellings(["every"]) == ["every_steps", "every_epochs", "every_fraction"]

@@ -1,0 +1,55 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from vitjax.core.atomic import new_file
+
+
+def test_a_new_file_comes_whole_with_its_folder(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    with new_file(path) as unfinished:
+        unfinished.write_text("half")
+        assert not path.exists()
+        assert unfinished.parent == path.parent  # renaming works within a file system
+    assert path.read_text() == "half"
+    assert os.listdir(path.parent) == ["b.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "b.txt"
+    path.write_text("old")
+
+    def fail():
+        with new_file(path) as unfinished:
+            unfinished.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["b.txt"]
+
+
+def test_of_many_who_write_at_once_one_is_seen_whole(tmp_path):
+    path = tmp_path / "b.txt"
+    together = threading.Barrier(8)
+
+    def write(letter):
+        with new_file(path) as unfinished, open(unfinished, "w") as file:
+            for _ in range(100):
+                together.wait()
+                file.write(letter)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcdefgh"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() in [letter * 100 for letter in "abcdefgh"]
+    assert os.listdir(tmp_path) == ["b.txt"]

@@ -1,0 +1,169 @@
+"""Names and keywords: what is found, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from flax import linen as nn
+
+from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.registry import Registry
+from vitjax.core.text import near_match
+from vitjax.core.validation import call, check_keywords, keywords_of
+
+
+@pytest.fixture
+def tools():
+    registry: Registry = Registry("tool")
+
+    @registry.register("hammer", weight=2)
+    def hammer(*, strokes: int, nail: str = "long") -> str:
+        return f"{nail} nail, {strokes} strokes"
+
+    @registry.register("saw")
+    def saw(teeth: int = 10) -> int:
+        return teeth
+
+    return registry
+
+
+def message(error: pytest.ExceptionInfo) -> str:
+    return str(error.value)
+
+
+def test_a_config_error_is_for_the_person_at_the_keyboard():
+    assert issubclass(ConfigError, UserError)
+    assert issubclass(ConfigError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("word", "options", "expected"),
+    [
+        ("learning_rat", ["learning_rate", "name"], "; did you mean 'learning_rate'?"),
+        ("vit_s61", ["vit_s16", "vit_b16"], "; did you mean 'vit_s16'?"),
+        ("momentum", ["weight_decay"], ""),
+        ("x", [], ""),
+        (3, ["3a"], "; did you mean '3a'?"),
+    ],
+)
+def test_near_match(word, options, expected):
+    assert near_match(word, options) == expected
+
+
+def test_names_stand_in_order_of_registration(tools):
+    assert tools.names() == ("hammer", "saw")
+    assert list(tools) == ["hammer", "saw"]
+    assert "saw" in tools
+    assert "drill" not in tools
+
+
+def test_register_returns_the_constructor_and_keeps_its_facts(tools):
+    def drill(): ...
+
+    assert tools.register("drill", power="mains")(drill) is drill
+    assert tools["drill"] is drill
+    assert tools.facts("drill") == {"power": "mains"}
+    assert tools.facts("hammer") == {"weight": 2}
+    assert tools.facts("saw") == {}
+
+
+def test_a_name_is_registered_once(tools):
+    with pytest.raises(ValueError, match="tool 'saw' is registered already"):
+        tools.register("saw")(lambda: None)
+    assert tools.create("saw") == 10
+
+
+@pytest.mark.parametrize("look", [lambda r: r["hamer"], lambda r: r.facts("hamer")])
+def test_an_unknown_name_says_the_near_match_and_all_names(tools, look):
+    with pytest.raises(ConfigError) as error:
+        look(tools)
+    assert message(error) == ("unknown tool 'hamer'; did you mean 'hammer'? (known: hammer, saw)")
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", [None, 3, ["saw"], {"name": "saw"}])
+def test_a_name_of_another_type_is_an_unknown_name(tools, name):
+    with pytest.raises(ConfigError, match=re.escape(f"unknown tool {name!r}")):
+        tools[name]
+
+
+def test_create_calls_the_constructor(tools):
+    assert tools.create("hammer", strokes=3) == "long nail, 3 strokes"
+    assert tools.create("hammer", strokes=1, nail="short") == "short nail, 1 strokes"
+
+
+def test_create_may_be_given_a_keyword_called_name():
+    registry: Registry = Registry("thing")
+    registry.register("thing")(lambda *, name: name)
+    # `name` is Linen's own field, so no constructor can ask a config for it.
+    with pytest.raises(ConfigError, match="nothing reads the key 'name'"):
+        registry.create("thing", name="a")
+
+
+def test_create_says_where_the_wrong_key_stands(tools):
+    with pytest.raises(ConfigError) as error:
+        tools.create("hammer", strokes=1, nial="short")
+    assert message(error) == (
+        "tool 'hammer': nothing reads the key 'nial'; did you mean 'nail'?"
+        " (keys here: strokes, nail)"
+    )
+    with pytest.raises(ConfigError, match=r"^config\.tool: nothing reads the key 'x'"):
+        tools.create("hammer", where="config.tool", strokes=1, x=2)
+
+
+def test_create_says_which_key_is_missing(tools):
+    with pytest.raises(ConfigError) as error:
+        tools.create("hammer", nail="short")
+    assert message(error) == "tool 'hammer': the key 'strokes' is missing"
+
+
+def test_keywords_of_leaves_out_what_a_config_cannot_give():
+    def function(positional, /, both, *rest, only=1, **more): ...
+
+    assert list(keywords_of(function)) == ["both", "only"]
+
+
+def test_keywords_of_a_linen_module_are_its_own_fields():
+    class Module(nn.Module):
+        width: int
+        depth: int = 2
+
+    assert list(keywords_of(Module)) == ["width", "depth"]
+    assert call(Module, {"width": 3}, where="config.model").width == 3
+    with pytest.raises(ConfigError, match="nothing reads the key 'parent'"):
+        call(Module, {"width": 3, "parent": None}, where="config.model")
+
+
+def test_what_the_caller_gives_cannot_be_written_by_a_person():
+    def build(*, num_classes: int, width: int = 1) -> tuple[int, int]:
+        return num_classes, width
+
+    assert call(build, {"width": 5}, where="config.model", num_classes=10) == (10, 5)
+    with pytest.raises(ConfigError) as error:
+        call(build, {"num_classes": 3}, where="config.model", num_classes=10)
+    assert message(error) == (
+        "config.model: nothing reads the key 'num_classes' (keys here: width)"
+    )
+
+
+def test_keys_that_are_read_elsewhere_are_no_errors():
+    def build(*, width: int = 1): ...
+
+    check_keywords(build, ["width", "name"], where="config.model", also=["name"])
+    with pytest.raises(ConfigError, match=r"keys here: width, name\)"):
+        check_keywords(build, ["nome"], where="config.model", also=["name"])
+
+
+def test_a_function_without_keywords_says_so():
+    with pytest.raises(ConfigError, match=r"nothing reads the key 'a' \(keys here: none\)"):
+        check_keywords(lambda: None, ["a"], where="config.schedule")
+
+
+def test_an_error_inside_the_constructor_is_its_own():
+    def build(*, width):
+        raise TypeError("width is a thing of beauty")
+
+    with pytest.raises(TypeError, match="thing of beauty"):
+        call(build, {"width": 1}, where="config.model")

@@ -1,0 +1,242 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vitjax import models
+from vitjax.core.errors import ConfigError
+from vitjax.optim import optimizers
+
+PARAMS = {
+    "stem": {"kernel": jnp.full((3, 4), 2.0), "bias": jnp.full((4,), 3.0)},
+    "head": {"kernel": jnp.full((4, 5), -1.0), "bias": jnp.full((5,), 1.0)},
+}
+GRADIENTS = jax.tree.map(lambda p: 0.1 * p + 0.05, PARAMS)
+
+
+def rate(step):
+    return 0.1
+
+
+def take(section, steps=1, gradients=GRADIENTS):
+    optimizer = optimizers.create(PARAMS, rate, {"learning_rate": 0.1, **section})
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for _ in range(steps):
+        updates, state = optimizer.update(gradients, state, params, value=1.0)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def close(first, second, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), first, second)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sgd", "adam", "adamw", "lion", "lamb", "lars", "adafactor", "rmsprop", "muon"],
+)
+def test_any_optax_optimizer_by_name(name):
+    constructor = getattr(optax, name, None) or getattr(optax.contrib, name)
+    reference = optax.with_extra_args_support(constructor(rate))
+    state = reference.init(PARAMS)
+    updates, _ = reference.update(GRADIENTS, state, PARAMS)
+    # Without a weight_decay of ours, optax's own default counts.
+    ours = take({"name": name})
+    close(ours, optax.apply_updates(PARAMS, updates), rtol=1e-6)
+
+
+def test_an_optimizer_s_own_arguments_reach_it():
+    reference = optax.sgd(rate, momentum=0.9, nesterov=True)
+    updates, _ = reference.update(GRADIENTS, reference.init(PARAMS), PARAMS)
+    ours = take({"name": "sgd", "momentum": 0.9, "nesterov": True})
+    close(ours, optax.apply_updates(PARAMS, updates))
+
+
+def test_decay_of_sgd_is_added_to_the_gradient_as_in_pytorch():
+    ours = take({"name": "sgd", "weight_decay": 0.01})
+    close(
+        ours,
+        jax.tree.map(lambda p, g: p - 0.1 * (g + 0.01 * p), PARAMS, GRADIENTS),
+        rtol=1e-6,
+    )
+
+
+def test_decay_of_adamw_is_decoupled_and_spares_what_a_pattern_says():
+    section = {"name": "adamw", "weight_decay": 0.5}
+    plain = take({"name": "adamw", "weight_decay": 0.0})
+    spared = take({**section, "weight_decay_factors": [["bias$", 0.0], ["head", 0.5]]})
+    close(spared["stem"]["bias"], plain["stem"]["bias"])
+    close(spared["head"]["bias"], plain["head"]["bias"])
+    # Decoupled: rate * decay * parameter, whatever the gradient.
+    close(spared["stem"]["kernel"], plain["stem"]["kernel"] - 0.1 * 0.5 * 2.0, rtol=1e-6)
+    close(spared["head"]["kernel"], plain["head"]["kernel"] + 0.1 * 0.25 * 1.0, rtol=1e-6)
+
+
+def test_the_first_pattern_that_matches_counts():
+    factors = [["stem/bias", 0.0], ["bias", 2.0], [".", 1.0]]
+    ours = take({"name": "sgd", "learning_rate_factors": factors})
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, PARAMS, GRADIENTS)
+    expected["stem"]["bias"] = PARAMS["stem"]["bias"]
+    expected["head"]["bias"] = PARAMS["head"]["bias"] - 0.2 * GRADIENTS["head"]["bias"]
+    close(ours, expected, rtol=1e-6)
+
+
+def test_frozen_parameters_keep_their_bits_even_under_decay():
+    ours = take({"name": "adamw", "weight_decay": 0.5, "freeze": ["^stem/"]}, steps=3)
+    close(ours["stem"], PARAMS["stem"], rtol=0)
+    assert not np.allclose(ours["head"]["kernel"], PARAMS["head"]["kernel"])
+
+
+def test_one_pattern_may_stand_alone():
+    close(take({"name": "sgd", "freeze": "^stem/"})["stem"], PARAMS["stem"], rtol=0)
+
+
+def test_clipping_by_norm_is_over_all_that_trains():
+    norm = float(optax.tree.norm(GRADIENTS))
+    ours = take({"name": "sgd", "clip_norm": norm / 4})
+    close(ours, jax.tree.map(lambda p, g: p - 0.1 * g / 4, PARAMS, GRADIENTS), rtol=1e-5)
+    head = float(optax.tree.norm(GRADIENTS["head"]))
+    ours = take({"name": "sgd", "clip_norm": head, "freeze": ["stem"]})
+    close(ours["head"], take({"name": "sgd"})["head"], rtol=1e-5)
+
+
+def test_clipping_by_value():
+    ours = take({"name": "sgd", "clip_value": 0.01})
+
+    def clip(p, g):
+        return p - 0.1 * jnp.clip(g, -0.01, 0.01)
+
+    close(ours, jax.tree.map(clip, PARAMS, GRADIENTS), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "adamwx"}, "did you mean 'adamw'"),
+        ({"name": "chain"}, "no optimizer 'chain'"),
+        ({}, "'name' is missing"),
+        ({"name": "adamw", "b3": 0.9}, "'b3'; did you mean 'b"),
+        ({"name": "sgd", "momentun": 0.9}, "did you mean 'momentum'"),
+        ({"name": "sgd", "learning_rat": 1}, "did you mean 'learning_rate'"),
+        ({"name": "sgd", "freeze": ["hed"]}, "'hed' matches no parameter; did you mean 'head'"),
+        ({"name": "sgd", "freeze": ["."]}, "every parameter is frozen"),
+        ({"name": "sgd", "freeze": ["("]}, "is no list of regular expressions"),
+        ({"name": "sgd", "weight_decay_factors": ["bias"]}, "is no list of"),
+        ({"name": "sgd", "learning_rate": "high"}, "should be a number"),
+        ({"name": "sgd", "weight_decay_factors": 5}, "is no list of"),
+        ({"name": "adafactor", "weight_decay_rate": 0.1}, "here it is called 'weight_decay'"),
+        ({"name": "sgd", "clip_norm": 0}, "clip_norm is 0; it should be a number above 0"),
+        ({"name": "sgd", "clip_value": True}, "clip_value is True"),
+        ({"name": "sgd", "momentum": "high"}, "sgd refuses its arguments"),
+    ],
+)
+def test_mistakes_are_named(section, message):
+    with pytest.raises(ConfigError, match=message):
+        optimizers.create(PARAMS, rate, {"learning_rate": 0.1, **section})
+
+
+def test_names_are_paths():
+    assert optimizers.parameter_names(PARAMS) == [
+        "head/bias",
+        "head/kernel",
+        "stem/bias",
+        "stem/kernel",
+    ]
+
+
+def shapes(name, **fields):
+    model = models.create(name, **fields)
+    images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+
+
+VIT = {"patch_size": 8, "width": 8, "depth": 3, "num_heads": 2, "mlp_width": 8, "registers": 1}
+
+
+def layers(params):
+    names = optimizers.parameter_names(params)
+    return dict(zip(names, optimizers.layer_numbers(names), strict=True))
+
+
+def test_layers_of_a_vit_are_numbered_as_beit_does():
+    found = layers(shapes("vit_ti16", layer_scale=0.1, **VIT))
+    embeddings = {name for name, layer in found.items() if layer == 0}
+    assert embeddings == {
+        *("patch_embedding/kernel", "patch_embedding/bias", "position_embedding"),
+        *("class_token", "class_position_embedding", "register_tokens"),
+    }
+    for name, layer in found.items():
+        if "block_" in name:
+            assert layer == 1 + int(name.split("block_")[1][0])
+    behind = {name for name, layer in found.items() if layer == 4}
+    assert behind == {"encoder_norm/scale", "encoder_norm/bias", "head/kernel", "head/bias"}
+
+
+def test_layers_of_a_resnet_are_numbered_through_its_stages():
+    found = layers(shapes("resnet20", stage_sizes=(2, 11), width=4, preactivation=True))
+    assert found["stem_conv/kernel"] == 0
+    assert found["stage1_block2/norm1/scale"] == 2
+    assert found["stage2_block1/conv1/kernel"] == 3
+    # By number, not by letter.
+    assert found["stage2_block2/conv2/kernel"] == 4
+    assert found["stage2_block11/conv2/kernel"] == 13
+    assert found["final_norm/scale"] == found["head/bias"] == 14
+
+
+def test_layer_decay_multiplies_the_rate_of_each_layer():
+    params = jax.tree.map(lambda s: jnp.ones(s.shape), shapes("vit_ti16", **VIT))
+    section = {"name": "adam", "learning_rate": 0.1, "layer_decay": 0.5}
+    section["learning_rate_factors"] = [(r"^head/kernel", 10.0)]
+    optimizer = optimizers.create(params, rate, section)
+    updates, _ = optimizer.update(params, optimizer.init(params), params, value=0.0)
+    plain = optax.adam(rate)
+    expected, _ = plain.update(params, plain.init(params), params)
+    ratios = {
+        name: float((update / reference).mean())
+        for name, update, reference in zip(
+            optimizers.parameter_names(params),
+            jax.tree.leaves(updates),
+            jax.tree.leaves(expected),
+            strict=True,
+        )
+    }
+    for name, layer in layers(params).items():
+        factor = 10 if name == "head/kernel" else 1
+        assert ratios[name] == pytest.approx(factor * 0.5 ** (4 - layer)), name
+
+
+@pytest.mark.parametrize(
+    ("params", "decay", "message"),
+    [
+        (PARAMS, 0.7, "for ViTs and ResNets.*head/bias"),
+        (PARAMS, 0.0, "is 0.0; it should be above 0"),
+        (PARAMS, "0.7", "is '0.7'"),
+        ("scanned", 0.7, "set config.model.scan_layers = False"),
+    ],
+)
+def test_what_has_no_layers_is_told(params, decay, message):
+    params = shapes("vit_ti16", scan_layers=True, **VIT) if params == "scanned" else params
+    section = {"name": "sgd", "learning_rate": 0.1, "layer_decay": decay}
+    with pytest.raises(ConfigError, match=f"config.optimizer.layer_decay.*{message}"):
+        optimizers.create(params, rate, section)
+
+
+def test_train_only_is_the_complement_of_freeze():
+    one = take({"name": "adamw", "train_only": [r"bias$", r"^head/"], "clip_norm": 0.1}, steps=2)
+    other = take({"name": "adamw", "freeze": r"^stem/kernel$", "clip_norm": 0.1}, steps=2)
+    close(one, other, rtol=0)
+    np.testing.assert_array_equal(one["stem"]["kernel"], PARAMS["stem"]["kernel"])
+    assert not np.array_equal(one["stem"]["bias"], PARAMS["stem"]["bias"])
+    both = take({"name": "sgd", "train_only": r"bias$", "freeze": r"^stem/"})
+    moved = [
+        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (both, PARAMS)), strict=True)
+    ]
+    assert moved == [True, False, False, False]
+    section = {"train_only": r"bias$", "freeze": r"^stem/"}
+    assert jax.tree.leaves(optimizers.trained(PARAMS, section)) == moved
+
+
+def test_a_pattern_of_train_only_that_matches_nothing_is_told():
+    with pytest.raises(ConfigError, match="train_only: 'biass' matches no parameter; did you mean"):
+        take({"name": "sgd", "train_only": "biass"})

@@ -1,0 +1,1 @@
+"""Looking into networks: activations, probes."""

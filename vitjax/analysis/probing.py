@@ -1,0 +1,280 @@
+"""Probing networks: how much of the classes can be read off each of their layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitjax import config as configs
+from vitjax import figures
+from vitjax.analysis.probes import PROBES, Examples, Numbers, Sets
+from vitjax.core.atomic import write_json
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_keywords
+from vitjax.data import Data
+from vitjax.objectives import Classification
+from vitjax.training import checks, initialization, prediction, workdir
+from vitjax.training import experiment as experiments
+from vitjax.training.experiment import Experiment
+from vitjax.training.features import Extractor
+from vitjax.training.summary import environment
+
+_FOLDER = "probes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network to probe.
+
+    Attributes:
+        name: what it is called in the results.
+        experiment: its model and its data.
+        variables: of its model, one copy.
+        origin: where the variables are from, as JSON values.
+        cache: the folder that its features are kept in.
+    """
+
+    name: str
+    experiment: Experiment
+    variables: Any
+    origin: dict[str, Any]
+    cache: Path
+
+
+def probe(
+    workdirs: Sequence[str | Path] = (),
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    method: str = "linear",
+    layers: str | None = None,
+    pooling: str = "mean",
+    split: str = "test",
+    output: str | Path | None = None,
+    checkpoint: str | int | None = None,
+    say: Callable[[str], None] = print,
+    **how: Any,
+) -> dict[str, Any]:
+    """Trains probes on the features of one or several networks, and tests them on ``split``.
+
+    Writes ``<method>.json`` and, of more than one layer, ``<method>.png``. Features are kept in a
+    folder ``features``: of a run in its own, of a config in ``output``.
+
+    Args:
+        workdirs: folders of runs.
+        files: configs, of which the weights that their ``init`` loads are probed.
+        overrides: ``--config.`` arguments, on the config of every network.
+        method: one of `PROBES`.
+        layers: which ones; see `vitjax.analysis.activations.Activations.chosen`.
+        pooling: see `vitjax.analysis.activations.Activations.vectors`.
+        split: what the probes are tested on. They learn from ``train``, and choose by ``val`` where
+            there is one and it is not tested on.
+        output: the folder to write to; None for ``probes``, of a single run in its own folder.
+        checkpoint: which of each run, see `vitjax.training.prediction.load`.
+        say: is told what is done, and each number as it is found.
+        **how: the keywords of the method; None stands for what it does without.
+
+    Returns:
+        What the JSON file holds.
+
+    Raises:
+        ConfigError: there is no such method, keyword, layer or split; nothing is to be probed; a
+            network is no classifier of images; or the networks' data differ.
+        WorkdirError, CheckpointError, WeightsError: a network cannot be loaded.
+    """
+    how = {name: value for name, value in how.items() if value is not None}
+    check_keywords(PROBES[method], how, where=f"vitjax probe --method={method}", given=("sets",))
+    if not workdirs and not files:
+        raise ConfigError(
+            "vitjax probe takes --workdir=DIR, for a run, or --config=FILE, for what its"
+            " config.init loads, or several of them; none is given"
+        )
+    if checkpoint is not None and not workdirs:
+        raise ConfigError("--checkpoint chooses among a run's checkpoints: give --workdir=DIR")
+    alone = len(workdirs) == 1 and not files
+    folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
+    folder = folder if output is None else Path(output)
+    networks = [
+        *(_of_run(*named, overrides, checkpoint, split, say) for named in _named(workdirs)),
+        *(_of_config(*named, overrides, folder, split, say) for named in _named(files)),
+    ]
+    _check_comparable(networks, split)
+    found = []
+    for network in networks:
+        rows = _probed(network, method, how, layers, pooling, split, say)
+        found.append({"name": network.name, **network.origin, "layers": rows})
+    results = {
+        "method": method,
+        **how,
+        "pooling": pooling,
+        "split": split,
+        "networks": found,
+        **environment(),
+    }
+    write_json(folder / f"{method}.json", results)
+    say(f"Numbers: {folder / f'{method}.json'}")
+    if max(len(network["layers"]) for network in found) > 1:
+        data = networks[0].experiment.data
+        picture = figures.probes(
+            {network["name"]: _lines(network["layers"]) for network in found},
+            folder / f"{method}.png",
+            chance=1 / data.num_classes,
+            heading=f"{method.replace('_', '-')} probes on {split}, {data.num_classes} classes",
+        )
+        say(f"Picture: {picture}")
+    return results
+
+
+def _probed(
+    network: Network,
+    method: str,
+    how: Mapping[str, Any],
+    pattern: str | None,
+    pooling: str,
+    split: str,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The numbers of each of a network's layers, in order."""
+    data = network.experiment.data
+    extractor = Extractor(
+        network.experiment,
+        network.variables,
+        pattern,
+        pooling=pooling,
+        cache=network.cache,
+        say=say,
+    )
+    names = {"train": "train", "test": split}
+    if PROBES.facts(method).get("chooses") and "val" in data.splits and split != "val":
+        names["held_out"] = "val"
+    features = {role: extractor.of(name) for role, name in names.items()}
+    say(f"{network.name}:")
+    space = max(len(layer.name) for layer in extractor.layers)
+    rows = []
+    for layer in extractor.layers:
+        parts = {
+            role: Examples(found.layers[layer.name][found.mask], data.labels(name)[found.mask])
+            for (role, name), found in zip(names.items(), features.values(), strict=True)
+        }
+        sets = Sets(
+            train=parts["train"],
+            test=parts["test"],
+            held_out=parts.get("held_out"),
+            class_names=data.class_names,
+        )
+        numbers = PROBES[method](sets, **how)
+        width = sets.train.features.shape[1]
+        say(f"  {layer.name:{space}}  {width:5} features  {_in_words(numbers)}")
+        rows.append(
+            {"layer": layer.name, "depth": layer.depth, "features": width, "probes": numbers}
+        )
+    return rows
+
+
+def _in_words(numbers: Mapping[str, Numbers]) -> str:
+    words = []
+    for kind, values in numbers.items():
+        text = f"{kind} {values['accuracy']:.2%}"
+        if values.get("ci95") is not None:
+            text += f" ± {values['ci95']:.2%}"
+        if "l2" in values:
+            text += f" (l2 {values['l2']:.3g})"
+        if not values.get("converged", True):
+            text += ", not converged"
+        words.append(text)
+    return "  ".join(words)
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[figures.Point]]:
+    """For each kind of probe, what `figures.probes` draws of one network."""
+    lines: dict[str, list[figures.Point]] = {}
+    for row in rows:
+        for kind, values in row["probes"].items():
+            point = row["depth"], values["accuracy"], values.get("ci95")
+            lines.setdefault(kind, []).append(point)
+    return lines
+
+
+def _of_run(
+    name: str,
+    folder: str | Path,
+    overrides: Sequence[str],
+    checkpoint: str | int | None,
+    split: str,
+    say: Callable[[str], None],
+) -> Network:
+    """The network that a run stands for."""
+    experiment, placed, step = prediction.load(folder, overrides, checkpoint=checkpoint, say=say)
+    _check_classifier(experiment, str(folder), split)
+    variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))
+    origin = {"workdir": str(folder), "step": step}
+    return Network(name, experiment, variables, origin, Path(folder) / workdir.FEATURES)
+
+
+def _of_config(
+    name: str,
+    file: str | Path,
+    overrides: Sequence[str],
+    folder: Path,
+    split: str,
+    say: Callable[[str], None],
+) -> Network:
+    """The network that a run of a config would start from."""
+    config = configs.load(file)
+    configs.override(config, overrides)
+    experiment = experiments.build(config)
+    _check_classifier(experiment, str(file), split)
+    variables, init = initialization.variables(experiment, say)
+    if init is None:
+        say(f"{file}: config.init.from_checkpoint is not set: these are fresh parameters")
+    origin = {"config": str(file), "init": init}
+    own = experiment.objective.unwrap(variables)
+    return Network(name, experiment, own, origin, folder / workdir.FEATURES)
+
+
+def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
+    """Each of ``paths`` with a name of its own: its last part, where that tells it apart."""
+    paths = list(paths)
+    short = [Path(path).name.removesuffix(".py") for path in paths]
+    counts = Counter(short)
+    return [
+        (name if counts[name] == 1 else str(path), path)
+        for name, path in zip(short, paths, strict=True)
+    ]
+
+
+def _check_classifier(experiment: Experiment, where: str, split: str) -> None:
+    """Raises ConfigError unless it is about classes of images, and there is the split."""
+    objective, data = experiment.objective, experiment.data
+    if not (isinstance(objective, Classification) and isinstance(data, Data)):
+        raise ConfigError(
+            f"{where}: a probe learns the classes of images, and the objective"
+            f" {type(objective).__name__} has none; a config with the objective 'classification'"
+            " can be probed, and its config.init.from_checkpoint may be a run of any objective"
+        )
+    for name in ("train", split):
+        checks.split(name, data.splits)
+
+
+def _check_comparable(networks: Sequence[Network], split: str) -> None:
+    """Raises ConfigError if the networks are probed on different data."""
+    first, *others = networks
+    for other in others:
+        one, two = first.experiment.data, other.experiment.data
+        if one.class_names != two.class_names:
+            what = f"{_some(one.class_names)}; {_some(two.class_names)}"
+        elif one.num_examples(split) != two.num_examples(split):
+            what = f"{one.num_examples(split)} and {two.num_examples(split)} examples of {split}"
+        else:
+            continue
+        raise ConfigError(
+            f"{first.name} and {other.name} have different data ({what}), and their accuracies"
+            " cannot be compared; probe each by itself"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} classes: {', '.join(names[:3])}, ..."

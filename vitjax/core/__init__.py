@@ -1,0 +1,1 @@
+"""What knows nothing of machine learning: errors, registries, validation, files, names, text."""

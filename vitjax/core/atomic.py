@@ -1,0 +1,53 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a path to write to, which becomes ``path`` if nothing fails and else is removed.
+
+    ``path`` is the old file, or none, until the new one is whole and on the disk, however many
+    processes write there. Its folder is made if need be.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        yield unfinished
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes ``text`` to ``path`` all at once: a reader sees the old file or the new one."""
+    with new_file(path) as unfinished:
+        unfinished.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes ``value`` as JSON, all at once; what is not a finite number becomes null."""
+    write_text(path, json.dumps(finite(value), indent=2) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """``value`` with NaN and infinities, which JSON lacks, as None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,9 +1,0 @@
-"""The one base class of errors that speak to the person at the keyboard."""
-
-
-class UserError(ValueError):
-    """Something a person wrote, chose or supplied is wrong, and the message says what and where.
-
-    The command line prints such an error as one message, without a traceback. Every room that has
-    errors of its own derives them from this class.
-    """

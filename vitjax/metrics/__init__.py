@@ -1,0 +1,1 @@
+"""Metrics, merged exactly over batches, devices, hosts and padding."""

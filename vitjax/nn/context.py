@@ -1,0 +1,23 @@
+"""Context parameters, which CAVIA adapts to each episode."""
+
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from vitjax.core.errors import ConfigError
+from vitjax.nn.dtypes import as_dtype
+
+
+def check_context(num_context: int) -> None:
+    """Raises ConfigError unless ``num_context`` is zero or more."""
+    if num_context < 0:
+        raise ConfigError(f"num_context={num_context!r}: a number of parameters, 0 for none")
+
+
+def context_parameters(module: nn.Module, count: int, param_dtype: Any) -> Float[Array, "context"]:
+    """The leaf ``context`` among the parameters of ``module``: ``count`` numbers, zeros at first.
+
+    Zintgraf et al. 2019 (CAVIA), arXiv:1810.03642, Sec. 3: what is adapted to a task.
+    """
+    return module.param("context", nn.initializers.zeros, (count,), as_dtype(param_dtype))

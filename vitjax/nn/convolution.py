@@ -1,0 +1,258 @@
+"""Convolution in two forms, equal in value: XLA's own, and one matrix product.
+
+XLA's convolution is the fastest where the kernel is one for the whole batch. In an inner loop it
+is not: with ``vmap`` each task brings its own kernel, which makes a grouped convolution, and on a
+CPU a convolution inside a loop runs on one core. A matrix product has neither trouble, and its
+derivatives of any order are matrix products again. Outside of loops, on a CPU, XLA's is the
+fastest forward and the product backward. ``docs/benchmarks.md`` has the figures.
+The matrix product has reverse-mode derivatives alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.nn.linear import linear
+
+CONV_IMPLS = ("auto", "lax", "matmul")
+# What "auto" is to be taken for in an inner loop.
+INNER_LOOP_IMPL = "matmul"
+
+
+def convolve(
+    x: Float[Array, "batch height width in"],
+    kernel: Float[Array, "kernel_height kernel_width in out"],
+    strides: Sequence[int] = (1, 1),
+    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+    impl: str = "auto",
+) -> Float[Array, "batch new_height new_width out"]:
+    """Cross-correlates ``x`` with ``kernel``, as all of deep learning's convolutions do.
+
+    Args:
+        x: floats.
+        kernel: of the same dtype.
+        strides: steps in pixels, down and to the right.
+        padding: zeros (before, after) the rows and the columns.
+        impl: ``"lax"`` for XLA's; ``"matmul"`` for one product with shifted copies of ``x``;
+            ``"auto"`` for ``"lax"``, on a CPU with the derivatives of the product where they are
+            the faster ones. Nothing is known of the context here: `INNER_LOOP_IMPL` is for those
+            who know.
+    """
+    rows, columns, channels, features = kernel.shape
+    # Rows are summed after rounding, which 16 bits would feel.
+    by_columns = tuple(strides) == (1, 1) and x.dtype.itemsize >= 4
+    by_columns &= columns * channels + rows * features < rows * columns * channels
+    if impl == "auto" and by_columns and jax.default_backend() == "cpu":
+        return _mixed(x, kernel, _pairs(padding))
+    if impl in ("auto", "lax"):
+        return _by_xla(x, kernel, strides, padding)
+    if by_columns:
+        return _by_columns(x, kernel, padding)
+    return _by_elements(x, kernel, strides, padding)
+
+
+def _by_xla(x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> Any:
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _mixed(x: Any, kernel: Any, padding: tuple[tuple[int, int], ...]) -> Any:
+    """XLA's convolution, with the derivatives of `_by_columns` where these are faster on a CPU.
+
+    For the kernel's they are: XLA makes images of the channels and convolves them with images,
+    after a transpose of both. For the input's XLA turns the kernel over and round, which is slow
+    where the kernel is the larger one.
+    """
+    return _by_xla(x, kernel, (1, 1), padding)
+
+
+def _mixed_forward(x: Any, kernel: Any, padding: Any) -> tuple[Any, tuple[Any, Any]]:
+    return _mixed(x, kernel, padding), (x, kernel)
+
+
+def _mixed_backward(padding: Any, kept: tuple[Any, Any], cotangent: Any) -> tuple[Any, Any]:
+    x, kernel = kept
+    rows, columns, channels, features = kernel.shape
+    see = _columns((rows, columns), padding, x.shape[1:3])
+    # Fused into the copies, what gives the cotangent would be computed for each of them.
+    cotangent = jax.lax.optimization_barrier(cotangent)
+    spread = see.spread(cotangent)
+    if kernel.size > x.size + cotangent.size:
+        by_x = see.give(_product(spread, _columns_of(kernel).T))
+    else:
+        (by_x,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, (1, 1), padding), x)(cotangent)
+    seen = see.take(x).reshape(-1, columns * channels)
+    by_kernel = seen.T @ spread.reshape(-1, rows * features)
+    by_kernel = by_kernel.reshape(columns, channels, rows, features).transpose(2, 0, 1, 3)
+    return by_x, by_kernel
+
+
+_mixed.defvjp(_mixed_forward, _mixed_backward)
+
+
+def _by_elements(
+    x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]
+) -> Any:
+    """The product of all that each output sees, (pixels, elements of the kernel * channels)."""
+    rows, columns, channels, features = kernel.shape
+    take = _elements((rows, columns), tuple(strides), _pairs(padding), x.shape[1:3])
+    return _product(take(x), kernel.reshape(rows * columns * channels, features))
+
+
+def _by_columns(x: Any, kernel: Any, padding: Sequence[tuple[int, int]]) -> Any:
+    """One product for all rows of the kernel, which are summed behind it.
+
+    The columns alone stand side by side, (pixels, columns * channels). Of a 3 x 3 kernel that makes
+    three copies of the input and three of the output, not nine: memory is what the time goes into.
+    """
+    see = _columns(kernel.shape[:2], _pairs(padding), x.shape[1:3])
+    return see.total(_product(see.take(x), _columns_of(kernel)))
+
+
+def _columns_of(kernel: Any) -> Any:
+    """The kernel as `_by_columns` multiplies by it: (columns * channels, rows * features)."""
+    rows, columns, channels, features = kernel.shape
+    return kernel.transpose(1, 2, 0, 3).reshape(columns * channels, rows * features)
+
+
+def _product(x: Any, kernel: Any) -> Any:
+    """``x @ kernel`` over the last axis, as a product of two matrices, which XLA does best."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _pairs(padding: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((int(before), int(after)) for before, after in padding)
+
+
+class _Columns(NamedTuple):
+    """What stands before and behind the product of `_by_columns`, for images of one size.
+
+    Attributes:
+        take: from images to (batch, padded height, new_width, columns * channels).
+        give: its transpose.
+        total: from (batch, padded height, new_width, rows * features) to the output.
+        spread: its transpose.
+    """
+
+    take: Callable[[Any], Any]
+    give: Callable[[Any], Any]
+    total: Callable[[Any], Any]
+    spread: Callable[[Any], Any]
+
+
+@functools.cache
+def _columns(
+    kernel: tuple[int, int], padding: tuple[tuple[int, int], ...], size: tuple[int, int]
+) -> _Columns:
+    rows, columns = kernel
+    height, width = (size[i] + sum(padding[i]) - kernel[i] + 1 for i in range(2))
+    cut = [(-before, -after) for before, after in padding]
+
+    def take(x: Any) -> Any:
+        x = _pad(x, padding)
+        return _side_by_side([x[:, :, j : j + width] for j in range(columns)])
+
+    def give(seen: Any) -> Any:
+        parts = [_pad(part, ((0, 0), (j, columns - 1 - j))) for j, part in _apart(seen, columns)]
+        return _pad(sum(parts), cut)
+
+    def total(parts: Any) -> Any:
+        return sum(part[:, i : i + height] for i, part in _apart(parts, rows))
+
+    def spread(y: Any) -> Any:
+        return _side_by_side([_pad(y, ((i, rows - 1 - i), (0, 0))) for i in range(rows)])
+
+    return _Columns(
+        linear(take, give), linear(give, take), linear(total, spread), linear(spread, total)
+    )
+
+
+@functools.cache
+def _elements(
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    padding: tuple[tuple[int, int], ...],
+    size: tuple[int, int],
+) -> Callable[[Any], Any]:
+    """What each output sees, for images of one size.
+
+    Padded images are taken apart into (batch, rows, stride, columns, stride, channels), one phase
+    of each stride at a time, so that no slice has a step: neither has a derivative then.
+
+    Returns:
+        A function from images to (batch, new_height, new_width, elements of the kernel * channels).
+    """
+    new = tuple((size[i] + sum(padding[i]) - kernel[i]) // strides[i] + 1 for i in range(2))
+    steps = tuple(new[i] + (kernel[i] - 1) // strides[i] for i in range(2))
+    # Pixels that no stride reaches are cut off: a negative padding.
+    pads = tuple((padding[i][0], steps[i] * strides[i] - size[i] - padding[i][0]) for i in range(2))
+    elements = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
+
+    def take(x: Any) -> Any:
+        x = _pad(x, pads)
+        batch, *_, channels = x.shape
+        x = x.reshape(batch, steps[0], strides[0], steps[1], strides[1], channels)
+
+        def seen(i: int, j: int) -> Any:
+            top, left = i // strides[0], j // strides[1]
+            rows, columns = slice(top, top + new[0]), slice(left, left + new[1])
+            return x[:, rows, i % strides[0], columns, j % strides[1]]
+
+        return _side_by_side([seen(i, j) for i, j in elements])
+
+    def give(seen: Any) -> Any:
+        """The transpose of `take`: each pixel sums over the places where it was seen."""
+        parts = _apart(seen, len(elements))
+
+        def phase(p: int, q: int) -> Any:
+            total = jnp.zeros((), seen.dtype)
+            for (i, j), (_, part) in zip(elements, parts, strict=True):
+                if (i % strides[0], j % strides[1]) == (p, q):
+                    top, left = i // strides[0], j // strides[1]
+                    room = (top, steps[0] - new[0] - top), (left, steps[1] - new[1] - left)
+                    total = total + _pad(part, room)
+            shape = (seen.shape[0], *steps, seen.shape[-1] // len(elements))
+            return jnp.broadcast_to(total, shape)  # zeros where a stride is wider than the kernel
+
+        phases = [[phase(p, q) for q in range(strides[1])] for p in range(strides[0])]
+        whole = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+        whole = whole.reshape(
+            whole.shape[0], steps[0] * strides[0], steps[1] * strides[1], whole.shape[-1]
+        )
+        return _pad(whole, [(-before, -after) for before, after in pads])
+
+    return linear(take, give)
+
+
+def _side_by_side(parts: Sequence[Any]) -> Any:
+    """Arrays joined along their channels.
+
+    Written as a sum of padded arrays, which XLA computes in one pass on all cores of a CPU: its
+    concatenation there is one core's, after copies of all parts.
+    """
+    channels, last = parts[0].shape[-1], len(parts) - 1
+
+    def alone(place: int, part: Any) -> Any:
+        room = (place * channels, (last - place) * channels, 0)
+        return jax.lax.pad(part, jnp.zeros((), part.dtype), [(0, 0, 0)] * 3 + [room])
+
+    return functools.reduce(jnp.add, [alone(place, part) for place, part in enumerate(parts)])
+
+
+def _apart(whole: Any, number: int) -> list[tuple[int, Any]]:
+    """The places and arrays that `_side_by_side` has joined."""
+    whole = whole.reshape(*whole.shape[:-1], number, whole.shape[-1] // number)
+    return [(place, whole[..., place, :]) for place in range(number)]
+
+
+def _pad(x: Any, pads: Sequence[tuple[int, int]]) -> Any:
+    """``x`` with zeros around rows and columns; a negative number cuts off."""
+    config = [(0, 0, 0), *[(*pad, 0) for pad in pads], (0, 0, 0)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), config)

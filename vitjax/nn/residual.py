@@ -1,0 +1,121 @@
+"""Residual blocks, post-activation and pre-activation."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Layer = Callable[..., nn.Module]
+
+
+def _plan(bottleneck: bool, inner: int, features: int, stride: int) -> list[tuple[int, int, int]]:
+    """The convolutions of a block's branch as (features, kernel size, stride)."""
+    if bottleneck:
+        # The stride sits in the 3 x 3, as in torchvision ("v1.5"), not in the first 1 x 1.
+        return [(inner, 1, 1), (inner, 3, stride), (features, 1, 1)]
+    return [(inner, 3, stride), (features, 3, 1)]
+
+
+def pad_shortcut(
+    x: Float[Array, "batch height width in"], features: int, stride: int
+) -> Float[Array, "batch new_height new_width features"]:
+    """The shortcut without parameters: every ``stride``-th pixel, and zeros as further channels.
+
+    Option A of arXiv:1512.03385, Sec. 3.3. Half of the new channels come before the old ones and
+    half behind them.
+    """
+    new = features - x.shape[-1]
+    x = x[:, ::stride, ::stride]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
+
+
+class ResidualBlock(nn.Module):
+    """Convolutions and normalisations beside a shortcut, with a ReLU after the sum.
+
+    He et al. 2016, arXiv:1512.03385, Fig. 2 (basic) and Fig. 5 (bottleneck). Sows ``output``.
+
+    Attributes:
+        features: output channels.
+        inner: channels of the inner convolutions.
+        stride: of the block, in pixels.
+        bottleneck: three convolutions (1, 3, 1) in place of two (3, 3).
+        shortcut: ``"projection"`` or ``"pad"``, used where the shape changes.
+        zero_init: start the last normalisation's scale, and so the branch, at zero.
+        conv: constructor of a convolution.
+        norm: constructor of a normalisation.
+    """
+
+    features: int
+    inner: int
+    stride: int
+    bottleneck: bool
+    shortcut: str
+    zero_init: bool
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Applies the block."""
+        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
+        y = x
+        for i, (features, size, stride) in enumerate(plan, start=1):
+            last = i == len(plan)
+            y = self.conv(features, (size, size), (stride, stride), name=f"conv{i}")(y)
+            init = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
+            y = self.norm(scale_init=init, name=f"norm{i}")(y)
+            y = y if last else jax.nn.relu(y)
+        if self.stride != 1 or x.shape[-1] != self.features:
+            if self.shortcut == "pad":
+                x = pad_shortcut(x, self.features, self.stride)
+            else:
+                strides = (self.stride, self.stride)
+                x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(x)
+                x = self.norm(name="shortcut_norm")(x)
+        x = jax.nn.relu(x + y)
+        self.sow("intermediates", "output", x)
+        return x
+
+
+class PreactivationBlock(nn.Module):
+    """Normalisations and ReLUs before the convolutions, and nothing after the sum.
+
+    He et al. 2016, arXiv:1603.05027, Fig. 4(e). Where the shape changes, the shortcut starts behind
+    the first ReLU. Sows ``output``. The attributes are those of `ResidualBlock`; ``zero_init``
+    starts the last convolution at zero, as no normalisation follows it.
+    """
+
+    features: int
+    inner: int
+    stride: int
+    bottleneck: bool
+    shortcut: str
+    zero_init: bool
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Applies the block."""
+        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
+        y = x
+        for i, (features, size, stride) in enumerate(plan, start=1):
+            y = jax.nn.relu(self.norm(name=f"norm{i}")(y))
+            if i == 1 and (self.stride != 1 or x.shape[-1] != self.features):
+                if self.shortcut == "pad":
+                    x = pad_shortcut(y, self.features, self.stride)
+                else:
+                    strides = (self.stride, self.stride)
+                    x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(y)
+            zero = self.zero_init and i == len(plan)
+            init = {"kernel_init": nn.initializers.zeros} if zero else {}
+            y = self.conv(features, (size, size), (stride, stride), **init, name=f"conv{i}")(y)
+        x = x + y
+        self.sow("intermediates", "output", x)
+        return x

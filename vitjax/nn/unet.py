@@ -1,0 +1,296 @@
+"""What U-Net and its family share: blocks, ways up, attention gates, borders and sizes."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.core.validation import check_choice
+from vitjax.nn.conv import Conv
+from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.inputs import ImageError
+from vitjax.nn.norm import normalization
+
+UPS = ("transpose", "resize", "nearest")
+KERNEL = 3
+# What the convolutions of a block, or one bilinear doubling, take from a side in pixels where
+# nothing is padded.
+BLOCK_LOSS = 2 * (KERNEL - 1)
+DOUBLE_LOSS = 2
+
+# Ronneberger et al. 2015, arXiv:1505.04597, Sec. 3: deviation sqrt(2 / N), N the incoming nodes of
+# a neuron. Where each output pixel of a 2 x 2 kernel sees one input pixel, that is the channels.
+HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+HE_PER_PIXEL = nn.initializers.variance_scaling(2.0, "fan_in", "normal", batch_axis=(0, 1))
+
+Layer = Callable[..., Any]
+
+
+class SegmentationModel(nn.Module):
+    """The fields of all of the family, and the sizes of one that pads its images itself.
+
+    Attributes:
+        num_classes: logits of each pixel; 0 or None for no head: the model then returns the
+            features that the head would read.
+        norm: behind each convolution of a block: ``"none"``, ``"batch"``, ``"group"`` or
+            ``"layer"`` (over pixels and channels). Without one, convolutions have biases.
+        norm_groups: groups of group normalisation.
+        norm_epsilon: added to the variance.
+        up: how a map is doubled: ``"transpose"`` (2 x 2 transposed convolution of stride 2),
+            ``"resize"`` (bilinear, then a 3 x 3 convolution) or ``"nearest"`` (each pixel becomes
+            four; the channels stay as they are).
+        conv_impl: how convolutions are computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
+        axis_name: the mapped axis over which batch statistics are averaged; None for none.
+        dtype: of the computation, as a dtype or its name.
+        param_dtype: of the parameters, likewise.
+
+    Raises:
+        ConfigError: at construction, for a value that cannot be used.
+    """
+
+    num_classes: int | None = 2
+    norm: str = "none"
+    norm_groups: int = 8
+    norm_epsilon: float = 1e-5
+    up: str = "transpose"
+    conv_impl: str = "auto"
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_choice("up", self.up, UPS)
+        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
+        as_dtype(self.dtype)
+        as_dtype(self.param_dtype)
+        super().__post_init__()
+
+    @property
+    def margin(self) -> int:
+        """Pixels by which a side of the logits is smaller than that of the images."""
+        return 0
+
+    def valid_size(self, size: int) -> int:
+        """The smallest side in pixels, of ``size`` at least, that images may have."""
+        return max(size, 1)
+
+    def _dtypes(self) -> dict[str, Any]:
+        return {"dtype": as_dtype(self.dtype), "param_dtype": as_dtype(self.param_dtype)}
+
+    def _conv(self, valid: bool = False) -> Layer:
+        """A constructor of convolutions: 3 x 3 where nothing else is said."""
+        return functools.partial(
+            Conv,
+            kernel_size=(KERNEL, KERNEL),
+            padding=0 if valid else None,
+            use_bias=self.norm == "none",
+            kernel_init=HE,
+            conv_impl=self.conv_impl,
+            **self._dtypes(),
+        )
+
+    def _norm(self, train: bool) -> Layer:
+        return normalization(
+            self.norm,
+            train=train,
+            epsilon=self.norm_epsilon,
+            groups=self.norm_groups,
+            axis_name=self.axis_name,
+            **self._dtypes(),
+        )
+
+    def _up(self, features: int, name: str, valid: bool = False) -> "Up":
+        return Up(features, self.up, valid, self._conv(valid), **self._dtypes(), name=name)
+
+    def _logits(self, x: Array, name: str = "head", size: int = 1) -> Array:
+        """What the head, a convolution, makes of features; the features without a head."""
+        out = output_dtype(self.param_dtype)
+        if not self.num_classes:
+            return x.astype(out)
+        head = self._conv()(
+            self.num_classes, kernel_size=(size, size), use_bias=True, dtype=out, name=name
+        )
+        logits: Array = head(x)
+        return logits
+
+
+class DoubleConv(nn.Module):
+    """Two 3 x 3 convolutions, each followed by its normalisation and a ReLU.
+
+    Ronneberger et al. 2015, arXiv:1505.04597, Fig. 1; normalisation came later. Sows ``output``.
+
+    Attributes:
+        features: output channels of both.
+        conv: constructor of a convolution.
+        norm: constructor of a normalisation.
+    """
+
+    features: int
+    conv: Layer
+    norm: Layer
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Applies the block."""
+        for i in (1, 2):
+            x = self.conv(self.features, name=f"conv{i}")(x)
+            x = jax.nn.relu(self.norm(name=f"norm{i}")(x))
+        self.sow("intermediates", "output", x)
+        return x
+
+
+class Up(nn.Module):
+    """Doubles both sides of a map and, but for ``"nearest"``, gives it other channels.
+
+    The transposed convolution of 2 x 2 and stride 2 (arXiv:1505.04597, Sec. 2, "up-convolution")
+    makes four pixels of each, none of which overlaps another's: so it is one product of matrices.
+    Resizing and a convolution (Odena et al. 2016, doi:10.23915/distill.00003) have no such grid.
+
+    Attributes:
+        features: output channels.
+        up: one of `UPS`.
+        valid: without padding, resizing leaves out the border that would need pixels from outside.
+        conv: constructor of a 3 x 3 convolution.
+        dtype: of the computation.
+        param_dtype: of the parameters.
+    """
+
+    features: int
+    up: str
+    valid: bool
+    conv: Layer
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Doubles ``x``."""
+        if self.up == "resize":
+            resized: Array = self.conv(self.features, use_bias=True, name="conv")(
+                double(x, self.valid)
+            )
+            return resized
+        if self.up == "nearest":
+            return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        batch, height, width, channels = x.shape
+        shape = (2, 2, channels, self.features)
+        kernel = self.param("kernel", HE_PER_PIXEL, shape, self.param_dtype).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        # Written out: XLA would move the pixels about twice, for the product and back.
+        pixels = x.astype(self.dtype).reshape(-1, channels)
+        x = pixels @ kernel.transpose(2, 0, 1, 3).reshape(channels, 4 * self.features)
+        x = x.reshape(batch, height, width, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
+        x = x.reshape(batch, 2 * height, 2 * width, self.features)
+        return x + bias.astype(self.dtype)
+
+
+class AttentionGate(nn.Module):
+    """Scales each pixel of a skip by what it and a coarser map make of it.
+
+    Oktay et al. 2018, arXiv:1804.03999, Eq. 1 and 2 and Fig. 2: additive attention, computed on the
+    coarser map's grid, whose coefficients are resized (bilinearly, as there are two dimensions).
+    Half of the skip's channels lie in between. Sows ``map``, the coefficients as they are applied.
+
+    Attributes:
+        valid: without padding, the border is left out whose coefficients would need pixels from
+            outside.
+        conv: constructor of a convolution.
+    """
+
+    valid: bool
+    conv: Layer
+
+    @nn.compact
+    def __call__(
+        self,
+        skip: Float[Array, "batch height width channels"],
+        gate: Float[Array, "batch coarse_height coarse_width gate_channels"],
+    ) -> Float[Array, "batch new_height new_width channels"]:
+        """Scales the part of ``skip`` that lies over ``gate``.
+
+        Args:
+            skip: at least twice as high and wide as ``gate``, with the same centre.
+            gate: the coarser map.
+        """
+        inner = max(skip.shape[-1] // 2, 1)
+        skip = center_crop(skip, 2 * gate.shape[1], 2 * gate.shape[2])
+        pixel: Layer = functools.partial(self.conv, kernel_size=(1, 1), use_bias=True)
+        skip_conv = self.conv(
+            inner,
+            kernel_size=(2, 2),
+            strides=(2, 2),
+            padding=0,
+            use_bias=False,
+            name="skip_conv",
+        )
+        both = jax.nn.relu(skip_conv(skip) + pixel(inner, name="gate_conv")(gate))
+        coefficients = double(jax.nn.sigmoid(pixel(1, name="map_conv")(both)), self.valid)
+        self.sow("intermediates", "map", coefficients)
+        return center_crop(skip, *coefficients.shape[1:3]) * coefficients
+
+
+def double(
+    x: Float[Array, "batch height width channels"], valid: bool = False
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Doubles both sides bilinearly, pixels being areas ("half-pixel centres").
+
+    Beyond the border stands the border's pixel. ``valid`` leaves out the first and the last row and
+    column, which alone depend on that.
+    """
+    for axis in (1, 2):
+        before, after = (
+            jnp.take(x, jnp.clip(jnp.arange(x.shape[axis]) + step, 0, x.shape[axis] - 1), axis)
+            for step in (-1, 1)
+        )
+        pair = jnp.stack([(before + 3 * x) / 4, (3 * x + after) / 4], axis + 1)
+        shape = list(x.shape)
+        shape[axis] *= 2
+        x = pair.reshape(shape)
+    return x[:, 1:-1, 1:-1] if valid else x
+
+
+def center_crop(
+    x: Float[Array, "batch height width channels"], height: int, width: int
+) -> Float[Array, "batch {height} {width} channels"]:
+    """The middle ``height`` x ``width`` pixels; of an odd rest, the smaller half is cut off first.
+
+    Args:
+        x: as large at least.
+        height: rows in pixels.
+        width: columns in pixels.
+    """
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
+
+
+def reflect_to_multiple(
+    images: Float[Array, "batch height width channels"], multiple: int
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Mirrors images at their borders until both sides are divided by ``multiple``.
+
+    Half of the new pixels, rounded down, stand before the old ones: `center_crop` takes them off.
+    The border's own pixels are not repeated. Where an image is too small for that many, it is
+    mirrored again and again; of a side of one pixel, that pixel is repeated.
+
+    Raises:
+        ImageError: images without pixels.
+    """
+    if 0 in images.shape[1:3]:
+        raise ImageError(
+            f"images of {images.shape[1]} x {images.shape[2]} pixels (height x width): there is"
+            " one at least"
+        )
+    pads = []
+    for side in images.shape[1:3]:
+        total = -side % multiple
+        pads.append((total // 2, total - total // 2))
+    return jnp.pad(images, [(0, 0), *pads, (0, 0)], mode="reflect")

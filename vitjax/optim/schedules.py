@@ -1,0 +1,160 @@
+"""Schedules: the factor by which the optimizer's peak learning rate is multiplied at each step.
+
+Every schedule may open with a linear warm-up and end with a linear cool-down to zero; what its name
+says happens in between. In a config lengths carry a unit: ``warmup_epochs=5``,
+``cooldown_fraction=0.2``, ``boundaries_steps=[32000, 48000]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from vitjax.config.lengths import Run, spellings
+from vitjax.core.errors import ConfigError
+from vitjax.core.registry import Registry
+from vitjax.core.validation import check_keywords
+
+# The schedule's body: (steps since warm-up, its whole length) -> factor.
+Body = Callable[[Any, int], Any]
+schedules: Registry[Callable[..., Body]] = Registry("schedule")
+
+
+@schedules.register("constant")
+def constant() -> Body:
+    """1 throughout."""
+    return lambda step, length: jnp.ones_like(step)
+
+
+@schedules.register("cosine")
+def cosine(*, final: float = 0.0) -> Body:
+    """Half a cosine from 1 to ``final`` (Loshchilov and Hutter 2017, arXiv 1608.03983, Eq. 5)."""
+    return lambda step, length: (
+        final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(step / length, 0, 1)))
+    )
+
+
+@schedules.register("linear")
+def linear(*, final: float = 0.0) -> Body:
+    """A straight line from 1 to ``final``."""
+    return lambda step, length: 1 - (1 - final) * jnp.clip(step / length, 0, 1)
+
+
+@schedules.register("step", lengths=("boundaries",))
+def step(*, boundaries: Sequence[int], factor: float = 0.1) -> Body:
+    """Multiplied by ``factor`` at each boundary, counted from the start of the run.
+
+    He et al. 2016 (arXiv 1512.03385, Section 3.4) divide by 10.
+    """
+    return _Staircase(boundaries, factor)
+
+
+@schedules.register("one_cycle", lengths=("peak",))
+def one_cycle(*, peak: int | None = None, initial: float = 0.04, final: float = 1e-4) -> Body:
+    """Up a cosine from ``initial`` to 1 at ``peak``, then down one to ``final``.
+
+    Smith and Topin 2018 (arXiv 1708.07120, Section 3). ``peak`` counts from the end of the warm-up;
+    without it, it lies at 30% of the cycle.
+    """
+
+    def body(step: Any, length: int) -> Any:
+        top = max(1, round(0.3 * length) if peak is None else peak)
+        up = 0.5 - 0.5 * jnp.cos(jnp.pi * jnp.clip(step / top, 0, 1))
+        down = 0.5 + 0.5 * jnp.cos(jnp.pi * jnp.clip((step - top) / max(1, length - top), 0, 1))
+        return jnp.where(step < top, initial + (1 - initial) * up, final + (1 - final) * down)
+
+    return body
+
+
+@schedules.register("reciprocal_sqrt", lengths=("timescale",))
+def reciprocal_sqrt(*, timescale: int = 10_000) -> Body:
+    """``sqrt(timescale / (timescale + step))``: open-ended, so meant with a cool-down.
+
+    Zhai et al. 2022 (arXiv 2106.04560, Section 3.5).
+    """
+    return lambda step, length: jnp.sqrt(timescale / (timescale + step))
+
+
+class _Staircase:
+    """A body that counts from the run's start, not from the end of the warm-up."""
+
+    from_start = True
+
+    def __init__(self, boundaries: Sequence[int], factor: float):
+        self.boundaries, self.factor = sorted(boundaries), factor
+
+    def __call__(self, step: Any, length: int) -> Any:
+        passed = sum((step >= boundary) * 1 for boundary in self.boundaries)
+        return jnp.power(self.factor, jnp.asarray(passed, jnp.float32))
+
+
+def check(section: Mapping[str, Any], where: str = "config.schedule") -> None:
+    """Checks the name and the keys of a config's ``schedule`` section.
+
+    Raises:
+        ConfigError: an unknown name or key.
+    """
+    name = section.get("name", "constant")
+    own = schedules.facts(name).get("lengths", ())
+    check_keywords(
+        schedules[name],
+        [key for key in section if key != "name"],
+        where=where,
+        given=own,
+        also=["name", "warmup_from", *spellings(("warmup", "cooldown", *own))],
+    )
+
+
+def create(
+    section: Mapping[str, Any], run: Run, learning_rate: float, where: str = "config.schedule"
+) -> optax.Schedule:
+    """The learning rate as a function of the step.
+
+    Args:
+        section: the config's ``schedule`` section: ``name`` (``"constant"`` without it), ``warmup``
+            and ``cooldown`` lengths, ``warmup_from`` (the factor at step 0, default 0), and what
+            the named schedule takes.
+        run: turns lengths into steps.
+        learning_rate: the peak.
+        where: where the section stands, for errors.
+
+    Returns:
+        step -> learning rate, for steps as integers or traced arrays.
+
+    Raises:
+        ConfigError: an unknown name or key, or a length in two units.
+    """
+    check(section, where)
+    name = section.get("name", "constant")
+    own = schedules.facts(name).get("lengths", ())
+    resolved = run.resolve(section, ("warmup", "cooldown", *own), where=where)
+    resolved.pop("name", None)
+    warmup, cooldown = resolved.pop("warmup", 0), resolved.pop("cooldown", 0)
+    warmup_from = resolved.pop("warmup_from", 0.0)
+    if warmup + cooldown > run.steps:
+        raise ConfigError(
+            f"{where}: warm-up ({warmup} steps) and cool-down ({cooldown}) are longer than the run"
+            f" ({run.steps} steps)"
+        )
+    if "boundaries" in own and "boundaries" not in resolved:
+        raise ConfigError(f"{where}: a step schedule needs {spellings(['boundaries'])}")
+    check_keywords(schedules[name], resolved, where=where)
+    if not isinstance(warmup_from, int | float) or isinstance(warmup_from, bool):
+        raise ConfigError(f"{where}.warmup_from is {warmup_from!r}; it should be a number")
+    body = schedules[name](**resolved)
+    length = max(1, run.steps - warmup - cooldown)
+
+    def schedule(step: Any) -> Any:
+        step = jnp.asarray(step, jnp.float32)
+        since = step if getattr(body, "from_start", False) else jnp.clip(step - warmup, 0, length)
+        factor = body(since, length)
+        if warmup:
+            factor *= warmup_from + (1 - warmup_from) * jnp.clip(step / warmup, 0, 1)
+        if cooldown:
+            factor *= jnp.clip((run.steps - step) / cooldown, 0, 1)
+        return learning_rate * factor
+
+    return schedule

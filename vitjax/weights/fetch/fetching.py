@@ -1,0 +1,173 @@
+"""Weights from where people keep them: found by a short name, fetched once, kept in a folder.
+
+- ``hf:timm/vit_small_patch16_224.augreg_in1k``: of a repository on Hugging Face, see `hub.local`.
+- ``augreg:S_16-i21k-300ep-...``: Google's, of 2106.10270, by name or the beginning of one.
+- ``bit:BiT-M-R50x1``: Google's, of 1912.11370, under their names.
+- ``https://...`` and ``gs://bucket/...``: any other file.
+
+Files are kept under VITJAX_CACHE, by default ``~/.cache/vitjax/weights``, as
+``<host>/<path of the address>``: a file that is put there by hand serves as well. VITJAX_STORAGE is
+the address of a mirror of https://storage.googleapis.com.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import os
+import re
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+from vitjax.core.text import near_match
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.fetch import download
+
+STORAGE = "https://storage.googleapis.com"
+_SCHEMES = ("hf", "augreg", "bit", "https", "http", "gs")
+_AUGREG = f"{STORAGE}/vit_models/augreg"
+_BIT = f"{STORAGE}/bit_models"
+
+
+def local(
+    source: str,
+    *,
+    cache: Path | None = None,
+    offline: bool = False,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+) -> Path:
+    """The path of the weights that ``source`` names, on this machine; fetched if need be.
+
+    A checksum is compared where one is to be had: in the address's fragment
+    (``#sha256=...``, ``#md5=...``), in the file's name as torchvision has it
+    (``resnet18-f37072fd.pth``), or from Google's storage and Hugging Face.
+
+    Args:
+        source: a path, which is returned as it is, or a name as above.
+        cache: a folder to keep files in, in place of VITJAX_CACHE (and of HF_HOME).
+        offline: take only what is there already.
+        say: is told in words what is fetched.
+        progress: show a bar.
+
+    Raises:
+        WeightsError: no file is meant, it cannot be fetched (the message says which file to put
+            where by hand), or it is not what its checksum says; then it is not kept.
+    """
+    scheme, colon, rest = source.partition(":")
+    if not colon or Path(source).exists() or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        return Path(source).expanduser()
+    if scheme not in _SCHEMES:
+        raise WeightsError(
+            f"{source}: nothing is kept under {scheme!r}{near_match(scheme, _SCHEMES)}"
+            f" (known: {', '.join(f'{known}:' for known in _SCHEMES)}, or the path of a file)"
+        )
+    if scheme == "hf":
+        from vitjax.weights.fetch import hub
+
+        return hub.local(rest, cache=cache, offline=offline, say=say, progress=progress)
+    fetcher = _Fetcher(source, cache or default_cache(), offline, say, progress)
+    if scheme == "augreg":
+        return fetcher.of_augreg(rest)
+    if scheme == "bit":
+        return fetcher.file(f"{_BIT}/{urllib.parse.quote(rest.removesuffix('.npz'))}.npz")
+    if scheme == "gs":
+        return fetcher.file(f"{STORAGE}/{urllib.parse.quote(rest.lstrip('/'))}")
+    return fetcher.file(source)
+
+
+def default_cache() -> Path:
+    """The folder that files are kept in."""
+    return Path(os.environ.get("VITJAX_CACHE") or "~/.cache/vitjax/weights").expanduser()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fetcher:
+    """Fetches for one ``source``, as the arguments of `local` have it."""
+
+    source: str
+    cache: Path
+    offline: bool
+    say: Callable[[str], None]
+    progress: bool
+
+    def file(self, url: str) -> Path:
+        """The file at ``url``, from the cache or fetched into it."""
+        url, _, fragment = url.partition("#")
+        path = self.place(url)
+        checks = _checksums(fragment, path.name, self.source)
+        if path.is_file():
+            if fragment:  # which a person has just written, perhaps because of this very file
+                download.check(path, checks, f"{path} (kept from before)")
+            return path
+        by_hand = f"fetch {url} elsewhere and put it at {path}"
+        if self.offline:
+            raise WeightsError(f"{self.source}: is not on this machine, and offline: {by_hand}")
+        mirror = (os.environ.get("VITJAX_STORAGE") or STORAGE).rstrip("/")
+        address = mirror + url.removeprefix(STORAGE) if url.startswith(f"{STORAGE}/") else url
+        return download.fetch(
+            address, path, checks, say=self.say, progress=self.progress, by_hand=by_hand
+        )
+
+    def place(self, url: str) -> Path:
+        """Where the file at ``url`` is kept."""
+        parts = urllib.parse.urlsplit(url)
+        names = [name for name in urllib.parse.unquote(parts.path).split("/") if name]
+        if not parts.hostname or not names or ".." in names:
+            raise WeightsError(f"{self.source}: {url!r} is no address of a file")
+        if parts.query:
+            names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
+        host = parts.hostname if parts.port is None else f"{parts.hostname}_{parts.port}"
+        return self.cache.joinpath(host, *names)
+
+    def of_augreg(self, name: str) -> Path:
+        """AugReg's file ``name``, or the only one whose name begins so."""
+        name = name.removesuffix(".npz")
+        url, index = f"{_AUGREG}/{urllib.parse.quote(name)}.npz", f"{_AUGREG}/index.csv"
+        if not (self.offline and self.place(index).is_file()) or self.place(url).is_file():
+            try:
+                return self.file(url)
+            except download.NotThere as error:
+                self.say(f"No file has this very name; looking for one that begins so in {index}")
+                try:
+                    self.file(index)
+                except download.NotThere:
+                    raise error from None
+        with open(self.file(index), newline="") as file:
+            cells = {cell.removesuffix(".npz") for row in csv.reader(file) for cell in row}
+        # A name tells the model, the data and half a dozen settings, with dashes between.
+        names = sorted(cell for cell in cells if "-" in cell)
+        found = [known for known in names if known.startswith(name)]
+        if not found:
+            model, models = name.split("-")[0], {known.split("-")[0] for known in names}
+            near = "" if model in models else near_match(model, models)
+            raise WeightsError(
+                f"{self.source}: no name begins so{near} (models: {', '.join(sorted(models))};"
+                f" all names are in {self.place(index)})"
+            )
+        if len(found) > 1:
+            shown = "".join(f"\n  {known}" for known in found[:20])
+            raise WeightsError(
+                f"{self.source}: {len(found)} names begin so; one is to be given:{shown}"
+                + ("\n  ..." if len(found) > 20 else "")
+            )
+        return self.file(f"{_AUGREG}/{urllib.parse.quote(found[0])}.npz")
+
+
+def _checksums(fragment: str, name: str, source: str) -> dict[str, str]:
+    """What an address and a file's name say of its content: algorithm to the digest's beginning."""
+    checks = {}
+    if fragment:
+        algorithm, _, digest = fragment.partition("=")
+        if algorithm not in ("sha256", "md5") or not re.fullmatch("[0-9a-fA-F]{8,64}", digest):
+            raise WeightsError(
+                f"{source}: the part after # is {fragment!r}; it may be sha256=... or md5=..."
+            )
+        checks[algorithm] = digest.lower()
+    # torch.hub's way. Eight digits that read as a day of this century are one.
+    named = re.search(r"-(?!20\d{6}\.)([0-9a-f]{8,64})\.(pth|pt|th|bin|safetensors)$", name)
+    if named:
+        checks.setdefault("sha256", named[1])
+    return checks

@@ -1,0 +1,211 @@
+"""Weights out of repositories on Hugging Face, through its own library and its own cache."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vitjax.core.text import near_match
+from vitjax.weights import cards
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.fetch import download
+from vitjax.weights.formats import files
+
+try:
+    import huggingface_hub
+    import huggingface_hub.errors
+    import huggingface_hub.file_download
+    import huggingface_hub.utils
+except ImportError:  # the extra "hub" is not installed
+    huggingface_hub = None  # type: ignore[assignment, unused-ignore]
+
+_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^:]+))?(:(?P<file>.+))?")
+
+_TIMEOUT = 10.0  # seconds
+
+
+def local(
+    name: str,
+    *,
+    cache: Path | None,
+    offline: bool,
+    say: Callable[[str], None],
+    progress: bool,
+) -> Path:
+    """The path of the weights in a repository on Hugging Face, on this machine.
+
+    Args:
+        name: ``owner/name``, ``owner/name@revision`` or ``owner/name:file``; without a file,
+            the one of `vitjax.weights.formats.files.IN_FOLDERS` that is there, else the
+            only file of weights.
+        cache: a folder for them; None takes Hugging Face's own (HF_HOME), which other tools share.
+        offline: take only what is there already, as under HF_HUB_OFFLINE.
+        say: is told what is fetched.
+        progress: show bars.
+
+    Raises:
+        WeightsError: huggingface_hub is not installed; there is no such repository, revision or
+            file, or not one file of weights; no network, and the file is not in the cache.
+    """
+    if huggingface_hub is None:
+        raise WeightsError(
+            f"hf:{name}: needs the library huggingface_hub: pip install 'vitjax[hub]'"
+        )
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise WeightsError(f"hf:{name}: is not of the form hf:owner/name[@revision][:file]")
+    folder = Path(cache / "huggingface" if cache else huggingface_hub.constants.HF_HUB_CACHE)
+    with _bars(progress):
+        return _Repository(match["repo"], match["revision"], folder, offline).bring(
+            match["file"], say
+        )
+
+
+class _Repository:
+    """A repository, as the server has it or, where that may not or cannot be asked, the cache."""
+
+    def __init__(self, name: str, revision: str | None, folder: Path, offline: bool):
+        self.name, self.revision, self.folder = name, revision, folder
+        self.offline = offline or huggingface_hub.constants.HF_HUB_OFFLINE
+        self.source = f"hf:{name}" + (f"@{revision}" if revision else "")
+
+    def bring(self, wanted: str | None, say: Callable[[str], None]) -> Path:
+        """The path of the file ``wanted``, or of the one that holds the weights."""
+        names, reason = (None, "offline") if self.offline else self._listed()
+        if names is None:
+            names = self._kept()
+            if names is None:
+                raise self._missing(wanted, reason)
+            if not self.offline:
+                say(f"Hugging Face cannot be reached ({reason}); taking {self.source} as it was")
+                self.offline = True
+        file = self._chosen(names, wanted, reason)
+        path = self._file(file, say)
+        if PurePosixPath(file).name in files.IN_FOLDERS:
+            for card in (str(PurePosixPath(file).with_name(name)) for name in cards.FILES):
+                if card in names:
+                    self._file(card, say)
+        if file.endswith(".index.json"):
+            for shard in files.listed(path)[1]:
+                self._file(str(PurePosixPath(file).with_name(shard)), say)
+        return path
+
+    def _listed(self) -> tuple[list[str] | None, str]:
+        """The names of all files, or None and why the server did not tell."""
+        errors = huggingface_hub.errors
+        try:
+            # Not list_repo_files, which goes on trying for half a minute without a network.
+            told = huggingface_hub.HfApi().model_info(
+                self.name, revision=self.revision, timeout=_TIMEOUT
+            )
+            return [file.rfilename for file in told.siblings or ()], ""
+        except errors.RevisionNotFoundError as error:
+            raise WeightsError(f"{self.source}: has no revision {self.revision!r}") from error
+        except errors.RepositoryNotFoundError as error:
+            raise WeightsError(
+                f"{self.source}: there is no such repository, or only for those who are let in: for"
+                " these, log in with 'hf auth login' or set HF_TOKEN"
+            ) from error
+        except errors.HFValidationError as error:
+            raise WeightsError(f"{self.source}: can be no repository: {error}") from error
+        except Exception as error:  # those of whichever library it speaks HTTP with
+            return None, _reason(error)
+
+    def _kept(self) -> list[str] | None:
+        """The names of the files in the cache; None where nothing of the repository is in it."""
+        try:
+            repositories = huggingface_hub.scan_cache_dir(self.folder).repos
+        except huggingface_hub.errors.CacheNotFound:
+            return None
+        wanted = self.revision or "main"
+        for kept in repositories:
+            if (kept.repo_type, kept.repo_id) == ("model", self.name):
+                for revision in kept.revisions:
+                    if wanted in revision.refs or wanted == revision.commit_hash:
+                        begin = revision.snapshot_path
+                        return [str(f.file_path.relative_to(begin)) for f in revision.files]
+        return None
+
+    def _chosen(self, names: Sequence[str], wanted: str | None, reason: str) -> str:
+        """Which of ``names`` holds the weights."""
+        suffixes = tuple(suffix for known in files.SUFFIXES.values() for suffix in known)
+        candidates = [name for name in names if name.endswith(suffixes)]
+        shown = ", ".join(sorted(candidates)) or "none"
+        if wanted is not None:
+            if wanted in names:
+                return wanted
+            if self.offline:
+                raise self._missing(wanted, reason)
+            raise WeightsError(
+                f"{self.source}: has no file {wanted!r}{near_match(wanted, names)} (files of"
+                f" weights: {shown})"
+            )
+        for name in (*files.IN_FOLDERS, *(candidates if len(candidates) == 1 else ())):
+            if name in names:
+                return name
+        if not candidates and self.offline:
+            raise self._missing(wanted, reason)
+        raise WeightsError(
+            f"{self.source}: has {len(candidates)} files of weights, of which one is to be named"
+            f" as {self.source}:FILE: {shown}"
+            if candidates
+            else f"{self.source}: has no file of weights (there: {', '.join(names[:20])})"
+        )
+
+    def _file(self, name: str, say: Callable[[str], None]) -> Path:
+        """The file ``name``, fetched if need be and then compared with its SHA-256."""
+        where: Any = {"revision": self.revision, "cache_dir": self.folder}
+        before = huggingface_hub.try_to_load_from_cache(self.name, name, **where)
+        if not isinstance(before, str):
+            say(f"Fetching {self.source}:{name} to {self.folder}")
+        try:
+            path = Path(
+                huggingface_hub.hf_hub_download(
+                    self.name, name, **where, local_files_only=self.offline
+                )
+            )
+        except Exception as error:  # as above
+            raise self._missing(name, _reason(error)) from error
+        # The cache calls large files by their SHA-256, and links to them.
+        content = path.resolve()
+        fresh = not isinstance(before, str) or Path(before).resolve() != content
+        if fresh and re.fullmatch("[0-9a-f]{64}", content.name):
+            try:
+                download.check(content, {"sha256": content.name}, f"{self.source}:{name}")
+            except WeightsError:
+                content.unlink()
+                path.unlink()
+                raise
+        return path
+
+    def _missing(self, wanted: str | None, reason: str) -> WeightsError:
+        file = wanted or files.IN_FOLDERS[0]
+        url = huggingface_hub.hf_hub_url(self.name, file, revision=self.revision)
+        kept = self.folder / huggingface_hub.file_download.repo_folder_name(
+            repo_id=self.name, repo_type="model"
+        )
+        return WeightsError(
+            f"{self.source}: is not on this machine, and cannot be fetched ({reason}): fetch {url}"
+            f" elsewhere and give its path, or bring the folder {kept} from a machine that has it"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
+@contextlib.contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Hides the library's progress bars for a while, unless ``shown``."""
+    utils = huggingface_hub.utils
+    if shown or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
