@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from vitjax.core import jaxpr
 from vitjax.objectives.batches import cut, join
 
 # Share of a device's memory that the tasks computed at once may fill by `bytes_of_values`, which
@@ -122,27 +123,16 @@ def bytes_of_values(function: Callable[..., Any], *arguments: Any) -> int:
 
     More than it needs at any time, as XLA frees and fuses; never much less.
     """
-    closed: Any = jax.make_jaxpr(function)(*arguments)
-    return max(1, _bytes(closed.jaxpr))
 
+    def cost(equation: core.JaxprEqn) -> int | None:
+        if jaxpr.jaxprs_within(equation):
+            return None
+        return sum(
+            v.aval.size * v.aval.dtype.itemsize  # type: ignore[attr-defined]
+            for v in equation.outvars
+        )
 
-def _bytes(jaxpr: core.Jaxpr) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = [
-            _bytes(found)
-            for param in equation.params.values()
-            for value in (param if isinstance(param, tuple | list) else (param,))
-            if isinstance(found := getattr(value, "jaxpr", value), core.Jaxpr)
-        ]
-        if inner:
-            total += sum(inner) * equation.params.get("length", 1)
-        else:
-            total += sum(
-                v.aval.size * v.aval.dtype.itemsize  # type: ignore[attr-defined]
-                for v in equation.outvars
-            )
-    return total
+    return max(1, jaxpr.total(function, *arguments, cost=cost))
 
 
 def _memory() -> int | None:

@@ -1,4 +1,4 @@
-"""The floating-point operations of a step, and the share of the device's peak that it reaches."""
+"""The floating-point operations of a step, and the fraction of the device's peak it reaches."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jax.extend import core
 
+from vitjax.core import jaxpr
 from vitjax.nn.batch_norm import UNCHANGED
 
 # Dense bfloat16 peak of one device in FLOP/s, by a part of its `device_kind`; the vendors' data
@@ -45,23 +45,18 @@ def peak_per_second(device_kind: str) -> float | None:
 def count(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of the matrix products and convolutions in ``function(*arguments)``.
 
-    A multiply-add counts as two; what batch normalisation multiplies by one, nothing.
-    Loops count as often as they run (a ``while`` loop of unknown
-    length once), branches as their largest. What ``remat`` computes again counts again.
+    A multiply-add counts as two, and what batch normalisation multiplies by one as nothing. Loops
+    count as often as they run (a ``while`` loop of unknown length once), a conditional as its
+    largest branch. What ``remat`` computes again counts again.
 
     Args:
         function: any JAX function; it is traced, not run.
         *arguments: arrays or `jax.ShapeDtypeStruct`.
     """
-    closed: Any = jax.make_jaxpr(function)(*arguments)
-    return _count(closed.jaxpr)
+    return jaxpr.total(function, *arguments, cost=_cost, branches=max)
 
 
-def _count(jaxpr: core.Jaxpr) -> int:
-    return sum(_count_equation(equation) for equation in jaxpr.eqns)
-
-
-def _count_equation(equation: core.JaxprEqn) -> int:
+def _cost(equation: core.JaxprEqn) -> int | None:
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracting, _), _ = params["dimension_numbers"]
@@ -70,17 +65,7 @@ def _count_equation(equation: core.JaxprEqn) -> int:
         return 2 * depth * _size(equation.outvars[0])
     if name == "conv_general_dilated":
         return _count_convolution(equation)
-    if params.get("name") == UNCHANGED:
-        return 0
-    inner = [
-        _count(jaxpr)
-        for param in params.values()
-        for value in (param if isinstance(param, tuple | list) else (param,))
-        if isinstance(jaxpr := getattr(value, "jaxpr", value), core.Jaxpr)
-    ]
-    if name == "cond":
-        return max(inner, default=0)
-    return sum(inner) * (params["length"] if name == "scan" else 1)
+    return 0 if params.get("name") == UNCHANGED else None
 
 
 def _count_convolution(equation: core.JaxprEqn) -> int:
