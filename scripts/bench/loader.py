@@ -88,6 +88,7 @@ def report(
             with data.train_batches() as batches:
                 speed = measure(batches, arguments.batch_size, arguments.seconds)
             print(f"{name:<18} {pipeline or '(none)':<78} {workers:>7} {speed:>10,.0f}", flush=True)
+            assert isinstance(data, vitjax.data.Data)
             peer = torch_loader(data, pipeline, arguments.batch_size, workers)
             if peer is not None:
                 speed = measure(peer, arguments.batch_size, arguments.seconds)

@@ -207,7 +207,8 @@ def test_splits_may_have_other_sizes_and_training_its_own():
 def test_facts_about_the_data():
     data = glyphs(mean=0.5, std=0.25)
     assert data.splits == ("train", "val", "test")
-    assert data.task == "classification"
+    assert data.target == "class"
+    assert data.episodic
     assert data.steps_per_epoch is None
     assert data.image_shape == (12, 12, 1)
     assert len(data.class_names) == 25

@@ -70,7 +70,8 @@ def test_the_keywords_are_the_ranges():
 
 def test_facts_about_the_data():
     data = sinusoids({"train_shots": 7})
-    assert (data.task, data.num_classes, data.image_shape) == ("regression", 1, (1,))
+    assert (data.target, data.num_classes, data.image_shape) == ("number", 1, (1,))
+    assert data.episodic
     assert data.splits == ("train", "val", "test")
     assert data.store is None
     assert data.protocol("val") == {"shots": 10, "queries": 5, "episodes": 100}

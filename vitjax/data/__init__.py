@@ -10,6 +10,7 @@
 
 from vitjax.data import episodes, segmentation, sources, transforms
 from vitjax.data.creation import create, recall
+from vitjax.data.dataset import Dataset
 from vitjax.data.episodes import EpisodeData, look_up
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import BatchIterator
@@ -21,6 +22,7 @@ __all__ = [
     "CorruptImage",
     "Data",
     "DataError",
+    "Dataset",
     "EpisodeData",
     "SegmentationData",
     "create",

@@ -8,6 +8,7 @@ from typing import Any
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call, check_keywords, keywords_of
 from vitjax.data.checks import WHERE
+from vitjax.data.dataset import Dataset
 from vitjax.data.episodes.images import ImageEpisodes
 from vitjax.data.episodes.regression import RegressionEpisodes
 from vitjax.data.loader import Data
@@ -15,7 +16,7 @@ from vitjax.data.segmentation.loader import SegmentationData
 from vitjax.data.sources.base import SOURCES
 
 
-def create(seed: int = 0, **section: Any) -> Any:
+def create(seed: int = 0, **section: Any) -> Dataset:
     """Builds the data that section ``data`` of a config describes.
 
     Args:
@@ -35,10 +36,11 @@ def create(seed: int = 0, **section: Any) -> Any:
     """
     kind, constructor, ours, rest = _sorted_out(section)
     check_keywords(kind, ours, where=WHERE, given=("source", "seed"))
-    return kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
+    data: Dataset = kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
+    return data
 
 
-def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Any:
+def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dataset:
     """The data of a run whose images need not be at hand: sizes, names and transforms, all blank.
 
     Args:
@@ -48,8 +50,9 @@ def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Any
     """
     kind, constructor, ours, rest = _sorted_out(section)
     if kind is RegressionEpisodes:  # which needs no files
-        return kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
-    return kind.blank(description, seed=seed, **ours)
+        return RegressionEpisodes(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
+    data: Dataset = kind.blank(description, seed=seed, **ours)
+    return data
 
 
 def _sorted_out(
@@ -64,10 +67,10 @@ def _sorted_out(
         raise ConfigError(f"{WHERE}.source: {error}") from None
     episodic = section.get("episodes") is not None
     kind: Any = ImageEpisodes if episodic else Data
-    task = SOURCES.facts(section["source"]).get("task")
-    if task == "regression":
+    facts = SOURCES.facts(section["source"])
+    if facts.get("episodic"):
         kind = RegressionEpisodes
-    elif task == "segmentation":
+    elif facts.get("target") == "mask":
         if episodic:
             raise ConfigError(
                 f"{WHERE}.episodes: the source {section['source']!r} has masks, and episodes are of"

@@ -11,6 +11,7 @@ import numpy as np
 
 from vitjax.data.batching import EvalBatches, Examples, TrainBatches, probe
 from vitjax.data.checks import WHERE, rows_of, skips_corrupt, whole
+from vitjax.data.dataset import Dataset
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.files import read_image
 from vitjax.data.iterator import Batch, BatchIterator
@@ -21,7 +22,7 @@ from vitjax.data.transforms.pipeline import Pipeline, parse
 _log = logging.getLogger(__name__)
 
 
-class Batched:
+class Batched(Dataset):
     """Batches of one source: what all kinds of data that go through their examples share.
 
     Everything depends on ``seed`` and the number of a batch alone: not on the number of workers or
@@ -38,6 +39,8 @@ class Batched:
         skipped: the name of each corrupt image met so far, and what was wrong with it. Stays empty
             with ``on_corrupt="error"``.
     """
+
+    image_shape: tuple[int, int, int]
 
     def __init__(
         self,
@@ -85,7 +88,8 @@ class Batched:
         self._eval = self._parse(eval_transforms, f"{WHERE}.eval_transforms", evaluated=True)
         self.skipped: dict[str, str] = {}
         self.class_names = source.class_names
-        self.num_classes = len(source.class_names)
+        self.num_classes = self.num_train_classes = len(source.class_names)
+        self.splits = tuple(source.splits)
         first = next((s for s in ("val", "test", "train") if s in source.splits), None)
         held_out = self._examples(first or next(iter(source.splits)), self._eval)
         self.image_shape = held_out.shape
@@ -95,13 +99,8 @@ class Batched:
         self._normalization = Normalization.of(mean, std, self.image_shape[-1])
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        """The names of the splits."""
-        return tuple(self.source.splits)
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Training batches in which every example is seen once; seldom a whole number."""
+    def steps_per_epoch(self) -> float:  # type: ignore[override]
+        """Training batches in which every example is seen once; seldom an integer."""
         return self.num_examples("train") / self.batch_size
 
     def num_examples(self, split: str) -> int:
@@ -163,18 +162,18 @@ class Batched:
         batches = EvalBatches(self._examples(split, self._eval), self.eval_batch_size, rows)
         return BatchIterator(batches, self._workers, self._note_skipped)
 
-    def normalize(self, images: Any) -> Any:
+    def normalize(self, inputs: Any) -> Any:
         """Images as a model wants them: (x - mean) / std, uint8 ones scaled to [0, 1] before.
 
         For use inside ``jit``, so that batches travel to the device as bytes.
 
         Args:
-            images: uint8 or floats, (..., channels).
+            inputs: uint8 or floats, (..., channels).
 
         Returns:
             float32 of the same shape.
         """
-        return self._normalization(images)
+        return self._normalization(inputs)
 
     def _note_skipped(self, problems: Mapping[str, str]) -> None:
         for name, problem in problems.items():

@@ -33,7 +33,6 @@ MOST_KEPT = 2**30
 class ImageEpisodes(EpisodeData):
     """Few-shot classification of the images of a source; see `EpisodeData`."""
 
-    task = "classification"
     settings: ImageSettings
     image_shape: tuple[int, int, int]
 
@@ -196,18 +195,18 @@ class ImageEpisodes(EpisodeData):
         support, query = part(size.shots[1]), part(size.queries)
         return {"support": support, "query": query, "mask": np.ones(1, bool)}
 
-    def normalize(self, images: Any) -> Any:
+    def normalize(self, inputs: Any) -> Any:
         """Images as a model wants them: (x - mean) / std, uint8 ones scaled to [0, 1] before.
 
         For use inside ``jit``, so that batches travel to the device as bytes.
 
         Args:
-            images: uint8 or floats, (..., channels).
+            inputs: uint8 or floats, (..., channels).
 
         Returns:
             float32 of the same shape.
         """
-        return self._normalization(images)
+        return self._normalization(inputs)
 
     def _batches(self, split: str, stream: Stream, share: Share, training: bool) -> Batches:
         sampler = Sampler(

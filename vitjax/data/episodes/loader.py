@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from vitjax.core.text import near_match
 from vitjax.data.checks import rows_of, whole
+from vitjax.data.dataset import Dataset
 from vitjax.data.episodes.batching import ImageBatches, Share, look_up
 from vitjax.data.episodes.sampling import Stream
 from vitjax.data.episodes.settings import RegressionSettings
 from vitjax.data.errors import DataError
-from vitjax.data.iterator import Batch, Batches, BatchIterator
+from vitjax.data.iterator import Batches, BatchIterator
 
 # Training goes on for as long as it is told to; this says so where a number is wanted.
 ENDLESS_EPISODES = 2**31
@@ -23,14 +22,14 @@ ENDLESS_EPISODES = 2**31
 _log = logging.getLogger(__name__)
 
 
-class EpisodeData(ABC):
+class EpisodeData(Dataset):
     """Batches of episodes: of one few-shot task each, a support set and a query set.
 
     An episode follows from its number, its split and a seed alone: the run's in training, the
     section's ``eval_seed`` in evaluation.
 
     Attributes:
-        task: "classification" or "regression".
+        target: "class" or "number".
         seed: of training.
         batch_size: episodes of the global training batch, over all hosts.
         eval_batch_size: of the global evaluation batch.
@@ -46,13 +45,7 @@ class EpisodeData(ABC):
         steps_per_epoch: None; episodes know no epoch.
     """
 
-    task: str
-    splits: tuple[str, ...]
-    class_names: tuple[str, ...]
-    num_classes: int
-    num_train_classes: int
-    image_shape: tuple[int, ...]
-    store: dict[str, np.ndarray] | None = None
+    episodic = True
     steps_per_epoch: None = None
     look_up = staticmethod(look_up)
 
@@ -78,18 +71,6 @@ class EpisodeData(ABC):
     @abstractmethod
     def _batches(self, split: str, stream: Stream, share: Share, training: bool) -> Batches:
         """The episodes of ``split`` that ``stream`` decides."""
-
-    @abstractmethod
-    def example_batch(self, evaluated: bool = False) -> Batch:
-        """A batch of one blank episode: shapes and dtypes as a step or an evaluation is fed."""
-
-    @abstractmethod
-    def normalize(self, images: Any) -> Any:
-        """Inputs as a model wants them, float32; for use inside ``jit``."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """What `vitjax.data.recall` needs to do without the data, as JSON values."""
 
     @abstractmethod
     def counts(self) -> dict[str, dict[str, int]]:

@@ -55,7 +55,7 @@ class Sinusoids:
         return amplitude * np.sin(x - phase)
 
 
-@register("sinusoid", task="regression")
+@register("sinusoid", target="number", episodic=True)
 def sinusoid(
     amplitude: Sequence[float] = (0.1, 5.0),
     phase: Sequence[float] = (0.0, float(np.pi)),
@@ -145,7 +145,7 @@ class RegressionEpisodes(EpisodeData):
         family: the functions.
     """
 
-    task = "regression"
+    target = "number"
     splits = ("train", "val", "test")
     num_classes = 1
     num_train_classes = 1
@@ -195,11 +195,11 @@ class RegressionEpisodes(EpisodeData):
         split = "val" if evaluated else "train"
         return dict(self._batches(split, Stream(0, "example"), share, not evaluated)[0])
 
-    def normalize(self, images: Any) -> Any:
+    def normalize(self, inputs: Any) -> Any:
         """Inputs as float32, as they are."""
         import jax.numpy as jnp  # not at the top: batches are made without
 
-        return jnp.asarray(images, jnp.float32)
+        return jnp.asarray(inputs, jnp.float32)
 
     def _batches(
         self, split: str, stream: Stream, share: Share, training: bool

@@ -61,7 +61,7 @@ class CellSplit:
         return f"{self.title}[{index}]"
 
 
-@register("cells", task="segmentation")
+@register("cells", target="mask")
 def cells(
     size: int = 128, train: int = 200, val: int = 40, test: int = 40, tissue: int = 0
 ) -> PairSource:

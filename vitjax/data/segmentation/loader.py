@@ -114,6 +114,7 @@ class SegmentationData(Batched):
             `example` and `read_image` give images of their own size.
     """
 
+    target = "mask"
     source: PairSource
 
     def __init__(

@@ -90,7 +90,7 @@ class MaskSplit:
         return f"{page.image}, page {page.page}" if page.paged else page.image
 
 
-@register("masks", task="segmentation")
+@register("masks", target="mask")
 def masks(
     path: str,
     channels: int = 1,

@@ -85,7 +85,7 @@ def stored_mask(content: bytes, name: str) -> np.ndarray:
         raise CorruptImage(f"{name}: its mask cannot be decoded: {error}") from error
 
 
-@register("tfds_masks", task="segmentation")
+@register("tfds_masks", target="mask")
 def tfds_masks(
     dataset: str,
     data_dir: str = "~/tensorflow_datasets",

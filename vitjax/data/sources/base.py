@@ -12,7 +12,8 @@ from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
 from vitjax.data.errors import DataError
 
-# Constructors of a `Source`; or, with the fact task="regression", of what makes regression tasks: a
+# Constructors of a `Source`. Facts: ``target``, as of `vitjax.data.dataset.Dataset` (default
+# "class"); ``episodic=True`` for what is not a `Source`, and makes episodes of its own: a
 # `vitjax.data.episodes.regression.Family`.
 SOURCES: Registry[Callable[..., Any]] = Registry("data source")
 
