@@ -65,7 +65,7 @@ class Supervised(Episodic):
     @classmethod
     def model_outputs(cls, data: Any) -> int | None:
         """None for a classification, whose head the objective makes."""
-        if getattr(data, "task", "classification") == "classification":
+        if data.target == "class":
             return None
         return super().model_outputs(data)
 

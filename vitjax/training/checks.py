@@ -48,17 +48,17 @@ def labels(name: str, data: Mapping[str, Any]) -> None:
     source = data.get("source")
     if source is None or source not in SOURCES:  # which is for the data to tell
         return
-    masks = SOURCES.facts(source).get("task") == "segmentation"
+    masks = SOURCES.facts(source).get("target") == "mask"
     if masks and issubclass(objectives[name], Classification):
         raise ConfigError(
             f"config.objective.name is {name!r}, which wants one class an image, and the source"
             f" {source!r} has masks: take 'segmentation', or a source without"
-            f" ({_sources(task=None)})"
+            f" ({_sources('class')})"
         )
     if not masks and issubclass(objectives[name], Segmentation):
         raise ConfigError(
             f"config.data.source is {source!r}, which has no masks, and the objective {name!r}"
-            f" learns from those: take one of {_sources(task='segmentation')}"
+            f" learns from those: take one of {_sources('mask')}"
         )
 
 
@@ -141,9 +141,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_FIRST]) + (", ..." if len(names) > _FIRST else "")
 
 
-def _sources(task: str | None) -> str:
-    """The names of the sources that are for ``task``."""
-    return ", ".join(each for each in SOURCES if SOURCES.facts(each).get("task") == task)
+def _sources(target: str) -> str:
+    """The names of the sources with this ``target``."""
+    return ", ".join(
+        each for each in SOURCES if SOURCES.facts(each).get("target", "class") == target
+    )
 
 
 def metric(name: Any, where: str, evaluated: Iterable[str], splits: Iterable[str]) -> None:

@@ -126,7 +126,7 @@ class Experiment:
     @functools.cached_property
     def _look_up(self) -> Callable[[Any], Any]:
         """Brings the images that a placed batch points to; their store is placed once."""
-        store = getattr(self.data, "store", None)
+        store = self.data.store
         if store is None:
             return lambda batch: batch
         placed = self.parallel.place_state(store)
@@ -241,9 +241,9 @@ def _build(
         raise ConfigError(
             f"config.model.num_classes is {num_classes}; the data has {needed} classes"
         )
-    kind = getattr(source, "task", "classification")
+    regression = source.target == "number"
     # A wider output would be compared with every value of the target, without a word.
-    if kind == "regression" and needed is not None and num_classes != needed:
+    if regression and needed is not None and num_classes != needed:
         raise ConfigError(
             f"config.model.num_classes is {num_classes}; in this regression it is {needed}, the"
             " width of a target"
@@ -253,12 +253,12 @@ def _build(
             module = models.create(model_name, **model_arguments)
         except ConfigError as error:
             raise ConfigError(f"config.model: {error}") from error
-    parts = {
+    parts: dict[str, Any] = {
         "model": module,
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
-        "num_train_classes": getattr(source, "num_train_classes", source.num_classes),
+        "num_train_classes": source.num_train_classes,
         "normalize": source.normalize,
-        "task": kind,
+        "task": "regression" if regression else "classification",
         # Where each device runs a program of its own, that sees its share of a batch alone.
         "devices": 1 if devices.axis_name is not None else len(devices.devices),
     }

@@ -37,10 +37,10 @@ def inspect(
         ``{split: {class name: count}}``; of few-shot data `EpisodeData.counts`.
     """
     data = experiment.data
-    if hasattr(data, "protocol"):
+    if data.episodic:
         return _inspect_episodes(data, picture, say)
     counts = {}
-    pixelwise = hasattr(data, "class_pixels")
+    pixelwise = data.target == "mask"
     for split in data.splits:
         numbers = (
             data.class_pixels(split)
@@ -93,7 +93,7 @@ def _inspect_episodes(data: Any, picture: str | Path, say: Callable[[str], None]
         say(f"{split}: {evaluation.protocol(protocol)}")
     with contextlib.closing(data.train_batches()) as batches:
         batch = jax.device_get(data.look_up(data.store, next(batches)))
-    if data.task == "regression":
+    if data.target == "number":
         tasks = jax.tree.map(lambda x: x[:_TASKS], batch)
         few_shot.draw_functions(data, tasks, picture, queries=True)
         say(f"The first {len(tasks['mask'])} training tasks: {picture}")
