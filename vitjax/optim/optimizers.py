@@ -22,6 +22,7 @@ from vitjax.optim.lookup import find_optimizer
 
 Patterns = Sequence[tuple[str, float]] | Sequence[Sequence[Any]]
 _FROZEN = "frozen"
+WHERE = "config.optimizer"
 
 # Of the families that `layer_decay` knows: what comes before the blocks, and the blocks' numbers.
 _EMBEDDING = re.compile(
@@ -33,39 +34,43 @@ _BLOCK = re.compile(r"(^|/)(?:block_(\d+)|stage(\d+)_block(\d+))/")
 _STACKED = re.compile(r"(^|/)encoder/blocks/")
 
 
-def check(section: Mapping[str, Any]) -> None:
+def check(section: Mapping[str, Any], where: str = WHERE) -> None:
     """Checks a config's ``optimizer`` section as far as that goes without the parameters.
+
+    Args:
+        section: the keys of one optimizer.
+        where: where they stand, for errors.
 
     Raises:
         ConfigError: an unknown optimizer or argument, or a learning rate that is none.
     """
     for key in ("name", "learning_rate"):
         if key not in section:
-            raise ConfigError(f"config.optimizer: the key {key!r} is missing")
+            raise ConfigError(f"{where}: the key {key!r} is missing")
     for key, least in (("learning_rate", 0), ("clip_norm", 1e-30), ("clip_value", 1e-30)):
         value = section.get(key, 1)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number and value >= least) and (value is not None or key == "learning_rate"):
             bound = "at least 0" if least == 0 else "above 0"
-            raise ConfigError(f"config.optimizer.{key} is {value!r}; it should be a number {bound}")
+            raise ConfigError(f"{where}.{key} is {value!r}; it should be a number {bound}")
     decay = section.get("layer_decay")
     if decay is not None and not (isinstance(decay, int | float) and 0 < decay <= 1):
         raise ConfigError(
-            f"config.optimizer.layer_decay is {decay!r}; it should be above 0, and 1 at most"
+            f"{where}.layer_decay is {decay!r}; it should be above 0, and 1 at most"
         )
     if "weight_decay_rate" in section:
-        raise ConfigError("config.optimizer.weight_decay_rate: here it is called 'weight_decay'")
-    constructor = find_optimizer(section["name"], "config.optimizer.name")
+        raise ConfigError(f"{where}.weight_decay_rate: here it is called 'weight_decay'")
+    constructor = find_optimizer(section["name"], f"{where}.name")
     check_keywords(
         constructor,
         [key for key in section if key != "weight_decay_rate"],
-        where="config.optimizer",
-        also=["name", *(key for key in keywords_of(_create) if key not in ("params", "rate"))],
+        where=where,
+        also=["name", *(key for key in keywords_of(_create) if key not in ("params", "rate", "where"))],
     )
 
 
 def create(
-    params: Any, learning_rate: optax.Schedule, section: Mapping[str, Any]
+    params: Any, learning_rate: optax.Schedule, section: Mapping[str, Any], where: str = WHERE
 ) -> optax.GradientTransformationExtraArgs:
     """Builds the optimizer of a config's ``optimizer`` section.
 
@@ -87,17 +92,20 @@ def create(
             - ``clip_norm``: largest global norm of the gradient, over what is not frozen.
             - ``clip_value``: largest absolute value of a gradient's entry.
 
+        where: where the section stands, for errors.
+
     Raises:
         ConfigError: an unknown optimizer or argument, or a pattern that matches no parameter.
     """
-    check(section)
+    check(section, where)
     arguments = {key: value for key, value in section.items() if key != "learning_rate"}
-    return _create(params, learning_rate, **arguments)
+    return _create(params, learning_rate, where, **arguments)
 
 
 def _create(
     params: Any,
     rate: optax.Schedule,
+    where: str,
     *,
     name: str,
     weight_decay: float | None = None,
@@ -110,22 +118,22 @@ def _create(
     clip_value: float | None = None,
     **arguments: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    constructor = find_optimizer(name, "config.optimizer.name")
+    constructor = find_optimizer(name, f"{where}.name")
     accepted = keywords_of(constructor)
     decay_key = next((k for k in ("weight_decay", "weight_decay_rate") if k in accepted), None)
     if weight_decay is None:
         weight_decay = accepted[decay_key].default if decay_key else 0.0
         weight_decay = weight_decay or 0.0
     names = parameter_names(params)
-    frozen = [not each for each in _trained(names, train_only, freeze)]
-    rates = _match(learning_rate_factors, names, 1.0, "learning_rate_factors")
+    frozen = [not each for each in _trained(names, train_only, freeze, where)]
+    rates = _match(learning_rate_factors, names, 1.0, f"{where}.learning_rate_factors")
     if layer_decay is not None:
-        layers = layer_numbers(names)
+        layers = layer_numbers(names, where)
         rates = [
             rate * layer_decay ** (max(layers) - layer)
             for rate, layer in zip(rates, layers, strict=True)
         ]
-    decays = _match(weight_decay_factors, names, 1.0, "weight_decay_factors")
+    decays = _match(weight_decay_factors, names, 1.0, f"{where}.weight_decay_factors")
 
     def one(rate_factor: float, decay_factor: float) -> optax.GradientTransformation:
         decay = weight_decay * decay_factor
@@ -141,40 +149,40 @@ def _create(
         return optimizer
 
     try:
-        return _assemble(params, one, frozen, rates, decays, clip_norm, clip_value)
+        return _assemble(params, one, frozen, rates, decays, clip_norm, clip_value, where)
     except ConfigError:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(
-            f"config.optimizer: {name} refuses its arguments {arguments or ''}: {reason[0]}"
+            f"{where}: {name} refuses its arguments {arguments or ''}: {reason[0]}"
         ) from error
 
 
-def trained(params: Any, section: Mapping[str, Any]) -> Any:
+def trained(params: Any, section: Mapping[str, Any], where: str = WHERE) -> Any:
     """A tree like ``params`` of booleans: which of them the optimizer of ``section`` changes.
 
     Raises:
         ConfigError: a pattern matches no parameter.
     """
     chosen = _trained(
-        parameter_names(params), section.get("train_only"), section.get("freeze") or ()
+        parameter_names(params), section.get("train_only"), section.get("freeze") or (), where
     )
     return jax.tree.unflatten(jax.tree.structure(params), chosen)
 
 
 def _trained(
-    names: list[str], train_only: str | Sequence[str] | None, freeze: str | Sequence[str]
+    names: list[str], train_only: str | Sequence[str] | None, freeze: str | Sequence[str], where: str
 ) -> list[bool]:
     """Of each of ``names`` whether it is trained."""
     chosen = [True] * len(names)
     if train_only is not None:
-        chosen = _match([(p, True) for p in listed(train_only)], names, False, "train_only")
-    frozen = _match([(p, True) for p in listed(freeze)], names, False, "freeze")
+        chosen = _match([(p, True) for p in listed(train_only)], names, False, f"{where}.train_only")
+    frozen = _match([(p, True) for p in listed(freeze)], names, False, f"{where}.freeze")
     return [wanted and not stuck for wanted, stuck in zip(chosen, frozen, strict=True)]
 
 
-def layer_numbers(names: Sequence[str]) -> list[int]:
+def layer_numbers(names: Sequence[str], where: str = WHERE) -> list[int]:
     """The layer of each parameter of a ViT or ResNet, as layer-wise decay counts them.
 
     0 for embeddings, further tokens and the stem; 1, 2, ... for the blocks, through all stages; one
@@ -186,7 +194,7 @@ def layer_numbers(names: Sequence[str]) -> list[int]:
     """
     if any(_STACKED.search(name) for name in names):
         raise ConfigError(
-            "config.optimizer.layer_decay: under model.scan_layers all blocks lie in one array,"
+            f"{where}.layer_decay: under model.scan_layers all blocks lie in one array,"
             " which has one rate; set config.model.scan_layers = False (weights of one form can be"
             " loaded into the other)"
         )
@@ -194,7 +202,7 @@ def layer_numbers(names: Sequence[str]) -> list[int]:
     blocks = {tuple(int(n) for n in m.groups()[1:] if n is not None) for m in found if m}
     if not blocks:
         raise ConfigError(
-            "config.optimizer.layer_decay is for ViTs and ResNets, whose blocks are numbered; here"
+            f"{where}.layer_decay is for ViTs and ResNets, whose blocks are numbered; here"
             f" parameters are called {', '.join(names[:5])}, ...; learning_rate_factors serves any"
             " model"
         )
@@ -216,6 +224,7 @@ def _assemble(
     decays: list[float],
     clip_norm: float | None,
     clip_value: float | None,
+    where: str,
 ) -> optax.GradientTransformationExtraArgs:
     """One optimizer out of one per group of parameters that share rate and decay."""
     labels = [
@@ -228,7 +237,7 @@ def _assemble(
     }
     if set(groups) == {_FROZEN}:
         raise ConfigError(
-            "config.optimizer: every parameter is frozen by freeze or train_only; nothing would"
+            f"{where}: every parameter is frozen by freeze or train_only; nothing would"
             " train"
         )
     if len(groups) == 1:
@@ -255,20 +264,20 @@ def _scaled(schedule: optax.Schedule, factor: float) -> optax.Schedule:
     return schedule if factor == 1 else lambda step: factor * schedule(step)
 
 
-def _match(patterns: Patterns, names: list[str], default: Any, key: str) -> list[Any]:
+def _match(patterns: Patterns, names: list[str], default: Any, where: str) -> list[Any]:
     """For each name the value of the first pattern found in it."""
     try:
         compiled = [(re.compile(pattern), value) for pattern, value in patterns]
     except (re.error, TypeError, ValueError) as error:
-        pairs = "(regular expression, factor) pairs" if "factors" in key else "regular expressions"
+        pairs = "(regular expression, factor) pairs" if "factors" in where else "regular expressions"
         raise ConfigError(
-            f"config.optimizer.{key}: {patterns!r} is no list of {pairs} ({error})"
+            f"{where}: {patterns!r} is no list of {pairs} ({error})"
         ) from error
     for pattern, _ in compiled:
         if not any(pattern.search(name) for name in names):
             parts = {part for name in names for part in name.split("/")}
             raise ConfigError(
-                f"config.optimizer.{key}: {pattern.pattern!r} matches no parameter"
+                f"{where}: {pattern.pattern!r} matches no parameter"
                 f"{near_match(pattern.pattern, parts)} (the first ones: {', '.join(names[:5])})"
             )
     return [
