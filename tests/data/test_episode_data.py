@@ -296,7 +296,7 @@ def test_the_split_has_nothing_to_do_with_the_seed():
         ({"train_ways": (4, 2)}, r"episodes.train_ways is \(4, 2\).*\(fewest, most\)"),
         ({"shots": (0, 2)}, r"episodes.shots is \(0, 2\)"),
         ({"shots": (1, 2, 3)}, r"episodes.shots is \(1, 2, 3\)"),
-        ({"shots": 1.5}, r"episodes.shots is 1.5; it should be a whole number or a list"),
+        ({"shots": 1.5}, r"episodes.shots is 1.5; it must be an integer or a list"),
         ({"val_episodes": 0}, r"episodes.val_episodes is 0"),
         ({"eval_seed": -1}, r"episodes.eval_seed is -1"),
         ({"wyas": 3}, r"'wyas'; did you mean 'ways'"),
@@ -328,7 +328,7 @@ def test_rotations_make_classes_enough():
 def test_errors_outside_the_section():
     with pytest.raises(ConfigError, match=r"'episode'; did you mean 'episodes'"):
         vitjax.data.create(source="glyphs", batch_size=1, episode={})
-    with pytest.raises(ConfigError, match=r"config.data.episodes is 3; it should be a section"):
+    with pytest.raises(ConfigError, match=r"config.data.episodes is 3; it must be a section"):
         vitjax.data.create(source="glyphs", batch_size=1, episodes=3)
     with pytest.raises(ConfigError, match=r"cannot be turned by 90 degrees.*resize\(\(12, 12\)\)"):
         glyphs({"rotations": "classes"}, eval_transforms="resize((8, 12))")

@@ -51,8 +51,11 @@ def test_pipelines_travel_to_workers():
         ("resize(open('x'))", r"\"open\('x'\)\" is no plain value"),
         ("resize(**{'size': 3})", r"'\*\*'"),
         ("random_resized_crop(8, scale=(1, 0.5))", r"the first is more than the second"),
-        ("random_resized_crop(8, scale=0.5)", r"scale is 0.5; it should be a list"),
-        ("random_resized_crop(8, scale=(0.5,))", r"scale is \(0.5,\); it is a pair"),
+        ("random_resized_crop(8, scale=0.5)", r"scale is 0.5; it must be a list"),
+        (
+            "random_resized_crop(8, scale=(0.5,))",
+            r"scale is \(0.5,\); it must be a list of 2",
+        ),
         ("rand_augment(2, 31)", r"magnitude is 31; it is a whole number from 0 to 30"),
         ("random_erasing(value='noise')", r"value is 'noise'"),
         ("pad_and_crop(8, -1)", r"padding is -1"),

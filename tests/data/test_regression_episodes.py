@@ -125,15 +125,15 @@ def test_shots_of_a_range_repeat_the_points_that_count():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"episodes": {"ways": 5}}, r"nothing reads the key 'ways'"),
+        ({"episodes": {"ways": 5}}, r"unknown key 'ways'"),
         ({"episodes": {"shots": 0}}, r"episodes.shots is 0"),
         ({"episodes": {"queries": 0}}, r"episodes.queries is 0"),
         ({}, r"'episodes' is missing"),
-        ({"mean": 0.5, "episodes": {}}, r"nothing reads the key 'mean'"),
-        ({"amplitude": 3, "episodes": {}}, r"amplitude is 3; it should be a list"),
+        ({"mean": 0.5, "episodes": {}}, r"unknown key 'mean'"),
+        ({"amplitude": 3, "episodes": {}}, r"amplitude is 3; it must be a list"),
         ({"amplitude": (3,), "episodes": {}}, r"amplitude is \(3,\).*\(least, greatest\)"),
         ({"phase": (3, 1), "episodes": {}}, r"phase is \(3, 1\)"),
-        ({"inputs": ("a", "b"), "episodes": {}}, r"inputs is \('a', 'b'\)"),
+        ({"inputs": ("a", "b"), "episodes": {}}, r"inputs\[0\] is 'a'; it must be a number"),
     ],
 )
 def test_errors_name_the_key(section, message):

@@ -382,8 +382,8 @@ def test_omniglot_without_tensorflow(test_data):
         ({"image_key": "imag"}, r"'imag' \(image_key\); did you mean 'image'"),
         ({"label_key": "image"}, r"not one class index"),
         ({"image_key": "label"}, r"not a grey or RGB image"),
-        ({"splits": ["train"]}, r"splits is \['train'\]; it should be a section"),
-        ({"splits": 3}, r"splits is 3; it should be a section"),
+        ({"splits": ["train"]}, r"splits is \['train'\]; it must be a section"),
+        ({"splits": 3}, r"splits is 3; it must be a section"),
     ],
 )
 def test_tfds_says_what_is_wrong(test_data, keywords, message):

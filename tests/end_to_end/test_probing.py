@@ -107,7 +107,7 @@ def test_what_the_head_is_given_is_probed(capsys, trained, tmp_path, method, kin
     ("arguments", "message"),
     [
         (["--method=liner"], "unknown probe 'liner'; did you mean 'linear'"),
-        (["--method=knn", "--shots=5"], "nothing reads the key 'shots'"),
+        (["--method=knn", "--shots=5"], "unknown key 'shots'"),
         (["--method=knn", "--k=2000"], "--k=2000: there are 1437 training examples"),
         (["--method=few_shot", "--shots=500"], "--shots=500: class '"),
         (["--layers=after_mpl"], "'after_mpl' matches no layer; did you mean 'after_mlp'"),

@@ -193,7 +193,7 @@ def test_a_perfect_prediction_loses_nothing():
     ("section", "message"),
     [
         ({"dise": 1.0}, "no loss 'dise'; did you mean 'dice'"),
-        ({"dice": {"smoth": 1.0}}, "losses.dice: nothing reads the key 'smoth'; did you mean"),
+        ({"dice": {"smoth": 1.0}}, "losses.dice: unknown key 'smoth'; did you mean"),
         ({"dice": "much"}, "losses.dice: the weight is 'much'"),
         ({"dice": -1}, "losses.dice: the weight is -1"),
         ({"dice": {"smooth": -0.5}}, "losses.dice.smooth is -0.5"),

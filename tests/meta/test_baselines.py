@@ -208,7 +208,7 @@ def test_a_head_too_small_for_the_training_classes_is_told():
 
 
 def test_values_that_cannot_be_are_told():
-    with pytest.raises(ConfigError, match=r"transform_features='l3'.*center_l2"):
+    with pytest.raises(ConfigError, match=r"transform_features is 'l3'.*center_l2"):
         baseline(NearestCentroid, transform_features="l3")
     with pytest.raises(ConfigError, match="regression"):
         baseline(NearestCentroid, task="regression")

@@ -154,11 +154,11 @@ def test_sizes_that_cannot_be():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"widths": [64, 0]}, r"widths=\[64, 0\]"),
-        ({"pooling": "max"}, "flatten, mean"),
+        ({"widths": [64, 0]}, r"widths\[1\] is 0"),
+        ({"pooling": "max"}, "'flatten' or 'mean'"),
         ({"conv_impl": "matmull"}, "did you mean 'matmul'"),
-        ({"drop_rate": 1.0}, r"drop_rate=1.0: a rate lies in \[0, 1\)"),
-        ({"dropblock_size": 0}, "dropblock_size=0"),
+        ({"drop_rate": 1.0}, r"drop_rate is 1.0; it must be in \[0, 1\)"),
+        ({"dropblock_size": 0}, "dropblock_size is 0"),
         ({"droprate": 0.1}, "did you mean 'drop_rate'"),
         ({"dtype": "int8"}, "not a floating dtype"),
     ],

@@ -80,7 +80,7 @@ def test_the_step_may_be_traced_or_whole():
         ({"name": "cosine", "warmup": 5}, "'warmup'; did you mean 'warmup_"),
         ({"name": "cosine", "warmup_steps": 600, "cooldown_steps": 600}, "longer than the run"),
         ({"name": "step"}, "boundaries_steps"),
-        ({"name": "step", "boundaries_steps": 5}, "should be a list"),
+        ({"name": "step", "boundaries_steps": 5}, "must be a list"),
     ],
 )
 def test_mistakes_are_named(section, message):

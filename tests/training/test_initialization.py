@@ -272,7 +272,7 @@ def test_weights_are_read_only_when_a_run_begins(monkeypatch):
         ({"exclude": ["("]}, ConfigError, "config.init.exclude: .* is no regular expression"),
         ({"grid": [2]}, ConfigError, r"config.init.grid is \[2\]; it should be \(rows, columns\)"),
         ({"position_interpolation": "cubic"}, ConfigError, "did you mean 'bicubic'"),
-        ({"from_checkpoint": 3}, ConfigError, "from_checkpoint is 3; it should be text"),
+        ({"from_checkpoint": 3}, ConfigError, "from_checkpoint is 3; it must be a string"),
     ],
 )
 def test_mistakes_are_told_before_there_is_a_folder(tmp_path, change, error, message):

@@ -217,9 +217,9 @@ def test_predicting_needs_no_training_data(folder, photos):
         ("model", {"name": "resnet20", "num_classes": 3}, "the data has 10 classes"),
         ("models", {}, "did you mean 'model'"),
         ("train", None, "config.train is None"),
-        ("train", {"steps": 5, "ema_decay": "0.9"}, "ema_decay is '0.9'; it should be a number"),
-        ("train", {"steps": 5, "early_stopping": 5}, "early_stopping is 5; it should be a section"),
-        ("train", {"steps": 5, "early_stopping": {"patience": "3"}}, "should be a whole number"),
+        ("train", {"steps": 5, "ema_decay": "0.9"}, "ema_decay is '0.9'; it must be a number"),
+        ("train", {"steps": 5, "early_stopping": 5}, "early_stopping is 5; it must be a section"),
+        ("train", {"steps": 5, "early_stopping": {"patience": "3"}}, "must be an integer"),
         ("train", {"steps": 5, "early_stopping": {"patience": -1}}, "should be at least 1"),
         (
             "train",

@@ -137,9 +137,9 @@ def test_an_array_of_another_rank_is_told_and_not_turned(arrays, tmp_path):
 
 
 def test_fields_are_those_of_the_model(file):
-    with pytest.raises(ConfigError, match=r"nothing reads the key 'widht'; did you mean 'width'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'widht'; did you mean 'width'"):
         weights.load(file, vit(), widht=3)
-    with pytest.raises(ConfigError, match=r"nothing reads the key 'widht'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'widht'"):
         weights.load(file, "vit_ti16", widht=3)
     # Variables with them would be for another module than the one that is there.
     with pytest.raises(ConfigError, match=r"give model\.clone\(num_classes=7\) in its place"):

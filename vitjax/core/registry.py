@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from vitjax.core.errors import ConfigError
@@ -19,26 +22,49 @@ class Registry(Generic[Constructor]):
         kind: what the names stand for, as errors say it ("model", "data source").
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, providers: Sequence[str] = ()):
+        """Makes an empty registry.
+
+        Args:
+            kind: what the names stand for.
+            providers: modules that register names when they are imported, which happens at the
+                first lookup: so a room may look up what rooms that import it register.
+        """
         self.kind = kind
+        self._providers = list(providers)
         self._constructors: dict[str, Constructor] = {}
         self._facts: dict[str, Mapping[str, Any]] = {}
+        self._origins: dict[str, tuple[str, str]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[Constructor], Constructor]:
-        """A decorator that registers a constructor under ``name``, with ``facts`` beside it."""
+        """Returns a decorator that registers a constructor under ``name``, with ``facts`` of it.
+
+        An object with the module and qualified name of the registered one replaces it, so that a
+        file or a notebook cell may be run again.
+
+        Raises:
+            ConfigError: in the decorator, where another object has the name.
+        """
+        registering_module = sys._getframe(1).f_globals.get("__name__", "")
 
         def decorator(constructor: Constructor) -> Constructor:
-            if name in self._constructors:
-                raise ValueError(f"{self.kind} {name!r} is registered already")
+            origin = _origin(constructor, registering_module)
+            taken = self._origins.get(name, origin)
+            if taken != origin:
+                raise ConfigError(
+                    f"{self.kind} {name!r} is registered already, as {'.'.join(taken)}; register"
+                    f" {'.'.join(origin)} under another name"
+                )
             self._constructors[name] = constructor
             self._facts[name] = facts
+            self._origins[name] = origin
             return constructor
 
         return decorator
 
     def names(self) -> tuple[str, ...]:
         """All registered names, in the order of registration."""
-        return tuple(self._constructors)
+        return tuple(self._known())
 
     def facts(self, name: str) -> Mapping[str, Any]:
         """What was registered beside the constructor of ``name``."""
@@ -46,19 +72,22 @@ class Registry(Generic[Constructor]):
         return self._facts[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._constructors)
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._constructors
+        return name in self._known()
 
     def __getitem__(self, name: str) -> Constructor:
         """The constructor of ``name``.
 
         Raises:
-            ConfigError: there is no such name; the message gives the near match and all names.
+            ConfigError: the name is unknown; the message gives the near match and all names.
         """
         try:
-            return self._constructors[name]
+            return self._known()[name]
         except (KeyError, TypeError):
             raise ConfigError(
                 f"unknown {self.kind} {name!r}{near_match(name, self)} (known: {', '.join(self)})"
@@ -67,3 +96,25 @@ class Registry(Generic[Constructor]):
     def create(self, name: str, /, where: str = "", **keywords: Any) -> Any:
         """Calls the constructor of ``name`` with ``keywords``, checked as `call` checks them."""
         return call(self[name], keywords, where=where or f"{self.kind} {name!r}")
+
+    def _known(self) -> dict[str, Constructor]:
+        """The constructors, after the providers are imported."""
+        while self._providers:
+            # A provider may look names up itself while it is imported.
+            provider = self._providers.pop(0)
+            try:
+                importlib.import_module(provider)
+            except BaseException:
+                self._providers.insert(0, provider)
+                raise
+        return self._constructors
+
+
+def _origin(constructor: Any, registering_module: str) -> tuple[str, str]:
+    """The module and qualified name of ``constructor``; of a partial, the module that made it."""
+    if isinstance(constructor, functools.partial):
+        return registering_module, _origin(constructor.func, registering_module)[1]
+    return (
+        getattr(constructor, "__module__", registering_module),
+        getattr(constructor, "__qualname__", type(constructor).__qualname__),
+    )

@@ -1,20 +1,370 @@
-"""Checks keyword arguments and values that a person wrote, with errors that name the near match."""
+"""Checks values against annotations; errors name key, value, what is right and the near match.
+
+An annotation says all of what a value may be:
+
+    class Encoder(nn.Module):
+        depth: PositiveInt = 12
+        dropout: Rate = 0.0
+        pooling: Literal["token", "mean"] = "token"
+        patch_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 16
+        activation: Annotated[str, OneOf(ACTIVATIONS)] = "gelu"
+
+        def __post_init__(self):
+            validate_fields(self)
+            super().__post_init__()
+
+`call` and `check_keywords` read the annotations of functions and classes before they call them.
+"""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import inspect
+import math
+import numbers
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
 
 # Linen adds these two fields to every module; they are not for configs.
 _LINEN_FIELDS = frozenset({"parent", "name"})
+
+
+class Constraint(abc.ABC):
+    """What a value of the right type must satisfy as well; stands in ``Annotated[type, ...]``."""
+
+    options: Collection[str] = ()  # among which an error looks for the near match
+
+    @property
+    @abc.abstractmethod
+    def words(self) -> str:
+        """The constraint, as it follows "must be" in an error."""
+
+    @abc.abstractmethod
+    def allows(self, value: Any) -> bool:
+        """Whether ``value``, which is of the annotated type, satisfies the constraint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds(Constraint):
+    """A finite number within bounds.
+
+    Attributes:
+        at_least: the smallest value.
+        at_most: the largest value.
+        above: a value that all values are larger than.
+        below: a value that all values are smaller than.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    @property
+    def words(self) -> str:
+        """For example "at least 1", "above 0" or "in [0, 1)"."""
+        lower = {"at least": self.at_least, "above": self.above}
+        upper = {"at most": self.at_most, "below": self.below}
+        parts = [[(w, v) for w, v in side.items() if v is not None] for side in (lower, upper)]
+        if all(parts):
+            (low, start), (high, end) = parts[0][0], parts[1][0]
+            left, right = "[" if low == "at least" else "(", "]" if high == "at most" else ")"
+            return f"in {left}{start}, {end}{right}"
+        return " and ".join(f"{word} {value}" for side in parts for word, value in side)
+
+    def allows(self, value: Any) -> bool:
+        """Whether ``value`` is finite and within the bounds."""
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Length(Constraint):
+    """A list with a number of items.
+
+    Attributes:
+        at_least: the smallest number.
+        at_most: the largest number; None for any.
+    """
+
+    at_least: int = 1
+    at_most: int | None = None
+
+    @property
+    def words(self) -> str:
+        """For example "with at least 1 item" or "with 2 items"."""
+        exact = self.at_least == self.at_most
+        number = self.at_least if exact or self.at_most is None else f"{self.at_least} to"
+        more = f" {self.at_most}" if self.at_most is not None and not exact else ""
+        items = "item" if (self.at_most or self.at_least) == 1 else "items"
+        return f"with {'at least ' if self.at_most is None else ''}{number}{more} {items}"
+
+    def allows(self, value: Any) -> bool:
+        """Whether the number of items is one of those."""
+        return self.at_least <= len(value) <= (self.at_most or len(value))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OneOf(Constraint):
+    """One of names that are known when the value is checked, such as those of a registry.
+
+    Attributes:
+        options: the names.
+    """
+
+    options: Collection[str]
+
+    @property
+    def words(self) -> str:
+        """All names."""
+        return _alternatives([repr(option) for option in self.options])
+
+    def allows(self, value: Any) -> bool:
+        """Whether ``value`` is one of the names."""
+        return value in self.options
+
+
+PositiveInt = Annotated[int, Bounds(at_least=1)]
+NonNegativeInt = Annotated[int, Bounds(at_least=0)]
+PositiveFloat = Annotated[float, Bounds(above=0)]
+NonNegativeFloat = Annotated[float, Bounds(at_least=0)]
+Fraction = Annotated[float, Bounds(at_least=0, at_most=1)]
+Rate = Annotated[float, Bounds(at_least=0, below=1)]
+
+
+def validate_fields(instance: Any, where: str = "") -> None:
+    """Checks the fields of a dataclass or Linen module against their annotations.
+
+    Called in ``__post_init__``. Lists become tuples, so that an instance made from JSON has a hash.
+
+    Args:
+        instance: what has the fields.
+        where: where a person wrote them, for errors, such as ``"config.model"``.
+
+    Raises:
+        ConfigError: the value of a field cannot be used.
+    """
+    hints = _hints(type(instance))
+    for field in dataclasses.fields(instance):
+        if field.name in _LINEN_FIELDS or not field.init:
+            continue
+        value = getattr(instance, field.name)
+        if isinstance(value, list):
+            value = _as_tuple(value)
+            object.__setattr__(instance, field.name, value)
+        if field.name in hints:
+            check_value(value, hints[field.name], _key(where, field.name))
+
+
+def check_value(value: Any, hint: Any, name: str) -> None:
+    """Checks one value against an annotation.
+
+    Args:
+        value: what a person wrote.
+        hint: plain types, ``Literal``, ``Annotated`` with a `Constraint`, lists, sections, unions
+            and dataclasses of these. A type that a config cannot hold allows every value.
+        name: what the value is called, for errors.
+
+    Raises:
+        ConfigError: naming the value, what it must be and the near match.
+    """
+    problem = _problem(value, hint)
+    if problem is not None:
+        raise ConfigError(
+            f"{name}{problem.path} is {problem.value!r}; it must be {problem.words}"
+            f"{near_match(problem.value, problem.options) if problem.options else ''}"
+        )
+
+
+class _Problem(NamedTuple):
+    path: str  # from the value that was checked to the one at fault
+    value: Any
+    words: str  # what it must be
+    wrong_type: bool
+    options: Sequence[str] = ()
+
+
+class _Plain(NamedTuple):
+    one: str
+    several: str
+    allows: Callable[[Any], bool]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_LIST = _Plain("a list", "lists", _is_list)
+_SECTION = _Plain("a section of keys", "sections", _is_mapping)
+# What a config can hold. bool is an int to Python, and an error where a person wrote it for one.
+_PLAIN: dict[Any, _Plain] = {
+    int: _Plain(
+        "an integer",
+        "integers",
+        lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool),
+    ),
+    float: _Plain(
+        "a number", "numbers", lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)
+    ),
+    bool: _Plain("True or False", "booleans", lambda v: isinstance(v, bool)),
+    str: _Plain("a string", "strings", lambda v: isinstance(v, str)),
+    type(None): _Plain("None", "Nones", lambda v: v is None),
+    Sequence: _LIST,
+    list: _LIST,
+    tuple: _LIST,
+    Mapping: _SECTION,
+    dict: _SECTION,
+}
+
+
+def _problem(value: Any, hint: Any) -> _Problem | None:
+    """Why ``value`` does not fit ``hint``; None if it does, or if a config cannot hold ``hint``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _constrained(value, hint)
+    if origin in (typing.Union, types.UnionType):
+        return _none_of(value, arguments)
+    if origin is Literal:
+        if any(type(value) is type(option) and value == option for option in arguments):
+            return None
+        options = [option for option in arguments if isinstance(option, str)]
+        return _Problem("", value, _describe(hint), True, options)
+    if _is_section_class(hint):
+        if isinstance(value, (hint, Mapping)):
+            return None  # the keys of a section are checked where it is built, see `call`
+        return _Problem("", value, _describe(hint), True)
+    plain = _PLAIN.get(origin or hint)
+    if plain is None:
+        return None
+    if not plain.allows(value):
+        return _Problem("", value, _describe(hint), True)
+    if plain is _LIST and arguments:
+        return _item(value, hint)
+    if plain is _SECTION and arguments:
+        for key, item in value.items():
+            if (found := _problem(item, arguments[1])) is not None:
+                return found._replace(path=f".{key}{found.path}")
+    return None
+
+
+def _constrained(value: Any, hint: Any) -> _Problem | None:
+    base, *constraints = typing.get_args(hint)
+    found = _problem(value, base)
+    if found is not None:
+        return found._replace(words=_describe(hint)) if found.path == "" else found
+    for constraint in constraints:
+        if isinstance(constraint, Constraint) and not constraint.allows(value):
+            options = list(constraint.options)
+            words = constraint.words
+            if isinstance(constraint, Length):
+                words = f"{_describe(base)} {words}"
+            return _Problem("", value, words, False, options)
+    return None
+
+
+def _none_of(value: Any, members: Sequence[Any]) -> _Problem | None:
+    found = [_problem(value, member) for member in members]
+    if any(problem is None for problem in found):
+        return None
+    problems = [problem for problem in found if problem is not None]
+    closest = [problem for problem in problems if not problem.wrong_type]
+    if len(closest) == 1:
+        return closest[0]
+    words = _alternatives(list(dict.fromkeys(_describe(member) for member in members)))
+    options = [option for problem in problems for option in problem.options]
+    return _Problem("", value, words, not closest, options)
+
+
+def _item(value: Any, hint: Any) -> _Problem | None:
+    """The first item of a list that does not fit, or that the list has another length."""
+    arguments = typing.get_args(hint)
+    each: Sequence[Any] = arguments
+    if typing.get_origin(hint) is not tuple or (len(arguments) == 2 and arguments[1] is Ellipsis):
+        each = [arguments[0]] * len(value)
+    elif len(value) != len(arguments):
+        return _Problem("", value, _describe(hint), True)
+    for index, (item, kind) in enumerate(zip(value, each, strict=True)):
+        if (found := _problem(item, kind)) is not None:
+            return found._replace(path=f"[{index}]{found.path}")
+    return None
+
+
+def _describe(hint: Any) -> str:
+    """What a value that fits ``hint`` is, such as "an integer at least 1 or None"."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        base, *constraints = arguments
+        words = [each.words for each in constraints if isinstance(each, Constraint)]
+        if any(isinstance(each, OneOf) for each in constraints):
+            return " ".join(words)
+        return " ".join([_describe(base), *words])
+    if origin in (typing.Union, types.UnionType):
+        return _alternatives(list(dict.fromkeys(_describe(member) for member in arguments)))
+    if origin is Literal:
+        return _alternatives([repr(option) for option in arguments])
+    if _is_section_class(hint):
+        return _SECTION.one
+    plain = _PLAIN.get(origin or hint)
+    if plain is None:
+        return getattr(hint, "__name__", str(hint))
+    if plain is not _LIST or not arguments:
+        return plain.one
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)} {_several(arguments)}"
+    return f"a list of {_several(arguments[:1])}"
+
+
+def _several(hints: Sequence[Any]) -> str:
+    """The plural of what fits all ``hints``."""
+    if len(set(hints)) > 1:
+        return "values"
+    base, words = hints[0], ""
+    if typing.get_origin(base) is Annotated:
+        base, *constraints = typing.get_args(base)
+        words = "".join(f" {each.words}" for each in constraints if isinstance(each, Constraint))
+    plain = _PLAIN.get(typing.get_origin(base) or base)
+    return (plain.several if plain else "values") + words
+
+
+def _alternatives(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "nothing"
+
+
+def _is_section_class(hint: Any) -> bool:
+    """Whether a section of keys stands for ``hint``: a dataclass that is not a Linen module."""
+    return (
+        isinstance(hint, type)
+        and dataclasses.is_dataclass(hint)
+        and not {field.name for field in dataclasses.fields(hint)} >= _LINEN_FIELDS
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def _key(where: str, key: str) -> str:
+    """The full name of ``key`` in ``where``."""
+    if not where:
+        return key
+    return f"{where}.{key}" if where[-1].isalnum() else f"{where}: {key}"
 
 
 def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -25,40 +375,36 @@ def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of what ``function`` takes, as far as they can be worked out."""
+    """The annotations of what ``function`` takes, as far as they can be resolved."""
     while isinstance(function, functools.partial):
         function = function.func
-    target: Any = function
-    if isinstance(function, type) and not dataclasses.is_dataclass(function):
-        target = vars(function).get("__init__", function)
     try:
-        return typing.get_type_hints(target)
-    except (NameError, TypeError):
-        return {}
+        return _resolved(function)
+    except TypeError:  # without a hash
+        return _resolved.__wrapped__(function)
 
 
-# What a config can hold, in a person's words. bool is an int to Python, but not to a person.
-_WORDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
-    int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
-    float: ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
-    bool: ("True or False", lambda v: isinstance(v, bool)),
-    str: ("text", lambda v: isinstance(v, str)),
-    type(None): ("None", lambda v: v is None),
-    Sequence: ("a list", lambda v: isinstance(v, list | tuple)),
-    list: ("a list", lambda v: isinstance(v, list | tuple)),
-    tuple: ("a list", lambda v: isinstance(v, list | tuple)),
-    Mapping: ("a section", lambda v: isinstance(v, Mapping)),
-    dict: ("a section", lambda v: isinstance(v, Mapping)),
-}
-
-
-def _check_type(value: Any, hint: Any, where: str) -> None:
-    """Raises ConfigError if ``value`` is of none of the simple types that ``hint`` names."""
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    kinds = [typing.get_origin(h) or h for h in (typing.get_args(hint) if union else (hint,))]
-    if all(kind in _WORDS for kind in kinds) and not any(_WORDS[k][1](value) for k in kinds):
-        words = " or ".join(dict.fromkeys(_WORDS[kind][0] for kind in kinds))
-        raise ConfigError(f"{where} is {value!r}; it should be {words}")
+@functools.cache
+def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
+    if isinstance(function, type) and dataclasses.is_dataclass(function):
+        owners: list[Any] = [c for c in reversed(function.__mro__) if c is not object]
+    elif isinstance(function, type):
+        owners = [function.__init__]  # type: ignore[misc]
+    else:
+        owners = [function]
+    hints: dict[str, Any] = {}
+    for owner in owners:
+        module = sys.modules.get(getattr(owner, "__module__", None) or "")
+        names = {**vars(module)} if module is not None else {}
+        names.update(getattr(owner, "__globals__", {}))
+        for name, annotation in inspect.get_annotations(owner).items():
+            # One at a time: a name that exists for type checkers alone spoils no other annotation.
+            alone = types.SimpleNamespace(__annotations__={name: annotation})
+            try:
+                hints.update(typing.get_type_hints(alone, names, include_extras=True))
+            except (NameError, TypeError, SyntaxError, AttributeError):
+                hints.pop(name, None)
+    return hints
 
 
 def check_keywords(
@@ -69,18 +415,19 @@ def check_keywords(
     given: Iterable[str] = (),
     also: Iterable[str] = (),
 ) -> None:
-    """Checks that ``function`` reads every one of ``keywords`` and that none it needs is missing.
+    """Checks that ``function`` takes each of ``keywords`` and that no required one is missing.
 
     Args:
         function: what will be called.
-        keywords: the names that a person wrote; of a mapping, the values are compared with the
-            function's annotations too, where those are plain numbers, text and lists.
-        where: where they wrote them, for the message: a section of the config, say.
+        keywords: the names that a person wrote; of a mapping, the values are checked against the
+            function's annotations too.
+        where: where they wrote them, for the message, such as a section of the config.
         given: parameters that the caller itself supplies, so that a person cannot.
         also: further names that are read elsewhere, and so are not errors.
 
     Raises:
-        ConfigError: naming the key, where it stands, the near match and what could be given.
+        ConfigError: naming the key, its place, the near match and the known keys; or the value and
+            what it must be.
     """
     values = keywords if isinstance(keywords, Mapping) else {}
     keywords, given, also = list(keywords), set(given), set(also)
@@ -90,8 +437,8 @@ def check_keywords(
     for key in keywords:
         if key not in readable:
             raise ConfigError(
-                f"{where}: nothing reads the key {key!r}{near_match(key, readable)}"
-                f" (keys here: {', '.join(readable) or 'none'})"
+                f"{where}: unknown key {key!r}{near_match(key, readable)}"
+                f" (known: {', '.join(readable) or 'none'})"
             )
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given and name not in keywords:
@@ -99,7 +446,10 @@ def check_keywords(
     hints = _hints(function)
     for key, value in values.items():
         if key in hints and key in parameters:
-            _check_type(value, hints[key], f"{where}.{key}")
+            check_value(value, hints[key], _key(where, key))
+            section = _section_class(hints[key])
+            if section is not None and isinstance(value, Mapping):
+                check_keywords(section, value, where=_key(where, key))
 
 
 def call(
@@ -107,30 +457,43 @@ def call(
 ) -> Any:
     """Calls ``function(**keywords, **given)`` after `check_keywords`.
 
+    A section given for a parameter whose annotation is a dataclass becomes that dataclass.
+
     Raises:
-        ConfigError: a keyword that nobody reads, or a missing one.
+        ConfigError: an unknown keyword, a missing one, or a value that cannot be used.
     """
     check_keywords(function, keywords, where=where, given=given)
-    return function(**keywords, **given)
+    hints, arguments = _hints(function), dict(keywords)
+    for key, value in keywords.items():
+        section = _section_class(hints.get(key))
+        if section is not None and isinstance(value, Mapping):
+            arguments[key] = call(section, value, where=_key(where, key))
+    return function(**arguments, **given)
+
+
+def _section_class(hint: Any) -> Any:
+    """The dataclass that a section given for ``hint`` becomes, or None."""
+    members = typing.get_args(hint) if _is_union(hint) else (hint,)
+    return next((member for member in members if _is_section_class(member)), None)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
 def check_choice(field: str, value: Any, choices: Iterable[str]) -> None:
     """Raises ConfigError unless the ``value`` of ``field`` is one of ``choices``."""
-    choices = tuple(choices)
-    if value not in choices:
-        raise ConfigError(
-            f"{field}={value!r}{near_match(str(value), choices)} (choices: {', '.join(choices)})"
-        )
+    check_value(value, Annotated[str, OneOf(tuple(choices))], field)
 
 
 def check_rate(field: str, value: float) -> None:
-    """Raises ConfigError unless ``value`` is a probability below one."""
-    if not 0 <= value < 1:
-        raise ConfigError(f"{field}={value!r}: a rate lies in [0, 1)")
+    """Raises ConfigError unless ``value`` is in [0, 1)."""
+    check_value(value, Rate, field)
 
 
 def check_positive(field: str, *values: int) -> None:
-    """Raises ConfigError unless ``field`` has values, and all of them are one or more."""
-    if not values or any(isinstance(v, bool) or v < 1 for v in values):
-        given = values[0] if len(values) == 1 else list(values)
-        raise ConfigError(f"{field}={given!r}: it counts from one")
+    """Raises ConfigError unless ``field`` has values, and all of them are at least 1."""
+    if len(values) == 1:
+        check_value(values[0], PositiveInt, field)
+    else:
+        check_value(values, Annotated[tuple[PositiveInt, ...], Length()], field)

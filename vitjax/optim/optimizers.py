@@ -55,9 +55,7 @@ def check(section: Mapping[str, Any], where: str = WHERE) -> None:
             raise ConfigError(f"{where}.{key} is {value!r}; it should be a number {bound}")
     decay = section.get("layer_decay")
     if decay is not None and not (isinstance(decay, int | float) and 0 < decay <= 1):
-        raise ConfigError(
-            f"{where}.layer_decay is {decay!r}; it should be above 0, and 1 at most"
-        )
+        raise ConfigError(f"{where}.layer_decay is {decay!r}; it should be above 0, and 1 at most")
     if "weight_decay_rate" in section:
         raise ConfigError(f"{where}.weight_decay_rate: here it is called 'weight_decay'")
     constructor = find_optimizer(section["name"], f"{where}.name")
@@ -65,7 +63,10 @@ def check(section: Mapping[str, Any], where: str = WHERE) -> None:
         constructor,
         [key for key in section if key != "weight_decay_rate"],
         where=where,
-        also=["name", *(key for key in keywords_of(_create) if key not in ("params", "rate", "where"))],
+        also=[
+            "name",
+            *(key for key in keywords_of(_create) if key not in ("params", "rate", "where")),
+        ],
     )
 
 
@@ -172,12 +173,17 @@ def trained(params: Any, section: Mapping[str, Any], where: str = WHERE) -> Any:
 
 
 def _trained(
-    names: list[str], train_only: str | Sequence[str] | None, freeze: str | Sequence[str], where: str
+    names: list[str],
+    train_only: str | Sequence[str] | None,
+    freeze: str | Sequence[str],
+    where: str,
 ) -> list[bool]:
     """Of each of ``names`` whether it is trained."""
     chosen = [True] * len(names)
     if train_only is not None:
-        chosen = _match([(p, True) for p in listed(train_only)], names, False, f"{where}.train_only")
+        chosen = _match(
+            [(p, True) for p in listed(train_only)], names, False, f"{where}.train_only"
+        )
     frozen = _match([(p, True) for p in listed(freeze)], names, False, f"{where}.freeze")
     return [wanted and not stuck for wanted, stuck in zip(chosen, frozen, strict=True)]
 
@@ -237,8 +243,7 @@ def _assemble(
     }
     if set(groups) == {_FROZEN}:
         raise ConfigError(
-            f"{where}: every parameter is frozen by freeze or train_only; nothing would"
-            " train"
+            f"{where}: every parameter is frozen by freeze or train_only; nothing would train"
         )
     if len(groups) == 1:
         optimizer: optax.GradientTransformation = next(iter(groups.values()))
@@ -269,10 +274,10 @@ def _match(patterns: Patterns, names: list[str], default: Any, where: str) -> li
     try:
         compiled = [(re.compile(pattern), value) for pattern, value in patterns]
     except (re.error, TypeError, ValueError) as error:
-        pairs = "(regular expression, factor) pairs" if "factors" in where else "regular expressions"
-        raise ConfigError(
-            f"{where}: {patterns!r} is no list of {pairs} ({error})"
-        ) from error
+        pairs = (
+            "(regular expression, factor) pairs" if "factors" in where else "regular expressions"
+        )
+        raise ConfigError(f"{where}: {patterns!r} is no list of {pairs} ({error})") from error
     for pattern, _ in compiled:
         if not any(pattern.search(name) for name in names):
             parts = {part for name in names for part in name.split("/")}
