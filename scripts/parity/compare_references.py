@@ -14,13 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
 from vitjax import models, weights
+from vitjax.models.protocol import Model
 from vitjax.weights.formats import files
 from vitjax.weights.layouts import residual
 from vitjax.weights.layouts.layout import (
@@ -37,7 +37,7 @@ from vitjax.weights.layouts.layout import (
 from vitjax.weights.layouts.resnet import TORCHVISION
 
 
-def named_alike(module: nn.Module, shapes: dict[str, Any]) -> list[Entry]:
+def named_alike(module: Model, shapes: dict[str, Any]) -> list[Entry]:
     """The entries of a PyTorch module that has our names; an encoder has torchvision's."""
     found: list[Entry] = []
     for layer in sorted({name.partition("/")[2].rpartition("/")[0] for name in shapes}):
@@ -63,7 +63,7 @@ def named_alike(module: nn.Module, shapes: dict[str, Any]) -> list[Entry]:
     return found
 
 
-def variables(path: Path, spec: dict[str, Any], module: nn.Module, shape: Any) -> Any:
+def variables(path: Path, spec: dict[str, Any], module: Model, shape: Any) -> Any:
     """The variables of ``module`` with a reference's weights."""
     file = path.parent / spec["weights"]
     if spec["format"] != "vitjax":

@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from vitjax.models.protocol import Model
 from vitjax.objectives import Classification
 
 CLASSES = 7
 
 
-class Dense(nn.Module):
+class Dense(Model):
     """Two dense layers: no batch statistics, smooth."""
 
     num_classes: int = CLASSES

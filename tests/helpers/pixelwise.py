@@ -4,12 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from vitjax.models.protocol import Model
 from vitjax.objectives import Segmentation
 
 CLASSES = 3
 
 
-class Padded(nn.Module):
+class Padded(Model):
     """Two convolutions; any size in, the same size out."""
 
     num_classes: int = CLASSES
@@ -33,7 +34,7 @@ class Padded(nn.Module):
         return size
 
 
-class Unpadded(nn.Module):
+class Unpadded(Model):
     """A U-Net of one level without padding: sizes in are even, 12 pixels are lost."""
 
     num_classes: int = CLASSES

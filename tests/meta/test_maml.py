@@ -30,6 +30,7 @@ from vitjax.meta import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd, parame
 from vitjax.meta.evaluation import of_ensemble
 from vitjax.meta.gradient_based import Learner
 from vitjax.meta.network import Network, only
+from vitjax.models.protocol import Model
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import divide
 from vitjax.training.state import TrainState
@@ -397,7 +398,7 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
 # Evaluation.
 
 
-class Normalized(nn.Module):
+class Normalized(Model):
     """Two dense layers, each with a batch normalisation of its own momentum."""
 
     momenta: tuple[float, float]

@@ -98,7 +98,7 @@ def test_stages_and_intermediates(preactivation):
         "logits": (4, 3),
     }
     np.testing.assert_array_equal(found["logits"], logits)
-    stages = run(module, variables, method="stages")
+    stages = run(module, variables, method="features")
     for name, value in stages.items():
         np.testing.assert_allclose(value, found[name], rtol=1e-5, atol=1e-6)
     pooled = run(module.clone(num_classes=None), variables)
@@ -111,7 +111,7 @@ def test_as_the_backbone_of_another_module():
         @nn.compact
         def __call__(self, images, train=False):
             encoder = models.ResNet(**{**SMALL, "num_classes": None}, name="encoder")
-            return encoder.stages(images, train)["stage1"]
+            return encoder.features(images, train)["stage1"]
 
     shapes = jax.eval_shape(Backbone().init, jax.random.key(0), IMAGES)
     assert set(shapes["params"]) == {"encoder"}
@@ -177,7 +177,7 @@ def test_weight_standardisation_ignores_scale_and_shift_of_kernels():
 def test_stems_and_shortcuts():
     module, variables = made(stem="imagenet", stage_sizes=(1, 1, 1))
     stages = jax.eval_shape(
-        lambda v: module.apply(v, jnp.zeros((1, 64, 64, 3)), method="stages"), variables
+        lambda v: module.apply(v, jnp.zeros((1, 64, 64, 3)), method="features"), variables
     )
     sides = {name: value.shape[1] for name, value in stages.items()}
     assert sides == {"unpooled": 32, "stem": 16, "stage1": 16, "stage2": 8, "stage3": 4}

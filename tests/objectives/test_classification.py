@@ -2,13 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from vitjax.core.errors import ConfigError
+from vitjax.models.protocol import Model
 from vitjax.objectives import Classification, Mean, divide, objectives, total
 
 
-class Fixed(nn.Module):
+class Fixed(Model):
     """Gives the image's first values as logits."""
 
     def __call__(self, images, train=False):

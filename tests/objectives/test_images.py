@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
+from vitjax.models.protocol import Model
 from vitjax.objectives import Classification, Segmentation
 from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
@@ -17,7 +18,7 @@ from vitjax.training.step import make_train_step
 CLASSES = 5
 
 
-class Flax(nn.Module):
+class Flax(Model):
     """A network with Flax's own batch normalisation."""
 
     num_classes: int = CLASSES

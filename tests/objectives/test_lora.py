@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
 from vitjax.core.trees import count_parameters
+from vitjax.models.protocol import Model
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import Classification
 from vitjax.objectives.base import FROZEN
@@ -19,7 +20,7 @@ from vitjax.training.step import make_evaluate_step, make_train_step
 CLASSES = 7
 
 
-class Small(nn.Module):
+class Small(Model):
     """Two layers with batch normalisation between: quick to compile."""
 
     num_classes: int = CLASSES

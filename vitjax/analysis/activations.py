@@ -9,28 +9,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_patterns, matches
 from vitjax.core.text import near_match
-from vitjax.models import unstack_layers
-from vitjax.objectives.head_only import without_head
+from vitjax.models.protocol import Model
 
 # What the head is given, whatever the model calls it.
 REPRESENTATION = "representation"
 ALL = "all"
 POOLINGS = ("mean", "token")
-# What enters a network's first block, what leaves each block, and what the head is given.
-_OF_BLOCKS = (
-    r"(^|/)(tokens|after_mlp|stem|output|block\d+|stage\d+|hidden\d+)$",
-    rf"^{REPRESENTATION}$",
-)
-# Tokens whose channels are split over heads; and what has no channels.
-_PER_HEAD = re.compile(r"(^|/)(queries|keys|values)$")
-_NO_CHANNELS = re.compile(r"(^|/)map$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +44,7 @@ class Activations:
             under two names is one layer.
     """
 
-    def __init__(self, model: nn.Module, variables: Mapping[str, Any], inputs: Any):
+    def __init__(self, model: Model, variables: Mapping[str, Any], inputs: Any):
         """Traces the network; nothing is computed.
 
         Args:
@@ -65,13 +55,9 @@ class Activations:
         Raises:
             ConfigError: the model cannot do without a head.
         """
-        self._model: Any = without_head(model)
-        self._scanned = getattr(model, "scan_layers", False)
-        # A scan or a recomputed block would give all that it sows at once, sorted by name.
-        plain: dict[str, Any] = {
-            name: False for name in ("scan_layers", "remat") if hasattr(model, name)
-        }
-        self._model = self._model.clone(**plain)
+        self._stacked = model
+        # A scan or a recomputed block returns all sown values at once, sorted by name.
+        self._model = model.headless().unscanned().replaced(remat=False)
         names = _in_order(self._sown, variables, inputs)
         last = max(len(names) - 1, 1)
         self.layers = tuple(Layer(name, place / last) for place, name in enumerate(names))
@@ -91,7 +77,7 @@ class Activations:
         names = [layer.name for layer in self.layers]
         patterns: Sequence[str] = (pattern or rf"^{REPRESENTATION}$",)
         if pattern == ALL:
-            patterns = _OF_BLOCKS
+            patterns = (*self._model.block_outputs, rf"^{REPRESENTATION}$")
             if [name for name in names if matches(name, patterns)] == [REPRESENTATION]:
                 patterns = (".",)
         else:
@@ -118,17 +104,15 @@ class Activations:
             raise ConfigError(
                 f"--pool={pooling}: can be {' or '.join(POOLINGS)}{near_match(pooling, POOLINGS)}"
             )
-        has_token = getattr(self._model, "has_class_token", False)
-        if pooling == "token" and not has_token:
+        if pooling == "token" and not self._model.has_class_token:
             raise ConfigError(
                 f"--pool=token: this {type(self._model).__name__} has no class token; take"
                 " --pool=mean"
             )
-        # Before the patches' tokens stand the class token and the registers.
-        first = int(has_token) + getattr(self._model, "registers", 0)
+        first = self._model.prefix_tokens
 
         def pooled(name: str, x: Array) -> Array:
-            if _PER_HEAD.search(name):
+            if matches(name, (self._model.split_heads,)):
                 x = x.reshape(*x.shape[:2], -1)
             wide = jnp.promote_types(x.dtype, jnp.float32)
             if x.ndim == 4:
@@ -150,13 +134,13 @@ class Activations:
 
     def _sown(self, variables: Mapping[str, Any], inputs: Array) -> dict[str, Array]:
         """All layers by name."""
-        if self._scanned:
-            variables = unstack_layers(variables)
+        variables = self._stacked.unstack(variables)
         outputs, state = self._model.apply(
             variables, inputs, train=False, mutable=["intermediates"]
         )
         sown = flatten_dict(dict(state.get("intermediates", {})), sep="/")
-        found = {name: value[-1] for name, value in sown.items() if not _NO_CHANNELS.search(name)}
+        none = (self._model.no_channels,)
+        found = {name: value[-1] for name, value in sown.items() if not matches(name, none)}
         return {**found, REPRESENTATION: outputs}
 
 

@@ -18,10 +18,11 @@ from vitjax.core.validation import check_choice
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Episodic, Task
 from vitjax.meta.gradient_based import GradientBased, Learner
-from vitjax.meta.network import Network, for_inner_loops
+from vitjax.meta.network import Network
 from vitjax.meta.parameters import Leaves
 from vitjax.meta.prototypical import PrototypeBased, unit
 from vitjax.metrics.mean import Mean, Metrics
+from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
 
 TRANSFORMS = ("none", "l2", "center_l2")
@@ -209,7 +210,7 @@ class NearestCentroid(Supervised, PrototypeBased):
         return unit(features)
 
 
-class _Head(nn.Module):
+class _Head(Model):
     """The last layer alone: of the features that the rest of a model gives."""
 
     outputs: int
@@ -259,7 +260,7 @@ class FineTuning(Supervised, GradientBased):
     @property
     def network(self) -> Network:
         """The model as episodes adapt it: with a head for their own classes."""
-        model = for_inner_loops(self.model)
+        model = self.model.for_inner_loops()
         if self.task != "regression":
             model = model.clone(num_classes=self.num_classes)
         return Network(model, self.normalize, self.task == "regression")

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta import mapping
-from vitjax.meta.network import Network, for_inner_loops, only, present_classes
+from vitjax.meta.network import Network, only, present_classes
 from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params
 
@@ -59,7 +59,7 @@ class Episodic(Objective):
     @property
     def network(self) -> Network:
         """The model as episodes use it."""
-        return Network(for_inner_loops(self.model), self.normalize, self.task == "regression")
+        return Network(self.model.for_inner_loops(), self.normalize, self.task == "regression")
 
     @abc.abstractmethod
     def task_loss(

@@ -9,18 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Num
 
 from vitjax.metrics.mean import Mean, Metrics
-from vitjax.nn.convolution import INNER_LOOP_IMPL
+from vitjax.models.protocol import Model
 
 Part = Mapping[str, Array]
 # What batch normalisation may take in inductive evaluation, see `Network.inductive_state`.
 STATISTICS = ("support", "running")
-
-# Regularisers that an evaluation under batch statistics has to do without.
-_REGULARISERS = ("dropout", "attention_dropout", "drop_path", "drop_rate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +24,12 @@ class Network:
     """A model, applied to one part (support or query) of one episode at a time.
 
     Attributes:
-        model: a Linen module, called ``model(inputs, train=...)``.
+        model: called ``model(inputs, train=...)``.
         normalize: maps a part's inputs to what the model is fed.
         regression: whether targets are numbers; class indices otherwise.
     """
 
-    model: nn.Module
+    model: Model
     normalize: Callable[[Array], Array]
     regression: bool
 
@@ -112,8 +108,7 @@ class Network:
 
     def without_regularisers(self) -> Network:
         """The same network without dropout, for outputs under batch statistics that are certain."""
-        off: dict[str, Any] = {name: 0.0 for name in _REGULARISERS if hasattr(self.model, name)}
-        return dataclasses.replace(self, model=self.model.clone(**off))
+        return dataclasses.replace(self, model=self.model.without_regularisers())
 
     def losses(
         self,
@@ -185,17 +180,3 @@ def present_classes(support: Part, ways: int) -> Bool[Array, "ways"]:
     """Which of ``ways`` labels the support set shows."""
     shown = jax.nn.one_hot(support["target"], ways, dtype=bool) & support["mask"][:, None]
     return jnp.any(shown, axis=0)
-
-
-def for_inner_loops(model: nn.Module) -> nn.Module:
-    """``model`` as inner loops want it.
-
-    With the convolutions that are fastest there, if it leaves that open; and with plain attention,
-    since the fused kernel has no second derivative.
-    """
-    fields: dict[str, Any] = {}
-    if getattr(model, "conv_impl", None) == "auto":
-        fields["conv_impl"] = INNER_LOOP_IMPL
-    if getattr(model, "attention_impl", "plain") != "plain":
-        fields["attention_impl"] = "plain"
-    return model.clone(**fields) if fields else model

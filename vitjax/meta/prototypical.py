@@ -13,7 +13,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_choice
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answering, Answers, Measures, Task
-from vitjax.meta.network import STATISTICS, Network, for_inner_loops, only, present_classes
+from vitjax.meta.network import STATISTICS, Network, only, present_classes
 from vitjax.metrics.mean import Mean, Metrics
 from vitjax.objectives.base import ModelState, Params, objectives
 
@@ -56,7 +56,7 @@ class PrototypeBased(Answering):
     def network(self) -> Network:
         """What gives the features."""
         # All tasks have the same kernels, so only XLA's loops on a CPU ask for another convolution.
-        model = for_inner_loops(self.model) if jax.default_backend() == "cpu" else self.model
+        model = self.model.for_inner_loops() if jax.default_backend() == "cpu" else self.model
         return Network(model, self.normalize, regression=False)
 
     def body(self, params: Params, model_state: ModelState) -> tuple[Any, ModelState]:

@@ -1,7 +1,9 @@
 """The network of four convolutions on which few-shot methods are compared."""
 
 import functools
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,9 +11,10 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_choice, check_positive
+from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.nn.activations import ACTIVATIONS
-from vitjax.nn.context import check_context, context_parameters
+from vitjax.nn.context import CONTEXT, check_context, context_parameters
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import CONV_IMPLS
 from vitjax.nn.dtypes import as_dtype, output_dtype
@@ -29,6 +32,9 @@ HEAD_INITS = {
 }
 KERNEL = 3
 
+_BLOCK = re.compile(r"(?:^|/)(?:conv|norm)(\d+)/")
+_CONTEXT = re.compile(r"(^|/)(film/|context$)")
+
 
 def pad_for_stride(
     x: Float[Array, "batch height width channels"], stride: int
@@ -44,7 +50,7 @@ def pad_for_stride(
     return jnp.pad(x, [*pads, (0, 0)])
 
 
-class Conv4(nn.Module):
+class Conv4(Model):
     """Blocks of 3 x 3 convolution, normalisation, activation and halving, then a linear layer.
 
     Vinyals et al. 2016, arXiv:1606.04080, Sec. 4.1, and Finn et al. 2017 (MAML), arXiv:1703.03400,
@@ -86,6 +92,15 @@ class Conv4(nn.Module):
         ConfigError: at construction, for a value that cannot be used.
     """
 
+    image_kernels: ClassVar[tuple[str, ...]] = ("conv1/kernel",)
+    context_name: ClassVar[str | None] = CONTEXT
+    shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
+        **dict.fromkeys(("norm_epsilon", "activation", "downsample"), Shapeless()),
+        "norm_groups": Shapeless(("norm", "group")),
+        "stride_padding": Shapeless(("downsample", "stride")),
+    }
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)block\d+$",)
+
     num_classes: int | None = 5
     filters: int = 32
     depth: int = 4
@@ -123,7 +138,6 @@ class Conv4(nn.Module):
             )
         super().__post_init__()
 
-    @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
@@ -137,6 +151,33 @@ class Conv4(nn.Module):
 
         Returns:
             (batch, num_classes), float32 or wider.
+
+        Raises:
+            ImageError: images of the wrong rank, dtype or size.
+        """
+        *_, x = self.features(images, train).values()
+        return self._logits(x)
+
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """The map of each block."""
+        return tuple(FeatureInfo(f"block{i}", 2**i, self.filters) for i in self._blocks())
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """Each block, the context with the block that it modulates, then the head."""
+        if _CONTEXT.search(name):
+            return 1, self.context_block
+        if block := numbers_in(_BLOCK, name):
+            return 1, *block
+        return (2,)
+
+    def _blocks(self) -> range:
+        return range(1, self.depth + 1)
+
+    @nn.compact
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Array]:
+        """The maps ``block1``, ``block2``, ..., from fine to coarse.
 
         Raises:
             ImageError: images of the wrong rank, dtype or size.
@@ -155,10 +196,10 @@ class Conv4(nn.Module):
             axis_name=self.axis_name,
             **dtypes,
         )
-        x = images
+        x, found = images, {}
         strided = self.downsample == "stride"
         pads = strided and self.stride_padding == "tensorflow"
-        for i in range(1, self.depth + 1):
+        for i in self._blocks():
             conv = Conv(
                 self.filters,
                 (KERNEL, KERNEL),
@@ -176,7 +217,12 @@ class Conv4(nn.Module):
                 x = self._in_context(x)
             x = ACTIVATIONS[self.activation](x)
             self.sow("intermediates", f"block{i}", x)
+            found[f"block{i}"] = x
+        return found
 
+    @nn.compact
+    def _logits(self, x: Array) -> Array:
+        """Pools the last map ``x`` and applies the head."""
         out = output_dtype(self.param_dtype)
         if self.pooling == "mean":
             x = jnp.mean(x, axis=(1, 2), dtype=out)
@@ -230,14 +276,17 @@ class Conv4(nn.Module):
             )
 
 
-_MAML = "Finn et al. 2017 (MAML), arXiv:1703.03400"
-_MATCHING = "Vinyals et al. 2016 (Matching Networks), arXiv:1606.04080"
+_MAML: dict[str, Any] = {"paper": "Finn et al. 2017 (MAML), arXiv:1703.03400", "year": 2017}
+_MATCHING: dict[str, Any] = {
+    "paper": "Vinyals et al. 2016 (Matching Networks), arXiv:1606.04080",
+    "year": 2016,
+}
 
-MODELS.register("conv4", image_size=84, paper=_MAML)(Conv4)
+MODELS.register("conv4", image_size=84, **_MAML)(Conv4)
 # 28 x 28 pixels of one channel become 2 x 2 x 64 by strides, and 1 x 1 x 64 by pooling.
-MODELS.register("conv4_omniglot", image_size=28, input_shape=(28, 28, 1), paper=_MAML)(
+MODELS.register("conv4_omniglot", image_size=28, input_shape=(28, 28, 1), **_MAML)(
     functools.partial(Conv4, filters=64, downsample="stride", pooling="mean", head_init="normal")
 )
-MODELS.register("conv4_omniglot_pooled", image_size=28, input_shape=(28, 28, 1), paper=_MATCHING)(
+MODELS.register("conv4_omniglot_pooled", image_size=28, input_shape=(28, 28, 1), **_MATCHING)(
     functools.partial(Conv4, filters=64, pooling="mean", head_init="normal")
 )

@@ -1,17 +1,19 @@
 """The multilayer perceptrons of few-shot regression and classification."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.validation import check_choice, check_positive
+from vitjax.models.protocol import Model, Shapeless, numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.nn.activations import ACTIVATIONS
-from vitjax.nn.context import check_context, context_parameters
+from vitjax.nn.context import CONTEXT, check_context, context_parameters
 from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import ImageError, check_width
@@ -19,8 +21,11 @@ from vitjax.nn.norm import check_norm, normalization
 
 WEIGHT_INITS = ("truncated_normal", "uniform")
 
+_LAYER = re.compile(r"(?:^|/)(?:dense|norm)(\d+)/")
+_CONTEXT = re.compile(r"(^|/)context$")
 
-class MLP(nn.Module):
+
+class MLP(Model):
     """Dense layers with normalisation and activation, then a linear layer.
 
     Finn et al. 2017 (MAML), arXiv:1703.03400, Sec. 5.1 (sinusoids) and 5.2 (Omniglot without
@@ -49,6 +54,14 @@ class MLP(nn.Module):
         ConfigError: at construction, for a value that cannot be used.
     """
 
+    context_name: ClassVar[str | None] = CONTEXT
+    shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
+        **dict.fromkeys(("norm_epsilon", "activation"), Shapeless()),
+        "norm_groups": Shapeless(("norm", "group")),
+    }
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)hidden\d+$",)
+    input_ranks: ClassVar[tuple[int, ...]] = (1, 3)
+
     hidden: Sequence[int] = (40, 40)
     num_classes: int | None = 1
     activation: str = "relu"
@@ -62,8 +75,6 @@ class MLP(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        # A list, as JSON brings it, would leave the module without a hash.
-        self.hidden = tuple(self.hidden)
         check_positive("hidden", *self.hidden)
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("weight_init", self.weight_init, WEIGHT_INITS)
@@ -72,6 +83,14 @@ class MLP(nn.Module):
         as_dtype(self.dtype)
         as_dtype(self.param_dtype)
         super().__post_init__()
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """The context with the first layer, then each layer, then the head."""
+        if _CONTEXT.search(name):
+            return 1, 1
+        if layer := numbers_in(_LAYER, name):
+            return 1, *layer
+        return (2,)
 
     @nn.compact
     def __call__(
@@ -137,9 +156,9 @@ class MLP(nn.Module):
         )
 
 
-_MAML = "Finn et al. 2017 (MAML), arXiv:1703.03400"
+_MAML: dict[str, Any] = {"paper": "Finn et al. 2017 (MAML), arXiv:1703.03400", "year": 2017}
 
-MODELS.register("mlp_sinusoid", image_size=None, input_shape=(1,), paper=_MAML)(MLP)
-MODELS.register("mlp_omniglot", image_size=28, input_shape=(28, 28, 1), paper=_MAML)(
+MODELS.register("mlp_sinusoid", image_size=None, input_shape=(1,), **_MAML)(MLP)
+MODELS.register("mlp_omniglot", image_size=28, input_shape=(28, 28, 1), **_MAML)(
     functools.partial(MLP, hidden=(256, 128, 64, 64), num_classes=5, norm="batch")
 )

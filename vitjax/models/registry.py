@@ -1,28 +1,66 @@
-"""The one registry of models: names to constructors of Linen modules."""
+"""The registry of models: names to constructors, and the facts of each name."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
+from vitjax.models.protocol import Model
 
-MODELS: Registry[Callable[..., nn.Module]] = Registry("model")
+MODELS: Registry[Callable[..., Model]] = Registry("model")
+
+# Means and standard deviations of the channels, for values in [0, 1].
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+SYMMETRIC = {"mean": (0.5,), "std": (0.5,)}
 
 
-def create(name: str, /, **overrides: Any) -> nn.Module:
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is registered with a name: the keywords of ``MODELS.register``.
+
+    Attributes:
+        paper: a short citation.
+        year: of the paper.
+        image_size: height and width of the paper's images in pixels; None for other inputs.
+        input_shape: of one example, where it is not (image_size, image_size, 3).
+        mean: subtracted from values in [0, 1]: one number per channel, or one for all.
+        std: what these are then divided by.
+        interpolation: how images are resized.
+    """
+
+    paper: str = ""
+    year: int | None = None
+    image_size: int | None = None
+    input_shape: tuple[int, ...] | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    interpolation: str = "bilinear"
+
+
+def create(name: str, /, where: str = "", **overrides: Any) -> Model:
     """Returns the model registered under ``name``, with some of its fields overridden.
 
     Args:
         name: one of `names`.
+        where: what errors call the model, such as ``"config.model"``.
         **overrides: fields of the module, such as ``num_classes=10``.
 
     Raises:
-        ConfigError: there is no such model or field, or a field's value cannot be used.
+        ConfigError: an unknown model or field, a value that a field cannot have, or a registered
+            module that is not a `Model`.
     """
-    return MODELS.create(name, **overrides)
+    model = MODELS.create(name, where=where, **overrides)
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"model {name!r} is a {type(model).__name__}, which should derive from"
+            " vitjax.models.Model"
+        )
+    return model
 
 
 def names() -> tuple[str, ...]:
@@ -30,35 +68,35 @@ def names() -> tuple[str, ...]:
     return MODELS.names()
 
 
+def facts(name: str) -> dict[str, Any]:
+    """The facts of a model, as `Facts` lists them.
+
+    Raises:
+        ConfigError: an unknown model.
+    """
+    return dataclasses.asdict(Facts(**MODELS.facts(name)))
+
+
+def input_shape(name: str) -> tuple[int, ...]:
+    """The shape of one of the paper's examples, mostly (height, width, channels).
+
+    Raises:
+        ConfigError: an unknown model, or one that was registered without a size.
+    """
+    known = facts(name)
+    if known["input_shape"] is not None:
+        return tuple(known["input_shape"])
+    if known["image_size"] is None:
+        raise ConfigError(f"model {name!r} is registered without image_size and input_shape")
+    return known["image_size"], known["image_size"], 3
+
+
 def count_parameters(name: str, /, **overrides: Any) -> int:
     """The number of trained scalars of a model, for inputs of the paper's shape.
 
     Raises:
-        ConfigError: there is no such model or field.
+        ConfigError: an unknown model or field.
     """
     example = jax.ShapeDtypeStruct((1, *input_shape(name)), jnp.float32)
     shapes: Any = jax.eval_shape(create(name, **overrides).init, jax.random.key(0), example)
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-
-
-def input_shape(name: str) -> tuple[int, ...]:
-    """The shape of one of the paper's examples: (height, width, channels), mostly.
-
-    Raises:
-        ConfigError: there is no such model.
-    """
-    known = facts(name)
-    return known.get("input_shape", (known["image_size"], known["image_size"], 3))
-
-
-def facts(name: str) -> Mapping[str, Any]:
-    """What is known of a model beside its constructor.
-
-    Returns:
-        A mapping with ``image_size``, the height and width in pixels of the images that the paper
-        trains on (None for a model of plain numbers), and ``paper``, a short citation.
-
-    Raises:
-        ConfigError: there is no such model.
-    """
-    return MODELS.facts(name)

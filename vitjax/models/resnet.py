@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,8 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_choice
-from vitjax.models.registry import MODELS
+from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
+from vitjax.models.registry import CIFAR10, IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import CONV_IMPLS
@@ -31,11 +33,21 @@ HEAD_INITS = ("uniform", "zeros")
 # A bottleneck's output has four times the channels of its inner layers (arXiv:1512.03385, Table 1).
 EXPANSION = 4
 
+_BLOCK = re.compile(r"(?:^|/)stage(\d+)_block(\d+)/")
+_STEM = re.compile(r"(^|/)stem_\w+/")
 
-class ResNet(nn.Module):
+
+def residual_layer_key(name: str) -> tuple[int, ...]:
+    """`Model.layer_key` for parameters called ``stem_...`` and ``stage1_block1/...``."""
+    if block := numbers_in(_BLOCK, name):
+        return 1, *block
+    return (0,) if _STEM.search(name) else (2,)
+
+
+class ResNet(Model):
     """Residual network: stages that halve the image and double the channels.
 
-    Sows what `stages` returns, for use as a backbone; ``pooled`` and ``logits``; and each block's
+    Sows what `features` returns; ``pooled`` and ``logits``; and each block's
     ``output``.
 
     Attributes:
@@ -66,6 +78,14 @@ class ResNet(nn.Module):
     Raises:
         ConfigError: at construction, for a value that cannot be used.
     """
+
+    image_kernels: ClassVar[tuple[str, ...]] = ("stem_conv/kernel",)
+    shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
+        "standardize_epsilon": Shapeless(),
+        "norm_groups": Shapeless(("norm", "group")),
+        "zero_pool": Shapeless(("stem", "imagenet")),
+    }
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output|stage\d+)$",)
 
     stage_sizes: Sequence[int]
     block: str = "bottleneck"
@@ -98,8 +118,6 @@ class ResNet(nn.Module):
         check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
         as_dtype(self.dtype)
         as_dtype(self.param_dtype)
-        # A list, as JSON brings it, would leave the module without a hash.
-        self.stage_sizes = tuple(self.stage_sizes)
         if self.norm == "group":
             inner, stem = self.width * self.bottleneck_factor, self.stem_width or self.width
             if wrong := [c for c in (stem, self.width, inner) if c % self.norm_groups]:
@@ -115,7 +133,7 @@ class ResNet(nn.Module):
         super().__post_init__()
 
     def setup(self):
-        """Makes the head, which `__call__` has beyond `stages`."""
+        """Makes the head, which `__call__` has beyond `features`."""
         if self.num_classes:
             uniform = self.head_init == "uniform"
             self.head = nn.Dense(
@@ -146,7 +164,7 @@ class ResNet(nn.Module):
         Raises:
             ImageError: images of the wrong rank or dtype.
         """
-        *_, x = self.stages(images, train).values()
+        *_, x = self.features(images, train).values()
         x = jnp.mean(x, axis=(1, 2), dtype=output_dtype(self.param_dtype))
         self.sow("intermediates", "pooled", x)
         if self.num_classes:
@@ -154,14 +172,30 @@ class ResNet(nn.Module):
             self.sow("intermediates", "logits", x)
         return x
 
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """The maps of the stem and of each stage."""
+        stem = self.stem_width or self.width
+        imagenet = self.stem == "imagenet"
+        stride = 4 if imagenet else 1
+        maps = [FeatureInfo("unpooled", 2, stem)] if imagenet else []
+        maps.append(FeatureInfo("stem", stride, stem))
+        for stage in range(len(self.stage_sizes)):
+            channels = self._out_width(stage)
+            maps.append(FeatureInfo(f"stage{stage + 1}", stride * 2**stage, channels))
+        return tuple(maps)
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """The stem, then each block, then the final normalisation and the head."""
+        return residual_layer_key(name)
+
     @nn.compact
-    def stages(
+    def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Array]:
         """The feature maps ``stem``, ``stage1``, ``stage2``, ..., from fine to coarse.
 
-        Before them stands ``unpooled``, the stem's map that its max pooling is given, where it has
-        one. The last one of a pre-activation network comes behind the final normalisation and ReLU.
+        A stem with max pooling gives ``unpooled`` first, the map before the pooling. The last map
+        of a pre-activation network is taken after the final normalisation and ReLU.
 
         Args:
             images: floats.
@@ -247,17 +281,17 @@ class ResNet(nn.Module):
         )
 
 
-_V1 = "He et al. 2016, arXiv:1512.03385"
-_V2 = "He et al. 2016 (identity mappings), arXiv:1603.05027"
-_WIDE = "Zagoruyko and Komodakis 2016, arXiv:1605.07146"
-_BIT = "Kolesnikov et al. 2020 (Big Transfer), arXiv:1912.11370"
+_V1 = {"paper": "He et al. 2016, arXiv:1512.03385", "year": 2016}
+_V2 = {"paper": "He et al. 2016 (identity mappings), arXiv:1603.05027", "year": 2016}
+_WIDE = {"paper": "Zagoruyko and Komodakis 2016, arXiv:1605.07146", "year": 2016}
+_BIT = {"paper": "Kolesnikov et al. 2020 (Big Transfer), arXiv:1912.11370", "year": 2020}
 
 # Depth to blocks per stage: arXiv:1512.03385, Table 1, and arXiv:1603.05027, App. A for 200.
 _BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 _BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 
 
-# What a name decides, be it by a default: a file of weights that says otherwise does not fit.
+# Fields that a name decides, also by a default: weights of another value do not fit the name.
 _DECIDED = (
     "block",
     "preactivation",
@@ -273,21 +307,22 @@ _DECIDED = (
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(ResNet) if f.name in _DECIDED}
 
 
-def _register(name: str, image_size: int, paper: str, **fields: Any) -> None:
+def _register(name: str, facts: Mapping[str, Any], **fields: Any) -> None:
+    small = fields.get("stem") == "cifar"
+    about = {"image_size": 32, **CIFAR10} if small else {"image_size": 224, **IMAGENET}
     constructor = functools.partial(ResNet, **{**_DEFAULTS, **fields})
-    MODELS.register(name, image_size=image_size, paper=paper)(constructor)
+    MODELS.register(name, **{**about, **facts})(constructor)
 
 
 for _depth, _sizes in {**_BASIC, **_BOTTLENECK}.items():
     _block = "basic" if _depth in _BASIC else "bottleneck"
-    _register(f"resnet{_depth}", 224, _V1, stage_sizes=_sizes, block=_block)
-    _register(f"resnet{_depth}_v2", 224, _V2, stage_sizes=_sizes, block=_block, preactivation=True)
+    _register(f"resnet{_depth}", _V1, stage_sizes=_sizes, block=_block)
+    _register(f"resnet{_depth}_v2", _V2, stage_sizes=_sizes, block=_block, preactivation=True)
 
 for _depth in (20, 32, 44, 56, 110):
     # arXiv:1512.03385, Sec. 4.2: 6n + 2 layers, 16, 32 and 64 channels, shortcuts of option A.
     _register(
         f"resnet{_depth}",
-        32,
         _V1,
         stage_sizes=((_depth - 2) // 6,) * 3,
         block="basic",
@@ -301,7 +336,6 @@ for _depth, _factor in ((28, 10), (16, 8), (40, 2)):
     # arXiv:1605.07146, Table 1: 6n + 4 layers, 16 k, 32 k and 64 k channels after a stem of 16.
     _register(
         f"wrn{_depth}_{_factor}",
-        32,
         _WIDE,
         stage_sizes=((_depth - 4) // 6,) * 3,
         block="basic",
@@ -313,13 +347,12 @@ for _depth, _factor in ((28, 10), (16, 8), (40, 2)):
     )
 
 for _depth in (50, 101):
-    _register(f"wrn{_depth}_2", 224, _WIDE, stage_sizes=_BOTTLENECK[_depth], bottleneck_factor=2)
+    _register(f"wrn{_depth}_2", _WIDE, stage_sizes=_BOTTLENECK[_depth], bottleneck_factor=2)
 
 for _depth, _factor in ((50, 1), (50, 3), (101, 1), (101, 3), (152, 2), (152, 4)):
     _register(
         f"bit_r{_depth}x{_factor}",
-        224,
-        _BIT,
+        {**_BIT, **SYMMETRIC},
         stage_sizes=_BOTTLENECK[_depth],
         preactivation=True,
         width=64 * _factor,

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.models.protocol import FeatureInfo, Model
 from vitjax.models.registry import MODELS
+from vitjax.models.resnet import residual_layer_key
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import CONV_IMPLS
 from vitjax.nn.drop import drop_block, dropout
@@ -57,7 +59,7 @@ class Block(nn.Module):
         return jax.nn.leaky_relu(max_pool(x + y, 2), SLOPE)
 
 
-class ResNet12(nn.Module):
+class ResNet12(Model):
     """Four blocks of three 3 x 3 convolutions beside a 1 x 1, each block halving the image.
 
     Oreshkin et al. 2018 (TADAM), arXiv:1805.10123, with the widths, DropBlock and further
@@ -86,6 +88,12 @@ class ResNet12(nn.Module):
         ConfigError: at construction, for a value that cannot be used.
     """
 
+    image_kernels: ClassVar[tuple[str, ...]] = (
+        "stage1_block1/conv1/kernel",
+        "stage1_block1/shortcut_conv/kernel",
+    )
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)stage\d+$",)
+
     num_classes: int | None = 5
     widths: Sequence[int] = (64, 160, 320, 640)
     pooling: str = "mean"
@@ -97,8 +105,6 @@ class ResNet12(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        # A list, as JSON brings it, would leave the module without a hash.
-        self.widths = tuple(self.widths)
         check_positive("widths", *self.widths)
         check_choice("pooling", self.pooling, POOLINGS)
         check_rate("drop_rate", self.drop_rate)
@@ -108,7 +114,6 @@ class ResNet12(nn.Module):
         as_dtype(self.param_dtype)
         super().__post_init__()
 
-    @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
@@ -122,6 +127,27 @@ class ResNet12(nn.Module):
 
         Returns:
             (batch, num_classes), float32 or wider.
+
+        Raises:
+            ImageError: images of the wrong rank, dtype or size.
+        """
+        *_, x = self.features(images, train).values()
+        return self._logits(x)
+
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """The map of each block."""
+        stages = enumerate(self.widths, start=1)
+        return tuple(FeatureInfo(f"stage{i}", 2**i, channels) for i, channels in stages)
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """Each block, then the head."""
+        return residual_layer_key(name)
+
+    @nn.compact
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Array]:
+        """The maps ``stage1``, ``stage2``, ..., from fine to coarse.
 
         Raises:
             ImageError: images of the wrong rank, dtype or size.
@@ -147,13 +173,18 @@ class ResNet12(nn.Module):
             ),
         )
         key = self.make_rng("dropout") if train and self.drop_rate else None
-        x = images
+        x, found = images, {}
         for i, features in enumerate(self.widths, start=1):
             x = block(features, name=f"stage{i}_block1")(x)
             if key is not None:
                 x = self._drop(x, i, jax.random.fold_in(key, i))
             self.sow("intermediates", f"stage{i}", x)
+            found[f"stage{i}"] = x
+        return found
 
+    @nn.compact
+    def _logits(self, x: Array) -> Array:
+        """Pools the last map ``x`` and applies the head."""
         out = output_dtype(self.param_dtype)
         if self.pooling == "mean":
             x = jnp.mean(x, axis=(1, 2), dtype=out)

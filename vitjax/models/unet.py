@@ -1,8 +1,9 @@
 """U-Net: as its paper has it, without padding, and in the padded form."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,7 +11,9 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.models.protocol import Shapeless, numbers_in
 from vitjax.models.registry import MODELS
+from vitjax.models.segmentation import SegmentationModel
 from vitjax.nn.drop import dropout
 from vitjax.nn.inputs import ImageError, check_images
 from vitjax.nn.norm import check_norm
@@ -21,12 +24,15 @@ from vitjax.nn.unet import (
     KERNEL,
     AttentionGate,
     DoubleConv,
-    SegmentationModel,
     center_crop,
     reflect_to_multiple,
 )
 
 PADDINGS = ("same", "valid")
+
+_DOWN = re.compile(r"(?:^|/)down(\d+)/")
+_BOTTOM = re.compile(r"(^|/)bottom/")
+_RISE = re.compile(r"(?:^|/)(?:gate|up|merge)(\d+)/")
 
 
 def level_widths(filters: int, depth: int, widths: Sequence[int] | None) -> tuple[int, ...]:
@@ -74,6 +80,13 @@ class UNet(SegmentationModel):
         ConfigError: at construction, for a value that cannot be used.
     """
 
+    image_kernels: ClassVar[tuple[str, ...]] = ("down1/conv1/kernel",)
+    shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
+        **SegmentationModel.shapeless_fields,
+        "padding": Shapeless(),
+    }
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
+
     filters: int = 64
     depth: int = 4
     widths: Sequence[int] | None = None
@@ -82,8 +95,6 @@ class UNet(SegmentationModel):
     attention: bool = False
 
     def __post_init__(self):
-        # A list, as JSON brings it, would leave the module without a hash.
-        self.widths = None if self.widths is None else tuple(self.widths)
         widths = level_widths(self.filters, self.depth, self.widths)
         check_norm(self.norm, self.norm_epsilon, self.norm_groups, widths)
         check_choice("padding", self.padding, PADDINGS)
@@ -115,6 +126,16 @@ class UNet(SegmentationModel):
         multiple = 2**self.depth
         least = max(size, self.margin + 1) + BLOCK_LOSS
         return -(-least // multiple) * multiple - BLOCK_LOSS
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """Each block down, the bottom, each level up with its gate, then the head."""
+        if level := numbers_in(_DOWN, name):
+            return 1, *level
+        if _BOTTOM.search(name):
+            return (2,)
+        if level := numbers_in(_RISE, name):
+            return 3, -level[0]
+        return (4,)
 
     @nn.compact
     def __call__(
@@ -196,14 +217,21 @@ class UNet(SegmentationModel):
             )
 
 
-_UNET = "Ronneberger et al. 2015 (U-Net), arXiv:1505.04597"
-_ATTENTION = "Oktay et al. 2018 (Attention U-Net), arXiv:1804.03999"
+_UNET: dict[str, Any] = {
+    "paper": "Ronneberger et al. 2015 (U-Net), arXiv:1505.04597",
+    "year": 2015,
+}
+_ATTENTION: dict[str, Any] = {
+    "paper": "Oktay et al. 2018 (Attention U-Net), arXiv:1804.03999",
+    "year": 2018,
+}
 
 
-def _register(name: str, size: int, paper: str, **fields: Any) -> None:
-    # Their papers' images have one channel.
-    facts: dict[str, Any] = {"image_size": size, "input_shape": (size, size, 1), "paper": paper}
-    MODELS.register(name, **facts)(functools.partial(UNet, **fields))
+def _register(name: str, size: int, facts: Mapping[str, Any], **fields: Any) -> None:
+    # The images of these papers have one channel.
+    MODELS.register(name, image_size=size, input_shape=(size, size, 1), **facts)(
+        functools.partial(UNet, **fields)
+    )
 
 
 _register("unet", 512, _UNET, norm="batch")

@@ -1,20 +1,25 @@
 """U-Net++: a U-Net whose skips are filled with further nodes, each level a dense block."""
 
 import functools
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
+from vitjax.models.protocol import numbers_in
 from vitjax.models.registry import MODELS
+from vitjax.models.segmentation import SegmentationModel
 from vitjax.models.unet import level_widths
 from vitjax.nn.inputs import check_images
 from vitjax.nn.norm import check_norm
 from vitjax.nn.pooling import max_pool
-from vitjax.nn.unet import DoubleConv, SegmentationModel, center_crop, reflect_to_multiple
+from vitjax.nn.unet import DoubleConv, center_crop, reflect_to_multiple
+
+_NODE = re.compile(r"(?:^|/)(?:up|node)(\d+)_(\d+)/")
 
 
 class UNetPlusPlus(SegmentationModel):
@@ -47,6 +52,10 @@ class UNetPlusPlus(SegmentationModel):
         ConfigError: at construction, for a value that cannot be used.
     """
 
+    head_name: ClassVar[str | None] = r"head\d+"
+    image_kernels: ClassVar[tuple[str, ...]] = ("node0_0/conv1/kernel",)
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
+
     filters: int = 32
     depth: int = 4
     widths: Sequence[int] | None = None
@@ -54,8 +63,6 @@ class UNetPlusPlus(SegmentationModel):
     prune: int | None = None
 
     def __post_init__(self):
-        # A list, as JSON brings it, would leave the module without a hash.
-        self.widths = None if self.widths is None else tuple(self.widths)
         widths = level_widths(self.filters, self.depth, self.widths)
         check_norm(self.norm, self.norm_epsilon, self.norm_groups, widths)
         if self.prune is not None:
@@ -69,6 +76,13 @@ class UNetPlusPlus(SegmentationModel):
                     f"prune={self.prune!r}: the columns are 1 to {self.depth} (depth)"
                 )
         super().__post_init__()
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """Each node x(i, j) in the order of computation, then the heads."""
+        if node := numbers_in(_NODE, name):
+            row, column = node
+            return 1, row + column, column
+        return (2,)
 
     @nn.compact
     def __call__(
@@ -129,5 +143,8 @@ class UNetPlusPlus(SegmentationModel):
 
 # Table 1: the microscope's images of cell nuclei have 96 x 96 pixels.
 MODELS.register(
-    "unet_plus_plus", image_size=96, paper="Zhou et al. 2018 (U-Net++), arXiv:1807.10165"
+    "unet_plus_plus",
+    image_size=96,
+    paper="Zhou et al. 2018 (U-Net++), arXiv:1807.10165",
+    year=2018,
 )(functools.partial(UNetPlusPlus, norm="batch"))

@@ -1,8 +1,9 @@
 """The Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,8 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_choice, check_positive, check_rate
-from vitjax.models.registry import MODELS
+from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
+from vitjax.models.registry import IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.attention import ATTENTION_IMPLS
 from vitjax.nn.attention_pooling import AttentionPooling
 from vitjax.nn.conv import Conv
@@ -29,8 +31,15 @@ POSITIONS = ("learned", "sincos2d", "none")
 # Poolings that take the class token.
 _READ_TOKEN = ("token", "token_and_mean")
 
+_BLOCK = re.compile(r"(?:^|/)block_(\d+)/")
+_STACKED = re.compile(r"(^|/)encoder/blocks/")
+_EMBEDDING = re.compile(
+    r"(^|/)(patch_embedding|position_embedding|class_token|class_position_embedding"
+    r"|register_tokens)(/|$)"
+)
 
-class ViT(nn.Module):
+
+class ViT(Model):
     """Vision Transformer: an image as a sequence of patches.
 
     Initialised as google-research/vision_transformer does: Xavier-uniform kernels in attention and
@@ -76,6 +85,19 @@ class ViT(nn.Module):
         ConfigError: at construction, for a value that cannot be used.
     """
 
+    head_hidden: ClassVar[tuple[str, ...]] = ("pre_logits",)
+    image_kernels: ClassVar[tuple[str, ...]] = ("patch_embedding/kernel",)
+    patch_kernel: ClassVar[str | None] = "patch_embedding/kernel"
+    position_embedding: ClassVar[str | None] = "position_embedding"
+    low_rank_kernels: ClassVar[tuple[str, ...]] = (r"attention/(query|value)/kernel$",)
+    shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
+        "num_heads": Shapeless(exact=True),
+        "gelu": Shapeless(),
+        "norm_epsilon": Shapeless(),
+        "positions": Shapeless(shown="learned"),
+    }
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(tokens|after_mlp)$",)
+
     width: int = 768
     depth: int = 12
     num_heads: int = 12
@@ -119,15 +141,11 @@ class ViT(nn.Module):
             raise ConfigError(f"width={self.width} cannot be split over {self.num_heads} num_heads")
         if self.pooling in _READ_TOKEN and self.class_token is False:
             raise ConfigError(f"pooling={self.pooling!r} reads the class token: class_token=False")
-        if not isinstance(self.patch_size, int):
-            # A list, as JSON brings it, would leave the module without a hash.
-            self.patch_size = tuple(self.patch_size)
-            if len(self.patch_size) != 2:
-                raise ConfigError(f"patch_size={self.patch_size}: one number, or height and width")
+        if not isinstance(self.patch_size, int) and len(self.patch_size) != 2:
+            raise ConfigError(f"patch_size={self.patch_size}: one number, or height and width")
         check_positive("patch_size", *np.ravel(self.patch_size).tolist())
         super().__post_init__()
 
-    @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
@@ -144,6 +162,56 @@ class ViT(nn.Module):
         Raises:
             ImageError: images of the wrong rank, dtype or size.
         """
+        return self._logits(self._encode(images, train)[0])
+
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """The tokens of patches after each quarter of the blocks, all at the stride of a patch.
+
+        Raises:
+            ConfigError: patches are not square.
+        """
+        height, width = self.patch
+        if height != width:
+            raise ConfigError(f"patch_size={self.patch_size}: feature maps need square patches")
+        return tuple(FeatureInfo(f"block{n}", height, self.width) for n in self._quarters())
+
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Array]:
+        """The maps of `feature_info`; the last is normalised unless ``fc_norm``."""
+        rows, columns = self.patch_grid(images.shape[1:])
+        last, outputs = self._encode(images, train, collect=True)
+        chosen = [outputs[n - 1] for n in self._quarters()[:-1]]
+        return {
+            f"block{n}": x[:, self.prefix_tokens :].reshape(len(x), rows, columns, self.width)
+            for n, x in zip(self._quarters(), [*chosen, last], strict=True)
+        }
+
+    def _quarters(self) -> list[int]:
+        """The numbers, from 1, of the blocks that end a quarter of the depth."""
+        return sorted({-(-self.depth * quarter // 4) for quarter in range(1, 5)})
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """Embeddings and further tokens, then each block, then what follows the blocks.
+
+        Raises:
+            ConfigError: ``scan_layers`` stacks the blocks.
+        """
+        if _STACKED.search(name):
+            raise ConfigError(
+                "under scan_layers one array holds all blocks, so they have one rate; set"
+                " config.model.scan_layers = False (weights of one form can be loaded into the"
+                " other)"
+            )
+        if block := numbers_in(_BLOCK, name):
+            return 1, *block
+        return (0,) if _EMBEDDING.search(name) else (2,)
+
+    @nn.compact
+    def _encode(
+        self, images: Array, train: bool, collect: bool = False
+    ) -> tuple[Array, list[Array]]:
+        """The encoded tokens; with ``collect`` the output of each block too."""
         dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
         dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         key_in = key_blocks = None
@@ -170,15 +238,20 @@ class ViT(nn.Module):
         encoder = Encoder(
             self.depth, block, self.drop_path, self.scan_layers, self.remat, name="encoder"
         )
-        x = encoder(x, key_blocks)
-        norms = {**dtypes, "epsilon": self.norm_epsilon}
+        x, outputs = encoder(x, key_blocks, collect)
         if not self.fc_norm:
-            x = layer_norm("encoder_norm", **norms)(x)
+            x = layer_norm("encoder_norm", **dtypes, epsilon=self.norm_epsilon)(x)
         self.sow("intermediates", "encoded", x)
+        return x, outputs
 
+    @nn.compact
+    def _logits(self, x: Array) -> Array:
+        """Pools the encoded tokens ``x`` and applies the head."""
+        param_dtype = as_dtype(self.param_dtype)
+        dtypes: dict[str, Any] = {"dtype": as_dtype(self.dtype), "param_dtype": param_dtype}
         x = self._pool(x)
         if self.fc_norm:
-            x = layer_norm("fc_norm", **norms)(x)
+            x = layer_norm("fc_norm", **dtypes, epsilon=self.norm_epsilon)(x)
         self.sow("intermediates", "pooled", x)
         if self.representation_size is not None:
             x = nn.Dense(self.representation_size, **dtypes, name="pre_logits")(x)
@@ -201,12 +274,25 @@ class ViT(nn.Module):
         """Whether there is a class token: the first of the tokens."""
         return self.pooling in _READ_TOKEN if self.class_token is None else self.class_token
 
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before those of the patches: the class token and the registers."""
+        return self.has_class_token + self.registers
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """The (height, width) of a patch in pixels."""
+        height, width = np.broadcast_to(self.patch_size, 2).tolist()
+        return height, width
+
+    def patch_grid(self, image_shape: Sequence[int]) -> tuple[int, int]:
+        """Patches (rows, columns) of an image of (height, width, channels)."""
+        return image_shape[0] // self.patch[0], image_shape[1] // self.patch[1]
+
     def _patches(self, images: Array) -> Array:
         """Embeds each patch: (batch, rows, columns, width)."""
         check_images(images)
-        size = self.patch_size
-        patch: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore
-        sides = images.shape[1:3]
+        patch, sides = self.patch, images.shape[1:3]
         if any(side % p or side < p for side, p in zip(sides, patch, strict=True)):
             near = [
                 sorted({max(s // p, 1) * p, -(-s // p) * p})
@@ -269,7 +355,7 @@ class ViT(nn.Module):
             )(x)
         if self.pooling == "token":
             return x[:, 0]
-        mean = jnp.mean(x[:, self.has_class_token + self.registers :], axis=1)
+        mean = jnp.mean(x[:, self.prefix_tokens :], axis=1)
         return mean if self.pooling == "mean" else jnp.concatenate([x[:, 0], mean], axis=-1)
 
     def _check_grid(self, rows: int, columns: int) -> None:
@@ -293,11 +379,13 @@ _SIZES: dict[str, dict[str, Any]] = {
     "g": {"width": 1408, "depth": 40, "num_heads": 16, "mlp_width": 6144},
 }
 
-_VIT = "Dosovitskiy et al. 2021, arXiv:2010.11929"
-_PAPERS = {
-    "ti": "Touvron et al. 2021 (DeiT), arXiv:2012.12877",
-    "s": "Touvron et al. 2021 (DeiT), arXiv:2012.12877",
-    "g": "Zhai et al. 2022 (Scaling Vision Transformers), arXiv:2106.04560",
+_VIT = {"paper": "Dosovitskiy et al. 2021, arXiv:2010.11929", "year": 2021, **SYMMETRIC}
+_DEIT = {"paper": "Touvron et al. 2021 (DeiT), arXiv:2012.12877", "year": 2021, **IMAGENET}
+_SCALING = "Zhai et al. 2022 (Scaling Vision Transformers), arXiv:2106.04560"
+_PAPERS: dict[str, dict[str, Any]] = {
+    "ti": {**_DEIT, "interpolation": "bicubic"},
+    "s": {**_DEIT, "interpolation": "bicubic"},
+    "g": {"paper": _SCALING, "year": 2022, **SYMMETRIC},
 }
 
 for _name in (
@@ -305,6 +393,6 @@ for _name in (
     *("l16", "l32", "h14", "g14"),
 ):
     _size, _patch = _name.rstrip("0123456789"), int(_name.lstrip("tisblhg"))
-    MODELS.register(f"vit_{_name}", image_size=224, paper=_PAPERS.get(_size, _VIT))(
+    MODELS.register(f"vit_{_name}", image_size=224, **_PAPERS.get(_size, _VIT))(
         functools.partial(ViT, **{"mlp_width": None, **_SIZES[_size]}, patch_size=_patch)
     )

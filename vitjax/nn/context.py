@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 from vitjax.core.errors import ConfigError
 from vitjax.nn.dtypes import as_dtype
 
+# The entry of a model's parameters.
+CONTEXT = "context"
+
 
 def check_context(num_context: int) -> None:
     """Raises ConfigError unless ``num_context`` is zero or more."""
@@ -20,4 +23,4 @@ def context_parameters(module: nn.Module, count: int, param_dtype: Any) -> Float
 
     Zintgraf et al. 2019 (CAVIA), arXiv:1810.03642, Sec. 3: what is adapted to a task.
     """
-    return module.param("context", nn.initializers.zeros, (count,), as_dtype(param_dtype))
+    return module.param(CONTEXT, nn.initializers.zeros, (count,), as_dtype(param_dtype))

@@ -153,15 +153,28 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch tokens width"], key: PRNGKeyArray | None = None
-    ) -> Float[Array, "batch tokens width"]:
-        """Applies all blocks; ``key`` None means neither dropout nor drop path."""
+        self,
+        x: Float[Array, "batch tokens width"],
+        key: PRNGKeyArray | None = None,
+        collect: bool = False,
+    ) -> tuple[Float[Array, "batch tokens width"], list[Float[Array, "batch tokens width"]]]:
+        """Applies all blocks.
+
+        Args:
+            x: tokens.
+            key: of dropout and drop path; None for neither.
+            collect: return the output of each block too.
+
+        Returns:
+            The output of the last block; those of all blocks, or an empty list.
+        """
         rates = np.linspace(0, self.drop_path_rate, self.depth, dtype=np.float32)
         each_rate = None if key is None or not self.drop_path_rate else rates
         each_key = None if key is None else jax.random.split(key, self.depth)
 
-        def run(block: nn.Module, x: Array, of_layer: Any) -> tuple[Array, None]:
-            return block(x, *of_layer), None
+        def run(block: nn.Module, x: Array, of_layer: Any) -> tuple[Array, Array | None]:
+            x = block(x, *of_layer)
+            return x, x if collect else None
 
         if self.remat:
             # Inside a scan, common subexpressions cannot be merged across the loop anyway.
@@ -173,9 +186,11 @@ class Encoder(nn.Module):
                 split_rngs={"params": True},
                 length=self.depth,
             )
-            x, _ = scan(EncoderBlock(**self.block, name="blocks"), x, (each_rate, each_key))
-        else:
-            for layer in range(self.depth):
-                of_layer = [v if v is None else v[layer] for v in (each_rate, each_key)]
-                x, _ = run(EncoderBlock(**self.block, name=f"block_{layer}"), x, of_layer)
-        return x
+            x, stacked = scan(EncoderBlock(**self.block, name="blocks"), x, (each_rate, each_key))
+            return x, [] if stacked is None else list(stacked)
+        outputs = []
+        for layer in range(self.depth):
+            of_layer = [v if v is None else v[layer] for v in (each_rate, each_key)]
+            x, _ = run(EncoderBlock(**self.block, name=f"block_{layer}"), x, of_layer)
+            outputs.append(x)
+        return x, outputs if collect else []

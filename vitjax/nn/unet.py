@@ -1,4 +1,4 @@
-"""What U-Net and its family share: blocks, ways up, attention gates, borders and sizes."""
+"""Layers of U-Net and its family: blocks, upsampling, attention gates, borders."""
 
 import functools
 from collections.abc import Callable
@@ -9,12 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.core.validation import check_choice
-from vitjax.nn.conv import Conv
-from vitjax.nn.convolution import CONV_IMPLS
-from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.inputs import ImageError
-from vitjax.nn.norm import normalization
 
 UPS = ("transpose", "resize", "nearest")
 KERNEL = 3
@@ -29,94 +24,6 @@ HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 HE_PER_PIXEL = nn.initializers.variance_scaling(2.0, "fan_in", "normal", batch_axis=(0, 1))
 
 Layer = Callable[..., Any]
-
-
-class SegmentationModel(nn.Module):
-    """The fields of all of the family, and the sizes of one that pads its images itself.
-
-    Attributes:
-        num_classes: logits of each pixel; 0 or None for no head: the model then returns the
-            features that the head would read.
-        norm: behind each convolution of a block: ``"none"``, ``"batch"``, ``"group"`` or
-            ``"layer"`` (over pixels and channels). Without one, convolutions have biases.
-        norm_groups: groups of group normalisation.
-        norm_epsilon: added to the variance.
-        up: how a map is doubled: ``"transpose"`` (2 x 2 transposed convolution of stride 2),
-            ``"resize"`` (bilinear, then a 3 x 3 convolution) or ``"nearest"`` (each pixel becomes
-            four; the channels stay as they are).
-        conv_impl: how convolutions are computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
-        axis_name: the mapped axis over which batch statistics are averaged; None for none.
-        dtype: of the computation, as a dtype or its name.
-        param_dtype: of the parameters, likewise.
-
-    Raises:
-        ConfigError: at construction, for a value that cannot be used.
-    """
-
-    num_classes: int | None = 2
-    norm: str = "none"
-    norm_groups: int = 8
-    norm_epsilon: float = 1e-5
-    up: str = "transpose"
-    conv_impl: str = "auto"
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-
-    def __post_init__(self):
-        check_choice("up", self.up, UPS)
-        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
-        as_dtype(self.dtype)
-        as_dtype(self.param_dtype)
-        super().__post_init__()
-
-    @property
-    def margin(self) -> int:
-        """Pixels by which a side of the logits is smaller than that of the images."""
-        return 0
-
-    def valid_size(self, size: int) -> int:
-        """The smallest side in pixels, of ``size`` at least, that images may have."""
-        return max(size, 1)
-
-    def _dtypes(self) -> dict[str, Any]:
-        return {"dtype": as_dtype(self.dtype), "param_dtype": as_dtype(self.param_dtype)}
-
-    def _conv(self, valid: bool = False) -> Layer:
-        """A constructor of convolutions: 3 x 3 where nothing else is said."""
-        return functools.partial(
-            Conv,
-            kernel_size=(KERNEL, KERNEL),
-            padding=0 if valid else None,
-            use_bias=self.norm == "none",
-            kernel_init=HE,
-            conv_impl=self.conv_impl,
-            **self._dtypes(),
-        )
-
-    def _norm(self, train: bool) -> Layer:
-        return normalization(
-            self.norm,
-            train=train,
-            epsilon=self.norm_epsilon,
-            groups=self.norm_groups,
-            axis_name=self.axis_name,
-            **self._dtypes(),
-        )
-
-    def _up(self, features: int, name: str, valid: bool = False) -> "Up":
-        return Up(features, self.up, valid, self._conv(valid), **self._dtypes(), name=name)
-
-    def _logits(self, x: Array, name: str = "head", size: int = 1) -> Array:
-        """What the head, a convolution, makes of features; the features without a head."""
-        out = output_dtype(self.param_dtype)
-        if not self.num_classes:
-            return x.astype(out)
-        head = self._conv()(
-            self.num_classes, kernel_size=(size, size), use_bias=True, dtype=out, name=name
-        )
-        logits: Array = head(x)
-        return logits
 
 
 class DoubleConv(nn.Module):

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
-from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.registry import Registry
 from vitjax.metrics.mean import Mean, Metrics
+from vitjax.models.protocol import Model
 
 # The collection of arrays that no step changes, such as another network's: they are in checkpoints,
 # and neither an optimizer nor a moving average holds copies of them.
@@ -33,11 +33,11 @@ class Objective(abc.ABC):
     of the batch: the trainer averages the gradients of micro-batches by it.
 
     Attributes:
-        model: the Linen module.
+        model: the model.
         axis_name: under ``pmap`` the mapped axis, else None; see `over_axis`.
     """
 
-    model: nn.Module
+    model: Model
     axis_name: str | None = dataclasses.field(default=None, kw_only=True)
 
     @abc.abstractmethod
@@ -104,9 +104,7 @@ class Objective(abc.ABC):
 
     def over_axis(self: Self, axis_name: str) -> Self:
         """This objective under ``pmap``: batch statistics and weights are those of the axis."""
-        model = self.model
-        if hasattr(model, "axis_name"):
-            model = model.clone(axis_name=axis_name)
+        model = self.model.over_axis(axis_name)
         return dataclasses.replace(self, model=model, axis_name=axis_name)
 
 

@@ -16,9 +16,6 @@ from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import FROZEN, Batch, ModelState, Params, objectives
 from vitjax.objectives.classification import Classification
 
-# What every model of the house calls its last layer.
-HEAD = "head"
-
 
 @objectives.register("head_only")
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +55,17 @@ class HeadOnly(Classification):
         """The head as what is trained, and all else of the model as what is frozen.
 
         Raises:
-            ConfigError: the model has no head.
+            ConfigError: the model does not have one head.
         """
         del rng, batch
-        params = dict(variables["params"])
-        if HEAD not in params:
+        head, rest = self.model.split_head(variables["params"])
+        if len(head) != 1:
             raise ConfigError(
-                f"config.objective 'head_only' trains the layer {HEAD!r}, and the model"
-                f" {type(self.model).__name__} has none (it has: {', '.join(params)})"
+                "config.objective 'head_only' trains one head, and the model"
+                f" {type(self.model).__name__} has {len(head) or 'none'} (its entries:"
+                f" {', '.join(variables['params'])})"
             )
-        return {
-            "params": {HEAD: params.pop(HEAD)},
-            FROZEN: {**variables, "params": params},
-        }
+        return {"params": head, FROZEN: {**variables, "params": rest}}
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The whole network's variables."""
@@ -81,7 +76,8 @@ class HeadOnly(Classification):
         self, variables: Mapping[str, Any], images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch width"]:
         """What the head is given of images that are normalised already."""
-        return representation(self.model, variables[FROZEN], images)
+        features: Any = self.model.headless().apply(variables[FROZEN], images, train=False)
+        return features
 
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
@@ -103,41 +99,10 @@ class HeadOnly(Classification):
         return super().logits(variables, batch)
 
 
-def representation(
-    model: nn.Module, variables: Mapping[str, Any], inputs: Array
-) -> Float[Array, "batch width"]:
-    """What a model's head is given, in evaluation.
-
-    Args:
-        model: a classifier that does without a head where ``num_classes`` is None.
-        variables: of the model; those of its head play no part.
-        inputs: as the model is fed.
-
-    Raises:
-        ConfigError: the model has no ``num_classes``.
-    """
-    features: Any = without_head(model).apply(variables, inputs, train=False)
-    return features
-
-
-def without_head(model: nn.Module) -> nn.Module:
-    """``model`` as it returns what its head would be given.
-
-    Raises:
-        ConfigError: it has no ``num_classes``, by which to take the head off.
-    """
-    if not hasattr(model, "num_classes"):
-        raise ConfigError(
-            f"the model {type(model).__name__} has no field 'num_classes', without which it would"
-            " return what its head is given"
-        )
-    return model.clone(num_classes=None)
-
-
 def _apply_head(
     params: Mapping[str, Any], features: Float[Array, "batch width"]
 ) -> Float[Array, "batch classes"]:
-    head = params[HEAD]
+    (head,) = params.values()
     kernel: jax.Array = head["kernel"]
     layer = nn.Dense(kernel.shape[-1], use_bias="bias" in head, param_dtype=kernel.dtype)
     logits: Any = layer.apply({"params": head}, features)

@@ -58,7 +58,7 @@ class ImageObjective(Objective):
             "layer with running statistics",
         )
         adapter = self._adapter()
-        return dict(variables) if adapter is None else adapter.split(rng, variables)
+        return dict(variables) if adapter is None else adapter.split(rng, self.model, variables)
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The model's own variables; low-rank updates are merged into their kernels."""

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import Patterns, check_expressions, check_patterns, layers, listed, matches
+from vitjax.models.protocol import Model
 from vitjax.objectives.base import FROZEN
 
 WHERE = "config.objective.lora"
@@ -40,14 +41,15 @@ class LoRA:
     Attributes:
         rank: of an update.
         alpha: scale of an update, times the rank; None for the rank: a scale of one.
-        kernels: patterns of kernels that are updated; the paper's are queries' and values'.
-        trained: patterns of parameters that are trained themselves, the head above all.
+        kernels: patterns of kernels that are updated; None for the model's ``low_rank_kernels``:
+            in a ViT the queries' and values', as in the paper.
+        trained: patterns of parameters that are trained themselves; None for the head.
     """
 
     rank: int = 8
     alpha: float | None = None
-    kernels: Patterns = (r"attention/(query|value)/kernel$",)
-    trained: Patterns = (r"(^|/)head\d*/",)
+    kernels: Patterns | None = None
+    trained: Patterns | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -55,13 +57,16 @@ class LoRA:
         if self.alpha is not None and self.alpha <= 0:
             raise ConfigError(f"{WHERE}.alpha is {self.alpha}; it should be above 0")
         for name in ("kernels", "trained"):
-            check_expressions(listed(getattr(self, name)), f"{WHERE}.{name}")
+            check_expressions(listed(getattr(self, name) or ()), f"{WHERE}.{name}")
 
-    def split(self, rng: PRNGKeyArray, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def split(
+        self, rng: PRNGKeyArray, model: Model, variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """A model's variables as what is trained and what is not.
 
         Args:
             rng: of the updates' start.
+            model: gives the default patterns.
             variables: ``{"params": ..., ...}``.
 
         Returns:
@@ -69,15 +74,25 @@ class LoRA:
             ``b`` under the name of each kernel.
 
         Raises:
-            ConfigError: a pattern matches no parameter, or one that is no kernel.
+            ConfigError: a pattern matches no parameter, or one that is not a kernel; or the model
+                has no default for patterns that are not given.
         """
         leaves = flatten_dict(dict(variables["params"]), sep="/")
-        for name in ("kernels", "trained"):
-            check_patterns(listed(getattr(self, name)), list(leaves), f"{WHERE}.{name}")
-        trained = {n: leaf for n, leaf in leaves.items() if matches(n, listed(self.trained))}
+        patterns = {
+            "kernels": model.low_rank_kernels if self.kernels is None else listed(self.kernels),
+            "trained": (model.head_pattern,) if self.trained is None else listed(self.trained),
+        }
+        if not patterns["kernels"]:
+            raise ConfigError(
+                f"{WHERE}.kernels is missing: a {type(model).__name__} has no default; it should be"
+                f" regular expressions of kernels (parameters: {', '.join(leaves)})"
+            )
+        for name, given in patterns.items():
+            check_patterns(given, list(leaves), f"{WHERE}.{name}")
+        trained = {n: leaf for n, leaf in leaves.items() if matches(n, patterns["trained"])}
         updates: dict[str, Any] = {}
         key = jax.random.fold_in(rng, _UPDATES)
-        names = [n for n in leaves if matches(n, listed(self.kernels)) and n not in trained]
+        names = [n for n in leaves if matches(n, patterns["kernels"]) and n not in trained]
         for number, name in enumerate(sorted(names)):
             stack, rows, columns = _matrix(name, leaves[name])
             dtype = leaves[name].dtype

@@ -18,6 +18,7 @@ from vitjax.core.text import near_match
 from vitjax.losses.segmentation import ACTIVATIONS, Loss, Pixels, combine, probabilities
 from vitjax.metrics.mean import Mean, Metrics
 from vitjax.metrics.objects import check_measures
+from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
 from vitjax.objectives.images import ImageObjective
 
@@ -235,9 +236,9 @@ def mirror(length: int, before: int, after: int) -> Int[np.ndarray, "places"]:
     return np.minimum(places, period - places) if length > 1 else np.zeros_like(places)
 
 
-def _mirrored(model: Any, length: int) -> Int[np.ndarray, "places"]:
+def _mirrored(model: Model, length: int) -> Int[np.ndarray, "places"]:
     """The pixels to feed ``model`` so that its output begins at the first of ``length``."""
-    margin = getattr(model, "margin", 0)
+    margin = model.margin
     if not margin:
         return np.arange(length)
     before = margin // 2

@@ -49,7 +49,7 @@ class Tiler:
             ConfigError: ``tile`` is no size, or leaves no pixel of output.
         """
         model = objective.model
-        self._margin: int = getattr(model, "margin", 0)
+        self._margin: int = model.margin
         if isinstance(tile, bool) or not isinstance(tile, int) or tile < 1:
             raise ConfigError(f"a tile's side is {tile!r}; it should be a number of pixels")
         if tile <= self._margin:

@@ -21,7 +21,7 @@ from vitjax.core.atomic import new_file
 from vitjax.data import CorruptImage, Data
 from vitjax.data.features import FeatureData
 from vitjax.objectives.base import FROZEN
-from vitjax.objectives.head_only import HEAD, HeadOnly, without_head
+from vitjax.objectives.head_only import HeadOnly
 from vitjax.training.checkpoints import fingerprint
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import make_gather_step
@@ -77,7 +77,10 @@ class Extractor:
         images = experiment.data.example_batch(evaluated=True)["image"]
         normalize = objective.normalize
         # The head is no part of what is computed, and its training should not change its key.
-        self._variables = {**variables, "params": _without(variables["params"], HEAD)}
+        self._variables = {
+            **variables,
+            "params": objective.model.split_head(variables["params"])[1],
+        }
         activations = Activations(
             objective.model, self._variables, jax.eval_shape(normalize, images)
         )
@@ -86,7 +89,7 @@ class Extractor:
         self._about = {
             "layers": [layer.name for layer in self.layers],
             "pooling": pooling,
-            "model": repr(without_head(objective.model)),
+            "model": repr(objective.model.headless()),
         }
         parallel = experiment.parallel
         self._step = parallel.compile(
@@ -208,7 +211,3 @@ def _read(path: Path, names: Sequence[str], say: Callable[[str], None]) -> Featu
     except Exception as error:
         say(f"{path} is damaged ({error}); its features are computed again")
         return None
-
-
-def _without(tree: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in tree.items() if key != name}

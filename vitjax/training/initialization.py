@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vitjax import models
 from vitjax import weights as files
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_patterns, listed, matches
@@ -19,7 +18,6 @@ from vitjax.training import checks, prediction, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.settings import Start
-from vitjax.weights import notes
 from vitjax.weights.layouts import Description
 
 
@@ -100,8 +98,7 @@ def _of_run(
     )
     model = other.objective.model
     own = jax.device_get(other.objective.unwrap(other.parallel.fetch(placed)))
-    if getattr(model, "scan_layers", False):
-        own = models.unstack_layers(own)
+    own = model.unstack(own)
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(own, sep="/").items()}
     kind = "moving average" if other.settings.ema_decay is not None else "weights"
     say(f"Starting from the {kind} of step {step} of the run in {folder}")
@@ -112,7 +109,7 @@ def _of_run(
             "  its classes were others, and as many: their head is kept, unless"
             " config.init.exclude has '^head/'"
         )
-    description = Description(type(model), notes.fields_of(model), None)
+    description = Description(type(model), model.described_fields(), None)
     weights = files.Weights(str(folder), arrays, None, description)
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
 

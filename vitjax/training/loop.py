@@ -362,13 +362,11 @@ class _Loop:
     def flops_per_example(self) -> float:
         """FLOPs of the loss and its gradient for one example, as the model's formulas have them.
 
-        Counted without what saves memory or time: work done twice under ``remat`` is no progress,
-        and what happens inside a fused attention kernel cannot be seen.
+        Counted on the plain model: what ``remat`` computes again is not progress, and the
+        operations of a fused attention kernel cannot be seen.
         """
         objective, data = self.experiment.objective, self.experiment.data
-        plain: dict[str, Any] = {"remat": False, "attention_impl": "plain", "conv_impl": "lax"}
-        own = {name: value for name, value in plain.items() if hasattr(objective.model, name)}
-        objective = dataclasses.replace(objective, model=objective.model.clone(**own))
+        objective = dataclasses.replace(objective, model=objective.model.plain())
         state = self.experiment.abstract_state()
         batch = data.example_batch()
         counted = flops.count(

@@ -5,36 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-import flax.linen as nn
 import numpy as np
 import scipy.ndimage
 
-from vitjax import models
 from vitjax.core.validation import check_choice
+from vitjax.models.protocol import Model
 
 INTERPOLATIONS = ("bicubic", "bilinear")
-
-_POSITIONS = "params/position_embedding"
-_PATCHES = "params/patch_embedding/kernel"
-# The kernels that images go into.
-_FIRST: dict[type[nn.Module], tuple[str, ...]] = {
-    models.ViT: (_PATCHES,),
-    models.ResNet: ("params/stem_conv/kernel",),
-    models.UNet: ("params/down1/conv1/kernel",),
-    models.UNetPlusPlus: ("params/node0_0/conv1/kernel",),
-    models.UNetResNet: ("params/encoder/stem_conv/kernel",),
-    models.Conv4: ("params/conv1/kernel",),
-    models.ResNet12: (
-        "params/stage1_block1/conv1/kernel",
-        "params/stage1_block1/shortcut_conv/kernel",
-    ),
-}
 
 
 def adapt(
     found: Mapping[str, np.ndarray],
     shapes: Mapping[str, Sequence[int]],
-    module: nn.Module,
+    module: Model,
     *,
     interpolation: str = "bicubic",
     say: Callable[[str], None] = print,
@@ -56,7 +39,27 @@ def adapt(
     """
     check_choice("position_interpolation", interpolation, INTERPOLATIONS)
     found = dict(found)
-    for name in _FIRST.get(type(module), ()):
+    # A model and the model that is a part of it, such as the encoder of a U-Net.
+    parts: list[tuple[str, Model]] = [("params/", module)]
+    if module.backbone is not None:
+        part, inner = module.backbone
+        parts.append((f"params/{part}/", inner))
+    for prefix, model in parts:
+        _adapt_kernels(found, shapes, prefix, model, say)
+        _adapt_positions(found, shapes, prefix, model, interpolation, say)
+    return found
+
+
+def _adapt_kernels(
+    found: dict[str, np.ndarray],
+    shapes: Mapping[str, Sequence[int]],
+    prefix: str,
+    model: Model,
+    say: Callable[[str], None],
+) -> None:
+    """Brings the image kernels of ``model`` in ``found`` to the model's channels and patches."""
+    for kernel_name in model.image_kernels:
+        name = prefix + kernel_name
         if name not in found or name not in shapes or found[name].ndim != len(shapes[name]):
             continue
         kernel, (*size, channels, width) = found[name], shapes[name]
@@ -68,27 +71,39 @@ def adapt(
                 f" ({'summed' if channels == 1 else 'repeated in turn and scaled'})"
             )
             kernel = change_channels(kernel, channels)
-        if name == _PATCHES and list(kernel.shape[:2]) != list(size):
+        if kernel_name == model.patch_kernel and list(kernel.shape[:2]) != list(size):
             say(
                 f"{name}: patches of {_by(kernel.shape)} resized to {_by(size)} pixels"
                 " (pseudo-inverse of bilinear resizing, FlexiViT)"
             )
             kernel = resize_patches(kernel, (size[0], size[1]))
         found[name] = kernel
-    if _POSITIONS in found and _POSITIONS in shapes:
-        positions, shape = found[_POSITIONS], shapes[_POSITIONS]
-        if positions.ndim == len(shape) == 4 and positions.shape[1:3] != tuple(shape[1:3]):
-            say(
-                f"position embeddings resized from {_by(positions.shape[1:])} to {_by(shape[1:])}"
-                f" patches ({interpolation})"
-            )
-            found[_POSITIONS] = resize_positions(positions, (shape[1], shape[2]), interpolation)
-    return found
 
 
-def channels_of(model: str | type[nn.Module], arrays: Mapping[str, np.ndarray]) -> int | None:
-    """The channels of images that a class's arrays are for, under our names, if they tell."""
-    names = () if isinstance(model, str) else _FIRST.get(model, ())
+def _adapt_positions(
+    found: dict[str, np.ndarray],
+    shapes: Mapping[str, Sequence[int]],
+    prefix: str,
+    model: Model,
+    interpolation: str,
+    say: Callable[[str], None],
+) -> None:
+    """Resizes the position embeddings of ``model`` in ``found`` to the model's grid."""
+    name = f"{prefix}{model.position_embedding}"
+    if name not in found or name not in shapes:
+        return
+    positions, shape = found[name], shapes[name]
+    if positions.ndim == len(shape) == 4 and positions.shape[1:3] != tuple(shape[1:3]):
+        say(
+            f"position embeddings resized from {_by(positions.shape[1:])} to {_by(shape[1:])}"
+            f" patches ({interpolation})"
+        )
+        found[name] = resize_positions(positions, (shape[1], shape[2]), interpolation)
+
+
+def channels_of(model: str | type[Model], arrays: Mapping[str, np.ndarray]) -> int | None:
+    """The channels of the images that arrays under our names are for, if they tell."""
+    names = () if isinstance(model, str) else [f"params/{name}" for name in model.image_kernels]
     kernels = [arrays[name] for name in names if name in arrays and arrays[name].ndim == 4]
     return kernels[0].shape[2] if kernels else None
 

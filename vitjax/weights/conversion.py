@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 
+from vitjax.models.protocol import Model
 from vitjax.weights.loading import fit
 from vitjax.weights.modules import module_with
 from vitjax.weights.opening import OWN, open_weights
@@ -29,7 +29,7 @@ class Converted:
     """
 
     read_as: str
-    module: nn.Module
+    module: Model
     parameters: int
     input_shape: tuple[int, ...]
     path: Path

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vitjax import models
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_keywords
+from vitjax.models.protocol import Model
 from vitjax.weights import adapting
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
@@ -25,21 +23,10 @@ from vitjax.weights.layouts.layout import inside
 from vitjax.weights.modules import class_of, module_of
 from vitjax.weights.opening import Weights, open_weights
 
-_HEAD = re.compile(r"params/(head\d*|pre_logits)/")
-# Fields with which a network computes otherwise, and no array has another shape; and the value of
-# another field without which they mean nothing.
-_UNSEEN: dict[str, tuple[str, str] | None] = {
-    **dict.fromkeys(("num_heads", "gelu", "norm_epsilon", "positions")),
-    **dict.fromkeys(("standardize_epsilon", "activation", "downsample", "padding", "up")),
-    "norm_groups": ("norm", "group"),
-    "zero_pool": ("stem", "imagenet"),
-    "stride_padding": ("downsample", "stride"),
-}
-
 
 def load(
     source: str | Path,
-    model: str | nn.Module,
+    model: str | Model,
     *,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
@@ -82,7 +69,7 @@ def load(
         ConfigError: there is no such field, or a module is given, which has its own.
     """
     weights = open_weights(source, format=format, grid=grid, part=part, say=say)
-    if isinstance(model, nn.Module):
+    if isinstance(model, Model):
         own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
         made = functools.partial(type(model), **own)
         check_keywords(made, fields, where=type(model).__name__)
@@ -109,7 +96,7 @@ def load(
 
 def fit(
     weights: Weights,
-    module: nn.Module,
+    module: Model,
     *,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
@@ -133,7 +120,7 @@ def fit(
 
 def fill(
     weights: Weights,
-    module: nn.Module,
+    module: Model,
     expected: Mapping[str, Any],
     fresh: Callable[[], Mapping[str, Any]],
     *,
@@ -153,8 +140,7 @@ def fill(
     Raises:
         WeightsError: it does not fit, with all leaves that do not.
     """
-    scanned = getattr(module, "scan_layers", False)
-    shapes = flat(unstacked(expected) if scanned else expected)
+    shapes = flat(module.unstack(expected))
     part = _part_for(weights, module)
     found, faults, explained = _found(weights, module, part)
     faults += _compare(weights, module if part is None else part[1], say)
@@ -163,7 +149,7 @@ def fill(
         for name, array in found.items()
         if not jnp.issubdtype(array.dtype, jnp.floating)
     ]
-    dropped = sorted(name for name in found if _HEAD.match(name) and name not in shapes)
+    dropped = sorted(name for name in found if _head_of(name, module) and name not in shapes)
     found = {name: array for name, array in found.items() if name not in dropped}
     found = adapting.adapt(
         found,
@@ -172,7 +158,7 @@ def fill(
         interpolation=position_interpolation,
         say=say,
     )
-    kept = _heads_anew(found, shapes, dropped)
+    kept = _heads_anew(found, shapes, dropped, module)
     if part is not None:
         kept = [name for name in shapes if name.split("/")[1] != part[0]]
     compared = {n: leaf for n, leaf in shapes.items() if n not in explained.union(kept)}
@@ -184,28 +170,28 @@ def fill(
             f" {type(module).__name__}:\n  {listed}"
         )
     if kept:
-        what = f"the head is made anew: {_say_head(found, shapes, kept, dropped)}"
+        what = f"the head is made anew: {_say_head(found, shapes, kept, dropped, module)}"
         if part is not None:
             others = ", ".join(sorted({name.split("/")[1] for name in kept}))
             what = f"fills the model's {part[0]}; made anew: {others}"
         say(f"{weights.where}: {what}")
-        made = flat(unstacked(fresh()) if scanned else fresh())
+        made = flat(module.unstack(fresh()))
         found |= {name: made[name] for name in kept}
     elif dropped:
         say(f"{weights.where}: the model has no head; left out: {', '.join(dropped)}")
     tree = unflatten_dict(
         {n: jnp.asarray(found[n], leaf.dtype) for n, leaf in shapes.items()}, sep="/"
     )
-    return models.stack_layers(tree) if scanned else tree
+    return module.stack(tree)
 
 
-def _part_for(weights: Weights, module: nn.Module) -> tuple[str, nn.Module] | None:
+def _part_for(weights: Weights, module: Model) -> tuple[str, Model] | None:
     """The part of a model that a file has weights of, its name and module; None for all of it."""
     layout, described = weights.layout, class_of(weights.description.model)[0]
     classes = (described,) if layout is None else layout.modules
     if isinstance(module, classes):
         return None
-    part: tuple[str, nn.Module] | None = getattr(module, "backbone", None)
+    part = module.backbone
     if part is not None and isinstance(part[1], classes):
         return part
     held = " or ".join(cls.__name__ for cls in classes)
@@ -215,24 +201,24 @@ def _part_for(weights: Weights, module: nn.Module) -> tuple[str, nn.Module] | No
     )
 
 
-def _compare(weights: Weights, module: nn.Module, say: Callable[[str], None]) -> list[str]:
+def _compare(weights: Weights, module: Model, say: Callable[[str], None]) -> list[str]:
     """Tells of fields that the file is known to have otherwise, and no shape shows.
 
     Returns:
         In words, the one with which nothing is right.
     """
     described, faults = weights.description, []
-    for field, needed in _UNSEEN.items():
+    ours = module.described_fields()
+    for field, rule in module.shapeless_fields.items():
         if field not in described.fields or field in described.guessed:
             continue
-        there, here = described.fields[field], getattr(module, field, described.fields[field])
-        # Positions that are learned show.
-        if there == here or "learned" in (there, here):
+        there, here = described.fields[field], ours[field]
+        if there == here or (rule.shown is not None and rule.shown in (there, here)):
             continue
-        if needed is not None and getattr(module, needed[0], None) != needed[1]:
+        if rule.needs is not None and ours[rule.needs[0]] != rule.needs[1]:
             continue
-        if field == "num_heads":
-            faults.append(f"{there} heads in the file and {here} in the model: num_heads={there}")
+        if rule.exact:
+            faults.append(f"{field} is {there!r} in the file and {here!r} in the model")
             continue
         say(
             f"{weights.where}: the file's network has {field}={there!r}, the model {here!r}, with"
@@ -243,14 +229,14 @@ def _compare(weights: Weights, module: nn.Module, say: Callable[[str], None]) ->
 
 
 def _found(
-    weights: Weights, module: nn.Module, part: tuple[str, nn.Module] | None
+    weights: Weights, module: Model, part: tuple[str, Model] | None
 ) -> tuple[dict[str, np.ndarray], list[str], set[str]]:
     """A file's arrays under our names, what was missing or left over in words, and for which."""
     if part is not None:
         name, inner = part
         leaves, wrong, about = _found(weights, inner, None)
         # A part has no head of its own.
-        leaves = {inside(key, name): x for key, x in leaves.items() if not _HEAD.match(key)}
+        leaves = {inside(key, name): x for key, x in leaves.items() if not _head_of(key, inner)}
         return leaves, wrong, {inside(key, name) for key in about}
     if weights.layout is None:
         return dict(weights.arrays), [], set()
@@ -298,40 +284,46 @@ def _misfits(found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str]) -> l
     return faults + [f"the file's {name} {found[name].shape} is not in the model" for name in extra]
 
 
-def _heads_anew(found: Arrays, shapes: Mapping[str, Any], dropped: Sequence[str]) -> list[str]:
+def _heads_anew(
+    found: Arrays, shapes: Mapping[str, Any], dropped: Sequence[str], module: Model
+) -> list[str]:
     """The leaves of heads that the file has none for, or for other classes.
 
     All of a head belongs together: a bias that happens to fit goes with its kernel, and so does a
     layer before it. Where the file has a part of what fits, the rest is missing.
     """
-    ours = [name for name in sorted(shapes) if _HEAD.match(name)]
-    theirs = {_head_of(name) for name in found if _HEAD.match(name)}
-    anew = {_head_of(name) for name in dropped}
+    ours = [name for name in sorted(shapes) if _head_of(name, module)]
+    theirs = {_head_of(name, module) for name in found}
+    anew = {_head_of(name, module) for name in dropped}
     for name in ours:
         here = tuple(shapes[name].shape)
         there = found[name].shape if name in found else here
         # With other axes it is damaged, and not for other classes.
-        if _head_of(name) not in theirs or (len(there) == len(here) and there != here):
-            anew.add(_head_of(name))
-    return [name for name in ours if _head_of(name) in anew]
+        if _head_of(name, module) not in theirs or (len(there) == len(here) and there != here):
+            anew.add(_head_of(name, module))
+    return [name for name in ours if _head_of(name, module) in anew]
 
 
-def _head_of(name: str) -> str:
-    """The head that a leaf is a part of."""
-    top = name.rpartition("/")[0]
-    return "params/head" if top == "params/pre_logits" else top
+def _head_of(name: str, module: Model) -> str | None:
+    """The head that the variable ``name`` is a part of, if any."""
+    return module.head_of(name.removeprefix("params/"))
 
 
 def _say_head(
-    found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str], dropped: Sequence[str]
+    found: Arrays,
+    shapes: Mapping[str, Any],
+    kept: Sequence[str],
+    dropped: Sequence[str],
+    module: Model,
 ) -> str:
-    kernel = next(
-        (name for name in kept if name.endswith("kernel") and "pre_logits" not in name), kept[0]
-    )
+    def hidden(name: str) -> bool:
+        return name.split("/")[1] in module.head_hidden
+
+    kernel = next((name for name in kept if name.endswith("kernel") and not hidden(name)), kept[0])
     here = tuple(shapes[kernel].shape)
     if kernel not in found:
         return f"the file has none, the model has {here[-1]} outputs"
-    if any("pre_logits" in name for name in dropped):
+    if any(hidden(name) for name in dropped):
         return "the file's comes after a hidden layer (representation_size), the model's does not"
     there = found[kernel].shape
     if len(there) != len(here) or there[-1] == here[-1]:
@@ -343,11 +335,3 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested variables by the names of their leaves: ``"params/head/kernel"``."""
     leaves: dict[str, Any] = flatten_dict(dict(tree), sep="/")
     return leaves
-
-
-def unstacked(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The loop's form of a scanned model's variables or of their shapes."""
-    leaf = jax.tree.leaves(tree)[0]
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.eval_shape(models.unstack_layers, tree)
-    return models.unstack_layers(tree)

@@ -6,10 +6,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
-
 from vitjax import models
 from vitjax.core.validation import check_keywords, keywords_of
+from vitjax.models.protocol import Model
 from vitjax.models.registry import MODELS
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.opening import Weights
@@ -21,7 +20,7 @@ def module_of(
     *,
     say: Callable[[str], None] = print,
     **fields: Any,
-) -> nn.Module:
+) -> Model:
     """The module that a file's weights are for.
 
     Args:
@@ -44,7 +43,7 @@ def module_with(
     model: str | None,
     fields: Mapping[str, Any],
     say: Callable[[str], None],
-) -> nn.Module:
+) -> Model:
     """As `module_of`, with fields as a person wrote them, whose names may be any."""
     told = dict(weights.description.fields)
     named = weights.description.model if model is None else model
@@ -72,7 +71,7 @@ def module_with(
     return named(**{**told, **fields})
 
 
-def class_of(model: str | type[nn.Module]) -> tuple[Any, Mapping[str, Any]]:
+def class_of(model: str | type[Model]) -> tuple[Any, Mapping[str, Any]]:
     """The class that a name of a model, or a class, stands for, and the fields that it decides."""
     constructor = MODELS[model] if isinstance(model, str) else model
     if isinstance(constructor, functools.partial):

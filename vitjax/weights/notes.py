@@ -7,21 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
-
 from vitjax import models
 from vitjax.core.text import near_match
+from vitjax.models.protocol import Model
 from vitjax.weights.errors import WeightsError
 
 # Under which a file's metadata have it.
 KEY = "vitjax"
-# Fields that say how a module computes, or is trained, and not what it is.
-_HOW = frozenset(
-    {
-        *("parent", "name", "dtype", "param_dtype", "axis_name", "conv_impl"),
-        *("attention_impl", "scan_layers", "remat", "dropout", "drop_path"),
-    }
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,21 +27,19 @@ class Note:
             did not know it.
     """
 
-    model: type[nn.Module]
+    model: type[Model]
     fields: Mapping[str, Any]
     input_shape: tuple[int, ...] | None
 
 
-def text(model: nn.Module, input_shape: Sequence[int] | None) -> str:
+def text(model: Model, input_shape: Sequence[int] | None) -> str:
     """The note of a model, to be kept under `KEY`."""
-    note = {"model": type(model).__name__, "fields": fields_of(model), "input_shape": input_shape}
+    note = {
+        "model": type(model).__name__,
+        "fields": model.described_fields(),
+        "input_shape": input_shape,
+    }
     return json.dumps(note)
-
-
-def fields_of(model: nn.Module) -> dict[str, Any]:
-    """What a module is, by field."""
-    names = [field.name for field in dataclasses.fields(model) if field.name not in _HOW]
-    return {name: getattr(model, name) for name in names}
 
 
 def read(metadata: Mapping[str, str], where: str) -> Note | None:
@@ -75,12 +65,12 @@ def read(metadata: Mapping[str, str], where: str) -> Note | None:
     known = {
         key: value
         for key, value in vars(models).items()
-        if isinstance(value, type) and issubclass(value, nn.Module)
+        if isinstance(value, type) and issubclass(value, models.Model)
     }
     if name not in known:
         words = f"is of a model {name!r} that is not here{near_match(str(name), known)}"
         raise _unreadable(where, words)
-    own = [field.name for field in dataclasses.fields(known[name])]
+    own = known[name].field_names()
     for field, _ in told:
         if field not in own:
             words = f"has a field {field!r} that {name} has not{near_match(field, own)}"

@@ -6,16 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
-from vitjax import models
 from vitjax.core.text import near_match
+from vitjax.models.protocol import Model
 from vitjax.weights import notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import files, onnx_export
 from vitjax.weights.layouts import LAYOUTS, Layout
-from vitjax.weights.loading import flat, grid_keyword, unstacked
+from vitjax.weights.loading import flat, grid_keyword
 from vitjax.weights.opening import OWN
 
 # Not a layout of arrays but a graph, which is only written.
@@ -24,7 +23,7 @@ ONNX = "onnx"
 
 def save(
     variables: Mapping[str, Any],
-    model: nn.Module,
+    model: Model,
     path: str | Path,
     format: str = OWN,
     *,
@@ -57,8 +56,7 @@ def save(
     if not path.name:
         raise WeightsError(f"{str(path)!r} names no file to write the weights to")
     if input_shape is not None:
-        # Vectors are what an MLP takes, beside images.
-        axes = 1 if isinstance(model, models.MLP) and np.size(input_shape) == 1 else 3
+        axes = 1 if 1 in model.input_ranks and np.size(input_shape) == 1 else 3
         input_shape = sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
     if format == ONNX:
         if input_shape is None:
@@ -66,8 +64,7 @@ def save(
         path = path if path.suffix else path.with_suffix(".onnx")
         onnx_export.write(variables, model, path, input_shape)
         return path
-    if getattr(model, "scan_layers", False):
-        variables = unstacked(variables)
+    variables = model.unstack(variables)
     ours = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
     metadata = {notes.KEY: notes.text(model, input_shape)}
     if format == OWN:
@@ -77,7 +74,7 @@ def save(
     layout = _layout_for(model, format)
     theirs: dict[str, np.ndarray] = {}
     left = dict(ours)
-    grid = sizes.grid_of(getattr(model, "patch_size", None), input_shape)
+    grid = None if input_shape is None else model.patch_grid(input_shape)
     try:
         entries = layout.entries(model, None, **grid_keyword(grid))
     except WeightsError as error:
@@ -115,7 +112,7 @@ def check_target(format: str) -> None:
         )
 
 
-def _layout_for(model: nn.Module, format: str) -> Layout:
+def _layout_for(model: Model, format: str) -> Layout:
     """The layout of this name that holds such modules."""
     fitting = [layout for layout in LAYOUTS if isinstance(model, layout.modules) and layout.writes]
     for layout in fitting:

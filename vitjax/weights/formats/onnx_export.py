@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vitjax.core.atomic import new_file
+from vitjax.models.protocol import Model
 from vitjax.weights.errors import WeightsError
 
 # jax2onnx wants an older Orbax than vitjax has, though it needs none for this: so it comes without
@@ -25,7 +25,7 @@ _TOLERANCE = 1e-4
 
 
 def write(
-    variables: Mapping[str, Any], model: nn.Module, path: Path, input_shape: Sequence[int]
+    variables: Mapping[str, Any], model: Model, path: Path, input_shape: Sequence[int]
 ) -> None:
     """Writes ``model`` in evaluation mode as an ONNX graph from ``images`` to ``outputs``.
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
+from vitjax.models.protocol import Model
 from vitjax.weights.errors import WeightsError
 
 Arrays = Mapping[str, np.ndarray]
@@ -60,7 +60,7 @@ class Description:
             one that is not among ``fields`` has to be said by the person.
     """
 
-    model: str | type[nn.Module]
+    model: str | type[Model]
     fields: Mapping[str, Any]
     input_shape: tuple[int, ...] | None
     grid: tuple[int, int] | None = None
@@ -94,7 +94,7 @@ class Layout:
     """
 
     name: str
-    modules: tuple[type[nn.Module], ...]
+    modules: tuple[type[Model], ...]
     source: str
     recognise: Callable[[Arrays], bool]
     describe: Callable[[Arrays, tuple[int, int] | None], Description]
@@ -238,7 +238,7 @@ def made_with(project: str, options: Sequence[str]) -> list[str]:
     return [f"{project} computes the same where its network is made with {', '.join(options)}"]
 
 
-def require(module: nn.Module, project: str, **fields: Any) -> None:
+def require(module: Model, project: str, **fields: Any) -> None:
     """Raises WeightsError unless ``module`` has these values of fields, as ``project`` wants."""
     for field, value in fields.items():
         if (found := getattr(module, field)) != value:

@@ -1,0 +1,318 @@
+"""What every model declares, so that nothing outside its file knows a name of its family."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import flax.linen as nn
+import jax
+from flax.core import FrozenDict
+from jaxtyping import Array
+
+from vitjax.core.errors import ConfigError
+from vitjax.nn.convolution import INNER_LOOP_IMPL
+from vitjax.nn.stacking import stack_layers, unstack_layers
+
+Self = TypeVar("Self", bound="Model")
+
+
+class FeatureInfo(NamedTuple):
+    """One feature map of a model.
+
+    Attributes:
+        name: its key in what `Model.features` returns.
+        stride: pixels of the image per pixel of the map, in both directions.
+        channels: channels of the map.
+    """
+
+    name: str
+    stride: int
+    channels: int
+
+
+class Shapeless(NamedTuple):
+    """A field that changes the outputs and no shape of a parameter.
+
+    Attributes:
+        needs: the (field, value) without which it has no effect; None for none.
+        shown: a value that the parameters do show.
+        exact: weights of another value are of no use, so that a difference is an error.
+    """
+
+    needs: tuple[str, Any] | None = None
+    shown: Any = None
+    exact: bool = False
+
+
+class Model(nn.Module):
+    """The base class of all models: a Linen module, and the facts of its family.
+
+    A model is called ``model(inputs, train=False)``. Every class attribute and method below has a
+    default, so a small model needs none of them. Fields with these names have one meaning in every
+    model, and a model declares those that it supports:
+
+    - ``num_classes``: outputs of the head; 0 or None for no head;
+    - ``axis_name``: mapped axis over which batch statistics are averaged;
+    - ``dtype``, ``param_dtype``: of the computation and of the parameters;
+    - the `execution_fields` and the `regularising_fields`.
+
+    Names of parameters are paths within ``params``, such as ``"head/kernel"``. Patterns are regular
+    expressions that are searched for in such paths, which an objective may prefix.
+
+    Attributes:
+        head_name: regular expression of the entries of ``params`` that hold the last layer; None
+            for a model without a head.
+        head_hidden: further entries that are loaded from a file only together with the head.
+        image_kernels: kernels that read the channels of images: pretrained weights are adapted in
+            these to another number of channels.
+        patch_kernel: the one of them whose height and width can be resampled.
+        position_embedding: parameter of shape (1, rows, columns, width), resampled for images of
+            another size.
+        context_name: the parameter that CAVIA adapts.
+        low_rank_kernels: patterns of the kernels that LoRA updates by default.
+        execution_fields: fields that change how outputs are computed and not their values, each
+            with its plain value.
+        regularising_fields: rates that act in training only; 0 turns each of them off.
+        shapeless_fields: fields that change the outputs and no shape of a parameter, so that a file
+            of weights has to state them.
+        block_outputs: patterns of the sown values that enter the first block and leave each block.
+        split_heads: pattern of sown values of shape (batch, tokens, heads, head width).
+        no_channels: pattern of sown values whose last axis is not channels.
+        input_ranks: numbers of axes of one example that the model accepts.
+    """
+
+    head_name: ClassVar[str | None] = "head"
+    head_hidden: ClassVar[tuple[str, ...]] = ()
+    image_kernels: ClassVar[tuple[str, ...]] = ()
+    patch_kernel: ClassVar[str | None] = None
+    position_embedding: ClassVar[str | None] = None
+    context_name: ClassVar[str | None] = None
+    low_rank_kernels: ClassVar[tuple[str, ...]] = ()
+    execution_fields: ClassVar[Mapping[str, Any]] = {
+        "attention_impl": "plain",
+        "conv_impl": "lax",
+        "remat": False,
+        "scan_layers": False,
+    }
+    regularising_fields: ClassVar[tuple[str, ...]] = (
+        "dropout",
+        "attention_dropout",
+        "drop_path",
+        "drop_rate",
+    )
+    shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {}
+    block_outputs: ClassVar[tuple[str, ...]] = ()
+    split_heads: ClassVar[str] = r"(^|/)(queries|keys|values)$"
+    no_channels: ClassVar[str] = r"(^|/)map$"
+    input_ranks: ClassVar[tuple[int, ...]] = (3,)
+
+    def __post_init__(self) -> None:
+        for name in self.field_names():
+            value = getattr(self, name)
+            # JSON has lists only, with which the module would have no hash.
+            if isinstance(value, list | tuple | Mapping):
+                setattr(self, name, _hashable(value))
+        super().__post_init__()
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """The fields of the model, without the two that Linen adds."""
+        linen = ("parent", "name")
+        return tuple(f.name for f in dataclasses.fields(cls) if f.name not in linen)
+
+    def replaced(self: Self, **values: Any) -> Self:
+        """A copy with those of ``values`` whose fields the model declares."""
+        own = {name: value for name, value in values.items() if name in self.field_names()}
+        return self.clone(**own) if own else self
+
+    def described_fields(self) -> dict[str, Any]:
+        """The fields that define the network, without those of execution and regularisation."""
+        other = {"dtype", "param_dtype", "axis_name", *self.execution_fields}
+        other.update(self.regularising_fields)
+        values = {name: getattr(self, name) for name in self.field_names() if name not in other}
+        return {n: dict(x) if isinstance(x, Mapping) else x for n, x in values.items()}
+
+    # The head.
+
+    @property
+    def head_pattern(self) -> str:
+        """The pattern of the head's parameters; it matches nothing for a model without a head."""
+        return "(?!)" if self.head_name is None else rf"(^|/)({self.head_name})/"
+
+    def head_of(self, name: str) -> str | None:
+        """The head that the parameter ``name`` is loaded with, or None for any other parameter."""
+        entry = name.partition("/")[0]
+        if self._is_head(entry):
+            return entry
+        return self.head_name if entry in self.head_hidden else None
+
+    def split_head(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The entries of ``params`` that are heads, and the others."""
+        head = {name: tree for name, tree in params.items() if self._is_head(name)}
+        return head, {name: tree for name, tree in params.items() if name not in head}
+
+    def _is_head(self, entry: str) -> bool:
+        return self.head_name is not None and re.fullmatch(self.head_name, entry) is not None
+
+    def with_head(self: Self, num_classes: int | None) -> Self:
+        """A copy whose head has ``num_classes`` outputs.
+
+        Raises:
+            ConfigError: the model declares no field ``num_classes``, or has no head.
+        """
+        if self.head_name is None or "num_classes" not in self.field_names():
+            raise ConfigError(
+                f"the model {type(self).__name__} has no field 'num_classes', which sets or removes"
+                " its head"
+            )
+        return self.clone(num_classes=num_classes)
+
+    def headless(self: Self) -> Self:
+        """A copy that returns what its head would read.
+
+        Raises:
+            ConfigError: as `with_head`.
+        """
+        return self.with_head(None)
+
+    # Execution.
+
+    def plain(self: Self) -> Self:
+        """A copy with every execution field plain, but for ``scan_layers``.
+
+        Its operations are those of the model's formulas: FLOPs are counted and activations are read
+        with it. It has the same variables.
+        """
+        values = {n: value for n, value in self.execution_fields.items() if n != "scan_layers"}
+        return self.replaced(**values)
+
+    def for_inner_loops(self: Self) -> Self:
+        """A copy that is fast inside an inner loop and can be differentiated twice.
+
+        ``conv_impl="auto"`` becomes the matrix product, and attention becomes plain, because the
+        fused kernel has no second derivative.
+        """
+        model = self.replaced(attention_impl="plain")
+        if self._value("conv_impl") == "auto":
+            model = model.replaced(conv_impl=INNER_LOOP_IMPL)
+        return model
+
+    def without_regularisers(self: Self) -> Self:
+        """A copy with every regularising field at 0."""
+        return self.replaced(**dict.fromkeys(self.regularising_fields, 0.0))
+
+    def over_axis(self: Self, axis_name: str) -> Self:
+        """A copy whose batch statistics are averaged over the mapped axis ``axis_name``."""
+        return self.replaced(axis_name=axis_name)
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the variables of all blocks are stacked in one array, under ``scan_layers``."""
+        return bool(self._value("scan_layers"))
+
+    def unscanned(self: Self) -> Self:
+        """A copy without ``scan_layers``; `unstack` gives its variables."""
+        return self.replaced(scan_layers=False)
+
+    def unstack(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables of this model, or their shapes, with one entry per block."""
+        if not self.scanned:
+            return dict(variables)
+        if isinstance(jax.tree.leaves(variables)[0], jax.ShapeDtypeStruct):
+            shapes: dict[str, Any] = jax.eval_shape(unstack_layers, variables)
+            return shapes
+        return unstack_layers(variables)
+
+    def stack(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The inverse of `unstack`."""
+        return stack_layers(variables) if self.scanned else dict(variables)
+
+    # Parts.
+
+    def layer_key(self, name: str) -> tuple[int, ...]:
+        """How deep in the network the parameter ``name`` is; keys are compared with each other.
+
+        Raises:
+            ConfigError: the model has no blocks, or ``scan_layers`` stacks them.
+        """
+        raise ConfigError(
+            f"the layers of a {type(self).__name__} have no order: it declares no layer_key"
+        )
+
+    def layer_groups(self, names: Sequence[str]) -> list[int]:
+        """The layer of each parameter, counted from 0 in the order of depth.
+
+        0 is what comes before the blocks, then each block is one layer, and the head and the last
+        normalisation are one more. Layer-wise learning rates count so: Bao et al. 2022 (BEiT),
+        arXiv:2106.08254, appendix, and He et al. 2022 (MAE), arXiv:2111.06377, App. A.1.
+
+        Raises:
+            ConfigError: the model has no blocks, or ``scan_layers`` stacks them.
+        """
+        keys = [self.layer_key(name) for name in names]
+        numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
+        return [numbers[key] for key in keys]
+
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """The maps that `features` returns, from fine to coarse; empty for a model without."""
+        return ()
+
+    def features(self, images: Any, train: bool = False) -> dict[str, Array]:
+        """The feature maps of `feature_info`, each of shape (batch, height, width, channels).
+
+        Use it as ``model.apply(variables, images, method="features")``, or within another module.
+
+        Raises:
+            ConfigError: the model has no feature maps.
+        """
+        raise ConfigError(f"a {type(self).__name__} has no feature maps: it declares no features")
+
+    @property
+    def backbone(self) -> tuple[str, Model] | None:
+        """The part that weights of a classification network can fill: its entry, its module."""
+        return None
+
+    # Tokens and sizes.
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token is a class token."""
+        return False
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before those of the patches: the class token and registers."""
+        return 0
+
+    def patch_grid(self, image_shape: Sequence[int]) -> tuple[int, int] | None:
+        """Patches (rows, columns) of an image of (height, width, channels); None without any."""
+        del image_shape
+        return None
+
+    @property
+    def margin(self) -> int:
+        """Segmentation: pixels by which a side of the logits is smaller than that of the images."""
+        return 0
+
+    def valid_size(self, size: int) -> int:
+        """Segmentation: the smallest side in pixels, at least ``size``, that images may have."""
+        return max(size, 1)
+
+    def _value(self, field: str) -> Any:
+        """The value of a field, or None where the model does not declare it."""
+        return getattr(self, field) if field in self.field_names() else None
+
+
+def numbers_in(pattern: re.Pattern[str], name: str) -> tuple[int, ...] | None:
+    """The groups of the first match of ``pattern`` in ``name`` as numbers, or None."""
+    found = pattern.search(name)
+    return found and tuple(int(group) for group in found.groups() if group)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return FrozenDict({key: _hashable(each) for key, each in value.items()})
+    return tuple(_hashable(each) for each in value) if isinstance(value, list | tuple) else value
