@@ -1,15 +1,17 @@
-"""A run's folder: locked while one writes in it, and files that are whole or not there."""
+"""A run's folder: its files, its format, and the lock of the process that writes there."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
+from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 
 
@@ -24,40 +26,54 @@ SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 FEATURES = "features"
+ABOUT = "workdir.json"
+
+# Of the files above and of what checkpoints hold. A folder without `ABOUT` has format 1.
+FORMAT = 1
 
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
     """Makes ``workdir`` and holds it for this process alone.
 
-    The kernel lets go of the lock when the process ends, however it ends.
+    The kernel releases the lock when the process ends, however it ends.
 
     Raises:
-        WorkdirError: another run holds it, or the folder cannot be made or written in.
+        WorkdirError: another run holds it, it has another format, or the folder cannot be made or
+            written to.
     """
+    path = workdir / ".lock"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / ".lock", "a+")  # noqa: SIM115 - held open for the lock's lifetime
+        held = filelock.FileLock(path).acquire(timeout=0)
+    except filelock.Timeout:
+        holder = path.read_text().strip() or "unknown process"
+        raise WorkdirError(
+            f"{workdir}: another run ({holder}) is writing there; wait for it, stop it, or choose"
+            " another --workdir"
+        ) from None
     except OSError as error:
         raise WorkdirError(f"{workdir}: cannot write there ({error.strerror})") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip()
-            raise WorkdirError(
-                f"{workdir}: another run ({holder or 'unknown process'}) is writing there; wait for"
-                " it, stop it, or choose another --workdir"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}")
-        file.flush()
+    with held:
+        path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
+        check_format(workdir)
+        write_json(workdir / ABOUT, {"format": FORMAT})
         yield
 
 
+def check_format(workdir: Path) -> None:
+    """Raises WorkdirError if this version of vitjax cannot read the format of ``workdir``."""
+    path = workdir / ABOUT
+    found = json.loads(path.read_text()).get("format") if path.is_file() else FORMAT
+    if found != FORMAT:
+        raise WorkdirError(
+            f"{workdir}: the run has format {found} ({ABOUT}), and this version of vitjax reads"
+            f" format {FORMAT}; use the version that wrote it, or choose another --workdir"
+        )
+
+
 def read_data(workdir: Path) -> dict[str, Any] | None:
-    """What the run in ``workdir`` noted of its data; None where it did not come that far."""
+    """The description of its data that the run in ``workdir`` wrote; None if it wrote none yet."""
     path = workdir / DATA
     if not path.is_file():
         return None
@@ -69,7 +85,7 @@ def read_config(workdir: Path) -> str:
     """The JSON text of the config that the run in ``workdir`` was started with.
 
     Raises:
-        WorkdirError: there is no run.
+        WorkdirError: the folder holds no run, or one of another format.
     """
     path = workdir / CONFIG
     if not path.is_file():
@@ -78,4 +94,5 @@ def read_config(workdir: Path) -> str:
             f"{workdir}: no run there (no {CONFIG})"
             + (f"; runs beside it: {', '.join(beside)}" if beside else "")
         )
+    check_format(workdir)
     return path.read_text()
