@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
 import ml_collections
 
+import vitjax
+from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
 
 
 def load(path: str | Path) -> ml_collections.ConfigDict:
-    """Returns what ``get_config()`` of the Python file at ``path`` returns.
+    """Returns what ``get_config()`` of a config file returns.
 
-    Text after a colon is handed to it: ``"configs/cifar10/vit.py:tfds"`` calls
-    ``get_config("tfds")``.
+    The file's `imports` are imported, see `vitjax.config.user_code`.
+
+    Args:
+        path: a Python file; or the name of a config of vitjax's own, such as ``"digits/vit"``. Text
+            after a colon is passed on: ``"cifar10/vit:tfds"`` and ``"configs/cifar10/vit.py:tfds"``
+            call ``get_config("tfds")``.
 
     Raises:
-        ConfigError: no such file, the file cannot be run, or it has no ``get_config``.
+        ConfigError: the file does not exist, cannot be run, or has no ``get_config``.
     """
-    name, colon, argument = str(path).partition(".py:")
-    path = Path(f"{name}.py" if colon else name)
-    if not path.is_file():
-        siblings = (
-            [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
-        )
-        raise ConfigError(f"no config file {str(path)!r}{near_match(str(path), siblings)}")
-    if path.suffix != ".py":
-        raise ConfigError(f"{path}: a config is a Python file (.py) with a function get_config()")
-    spec = importlib.util.spec_from_file_location(f"vitjax_config_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    path, argument = _resolve(str(path))
+    module = user_code.run(path, again=True)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path}: has no function get_config()")
     try:
-        config = module.get_config(argument) if colon else module.get_config()
+        config = module.get_config() if argument is None else module.get_config(argument)
     except Exception as error:
-        raise ConfigError(
-            f"{path}: get_config({repr(argument) if colon else ''}): {error}"
-        ) from error
+        given = "" if argument is None else repr(argument)
+        raise ConfigError(f"{path}: get_config({given}): {error}") from error
     if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict")
     loaded = ml_collections.ConfigDict(config)
     loaded.unlock()
+    if user_code.registers(module):
+        loaded[user_code.KEY] = (str(path.absolute()), *loaded.get(user_code.KEY, ()))
+    user_code.load(loaded, path.parent)
     return loaded
+
+
+def names() -> list[str]:
+    """The names of vitjax's own configs, such as ``"digits/vit"``; sorted."""
+    folder = _own()
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.py"))
+
+
+def _own() -> Path:
+    """The folder of vitjax's own configs: in the installed package, or in the repository."""
+    package = Path(vitjax.__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def _resolve(text: str) -> tuple[Path, str | None]:
+    """The file that ``text`` names, and the argument after a colon; None where there is none."""
+    name, colon, argument = text.partition(".py:")
+    if colon:
+        name = f"{name}.py"
+    elif not text.endswith(".py"):
+        name, colon, argument = text.partition(":")
+    file = f"{name.removesuffix('.py')}.py"
+    places = (Path(name), Path(file), _own() / file.removeprefix("configs/"))
+    path = next((place for place in places if place.is_file()), places[0])
+    if not path.is_file():
+        files = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+        near = near_match(name, files) or near_match(name.removesuffix(".py"), names())
+        raise ConfigError(f"no config file {name!r}{near}")
+    if path.suffix != ".py":
+        raise ConfigError(f"{path}: a config is a Python file (.py) with a function get_config()")
+    return path, argument if colon else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import importlib
 import sys
@@ -13,6 +14,13 @@ from vitjax.core.text import near_match
 from vitjax.core.validation import call
 
 Constructor = TypeVar("Constructor", bound=Callable[..., Any])
+
+_REGISTRATIONS: collections.Counter[str] = collections.Counter()
+
+
+def registrations(module: str) -> int:
+    """How often the module of this name has registered something, in any registry."""
+    return _REGISTRATIONS[module]
 
 
 class Registry(Generic[Constructor]):
@@ -58,6 +66,7 @@ class Registry(Generic[Constructor]):
             self._constructors[name] = constructor
             self._facts[name] = facts
             self._origins[name] = origin
+            _REGISTRATIONS[registering_module] += 1
             return constructor
 
         return decorator
