@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 
+from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
 
 PREFIX = "--config."
@@ -18,11 +20,13 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
 
     A value is read as a Python literal where it is one and as text where it is not; where the
     config has a value already, the new one must be of its type (any number will do for a number).
-    ``None`` takes the key away, so that its default counts. Keys that the config lacks are added:
-    whether anybody reads them is for the section's reader to say.
+    ``None`` removes the key, so that its default applies. Keys that the config lacks are added; the
+    section's reader checks them. Files of ``config.imports``, relative to the current directory,
+    are imported.
 
     Raises:
-        ConfigError: an argument without ``=``, a value of another type, or a path through a value.
+        ConfigError: an argument without ``=``, a value of another type, a path through a value, or
+            a file that cannot be imported.
     """
     for argument in arguments:
         path, equals, text = argument.removeprefix(PREFIX).partition("=")
@@ -48,6 +52,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             value = _convert(value, text, section[key], argument)
         with section.ignore_type():
             section[key] = value
+    user_code.load(config, Path.cwd())
 
 
 def parse_value(text: str) -> Any:
@@ -73,7 +78,7 @@ def _convert(value: Any, text: str, old: Any, argument: str) -> Any:
     elif isinstance(old, float) and isinstance(value, int):
         return float(value)
     elif isinstance(old, int) and isinstance(value, float):
-        # Epochs, for one, may be whole or not; who wants a whole number says so when reading it.
+        # Epochs may be a fraction; a reader that needs an integer checks that itself.
         return int(value) if value.is_integer() else value
     elif isinstance(old, list | tuple) and isinstance(value, list | tuple):
         return type(old)(value)

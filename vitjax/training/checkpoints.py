@@ -38,6 +38,7 @@ _FREE_KEYS = frozenset(
         *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
         *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes")),
         *("data.episodes.in_memory", "objective.test_steps"),
+        "imports",  # what changed in those files is reported by `vitjax.config.user_code`
     }
 )
 # Beside those, where a checkpoint is only looked at: its arrays have to fit, and the questions that
@@ -340,7 +341,7 @@ def free_changes(
     return [
         f"config.{key}: {before.get(key, 'not set')!r} -> {after.get(key, 'not set')!r}"
         for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and _is_free(key, read_only)
+        if before.get(key) != after.get(key) and _is_free(key, read_only) and key != "imports"
     ]
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vitjax.config import user_code
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.trees import count_parameters
@@ -78,7 +79,7 @@ def train(
         if restored is not None:
             checks.same_classes(workdir.read_data(folder) or {}, experiment.data)
         if jax.process_index() == 0:
-            write_json(folder / workdir.CONFIG, experiment.config)
+            write_json(folder / workdir.CONFIG, user_code.save(experiment.config, folder, say))
             write_json(folder / workdir.DATA, experiment.data.describe())
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:

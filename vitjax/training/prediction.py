@@ -15,6 +15,7 @@ import numpy as np
 
 from vitjax import config as configs
 from vitjax import figures
+from vitjax.config import user_code
 from vitjax.core.atomic import write_text
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
@@ -66,6 +67,7 @@ def _open(
     """The experiment of a run's folder, and its checkpoints to read."""
     folder = Path(folder)
     config = configs.from_json(workdir.read_config(folder))
+    user_code.restore(config, folder)
     configs.override(config, overrides)
     experiment = experiments.build(config, None if with_data else workdir.read_data(folder))
     directory = folder / workdir.CHECKPOINTS
