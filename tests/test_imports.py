@@ -20,7 +20,7 @@ PACKAGE = REPOSITORY / "vitjax"
 ROOMS = (
     *("core", "config", "figures", "nn", "models", "optim", "losses", "metrics", "data"),
     *("objectives", "meta", "weights", "parallel", "training", "tasks", "analysis"),
-    *("arguments", "cli", "__main__"),
+    *("cli", "__main__"),
 )
 
 # Never at run time: TensorFlow fights JAX for the GPU's memory, the others are for comparisons.

@@ -6,7 +6,7 @@
 ``things`` holds ``train/<class>/*.jpg``, ``val/<class>/`` and ``test/<class>/``, each with classes
 of its own; a class needs as many images as an episode takes of it, which is shots + queries. Where
 all classes lie in one folder, give ``--config.data.episodes.class_split=split.json``, a file with
-the class names of each split; ``scripts/class_split.py`` makes one.
+the class names of each split; ``vitjax class_split`` writes one.
 """
 
 from ml_collections import ConfigDict

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import random
-import subprocess
-import sys
 import tomllib
 from itertools import chain, combinations
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import vitjax.data
+from vitjax.cli import main
 from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
 from vitjax.data.episodes import class_splits
@@ -132,20 +131,32 @@ def test_unknown_names_have_near_matches():
         class_splits.load("omniglot_fin")
 
 
-def test_the_tool_deals_the_classes_of_any_source(tmp_path):
+def test_the_command_deals_the_classes_of_any_source(tmp_path, capsys):
     path = tmp_path / "digits.json"
-    command = ["scripts/class_split.py", str(path), "--counts", "5", "2", "3", "source=digits"]
-    run = subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert "5 train, 2 val, 3 test" in run.stdout
+    assert main(["class_split", str(path), "source=digits", "--counts", "5", "2", "3"]) == 0
+    assert "5 train, 2 val, 3 test" in capsys.readouterr().out
     data = vitjax.data.create(
         source="digits", batch_size=2, episodes={"ways": 2, "class_split": str(path)}
     )
     assert [n["classes"] for n in data.counts().values()] == [5, 2, 3]
     # No picture is lost: all of the source's own splits are pooled.
     assert sum(n["images"] for n in data.counts().values()) == 1797
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["source=digits", "--counts", "9", "2", "3"], "and there are 10 classes"),
+        (["source=digits", "--counts", "0", "2", "3"], "counts are [0, 2, 3]"),
+        (["path=x"], "the key 'source' is missing"),
+        (["source=digit"], "did you mean 'digits'"),
+        (["source=digits", "pth=3"], "unknown key 'pth'"),
+    ],
+)
+def test_the_command_names_what_is_wrong(tmp_path, capsys, arguments, words):
+    assert main(["class_split", str(tmp_path / "a.json"), *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_a_wheel_has_the_stored_splits():

@@ -1,0 +1,34 @@
+"""``vitjax data``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitjax.cli import arguments
+from vitjax.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.config(parser)
+    parser.add_argument(
+        "--output", type=Path, default=Path("batch.png"), help="the figure (default: batch.png)"
+    )
+
+
+def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from vitjax.training import experiment, inspection
+
+    config = arguments.load_config(parsed.config, overrides)
+    inspection.inspect(experiment.build(config), parsed.output)
+    return 0
+
+
+COMMAND = Command(
+    "data",
+    "count a config's examples and draw its first training batch",
+    ["vitjax data --config=configs/folder/vit.py --config.data.path=photos"],
+    _arguments,
+    _run,
+)

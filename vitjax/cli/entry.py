@@ -1,0 +1,76 @@
+"""The entry point of the command line: finds the command, runs it, and reports errors in words."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from vitjax.cli import (
+    class_split,
+    data,
+    evaluate,
+    export,
+    import_weights,
+    models,
+    predict,
+    probe,
+    process,
+    train,
+)
+from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.text import near_match
+
+_MODULES = (
+    *(train, evaluate, predict, import_weights, export, probe),
+    *(models, data, class_split),
+)
+COMMANDS = tuple(module.COMMAND for module in _MODULES)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parsed, rest = _parser().parse_known_args(arguments)
+    process.prepare()
+    try:
+        return parsed.chosen.run(parsed, _overrides(parsed, rest))
+    except UserError as error:
+        print(f"vitjax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vitjax: stopped from the keyboard", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has closed it, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # The disk is full, a folder is not writable: the cause is outside the program.
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"vitjax: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vitjax", description="Vision research in JAX and Flax.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_to(commands)
+    return parser
+
+
+def _overrides(parsed: argparse.Namespace, rest: list[str]) -> list[str]:
+    """The ``--config.`` arguments among ``rest``; anything else is an error with a near match."""
+    options = re.findall(r"--[\w-]+", parsed.parser.format_usage())
+    for argument in rest:
+        if not parsed.chosen.overrides or not argument.startswith("--config."):
+            word = argument.partition("=")[0]
+            raise ConfigError(
+                f"vitjax {parsed.command} has no argument {argument!r}{near_match(word, options)}"
+                f" (see vitjax {parsed.command} --help)"
+            )
+    return rest

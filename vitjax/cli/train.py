@@ -1,0 +1,48 @@
+"""``vitjax train``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from vitjax.cli import arguments, process
+from vitjax.cli.command import Command
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.config(parser)
+    arguments.workdir(
+        parser, "the run's folder; if it has checkpoints, training resumes from the newest"
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="start as one of several hosts (JAX finds Slurm, Open MPI and TPU pods)",
+    )
+
+
+def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
+    config = arguments.load_config(parsed.config, overrides)
+    process.start_devices(distributed=parsed.distributed)
+    from vitjax.training import experiment, loop
+    from vitjax.training.interruption import Interrupted
+
+    try:
+        loop.train(experiment.build(config), parsed.workdir)
+    except Interrupted as interrupted:
+        print(f"vitjax: {interrupted}", file=sys.stderr)
+        return 128 + interrupted.signal
+    return 0
+
+
+COMMAND = Command(
+    "train",
+    "train what a config describes, or resume it",
+    [
+        "vitjax train --config=configs/digits/vit.py --workdir=runs/digits_vit"
+        " --config.optimizer.learning_rate=1e-3"
+    ],
+    _arguments,
+    _run,
+)
