@@ -1,11 +1,15 @@
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vitjax.cli import main
+from vitjax.cli.entry import COMMANDS
 
 
 def test_evaluate_gives_the_summary_s_numbers(vitjax, trained):
@@ -87,12 +91,22 @@ def test_models_lists_names_counts_sizes_and_papers(capsys):
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["mlp_sinusoid", "1,761", "-"]
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "probe", "models", "data"])
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_every_help_shows_an_example(capsys, command):
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])
     assert left.value.code == 0
-    assert f"example:\n  vitjax {command}" in capsys.readouterr().out
+    assert re.search(rf"examples?:\n  vitjax {command} ", capsys.readouterr().out)
+
+
+def test_help_imports_nothing_that_computes():
+    code = (
+        "import sys\nfrom vitjax.cli import main\n"
+        "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'jax', 'numpy', 'ml_collections', 'absl'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,9 @@ def build(config: Any, description: Mapping[str, Any] | None = None) -> Experime
     plain = to_dict(config)
     for name, section in plain.items():
         needed = name in ("model", "data", "optimizer", "train")
-        if name not in ("seed", "imports") and not isinstance(section, dict if needed else dict | None):
+        if name not in ("seed", "imports") and not isinstance(
+            section, dict if needed else dict | None
+        ):
             raise ConfigError(f"config.{name} is {section!r}; it should be a section of keys")
     return call(_build, plain, where="config", config=plain, description=description)
 
@@ -186,7 +188,7 @@ def _build(
     init: Mapping[str, Any] | None = None,
     parallel: Mapping[str, Any] | None = None,
     seed: int = 0,
-    imports: Sequence[str] = (),  # imported when the config was loaded, see `vitjax.config.user_code`
+    imports: Sequence[str] = (),  # `vitjax.config.user_code` has imported them
 ) -> Experiment:
     # What can be checked without the data is checked before it is read.
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:

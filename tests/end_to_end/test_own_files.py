@@ -1,0 +1,157 @@
+"""A user's own model, objective, metric, source and transform: every command has them."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitjax.cli import main
+from vitjax.data import sources, transforms
+from vitjax.models import MODELS
+from vitjax.objectives import objectives
+
+MODEL = """
+import flax.linen as nn
+from vitjax.models import MODELS, Model
+
+@MODELS.register("my_mlp", image_size=8, input_shape=(8, 8, 1), paper="")
+class MyMLP(Model):
+    num_classes: int = 2
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.relu(nn.Dense(self.width, name="hidden")(images.reshape(len(images), -1)))
+        return nn.Dense(self.num_classes, name="head")(x) if self.num_classes else x
+"""
+
+DATA = """
+import dataclasses
+import numpy as np
+from vitjax.data import sources, transforms
+from vitjax.data.sources import ArraySplit, Source
+
+@sources.register("my_stripes")
+def stripes(examples: int = 32) -> Source:
+    labels = np.arange(examples, dtype=np.int32) % 2
+    images = np.zeros((examples, 8, 8, 1), np.uint8)
+    images[labels == 0, ::2] = 255
+    images[labels == 1, :, ::2] = 255
+    split = ArraySplit(images, labels, "stripes")
+    return Source({"train": split, "val": split, "test": split}, class_names=("rows", "columns"))
+
+@transforms.register("my_noise")
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    deviation: float = 10.0
+
+    def __call__(self, image, rng):
+        noisy = image + rng.normal(0, self.deviation, image.shape)
+        return np.clip(noisy, 0, 255).astype(np.uint8)
+"""
+
+# The config registers the objective itself, and uses a class of a file that it imports.
+CONFIG = """
+import dataclasses
+import jax.numpy as jnp
+from vitjax.objectives import Classification, Mean, objectives
+
+@objectives.register("my_classification")
+@dataclasses.dataclass(frozen=True)
+class MyClassification(Classification):
+    scale: float = 1.0
+
+    def metrics(self, logits, labels, weights):
+        largest = self.scale * jnp.max(jnp.abs(logits), axis=-1)
+        return {**super().metrics(logits, labels, weights), "largest": Mean.of(largest, weights)}
+
+def get_config():
+    return dict(
+        imports=("my_model.py", "parts/my_data.py"),
+        model=dict(name="my_mlp", width=6),
+        data=dict(source="my_stripes", batch_size=16, train_transforms="my_noise(20)"),
+        objective=dict(name="my_classification", scale=2.0),
+        optimizer=dict(name="adam", learning_rate=1e-2),
+        train=dict(steps=2),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "parts").mkdir()
+    (folder / "my_config.py").write_text(CONFIG)
+    (folder / "my_model.py").write_text(MODEL)
+    (folder / "parts" / "my_data.py").write_text(DATA)
+    return folder
+
+
+def forget():
+    """Leaves this process as one that has never seen the user's files."""
+    for registry in (MODELS, objectives, sources.SOURCES, transforms.TRANSFORMS):
+        for name in [name for name in registry.names() if name.startswith("my_")]:
+            del registry._constructors[name], registry._origins[name], registry._facts[name]
+    for name in [name for name in sys.modules if name.startswith("vitjax_user")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Another directory, in a process that has not seen the user's files."""
+    forget()
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    forget()
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A run's folder, trained for 2 steps and resumed for 2 more, with the user's files gone."""
+    workdir = tmp_path_factory.mktemp("runs") / "mine"
+    train = ["train", f"--config={folder / 'my_config.py'}", f"--workdir={workdir}"]
+    assert main(train) == 0
+    forget()
+    assert main([*train, "--config.train.steps=4"]) == 0
+    forget()
+    shutil.move(folder, folder.with_name("gone"))
+    return workdir
+
+
+def test_train_and_resume_keep_the_files(run):
+    assert {p.name for p in (run / "code").iterdir()} == {
+        *("my_config.py", "my_model.py", "my_data.py", "sha256.json")
+    }
+    saved = json.loads((run / "config.json").read_text())
+    assert saved["imports"] == ["code/my_config.py", "code/my_model.py", "code/my_data.py"]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["steps"] == 4
+    assert summary["test"]["largest"] > 0
+
+
+def test_evaluate_needs_the_run_s_folder_alone(vitjax, run, tmp_path):
+    moved = shutil.copytree(run, tmp_path / "moved")
+    status, output, errors = vitjax("evaluate", f"--workdir={moved}")
+    assert status == 0, errors
+    assert "accuracy" in output
+    assert "changed since" not in output
+
+
+def test_predict(elsewhere, run, capsys):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("image.png")
+    assert main(["predict", f"--workdir={run}", "image.png"]) == 0
+    assert "rows" in capsys.readouterr().out
+
+
+def test_export(elsewhere, run):
+    arguments = ["export", f"--workdir={run}", "--format=safetensors"]
+    assert main([*arguments, "--output=w.safetensors"]) == 0
+    assert (elsewhere / "w.safetensors").is_file()
+
+
+def test_probe(elsewhere, run, capsys):
+    assert main(["probe", f"--workdir={run}", "--method=knn", "--k=1"]) == 0
+    assert "knn" in capsys.readouterr().out
