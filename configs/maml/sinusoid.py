@@ -24,7 +24,7 @@ def get_config(shots: str = "10") -> ConfigDict:
         episodes=dict(shots=int(shots), queries=100, train_queries=int(shots), test_episodes=600),
     )
     config.objective = dict(
-        name="maml", inner_steps=1, inner_learning_rate=0.01, test_steps=10, tasks_at_once=25
+        name="maml", inner_steps=1, inner_learning_rate=0.01, test_steps=10, episodes_at_once=25
     )
     config.optimizer = dict(name="adam", learning_rate=1e-3)
     config.train = dict(steps=70_000, log_every_steps=1000, evaluate_every_steps=10_000)

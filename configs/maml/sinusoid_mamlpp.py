@@ -18,7 +18,7 @@ from vitjax import config as configs
 
 def get_config(shots: str = "10") -> ConfigDict:
     config = configs.load(f"{Path(__file__).with_name('sinusoid.py')}:{shots}")
-    config.data.batch_size = config.objective.tasks_at_once = 50
+    config.data.batch_size = config.objective.episodes_at_once = 50
     config.data.episodes.train_queries = 15
     config.objective.update(
         name="mamlpp",

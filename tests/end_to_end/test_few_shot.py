@@ -115,7 +115,7 @@ def test_evaluate_gives_the_summary_s_numbers_and_the_ensemble_apart(capsys, mon
     steps = ", ".join(map(str, ensemble["checkpoints"]))
     for mode in ("transductive", "inductive"):
         shares = [f"{x[mode]['accuracy']:.2%} ± {x[mode]['ci95']:.2%}" for x in (found, ensemble)]
-        assert f"test: {mode} {shares[0]} (10 episodes, 5-way 1-shot, 3 queries a class)" in lines
+        assert f"test: {mode} {shares[0]} (10 episodes, 5-way 1-shot, 3 queries per class)" in lines
         assert f"test: ensemble of the checkpoints of steps {steps}: {mode} {shares[1]}" in lines
         assert any(line.startswith("    2 ") and shares[0] in line for line in lines)
         assert any(line.startswith(f"({mode}: ") for line in lines)
@@ -267,8 +267,8 @@ def test_data_says_the_protocol_and_draws_an_episode(capsys, config, tmp_path):
         ["test", "6", "120", "20"],
     ]
     assert "Turned by quarter turns, a class of these is 4 classes." in lines
-    assert "train: 5-way 1-shot, 3 queries a class" in lines
-    assert "test: 10 episodes, 5-way 1-shot, 3 queries a class" in lines
+    assert "train: 5-way 1-shot, 3 queries per class" in lines
+    assert "test: 10 episodes, 5-way 1-shot, 3 queries per class" in lines
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 200
 

@@ -17,23 +17,23 @@ def mlp(outputs, norm="none", **arguments):
     return MLP(hidden=(8,), num_classes=outputs, activation="tanh", norm=norm, **arguments)
 
 
-def episodes(tasks=2, ways=3, shots=4, queries=2, classes=6, seed=0, spread=1.0, dtype=np.float32):
+def episodes(number=2, ways=3, shots=4, queries=2, classes=6, seed=0, spread=1.0, dtype=np.float32):
     """Classes are Gaussian clouds around points of deviation one."""
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(classes, WIDTH))
-    chosen = np.stack([rng.permutation(classes)[:ways] for _ in range(tasks)])
+    chosen = np.stack([rng.permutation(classes)[:ways] for _ in range(number)])
 
     def part(examples):
-        number = np.repeat(chosen, examples, axis=1)
-        noise = spread * rng.normal(size=(*number.shape, WIDTH))
+        shown = np.repeat(chosen, examples, axis=1)
+        noise = spread * rng.normal(size=(*shown.shape, WIDTH))
         return {
-            "input": (centers[number] + noise).astype(dtype),
-            "target": np.tile(np.repeat(np.arange(ways, dtype=np.int32), examples), (tasks, 1)),
-            "class": number.astype(np.int32),
-            "mask": np.ones(number.shape, bool),
+            "input": (centers[shown] + noise).astype(dtype),
+            "target": np.tile(np.repeat(np.arange(ways, dtype=np.int32), examples), (number, 1)),
+            "class": shown.astype(np.int32),
+            "mask": np.ones(shown.shape, bool),
         }
 
-    return {"support": part(shots), "query": part(queries), "mask": np.ones(tasks, bool)}
+    return {"support": part(shots), "query": part(queries), "mask": np.ones(number, bool)}
 
 
 def variables(objective, batch, seed=0):
@@ -50,7 +50,7 @@ def variables(objective, batch, seed=0):
     return params, fresh
 
 
-def task(batch, number=0):
+def episode(batch, number=0):
     parts = {"support": batch["support"], "query": batch["query"]}
     return jax.tree.map(lambda x: jnp.asarray(x[number]), parts)
 

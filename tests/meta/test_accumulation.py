@@ -1,10 +1,10 @@
-"""Tasks in micro-batches: the step of the whole meta-batch, for gradients of any kind."""
+"""Episodes in micro-batches: the same step as with the complete meta-batch, for all gradients."""
 
 import jax
 import numpy as np
 import optax
 import pytest
-from small_tasks import jit
+from small_episodes import jit
 from tiny import episodes, identity, mlp, variables
 
 from vitjax.meta import ImplicitMaml, Maml, MamlPlusPlus
@@ -24,7 +24,7 @@ METHODS = {
 def test_the_step_is_that_of_the_large_batch(method):
     with jax.enable_x64(True):
         kind, fields = METHODS[method]
-        task = kind(
+        objective = kind(
             model=mlp(3, dtype="float64", param_dtype="float64"),
             num_classes=3,
             normalize=identity,
@@ -34,10 +34,10 @@ def test_the_step_is_that_of_the_large_batch(method):
         batches = [episodes(4, shots=5, seed=seed, dtype=np.float64) for seed in range(3)]
         for batch in batches:
             batch["mask"][3] = False  # so that the micro-batches weigh differently
-        params, state = variables(task, batches[0])
+        params, state = variables(objective, batches[0])
 
         def run(pieces):
-            step = jit(make_train_step(task, optimizer, accumulation_steps=pieces))
+            step = jit(make_train_step(objective, optimizer, accumulation_steps=pieces))
             now = TrainState.create({"params": params, **state}, optimizer, seed=0)
             for batch in batches:
                 now, metrics = step(now, batch)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import WIDTH, close, episodes, identity, mlp, task, variables
+from tiny import WIDTH, close, episode, episodes, identity, mlp, variables
 
 import vitjax.data
 from vitjax import parallel
@@ -43,7 +43,7 @@ def baseline(kind, norm="none", *, outputs=None, **arguments):
 )
 def test_training_is_ordinary_classification_of_all_images(kind, arguments):
     objective = baseline(kind, "batch", **arguments)
-    batch = episodes(tasks=3)
+    batch = episodes(number=3)
     params, state = variables(objective, batch)
     assert params["model"]["head"]["kernel"].shape == (8, CLASSES)
     batch["query"]["mask"][0, :2] = False
@@ -74,7 +74,7 @@ def test_training_is_ordinary_classification_of_all_images(kind, arguments):
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_two_devices_train_as_one(mode):
-    batch = episodes(tasks=4)
+    batch = episodes(number=4)
     batch["support"]["mask"][0, :3] = False
     optimizer = optax.with_extra_args_support(optax.sgd(0.1))
     results = []
@@ -98,7 +98,7 @@ def test_two_devices_train_as_one(mode):
 @pytest.mark.parametrize("transform", ["none", "l2", "center_l2"])
 def test_the_nearest_centroid_of_what_lies_apart_is_the_right_one(distance, transform):
     objective = baseline(NearestCentroid, distance=distance, transform_features=transform)
-    batch = episodes(tasks=3, spread=0.02)
+    batch = episodes(number=3, spread=0.02)
     params, state = variables(objective, batch)
     _, (state, _) = jit(objective.gradients)(params, state, batch, KEY)
     metrics = jit(objective.evaluate)({"params": params, **state}, batch)
@@ -108,7 +108,7 @@ def test_the_nearest_centroid_of_what_lies_apart_is_the_right_one(distance, tran
 
 def test_the_features_are_those_before_the_head_less_their_mean():
     objective = baseline(NearestCentroid, transform_features="center_l2")
-    batch = episodes(tasks=2)
+    batch = episodes(number=2)
     params, state = variables(objective, batch)
     rest = {name: tree for name, tree in params["model"].items() if name != "head"}
     features = partial(mlp(None).apply, {"params": rest})
@@ -127,7 +127,7 @@ def test_the_features_are_those_before_the_head_less_their_mean():
 
 def test_fine_tuning_trains_a_new_head_for_the_episode():
     objective = baseline(FineTuning, "batch", test_steps=20, inner_learning_rate=0.5)
-    batch = episodes(tasks=2, spread=0.2)
+    batch = episodes(number=2, spread=0.2)
     params, state = variables(objective, batch)
     measured = jit(objective.measure)({"params": params, **state}, batch)
     for mode in ("transductive", "inductive"):
@@ -137,7 +137,7 @@ def test_fine_tuning_trains_a_new_head_for_the_episode():
         assert np.all(losses[:, -1] < 0.6 * losses[:, 0])
     assert not np.allclose(measured["transductive"]["loss"], measured["inductive"]["loss"])
 
-    one = task(batch)
+    one = episode(batch)
     learner = Learner(objective, objective.network, params, state, one)
     before = learner.support_loss(learner.leaves(), 0)[0]
     leaves = learner.adapt(20)
@@ -150,20 +150,19 @@ def test_features_computed_once_are_those_computed_at_every_step(fixed):
     objective = baseline(
         FineTuning, "batch", test_steps=3, fixed=fixed, inductive_statistics="support"
     )
-    batch = episodes(tasks=1)
+    batch = episodes(number=1)
     params, state = variables(objective, batch)
-    once = jit(partial(objective.observe_task, see=Learner.answers))(params, state, task(batch))
-    each = jit(partial(GradientBased.observe_task, objective, see=Learner.answers))(
-        params, state, task(batch)
-    )
+    one = episode(batch)
+    once = jit(objective.answer_episode)(params, state, one)
+    each = jit(partial(GradientBased.answer_episode, objective))(params, state, one)
     close(once, each, rtol=1e-3, atol=1e-5)
 
 
 def test_all_of_a_network_can_be_tuned():
     objective = baseline(FineTuning, "batch", test_steps=2, adapted=("",), inner_learning_rate=0.5)
-    batch = episodes(tasks=1)
+    batch = episodes(number=1)
     params, state = variables(objective, batch)
-    learner = Learner(objective, objective.network, params, state, task(batch))
+    learner = Learner(objective, objective.network, params, state, episode(batch))
     leaves = learner.adapt(2)
     assert np.any(leaves["dense1/kernel"] != params["model"]["dense1"]["kernel"])
     measured = jit(objective.measure)({"params": params, **state}, batch)
@@ -179,7 +178,7 @@ def test_regression_learns_the_mean_of_all_sinusoids():
         num_classes=data.num_classes,
         num_train_classes=data.num_train_classes,
         normalize=data.normalize,
-        task="regression",
+        target="number",
         test_steps=5,
         inner_learning_rate=0.02,
     )
@@ -211,7 +210,7 @@ def test_values_that_cannot_be_are_told():
     with pytest.raises(ConfigError, match=r"transform_features is 'l3'.*center_l2"):
         baseline(NearestCentroid, transform_features="l3")
     with pytest.raises(ConfigError, match="regression"):
-        baseline(NearestCentroid, task="regression")
+        baseline(NearestCentroid, target="number")
     with pytest.raises(ConfigError, match="test_steps"):
         baseline(FineTuning, test_steps=None)
 

@@ -104,8 +104,8 @@ def test_results_of_a_classification():
     rest = {key: found[key] for key in found if key not in ("transductive", "inductive")}
     assert rest == {**protocol, "test_steps": 1}
     assert evaluation.describe(found) == [
-        "transductive 90.00% ± 19.60% (2 episodes, 5-way 1-shot, 15 queries a class)",
-        "inductive 80.00% ± 39.20% (2 episodes, 5-way 1-shot, 15 queries a class)",
+        "transductive 90.00% ± 19.60% (2 episodes, 5-way 1-shot, 15 queries per class)",
+        "inductive 80.00% ± 39.20% (2 episodes, 5-way 1-shot, 15 queries per class)",
     ]
     assert len(evaluation.table(found)) == 3
 
@@ -125,13 +125,13 @@ def test_results_of_a_regression_are_squared_errors_with_an_interval():
         "per_step_ci95": pytest.approx([1.96, 1.96]),
     }
     assert evaluation.describe(found) == [
-        "transductive and inductive alike mean squared error 2 ± 2 (2 episodes, 5-shot, 10 queries)"
+        "transductive and inductive mean squared error 2 ± 2 (2 episodes, 5-shot, 10 queries)"
     ]
 
 
 def test_ranges_of_ways_and_shots_are_said():
     words = evaluation.protocol({"ways": [5, 20], "shots": [1, 5], "queries": 1, "episodes": 1})
-    assert words == "1 episode, 5 to 20-way 1 to 5-shot, 1 query a class"
+    assert words == "1 episode, 5 to 20-way 1 to 5-shot, 1 query per class"
 
 
 def test_an_ensemble_counts_only_queries_that_there_are():
@@ -179,7 +179,7 @@ def test_devices_give_the_episodes_in_order(mode):
     found = evaluator.measures(variables, "val")
     assert found["inductive"]["loss"].shape == (20, 2)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, wanted)
-    # What a picture is drawn from is the same few tasks, too.
+    # The first episodes, which figures are drawn from, are the same, too.
     first = evaluator.first(lambda _, batch: batch, variables, "val", 3)
     other = alone.first(lambda _, batch: batch, variables_of(alone), "val", 3)
     jax.tree.map(np.testing.assert_array_equal, first, other)

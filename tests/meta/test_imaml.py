@@ -36,7 +36,7 @@ def build(outputs=WAYS, hidden=(5,), norm="none", **keywords):
     )
 
 
-def tasks(number=2, regression=False):
+def episodes(number=2, regression=False):
     rng = np.random.default_rng(0)
 
     def part(examples):
@@ -53,8 +53,8 @@ def tasks(number=2, regression=False):
     )
 
 
-def one_task(**keywords):
-    batch = tasks(1, **keywords)
+def one_episode(**keywords):
+    batch = episodes(1, **keywords)
     return {name: {k: v[0] for k, v in batch[name].items()} for name in ("support", "query")}
 
 
@@ -63,20 +63,20 @@ def start(objective, batch):
     return variables.pop("params"), variables
 
 
-def gradients(objective, params, state, task):
-    """Gradient, state and metrics of one task."""
-    function = jax.jit(objective.task_gradients, compiler_options=FAST)
-    gradient, (state, metrics) = function(params, state, task, jax.random.key(1))
+def gradients(objective, params, state, episode):
+    """Gradient, state and metrics of one episode."""
+    function = jax.jit(objective.episode_gradients, compiler_options=FAST)
+    gradient, (state, metrics) = function(params, state, episode, jax.random.key(1))
     return gradient, state, metrics
 
 
-def by_differences(objective, params, state, task, directions=3):
+def by_differences(objective, params, state, episode, directions=3):
     """Checks the gradient against the bilevel loss along a few random directions."""
     key = jax.random.key(1)
     loss = jax.jit(
-        lambda params: objective.task_loss(params, state, task, key)[0], compiler_options=FAST
+        lambda params: objective.episode_loss(params, state, episode, key)[0], compiler_options=FAST
     )
-    gradient = gradients(objective, params, state, task)[0]
+    gradient = gradients(objective, params, state, episode)[0]
     rng = np.random.default_rng(3)
     for _ in range(directions):
         along = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), params)
@@ -93,7 +93,7 @@ CONVERGED = {"inner_steps": 400, "cg_steps": 60, "inner_learning_rate": 0.1}
 
 def ridge(**keywords):
     """Only the head is adapted: the inner problem is ridge regression towards the start."""
-    return build(1, task="regression", adapted=("head",), **CONVERGED, **keywords)
+    return build(1, target="number", adapted=("head",), **CONVERGED, **keywords)
 
 
 def head_of(params):
@@ -108,24 +108,24 @@ def features_of(params, part):
 
 
 def test_ridge_regression_has_the_gradient_of_its_closed_form():
-    objective, task = ridge(), one_task(regression=True)
-    params, state = start(objective, tasks(regression=True))
+    objective, episode = ridge(), one_episode(regression=True)
+    params, state = start(objective, episodes(regression=True))
 
     def loss(params):
-        x, y = features_of(params, task["support"]), task["support"]["target"]
+        x, y = features_of(params, episode["support"]), episode["support"]["target"]
         curvature = 2 * x.T @ x / len(x) + objective.proximal * jnp.eye(x.shape[1])
         pulled = 2 * x.T @ y / len(x) + objective.proximal * head_of(params)
-        outputs = features_of(params, task["query"]) @ jnp.linalg.solve(curvature, pulled)
-        return jnp.mean(jnp.square(outputs - task["query"]["target"]))
+        outputs = features_of(params, episode["query"]) @ jnp.linalg.solve(curvature, pulled)
+        return jnp.mean(jnp.square(outputs - episode["query"]["target"]))
 
-    gradient, _, metrics = gradients(objective, params, state, task)
+    gradient, _, metrics = gradients(objective, params, state, episode)
     np.testing.assert_allclose(metrics["loss"].value(), loss(params), rtol=1e-10)
     expected = jax.jit(jax.grad(loss), compiler_options=FAST)(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), gradient, expected)
     # With damping it solves ((1 + damping) I + H / lambda) x = g for the same g.
-    x = features_of(params, task["support"])
+    x = features_of(params, episode["support"])
     system = jnp.eye(x.shape[1]) + 2 * x.T @ x / len(x) / objective.proximal
-    damped = gradients(ridge(cg_damping=0.5), params, state, task)[0]
+    damped = gradients(ridge(cg_damping=0.5), params, state, episode)[0]
     left = (system + 0.5 * jnp.eye(x.shape[1])) @ head_of(damped)
     np.testing.assert_allclose(left, system @ head_of(expected), rtol=1e-6)
 
@@ -143,42 +143,42 @@ def test_ridge_regression_has_the_gradient_of_its_closed_form():
 )
 def test_the_gradient_is_that_of_the_bilevel_problem(keywords):
     objective = build(**CONVERGED, **keywords)
-    params, state = start(objective, tasks())
-    by_differences(objective, params, state, one_task())
+    params, state = start(objective, episodes())
+    by_differences(objective, params, state, one_episode())
 
 
 def test_few_steps_of_conjugate_gradients_come_near():
-    task = one_task()
+    episode = one_episode()
     errors = []
     for steps in (1, 3, 60):
         objective = build(**{**CONVERGED, "cg_steps": steps})
-        params, state = start(objective, tasks())
-        gradient = gradients(objective, params, state, task)[0]
+        params, state = start(objective, episodes())
+        gradient = gradients(objective, params, state, episode)[0]
         errors.append(jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)]))
     errors = [float(jnp.linalg.norm(e - errors[-1])) for e in errors[:-1]]
     assert errors[0] > errors[1] > 0
 
 
 def test_evaluation_is_held_to_the_start_too():
-    task = one_task()
+    episode = one_episode()
     measured = []
     for proximal in (1e-3, 2.0):
         objective = build(proximal=proximal, test_steps=40)
-        params, state = start(objective, tasks())
-        measure = jax.jit(objective.measure_task, compiler_options=FAST)
-        measured.append(measure(params, state, task)["transductive"]["loss"])
+        params, state = start(objective, episodes())
+        measure = jax.jit(objective.measure_episode, compiler_options=FAST)
+        measured.append(measure(params, state, episode)["transductive"]["loss"])
     near = build(inner_steps=40)
-    metrics = gradients(near, params, state, task)[2]
+    metrics = gradients(near, params, state, episode)[2]
     np.testing.assert_allclose(measured[1][-1], metrics["loss"].value(), rtol=1e-10)
     assert measured[0].shape == (41,)
     assert abs(measured[0][-1] - measured[0][0]) > 2 * abs(measured[1][-1] - measured[1][0])
 
 
-def test_tasks_at_once_change_no_number_and_the_trainer_takes_steps():
-    batch = tasks(4)
+def test_episodes_at_once_change_no_number_and_the_trainer_takes_steps():
+    batch = episodes(4)
     states = []
     for at_once in (1, 4):
-        objective = build(norm="batch", tasks_at_once=at_once)
+        objective = build(norm="batch", episodes_at_once=at_once)
         variables = objective.init(jax.random.key(0), batch)
         optimizer = optax.with_extra_args_support(optax.sgd(0.5))
         state = TrainState.create(variables, optimizer, seed=0, ema=False)
@@ -198,8 +198,8 @@ def test_tasks_at_once_change_no_number_and_the_trainer_takes_steps():
         ({"proximal": 0.0}, "proximal is 0.0; it should be above 0"),
         ({"cg_steps": 0}, "cg_steps is 0"),
         ({"cg_damping": -1.0}, "cg_damping is -1.0"),
-        ({"remat": True}, "objective.remat is True, and imaml"),
-        ({"first_order": True}, "objective.first_order is True, and imaml"),
+        ({"remat": True}, "objective.remat is True, but imaml"),
+        ({"first_order": True}, "objective.first_order is True, but imaml"),
     ],
 )
 def test_what_cannot_be_used(keywords, words):
@@ -208,6 +208,6 @@ def test_what_cannot_be_used(keywords, words):
 
 
 def test_a_pattern_that_matches_nothing_is_told():
-    objective, batch = build(adapted=["^haed"]), tasks()
+    objective, batch = build(adapted=["^haed"]), episodes()
     with pytest.raises(ConfigError, match=r"'.haed' matches no parameter; did you mean 'head'"):
         objective.init(jax.random.key(0), batch)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_tasks import assert_trees, directional, inner, jit, problem, relative
+from small_episodes import assert_trees, directional, inner, jit, problem, relative
 
 from vitjax import models
 from vitjax.meta import Maml, adapt, scale_by_rates
@@ -319,8 +319,8 @@ def test_recomputing_keeps_memory_from_growing_with_the_steps():
             }
             return {**batch, "class": batch["target"]}
 
-        task = {"support": arrays(5), "query": arrays(75)}
-        images = task["support"]["input"]
+        episode = {"support": arrays(5), "query": arrays(75)}
+        images = episode["support"]["input"]
         state = jax.eval_shape(model.init, jax.random.key(0), images)
         params = {"model": state.pop("params")}
 
@@ -333,7 +333,7 @@ def test_recomputing_keeps_memory_from_growing_with_the_steps():
                 remat=remat,
                 unroll=1,
             )
-            compiled = jit(maml.task_gradients).lower(params, state, task, jax.random.key(0))
+            compiled = jit(maml.episode_gradients).lower(params, state, episode, jax.random.key(0))
             return compiled.compile().memory_analysis().temp_size_in_bytes
 
         one, many, recomputed = bytes_of(1, True), bytes_of(10, False), bytes_of(10, True)

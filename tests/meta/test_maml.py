@@ -10,17 +10,17 @@ import optax
 import pytest
 from flax import linen as nn
 from flax.traverse_util import unflatten_dict
-from small_tasks import (
+from small_episodes import (
     DTYPES,
     assert_trees,
     directional,
+    episode_of,
     episodes,
     inner,
     jit,
     mean_loss,
     randomized,
     relative,
-    task_of,
 )
 
 from vitjax import config as configs
@@ -68,19 +68,19 @@ def conv4(ways=3, **fields):
     return models.create("conv4", **{**small, **fields}, **DTYPES)
 
 
-def made(kind=Maml, model=None, shape=SHAPE, *, tasks=4, seed=0, ways=3, outputs=3, **fields):
+def made(kind=Maml, model=None, shape=SHAPE, *, number=4, seed=0, ways=3, outputs=3, **fields):
     """(objective, parameters, model state, batch), the parameters random."""
     fields = {"inner_steps": 2, "inner_learning_rate": 0.3, **fields}
     objective = kind(model=model or mlp(outputs), num_classes=outputs, normalize=identity, **fields)
-    batch = episodes(tasks, shape, ways=ways, shots=2, queries=3, seed=seed)
+    batch = episodes(number, shape, ways=ways, shots=2, queries=3, seed=seed)
     variables = jax.eval_shape(objective.init, jax.random.key(0), batch)
     variables = randomized(variables, scale=0.5)
     return objective, variables.pop("params"), variables, batch
 
 
 def learner_of(objective, params, state, batch, index=0):
-    task = jax.tree.map(jnp.asarray, task_of(batch, index))
-    return Learner(objective, objective.network, params, state, task)
+    episode = jax.tree.map(jnp.asarray, episode_of(batch, index))
+    return Learner(objective, objective.network, params, state, episode)
 
 
 # Gradients.
@@ -96,7 +96,7 @@ def test_meta_gradient_is_that_of_pytorch(activation):
         flat = {k[len(prefix) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{prefix}/")}
         return unflatten_dict({k: jnp.asarray(v, jnp.float64) for k, v in flat.items()}, sep="/")
 
-    task = {
+    episode = {
         part: {
             "input": jnp.asarray(arrays[f"{part}/input"], jnp.float64),
             "target": jnp.asarray(arrays[f"{part}/target"]),
@@ -118,14 +118,14 @@ def test_meta_gradient_is_that_of_pytorch(activation):
         inner_learning_rate=config["rate"],
         unroll=1,
     )
-    shapes = jax.eval_shape(objective.model.init, jax.random.key(0), task["support"]["input"])
+    shapes = jax.eval_shape(objective.model.init, jax.random.key(0), episode["support"]["input"])
     state = {"batch_stats": randomized(shapes["batch_stats"])}
     params, expected = {"model": found(f"{activation}/params")}, found(f"{activation}/gradient")
     assert jax.tree.map(jnp.shape, params["model"]) == jax.tree.map(jnp.shape, shapes["params"])
 
     def both(params):
-        learner = Learner(objective, objective.network, params, state, task)
-        gradients = objective.task_gradients(params, state, task, jax.random.key(0))
+        learner = Learner(objective, objective.network, params, state, episode)
+        gradients = objective.episode_gradients(params, state, episode, jax.random.key(0))
         return gradients, parameters.unflatten(learner.adapt(config["steps"]))
 
     (gradients, (_, metrics)), adapted = jit(both)(params)
@@ -138,19 +138,19 @@ def test_meta_gradient_is_that_of_pytorch(activation):
 
 
 @pytest.mark.parametrize("kind", [Maml, FirstOrderMaml])
-def test_gradients_of_a_batch_are_the_mean_over_its_tasks(kind):
-    objective, params, state, batch = made(kind, tasks=4)
-    # The third task is padding.
+def test_gradients_of_a_batch_are_the_mean_over_its_episodes(kind):
+    objective, params, state, batch = made(kind, number=4)
+    # The third episode is padding.
     batch["mask"][2] = False
     key = jax.random.key(3)
-    single = jit(objective.task_gradients)
-    rows = [single(params, state, task_of(batch, i), key) for i in (0, 1, 3)]
+    single = jit(objective.episode_gradients)
+    rows = [single(params, state, episode_of(batch, i), key) for i in (0, 1, 3)]
     expected = jax.tree.map(lambda *leaves: sum(leaves) / 3, *[row[0] for row in rows])
     states = jax.tree.map(lambda *leaves: sum(leaves) / 3, *[row[1][0] for row in rows])
     losses = [float(row[1][1]["loss"].value()) for row in rows]
     assert np.ptp(losses) > 0.01
     for at_once in (1, 2, 4, None):
-        made_of, _, _, _ = made(kind, tasks_at_once=at_once)
+        made_of, _, _, _ = made(kind, episodes_at_once=at_once)
         gradients, (new, metrics) = jit(made_of.gradients)(params, state, batch, key)
         assert_trees(gradients, expected)
         assert_trees(new, states)
@@ -164,8 +164,10 @@ def test_gradients_of_a_batch_are_the_mean_over_its_tasks(kind):
 def test_first_order_is_not_second_order():
     objective, params, state, batch = made(Maml)
     other, *_ = made(FirstOrderMaml)
-    task, key = task_of(batch, 0), jax.random.key(0)
-    second, first = (jit(o.task_gradients)(params, state, task, key)[0] for o in (objective, other))
+    episode, key = episode_of(batch, 0), jax.random.key(0)
+    second, first = (
+        jit(o.episode_gradients)(params, state, episode, key)[0] for o in (objective, other)
+    )
     assert relative(first, second) > 0.01
 
 
@@ -176,7 +178,7 @@ def test_the_inner_loss_is_a_mean_over_the_examples_that_count():
     for way in range(2):
         mask[np.flatnonzero(labels == way)[0]] = False
     learner = learner_of(objective, params, state, batch)
-    support = learner.task["support"]
+    support = learner.episode["support"]
     found = parameters.unflatten(jit(lambda: learner.adapt(1))())
 
     def loss(model):
@@ -197,7 +199,7 @@ def test_a_rate_is_the_published_code_s_times_the_ways():
     # cbfinn/maml's inner loss is the sum over ways of means over shots.
     objective, params, state, batch = made(inner_steps=1, inner_learning_rate=0.6)
     learner = learner_of(objective, params, state, batch)
-    support = learner.task["support"]
+    support = learner.episode["support"]
     found = parameters.unflatten(jit(lambda: learner.adapt(1))())
 
     def published(model):
@@ -239,7 +241,7 @@ def test_rates_of_the_head_and_any_optimizer():
     )
     learner = learner_of(objective, params, state, batch)
     found = jit(lambda: learner.adapt(3))()
-    loss, support = mean_loss(objective.model, state), learner.task["support"]
+    loss, support = mean_loss(objective.model, state), learner.episode["support"]
     optimizer = optax.adam(1.0, b1=0.5, eps_root=1e-8)
     model = params["model"]
     opt_state = optimizer.init(model)
@@ -257,7 +259,7 @@ def test_rates_of_the_head_and_any_optimizer():
 
 
 def train(mode, devices):
-    """Three steps, then an evaluation whose last tasks are padding."""
+    """Three steps, then an evaluation whose last episodes are padding."""
     way = parallel.create(mode=mode, devices=devices)
     fields = {"devices": devices} if mode == "jit" else {}
     objective, params, state, _ = made(model=conv4(filters=2), shape=(8, 8, 1), unroll=1, **fields)
@@ -312,7 +314,9 @@ def test_what_is_adapted(kind, fields, moving):
         lambda: (
             learner.leaves(),
             learner.adapt(2),
-            objective.task_gradients(params, state, learner.task, jax.random.key(0))[0]["model"],
+            objective.episode_gradients(params, state, learner.episode, jax.random.key(0))[0][
+                "model"
+            ],
         )
     )()
     assert set(before) == set(after) == set(parameters.flatten(params["model"]))
@@ -320,11 +324,11 @@ def test_what_is_adapted(kind, fields, moving):
     assert {name.partition("/")[0] for name in changed} == moving
     if "/scale$" in fields.get("fixed", ()):
         assert not any("scale" in name for name in changed)
-    # All parameters are learned, also those that stay within a task.
+    # All parameters are learned, also those that stay within an episode.
     gradients = parameters.flatten(gradients)
     for name, leaf in gradients.items():
         if kind is Cavia and name == "context":
-            # It starts from zeros at each task, wherever training has put it.
+            # It starts from zeros at each episode, wherever training has put it.
             np.testing.assert_array_equal(before[name], 0)
             np.testing.assert_array_equal(leaf, 0)
         else:
@@ -338,19 +342,19 @@ def test_meta_sgd_learns_its_rates():
     }
     fresh = objective.init(jax.random.key(0), batch)["params"]["rates"]
     assert all((leaf == 0.3).all() for leaf in jax.tree.leaves(fresh))
-    task, key = task_of(batch, 0), jax.random.key(0)
-    gradient, _ = jit(objective.task_gradients)(params, state, task, key)
+    episode, key = episode_of(batch, 0), jax.random.key(0)
+    gradient, _ = jit(objective.episode_gradients)(params, state, episode, key)
 
     def loss(rates):
-        return objective.task_loss({**params, "rates": rates}, state, task, key)[0]
+        return objective.episode_loss({**params, "rates": rates}, state, episode, key)[0]
 
     for along, difference in directional(jit(loss), params["rates"]):
         assert abs(difference) > 1e-4
         np.testing.assert_allclose(inner(gradient["rates"], along), difference, rtol=1e-7)
     # A rate for every scalar: equal ones are MAML's.
     plain, *_ = made(Maml, fixed=["norm1/scale"])
-    found = jit(objective.task_loss)({**params, "rates": fresh}, state, task, key)[0]
-    expected = jit(plain.task_loss)({"model": params["model"]}, state, task, key)[0]
+    found = jit(objective.episode_loss)({**params, "rates": fresh}, state, episode, key)[0]
+    expected = jit(plain.episode_loss)({"model": params["model"]}, state, episode, key)[0]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -372,12 +376,12 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
     objective, params, state, batch = made(model=mlp(norm=norm), head="prototypes")
     batch["support"]["mask"][0, 5] = False
     learner = learner_of(objective, params, state, batch)
-    support, query = learner.task["support"], learner.task["query"]
+    support, query = learner.episode["support"], learner.episode["query"]
     leaves = learner.leaves()
     logits, _ = objective.network.apply(
         parameters.unflatten(leaves), state, query["input"], train=True
     )
-    features = {name: learner.features(leaves, learner.task[name]) for name in learner.task}
+    features = {name: learner.features(leaves, learner.episode[name]) for name in learner.episode}
     labels = np.where(support["mask"], support["target"], -1)
     centers = jnp.stack([features["support"][labels == way].mean(0) for way in range(3)])
     distances = jnp.sum((features["query"][:, None] - centers[None]) ** 2, axis=-1)
@@ -385,11 +389,13 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
     np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), rtol=1e-12)
     assert np.ptp(distances, axis=1).min() > 1e-3
     # The head is a function of the body, whose gradient goes through it.
-    gradient, _ = objective.task_gradients(params, state, learner.task, jax.random.key(0))
+    gradient, _ = objective.episode_gradients(params, state, learner.episode, jax.random.key(0))
     assert not np.any(gradient["model"]["head"]["kernel"])
 
     def loss(model):
-        return objective.task_loss({"model": model}, state, learner.task, jax.random.key(0))[0]
+        return objective.episode_loss({"model": model}, state, learner.episode, jax.random.key(0))[
+            0
+        ]
 
     for along, difference in directional(jit(loss), params["model"], directions=1):
         np.testing.assert_allclose(inner(gradient["model"], along), difference, rtol=1e-6)
@@ -437,7 +443,7 @@ def test_moments_are_those_of_the_batch(ours, dtype):
 
 @pytest.mark.parametrize("statistics", ["support", "running"])
 def test_inductive_answers_stand_for_themselves(statistics):
-    objective, params, state, batch = made(inductive_statistics=statistics, tasks=1)
+    objective, params, state, batch = made(inductive_statistics=statistics, number=1)
     variables = {"params": params, **state}
     measure = jit(objective.measure)
     whole = measure(variables, batch)
@@ -459,18 +465,18 @@ def test_inductive_answers_stand_for_themselves(statistics):
 
 
 def test_statistics_of_the_support_set_are_those_after_adaptation():
-    objective, params, state, batch = made(tasks=1, test_steps=2)
+    objective, params, state, batch = made(number=1, test_steps=2)
     learner = learner_of(objective, params, state, batch)
     model = parameters.unflatten(learner.adapt(2, first_order=True))
-    both = jnp.concatenate([learner.task["support"]["input"]] * 2)
+    both = jnp.concatenate([learner.episode["support"]["input"]] * 2)
     # Means over a support set twice as large are the same, so only its moments can matter.
     outputs = objective.network.apply(
         model,
         objective.network.moments(model, state, both),
-        learner.task["query"]["input"],
+        learner.episode["query"]["input"],
         train=False,
     )[0]
-    loss = jnp.mean(objective.network.losses(outputs, learner.task["query"]["target"]))
+    loss = jnp.mean(objective.network.losses(outputs, learner.episode["query"]["target"]))
     found = objective.measure({"params": params, **state}, batch)["inductive"]["loss"][0, -1]
     np.testing.assert_allclose(found, loss, rtol=1e-10)
 
@@ -478,24 +484,24 @@ def test_statistics_of_the_support_set_are_those_after_adaptation():
 def test_dropout_is_for_training():
     fields = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "num_classes": 3}
     model = models.create("vit_ti16", **fields, dropout=0.5, **DTYPES)
-    objective, params, state, batch = made(Maml, model, (8, 8, 3), tasks=2, inner_steps=1)
+    objective, params, state, batch = made(Maml, model, (8, 8, 3), number=2, inner_steps=1)
     loss = jit(lambda key: objective.loss(params, state, batch, key)[0])
     first, second, again = (float(loss(jax.random.key(seed))) for seed in (0, 1, 0))
     assert abs(first - second) > 1e-4
     assert first == again
-    plain, *_ = made(Maml, model.clone(dropout=0.0), (8, 8, 3), tasks=2, inner_steps=1)
+    plain, *_ = made(Maml, model.clone(dropout=0.0), (8, 8, 3), number=2, inner_steps=1)
     evaluated = [jit(o.evaluate)({"params": params}, batch) for o in (objective, plain)]
     assert_trees(*evaluated)
 
 
 def test_absent_classes_have_no_probability():
     # Three ways where there may be five; the head would have it that all is the fourth.
-    objective, params, state, batch = made(outputs=5, tasks=2)
+    objective, params, state, batch = made(outputs=5, number=2)
     params["model"]["head"]["bias"] = jnp.asarray([0.0, 0, 0, 50, 20])
     learner = learner_of(objective, params, state, batch)
     np.testing.assert_array_equal(learner.present(), [True, True, True, False, False])
     outputs, _ = objective.network.apply(
-        params["model"], state, learner.task["query"]["input"], train=True
+        params["model"], state, learner.episode["query"]["input"], train=True
     )
     probabilities = jax.nn.softmax(only(outputs, learner.present()))
     np.testing.assert_array_equal(probabilities[:, 3:], 0)
@@ -518,10 +524,10 @@ def test_absent_classes_have_no_probability():
         ({"head": "prototype"}, "did you mean 'prototypes'"),
         ({"inductive_statistics": "suport"}, "did you mean 'support'"),
         ({"inner_steps": 0}, "objective.inner_steps is 0"),
-        ({"inner_learning_rate": -0.1}, "a rate is above 0"),
-        ({"tasks_at_once": 0}, "objective.tasks_at_once is 0"),
+        ({"inner_learning_rate": -0.1}, "inner_learning_rate is -0.1; it should be above 0"),
+        ({"episodes_at_once": 0}, "objective.episodes_at_once is 0"),
         ({"unroll": 0}, "objective.unroll is 0"),
-        ({"task": "regression", "head": "prototypes"}, "a regression has no classes"),
+        ({"target": "number", "head": "prototypes"}, "prototypes need classes"),
         ({"inner_optimizer": {"name": "adm"}}, r"inner_optimizer.name: .* did you mean 'adam'"),
         ({"inner_optimizer": {"name": "sgd", "momentun": 0.9}}, "did you mean 'momentum'"),
         (
@@ -566,7 +572,7 @@ def test_a_method_about_the_head_wants_one(kind):
 
 
 def test_a_query_of_a_class_that_is_not_shown_does_not_count():
-    objective, params, state, batch = made(tasks=1)
+    objective, params, state, batch = made(number=1)
     batch["support"]["mask"][0] = batch["support"]["target"][0] != 1
     fewer = jax.tree.map(np.copy, batch)
     fewer["query"]["mask"][0] = fewer["query"]["target"][0] != 1
@@ -594,7 +600,7 @@ def test_adam_learns_at_second_order_unless_told_otherwise():
     def gradients(**keywords):
         # An input that is always zero has no gradient.
         fields = {"model": mlp(norm="none"), "inner_optimizer": {"name": "adam", **keywords}}
-        objective, params, state, batch = made(Maml, tasks=1, **fields)
+        objective, params, state, batch = made(Maml, number=1, **fields)
         for part in ("support", "query"):
             batch[part]["input"][..., 0] = 0
         return jit(objective.gradients)(params, state, batch, jax.random.key(0))[0]

@@ -17,7 +17,7 @@ from vitjax.training.step import make_train_step
 
 WAYS, STEPS, RATE, ANNEALING = 3, 3, 0.3, 10
 PARTS = ("multi_step_loss", "learned_rates", "per_step_norm", "per_step_statistics")
-COMMON = {"inner_steps": STEPS, "inner_learning_rate": RATE, "task": "classification"}
+COMMON = {"inner_steps": STEPS, "inner_learning_rate": RATE, "target": "class"}
 # The tests here compile much and compute little.
 FAST = {"xla_backend_optimization_level": 0}
 
@@ -55,7 +55,7 @@ def plus(*parts, **keywords):
     return build(MamlPlusPlus, multi_step_loss_steps=ANNEALING, **switches, **keywords)
 
 
-def tasks(number=2, seed=0):
+def episodes(number=2, seed=0):
     rng = np.random.default_rng(seed)
 
     def part(shots):
@@ -71,23 +71,23 @@ def tasks(number=2, seed=0):
     )
 
 
-def one_task(seed=0):
-    batch = tasks(1, seed)
+def one_episode(seed=0):
+    batch = episodes(1, seed)
     return {name: {k: v[0] for k, v in batch[name].items()} for name in ("support", "query")}
 
 
 def start(objective, seed=0):
     """Parameters and state, of which no slice is like another."""
-    variables = objective.init(jax.random.key(seed), tasks())
+    variables = objective.init(jax.random.key(seed), episodes())
     rng = np.random.default_rng(seed)
     moved = jax.tree.map(lambda leaf: leaf + 0.1 * rng.uniform(size=leaf.shape), variables)
     return moved.pop("params"), moved
 
 
-def gradients(objective, params, state, task):
-    """Gradient, state and metrics of one task."""
-    function = jax.jit(objective.task_gradients, compiler_options=FAST)
-    gradient, (state, metrics) = function(params, state, task, jax.random.key(1))
+def gradients(objective, params, state, episode):
+    """Gradient, state and metrics of one episode."""
+    function = jax.jit(objective.episode_gradients, compiler_options=FAST)
+    gradient, (state, metrics) = function(params, state, episode, jax.random.key(1))
     return gradient, state, metrics
 
 
@@ -110,19 +110,20 @@ def test_loss_weights_anneal_from_all_to_the_last(steps):
 
 
 def test_without_its_parts_it_is_maml():
-    task, plain, ours = one_task(), build(Maml), plus()
+    episode, plain, ours = one_episode(), build(Maml), plus()
     params, state = start(plain)
-    assert jax.tree.structure(ours.init(jax.random.key(0), tasks())) == jax.tree.structure(
+    assert jax.tree.structure(ours.init(jax.random.key(0), episodes())) == jax.tree.structure(
         {"params": params, **state}
     )
     assert ours.inductive_statistics == plain.inductive_statistics
     jax.tree.map(
         np.testing.assert_array_equal,
-        gradients(ours.at_step(3), params, state, task),
-        gradients(plain, params, state, task),
+        gradients(ours.at_step(3), params, state, episode),
+        gradients(plain, params, state, episode),
     )
     measured = [
-        jax.jit(o.measure_task, compiler_options=FAST)(params, state, task) for o in (ours, plain)
+        jax.jit(o.measure_episode, compiler_options=FAST)(params, state, episode)
+        for o in (ours, plain)
     ]
     jax.tree.map(np.testing.assert_array_equal, *measured)
 
@@ -138,8 +139,8 @@ def apply(params, statistics, part):
     return jnp.mean(loss), new["batch_stats"]
 
 
-def reference(params, state, task, parts, step):
-    """MAML++ written out as loops: the loss of a task and the state after it."""
+def reference(params, state, episode, parts, step):
+    """MAML++ written out as loops: the loss of an episode and the state after it."""
     model = params["model"]
     statistics = state["batch_stats"]
     if "per_step_statistics" in parts:
@@ -164,7 +165,7 @@ def reference(params, state, task, parts, step):
     adapted = [model]
     for j in range(STEPS):
         (_, supports[j]), slope = jax.value_and_grad(
-            lambda model, j=j: apply(at(model, j), statistics[j], task["support"]), has_aux=True
+            lambda model, j=j: apply(at(model, j), statistics[j], episode["support"]), has_aux=True
         )(model)
         updated = {}
         for layer, leaves in model.items():
@@ -179,7 +180,7 @@ def reference(params, state, task, parts, step):
     loss = 0.0
     for j, weight in enumerate(weights):
         if weight:
-            value, queries = apply(at(adapted[j], j), after[j], task["query"])
+            value, queries = apply(at(adapted[j], j), after[j], episode["query"])
             loss += weight * value
             after = [*after[:j], queries, *after[j + 1 :]]
     if "per_step_statistics" in parts:
@@ -193,11 +194,11 @@ def reference(params, state, task, parts, step):
     ids=[*PARTS, "all", "all, annealed"],
 )
 def test_each_part_and_all_of_them_against_loops_written_out(parts, step):
-    objective, task = plus(*parts), one_task()
+    objective, episode = plus(*parts), one_episode()
     params, state = start(objective)
-    gradient, new_state, metrics = gradients(objective.at_step(step), params, state, task)
+    gradient, new_state, metrics = gradients(objective.at_step(step), params, state, episode)
     written = jax.jit(
-        jax.value_and_grad(lambda p: reference(p, state, task, parts, step), has_aux=True),
+        jax.value_and_grad(lambda p: reference(p, state, episode, parts, step), has_aux=True),
         compiler_options=FAST,
     )
     (loss, expected_state), expected = written(params)
@@ -207,16 +208,16 @@ def test_each_part_and_all_of_them_against_loops_written_out(parts, step):
 
 
 def test_loops_and_recomputation_change_no_number():
-    task, objective = one_task(), plus(*PARTS).at_step(2)
+    episode, objective = one_episode(), plus(*PARTS).at_step(2)
     params, state = start(objective)
     rolled = plus(*PARTS, unroll=1, remat=True).at_step(2)
-    same(gradients(rolled, params, state, task), gradients(objective, params, state, task))
+    same(gradients(rolled, params, state, episode), gradients(objective, params, state, episode))
 
 
 def test_the_rates_start_as_the_fixed_ones_and_have_their_derivative():
-    task, objective = one_task(), plus("learned_rates", head_learning_rate=0.7)
+    episode, objective = one_episode(), plus("learned_rates", head_learning_rate=0.7)
     params, state = start(objective)
-    fresh = objective.init(jax.random.key(0), tasks())["params"]["rates"]
+    fresh = objective.init(jax.random.key(0), episodes())["params"]["rates"]
     assert fresh["head"]["bias"].shape == (STEPS,)
     np.testing.assert_allclose(fresh["head"]["kernel"], 0.7)
     np.testing.assert_allclose(fresh["dense1"]["kernel"], RATE)
@@ -226,23 +227,23 @@ def test_the_rates_start_as_the_fixed_ones_and_have_their_derivative():
         rates = dict(params["rates"], dense2=dict(params["rates"]["dense2"]))
         rates["dense2"]["kernel"] = rates["dense2"]["kernel"].at[j].add(change)
         changed = {**params, "rates": rates}
-        return objective.task_loss(changed, state, task, jax.random.key(1))[0]
+        return objective.episode_loss(changed, state, episode, jax.random.key(1))[0]
 
-    slope = gradients(objective, params, state, task)[0]["rates"]["dense2"]["kernel"]
+    slope = gradients(objective, params, state, episode)[0]["rates"]["dense2"]["kernel"]
     for j in range(STEPS):
         difference = (loss(j, 1e-5) - loss(j, -1e-5)) / 2e-5
         np.testing.assert_allclose(slope[j], difference, rtol=1e-6, atol=1e-9)
 
 
 def test_each_slice_of_the_statistics_acts_on_its_own_step_alone():
-    objective, task = plus(*PARTS, test_steps=STEPS + 2), one_task()
+    objective, episode = plus(*PARTS, test_steps=STEPS + 2), one_episode()
     assert objective.inductive_statistics == "running"
     params, state = start(objective)
-    answer = jax.jit(objective.answer_task, compiler_options=FAST)
-    before = answer(params, state, task)
+    answer = jax.jit(objective.answer_episode, compiler_options=FAST)
+    before = answer(params, state, episode)
     for j in range(STEPS + 1):
         changed = jax.tree.map(lambda leaf, j=j: leaf.at[j].add(0.5), state)
-        after = answer(params, changed, task)
+        after = answer(params, changed, episode)
         np.testing.assert_array_equal(after["transductive"], before["transductive"])
         moved = [
             bool(np.any(a != b))
@@ -254,13 +255,13 @@ def test_each_slice_of_the_statistics_acts_on_its_own_step_alone():
 
 def test_the_trainer_anneals_and_trains_every_slice():
     objective = build(MamlPlusPlus, multi_step_loss_steps=2, first_order_steps=1)
-    variables = objective.init(jax.random.key(0), tasks())
+    variables = objective.init(jax.random.key(0), episodes())
     optimizer = optax.with_extra_args_support(optax.sgd(0.1))
     state = TrainState.create(variables, optimizer, seed=0, ema=False)
     step = jax.jit(make_train_step(objective, optimizer), compiler_options=FAST)
     for i in range(3):
         old = state
-        state, metrics = step(state, tasks(4, seed=i))
+        state, metrics = step(state, episodes(4, seed=i))
         assert np.isfinite(metrics["loss"].value())
         moved = jax.tree.map(
             lambda a, b: np.any(a != b, axis=tuple(range(1, a.ndim))),
@@ -274,15 +275,15 @@ def test_the_trainer_anneals_and_trains_every_slice():
 
 
 def test_the_order_of_the_gradient_anneals():
-    task, objective = one_task(), plus(first_order_steps=5)
+    episode, objective = one_episode(), plus(first_order_steps=5)
     params, state = start(objective)
     key = jax.random.key(1)
     function = jax.jit(
-        lambda step: objective.at_step(step).task_gradients(params, state, task, key),
+        lambda step: objective.at_step(step).episode_gradients(params, state, episode, key),
         compiler_options=FAST,
     )
-    first = gradients(build(FirstOrderMaml), params, state, task)
-    second = gradients(build(Maml), params, state, task)
+    first = gradients(build(FirstOrderMaml), params, state, episode)
+    second = gradients(build(Maml), params, state, episode)
     for step, (expected, *_) in {0: first, 4: first, 5: second, 99: second}.items():
         same(function(jnp.asarray(step))[0], expected)
     assert np.any(first[0]["model"]["dense1"]["kernel"] != second[0]["model"]["dense1"]["kernel"])
@@ -292,8 +293,8 @@ def test_each_phase_computes_only_what_it_needs():
     objective = plus("multi_step_loss", first_order_steps=5)
     params, state = start(objective)
     traced = jax.make_jaxpr(
-        lambda step: objective.at_step(step).task_gradients(
-            params, state, one_task(), jax.random.key(1)
+        lambda step: objective.at_step(step).episode_gradients(
+            params, state, one_episode(), jax.random.key(1)
         )
     )(jnp.asarray(0))
     (switch,) = [e for e in traced.jaxpr.eqns if e.primitive.name == "cond"]
@@ -307,7 +308,7 @@ def test_each_phase_computes_only_what_it_needs():
     [
         ({"multi_step_loss_steps": 0}, "multi_step_loss_steps is 0"),
         ({"first_order_steps": -1}, "first_order_steps is -1"),
-        ({"first_order": True, "first_order_steps": 3}, "give one of them"),
+        ({"first_order": True, "first_order_steps": 3}, "set one of them"),
         ({"inductive_statistics": "runing"}, "did you mean 'running'"),
     ],
 )
@@ -319,7 +320,7 @@ def test_what_cannot_be_used(keywords, words):
 @pytest.mark.parametrize("part", ["per_step_norm", "per_step_statistics"])
 def test_a_part_wants_batch_normalisation(part):
     with pytest.raises(ConfigError, match=f"objective.{part} is True, and the model has no batch"):
-        plus(part, norm="layer").init(jax.random.key(0), tasks())
+        plus(part, norm="layer").init(jax.random.key(0), episodes())
 
 
 def test_the_step_is_no_key_of_configs():
@@ -333,4 +334,4 @@ def test_the_step_is_no_key_of_configs():
 def test_a_norm_of_each_step_may_leave_nothing_to_adapt():
     objective = plus("per_step_norm", adapted=["^norm"])
     with pytest.raises(ConfigError, match="nothing is left to adapt"):
-        objective.init(jax.random.key(0), tasks())
+        objective.init(jax.random.key(0), episodes())

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import close, episodes, identity, mlp, task, variables
+from tiny import close, episode, episodes, identity, mlp, variables
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta import ProtoNet
@@ -29,11 +29,11 @@ def log_softmax(logits):
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_the_loss_is_the_cross_entropy_of_distances_to_class_means(distance):
     objective = protonet(distance=distance, temperature=0.5)
-    batch = episodes(tasks=1)
+    batch = episodes(number=1)
     params, state = variables(objective, batch)
     loss, (_, metrics) = jit(objective.loss)(params, state, batch, KEY)
 
-    one = task(batch)
+    one = episode(batch)
     support, query = (
         np.asarray(objective.model.apply({"params": params["model"]}, one[part]["input"]))
         for part in ("support", "query")
@@ -53,10 +53,10 @@ def test_the_loss_is_the_cross_entropy_of_distances_to_class_means(distance):
 
 
 def test_training_normalises_support_and_queries_together_or_apart():
-    batch = episodes(tasks=1)
+    batch = episodes(number=1)
     together, apart = protonet("batch"), protonet("batch", joint=False)
     params, state = variables(together, batch)
-    one = task(batch)
+    one = episode(batch)
     both = jnp.concatenate([one["support"]["input"], one["query"]["input"]])
     apply = partial(
         together.model.apply,
@@ -77,7 +77,7 @@ def test_training_normalises_support_and_queries_together_or_apart():
 @pytest.mark.parametrize("statistics", ["running", "support"])
 def test_inductive_answers_do_not_depend_on_the_other_queries(statistics):
     objective = protonet("batch", inductive_statistics=statistics)
-    batch = episodes(tasks=1)
+    batch = episodes(number=1)
     params, state = variables(objective, batch)
     answer = jit(objective.answer)
     before = answer({"params": params, **state}, batch)
@@ -90,7 +90,7 @@ def test_inductive_answers_do_not_depend_on_the_other_queries(statistics):
 
 def test_the_statistics_of_the_support_set_are_its_own():
     objective = protonet("batch", inductive_statistics="support")
-    batch = episodes(tasks=1, queries=4)
+    batch = episodes(number=1, queries=4)
     batch["query"] = jax.tree.map(np.copy, batch["support"])
     params, state = variables(objective, batch)
     answers = jit(objective.answer)({"params": params, **state}, batch)
@@ -99,7 +99,7 @@ def test_the_statistics_of_the_support_set_are_its_own():
 
 def test_absent_classes_and_masked_shots_count_nothing():
     objective = protonet(ways=5)
-    batch = episodes(tasks=2, ways=3)
+    batch = episodes(number=2, ways=3)
     params, state = variables(objective, batch)
     small = jit(protonet().loss)(params, state, batch, KEY)[0]
     gradient = jax.grad(lambda p, b: objective.loss(p, state, b, KEY)[0])
@@ -116,7 +116,7 @@ def test_absent_classes_and_masked_shots_count_nothing():
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_an_episode_of_nothing_but_padding_gives_no_nan(distance):
     objective = protonet("batch", distance=distance)
-    batch = episodes(tasks=2)
+    batch = episodes(number=2)
     for part in ("support", "query"):
         batch[part]["mask"][1] = False
     batch["mask"][1] = False
@@ -154,7 +154,7 @@ def test_values_that_cannot_be_are_told():
     with pytest.raises(ConfigError, match="temperature"):
         protonet(temperature=0.0)
     with pytest.raises(ConfigError, match="regression"):
-        protonet(task="regression")
+        protonet(target="number")
 
 
 def test_the_trainer_makes_a_model_without_a_head_for_the_most_ways():
@@ -179,7 +179,7 @@ def test_the_trainer_makes_a_model_without_a_head_for_the_most_ways():
 
 def test_a_query_of_a_class_that_is_not_shown_does_not_count():
     objective = protonet()
-    batch = episodes(tasks=1)
+    batch = episodes(number=1)
     batch["support"]["mask"][0] = batch["support"]["target"][0] != 1
     params, state = variables(objective, batch)
     fewer = jax.tree.map(np.copy, batch)

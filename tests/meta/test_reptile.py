@@ -1,4 +1,4 @@
-"""Reptile: the gradient is the way back from where plain training on the task leads."""
+"""Reptile: the gradient is the way back from where plain training on the episode leads."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import close, episodes, identity, mlp, task, variables
+from tiny import close, episode, episodes, identity, mlp, variables
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta import Reptile
@@ -31,10 +31,10 @@ def support_loss(objective, params, part):
 
 def test_the_gradient_is_the_way_back_from_a_loop_of_adam():
     objective = reptile(inner_steps=5, inner_batch_size=5, inner_learning_rate=0.02)
-    batch = episodes(tasks=2)
+    batch = episodes(number=2)
     params, state = variables(objective, batch)
-    one = task(batch)
-    gradients, (new, metrics) = jit(objective.task_gradients)(params, state, one, KEY)
+    one = episode(batch)
+    gradients, (new, metrics) = jit(objective.episode_gradients)(params, state, one, KEY)
 
     rows = minibatches(jax.random.fold_in(KEY, 0), one["support"]["mask"], 5, 5)
     optimizer = optax.adam(0.02, b1=0.0)
@@ -53,13 +53,15 @@ def test_the_gradient_is_the_way_back_from_a_loop_of_adam():
     assert float(counts[0]) == 5
 
 
-def test_the_outer_gradient_is_the_mean_over_tasks():
+def test_the_outer_gradient_is_the_mean_over_episodes():
     objective = reptile(inner_steps=2, inner_batch_size=None, inner_learning_rate=0.1)
-    batch = episodes(tasks=4)
+    batch = episodes(number=4)
     params, state = variables(objective, batch)
     batch["mask"] = np.array([True, True, False, True])
     both, _ = jit(objective.gradients)(params, state, batch, KEY)
-    each = [jit(objective.task_gradients)(params, state, task(batch, i), KEY) for i in (0, 1, 3)]
+    each = [
+        jit(objective.episode_gradients)(params, state, episode(batch, i), KEY) for i in (0, 1, 3)
+    ]
     mean = jax.tree.map(lambda *g: sum(g) / 3, *(gradient for gradient, _ in each))
     close(both, mean, rtol=1e-3, atol=1e-6)
 
@@ -73,8 +75,8 @@ def test_a_single_step_of_gradient_descent_is_the_plain_gradient_times_its_rate(
     )
     batch = episodes()
     params, state = variables(objective, batch)
-    gradients, _ = jit(objective.task_gradients)(params, state, task(batch), KEY)
-    slope = jax.grad(partial(support_loss, objective))(params["model"], task(batch)["support"])
+    gradients, _ = jit(objective.episode_gradients)(params, state, episode(batch), KEY)
+    slope = jax.grad(partial(support_loss, objective))(params["model"], episode(batch)["support"])
     close(gradients["model"], jax.tree.map(lambda g: 0.25 * g, slope), rtol=1e-3, atol=1e-6)
 
 

@@ -1,10 +1,9 @@
-"""What few-shot methods have to beat: ordinary training on all classes, and little afterwards."""
+"""Baselines for few-shot methods: ordinary training on all classes, then simple adaptation."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -16,10 +15,9 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.names import matches
 from vitjax.core.validation import check_choice
 from vitjax.meta import parameters
-from vitjax.meta.episodic import MODES, Episodic, Task
+from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.network import Network
-from vitjax.meta.parameters import Leaves
 from vitjax.meta.prototypical import PrototypeBased, unit
 from vitjax.metrics.mean import Mean, Metrics
 from vitjax.models.protocol import Model
@@ -28,44 +26,44 @@ from vitjax.objectives.base import Batch, ModelState, Objective, Params, objecti
 TRANSFORMS = ("none", "l2", "center_l2")
 
 _CENTER = "feature_mean"
-# Share of the feature mean that a training step keeps.
-_KEEP = 0.99
+# Decay of the moving average of the features, per training step.
+_DECAY = 0.99
 
 Self = TypeVar("Self", bound="Supervised")
 
 
 @dataclasses.dataclass(frozen=True)
 class Supervised(Episodic):
-    """Training as if there were no episodes: one forward pass over all examples of a batch.
+    """Ordinary supervised training: one forward pass over all examples of a batch.
 
-    Of a classification, the head has an output for each of the training classes (a quarter turn
-    of a class being another class, where the data turns them); the loss is the cross-entropy of
-    support and query images alike. Of a regression, the loss is the squared error over the points
-    of all tasks, so the model learns the tasks' mean.
+    Classification: the head has an output per training class (where the data rotates classes, each
+    rotation is a class of its own), and the loss is the cross-entropy of support and query images.
+    Regression: the loss is the squared error over the points of all episodes, so the model learns
+    the mean of the functions.
 
     Attributes:
-        num_train_classes: how many training classes there are.
+        num_train_classes: number of training classes.
     """
 
     num_train_classes: int = dataclasses.field(kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task == "regression":
+        if self.regression:
             return
         given = getattr(self.model, "num_classes", None) or 0
         if given == 0:
-            model = self.model.clone(num_classes=self.num_train_classes)
+            model = self.model.with_head(self.num_train_classes)
             object.__setattr__(self, "model", model)
         elif given < self.num_train_classes:
             raise ConfigError(
                 f"config.model.num_classes is {given}; the data has {self.num_train_classes}"
-                " training classes, and this objective gives the model a head for them itself"
+                " training classes, for which this objective adds a head if the key is not set"
             )
 
     @classmethod
     def model_outputs(cls, data: Any) -> int | None:
-        """None for a classification, whose head the objective makes."""
+        """None for classification, where the objective adds the head."""
         if data.target == "class":
             return None
         return super().model_outputs(data)
@@ -78,15 +76,15 @@ class Supervised(Episodic):
         weights: Float[Array, "examples"],
         rng: PRNGKeyArray,
     ) -> tuple[Float[Array, "examples outputs"], ModelState]:
-        """The outputs in training, and the state after them."""
+        """The outputs in training, and the updated state."""
         del weights
-        network = Network(self.model, self.normalize, self.task == "regression")
+        network = Network(self.model, self.normalize, self.regression)
         return network.apply(params["model"], model_state, inputs, train=True, rng=rng)
 
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """The mean loss over all examples of all tasks."""
+        """The mean loss over all examples of all episodes."""
         inputs, targets, weights = self.examples(batch)
         outputs, model_state = self.forward(params, model_state, inputs, weights, rng)
         network = self.network
@@ -101,18 +99,18 @@ class Supervised(Episodic):
         """The gradient of `loss`."""
         return Objective.gradients(self, params, model_state, batch, rng)
 
-    def task_loss(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_loss(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """`loss` of a batch of this task alone."""
-        batch = jax.tree.map(lambda x: x[None], dict(task))
+        """`loss` of a batch of one episode."""
+        batch = jax.tree.map(lambda x: x[None], dict(episode))
         return self.loss(params, model_state, {**batch, "mask": jnp.ones(1, bool)}, rng)
 
     def examples(
         self, batch: Batch
     ) -> tuple[Num[Array, "examples *shape"], Num[Array, "examples ..."], Float[Array, "examples"]]:
-        """Inputs, targets (global class numbers, or numbers) and weights of all tasks in a row."""
-        target = "target" if self.task == "regression" else "class"
+        """Inputs, targets (class indices of the data, or numbers) and weights of all episodes."""
+        target = "target" if self.regression else "class"
         keys = ("input", target, "mask")
 
         def row(key: str) -> Array:
@@ -125,7 +123,7 @@ class Supervised(Episodic):
         return inputs, targets, mask.astype(jnp.float32)
 
     def over_axis(self: Self, axis_name: str) -> Self:
-        """Under ``pmap`` batch statistics are those of all tasks of all devices."""
+        """Under ``pmap`` batch statistics are those of all episodes of all devices."""
         return dataclasses.replace(Objective.over_axis(self, axis_name), devices=1)
 
 
@@ -134,12 +132,12 @@ class Supervised(Episodic):
 class NearestCentroid(Supervised, PrototypeBased):
     """Ordinary classification, then the nearest class mean: SimpleShot, arXiv:1911.04623, Sec. 2.
 
-    Wang et al. 2019. What is compared is what the head reads.
+    Wang et al. 2019. The features are the inputs of the head.
 
     Attributes:
-        transform_features: ``"none"`` (the paper's UN), ``"l2"`` for features of length one (L2N),
-            or ``"center_l2"`` to take the mean feature of the training images away before (CL2N):
-            a moving average over the last hundred or so steps, in the model state.
+        transform_features: ``"none"`` (UN in the paper), ``"l2"`` for features of length one (L2N),
+            or ``"center_l2"`` to subtract the mean feature of the training images first (CL2N). The
+            mean is a moving average over about the last hundred steps, in the model state.
     """
 
     joint: bool = False
@@ -152,11 +150,10 @@ class NearestCentroid(Supervised, PrototypeBased):
     @property
     def network(self) -> Network:
         """The model without its head."""
-        network = super().network
-        return dataclasses.replace(network, model=network.model.clone(num_classes=None))
+        return super().network.without_head()
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
-        """As for any few-shot objective, and the mean feature where it is wanted."""
+        """As for any few-shot objective, with the mean feature for ``"center_l2"``."""
         variables = super().wrap(rng, variables, batch)
         if self.transform_features != "center_l2":
             return variables
@@ -176,22 +173,22 @@ class NearestCentroid(Supervised, PrototypeBased):
         weights: Float[Array, "examples"],
         rng: PRNGKeyArray,
     ) -> tuple[Float[Array, "examples outputs"], ModelState]:
-        """The outputs in training, and the state after them."""
+        """The outputs in training, and the updated state."""
         if self.transform_features != "center_l2":
             return super().forward(params, model_state, inputs, weights, rng)
         body, state = self.body(params, model_state)
-        network = Network(self.model.clone(num_classes=None), self.normalize, regression=False)
+        network = Network(self.model, self.normalize, regression=False).without_head()
         features, state = network.apply(body, state, inputs, train=True, rng=rng)
         head, old = params["model"]["head"], model_state[_CENTER]
         mean = weights @ jax.lax.stop_gradient(features) / jnp.maximum(jnp.sum(weights), 1)
         center = {
-            "total": (_KEEP * old["total"] + mean).astype(old["total"].dtype),
-            "weight": _KEEP * old["weight"] + 1,
+            "total": (_DECAY * old["total"] + mean).astype(old["total"].dtype),
+            "weight": _DECAY * old["weight"] + 1,
         }
         return features @ head["kernel"] + head["bias"], {**state, _CENTER: center}
 
     def body(self, params: Params, model_state: ModelState) -> tuple[Any, ModelState]:
-        """All parameters but the head's."""
+        """All parameters except the head's."""
         _, rest = parameters.partition(
             parameters.flatten(params["model"]), (parameters.HEAD,), fixed=()
         )
@@ -201,7 +198,7 @@ class NearestCentroid(Supervised, PrototypeBased):
     def transform(
         self, features: Float[Array, "examples width"], model_state: ModelState
     ) -> Float[Array, "examples width"]:
-        """As ``transform_features`` says."""
+        """``features`` transformed according to ``transform_features``."""
         if self.transform_features == "none":
             return features
         if self.transform_features == "center_l2":
@@ -211,7 +208,7 @@ class NearestCentroid(Supervised, PrototypeBased):
 
 
 class _Head(Model):
-    """The last layer alone: of the features that the rest of a model gives."""
+    """The last layer of a model, applied to the features of the others."""
 
     outputs: int
 
@@ -227,22 +224,22 @@ class _Head(Model):
 class FineTuning(Supervised, GradientBased):
     """Ordinary training, then gradient descent on an episode's support set.
 
-    Of a classification, a new head of zeros is trained on the features (the "Baseline" of Chen et
-    al. 2019, arXiv:1904.04232, Sec. 3.2). Of a regression, all of the model is (the baseline
-    pretrained on all tasks of Finn et al. 2017, arXiv:1703.03400, Sec. 5.1).
+    Classification: a new head, initialised with zeros, is trained on the features (the "Baseline"
+    of Chen et al. 2019, arXiv:1904.04232, Sec. 3.2). Regression: the complete model is trained (the
+    baseline pretrained on all tasks of Finn et al. 2017, arXiv:1703.03400, Sec. 5.1).
 
-    While the head alone is adapted, images go through the rest of the model once; in inductive
-    evaluation support images then are normalised by what normalises queries.
+    If only the head is adapted, images pass through the rest of the model once; in inductive
+    evaluation the same statistics then normalise support images and queries.
 
     Attributes:
-        adapted: as for any method of gradient descent; where empty, the head of a classification
-            and all of a regression.
+        adapted: as for any gradient-based method; if empty, the head for classification and the
+            complete model for regression.
     """
 
     test_steps: int | None = 100
     adapted: Sequence[str] = ()
     inductive_statistics: str = "running"
-    # There is no inner loop in training.
+    # Training has no inner loop.
     inner_steps: int = dataclasses.field(default=1, init=False)
     head: str = dataclasses.field(default="learned", init=False)
     remat: bool = dataclasses.field(default=False, init=False)
@@ -251,64 +248,54 @@ class FineTuning(Supervised, GradientBased):
 
     def __post_init__(self) -> None:
         if not self.adapted:
-            default = (r"",) if self.task == "regression" else (parameters.HEAD,)
+            default = (r"",) if self.regression else (parameters.HEAD,)
             object.__setattr__(self, "adapted", default)
         super().__post_init__()
         if self.test_steps is None:
-            raise ConfigError("objective.test_steps is None; there are no steps to go by")
+            raise ConfigError("objective.test_steps is None; it should be at least 1")
 
     @property
     def network(self) -> Network:
-        """The model as episodes adapt it: with a head for their own classes."""
+        """The model with a head for the classes of an episode."""
         model = self.model.for_inner_loops()
-        if self.task != "regression":
-            model = model.clone(num_classes=self.num_classes)
-        return Network(model, self.normalize, self.task == "regression")
+        if not self.regression:
+            model = model.with_head(self.num_classes)
+        return Network(model, self.normalize, self.regression)
 
     def start(self, name: str, leaf: Any) -> Any:
-        """Zeros for the head of a classification."""
-        if self.task == "regression" or not matches(name, (parameters.HEAD,)):
+        """Zeros for the head in classification, the leaf itself otherwise."""
+        if self.regression or not matches(name, (parameters.HEAD,)):
             return leaf
         return jnp.zeros((*leaf.shape[:-1], self.num_classes), leaf.dtype)
 
-    def observe_task(
-        self,
-        params: Params,
-        model_state: ModelState,
-        task: Task,
-        see: Callable[[Learner, Leaves, Any], Any],
-    ) -> Any:
-        """What ``see`` gives before the first of ``test_steps`` updates and after each, stacked."""
+    def answer_episode(self, params: Params, model_state: ModelState, episode: Episode) -> Answers:
+        """Both modes, before the first of ``test_steps`` updates and after each."""
         leaves = parameters.flatten(params["model"])
         moving, _ = parameters.partition(leaves, self.adapted, self.fixed)
         head, body = parameters.partition(leaves, (r"^head/(kernel|bias)$",), ())
         if not moving or not head or not set(moving) <= set(head):
-            return super().observe_task(params, model_state, task, see)
-        observed = {}
+            return super().answer_episode(params, model_state, episode)
+        network = Network(_Head(self.num_classes), lambda inputs: inputs, self.regression)
+        head = {"model": parameters.unflatten(head)}
+        answers = {}
         for mode in MODES if model_state else MODES[:1]:
-            features = self._features(parameters.unflatten(body), model_state, task, mode)
-            network = Network(
-                _Head(self.num_classes), lambda inputs: inputs, self.task == "regression"
-            )
-            learner = Learner(self, network, {"model": parameters.unflatten(head)}, {}, features)
-            _, history = learner.adapt(
-                int(self.test_steps or 0), observe=functools.partial(see, learner)
-            )
-            observed[mode] = history.observed[mode]
-        return {mode: observed.get(mode, observed[MODES[0]]) for mode in MODES}
+            features = self._features(parameters.unflatten(body), model_state, episode, mode)
+            learner = Learner(self, network, head, {}, features)
+            _, history = learner.adapt(int(self.test_steps or 0), observe=learner.answers)
+            answers[mode] = history.observed[mode]
+        return {mode: answers.get(mode, answers[MODES[0]]) for mode in MODES}
 
-    def _features(self, body: Any, state: ModelState, task: Task, mode: str) -> Task:
-        """``task`` with what the head reads in place of its inputs."""
-        network = self.network.without_regularisers()
-        network = dataclasses.replace(network, model=network.model.clone(num_classes=None))
+    def _features(self, body: Any, state: ModelState, episode: Episode, mode: str) -> Episode:
+        """``episode`` with the head's inputs in place of the model's."""
+        network = self.network.without_regularisers().without_head()
         train = mode == "transductive"
         if not train:
-            inputs, how = task["support"]["input"], self.inductive_statistics
-            state = network.inductive_state(body, state, inputs, how)
+            inputs = episode["support"]["input"]
+            state = network.inductive_state(body, state, inputs, self.inductive_statistics)
         return {
             part: {
-                **task[part],
-                "input": network.apply(body, state, task[part]["input"], train=train)[0],
+                **episode[part],
+                "input": network.apply(body, state, episode[part]["input"], train=train)[0],
             }
             for part in ("support", "query")
         }

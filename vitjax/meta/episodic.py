@@ -1,4 +1,4 @@
-"""What all few-shot objectives share: a batch is a batch of tasks."""
+"""What all few-shot objectives share: a batch holds episodes."""
 
 from __future__ import annotations
 
@@ -20,72 +20,79 @@ from vitjax.objectives.base import Batch, ModelState, Objective, Params
 MODES = ("transductive", "inductive")
 
 Self = TypeVar("Self", bound="Episodic")
-Task = Mapping[str, Any]
-# {mode: {"loss": (steps + 1,), "accuracy": (steps + 1,)}} of one task.
+# {"support": ..., "query": ...} of one episode.
+Episode = Mapping[str, Any]
+# {mode: {"loss": (steps + 1,), "accuracy": (steps + 1,)}} of one episode.
 Measures = dict[str, dict[str, Array]]
-# {mode: (steps + 1, queries, outputs)} of one task.
+# {mode: (steps + 1, queries, outputs)} of one episode.
 Answers = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class Episodic(Objective):
-    """An objective over tasks; a subclass says what one task's loss is.
+    """An objective over N-way K-shot episodes; a subclass defines the loss of one episode.
 
     A batch holds ``support`` and ``query``, each with ``input``, ``target``, ``class`` and ``mask``
-    of leading axes (tasks, examples), and ``mask`` (tasks,). The parameters are
-    ``{"model": the model's, ...}``, beside which a method keeps what else it learns.
+    of leading axes (episodes, examples), and ``mask`` (episodes,). The parameters are
+    ``{"model": the model's, ...}``; a method adds entries for what else it learns.
 
     Attributes:
-        num_classes: outputs of the model: the most ways of an episode.
-        normalize: maps a batch's inputs to what the model is fed.
-        task: ``"classification"`` or ``"regression"``.
-        tasks_at_once: the most tasks that a device computes at once, the others of its share
-            waiting; None takes what is fastest and fits into memory, see `vitjax.meta.mapping`.
-        devices: over how many devices a batch is spread by the compiler.
+        num_classes: outputs of the model: the largest number of ways of an episode.
+        normalize: maps a batch's inputs to the model's inputs.
+        target: ``"class"`` for classification, ``"number"`` for regression.
+        episodes_at_once: the maximum number of episodes that a device computes in parallel; None
+            chooses the fastest that fits into memory, see `vitjax.meta.mapping`.
+        devices: over how many devices the compiler spreads a batch.
     """
 
     num_classes: int
     normalize: Callable[[Array], Array]
-    task: str = "classification"
-    tasks_at_once: int | None = None
+    target: str = "class"
+    episodes_at_once: int | None = None
     devices: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.tasks_at_once is not None and self.tasks_at_once < 1:
+        if self.episodes_at_once is not None and self.episodes_at_once < 1:
             raise ConfigError(
-                f"objective.tasks_at_once is {self.tasks_at_once}; it should be at least 1"
+                f"objective.episodes_at_once is {self.episodes_at_once}; it should be at least 1"
             )
+
+    @property
+    def regression(self) -> bool:
+        """Whether the targets are numbers."""
+        return self.target == "number"
 
     @property
     def network(self) -> Network:
         """The model as episodes use it."""
-        return Network(self.model.for_inner_loops(), self.normalize, self.task == "regression")
+        return Network(self.model.for_inner_loops(), self.normalize, self.regression)
 
     @abc.abstractmethod
-    def task_loss(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_loss(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """The loss of one task, and ``(new model_state, metrics)``; no leading axis anywhere."""
+        """The loss of one episode, and ``(new model_state, metrics)``."""
 
     @abc.abstractmethod
-    def measure_task(self, params: Params, model_state: ModelState, task: Task) -> Measures:
-        """Loss and accuracy on one task's queries before adaptation and after each step.
+    def answer_episode(self, params: Params, model_state: ModelState, episode: Episode) -> Answers:
+        """The outputs for one episode's queries before adaptation and after each step.
 
-        For both `MODES`: ``transductive`` normalises queries by their own batch's statistics,
-        ``inductive`` by none of theirs, so that each query has the answer it would have alone.
+        In both `MODES`: ``transductive`` normalises queries by the statistics of all queries of
+        the episode, ``inductive`` independently of the other queries. A method that does not adapt
+        returns its outputs as those of step 0.
         """
 
     def meta_parameters(self, model_params: Params) -> dict[str, Any]:
-        """What is learned beside the model's parameters: further entries of ``params``."""
+        """What is learned besides the model's parameters: further entries of ``params``."""
         del model_params
         return {}
 
     def check_model(self, model_params: Params) -> None:
-        """Raises ConfigError if the objective cannot use a model of these parameters."""
+        """Raises ConfigError if the objective cannot use a model with these parameters."""
         del model_params
 
     def inputs(self, batch: Batch) -> Any:
-        """One task's support set."""
+        """The model's inputs for the support set of the first episode."""
         return self.normalize(batch["support"]["input"][0])
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
@@ -101,29 +108,29 @@ class Episodic(Objective):
         return {"params": {"model": params, **self.meta_parameters(params)}, **state}
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The model's own variables, without what is learned beside them."""
+        """The model's own variables, without what is learned besides them."""
         return {**variables, "params": variables["params"]["model"]}
 
-    def task_gradients(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    # Training.
+
+    def episode_gradients(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Params, tuple[ModelState, Metrics]]:
-        """The gradient of `task_loss`; a method with one of its own overrides this."""
-        return jax.grad(self.task_loss, has_aux=True)(params, model_state, task, rng)
+        """The gradient of `episode_loss`; override it for a method with another gradient."""
+        return jax.grad(self.episode_loss, has_aux=True)(params, model_state, episode, rng)
 
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """The mean of `task_loss` over the batch's tasks."""
-        total, weight, (model_state, metrics) = self._sum(
-            self.task_loss, params, model_state, batch, rng
-        )
-        return total / weight, (model_state, metrics)
+        """The mean of `episode_loss` over the episodes of the batch."""
+        total, weight, aux = self._sum(self.episode_loss, params, model_state, batch, rng)
+        return total / weight, aux
 
     def gradients(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Params, tuple[ModelState, Metrics]]:
-        """The mean of `task_gradients` over the batch's tasks, added up as they are computed."""
-        total, weight, aux = self._sum(self.task_gradients, params, model_state, batch, rng)
+        """The mean of `episode_gradients` over the episodes, summed as they are computed."""
+        total, weight, aux = self._sum(self.episode_gradients, params, model_state, batch, rng)
         gradients = jax.tree.map(lambda g, p: (g / weight).astype(p.dtype), total, params)
         return gradients, aux
 
@@ -135,23 +142,23 @@ class Episodic(Objective):
         batch: Batch,
         rng: PRNGKeyArray,
     ) -> tuple[Any, Array, tuple[ModelState, Metrics]]:
-        """Sums ``function`` over the tasks: (sum, the devices' mean weight, (state, metrics))."""
+        """Sums ``function`` over the episodes: (sum, mean weight of a device, (state, metrics))."""
         weights = batch["mask"].astype(jnp.float32)
-        tasks = {
+        episodes = {
             "support": batch["support"],
             "query": batch["query"],
-            # Key data, since typed keys cannot be cut.
+            # Key data, since typed keys cannot be split into pieces.
             "rng": jax.vmap(lambda i: jax.random.key_data(jax.random.fold_in(rng, i)))(
                 jnp.arange(len(weights))
             ),
         }
 
-        def one(task: Task) -> Any:
-            key = jax.random.wrap_key_data(task["rng"])
-            return function(params, model_state, task, key)
+        def one(episode: Episode) -> Any:
+            key = jax.random.wrap_key_data(episode["rng"])
+            return function(params, model_state, episode, key)
 
-        total, (states, metrics) = mapping.sum_over_tasks(
-            one, tasks, weights, self._pieces(one, tasks)
+        total, (states, metrics) = mapping.sum_over_episodes(
+            one, episodes, weights, self._pieces(one, episodes)
         )
         weight = jnp.sum(weights)
 
@@ -164,65 +171,36 @@ class Episodic(Objective):
             weight = jax.lax.pmean(weight, self.axis_name)
         return total, jnp.maximum(weight, 1e-9), (model_state, metrics)
 
-    def measure(self, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
-        """`measure_task` of each task, stacked: {mode: {"loss": (tasks, steps + 1), ...}}."""
-        state = dict(variables)
-        params = state.pop("params")
-        tasks = {key: value for key, value in batch.items() if key != "mask"}
+    # Evaluation.
 
-        def one(task: Task) -> Measures:
-            return self.measure_task(params, state, task)
+    def measure_episode(
+        self, params: Params, model_state: ModelState, episode: Episode
+    ) -> Measures:
+        """Loss and accuracy of `answer_episode`, in both `MODES`."""
+        network, query = self.network, episode["query"]
+        present = self.present(episode)
 
-        return mapping.map_over_tasks(one, tasks, self._pieces(one, tasks))
+        def measured(outputs: Array) -> dict[str, Array]:
+            means = network.metrics(outputs, query, present)
+            return {name: mean.value() for name, mean in means.items()}
 
-    def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
-        """Loss and accuracy after the last step: transductive, and ``_inductive``.
-
-        And ``_before`` the first step, transductive, which for a fair classification is one in as
-        many as there are ways; methods that do not adapt have no before.
-        """
-        measures, mask = self.measure(variables, batch), batch["mask"]
-        metrics = {}
-        for name, values in measures["transductive"].items():
-            metrics[name] = Mean.of(values[:, -1], mask)
-            metrics[f"{name}_inductive"] = Mean.of(measures["inductive"][name][:, -1], mask)
-            if values.shape[1] > 1:
-                metrics[f"{name}_before"] = Mean.of(values[:, 0], mask)
-        return metrics
-
-    def over_axis(self: Self, axis_name: str) -> Self:
-        """This objective under ``pmap``. A task's batch statistics stay its own."""
-        return dataclasses.replace(self, axis_name=axis_name, devices=1)
-
-    def _pieces(self, function: Callable[[Any], Any], tasks: Any) -> int:
-        return mapping.pieces(function, tasks, devices=self.devices, at_once=self.tasks_at_once)
-
-
-@dataclasses.dataclass(frozen=True)
-class Answering(Episodic):
-    """A few-shot objective that also tells what it answers to each query, not only its worth."""
-
-    @abc.abstractmethod
-    def answer_task(self, params: Params, model_state: ModelState, task: Task) -> Answers:
-        """The model's outputs for one task's queries, wherever `measure_task` measures them."""
+        answers = self.answer_episode(params, model_state, episode)
+        return {mode: jax.vmap(measured)(outputs) for mode, outputs in answers.items()}
 
     def answer(self, variables: Mapping[str, Any], batch: Batch) -> Answers:
-        """`answer_task` of each task, stacked: {mode: (tasks, steps + 1, queries, outputs)}."""
-        state = dict(variables)
-        params = state.pop("params")
-        tasks = {"support": batch["support"], "query": batch["query"]}
+        """`answer_episode` of each episode: {mode: (episodes, steps + 1, queries, outputs)}."""
+        return self._map(self.answer_episode, variables, batch)
 
-        def one(task: Task) -> Answers:
-            return self.answer_task(params, state, task)
-
-        return mapping.map_over_tasks(one, tasks, self._pieces(one, tasks))
+    def measure(self, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+        """`measure_episode` of each episode: {mode: {"loss": (episodes, steps + 1), ...}}."""
+        return self._map(self.measure_episode, variables, batch)
 
     def query_probabilities(
         self, variables: Mapping[str, Any], batch: Batch
-    ) -> dict[str, Float[Array, "tasks queries ways"]]:
+    ) -> dict[str, Float[Array, "episodes queries ways"]]:
         """The probability of each class for each query after the last step, in both `MODES`.
 
-        NaN for the classes that the episode does not show, whose queries count nowhere.
+        NaN for the classes that an episode's support set lacks; queries of these do not count.
         """
         present = jax.vmap(lambda support: present_classes(support, self.num_classes))(
             batch["support"]
@@ -234,3 +212,44 @@ class Answering(Episodic):
             )
             for mode, outputs in self.answer(variables, batch).items()
         }
+
+    def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
+        """Loss and accuracy after the last step: transductive, and ``_inductive``.
+
+        Also ``_before`` the first step, transductive: chance level for a fair classification.
+        Methods that do not adapt have no ``_before``.
+        """
+        measures, mask = self.measure(variables, batch), batch["mask"]
+        metrics = {}
+        for name, values in measures["transductive"].items():
+            metrics[name] = Mean.of(values[:, -1], mask)
+            metrics[f"{name}_inductive"] = Mean.of(measures["inductive"][name][:, -1], mask)
+            if values.shape[1] > 1:
+                metrics[f"{name}_before"] = Mean.of(values[:, 0], mask)
+        return metrics
+
+    def present(self, episode: Episode) -> Array | None:
+        """Which classes the support set of ``episode`` has; None for regression."""
+        if self.regression:
+            return None
+        return present_classes(episode["support"], self.num_classes)
+
+    def over_axis(self: Self, axis_name: str) -> Self:
+        """This objective under ``pmap``. Batch statistics remain those of each episode."""
+        return dataclasses.replace(self, axis_name=axis_name, devices=1)
+
+    def _map(self, function: Callable[..., Any], variables: Mapping[str, Any], batch: Batch) -> Any:
+        """``function(params, model_state, episode)`` of each episode, stacked."""
+        state = dict(variables)
+        params = state.pop("params")
+        episodes = {"support": batch["support"], "query": batch["query"]}
+
+        def one(episode: Episode) -> Any:
+            return function(params, state, episode)
+
+        return mapping.map_over_episodes(one, episodes, self._pieces(one, episodes))
+
+    def _pieces(self, function: Callable[[Any], Any], episodes: Any) -> int:
+        return mapping.pieces(
+            function, episodes, devices=self.devices, at_once=self.episodes_at_once
+        )

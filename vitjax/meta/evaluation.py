@@ -1,4 +1,4 @@
-"""What an evaluation over fixed episodes says: means over episodes and how sure they are."""
+"""Results of an evaluation over fixed episodes: means and confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float, Int
 
 from vitjax.meta.episodic import MODES
 
-# Half the width of a 95% interval in standard errors of the mean, for many episodes.
+# Half the width of a 95% confidence interval in standard errors of the mean.
 _Z = 1.96
 
 MEANING = (
     "transductive: queries are normalised by the statistics of all queries of their episode"
-    " together (and of its support set, for methods that pass both at once)",
-    "inductive: each query is answered as if it were alone",
+    " (and of its support set, for methods that pass both through the network together)",
+    "inductive: each query is classified independently of the other queries",
 )
 
 # {mode: {"loss": (episodes, steps + 1), "accuracy": (episodes, steps + 1)}}
@@ -24,9 +24,9 @@ EpisodeMeasures = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def interval(values: Float[np.ndarray, "episodes *rest"]) -> Float[np.ndarray, "*rest"]:
-    """Half the width of the mean's 95% interval: 1.96 s / sqrt(episodes), s with n - 1 below.
+    """Half the width of the mean's 95% confidence interval: 1.96 s / sqrt(episodes).
 
-    NaN for a single episode, which says nothing about how much episodes differ.
+    s is the sample standard deviation, with n - 1 in the denominator. NaN for a single episode.
     """
     number = len(values)
     if number < 2:
@@ -36,17 +36,18 @@ def interval(values: Float[np.ndarray, "episodes *rest"]) -> Float[np.ndarray, "
 
 
 def results(measures: EpisodeMeasures, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of one split, as JSON values.
+    """The results of one split, as JSON values.
 
     Args:
-        measures: those of every episode that counts, once.
-        protocol: what an episode is like: ``ways``, ``shots``, ``queries``, as far as it has them.
+        measures: of every episode that counts, once.
+        protocol: the sizes of an episode: those of ``ways``, ``shots`` and ``queries`` that it has.
 
     Returns:
         For each mode ``accuracy`` and its interval ``ci95`` after the last step, ``loss``, and
-        ``per_step``, ``per_step_ci95`` and ``per_step_loss``, lists over 0, 1, ... steps. A
-        regression has no accuracy: ``ci95``, ``per_step`` and ``per_step_ci95`` are those of its
-        loss, the mean squared error. Beside the modes: ``episodes``, ``test_steps``, the protocol.
+        ``per_step``, ``per_step_ci95`` and ``per_step_loss``, lists over 0, 1, ... steps. For
+        regression, which has no accuracy, ``ci95``, ``per_step`` and ``per_step_ci95`` are those of
+        the loss, the mean squared error. Besides the modes: ``episodes``, ``test_steps`` and the
+        protocol.
     """
     loss = measures[MODES[0]]["loss"]
     return {
@@ -81,15 +82,15 @@ def of_ensemble(
     targets: Int[np.ndarray, "episodes queries"],
     mask: Bool[np.ndarray, "episodes queries"],
 ) -> dict[str, dict[str, float]]:
-    """Of each mode the ``accuracy``, its ``ci95`` and the ``loss`` of averaged probabilities.
+    """``accuracy``, its ``ci95`` and ``loss`` of averaged probabilities, for each mode.
 
     Args:
-        probabilities: of each class for each query, the mean over all members, by mode; NaN for
-            classes that the episode does not show, whose queries do not count.
+        probabilities: for each mode, the mean over all members of the ensemble; NaN for classes
+            that the episode's support set lacks, whose queries do not count.
         targets: the class of each query.
         mask: which queries count.
     """
-    worth = {}
+    metrics = {}
     for mode in MODES:
         values = probabilities[mode]
         true = np.take_along_axis(values, targets[..., None], axis=-1)[..., 0].astype(np.float64)
@@ -97,22 +98,22 @@ def of_ensemble(
         number = np.maximum(counts.sum(axis=1), 1)
         best = np.where(np.isnan(values), -1, values).argmax(axis=-1)
         right = np.sum((best == targets) & counts, axis=1) / number
-        surprise = -np.log(np.maximum(true, np.finfo(np.float32).tiny))
-        loss = np.sum(np.where(counts, surprise, 0), axis=1) / number
-        worth[mode] = {
+        losses = -np.log(np.maximum(true, np.finfo(np.float32).tiny))
+        loss = np.sum(np.where(counts, losses, 0), axis=1) / number
+        metrics[mode] = {
             "accuracy": float(right.mean()),
             "ci95": float(interval(right)),
             "loss": float(loss.mean()),
         }
-    return worth
+    return metrics
 
 
 def describe(values: Mapping[str, Any]) -> list[str]:
-    """The headline of each mode in words: "transductive 98.12% ± 0.31% (600 episodes, ...)"."""
+    """The headline of each mode as text: "transductive 98.12% ± 0.31% (600 episodes, ...)"."""
     lines = [f"{mode} {headline(values[mode])} ({protocol(values)})" for mode in MODES]
     if values[MODES[0]] == values[MODES[1]]:
-        # No layer has batch statistics.
-        lines = [f"transductive and inductive alike {lines[0].removeprefix(MODES[0]).lstrip()}"]
+        # The model has no batch statistics.
+        lines = [f"transductive and inductive {lines[0].removeprefix(MODES[0]).lstrip()}"]
     ensemble = values.get("ensemble")
     if ensemble is not None:
         steps = ", ".join(map(str, ensemble["checkpoints"]))
@@ -124,14 +125,14 @@ def describe(values: Mapping[str, Any]) -> list[str]:
 
 
 def headline(mode: Mapping[str, Any]) -> str:
-    """``"98.12% ± 0.31%"``, or of a regression ``"mean squared error 0.351 ± 0.022"``."""
+    """``"98.12% ± 0.31%"``, or for regression ``"mean squared error 0.351 ± 0.022"``."""
     if "accuracy" in mode:
         return f"{mode['accuracy']:.2%} ± {mode['ci95']:.2%}"
     return f"mean squared error {mode['loss']:.4g} ± {mode['ci95']:.2g}"
 
 
 def protocol(values: Mapping[str, Any]) -> str:
-    """In words, what an episode is like: ``"600 episodes, 5-way 1-shot, 15 queries a class"``."""
+    """The sizes of an episode: ``"600 episodes, 5-way 1-shot, 15 queries per class"``."""
     words = []
     if "episodes" in values:
         words.append(f"{values['episodes']} episode{'' if values['episodes'] == 1 else 's'}")
@@ -141,24 +142,24 @@ def protocol(values: Mapping[str, Any]) -> str:
         if key in values
     ]
     words.append(" ".join(size))
-    per = " a class" if "ways" in values else ""
+    per = " per class" if "ways" in values else ""
     words.append(f"{values['queries']} quer{'y' if values['queries'] == 1 else 'ies'}{per}")
     return ", ".join(words)
 
 
 def table(values: Mapping[str, Any]) -> list[str]:
-    """The course of each mode over the steps as lines of a table, a step to a line."""
+    """The results of each mode after each step, as lines of a table with one step per line."""
     shown = MODES[:1] if values[MODES[0]] == values[MODES[1]] else MODES
     modes = [values[mode] for mode in shown]
-    share = "accuracy" in modes[0]
-    name = "accuracy" if share else "squared error"
+    fraction = "accuracy" in modes[0]
+    name = "accuracy" if fraction else "squared error"
     heads = [f"{mode} {name}" for mode in shown] if len(shown) > 1 else [name]
     lines = [f"{'steps':>5}" + "".join(f"{head:>28}" for head in heads)]
     for step in range(values["test_steps"] + 1):
         cells = []
         for mode in modes:
             value, width = mode["per_step"][step], mode["per_step_ci95"][step]
-            cells.append(f"{value:.2%} ± {width:.2%}" if share else f"{value:.4g} ± {width:.2g}")
+            cells.append(f"{value:.2%} ± {width:.2%}" if fraction else f"{value:.4g} ± {width:.2g}")
         lines.append(f"{step:>5}" + "".join(f"{cell:>28}" for cell in cells))
     return lines
 

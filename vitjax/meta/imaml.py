@@ -1,4 +1,4 @@
-"""MAML with implicit gradients: the way the inner loop took plays no part."""
+"""MAML with implicit gradients, which do not depend on the path of the inner loop."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.meta.episodic import Task
+from vitjax.meta.episodic import Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.parameters import Leaves
 from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import ModelState, Params, objectives
 
-# Conjugate gradients are done before their last step where the residual fell by this much.
+# Conjugate gradients stop early once the residual has fallen by this factor.
 _TOLERANCE = 1e-8
 
 
@@ -26,21 +26,22 @@ _TOLERANCE = 1e-8
 class ImplicitMaml(GradientBased):
     """Implicit MAML: Rajeswaran et al. 2019, arXiv:1909.04630, Algorithms 1 and 2.
 
-    A task's parameters phi are those that lower ``support loss + proximal / 2 |phi - theta|^2``.
-    Where they are its minimum, the gradient by theta is ``(I + H / proximal)^-1 g`` (Lemma 1), of
-    the support loss's Hessian H and the query loss's gradient g at phi. So the inner loop is not
-    differentiated, and memory does not grow with ``inner_steps``; but the gradient is only as good
-    as the minimum is near.
+    An episode's parameters phi minimise ``support loss + proximal / 2 |phi - theta|^2``. At the
+    minimum, the gradient with respect to theta is ``(I + H / proximal)^-1 g`` (Lemma 1), where H is
+    the Hessian of the support loss and g the gradient of the query loss, both at phi. The inner
+    loop is therefore not differentiated, and memory does not grow with ``inner_steps``; the
+    gradient is exact only if the inner loop converges.
 
-    Defaults are the paper's for Omniglot. Its published code lowers the support loss alone and adds
-    one step of the proximal term, and its system is ``(1 + cg_damping) I + H / (proximal + 10)``;
-    here both are as in the paper, and ``cg_damping`` is 0 rather than its 1.
+    Defaults are the paper's for Omniglot. The published code minimises the support loss alone and
+    adds one step of the proximal term, and its system is ``(1 + cg_damping) I + H / (proximal +
+    10)``. This implementation follows the paper in both, and ``cg_damping`` defaults to 0 instead
+    of 1.
 
     Attributes:
-        proximal: lambda, how strongly a task's parameters are held to the start.
-        cg_steps: the most steps of conjugate gradients, each of which takes one product with H.
-        cg_damping: added to I in the system: above zero, a Hessian with negative eigenvalues below
-            -proximal does less harm, and the gradient is no longer exact.
+        proximal: lambda, the strength of the pull towards the parameters before adaptation.
+        cg_steps: maximum number of steps of conjugate gradients, each one product with H.
+        cg_damping: added to I in the system. A positive value limits the effect of eigenvalues of
+            H below -proximal, and the gradient is no longer exact.
     """
 
     inner_steps: int = 16
@@ -61,8 +62,8 @@ class ImplicitMaml(GradientBased):
         for name in ("first_order", "remat"):
             if getattr(self, name):
                 raise ConfigError(
-                    f"objective.{name} is True, and imaml does not differentiate its inner loop;"
-                    " leave it out"
+                    f"objective.{name} is True, but imaml does not differentiate its inner loop;"
+                    " remove the key"
                 )
 
     @property
@@ -71,20 +72,20 @@ class ImplicitMaml(GradientBased):
         return False
 
     def inner_loss(self, loss: Array, moving: Leaves, start: Leaves) -> Array:
-        """With the proximal term."""
+        """``loss`` plus the proximal term."""
         distance = sum(jnp.sum(jnp.square(moving[name] - start[name])) for name in moving)
         return loss + 0.5 * self.proximal * distance
 
-    def task_gradients(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_gradients(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Params, tuple[ModelState, Metrics]]:
-        """The implicit gradient of `task_loss`, as if the inner loop had reached its minimum.
+        """The implicit gradient of `episode_loss`, assuming that the inner loop has converged.
 
-        That of all parameters: those that tasks start from, and those that no task adapts.
+        It covers all parameters, those that episodes adapt and those that they do not.
         """
         steps = self.inner_steps
         keys = jax.random.split(rng, steps + 1)
-        learner = Learner(self, self.network, params, model_state, task)
+        learner = Learner(self, self.network, params, model_state, episode)
         leaves = jax.lax.stop_gradient(learner.adapt(steps, keys=keys[:-1], first_order=True))
         adapted, _ = self.partition(params, leaves)
 
@@ -103,7 +104,7 @@ class ImplicitMaml(GradientBased):
             return jax.grad(loss)(adapted)
 
         (direct, slope), aux = jax.grad(query_loss, argnums=(0, 1), has_aux=True)(params, adapted)
-        # The Hessian is its own transpose, and what the house's layers have is the reverse mode.
+        # The Hessian is symmetric, and custom layers support reverse mode only.
         _, product = jax.vjp(lambda adapted: inner_gradient(params, adapted), adapted)
 
         def system(vector: Leaves) -> Leaves:
@@ -112,7 +113,7 @@ class ImplicitMaml(GradientBased):
             )
 
         solution, _ = cg(system, slope, tol=_TOLERANCE, maxiter=self.cg_steps)
-        # At the minimum the inner gradient stays zero when the parameters change, which says how
-        # the minimum moves with them.
+        # The inner gradient is zero at the minimum for any parameters, which determines how the
+        # minimum moves with them.
         _, pull = jax.vjp(lambda params: inner_gradient(params, adapted), params)
         return jax.tree.map(jnp.subtract, direct, pull(solution)[0]), aux

@@ -1,8 +1,8 @@
 """Gradient descent that can itself be differentiated: the inner loop of MAML.
 
-Nothing here knows of images, models or configs: a loss, a pytree of parameters, an optax
-transformation. Per-parameter and per-step learning rates are ordinary arrays that one
-differentiates by, see `scale_by_rates`.
+This module is independent of the rest of vitjax: it needs a loss, a pytree of parameters and an
+optax transformation. Per-parameter and per-step learning rates are ordinary arrays that can be
+differentiated, see `scale_by_rates`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from jaxtyping import Array, Float
 
 
 class History(NamedTuple):
-    """What an inner loop saw on its way.
+    """The course of an inner loop.
 
     Attributes:
-        loss: before each step, (steps,).
-        aux: what ``loss_fn`` gave beside the loss, stacked likewise; None without ``has_aux``.
-        observed: what ``observe`` gave before the first step and after every one, stacked
-            (steps + 1, ...); None without it.
+        loss: the loss before each step, (steps,).
+        aux: the auxiliary outputs of ``loss_fn``, stacked (steps, ...); None without ``has_aux``.
+        observed: the outputs of ``observe`` before the first step and after every step, stacked
+            (steps + 1, ...); None without ``observe``.
     """
 
     loss: Float[Array, "steps"]
@@ -47,41 +47,41 @@ def adapt(
     observe: Callable[[Any, Any], Any] | None = None,
     opt_state: Any = None,
 ) -> Any:
-    """Returns ``params`` after ``steps`` updates that lower ``loss_fn(params, batch)``.
+    """Returns ``params`` after ``steps`` updates that minimise ``loss_fn(params, batch)``.
 
-    The result is a differentiable function of the parameters it starts from, and of all else that
-    the loss and the optimizer hold: Finn et al. 2017 (MAML), arXiv:1703.03400, Eq. 1.
+    The result is a differentiable function of the initial parameters, and of every other array that
+    the loss and the optimizer use: Finn et al. 2017 (MAML), arXiv:1703.03400, Eq. 1.
 
     Args:
         loss_fn: ``(params, batch) -> loss``; ``(params, batch, slice) -> loss`` with ``per_step``.
-        params: any pytree of floating arrays; all of it is adapted. What shall stay as it is
-            belongs into ``loss_fn``'s closure or into ``batch``.
-        batch: handed to ``loss_fn`` at every step.
-        steps: number of updates; 0 gives ``params`` back.
-        optimizer: any optax transformation; its state starts fresh. Adam wants ``eps_root`` above
-            zero here: its square root of zero has no second derivative.
-        first_order: take the gradients as constants, so that the derivative of the result by
-            ``params`` is that of the identity (arXiv:1703.03400, Sec. 5.2).
-        remat: keep of each step its parameters alone, and compute the rest again on the way back:
-            memory then hardly grows with ``steps``. Wants a loop: ``unroll=True`` becomes 1.
-        unroll: True writes all steps out, which XLA makes the fastest code of and takes the longest
-            to compile; a number is how many steps one turn of a loop holds.
+        params: any pytree of floating-point arrays; all leaves are adapted. Fixed parameters belong
+            in the closure of ``loss_fn`` or in ``batch``.
+        batch: passed to ``loss_fn`` at every step.
+        steps: number of updates; with 0 the result is ``params``.
+        optimizer: any optax transformation. Adam needs ``eps_root`` above 0 for second derivatives,
+            since a square root of zero has none.
+        first_order: treat the gradients as constants, so that the derivative of the result with
+            respect to ``params`` is that of the identity (arXiv:1703.03400, Sec. 5.2).
+        remat: store only the parameters of each step and recompute the rest in the backward pass,
+            so that memory hardly grows with ``steps``. It needs a loop: ``unroll=True`` becomes 1.
+        unroll: True unrolls all steps, which gives the fastest code and the longest compilation; a
+            number is how many steps one iteration of a loop has.
         history: also return a `History`.
         has_aux: ``loss_fn`` returns ``(loss, aux)``.
-        per_step: a pytree with a leading axis of ``steps``, of which each step gets its slice.
-        observe: ``(params, steps taken) -> pytree``; implies ``history``.
-        opt_state: where the optimizer goes on from; None for fresh. Then the last state is returned
-            too, at the end.
+        per_step: a pytree with a leading axis of ``steps``; each step receives its slice.
+        observe: ``(params, number of steps taken) -> pytree``; implies ``history``.
+        opt_state: the optimizer's initial state; None for ``optimizer.init(params)``. If it is
+            given, the final state is returned as well.
 
     Returns:
-        The adapted parameters; or a tuple of them, the `History` where one was asked for, and the
-        optimizer's state where one was given.
+        The adapted parameters, or a tuple of the adapted parameters, the `History` if requested,
+        and the optimizer's state if ``opt_state`` is given.
 
     Raises:
         ValueError: ``steps`` is negative, or the leading axis of ``per_step`` is not ``steps``.
     """
     if steps < 0:
-        raise ValueError(f"steps={steps}: an inner loop takes none or more")
+        raise ValueError(f"steps={steps}: the number of inner steps must be at least 0")
     for leaf in jax.tree.leaves(per_step):
         if leaf.shape[:1] != (steps,):
             raise ValueError(
@@ -99,7 +99,7 @@ def adapt(
 
     if remat:
         step = jax.checkpoint(step)
-        # Written out, XLA computes all steps' second passes early and holds them: nothing is saved.
+        # In unrolled code XLA recomputes all steps early and keeps the results: nothing is saved.
         unroll = 1 if unroll is True else unroll
 
     def turn(carry: tuple[Any, Any], inputs: tuple[Any, Any]) -> tuple[tuple[Any, Any], Any]:
@@ -145,21 +145,21 @@ def _append(rows: Array, last: Array) -> Array:
 
 
 class RatesState(NamedTuple):
-    """The state of `scale_by_rates`: how many updates there were."""
+    """The state of `scale_by_rates`: the number of updates."""
 
     updates: Array
 
 
 def scale_by_rates(rates: Any, *, per_step: bool = False) -> optax.GradientTransformation:
-    """Multiplies each update by a rate, its leaf's own: learned learning rates.
+    """Multiplies the update of each leaf by a rate of its own: learned learning rates.
 
-    Chained behind ``optax.sgd(1.0)`` or any other optimizer of rate one. With one rate for each
-    scalar this is Meta-SGD (Li et al. 2017, arXiv:1707.09835, Eq. 2); with one for each leaf and
-    step, the rates of MAML++ (Antoniou et al. 2019, arXiv:1810.09502, Sec. 4).
+    To be chained after ``optax.sgd(1.0)``, or any other optimizer with a learning rate of one. With
+    a rate per scalar this is Meta-SGD (Li et al. 2017, arXiv:1707.09835, Eq. 2); with a rate per
+    leaf and step, MAML++ (Antoniou et al. 2019, arXiv:1810.09502, Sec. 4).
 
     Args:
-        rates: a pytree like the parameters, of arrays that broadcast against its leaves.
-        per_step: the rates have a leading axis over steps. Steps beyond its end take the last one.
+        rates: a pytree with the structure of the parameters, of arrays that broadcast against them.
+        per_step: the rates have a leading axis of steps; steps beyond its end use the last rate.
     """
 
     def init(params: Any) -> RatesState:

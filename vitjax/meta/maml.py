@@ -1,4 +1,4 @@
-"""MAML and those of its relatives that only change which parameters move, and how fast."""
+"""MAML and the variants that only change which parameters are adapted, and at which rates."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from vitjax.objectives.base import Params, objectives
 class Maml(GradientBased):
     """Model-agnostic meta-learning: Finn et al. 2017, arXiv:1703.03400, Algorithms 1 to 3.
 
-    The loss is that of the queries after a few gradient steps on the support set, differentiated
-    through those steps.
+    The loss is the query loss after a few gradient steps on the support set, differentiated through
+    these steps.
     """
 
 
 @objectives.register("fomaml")
 @dataclasses.dataclass(frozen=True)
 class FirstOrderMaml(GradientBased):
-    """First-order MAML: the second derivatives left out (arXiv:1703.03400, Sec. 5.2)."""
+    """First-order MAML, without second derivatives: arXiv:1703.03400, Sec. 5.2."""
 
     first_order: bool = dataclasses.field(default=True, init=False)
 
@@ -37,7 +37,7 @@ class FirstOrderMaml(GradientBased):
 @objectives.register("anil")
 @dataclasses.dataclass(frozen=True)
 class Anil(GradientBased):
-    """Almost no inner loop: only the head moves (Raghu et al. 2020, arXiv:1909.09157, Sec. 4)."""
+    """Almost no inner loop: adapts the head only. Raghu et al. 2020, arXiv:1909.09157, Sec. 4."""
 
     adapted: Sequence[str] = (parameters.HEAD,)
 
@@ -45,7 +45,7 @@ class Anil(GradientBased):
 @objectives.register("boil")
 @dataclasses.dataclass(frozen=True)
 class Boil(GradientBased):
-    """Body-only update: all but the head moves (Oh et al. 2021, arXiv:2008.08882, Sec. 3)."""
+    """Body-only updates: adapts all but the head. Oh et al. 2021, arXiv:2008.08882, Sec. 3."""
 
     fixed: Sequence[str] = (parameters.HEAD,)
 
@@ -53,16 +53,16 @@ class Boil(GradientBased):
 @objectives.register("meta_sgd")
 @dataclasses.dataclass(frozen=True)
 class MetaSgd(GradientBased):
-    """A learned inner rate for each scalar: Li et al. 2017, arXiv:1707.09835, Eq. 2.
+    """A learned inner learning rate per scalar: Li et al. 2017, arXiv:1707.09835, Eq. 2.
 
-    ``inner_learning_rate`` is what all rates start from; the paper draws them from 0.005 to 0.1. A
-    rate may become negative. The rates are the ``rates`` of the parameters. A ``weight_decay`` of
-    the outer optimizer would pull them to zero too, unless the config has
+    The rates are the entry ``rates`` of the parameters, with the initial value
+    ``inner_learning_rate``; the paper draws them from 0.005 to 0.1. A rate may become negative. The
+    outer optimizer's ``weight_decay`` applies to them, unless the config sets
     ``optimizer.weight_decay_factors=((r"^rates/", 0.0),)``.
     """
 
     def meta_parameters(self, model_params: Params) -> dict[str, Any]:
-        """A rate for each scalar that is adapted."""
+        """A learning rate for each scalar that is adapted."""
         leaves = parameters.flatten(model_params)
         moving, _ = parameters.partition(leaves, self.adapted, self.fixed)
         start, _ = super().rates({}, moving)
@@ -70,7 +70,7 @@ class MetaSgd(GradientBased):
         return {"rates": parameters.unflatten(rates)}
 
     def rates(self, params: Params, leaves: Leaves) -> tuple[Leaves, bool]:
-        """The learned ones."""
+        """The learned rates."""
         del leaves
         return parameters.flatten(params["rates"]), False
 
@@ -80,14 +80,14 @@ class MetaSgd(GradientBased):
 class Cavia(GradientBased):
     """Fast context adaptation: Zintgraf et al. 2019, arXiv:1810.03642, Sec. 3.
 
-    Only the model's ``context`` is adapted, from zeros at each task; models have one with
-    ``num_context`` above zero.
+    Adapts the model's ``context`` only, starting from zeros in each episode. A model has a context
+    if its ``num_context`` is above 0.
     """
 
     adapted: Sequence[str] = (parameters.CONTEXT,)
 
     def check_model(self, model_params: Params) -> None:
-        """Raises ConfigError for a model without a context, or patterns that match nothing."""
+        """Raises ConfigError for a model without a context, or a pattern without a match."""
         names = parameters.flatten(model_params)
         if parameters.CONTEXT in self.adapted and not any(
             matches(name, (parameters.CONTEXT,)) for name in names
@@ -99,5 +99,5 @@ class Cavia(GradientBased):
         super().check_model(model_params)
 
     def start(self, name: str, leaf: Any) -> Any:
-        """Zeros for the context."""
+        """Zeros for the context, the leaf itself otherwise."""
         return jnp.zeros_like(leaf) if matches(name, self.adapted) else leaf

@@ -1,4 +1,4 @@
-"""MAML++: MAML with what makes its training steady."""
+"""MAML++: MAML with modifications that stabilise its training."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta import parameters
-from vitjax.meta.episodic import Task
+from vitjax.meta.episodic import Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.parameters import Leaves
 from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
 
 STATISTICS = "batch_stats"
-# Of what an even share would be, what the loss of a step before the last keeps while it anneals.
-_LEAST_SHARE = 0.03
+# The minimum weight of a step before the last while annealing, relative to equal weights.
+_MINIMUM = 0.03
 
 
 def loss_weights(step: Any, annealing: int, inner_steps: int) -> Float[Array, "inner_steps"]:
-    """The weight of the queries' loss after each of ``inner_steps`` updates; they add up to one.
+    """The weight of the query loss after each of ``inner_steps`` updates; the weights sum to 1.
 
-    All the same at ``step`` 0, from there linearly to the last one alone at step ``annealing``,
-    where those of the others jump to zero from the little that they keep (arXiv:1810.09502, Sec. 4;
-    how it anneals is that of the authors' code, there by epochs).
+    The weights are equal at ``step`` 0. Those before the last decrease linearly to a minimum and
+    are 0 from step ``annealing`` on (arXiv:1810.09502, Sec. 4; the schedule is that of the authors'
+    code, with steps instead of epochs).
     """
     progress = jnp.asarray(step) / annealing
-    share = jnp.where(progress < 1, jnp.maximum(1 - progress, _LEAST_SHARE), 0) / inner_steps
-    weights = jnp.full((inner_steps,), share)
-    return weights.at[-1].set(1 - (inner_steps - 1) * share)
+    early = jnp.where(progress < 1, jnp.maximum(1 - progress, _MINIMUM), 0) / inner_steps
+    weights = jnp.full((inner_steps,), early)
+    return weights.at[-1].set(1 - (inner_steps - 1) * early)
 
 
 @objectives.register("mamlpp")
 @dataclasses.dataclass(frozen=True)
 class MamlPlusPlus(GradientBased):
-    """MAML++: Antoniou et al. 2019, arXiv:1810.09502, Sec. 4. Without its parts it is MAML.
+    """MAML++: Antoniou et al. 2019, arXiv:1810.09502, Sec. 4. With all switches off it is MAML.
 
-    The paper's cosine annealing of the outer rate is the config's ``schedule``.
+    The paper's cosine annealing of the outer learning rate is the config's ``schedule``.
 
-    The layers of batch normalisation that ``per_step_norm`` and ``per_step_statistics`` are about
-    are those with running statistics. At any step beyond ``inner_steps``, as ``test_steps`` may
-    have, all that is kept per step is that of the last.
+    ``per_step_norm`` and ``per_step_statistics`` apply to the layers of batch normalisation with
+    running statistics. Steps beyond ``inner_steps``, which ``test_steps`` may have, use the values
+    of the last step.
 
-    A ``weight_decay`` of the outer optimizer would pull the learned ``rates`` and the ``norm`` of
-    each step to zero too, unless the config has
+    The outer optimizer's ``weight_decay`` applies to the entries ``rates`` and ``norm`` of the
+    parameters, unless the config sets
     ``optimizer.weight_decay_factors=((r"^(rates|norm)/", 0.0),)``.
 
     Attributes:
-        multi_step_loss: the loss is a weighted sum of the queries' losses after each update, see
+        multi_step_loss: the loss is a weighted sum of the query losses after each update, see
             `loss_weights`.
-        multi_step_loss_steps: optimizer steps until the last one's alone is left, and the others
-            are no longer computed; the authors' 15 epochs of 500 steps.
-        learned_rates: a learned rate for each parameter tensor and update, the ``rates`` of the
-            parameters; they start from ``inner_learning_rate``, and may become negative.
-        per_step_norm: batch normalisation has its own scale and bias after each number of updates,
-            which no update changes. The model's own are those before the first; the ``norm`` of the
-            parameters are the others.
-        per_step_statistics: it also has its own running statistics after each number of updates.
-            Training moves them by the support sets, and by the queries where their loss counts.
-            They act where queries are answered singly under ``inductive_statistics="running"``.
-        first_order_steps: optimizer steps whose gradient is the first-order one (derivative-order
-            annealing), which take less time.
+        multi_step_loss_steps: number of optimizer steps after which only the last query loss is
+            computed; the default is the authors' 15 epochs of 500 steps.
+        learned_rates: learn a rate per parameter tensor and update, the entry ``rates`` of the
+            parameters. The initial value is ``inner_learning_rate``; a rate may become negative.
+        per_step_norm: batch normalisation has a scale and bias per number of updates, which are
+            learned but not adapted. The model's own are those before the first update; the entry
+            ``norm`` of the parameters has the others.
+        per_step_statistics: batch normalisation has running statistics per number of updates.
+            Training updates them with the support sets, and with the queries of the steps whose
+            loss is computed. Evaluation uses them under ``inductive_statistics="running"``.
+        first_order_steps: number of optimizer steps with the first-order gradient
+            (derivative-order annealing), which take less time.
         inductive_statistics: ``"auto"`` is ``"running"`` with ``per_step_statistics`` and
             ``"support"`` without.
-        step: the optimizer step that `at_step` was given; None outside training, where annealing
-            is over.
+        step: the optimizer step set by `at_step`; None outside of training, which means that
+            annealing is complete.
     """
 
     inductive_statistics: str = "auto"
@@ -94,15 +94,15 @@ class MamlPlusPlus(GradientBased):
                 raise ConfigError(f"objective.{name} is {value}; it should be at least {least}")
         if self.first_order and self.first_order_steps:
             raise ConfigError(
-                f"objective.first_order_steps is {self.first_order_steps}, and with"
-                " objective.first_order all steps are; give one of them"
+                f"objective.first_order_steps is {self.first_order_steps}, but with"
+                " objective.first_order all steps are; set one of them"
             )
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
-        """As for any few-shot objective, with what is kept per step.
+        """As for any few-shot objective, with the values per step.
 
         Raises:
-            ConfigError: there is nothing that could be kept per step, or nothing to adapt.
+            ConfigError: a switch needs batch normalisation, or there is nothing to adapt.
         """
         variables = super().wrap(rng, variables, batch)
         params = variables["params"]
@@ -128,30 +128,30 @@ class MamlPlusPlus(GradientBased):
         return variables
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The model's own variables, with its statistics before the first update."""
+        """The model's own variables, with the statistics before the first update."""
         variables = super().unwrap(variables)
         if self.per_step_statistics:
             variables[STATISTICS] = jax.tree.map(lambda leaf: leaf[0], variables[STATISTICS])
         return variables
 
     def at_step(self, step: Any) -> MamlPlusPlus:
-        """With what is annealed as it is at ``step``."""
-        # Not `dataclasses.replace`, which would want `step` to be a key of configs.
+        """This objective with the annealing of ``step``."""
+        # `dataclasses.replace` would need `step` to be a field that configs can set.
         objective = copy.copy(self)
         object.__setattr__(objective, "step", step)
         return objective
 
-    # What is learned or kept per step.
+    # Values per step.
 
     def partition(self, params: Params, leaves: Leaves) -> tuple[Leaves, Leaves]:
-        """The leaves that are adapted, and the others, which the per-step ones belong to."""
+        """The leaves that are adapted, and the others, which include those with values per step."""
         moving, rest = super().partition(params, leaves)
         own = parameters.flatten(params["norm"]) if self.per_step_norm else {}
         rest = {name: leaf for name, leaf in leaves.items() if name in rest or name in own}
         return {name: leaf for name, leaf in moving.items() if name not in own}, rest
 
     def rates(self, params: Params, leaves: Leaves) -> tuple[Leaves, bool]:
-        """The learned ones, or the fixed ones."""
+        """The learned rates with ``learned_rates``, else the fixed rates."""
         if not self.learned_rates:
             return super().rates(params, leaves)
         return parameters.flatten(params["rates"]), True
@@ -159,7 +159,7 @@ class MamlPlusPlus(GradientBased):
     def model_at(
         self, params: Params, leaves: Leaves, model_state: ModelState, step: Any
     ) -> tuple[dict[str, Any], ModelState]:
-        """With the normalisation of ``step``."""
+        """With the normalisation after ``step`` updates."""
         at = jnp.minimum(step, self.inner_steps)
         if self.per_step_norm:
             later = parameters.flatten(params["norm"])
@@ -174,7 +174,7 @@ class MamlPlusPlus(GradientBased):
         return parameters.unflatten(leaves), model_state
 
     def keep_state(self, old: ModelState, new: ModelState, step: Any) -> ModelState:
-        """``old`` with the statistics of ``step`` from ``new``."""
+        """``old`` with the statistics after ``step`` updates from ``new``."""
         if not self.per_step_statistics:
             return new
         at = jnp.minimum(step, self.inner_steps)
@@ -182,25 +182,25 @@ class MamlPlusPlus(GradientBased):
 
     # Training.
 
-    def task_loss(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_loss(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[ModelState, Metrics]]:
-        """The weighted sum of the queries' losses after each update on the support set."""
+        """The weighted sum of the query losses after each update on the support set."""
         several = self._multi_step and self.step is not None
         return self._loss(
-            params, model_state, task, rng, several=several, first_order=self.first_order
+            params, model_state, episode, rng, several=several, first_order=self.first_order
         )
 
-    def task_gradients(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_gradients(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Params, tuple[ModelState, Metrics]]:
-        """The gradient of `task_loss`, of the first order where `step` says so."""
+        """The gradient of `episode_loss`, first-order for the first ``first_order_steps`` steps."""
         ends = {self.first_order_steps}
         if self._multi_step:
             ends.add(self.multi_step_loss_steps)
         starts = sorted({0} | ends)
 
-        # A program for each phase, of which one runs: what a phase does not need takes no time.
+        # One branch per phase, so that a phase computes only what it needs.
         def phase(start: int) -> Any:
             loss = functools.partial(
                 self._loss,
@@ -210,10 +210,10 @@ class MamlPlusPlus(GradientBased):
             return jax.grad(loss, has_aux=True)
 
         if self.step is None or len(starts) == 1:
-            return phase(starts[-1])(params, model_state, task, rng)
+            return phase(starts[-1])(params, model_state, episode, rng)
         index = sum(jnp.asarray(self.step >= start, jnp.int32) for start in starts[1:])
         return jax.lax.switch(
-            index, [phase(start) for start in starts], params, model_state, task, rng
+            index, [phase(start) for start in starts], params, model_state, episode, rng
         )
 
     @property
@@ -224,16 +224,16 @@ class MamlPlusPlus(GradientBased):
         self,
         params: Params,
         model_state: ModelState,
-        task: Task,
+        episode: Episode,
         rng: PRNGKeyArray,
         *,
         several: bool,
         first_order: bool,
     ) -> tuple[Array, tuple[ModelState, Metrics]]:
-        """The loss of one task; ``several``: with the queries' losses before the last update."""
+        """The loss of one episode; ``several``: with the query losses before the last update."""
         steps = self.inner_steps
         keys = jax.random.split(rng, steps + 1)
-        learner = Learner(self, self.network, params, model_state, task)
+        learner = Learner(self, self.network, params, model_state, episode)
         result = learner.adapt(
             steps,
             keys=keys[:-1],
@@ -248,7 +248,7 @@ class MamlPlusPlus(GradientBased):
             state = {**state, STATISTICS: _put(state[STATISTICS], slice(0, steps), seen)}
         losses = None
         if several:
-            # Behind the inner loop, since these passes go on from its statistics.
+            # After the inner loop, since these passes start from its statistics.
             early = jax.tree.map(lambda leaf: leaf[1:-1], history.observed)
             state, losses = self._early_losses(learner, early, state, keys[-1])
         loss, (state, metrics) = learner.query_loss(leaves, state, steps, keys[-1])
@@ -261,13 +261,13 @@ class MamlPlusPlus(GradientBased):
     def _early_losses(
         self, learner: Learner, leaves: Leaves, state: ModelState, key: PRNGKeyArray
     ) -> tuple[ModelState, Float[Array, "steps"]]:
-        """The queries' losses after each update but the last, and the state after them.
+        """The updated state, and the query losses after each update but the last.
 
         Args:
-            learner: of the task.
-            leaves: after each update but the last, stacked.
-            state: before.
-            key: of dropout.
+            learner: of the episode.
+            leaves: the leaves after each update but the last, stacked.
+            state: the state after the inner loop.
+            key: for dropout.
         """
 
         def loss(state: ModelState, inputs: tuple[Leaves, Any]) -> tuple[ModelState, Array]:
@@ -275,7 +275,7 @@ class MamlPlusPlus(GradientBased):
             value, (after, _) = learner.query_loss(
                 leaves, state, step, jax.random.fold_in(key, step)
             )
-            # Running statistics that all steps share are those of the last.
+            # Running statistics that all steps share are updated in the last step only.
             return after if self.per_step_statistics else state, value
 
         if self.remat:
@@ -293,7 +293,7 @@ class MamlPlusPlus(GradientBased):
 
 
 def _layer(name: str) -> str:
-    """The layer that a leaf belongs to, of its name."""
+    """The name of the layer that a leaf belongs to."""
     return name.rpartition("/")[0]
 
 
@@ -308,6 +308,6 @@ def _put(old: Any, at: Any, new: Any) -> Any:
 def _check(key: str, found: Leaves) -> None:
     if not found:
         raise ConfigError(
-            f"objective.{key} is True, and the model has no batch normalisation that it could be"
-            f" about; give objective.{key} = False, or a model with it"
+            f"objective.{key} is True, but the model has no batch normalisation with running"
+            f" statistics; set objective.{key} = False, or use another model"
         )

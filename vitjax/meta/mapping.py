@@ -1,4 +1,4 @@
-"""How many tasks are computed at once: as many as are fast, and no more than fit into memory."""
+"""How many episodes a device computes in parallel: what is fast and fits into memory."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ from jax.extend import core
 from vitjax.core import jaxpr
 from vitjax.objectives.batches import cut, join
 
-# Share of a device's memory that the tasks computed at once may fill by `bytes_of_values`, which
-# counts every intermediate as if none were ever freed.
-_MEMORY_SHARE = 0.8
-# What a CPU's cache is taken to bear by `bytes_of_values`, several times its size for the same
-# reason. All tasks of a small network of numbers stay below, a single one of images is far above.
+# Fraction of a device's memory for the episodes computed in parallel, by `bytes_of_values`, which
+# counts every intermediate value as if none were ever freed.
+_MEMORY_FRACTION = 0.8
+# Limit for a CPU's cache by `bytes_of_values`, several times its size for the same reason. All
+# episodes of a small network of numbers stay below it, a single episode of images is far above.
 _CACHE_BYTES = 64 * 2**20
 
 
-def sum_over_tasks(function: Callable[[Any], Any], tasks: Any, weights: Any, pieces: int) -> Any:
-    """The sum of ``weight * function(task)`` over all tasks.
+def sum_over_episodes(
+    function: Callable[[Any], Any], episodes: Any, weights: Any, pieces: int
+) -> Any:
+    """The sum of ``weight * function(episode)`` over all episodes.
 
     Args:
-        function: of one task, a pytree of arrays to another.
-        tasks: a pytree with a leading axis of tasks.
-        weights: (tasks,).
-        pieces: into how many parts the tasks are cut, which are computed one after the other; all
-            tasks of a part are computed at once.
+        function: maps one episode, a pytree of arrays, to a pytree of arrays.
+        episodes: a pytree with a leading axis of episodes.
+        weights: (episodes,).
+        pieces: number of parts that are computed one after the other; the episodes of a part are
+            computed in parallel.
     """
 
-    def weighted(task: Any, weight: Any) -> Any:
+    def weighted(episode: Any, weight: Any) -> Any:
         def scale(value: Any) -> Any:
             value = value.astype(jnp.promote_types(value.dtype, jnp.float32))
             return jnp.where(weight > 0, value * weight.astype(value.dtype), 0)
 
-        return jax.tree.map(scale, function(task))
+        return jax.tree.map(scale, function(episode))
 
     def piece(part: Any) -> Any:
         if len(part[1]) == 1:
-            # A batch axis of one would still make every product a batched one.
+            # A batch axis of one would still turn every product into a batched one.
             return weighted(*jax.tree.map(lambda x: x[0], part))
         return jax.tree.map(lambda x: jnp.sum(x, axis=0), jax.vmap(weighted)(*part))
 
-    parts = jax.tree.map(lambda x: cut(x, pieces), (tasks, weights))
+    parts = jax.tree.map(lambda x: cut(x, pieces), (episodes, weights))
     if pieces == 1:
         return piece(jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(
@@ -58,8 +60,8 @@ def sum_over_tasks(function: Callable[[Any], Any], tasks: Any, weights: Any, pie
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def map_over_tasks(function: Callable[[Any], Any], tasks: Any, pieces: int) -> Any:
-    """``function`` of each task, stacked in the order of the tasks; ``pieces`` as above."""
+def map_over_episodes(function: Callable[[Any], Any], episodes: Any, pieces: int) -> Any:
+    """``function`` of each episode, stacked in their order; arguments of `sum_over_episodes`."""
 
     def piece(part: Any) -> Any:
         if len(jax.tree.leaves(part)[0]) == 1:
@@ -68,49 +70,50 @@ def map_over_tasks(function: Callable[[Any], Any], tasks: Any, pieces: int) -> A
         return jax.vmap(function)(part)
 
     if pieces == 1:
-        return piece(tasks)
-    parts = jax.lax.map(piece, jax.tree.map(lambda x: cut(x, pieces), tasks))
+        return piece(episodes)
+    parts = jax.lax.map(piece, jax.tree.map(lambda x: cut(x, pieces), episodes))
     return jax.tree.map(join, parts)
 
 
 def pieces(
     function: Callable[[Any], Any],
-    tasks: Any,
+    episodes: Any,
     *,
     devices: int = 1,
     at_once: int | None = None,
     memory: int | None = None,
     platform: str | None = None,
 ) -> int:
-    """Into how many parts `sum_over_tasks` should cut the tasks.
+    """The number of parts that `sum_over_episodes` should use.
 
-    Measured on CPUs, one task after the other is the fastest where the activations of all would not
-    fit into the cache, as those of images; where they do, as those of a small network of few
-    numbers, all at once are. An accelerator takes as many at once as its memory holds.
+    Measured on CPUs, computing one episode after the other is the fastest if the activations of all
+    do not fit into the cache, as for images. If they do, as for a small network of few numbers, all
+    episodes in parallel are the fastest. An accelerator computes as many in parallel as its memory
+    holds.
 
     Args:
-        function: of one task; it is traced, not run, and only where there is a choice.
-        tasks: a pytree of arrays, or shapes, with a leading axis of tasks.
-        devices: over which each part is spread.
-        at_once: the most tasks that a device shall compute at once; None to choose.
-        memory: of a device in bytes; None asks it.
-        platform: None: where JAX runs.
+        function: of one episode; it is traced only, and only if there is a choice.
+        episodes: a pytree of arrays or shapes with a leading axis of episodes.
+        devices: number of devices that share each part.
+        at_once: maximum number of episodes that a device computes in parallel; None to choose.
+        memory: bytes of a device's memory; None to read it from the device.
+        platform: of the devices; None for JAX's default backend.
     """
-    number = len(jax.tree.leaves(tasks)[0])
+    number = len(jax.tree.leaves(episodes)[0])
     if number % devices:
-        return 1  # too few tasks for all devices, as in a trace of one example
+        return 1  # fewer episodes than devices, as in a trace of one example
     share = number // devices
     if at_once is None and share > 1:
-        task = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), tasks)
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), episodes)
         if (platform or jax.default_backend()) == "cpu":
-            fits = bytes_of_values(function, task) * share < _CACHE_BYTES
+            fits = bytes_of_values(function, one) * share < _CACHE_BYTES
             at_once = share if fits else 1
         else:
             memory = memory or _memory()
             at_once = (
                 share
                 if memory is None
-                else int(_MEMORY_SHARE * memory / bytes_of_values(function, task))
+                else int(_MEMORY_FRACTION * memory / bytes_of_values(function, one))
             )
     at_once = max(1, min(at_once or 1, share))
     while share % at_once:
@@ -119,9 +122,9 @@ def pieces(
 
 
 def bytes_of_values(function: Callable[..., Any], *arguments: Any) -> int:
-    """The bytes of all that ``function(*arguments)`` computes on its way, loops unrolled.
+    """The bytes of all intermediate values of ``function(*arguments)``, with loops unrolled.
 
-    More than it needs at any time, as XLA frees and fuses; never much less.
+    An upper bound of its memory: XLA frees and fuses values.
     """
 
     def cost(equation: core.JaxprEqn) -> int | None:
@@ -136,6 +139,6 @@ def bytes_of_values(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def _memory() -> int | None:
-    """The memory of one device in bytes, where it tells."""
+    """The memory of one device in bytes; None if the device does not report it."""
     statistics = jax.local_devices()[0].memory_stats()
     return statistics.get("bytes_limit") if statistics else None

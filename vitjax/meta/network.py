@@ -1,4 +1,4 @@
-"""A model as episodes use it: which statistics normalise, and what its outputs are worth."""
+"""A model applied to the parts of an episode, under different batch statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vitjax.metrics.mean import Mean, Metrics
 from vitjax.models.protocol import Model
 
 Part = Mapping[str, Array]
-# What batch normalisation may take in inductive evaluation, see `Network.inductive_state`.
+# What batch normalisation may use in inductive evaluation, see `Network.inductive_state`.
 STATISTICS = ("support", "running")
 
 
@@ -25,7 +25,7 @@ class Network:
 
     Attributes:
         model: called ``model(inputs, train=...)``.
-        normalize: maps a part's inputs to what the model is fed.
+        normalize: maps a part's inputs to the model's inputs.
         regression: whether targets are numbers; class indices otherwise.
     """
 
@@ -42,14 +42,14 @@ class Network:
         train: bool,
         rng: Array | None = None,
     ) -> tuple[Float[Array, "examples outputs"], dict[str, Any]]:
-        """The outputs, and the state after them.
+        """The outputs, and the updated state.
 
         Args:
-            params: of the model.
-            state: its other collections, such as ``{"batch_stats": ...}``.
+            params: the model's parameters.
+            state: the model's other collections, such as ``{"batch_stats": ...}``.
             inputs: one part of one episode.
-            train: normalise by the statistics of ``inputs``; else by those in ``state``.
-            rng: of dropout; None for none.
+            train: normalise by the statistics of ``inputs``; by those in ``state`` otherwise.
+            rng: for dropout; None for no dropout.
         """
         variables = {"params": params, **state}
         inputs = self.normalize(inputs)
@@ -63,10 +63,11 @@ class Network:
     def moments(
         self, params: Any, state: Mapping[str, Any], inputs: Num[Array, "examples *shape"]
     ) -> dict[str, Any]:
-        """``state`` with the statistics of ``inputs`` themselves, not their running means.
+        """``state`` with the statistics of ``inputs`` in place of the running averages.
 
-        A running mean moves from r to m r + (1 - m) b for a batch's b, whatever the layer calls its
-        momentum m. From r = 0 and r = 1 one reads m, and so b.
+        A running average moves from r to m r + (1 - m) b, where b is the batch's statistic and m a
+        momentum that each layer names differently. Two passes, from r = 0 and from r = 1, determine
+        m and therefore b.
         """
         if not state:
             return {}
@@ -81,7 +82,7 @@ class Network:
         )
 
         def exact(low: Array, high: Array) -> Array:
-            # m is the same for all channels, and read off best where the fewest digits are lost.
+            # m is the same for all channels; the smallest value loses the fewest digits.
             at = jnp.argmin(jnp.abs(low.ravel()))
             momentum = high.ravel()[at] - low.ravel()[at]
             return low / (1 - momentum)
@@ -93,22 +94,28 @@ class Network:
         params: Any,
         state: Mapping[str, Any],
         support_inputs: Num[Array, "examples *shape"],
-        how: str,
+        statistics: str,
     ) -> dict[str, Any]:
-        """The state by which single queries are normalised.
+        """The state that normalises queries independently of each other.
 
         Args:
-            params: of the model.
-            state: its other collections.
-            support_inputs: of the query's episode.
-            how: one of `STATISTICS`: ``"support"`` for the moments of ``support_inputs``,
-                ``"running"`` for those of ``state``.
+            params: the model's parameters.
+            state: the model's other collections.
+            support_inputs: of the queries' episode.
+            statistics: one of `STATISTICS`: ``"support"`` for the moments of ``support_inputs``,
+                ``"running"`` for those in ``state``.
         """
-        return self.moments(params, state, support_inputs) if how == "support" else dict(state)
+        if statistics == "support":
+            return self.moments(params, state, support_inputs)
+        return dict(state)
 
     def without_regularisers(self) -> Network:
-        """The same network without dropout, for outputs under batch statistics that are certain."""
+        """The same network without dropout, for deterministic outputs under batch statistics."""
         return dataclasses.replace(self, model=self.model.without_regularisers())
+
+    def without_head(self) -> Network:
+        """The network that computes the head's inputs."""
+        return dataclasses.replace(self, model=self.model.headless())
 
     def losses(
         self,
@@ -116,12 +123,12 @@ class Network:
         targets: Num[Array, "examples ..."],
         present: Bool[Array, "ways"] | None = None,
     ) -> Float[Array, "examples"]:
-        """Each example's loss: cross-entropy, or the mean squared error of its outputs.
+        """The loss per example: cross-entropy, or the mean squared error of its outputs.
 
         Args:
             outputs: of the model.
-            targets: class indices (examples,), or numbers like ``outputs``.
-            present: which classes the episode has; the others' logits play no part.
+            targets: class indices (examples,), or numbers with the shape of ``outputs``.
+            present: which classes the episode has; the logits of the others are ignored.
         """
         if self.regression:
             return jnp.mean(jnp.square(outputs - targets), axis=-1)
@@ -135,48 +142,64 @@ class Network:
         targets: Num[Array, "examples"],
         present: Bool[Array, "ways"] | None = None,
     ) -> Float[Array, "examples"]:
-        """1 for each example whose class has the largest output, else 0."""
+        """1 for each example whose class has the largest logit, else 0."""
         return (jnp.argmax(only(outputs, present), axis=-1) == targets).astype(outputs.dtype)
 
-    def worth(
+    def metrics(
         self,
         outputs: Float[Array, "examples outputs"],
         part: Part,
         present: Bool[Array, "ways"] | None = None,
     ) -> Metrics:
-        """The mean ``loss`` over the examples that count, and ``accuracy`` of a classification.
+        """The mean ``loss`` over the examples that count, and for classification ``accuracy``.
 
-        An example whose class the episode does not show, as when its only support image could not
-        be read, has no answer that could be right: it does not count.
+        An example of a class that the support set lacks, such as when its only support image could
+        not be read, cannot be classified correctly and does not count.
 
         Args:
             outputs: for the examples of ``part``.
             part: their ``target`` and ``mask``.
-            present: which classes the episode shows.
+            present: which classes the support set has.
         """
         targets, counted = part["target"], part["mask"]
         if present is not None:
             counted = counted & present[targets]
-        worth = {"loss": Mean.of(self.losses(outputs, targets, present), counted)}
+        metrics = {"loss": Mean.of(self.losses(outputs, targets, present), counted)}
         if not self.regression:
-            worth["accuracy"] = Mean.of(self.correct(outputs, targets, present), counted)
-        return worth
+            metrics["accuracy"] = Mean.of(self.correct(outputs, targets, present), counted)
+        return metrics
+
+    def loss(
+        self,
+        outputs: Float[Array, "examples outputs"],
+        part: Part,
+        present: Bool[Array, "ways"] | None = None,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The mean loss, and `metrics` in which the loss has a weight of one.
+
+        The arguments are those of `metrics`. Episodes therefore have equal weights, regardless of
+        how many of their queries count.
+        """
+        metrics = self.metrics(outputs, part, present)
+        loss = metrics["loss"].value()
+        mean = dataclasses.replace(metrics["loss"], total=loss, count=jnp.ones_like(loss))
+        return loss, {**metrics, "loss": mean}
 
 
 def only(outputs: Array, present: Array | None) -> Array:
-    """Logits with those of absent classes so low that they have no probability."""
+    """Logits in which those of absent classes are so low that their probability is 0."""
     if present is None:
         return outputs
     return jnp.where(present, outputs, jnp.asarray(-1e9, outputs.dtype))
+
+
+def present_classes(support: Part, ways: int) -> Bool[Array, "ways"]:
+    """Which of the labels 0 to ``ways - 1`` the support set has."""
+    shown = jax.nn.one_hot(support["target"], ways, dtype=bool) & support["mask"][:, None]
+    return jnp.any(shown, axis=0)
 
 
 def masked_mean(values: Float[Array, "examples"], mask: Bool[Array, "examples"]) -> Array:
     """The mean over the examples that count."""
     weights = mask.astype(values.dtype)
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1)
-
-
-def present_classes(support: Part, ways: int) -> Bool[Array, "ways"]:
-    """Which of ``ways`` labels the support set shows."""
-    shown = jax.nn.one_hot(support["target"], ways, dtype=bool) & support["mask"][:, None]
-    return jnp.any(shown, axis=0)

@@ -1,9 +1,9 @@
-"""Which parameters an inner loop adapts, and what it starts from."""
+"""Which parameters an inner loop adapts, and their initial values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import matches
 
-# The last layer, as all models of the house call it.
+# The last layer, under the name that all models give it.
 HEAD = r"(^|/)head/"
 CONTEXT = r"(^|/)context$"
 
@@ -33,7 +33,7 @@ def unflatten(leaves: Leaves) -> dict[str, Any]:
 def partition(
     leaves: Leaves, adapted: Sequence[str], fixed: Sequence[str]
 ) -> tuple[Leaves, Leaves]:
-    """Those leaves that match ``adapted`` and not ``fixed``, and the others."""
+    """The leaves that match ``adapted`` but not ``fixed``, and the others."""
     moving = {
         name: leaf
         for name, leaf in leaves.items()
@@ -43,11 +43,11 @@ def partition(
 
 
 def check_moving(moving: Leaves) -> None:
-    """Raises ConfigError if ``moving``, the adapted parameters, are none."""
+    """Raises ConfigError if ``moving``, the adapted parameters, is empty."""
     if not moving:
         raise ConfigError(
             "config.objective.adapted: nothing is left to adapt; it should match a parameter that"
-            " config.objective.fixed does not match, and that no other key keeps from moving"
+            " config.objective.fixed does not match and that no other key keeps fixed"
         )
 
 
@@ -67,31 +67,22 @@ def head_names(leaves: Leaves) -> tuple[str, str]:
     return kernels[0], biases[0]
 
 
-def class_sums(
-    features: Float[Array, "examples width"], onehot: Float[Array, "examples ways"]
-) -> tuple[Float[Array, "ways width"], Float[Array, "ways"]]:
-    """The sum of each class's features, and how many there were."""
-    return onehot.T @ features, jnp.sum(onehot, axis=0)
-
-
 def prototypes(
     features: Float[Array, "examples width"], onehot: Float[Array, "examples ways"]
 ) -> Float[Array, "ways width"]:
-    """The mean of each class's features (Snell et al. 2017, arXiv:1703.05175, Eq. 1)."""
-    sums, counts = class_sums(features, onehot)
-    return sums / jnp.maximum(counts, 1)[:, None]
+    """The mean feature of each class (Snell et al. 2017, arXiv:1703.05175, Eq. 1).
+
+    The features of a class without examples are zeros.
+    """
+    counts = jnp.sum(onehot, axis=0)
+    return onehot.T @ features / jnp.maximum(counts, 1)[:, None]
 
 
 def prototype_head(centers: Float[Array, "ways width"]) -> tuple[Array, Array]:
-    """Kernel (width, ways) and bias of the linear layer that compares with ``centers``.
+    """Kernel (width, ways) and bias of the linear layer that is equivalent to ``centers``.
 
-    -|x - c|^2 = 2 c.x - |c|^2 - |x|^2, of which the last term is the same for all classes:
-    arXiv:1703.05175, Eq. 8; as the start of an inner loop Triantafillou et al. 2020 (Proto-MAML),
-    arXiv:1903.03096, Sec. 3.
+    -|x - c|^2 = 2 c.x - |c|^2 - |x|^2, where the last term is the same for all classes
+    (arXiv:1703.05175, Eq. 8). As the initial head of an inner loop it is Proto-MAML (Triantafillou
+    et al. 2020, arXiv:1903.03096, Sec. 3).
     """
     return 2 * centers.T, -jnp.sum(jnp.square(centers), axis=-1)
-
-
-def replace(leaves: Leaves, change: Callable[[str, Any], Any]) -> Leaves:
-    """``leaves`` with each one changed by ``(name, leaf) -> leaf``."""
-    return {name: change(name, leaf) for name, leaf in leaves.items()}

@@ -12,28 +12,28 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_choice
 from vitjax.meta import parameters
-from vitjax.meta.episodic import MODES, Answering, Answers, Measures, Task
+from vitjax.meta.episodic import Answers, Episode, Episodic
 from vitjax.meta.network import STATISTICS, Network, only, present_classes
-from vitjax.metrics.mean import Mean, Metrics
+from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import ModelState, Params, objectives
 
 DISTANCES = ("euclidean", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
-class PrototypeBased(Answering):
+class PrototypeBased(Episodic):
     """Compares each query's features with the prototypes of the episode's classes.
 
-    Nothing is adapted, so evaluations measure once, not before and after.
+    Nothing is adapted, so an evaluation has step 0 only.
 
     Attributes:
-        distance: ``"euclidean"``, whose square is what logits fall with, or ``"cosine"``, whose
-            similarity they rise with.
-        temperature: logits are divided by it.
+        distance: ``"euclidean"``: logits are negative squared distances; ``"cosine"``: logits are
+            cosine similarities.
+        temperature: divides the logits.
         joint: under batch statistics, in training and in transductive evaluation, support and
-            queries are normalised together; else each by its own.
-        inductive_statistics: what batch normalisation takes in inductive evaluation, for support
-            and queries: the ``"running"`` moments of training, or those of the ``"support"`` set.
+            queries are normalised together; otherwise each by its own statistics.
+        inductive_statistics: what normalises support and queries in inductive evaluation: the
+            ``"running"`` averages of training, or the moments of the ``"support"`` set.
     """
 
     distance: str = "euclidean"
@@ -46,16 +46,18 @@ class PrototypeBased(Answering):
         check_choice("objective.distance", self.distance, DISTANCES)
         check_choice("objective.inductive_statistics", self.inductive_statistics, STATISTICS)
         if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"objective.temperature is {self.temperature}; it is above 0")
-        if self.task == "regression":
-            raise ConfigError("objective: a regression has no classes to take prototypes of")
+            raise ConfigError(
+                f"objective.temperature is {self.temperature}; it should be above 0 and finite"
+            )
+        if self.regression:
+            raise ConfigError("objective: prototypes need classes, and this data is a regression")
 
-    # What a method may change.
+    # Methods that a subclass may override.
 
     @property
     def network(self) -> Network:
-        """What gives the features."""
-        # All tasks have the same kernels, so only XLA's loops on a CPU ask for another convolution.
+        """The network that computes the features."""
+        # All episodes share their kernels: only XLA's loops on a CPU need another convolution.
         model = self.model.for_inner_loops() if jax.default_backend() == "cpu" else self.model
         return Network(model, self.normalize, regression=False)
 
@@ -66,57 +68,42 @@ class PrototypeBased(Answering):
     def transform(
         self, features: Float[Array, "examples width"], model_state: ModelState
     ) -> Float[Array, "examples width"]:
-        """The features as they are compared."""
+        """The features that are compared."""
         del model_state
         return features
 
     # Evaluation.
 
-    def answer_task(self, params: Params, model_state: ModelState, task: Task) -> Answers:
+    def answer_episode(self, params: Params, model_state: ModelState, episode: Episode) -> Answers:
         """The logits of the queries in both modes, each (1, queries, ways)."""
         network = self.network.without_regularisers()
         body, state = self.body(params, model_state)
-        answers: Answers = {}
-        for mode in MODES:
-            if mode == "inductive":
-                if not state:
-                    answers[mode] = answers["transductive"]
-                    continue
-                inputs, how = task["support"]["input"], self.inductive_statistics
-                state = network.inductive_state(body, state, inputs, how)
-                features, _ = network.apply(body, state, _inputs(task), train=False)
-                support, query = _apart(features, task)
-            else:
-                support, query, _ = self.embed(network, body, state, task)
+
+        def logits(support: Array, query: Array) -> Array:
             support, query = (self.transform(f, model_state) for f in (support, query))
-            answers[mode] = self.logits(support, query, task)[None]
-        return answers
+            return self.logits(support, query, episode)[None]
 
-    def measure_task(self, params: Params, model_state: ModelState, task: Task) -> Measures:
-        """Loss and accuracy of the queries in both modes, each (1,)."""
-        network = self.network
-        present = present_classes(task["support"], self.num_classes)
-
-        def worth(outputs: Array) -> dict[str, Array]:
-            means = network.worth(outputs, task["query"], present)
-            return {name: mean.value() for name, mean in means.items()}
-
-        answers = self.answer_task(params, model_state, task)
-        return {mode: jax.vmap(worth)(outputs) for mode, outputs in answers.items()}
-
-    # How.
+        support, query, _ = self.embed(network, body, state, episode)
+        transductive = logits(support, query)
+        if not state:
+            return {"transductive": transductive, "inductive": transductive}
+        inputs = episode["support"]["input"]
+        state = network.inductive_state(body, state, inputs, self.inductive_statistics)
+        features, _ = network.apply(body, state, _inputs(episode), train=False)
+        return {"transductive": transductive, "inductive": logits(*_split(features, episode))}
 
     def embed(
-        self, network: Network, body: Any, state: ModelState, task: Task, rng: Any = None
+        self, network: Network, body: Any, state: ModelState, episode: Episode, rng: Any = None
     ) -> tuple[Array, Array, ModelState]:
-        """The features of support and queries under batch statistics, and the state after."""
+        """The features of support and queries under batch statistics, and the updated state."""
         if self.joint:
-            features, state = network.apply(body, state, _inputs(task), train=True, rng=rng)
-            return *_apart(features, task), state
+            features, state = network.apply(body, state, _inputs(episode), train=True, rng=rng)
+            return *_split(features, episode), state
         keys = [None, None] if rng is None else list(jax.random.split(rng))
         outputs = []
         for part, key in zip(("support", "query"), keys, strict=True):
-            output, state = network.apply(body, state, task[part]["input"], train=True, rng=key)
+            inputs = episode[part]["input"]
+            output, state = network.apply(body, state, inputs, train=True, rng=key)
             outputs.append(output)
         return outputs[0], outputs[1], state
 
@@ -124,10 +111,10 @@ class PrototypeBased(Answering):
         self,
         support: Float[Array, "shots width"],
         query: Float[Array, "queries width"],
-        task: Task,
+        episode: Episode,
     ) -> Float[Array, "queries ways"]:
-        """Of each query for each class; those of classes that the episode lacks are very low."""
-        part = task["support"]
+        """The logits of queries from their features; very low for classes the episode lacks."""
+        part = episode["support"]
         onehot = jax.nn.one_hot(part["target"], self.num_classes, dtype=support.dtype)
         centers = parameters.prototypes(support, onehot * part["mask"][:, None])
         outputs = similarity(query, centers, self.distance) / self.temperature
@@ -140,12 +127,12 @@ class ProtoNet(PrototypeBased):
     """Prototypical networks: Snell et al. 2017, arXiv:1703.05175, Eq. 1 and 2.
 
     The loss is the queries' cross-entropy under a softmax over negative squared distances to the
-    prototypes. The model has no head, unless the config's ``model.num_classes`` gives it one, whose
-    outputs are the features then. Training may have more ways than evaluation (``train_ways``).
+    prototypes. The model has no head; if the config sets ``model.num_classes``, the head's outputs
+    are the features. Training may have more ways than evaluation (``train_ways``).
 
-    The defaults are those of jakesnell/prototypical-networks: support and queries go through the
-    network together in training, and under the running statistics in evaluation, so the paper's
-    figures are to be compared with the inductive ones.
+    The defaults are those of jakesnell/prototypical-networks: support and queries pass through the
+    network together in training and under the running statistics in evaluation. The paper's numbers
+    therefore correspond to the inductive ones.
     """
 
     @classmethod
@@ -154,32 +141,28 @@ class ProtoNet(PrototypeBased):
         del data
         return None
 
-    def task_loss(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_loss(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[ModelState, Metrics]]:
         """The queries' mean cross-entropy."""
         network = self.network
-        support, features, state = self.embed(network, params["model"], model_state, task, rng)
-        outputs = self.logits(support, features, task)
-        present = present_classes(task["support"], self.num_classes)
-        metrics = network.worth(outputs, task["query"], present)
-        loss = metrics["loss"].value()
-        # Tasks weigh the same, however many of their queries count.
-        metrics["loss"] = Mean(loss, jnp.ones_like(loss))
+        support, query, state = self.embed(network, params["model"], model_state, episode, rng)
+        outputs = self.logits(support, query, episode)
+        loss, metrics = network.loss(outputs, episode["query"], self.present(episode))
         return loss, (state, metrics)
 
 
 def similarity(
     features: Float[Array, "examples width"], centers: Float[Array, "ways width"], distance: str
 ) -> Float[Array, "examples ways"]:
-    """The negative squared Euclidean distance, or the cosine of the angle; 0 for a null vector.
+    """The negative squared Euclidean distance, or the cosine similarity (0 for a null vector).
 
     Args:
         features: compared with all centers.
         centers: such as prototypes.
         distance: one of `DISTANCES`.
     """
-    # Differences of large numbers: what accelerators save on products would be lost on them.
+    # Distances are small differences of large numbers, so the products need full precision.
     if distance == "cosine":
         return jnp.matmul(unit(features), unit(centers).T, precision="highest")
     kernel, bias = parameters.prototype_head(centers)
@@ -188,15 +171,17 @@ def similarity(
 
 
 def unit(vectors: Float[Array, "examples width"]) -> Float[Array, "examples width"]:
-    """``vectors`` of length one; a null vector stays one."""
+    """``vectors`` scaled to length one; a null vector stays null."""
     squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
     return vectors * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
 
 
-def _inputs(task: Task) -> Array:
-    return jnp.concatenate([task["support"]["input"], task["query"]["input"]])
+def _inputs(episode: Episode) -> Array:
+    """Support inputs, then query inputs."""
+    return jnp.concatenate([episode["support"]["input"], episode["query"]["input"]])
 
 
-def _apart(features: Array, task: Task) -> tuple[Array, Array]:
-    shots = len(task["support"]["target"])
+def _split(features: Array, episode: Episode) -> tuple[Array, Array]:
+    """The features of support and of queries, from those of `_inputs`."""
+    shots = len(episode["support"]["target"])
     return features[:shots], features[shots:]

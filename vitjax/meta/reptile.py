@@ -1,9 +1,9 @@
-"""Reptile: moving towards what plain training on each task arrives at."""
+"""Reptile: moves the parameters towards the result of plain training on each episode."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,16 +13,16 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta import parameters
-from vitjax.meta.episodic import Task
+from vitjax.meta.episodic import Answers, Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.inner_loop import adapt
 from vitjax.meta.network import Network
 from vitjax.meta.parameters import Leaves
-from vitjax.metrics.mean import Mean, Metrics
+from vitjax.metrics.mean import Metrics
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
 
 _INNER = "inner_optimizer"
-# Children of a task's key.
+# Children of an episode's key.
 _ORDER, _STEPS = 0, 1
 
 
@@ -31,19 +31,20 @@ _ORDER, _STEPS = 0, 1
 class Reptile(GradientBased):
     """Reptile: Nichol et al. 2018, arXiv:1803.02999, Algorithm 2.
 
-    A task's gradient is theta - phi, from the parameters theta to those phi that ``inner_steps``
-    updates on minibatches of the support set arrive at; nothing is differentiated through them. So
-    the paper's outer step of size epsilon is plain SGD with epsilon for its rate: 1, falling
-    linearly to 0. Queries play no part in training: the data section's ``train_shots`` make the
-    support set the 10 or 15 images a class that the paper trains on.
+    An episode's gradient is theta - phi, where phi are the parameters theta after ``inner_steps``
+    updates on minibatches of the support set; the updates are not differentiated. The paper's outer
+    step of size epsilon is therefore plain SGD with the learning rate epsilon, which decreases
+    linearly from 1 to 0. Training does not use the queries: ``train_shots`` of the data section
+    sets the 10 or 15 images per class that the paper trains on.
 
-    The inner optimizer's moments live on from task to task, as in openai/supervised-reptile, in
-    evaluation too: they are the entry ``inner_optimizer`` of the model state. There, tasks follow
-    one another; here those of a meta-batch all start from the same moments and leave their mean.
+    The inner optimizer's moments carry over from episode to episode, as in
+    openai/supervised-reptile, also to evaluation: they are the entry ``inner_optimizer`` of the
+    model state. In that code episodes are sequential; here all episodes of a meta-batch start from
+    the same moments, and the mean of their moments is kept.
 
     Attributes:
-        inner_batch_size: support images of an update, drawn by shuffled passes over the set (see
-            `minibatches`); None for all of them.
+        inner_batch_size: number of support images per update, drawn in shuffled passes over the
+            support set (see `minibatches`); None for all of them.
         test_batch_size: the same in evaluation.
     """
 
@@ -53,7 +54,7 @@ class Reptile(GradientBased):
     )
     test_steps: int | None = 50
     unroll: int | bool = 1
-    # Settled by the method.
+    # Determined by the method.
     head: str = dataclasses.field(default="learned", init=False)
     remat: bool = dataclasses.field(default=False, init=False)
     first_order: bool = dataclasses.field(default=True, init=False)
@@ -70,33 +71,34 @@ class Reptile(GradientBased):
                 )
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
-        """As for any few-shot objective, and the inner optimizer's fresh state."""
+        """As for any few-shot objective, with the inner optimizer's initial state."""
         variables = super().wrap(rng, variables, batch)
         state = {name: tree for name, tree in variables.items() if name != "params"}
-        task = jax.tree.map(lambda x: x[0], {"support": batch["support"]})
-        moving, _, optimizer = Learner(self, self.network, variables["params"], state, task).parts()
+        episode = jax.tree.map(lambda x: x[0], {"support": batch["support"]})
+        learner = Learner(self, self.network, variables["params"], state, episode)
+        moving, _, optimizer = learner.parts()
         return {**variables, _INNER: pack(optimizer.init(moving))}
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The model's own variables."""
         return super().unwrap({k: tree for k, tree in variables.items() if k != _INNER})
 
-    def task_loss(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_loss(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Array, tuple[ModelState, Metrics]]:
-        """The mean loss over the inner steps, whose derivative is not the method's gradient."""
-        _, aux = self.task_gradients(params, model_state, task, rng)
+        """The mean loss over the inner steps; its derivative is not the method's gradient."""
+        _, aux = self.episode_gradients(params, model_state, episode, rng)
         return aux[1]["loss"].value(), aux
 
-    def task_gradients(
-        self, params: Params, model_state: ModelState, task: Task, rng: PRNGKeyArray
+    def episode_gradients(
+        self, params: Params, model_state: ModelState, episode: Episode, rng: PRNGKeyArray
     ) -> tuple[Params, tuple[ModelState, Metrics]]:
-        """The way back from phi to theta, with loss and accuracy of the minibatches on the way.
+        """The gradient theta - phi, with the mean loss and accuracy of the minibatches.
 
-        Running statistics move by the mean of the inner steps' statistics.
+        Running statistics are updated with the mean over the inner steps.
         """
         trained = self._train(
-            self.network, params, model_state, task, rng, self.inner_steps, self.inner_batch_size
+            self.network, params, model_state, episode, rng, self.inner_steps, self.inner_batch_size
         )
         moved, (states, metrics) = trained.leaves, trained.history.aux
         start = parameters.flatten(params["model"])
@@ -104,55 +106,41 @@ class Reptile(GradientBased):
             name: leaf - moved[name] if name in moved else jnp.zeros_like(leaf)
             for name, leaf in start.items()
         }
-        state = jax.tree.map(lambda x: jnp.mean(x, axis=0), states)
-        metrics = {
-            name: Mean(jnp.mean(mean.total), jnp.mean(mean.count)) for name, mean in metrics.items()
-        }
+        state, metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), (states, metrics))
         return {"model": parameters.unflatten(gradients)}, (
             {**state, _INNER: trained.optimizer_state},
             metrics,
         )
 
-    def observe_task(
-        self,
-        params: Params,
-        model_state: ModelState,
-        task: Task,
-        see: Callable[[Learner, Leaves, Any], Any],
-    ) -> Any:
-        """What ``see`` gives before the first of ``test_steps`` updates and after each, stacked.
+    def answer_episode(self, params: Params, model_state: ModelState, episode: Episode) -> Answers:
+        """Both modes, before the first of ``test_steps`` updates and after each.
 
         Minibatches are the same in every evaluation.
         """
+        network, steps = self.network.without_regularisers(), self.test_steps or self.inner_steps
         trained = self._train(
-            self.network.without_regularisers(),
-            params,
-            model_state,
-            task,
-            None,
-            self.test_steps or self.inner_steps,
-            self.test_batch_size,
-            see,
+            network, params, model_state, episode, None, steps, self.test_batch_size, observe=True
         )
-        return trained.history.observed
+        answers: Answers = trained.history.observed
+        return answers
 
     def _train(
         self,
         network: Network,
         params: Params,
         model_state: ModelState,
-        task: Task,
+        episode: Episode,
         rng: PRNGKeyArray | None,
         steps: int,
         batch_size: int | None,
-        see: Callable[[Learner, Leaves, Any], Any] | None = None,
+        observe: bool = False,
     ) -> _Trained:
-        """Plain training on the support set, from the kept state of the inner optimizer."""
+        """Plain training on the support set, from the stored state of the inner optimizer."""
         state = dict(model_state)
-        kept = state.pop(_INNER)
-        learner = Learner(self, network, params, state, task)
+        stored = state.pop(_INNER)
+        learner = Learner(self, network, params, state, episode)
         moving, rest, optimizer = learner.parts()
-        support = task["support"]
+        support = episode["support"]
         keys = rows = None
         if rng is not None:
             keys = jax.random.split(jax.random.fold_in(rng, _STEPS), steps)
@@ -173,12 +161,12 @@ class Reptile(GradientBased):
             steps=steps,
             optimizer=optimizer,
             first_order=True,
-            unroll=self.unroll if see is None else 1,
+            unroll=1 if observe else self.unroll,
             history=True,
             has_aux=True,
             per_step=(jnp.arange(steps), keys, rows),
-            observe=None if see is None else lambda m, i: see(learner, {**m, **rest}, i),
-            opt_state=unpack(kept, jax.eval_shape(optimizer.init, moving)),
+            observe=(lambda m, i: learner.answers({**m, **rest}, i)) if observe else None,
+            opt_state=unpack(stored, jax.eval_shape(optimizer.init, moving)),
         )
         return _Trained(leaves, history, pack(inner))
 
@@ -193,24 +181,24 @@ class _Trained:
 def minibatches(
     key: PRNGKeyArray, mask: Bool[Array, "examples"], steps: int, size: int
 ) -> Int[Array, "steps size"]:
-    """Which examples each of ``steps`` minibatches holds.
+    """The indices of the examples of each minibatch.
 
-    One shuffled pass over the examples follows another, and is cut into minibatches wherever it
-    ends, so no example comes again before all others came. Those with ``mask`` False never come.
+    The minibatches are consecutive slices of a sequence of shuffled passes over the examples, so
+    all examples occur before any occurs again. Examples with ``mask`` False never occur.
     """
     total = steps * size
     examples = jnp.maximum(jnp.sum(mask), 1)
-    # A row for every pass; if there is but one example, each draw is a pass.
+    # A row per pass; with a single example, each draw is a pass.
     passes = jnp.argsort(jax.random.uniform(key, (total, len(mask))) + ~mask, axis=1)
     draws = jnp.arange(total)
     return passes[draws // examples, draws % examples].reshape(steps, size)
 
 
 def pack(state: optax.OptState) -> dict[str, Array]:
-    """An optimizer's state as named floats, so that means can be taken over tasks and devices.
+    """An optimizer's state as named floats, so that it can be averaged over episodes and devices.
 
     Raises:
-        ConfigError: it holds something that has no mean, such as a random key.
+        ConfigError: the state holds something that has no mean, such as a random key.
     """
     packed = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
@@ -218,8 +206,8 @@ def pack(state: optax.OptState) -> dict[str, Array]:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             if not jnp.issubdtype(leaf.dtype, jnp.signedinteger):
                 raise ConfigError(
-                    f"objective.inner_optimizer keeps {leaf.dtype} numbers, of which no mean can be"
-                    " taken over the tasks of a batch; adam and sgd keep none"
+                    f"objective.inner_optimizer has a state of {leaf.dtype}, which has no mean over"
+                    " the episodes of a batch; it should be an optimizer such as adam or sgd"
                 )
             leaf = leaf.astype(jnp.float32)
         packed[_name(path)] = leaf
@@ -227,7 +215,7 @@ def pack(state: optax.OptState) -> dict[str, Array]:
 
 
 def unpack(packed: Mapping[str, Array], like: optax.OptState) -> Any:
-    """What `pack` packed, with the structure and dtypes of ``like``."""
+    """The inverse of `pack`, with the structure and dtypes of ``like``."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
 
     def restore(path: Any, shape: Any) -> Array:

@@ -34,7 +34,7 @@ from vitjax.training.state import TrainState
 # Folded into the run's key for the initial parameters; no step has such a number.
 _INIT = 0x7FFFFFFF
 
-_OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "task", "devices"}
+_OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "target", "devices"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _build(
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
         "num_train_classes": source.num_train_classes,
         "normalize": source.normalize,
-        "task": "regression" if regression else "classification",
+        "target": source.target,
         # Where each device runs a program of its own, that sees its share of a batch alone.
         "devices": 1 if devices.axis_name is not None else len(devices.devices),
     }

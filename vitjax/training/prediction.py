@@ -158,7 +158,7 @@ def evaluate(
 def _members(experiment: Experiment, checkpoints: Checkpoints, number: int) -> list[int]:
     """The steps of the ``number`` best checkpoints, the best first."""
     objective: Any = experiment.objective
-    if not hasattr(objective, "query_probabilities") or objective.task == "regression":
+    if not hasattr(objective, "query_probabilities") or objective.regression:
         raise ConfigError(
             f"--ensemble={number}: the objective {type(objective).__name__} has no probabilities of"
             " queries to average; those of few-shot classification by gradient steps have"

@@ -1,4 +1,4 @@
-"""Small models, losses and batches of tasks for the tests of the few-shot half."""
+"""Small models, losses and batches of episodes for the tests of few-shot methods."""
 
 from functools import partial
 
@@ -43,33 +43,33 @@ def randomized(tree, seed=0, scale=0.3):
     return jax.tree_util.tree_map_with_path(draw, tree)
 
 
-def part(tasks, ways, examples, shape, seed, dtype=np.float64):
-    """Support or query of ``tasks`` episodes, with ``examples`` of each class."""
+def part(count, ways, examples, shape, seed, dtype=np.float64):
+    """Support or query of ``count`` episodes, with ``examples`` of each class."""
     rng = np.random.default_rng(seed)
     number = ways * examples
-    labels = np.stack([rng.permutation(np.repeat(np.arange(ways), examples)) for _ in range(tasks)])
+    labels = np.stack([rng.permutation(np.repeat(np.arange(ways), examples)) for _ in range(count)])
     # Each label has a mean of its own, so that there is something to learn.
-    means = rng.normal(size=(tasks, ways, *shape))
-    inputs = means[np.arange(tasks)[:, None], labels] + rng.normal(size=(tasks, number, *shape))
+    means = rng.normal(size=(count, ways, *shape))
+    inputs = means[np.arange(count)[:, None], labels] + rng.normal(size=(count, number, *shape))
     return {
         "input": inputs.astype(dtype),
         "target": labels.astype(np.int32),
         "class": labels.astype(np.int32),
-        "mask": np.ones((tasks, number), bool),
+        "mask": np.ones((count, number), bool),
     }
 
 
-def episodes(tasks, shape, *, ways=3, shots=1, queries=2, seed=0, dtype=np.float64):
+def episodes(count, shape, *, ways=3, shots=1, queries=2, seed=0, dtype=np.float64):
     """A batch of episodes as the loader gives it."""
     return {
-        "support": part(tasks, ways, shots, shape, 2 * seed, dtype),
-        "query": part(tasks, ways, queries, shape, 2 * seed + 1, dtype),
-        "mask": np.ones(tasks, bool),
+        "support": part(count, ways, shots, shape, 2 * seed, dtype),
+        "query": part(count, ways, queries, shape, 2 * seed + 1, dtype),
+        "mask": np.ones(count, bool),
     }
 
 
-def task_of(batch, index):
-    """One task of a batch, without the leading axis."""
+def episode_of(batch, index):
+    """One episode of a batch, without the leading axis."""
     return jax.tree.map(lambda x: x[index], {k: batch[k] for k in ("support", "query")})
 
 
@@ -90,10 +90,12 @@ def mean_loss(model, state=None):
 
 
 def problem(kind, seed=0):
-    """(loss, parameters, support, query) of one task for one of `SMOOTH`."""
+    """(loss, parameters, support, query) of one episode for one of `SMOOTH`."""
     model, shape = smooth_model(kind)
     batch = episodes(1, shape, ways=3, shots=2, queries=2, seed=seed)
-    support, query = (jax.tree.map(jnp.asarray, task_of(batch, 0)[k]) for k in ("support", "query"))
+    support, query = (
+        jax.tree.map(jnp.asarray, episode_of(batch, 0)[k]) for k in ("support", "query")
+    )
     if kind == "mlp":
         rng = np.random.default_rng(5)
         for each in (support, query):
