@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,15 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import matches
-from vitjax.core.validation import check_choice
+from vitjax.core.validation import OneOf, PositiveInt
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
 from vitjax.meta.gradient_based import GradientBased, Learner
-from vitjax.meta.network import Network
+from vitjax.meta.network import STATISTICS, Network
 from vitjax.meta.prototypical import PrototypeBased, unit
 from vitjax.metrics.mean import Mean, Metrics
 from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
-
-TRANSFORMS = ("none", "l2", "center_l2")
 
 _CENTER = "feature_mean"
 # Decay of the moving average of the features, per training step.
@@ -141,11 +139,7 @@ class NearestCentroid(Supervised, PrototypeBased):
     """
 
     joint: bool = False
-    transform_features: str = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("objective.transform_features", self.transform_features, TRANSFORMS)
+    transform_features: Literal["none", "l2", "center_l2"] = "none"
 
     @property
     def network(self) -> Network:
@@ -236,12 +230,12 @@ class FineTuning(Supervised, GradientBased):
             complete model for regression.
     """
 
-    test_steps: int | None = 100
+    test_steps: PositiveInt = 100
     adapted: Sequence[str] = ()
-    inductive_statistics: str = "running"
+    inductive_statistics: Annotated[str, OneOf(STATISTICS)] = "running"
     # Training has no inner loop.
     inner_steps: int = dataclasses.field(default=1, init=False)
-    head: str = dataclasses.field(default="learned", init=False)
+    head: Literal["learned"] = dataclasses.field(default="learned", init=False)
     remat: bool = dataclasses.field(default=False, init=False)
     unroll: int | bool = dataclasses.field(default=1, init=False)
     first_order: bool = dataclasses.field(default=True, init=False)
@@ -251,8 +245,6 @@ class FineTuning(Supervised, GradientBased):
             default = (r"",) if self.regression else (parameters.HEAD,)
             object.__setattr__(self, "adapted", default)
         super().__post_init__()
-        if self.test_steps is None:
-            raise ConfigError("objective.test_steps is None; it should be at least 1")
 
     @property
     def network(self) -> Network:
@@ -281,7 +273,7 @@ class FineTuning(Supervised, GradientBased):
         for mode in MODES if model_state else MODES[:1]:
             features = self._features(parameters.unflatten(body), model_state, episode, mode)
             learner = Learner(self, network, head, {}, features)
-            _, history = learner.adapt(int(self.test_steps or 0), observe=learner.answers)
+            _, history = learner.adapt(self.test_steps, observe=learner.answers)
             answers[mode] = history.observed[mode]
         return {mode: answers.get(mode, answers[MODES[0]]) for mode in MODES}
 
