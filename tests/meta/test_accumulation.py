@@ -6,10 +6,10 @@ import optax
 import pytest
 from small_episodes import jit
 from tiny import episodes, identity, mlp, variables
-from vitjax.training.state import TrainState
 
 from vitjax.meta import ImplicitMaml, Maml, MamlPlusPlus
 from vitjax.objectives import divide
+from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 FIELDS = {"inner_steps": 2, "inner_learning_rate": 0.1}

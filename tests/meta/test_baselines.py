@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 from tiny import WIDTH, close, episode, episodes, identity, mlp, variables
-from vitjax.training.state import TrainState
 
 import vitjax.data
 from vitjax import parallel
@@ -16,6 +15,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.meta import FineTuning, NearestCentroid
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.models.mlp import MLP
+from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from vitjax.training.state import TrainState
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta.imaml import ImplicitMaml
 from vitjax.models.mlp import MLP
+from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 WAYS, WIDTH = 3, 4

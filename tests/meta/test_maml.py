@@ -22,7 +22,6 @@ from small_episodes import (
     randomized,
     relative,
 )
-from vitjax.training.state import TrainState
 
 from vitjax import config as configs
 from vitjax import models, parallel
@@ -34,6 +33,7 @@ from vitjax.meta.network import Network, only
 from vitjax.models.protocol import Model
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import divide
+from vitjax.training.state import TrainState
 from vitjax.training.step import make_evaluate_step, make_train_step
 
 FIXTURE = Path(__file__).parent / "fixtures" / "maml_gradient.npz"
@@ -532,7 +532,7 @@ def test_absent_classes_have_no_probability():
         ({"inner_optimizer": {"name": "sgd", "momentun": 0.9}}, "did you mean 'momentum'"),
         (
             {"inner_optimizer": {"name": "lbfgs"}},
-            "objective.inner_optimizer: .*by gradients",
+            "objective.inner_optimizer: .*needs only gradients",
         ),
         (
             {"inner_optimizer": {"name": "adam", "b1": "x"}},

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from vitjax.training.state import TrainState
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta.maml import FirstOrderMaml, Maml
 from vitjax.meta.mamlpp import MamlPlusPlus, loss_weights
 from vitjax.models.mlp import MLP
+from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 WAYS, STEPS, RATE, ANNEALING = 3, 3, 0.3, 10

@@ -12,7 +12,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.names import matches
 from vitjax.core.validation import OneOf, PositiveInt
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
@@ -151,7 +150,7 @@ class NearestCentroid(Supervised, PrototypeBased):
         variables = super().wrap(rng, variables, batch)
         if self.transform_features != "center_l2":
             return variables
-        kernel = parameters.flatten(variables["params"]["model"])["head/kernel"]
+        kernel, _ = self._head(variables["params"])
         center = {"total": jnp.zeros(len(kernel), kernel.dtype), "weight": jnp.zeros(())}
         return {**variables, _CENTER: center}
 
@@ -173,21 +172,24 @@ class NearestCentroid(Supervised, PrototypeBased):
         body, state = self.body(params, model_state)
         network = Network(self.model, self.normalize, regression=False).without_head()
         features, state = network.apply(body, state, inputs, train=True, rng=rng)
-        head, old = params["model"]["head"], model_state[_CENTER]
+        (kernel, bias), old = self._head(params), model_state[_CENTER]
         mean = weights @ jax.lax.stop_gradient(features) / jnp.maximum(jnp.sum(weights), 1)
         center = {
             "total": (_DECAY * old["total"] + mean).astype(old["total"].dtype),
             "weight": _DECAY * old["weight"] + 1,
         }
-        return features @ head["kernel"] + head["bias"], {**state, _CENTER: center}
+        return features @ kernel + bias, {**state, _CENTER: center}
 
     def body(self, params: Params, model_state: ModelState) -> tuple[Any, ModelState]:
         """All parameters except the head's."""
-        _, rest = parameters.partition(
-            parameters.flatten(params["model"]), (parameters.HEAD,), fixed=()
-        )
-        state = {name: tree for name, tree in model_state.items() if name != _CENTER}
-        return parameters.unflatten(rest), state
+        _, body = self.model.split_head(params["model"])
+        return body, {name: tree for name, tree in model_state.items() if name != _CENTER}
+
+    def _head(self, params: Params) -> tuple[Array, Array]:
+        """Kernel and bias of the last layer."""
+        leaves = parameters.flatten(params["model"])
+        kernel, bias = parameters.head_names(leaves, self.model)
+        return leaves[kernel], leaves[bias]
 
     def transform(
         self, features: Float[Array, "examples width"], model_state: ModelState
@@ -205,12 +207,13 @@ class _Head(Model):
     """The last layer of a model, applied to the features of the others."""
 
     outputs: int
+    layer: str
 
     @nn.compact
     def __call__(self, features: Array, train: bool = False) -> Array:
-        return nn.Dense(
-            self.outputs, name="head", dtype=features.dtype, param_dtype=features.dtype
-        )(features)
+        dtype = features.dtype
+        dense = nn.Dense(self.outputs, name=self.layer, dtype=dtype, param_dtype=dtype)
+        return dense(features)
 
 
 @objectives.register("fine_tuning")
@@ -242,7 +245,7 @@ class FineTuning(Supervised, GradientBased):
 
     def __post_init__(self) -> None:
         if not self.adapted:
-            default = (r"",) if self.regression else (parameters.HEAD,)
+            default = (r"",) if self.regression else (self.model.head_pattern,)
             object.__setattr__(self, "adapted", default)
         super().__post_init__()
 
@@ -256,7 +259,7 @@ class FineTuning(Supervised, GradientBased):
 
     def start(self, name: str, leaf: Any) -> Any:
         """Zeros for the head in classification, the leaf itself otherwise."""
-        if self.regression or not matches(name, (parameters.HEAD,)):
+        if self.regression or not self.in_head(name):
             return leaf
         return jnp.zeros((*leaf.shape[:-1], self.num_classes), leaf.dtype)
 
@@ -264,15 +267,17 @@ class FineTuning(Supervised, GradientBased):
         """Both modes, before the first of ``test_steps`` updates and after each."""
         leaves = parameters.flatten(params["model"])
         moving, _ = parameters.partition(leaves, self.adapted, self.fixed)
-        head, body = parameters.partition(leaves, (r"^head/(kernel|bias)$",), ())
-        if not moving or not head or not set(moving) <= set(head):
+        head, body = self.model.split_head(params["model"])
+        layers = {name.rpartition("/")[0] for name in parameters.flatten(head)}
+        single = len(head) == 1 and layers == set(head)
+        if not moving or not single or not set(moving) <= set(parameters.flatten(head)):
             return super().answer_episode(params, model_state, episode)
-        network = Network(_Head(self.num_classes), lambda inputs: inputs, self.regression)
-        head = {"model": parameters.unflatten(head)}
+        model = _Head(self.num_classes, layers.pop())
+        network = Network(model, lambda inputs: inputs, self.regression)
         answers = {}
         for mode in MODES if model_state else MODES[:1]:
-            features = self._features(parameters.unflatten(body), model_state, episode, mode)
-            learner = Learner(self, network, head, {}, features)
+            features = self._features(body, model_state, episode, mode)
+            learner = Learner(self, network, {"model": head}, {}, features)
             _, history = learner.adapt(self.test_steps, observe=learner.answers)
             answers[mode] = history.observed[mode]
         return {mode: answers.get(mode, answers[MODES[0]]) for mode in MODES}

@@ -92,6 +92,10 @@ class GradientBased(Episodic):
             check_patterns(patterns, list(leaves), f"config.objective.{name}")
         parameters.check_moving(parameters.partition(leaves, self.adapted, self.fixed)[0])
 
+    def in_head(self, name: str) -> bool:
+        """Whether the parameter ``name`` belongs to the last layer."""
+        return matches(name, (self.model.head_pattern,))
+
     # Methods that a subclass may override.
 
     def partition(self, params: Params, leaves: Leaves) -> tuple[Leaves, Leaves]:
@@ -115,7 +119,7 @@ class GradientBased(Episodic):
         body = self.inner_learning_rate
         head = body if self.head_learning_rate is None else self.head_learning_rate
         return {
-            name: jnp.asarray(head if matches(name, (parameters.HEAD,)) else body, leaf.dtype)
+            name: jnp.asarray(head if self.in_head(name) else body, leaf.dtype)
             for name, leaf in leaves.items()
         }, False
 
@@ -219,7 +223,7 @@ class Learner:
         leaves = {name: objective.start(name, leaf) for name, leaf in leaves.items()}
         if objective.head == "learned":
             return leaves
-        kernel, bias = parameters.head_names(leaves)
+        kernel, bias = parameters.head_names(leaves, objective.model)
         if objective.head == "zeros":
             head = (jnp.zeros_like(leaves[kernel]), jnp.zeros_like(leaves[bias]))
         else:
@@ -233,7 +237,7 @@ class Learner:
     def features(self, leaves: Leaves, part: Part) -> Array:
         """The head's inputs, under the statistics of ``part``."""
         network = self.network.without_regularisers().without_head()
-        body = {n: leaf for n, leaf in leaves.items() if not matches(n, (parameters.HEAD,))}
+        body = {name: leaf for name, leaf in leaves.items() if not self.objective.in_head(name)}
         params, state = self.objective.model_at(self.params, body, self.model_state, 0)
         return network.apply(params, state, part["input"], train=True)[0]
 
