@@ -47,8 +47,8 @@ from maml_peers import TORCH_PEERS, USUAL, Torch, UsualJax  # type: ignore[impor
 
 from vitjax import models, parallel
 from vitjax.meta import Maml
+from vitjax.objectives.state import TrainState
 from vitjax.training import flops, summary
-from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 WAYS, SHOTS, QUERIES, INNER_STEPS, DEPTH = 5, 1, 15, 5, 4

@@ -9,7 +9,7 @@ from tiny import episodes, identity, mlp, variables
 
 from vitjax.meta import ImplicitMaml, Maml, MamlPlusPlus
 from vitjax.objectives import divide
-from vitjax.training.state import TrainState
+from vitjax.objectives.state import TrainState
 from vitjax.training.step import make_train_step
 
 FIELDS = {"inner_steps": 2, "inner_learning_rate": 0.1}

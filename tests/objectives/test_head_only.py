@@ -17,11 +17,10 @@ from vitjax.core.errors import ConfigError
 from vitjax.data.sources.base import ArraySplit
 from vitjax.models import UNet
 from vitjax.objectives import HeadOnly
-from vitjax.objectives.base import FROZEN
+from vitjax.objectives.state import FROZEN, TrainState
 from vitjax.optim import optimizers
 from vitjax.training import experiment as experiments
 from vitjax.training import loop, prediction
-from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 RESNET = {"name": "resnet20", "stage_sizes": (1, 1), "width": 4}

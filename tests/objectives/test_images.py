@@ -12,7 +12,7 @@ from vitjax import models
 from vitjax.core.errors import ConfigError
 from vitjax.models.protocol import Model
 from vitjax.objectives import Classification, Segmentation
-from vitjax.training.state import TrainState
+from vitjax.objectives.state import TrainState
 from vitjax.training.step import make_train_step
 
 CLASSES = 5

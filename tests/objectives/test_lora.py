@@ -12,9 +12,8 @@ from vitjax.core.trees import count_parameters
 from vitjax.models.protocol import Model
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import Classification
-from vitjax.objectives.base import FROZEN
 from vitjax.objectives.lora import LoRA
-from vitjax.training.state import TrainState
+from vitjax.objectives.state import FROZEN, TrainState
 from vitjax.training.step import make_evaluate_step, make_train_step
 
 CLASSES = 7

@@ -10,8 +10,8 @@ from networks import batch
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
 from vitjax.objectives import Classification, Segmentation, divide
+from vitjax.objectives.state import TrainState
 from vitjax.parallel.prefetch import ahead
-from vitjax.training.state import TrainState
 from vitjax.training.step import (
     make_evaluate_step,
     make_gather_step,

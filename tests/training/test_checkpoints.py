@@ -9,6 +9,7 @@ import optax
 import pytest
 from networks import batch, objective
 
+from vitjax.objectives.state import TrainState
 from vitjax.training.checkpoints import (
     CheckpointError,
     Checkpoints,
@@ -16,7 +17,6 @@ from vitjax.training.checkpoints import (
     free_changes,
     sign,
 )
-from vitjax.training.state import TrainState
 
 CONFIG = {"model": {"name": "dense", "width": 16}, "train": {"epochs": 3}}
 

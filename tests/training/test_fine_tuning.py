@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vitjax import models, weights
-from vitjax.objectives.base import FROZEN
+from vitjax.objectives.state import FROZEN
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, loop, prediction
 

@@ -6,7 +6,7 @@ import pytest
 from networks import batch, objective
 
 from vitjax.objectives import divide
-from vitjax.training.state import TrainState
+from vitjax.objectives.state import TrainState
 from vitjax.training.step import make_evaluate_step, make_predict_step, make_train_step
 
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from vitjax import config as configs
 from vitjax import figures
+from vitjax.analysis.activations import Activations
 from vitjax.analysis.probes import PROBES, Examples, Numbers, Sets
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_keywords
-from vitjax.data import Data
-from vitjax.objectives import Classification
-from vitjax.training import checks, initialization, prediction, workdir
+from vitjax.training import checks, initialization, runs, workdir
 from vitjax.training import experiment as experiments
 from vitjax.training.experiment import Experiment
 from vitjax.training.features import Extractor
@@ -73,7 +74,7 @@ def probe(
         split: what the probes are tested on. They learn from ``train``, and choose by ``val`` where
             there is one and it is not tested on.
         output: the folder to write to; None for ``probes``, of a single run in its own folder.
-        checkpoint: which of each run, see `vitjax.training.prediction.load`.
+        checkpoint: which of each run, see `vitjax.training.runs.load`.
         say: is told what is done, and each number as it is found.
         **how: the keywords of the method; None stands for what it does without.
 
@@ -139,11 +140,17 @@ def _probed(
 ) -> list[dict[str, Any]]:
     """The numbers of each of a network's layers, in order."""
     data = network.experiment.data
+    objective: Any = network.experiment.objective
+    images = network.experiment.data.example_batch(evaluated=True)["image"]
+    activations = Activations(
+        objective.model, network.variables, jax.eval_shape(objective.normalize, images)
+    )
+    layers = activations.chosen(pattern)
     extractor = Extractor(
         network.experiment,
         network.variables,
-        pattern,
-        pooling=pooling,
+        activations.vectors(layers, pooling),
+        {"layers": [layer.name for layer in layers], "pooling": pooling},
         cache=network.cache,
         say=say,
     )
@@ -152,9 +159,9 @@ def _probed(
         names["held_out"] = "val"
     features = {role: extractor.of(name) for role, name in names.items()}
     say(f"{network.name}:")
-    space = max(len(layer.name) for layer in extractor.layers)
+    space = max(len(layer.name) for layer in layers)
     rows = []
-    for layer in extractor.layers:
+    for layer in layers:
         parts = {
             role: Examples(found.layers[layer.name][found.mask], data.labels(name)[found.mask])
             for (role, name), found in zip(names.items(), features.values(), strict=True)
@@ -207,7 +214,7 @@ def _of_run(
     say: Callable[[str], None],
 ) -> Network:
     """The network that a run stands for."""
-    experiment, placed, step = prediction.load(folder, overrides, checkpoint=checkpoint, say=say)
+    experiment, placed, step = runs.load(folder, overrides, checkpoint=checkpoint, say=say)
     _check_classifier(experiment, str(folder), split)
     variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))
     origin = {"workdir": str(folder), "step": step}
@@ -249,7 +256,7 @@ def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
 def _check_classifier(experiment: Experiment, where: str, split: str) -> None:
     """Raises ConfigError unless it is about classes of images, and there is the split."""
     objective, data = experiment.objective, experiment.data
-    if not (isinstance(objective, Classification) and isinstance(data, Data)):
+    if objective.task != "classification":
         raise ConfigError(
             f"{where}: a probe learns the classes of images, and the objective"
             f" {type(objective).__name__} has none; a config with the objective 'classification'"

@@ -18,10 +18,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
-    from vitjax.training import experiment, inspection
+    from vitjax.training import experiment
 
     config = arguments.load_config(parsed.config, overrides)
-    inspection.inspect(experiment.build(config), parsed.output)
+    experiment.build(config).task.inspect(parsed.output, print)
     return 0
 
 

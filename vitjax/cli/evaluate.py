@@ -30,10 +30,11 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
             f" config.init loads; {'neither is' if parsed.config is None else 'both are'} given"
         )
     process.start_devices()
-    from vitjax.training import experiment, initialization, prediction, summary
+    from vitjax.tasks import runs as tasks
+    from vitjax.training import runs
 
     if parsed.config is None:
-        values = prediction.evaluate(
+        experiment, results = runs.evaluate(
             parsed.workdir,
             parsed.split,
             overrides,
@@ -44,9 +45,10 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         for name in ("checkpoint", "ensemble"):
             if getattr(parsed, name) is not None:
                 raise ConfigError(f"--{name} chooses among a run's checkpoints: give --workdir=DIR")
-        built = experiment.build(arguments.load_config(parsed.config, overrides))
-        values = initialization.evaluate(built, parsed.split)
-    print("\n".join(summary.report(parsed.split, values)))
+        config = arguments.load_config(parsed.config, overrides)
+        experiment, results = tasks.evaluate_initial(config, parsed.split)
+    for line in experiment.task.describe(results, full=True):
+        print(f"{parsed.split}: {line}")
     return 0
 
 

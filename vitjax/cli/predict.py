@@ -33,9 +33,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     process.start_devices()
-    from vitjax.training import prediction
+    from vitjax.tasks import runs
 
-    results = prediction.predict(
+    results, lines = runs.prediction_table(
         parsed.workdir,
         parsed.images,
         parsed.output,
@@ -44,19 +44,13 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         say=lambda text: print(text, file=sys.stderr),
         tile=parsed.tile,
         tta=parsed.tta,
-        keep_probabilities=parsed.probabilities,
+        probabilities=parsed.probabilities,
     )
     if parsed.json:
         for result in results:
             print(json.dumps(result))
         return 0
-    width = max(len(result["image"]) for result in results)
-    for result in results:
-        shown = result.get("shares") or {
-            p["class"]: p["probability"] for p in result["predictions"]
-        }
-        cells = [f"{name} {share:.1%}" for name, share in shown.items()]
-        print(f"{result['image']:{width}}  " + "  ".join(f"{cell:<14}" for cell in cells).rstrip())
+    print("\n".join(lines))
     if parsed.output:
         print(f"Written: {parsed.output}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def near_match(word: str, options: Iterable[str]) -> str:
@@ -12,3 +12,8 @@ def near_match(word: str, options: Iterable[str]) -> str:
     cutoff = 0.6 if len(str(word)) > 3 else 0.5
     found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def shortened(names: Sequence[object], most: int = 5) -> str:
+    """The first ``most`` of ``names``, and ``...`` where there are more."""
+    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")

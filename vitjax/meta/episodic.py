@@ -5,17 +5,17 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.core.validation import PositiveInt, validate_fields
+from vitjax.core.errors import ConfigError
 from vitjax.meta import mapping
-from vitjax.meta.network import Network, only, present_classes
-from vitjax.metrics.mean import Mean, Metrics
-from vitjax.objectives.base import Batch, ModelState, Objective, Params
+from vitjax.meta.network import DECLARED, Network, only, present_classes
+from vitjax.metrics import Mean, Metrics
+from vitjax.objectives.base import Batch, ModelState, Objective, Params, Target
 
 MODES = ("transductive", "inductive")
 
@@ -45,14 +45,21 @@ class Episodic(Objective):
         devices: over how many devices the compiler spreads a batch.
     """
 
+    task: ClassVar[str] = "few_shot"
+    targets: ClassVar[tuple[Target, ...] | None] = ("class", "number")
+    episodic: ClassVar[bool] = True
+
     num_classes: int
     normalize: Callable[[Array], Array]
-    target: Literal["class", "number"] = "class"
-    episodes_at_once: PositiveInt | None = None
+    target: str = "class"
+    episodes_at_once: int | None = None
     devices: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        validate_fields(self, "config.objective")
+        if self.episodes_at_once is not None and self.episodes_at_once < 1:
+            raise ConfigError(
+                f"objective.episodes_at_once is {self.episodes_at_once}; it should be at least 1"
+            )
 
     @property
     def regression(self) -> bool:
@@ -219,10 +226,12 @@ class Episodic(Objective):
         measures, mask = self.measure(variables, batch), batch["mask"]
         metrics = {}
         for name, values in measures["transductive"].items():
-            metrics[name] = Mean.of(values[:, -1], mask)
-            metrics[f"{name}_inductive"] = Mean.of(measures["inductive"][name][:, -1], mask)
+            declared = DECLARED[name]
+            inductive = measures["inductive"][name][:, -1]
+            metrics[name] = Mean.of(values[:, -1], mask, **declared)
+            metrics[f"{name}_inductive"] = Mean.of(inductive, mask, **declared)
             if values.shape[1] > 1:
-                metrics[f"{name}_before"] = Mean.of(values[:, 0], mask)
+                metrics[f"{name}_before"] = Mean.of(values[:, 0], mask, **declared)
         return metrics
 
     def present(self, episode: Episode) -> Array | None:

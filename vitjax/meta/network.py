@@ -11,12 +11,18 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Num
 
-from vitjax.metrics.mean import Mean, Metrics
+from vitjax.metrics import Mean, Metrics
 from vitjax.models.protocol import Model
 
 Part = Mapping[str, Array]
 # What batch normalisation may use in inductive evaluation, see `Network.inductive_state`.
 STATISTICS = ("support", "running")
+
+# Direction and unit of each metric.
+DECLARED: dict[str, dict[str, Any]] = {
+    "loss": {"higher_is_better": False},
+    "accuracy": {"higher_is_better": True, "unit": "fraction"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +170,11 @@ class Network:
         targets, counted = part["target"], part["mask"]
         if present is not None:
             counted = counted & present[targets]
-        metrics = {"loss": Mean.of(self.losses(outputs, targets, present), counted)}
+        losses = self.losses(outputs, targets, present)
+        metrics: Metrics = {"loss": Mean.of(losses, counted, **DECLARED["loss"])}
         if not self.regression:
-            metrics["accuracy"] = Mean.of(self.correct(outputs, targets, present), counted)
+            correct = self.correct(outputs, targets, present)
+            metrics["accuracy"] = Mean.of(correct, counted, **DECLARED["accuracy"])
         return metrics
 
     def loss(

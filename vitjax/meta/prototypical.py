@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import OneOf, PositiveFloat
+from vitjax.core.validation import check_choice
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode, Episodic
 from vitjax.meta.network import STATISTICS, Network, only, present_classes
-from vitjax.metrics.mean import Metrics
+from vitjax.metrics import Metrics
 from vitjax.objectives.base import ModelState, Params, objectives
 
 DISTANCES = ("euclidean", "cosine")
@@ -36,13 +36,19 @@ class PrototypeBased(Episodic):
             ``"running"`` averages of training, or the moments of the ``"support"`` set.
     """
 
-    distance: Annotated[str, OneOf(DISTANCES)] = "euclidean"
-    temperature: PositiveFloat = 1.0
+    distance: str = "euclidean"
+    temperature: float = 1.0
     joint: bool = True
-    inductive_statistics: Annotated[str, OneOf(STATISTICS)] = "running"
+    inductive_statistics: str = "running"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("objective.distance", self.distance, DISTANCES)
+        check_choice("objective.inductive_statistics", self.inductive_statistics, STATISTICS)
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(
+                f"objective.temperature is {self.temperature}; it should be above 0 and finite"
+            )
         if self.regression:
             raise ConfigError("objective: prototypes need classes, and this data is a regression")
 

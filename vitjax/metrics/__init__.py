@@ -1,1 +1,45 @@
-"""Metrics, merged exactly over batches, devices, hosts and padding."""
+"""Metrics, merged exactly over batches, devices, hosts and padding.
+
+Three kinds: `Mean` (a weighted mean), `PerClass` (a vector, one ratio per class) and `Collected`
+(examples are gathered, and a `Measure` computes the value on the host). Each declares its direction
+and unit; the choice of the best checkpoint, early stopping, curves and tables read the declaration.
+"""
+
+from vitjax.metrics.base import (
+    Declaration,
+    Metric,
+    Metrics,
+    Value,
+    declarations,
+    merge,
+    numbers,
+    over_axis,
+    values,
+)
+from vitjax.metrics.calibration import CalibrationError
+from vitjax.metrics.collected import MEASURES, Collected, Measure, create_measures
+from vitjax.metrics.confusion import ConfusionMatrix
+from vitjax.metrics.mean import Mean
+from vitjax.metrics.objects import ObjectScores
+from vitjax.metrics.vector import PerClass
+
+__all__ = [
+    "MEASURES",
+    "CalibrationError",
+    "Collected",
+    "ConfusionMatrix",
+    "Declaration",
+    "Mean",
+    "Measure",
+    "Metric",
+    "Metrics",
+    "ObjectScores",
+    "PerClass",
+    "Value",
+    "create_measures",
+    "declarations",
+    "merge",
+    "numbers",
+    "over_axis",
+    "values",
+]

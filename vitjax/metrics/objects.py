@@ -9,83 +9,73 @@ which its watershed and scikit-image's part plateaus differently.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from vitjax.core.errors import ConfigError
-from vitjax.core.text import near_match
+from vitjax.metrics.base import Declaration
+from vitjax.metrics.collected import MEASURES, Measure
 
-MEASURES = ("v_rand", "v_info", "rand_error", "pixel_error")
-# Those of one threshold, the best.
-_OF_OBJECTS = MEASURES[:3]
+# Each name, and whether a larger value is better.
+OBJECT_MEASURES = {"v_rand": True, "v_info": True, "rand_error": False, "pixel_error": False}
+# Measures of objects: reported at the threshold where they are best.
+_OF_OBJECTS = ("v_rand", "v_info", "rand_error")
 THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
 _MIDDLE = 0.5
 _IGNORE = -1
 
 Image = Float[np.ndarray, "height width"]
 Objects = Int[np.ndarray, "height width"]
+# (name, threshold) -> sum over images, and what it is divided by.
+Sums = dict[tuple[str, float], np.ndarray]
 
 
-def check_measures(names: Sequence[str]) -> None:
-    """Raises ConfigError if one of ``names`` is not among `MEASURES`."""
-    if isinstance(names, str):
-        raise ConfigError(f"objective.measures is {names!r}; it should be a list of names")
-    for name in names:
-        if name not in MEASURES:
-            raise ConfigError(
-                f"objective.measures: there is no {name!r}{near_match(name, MEASURES)}"
-                f" (known: {', '.join(MEASURES)})"
-            )
+@dataclasses.dataclass(frozen=True)
+class ObjectScores(Measure):
+    """Measures of all images of a split.
 
+    ``v_rand`` and ``v_info`` are means over images, after borders are thinned; ``rand_error``
+    counts the pairs of pixels of all images together, before. Each is reported at the threshold
+    at which it is best over all images, ``<name>_threshold``; ``pixel_error`` is taken at 0.5.
+    Images whose truth has no object count for ``pixel_error`` alone.
 
-class Measures:
-    """Measures of all images, which are given one after the other.
-
-    ``v_rand`` and ``v_info`` are means over images, after borders are thinned; ``rand_error`` is
-    that of all images' pairs of pixels together, before. Each is that of the threshold at which it
-    is best over all images; ``pixel_error`` is that at 0.5. Images whose truth has no object count
-    for ``pixel_error`` alone.
+    Attributes:
+        names: of `OBJECT_MEASURES`.
+        foreground: the class whose connected parts are the objects.
     """
 
-    def __init__(self, names: Iterable[str]):
-        self.names = tuple(names)
-        self._sums: dict[tuple[str, float], np.ndarray] = {}
+    names: tuple[str, ...]
+    foreground: int = 1
 
-    def add(self, probability: Image, label: Objects, foreground: int) -> None:
-        """Measures one image.
+    def collect(
+        self,
+        probabilities: Float[Array, "batch height width classes"],
+        labels: Int[Array, "batch height width"],
+    ) -> dict[str, Array]:
+        """The foreground's probability at each pixel, and the labels."""
+        return {"probability": probabilities[..., self.foreground], "label": labels}
 
-        Args:
-            probability: of the class ``foreground``, in [0, 1].
-            label: class numbers, -1 where a pixel does not count.
-            foreground: the class whose connected parts are objects.
-        """
-        counted = label != _IGNORE
-        if "pixel_error" in self.names and counted.any():
-            self._note("pixel_error", _MIDDLE, pixel_error(probability, label, foreground), 1)
-        objects = parts(label == foreground)
-        if not objects.any():
-            return
-        scores = [name for name in ("v_rand", "v_info") if name in self.names]
-        for threshold in THRESHOLDS:
-            if scores:
-                segments = segment(probability, threshold, counted)
-            for name in scores:
-                score = v_rand if name == "v_rand" else v_info
-                self._note(name, threshold, score(objects, segments), 1)
-            if "rand_error" in self.names:
-                found = parts((probability > threshold) & counted)
-                self._note("rand_error", threshold, *_pairs(objects, found))
+    def reduce(self, examples: Any) -> Sums:
+        """The sums over the images of one batch."""
+        sums: Sums = {}
+        for probability, label in zip(examples["probability"], examples["label"], strict=True):
+            for key, value in self._of_image(probability, label).items():
+                sums[key] = sums.get(key, np.zeros(2)) + value
+        return sums
 
-    def values(self) -> dict[str, float]:
-        """The measures, in the order of their names; NaN where no image counted.
+    def join(self, parts: Sequence[Any]) -> Sums:
+        """The sums over the images of all parts."""
+        keys = dict.fromkeys(key for part in parts for key in part)
+        return {key: sum((p[key] for p in parts if key in p), np.zeros(2)) for key in keys}
 
-        Behind each that is of objects, ``.._threshold``, where it is best.
-        """
+    def compute(self, examples: Any) -> dict[str, float]:
+        """The measures in the order of their names; NaN where no image counted."""
         values = {}
         for name in self.names:
-            found = {at: s[0] / s[1] for (key, at), s in self._sums.items() if key == name}
+            found = {at: s[0] / s[1] for (key, at), s in examples.items() if key == name}
             best = max(found, key=lambda at: (found[at], -abs(at - _MIDDLE)), default=_MIDDLE)
             value = float(found.get(best, np.nan))
             values[name] = 1 - value if name == "rand_error" else value
@@ -93,8 +83,38 @@ class Measures:
                 values[f"{name}_threshold"] = best
         return values
 
-    def _note(self, name: str, threshold: float, numerator: float, denominator: float) -> None:
-        self._sums.setdefault((name, threshold), np.zeros(2))[:] += numerator, denominator
+    def declarations(self, name: str) -> dict[str, Declaration]:
+        """The direction of each measure; a threshold has none."""
+        declared = {each: Declaration(OBJECT_MEASURES[each], "fraction") for each in self.names}
+        thresholds = [f"{each}_threshold" for each in self.names if each in _OF_OBJECTS]
+        return {**declared, **dict.fromkeys(thresholds, Declaration(None))}
+
+    def _of_image(self, probability: Image, label: Objects) -> Sums:
+        """What one image adds to the sums."""
+        counted = label != _IGNORE
+        sums: Sums = {}
+        if "pixel_error" in self.names and counted.any():
+            error = pixel_error(probability, label, self.foreground)
+            sums["pixel_error", _MIDDLE] = np.array([error, 1])
+        objects = parts(label == self.foreground)
+        if not objects.any():
+            return sums
+        scores = [
+            (name, s) for name, s in (("v_rand", v_rand), ("v_info", v_info)) if name in self.names
+        ]
+        for threshold in THRESHOLDS:
+            if scores:
+                segments = segment(probability, threshold, counted)
+            for name, score in scores:
+                sums[name, threshold] = np.array([score(objects, segments), 1])
+            if "rand_error" in self.names:
+                found = parts((probability > threshold) & counted)
+                sums["rand_error", threshold] = np.array(_pairs(objects, found))
+        return sums
+
+
+for _name in OBJECT_MEASURES:
+    MEASURES.register(_name, target="mask")(ObjectScores)
 
 
 def parts(mask: Bool[np.ndarray, "height width"]) -> Objects:
@@ -175,19 +195,21 @@ def _pairs(truth: Objects, segments: Objects) -> tuple[float, float]:
 
 
 def _shares(truth: Objects, segments: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the pixels where ``truth`` is not 0, the joint shares and both margins, none of them 0.
+    """Of the pixels where ``truth`` is not 0, the joint fractions and both margins, none of them 0.
 
     A pixel where ``segments`` is 0 is a segment of its own.
     """
+    from skimage.metrics import contingency_table
+
     inside = truth > 0
     found = segments[inside].astype(np.int64)
     lines = found == 0
     found[lines] = found.max() + 1 + np.arange(np.count_nonzero(lines))
-    _, objects = np.unique(truth[inside], return_inverse=True)
-    _, found = np.unique(found, return_inverse=True)
-    _, joint = np.unique(found * np.int64(objects.max() + 1) + objects, return_counts=True)
-    total = objects.size
-    return joint / total, np.bincount(found) / total, np.bincount(objects) / total
+    # Numbered without gaps, since the table has a row and a column for each number.
+    found, objects = (np.unique(x, return_inverse=True)[1] for x in (found, truth[inside]))
+    table = contingency_table(objects, found, normalize=True)
+    of_segments, of_objects = (np.asarray(table.sum(axis=axis)).ravel() for axis in (0, 1))
+    return table.data, of_segments, of_objects
 
 
 def _entropy(shares: np.ndarray) -> float:

@@ -1,27 +1,28 @@
-"""Objectives: what is trained, as pure functions of (parameters, model state, batch, key).
+"""Objectives: training methods, as pure functions of (parameters, model state, batch, key).
 
 ``objectives`` maps the names that a config's ``objective`` section gives to them.
 """
 
-from vitjax.metrics.mean import Mean, Metrics, add, divide, total
+from vitjax.metrics import Collected, Mean, Metrics, PerClass
 from vitjax.objectives.base import Objective, objectives
 from vitjax.objectives.classification import Classification
 from vitjax.objectives.head_only import HeadOnly
 from vitjax.objectives.mixing import cutmix, mix, mixup
 from vitjax.objectives.segmentation import Segmentation
+from vitjax.objectives.state import TrainState
 
 __all__ = [
     "Classification",
+    "Collected",
     "HeadOnly",
     "Mean",
     "Metrics",
     "Objective",
+    "PerClass",
     "Segmentation",
-    "add",
+    "TrainState",
     "cutmix",
-    "divide",
     "mix",
     "mixup",
     "objectives",
-    "total",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
-from vitjax.metrics.mean import Mean, Metrics
-from vitjax.objectives.base import Batch, ModelState, Params, objectives
+from vitjax.metrics import Mean, Measure, Metrics, create_measures
+from vitjax.objectives.base import Batch, ModelState, Params, Target, collect, objectives
 from vitjax.objectives.images import ImageObjective
 from vitjax.objectives.mixing import mix
 
@@ -35,23 +35,30 @@ class Classification(ImageObjective):
         model: maps float images to logits (batch, classes).
         cross_entropy: ``"softmax"``, or ``"sigmoid"`` for one binary problem per class, added up
             over classes (Beyer et al. 2020, arXiv 2006.07159, Section 4.1).
-        label_smoothing: share of the label that is spread evenly over all classes (Szegedy et al.
-            2016, arXiv 1512.00567, Section 7).
+        label_smoothing: fraction of the label that is spread evenly over all classes (Szegedy et
+            al. 2016, arXiv 1512.00567, Section 7).
         mixup: MixUp's alpha; 0 is off.
         cutmix: CutMix's alpha; 0 is off. With both on, each batch gets one of the two.
-        mix_probability: share of the batches that are mixed.
+        mix_probability: fraction of the batches that are mixed.
+        measures: further metrics at the end of a run and in ``vitjax evaluate``, of
+            `vitjax.metrics.MEASURES`: ``"calibration_error"``, ``"confusion_matrix"``.
 
     The other attributes are those of `vitjax.objectives.images.ImageObjective`.
     """
+
+    task: ClassVar[str] = "classification"
+    targets: ClassVar[tuple[Target, ...] | None] = ("class",)
 
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     mix_probability: float = 1.0
+    measures: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._measures()
         if self.cross_entropy not in CROSS_ENTROPIES:
             raise ConfigError(
                 f"objective.cross_entropy is {self.cross_entropy!r}; it can be"
@@ -98,6 +105,14 @@ class Classification(ImageObjective):
         logits = self.logits(variables, batch)
         return self.metrics(logits, self.soft_labels(batch["label"]), batch["mask"])
 
+    def final_metrics(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
+        """What `measures` names."""
+        labels = batch["label"]
+        classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
+        return collect(
+            self._measures(), lambda: self.predict(variables, batch), classes, batch["mask"]
+        )
+
     def predict(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
         """Class probabilities: softmax, or one sigmoid per class where that was trained."""
         logits = self.logits(variables, batch)
@@ -119,21 +134,28 @@ class Classification(ImageObjective):
             losses = optax.losses.softmax_cross_entropy(logits, labels)
         else:
             losses = optax.losses.sigmoid_binary_cross_entropy(logits, labels).sum(axis=-1)
-        metrics = {"loss": Mean.of(losses, weights)}
         truth = jnp.argmax(labels, axis=-1)
-        metrics["accuracy"] = Mean.of((jnp.argmax(logits, axis=-1) == truth) * 1.0, weights)
+        right = {"accuracy": jnp.argmax(logits, axis=-1) == truth}
         if self.num_classes > 5:
             top5 = jax.lax.top_k(logits, 5)[1]
-            metrics["accuracy_top5"] = Mean.of(
-                jnp.any(top5 == truth[:, None], axis=-1) * 1.0, weights
-            )
-        return metrics
+            right["accuracy_top5"] = jnp.any(top5 == truth[:, None], axis=-1)
+        accuracies = {
+            name: Mean.of(hits * 1.0, weights, higher_is_better=True, unit="fraction")
+            for name, hits in right.items()
+        }
+        loss = Mean.of(losses, weights, higher_is_better=False, unit="nats")
+        return {"loss": loss, **accuracies}
 
     def soft_labels(self, labels: Num[Array, "..."]) -> Float[Array, "batch classes"]:
         """``labels`` as rows over the classes, whether they were class numbers or rows already."""
         if labels.ndim == 1:
             return jax.nn.one_hot(labels, self.num_classes)
         return labels
+
+    def _measures(self) -> dict[str, Measure]:
+        return create_measures(
+            self.measures, "class", where="config.objective.measures", num_classes=self.num_classes
+        )
 
     def _weights(self, batch: Batch) -> Array:
         # A mixed example is as real as both of its halves.

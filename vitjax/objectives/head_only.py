@@ -12,9 +12,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.metrics.mean import Metrics
-from vitjax.objectives.base import FROZEN, Batch, ModelState, Params, objectives
+from vitjax.metrics import Metrics
+from vitjax.objectives.base import Batch, ModelState, Params, objectives
 from vitjax.objectives.classification import Classification
+from vitjax.objectives.state import FROZEN
 
 
 @objectives.register("head_only")
@@ -71,6 +72,32 @@ class HeadOnly(Classification):
         """The whole network's variables."""
         frozen = variables[FROZEN]
         return {**frozen, "params": {**frozen["params"], **variables["params"]}}
+
+    def check(self, variables: Mapping[str, Any], data: Any, trained: Any, *, fresh: bool) -> None:
+        """Checks that the head is trained on features of a pretrained network that stay the same.
+
+        Raises:
+            ConfigError: the network would be random; or features are computed once, and images
+                change.
+        """
+        super().check(variables, data, trained, fresh=fresh)
+        if fresh:
+            raise ConfigError(
+                "config.objective 'head_only' trains a head on what a network has learned, and here"
+                " the network would be random: config.init.from_checkpoint says what to start from"
+            )
+        if self.cache_features and data.augments:
+            raise ConfigError(
+                "config.data.train_transforms: the objective 'head_only' computes the features of"
+                " each image once, as it is evaluated, and training would see other images. Set it"
+                " to what eval_transforms is, or set config.objective.cache_features = False to"
+                " compute features in every step"
+            )
+
+    @property
+    def caches_features(self) -> bool:
+        """As the field ``cache_features`` says."""
+        return self.cache_features
 
     def features(
         self, variables: Mapping[str, Any], images: Float[Array, "batch height width channels"]

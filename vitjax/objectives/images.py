@@ -9,11 +9,14 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.names import Patterns, check_expressions, check_patterns, layers, listed
+from vitjax.core.text import shortened
 from vitjax.core.validation import call
 from vitjax.nn.batch_norm import running_statistics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params
 from vitjax.objectives.lora import LoRA
+from vitjax.objectives.state import FROZEN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,38 @@ class ImageObjective(Objective):
         """The model's own variables; low-rank updates are merged into their kernels."""
         adapter = self._adapter()
         return dict(variables) if adapter is None else adapter.merge(variables)
+
+    def check(self, variables: Mapping[str, Any], data: Any, trained: Any, *, fresh: bool) -> None:
+        """Checks that what is frozen is pretrained, and stays as it is.
+
+        Raises:
+            ConfigError: low-rank updates of fresh parameters; or layers whose parameters are frozen
+                would normalise by the statistics of each batch, and their running statistics would
+                change.
+        """
+        del data
+        if self.lora is not None and fresh:
+            raise ConfigError(
+                "config.objective.lora trains small updates of pretrained parameters, and here they"
+                " would be random: config.init.from_checkpoint says what to start from"
+            )
+        if self.frozen_statistics is not None:
+            return
+        flags = flatten_dict(trained, sep="/")
+        frozen = [name for name, changes in flags.items() if not changes]
+        frozen += flatten_dict(variables.get(FROZEN, {}), sep="/")
+        moving = [name for name, changes in flags.items() if changes]
+        statistics = layers(flatten_dict(variables.get("batch_stats", {}), sep="/"))
+        wrong = sorted({*statistics} & {*layers(frozen)} - {*layers(moving)})
+        if wrong:
+            every = len(wrong) == len(statistics)
+            pattern = '"."' if every else 'patterns of them, such as "' + wrong[0] + '"'
+            raise ConfigError(
+                f"{len(wrong)} layers of batch normalisation are frozen ({shortened(wrong)}), and"
+                " their running statistics would change all the same:"
+                f" config.objective.frozen_statistics = {pattern} keeps them, and normalises by"
+                " them; () lets them change"
+            )
 
     def forward(
         self, params: Params, model_state: ModelState, inputs: Array, rng: PRNGKeyArray

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import Patterns, check_expressions, check_patterns, layers, listed, matches
 from vitjax.models.protocol import Model
-from vitjax.objectives.base import FROZEN
+from vitjax.objectives.state import FROZEN
 
 WHERE = "config.objective.lora"
 # The entry of ``params`` that holds the updates.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +14,9 @@ from jaxtyping import Array, Float, Int
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
 from vitjax.losses.segmentation import ACTIVATIONS, Loss, Pixels, combine, probabilities
-from vitjax.metrics.mean import Mean, Metrics
-from vitjax.metrics.objects import check_measures
+from vitjax.metrics import Mean, Measure, Metrics, PerClass, create_measures
 from vitjax.models.protocol import Model
-from vitjax.objectives.base import Batch, ModelState, Params, objectives
+from vitjax.objectives.base import Batch, ModelState, Params, Target, collect, objectives
 from vitjax.objectives.images import ImageObjective
 
 # The label of a pixel that does not count.
@@ -47,12 +44,16 @@ class Segmentation(ImageObjective):
             `vitjax.losses.segmentation`.
         cross_entropy: ``"softmax"`` over classes, or a ``"sigmoid"`` for each; two classes may then
             have a single output, that of class 1. It holds for all losses and for probabilities.
-        measures: what else is measured of whole images at the end of a run and by ``vitjax
-            evaluate``, of `vitjax.metrics.objects.MEASURES`.
+        measures: further metrics at the end of a run and in ``vitjax evaluate``, of
+            `vitjax.metrics.MEASURES`: ``"v_rand"``, ``"v_info"``, ``"rand_error"``,
+            ``"pixel_error"``.
         foreground: the class whose connected parts are the objects that ``measures`` compare.
 
     The other attributes are those of `vitjax.objectives.images.ImageObjective`.
     """
+
+    task: ClassVar[str] = "segmentation"
+    targets: ClassVar[tuple[Target, ...] | None] = ("mask",)
 
     losses: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"cross_entropy": 1.0})
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
@@ -72,7 +73,7 @@ class Segmentation(ImageObjective):
                 f"objective.foreground is {self.foreground}; not in 0..{self.num_classes - 1}, the"
                 " classes"
             )
-        check_measures(self.measures)
+        self._measures()
         self._combined()
 
     @classmethod
@@ -80,12 +81,6 @@ class Segmentation(ImageObjective):
         """How many outputs the model needs at least; ``arguments`` is the objective's section."""
         single = arguments.get("cross_entropy") == "sigmoid" and data.num_classes == 2
         return 1 if single else data.num_classes
-
-    @property
-    def per_class(self) -> tuple[str, ...]:
-        """The names of the metrics that are of a single class."""
-        classes = range(self.num_classes)
-        return tuple(f"{name}_{c}" for name in ("iou", "dice") for c in classes)
 
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: Array
@@ -96,16 +91,24 @@ class Segmentation(ImageObjective):
         parts = [self.image_losses(each, batch) for each in supervised]
         # The last output is the deepest: that of the whole network.
         metrics = self.metrics(supervised[-1], batch)
-        metrics["loss"] = Mean.of(jnp.mean(jnp.stack(parts), axis=0), self._counted_images(batch))
+        metrics["loss"] = self._mean_loss(jnp.mean(jnp.stack(parts), axis=0), batch)
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
         """The loss, pixel accuracy, and each class's intersection over union and Dice."""
         logits = self._logits(variables, batch["image"])
         metrics = self.metrics(logits, batch)
-        losses = self.image_losses(logits, batch)
-        metrics["loss"] = Mean.of(losses, self._counted_images(batch))
+        metrics["loss"] = self._mean_loss(self.image_losses(logits, batch), batch)
         return metrics
+
+    def final_metrics(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
+        """What `measures` names."""
+        return collect(
+            self._measures(),
+            lambda: self.predict(variables, batch),
+            batch["label"],
+            batch["mask"],
+        )
 
     def predict(
         self, variables: Mapping[str, Any], batch: Batch
@@ -128,13 +131,6 @@ class Segmentation(ImageObjective):
         shares = counts["both"] / jnp.maximum(union, 1)
         return jnp.sum(shares, axis=-1) / jnp.maximum(jnp.sum(union > 0, axis=-1), 1)
 
-    def foreground_probability(
-        self, variables: Mapping[str, Any], batch: Batch
-    ) -> dict[str, Array]:
-        """Of each image, ``probability`` (batch, height, width) of foreground and its ``label``."""
-        likely = self.predict(variables, batch)[..., self.foreground]
-        return {"probability": likely, "label": batch["label"]}
-
     def image_losses(
         self, logits: Float[Array, "batch rows columns outputs"], batch: Batch
     ) -> Float[Array, "batch"]:
@@ -156,28 +152,25 @@ class Segmentation(ImageObjective):
         return total
 
     def metrics(self, logits: Float[Array, "batch rows columns outputs"], batch: Batch) -> Metrics:
-        """Pixel accuracy, and ``iou_c`` and ``dice_c`` of each class c, over all pixels counted."""
+        """Pixel accuracy, and ``iou`` and ``dice`` of each class, over all pixels that count."""
         counts = self._counts(decide(logits), batch)
         counts = {name: jnp.sum(value, axis=0) for name, value in counts.items()}
         both, sizes = counts["both"], counts["predicted"] + counts["truth"]
-        metrics = {"accuracy": Mean(jnp.sum(both), jnp.sum(counts["truth"]))}
-        for c in range(self.num_classes):
-            metrics[f"iou_{c}"] = Mean(both[c], sizes[c] - both[c])
-        for c in range(self.num_classes):
-            metrics[f"dice_{c}"] = Mean(2 * both[c], sizes[c])
-        return metrics
+        declared: dict[str, Any] = {"higher_is_better": True, "unit": "fraction"}
+        return {
+            "accuracy": Mean(jnp.sum(both), jnp.sum(counts["truth"]), **declared),
+            "iou": PerClass(both, sizes - both, **declared),
+            "dice": PerClass(2 * both, sizes, **declared),
+        }
 
-    def summarize(self, values: Mapping[str, float]) -> dict[str, float]:
-        """``values`` with ``iou`` and ``dice``: means over the classes that occur."""
-        means = {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of a mean over nothing
-            for name in ("iou", "dice"):
-                shares = [values.get(f"{name}_{c}", math.nan) for c in range(self.num_classes)]
-                means[name] = float(np.nanmean(shares))
-        rest = {name: value for name, value in values.items() if name not in self.per_class}
-        detail = {name: value for name, value in values.items() if name in self.per_class}
-        return {**rest, **means, **detail}
+    def _measures(self) -> dict[str, Measure]:
+        return create_measures(
+            self.measures, "mask", where="config.objective.measures", foreground=self.foreground
+        )
+
+    def _mean_loss(self, losses: Float[Array, "batch"], batch: Batch) -> Mean:
+        counted = batch["mask"] & jnp.any(batch["label"] != IGNORE, axis=(1, 2))
+        return Mean.of(losses, counted, higher_is_better=False)
 
     def _combined(self) -> tuple[tuple[float, Loss], ...]:
         return combine(self.losses, self.num_classes, self.cross_entropy)
@@ -189,9 +182,6 @@ class Segmentation(ImageObjective):
             images = jnp.take(images, _mirrored(self.model, length), axis=axis)
         logits = self.outputs(variables, images)
         return logits[:, : size[0], : size[1]]
-
-    def _counted_images(self, batch: Batch) -> Array:
-        return batch["mask"] & jnp.any(batch["label"] != IGNORE, axis=(1, 2))
 
     def _counts(
         self, predicted: Int[Array, "batch rows columns"], batch: Batch

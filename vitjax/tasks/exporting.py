@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from vitjax import weights
-from vitjax.training import prediction
+from vitjax.training import runs
 
 
 def export(
@@ -30,8 +30,8 @@ def export(
         folder: a run's folder.
         format: one of `vitjax.weights.written_formats`.
         output: the file; None for ``weights_<format>`` in the run's folder.
-        overrides: as in `vitjax.training.prediction.load`.
-        checkpoint: as in `vitjax.training.prediction.load`.
+        overrides: as in `vitjax.training.runs.load`.
+        checkpoint: as in `vitjax.training.runs.load`.
         say: is told what was loaded.
 
     Returns:
@@ -43,7 +43,7 @@ def export(
     """
     weights.check_target(format)
     # Its devices may not be here.
-    experiment, placed, _ = prediction.load(
+    experiment, placed, _ = runs.load(
         folder,
         ["--config.parallel=None", *overrides],
         checkpoint=checkpoint,

@@ -33,7 +33,7 @@ from vitjax.core.errors import ConfigError, UserError
 _FREE_SECTIONS = ("checkpoint.", "parallel.", "train.early_stopping.")
 _FREE_KEYS = frozenset(
     {
-        *("train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
+        *("imports", "train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
         *(f"train.{key}" for key in spellings(("log_every", "evaluate_every"))),
         *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
         *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes")),
@@ -78,9 +78,9 @@ class Checkpoints:
     Args:
         directory: where they are.
         keep: how many of the newest are kept, at least one.
-        best: the metric by which the best one is kept too, such as ``"val/accuracy"``; one whose
-            name ends in ``loss`` or ``error``, ``_inductive`` and ``_before`` aside, is better when
-            smaller. None keeps only the newest.
+        best: the metric by which the best one is kept too, such as ``"val/accuracy"``; None keeps
+            only the newest.
+        higher_is_better: the direction of ``best``.
         keep_best: how many of the best are kept, at least one.
         asynchronous: write in the background while training goes on.
         read_only: only `restore` and the questions will be used.
@@ -92,6 +92,7 @@ class Checkpoints:
         *,
         keep: int = 2,
         best: str | None = None,
+        higher_is_better: bool = True,
         keep_best: int = 1,
         asynchronous: bool = True,
         read_only: bool = False,
@@ -105,6 +106,7 @@ class Checkpoints:
             raise ConfigError(f"config.checkpoint.keep_best is {keep_best}; it is at least one")
         self.directory = directory.absolute()
         self.best = best
+        self.sign = 1 if higher_is_better else -1
         self._read_only = read_only
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best is not None:
@@ -322,7 +324,7 @@ class Checkpoints:
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         assert self.best is not None
-        value = sign(self.best) * metrics[self.best]
+        value = self.sign * metrics[self.best]
         # NaN compares with nothing, and would be taken for the best.
         return value if math.isfinite(value) else -math.inf
 
@@ -343,13 +345,6 @@ def free_changes(
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key) and _is_free(key, read_only) and key != "imports"
     ]
-
-
-def sign(metric: str) -> int:
-    """1 where a larger value of ``metric`` is better, -1 where a smaller one is."""
-    # What few-shot objectives put behind the name of a metric says nothing of its direction.
-    name = metric.removesuffix("_inductive").removesuffix("_before")
-    return -1 if name.endswith(("loss", "error")) else 1
 
 
 def fingerprint(state: Any) -> int:
@@ -385,7 +380,6 @@ def _shapes(tree: Any) -> dict[str, str]:
     return {
         _name(path): f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-        if hasattr(leaf, "shape")
     }
 
 

@@ -1,152 +1,101 @@
-"""Evaluation over a whole split: every example counts exactly once."""
+"""Evaluation over a complete split: every example counts exactly once."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from vitjax.meta import evaluation
-from vitjax.metrics.mean import divide, total
-from vitjax.metrics.objects import Measures
+from vitjax import metrics as metrics_
+from vitjax.metrics import Metrics, Value
 from vitjax.training.experiment import Experiment
-from vitjax.training.step import make_evaluate_step, make_gather_step, make_predict_step
+from vitjax.training.step import make_evaluate_step, make_gather_step
 
 
 class Evaluator:
-    """Evaluates an experiment's variables; compiles once for all calls."""
+    """Evaluates an experiment's variables; compiles each function once for all calls."""
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
-        parallel = experiment.parallel
-        axis = parallel.axis_name
-        objective: Any = experiment.objective
-        self.objective = objective
-        self._evaluate = parallel.compile(make_evaluate_step(objective, axis_name=axis))
-        self._predict = parallel.compile(make_predict_step(objective, axis_name=axis))
+        self._compiled: dict[Any, Callable[..., Any]] = {}
 
-    def metrics(self, variables: Any, split: str) -> dict[str, float]:
-        """The metrics of ``split``, and ``examples``: how many were counted.
+    def metrics(self, variables: Any, split: str) -> dict[str, Any]:
+        """The values of the objective's metrics on ``split``, and ``examples``: how many count.
 
         Args:
             variables: placed on the devices.
             split: one of the data's splits.
         """
-        sums = list(self._batches(self._evaluate, variables, split))
-        metrics = total(jax.device_get(sums))
-        examples = int(metrics.pop("examples").count)
-        return {**summarized(self.objective, divide(metrics)), "examples": examples}
+        return self._values(self.experiment.objective.evaluate, variables, split)
 
-    def results(self, variables: Any, split: str) -> dict[str, Any]:
-        """The numbers of ``split`` for a report: `metrics`, or what episodes say.
+    def final_metrics(self, variables: Any, split: str) -> dict[str, Any]:
+        """`metrics`, and those that the objective has for the end of a run."""
+        values = self.metrics(variables, split)
+        if self.experiment.final_declarations:  # else a second pass over the data has no use
+            values |= self._values(self.experiment.objective.final_metrics, variables, split)
+        return values
 
-        An objective that measures single episodes gets means over them and their intervals, see
-        `vitjax.meta.evaluation.results`.
+    def gather(
+        self, function: Callable[[Any, Any], Any], variables: Any, split: str
+    ) -> tuple[Any, np.ndarray]:
+        """``function(variables, batch)`` of all examples of ``split`` that count, in its order.
+
+        Args:
+            function: a pure function; its arrays have the batch's leading axis. It is compiled.
+            variables: placed on the devices.
+            split: one of the data's splits.
+
+        Returns:
+            The values, and the index of each example in the split.
         """
-        if hasattr(self.objective, "per_pixel"):
-            return {**self.metrics(variables, split), **self.object_measures(variables, split)}
-        if not hasattr(self.objective, "measure"):
-            return self.metrics(variables, split)
-        protocol = self.experiment.data.protocol(split)
-        return evaluation.results(self.measures(variables, split), protocol)
-
-    def predictions(self, variables: Any, split: str) -> dict[str, np.ndarray]:
-        """Arrays over the examples of ``split`` that count, in its order.
-
-        ``index`` (place in the split), ``label``, ``prediction`` and ``confidence``.
-        """
-        batches = jax.device_get(list(self._batches(self._predict, variables, split)))
-        arrays = {
-            name: np.concatenate([np.asarray(batch[name]) for batch in batches])
-            for name in batches[0]
-        }
-        counted = arrays.pop("mask").astype(bool)
-        arrays["index"] = np.arange(len(counted))
-        return {name: array[counted] for name, array in arrays.items()}
-
-    def object_measures(self, variables: Any, split: str) -> dict[str, float]:
-        """The whole-image measures of a segmentation that its objective names, of ``split``."""
-        measures = Measures(self.objective.measures)
-        if not measures.names:
-            return {}
-        step = self._gather_step(self.objective.foreground_probability)
-        # One batch at a time: all probabilities of a split may be more than fits into memory.
-        for batch in self._batches(step, variables, split):
-            found = _counted([jax.device_get(batch)])
-            for probability, label in zip(found["probability"], found["label"], strict=True):
-                measures.add(probability, label, self.objective.foreground)
-        return measures.values()
-
-    def image_ious(self, variables: Any, split: str) -> np.ndarray:
-        """Of each image of ``split`` the mean intersection over union of its classes, in order."""
-        found: np.ndarray = self._gather(
-            self._gather_step(self.objective.image_iou), variables, split
-        )
-        return found
-
-    def measures(self, variables: Any, split: str) -> dict[str, dict[str, np.ndarray]]:
-        """What the objective measures on each episode of ``split`` that counts, in its order.
-
-        ``{mode: {"loss": (episodes, steps + 1), "accuracy": (episodes, steps + 1)}}``.
-        """
-        gathered: dict[str, Any] = self._gather(self._measure, variables, split)
-        return gathered
-
-    def query_probabilities(self, variables: Any, split: str) -> dict[str, Any]:
-        """Of each episode of ``split`` that counts, what the objective holds of its queries.
-
-        ``probabilities``, ``{mode: (episodes, queries, ways)}``; ``target`` and ``mask``, which are
-        (episodes, queries).
-        """
-        gathered: dict[str, Any] = self._gather(self._query_probabilities, variables, split)
-        return gathered
+        step = self._gather_step(function)
+        return _counted(jax.device_get(list(self._batches(step, variables, split))))
 
     def first(
         self, function: Callable[[Any, Any], Any], variables: Any, split: str, count: int
     ) -> Any:
-        """``function(variables, batch)`` of the first ``count`` examples of ``split``, or fewer.
+        """As `gather`, of the first ``count`` examples, or fewer: never more than a batch has."""
+        step = self._gather_step(function, count)
+        with contextlib.closing(self._batches(step, variables, split)) as batches:
+            return _counted([jax.device_get(next(batches))])[0]
 
-        Args:
-            function: its arrays have the batch's leading axis; it is compiled.
-            variables: placed on the devices.
-            split: one of the data's splits.
-            count: how many; never more than a batch has.
-        """
-        with contextlib.closing(
-            self._batches(self._gather_step(function, count), variables, split)
-        ) as batches:
-            return _counted([jax.device_get(next(batches))])
-
-    @functools.cached_property
-    def _measure(self) -> Callable[..., Any]:
-        return self._gather_step(self.objective.measure)
-
-    @functools.cached_property
-    def _query_probabilities(self) -> Callable[..., Any]:
-        def probabilities(variables: Any, batch: Any) -> dict[str, Any]:
-            return {
-                "probabilities": self.objective.query_probabilities(variables, batch),
-                "target": batch["query"]["target"],
-                "mask": batch["query"]["mask"],
-            }
-
-        return self._gather_step(probabilities)
-
-    def _gather(self, step: Callable[..., Any], variables: Any, split: str) -> Any:
-        """The values of a gathering step over all examples of ``split`` that count, in order."""
-        return _counted(jax.device_get(list(self._batches(step, variables, split))))
+    def _values(
+        self, function: Callable[..., Metrics], variables: Any, split: str
+    ) -> dict[str, Any]:
+        parallel = self.experiment.parallel
+        step = self._compile(
+            ("evaluate", function),
+            lambda: make_evaluate_step(function, axis_name=parallel.axis_name),
+        )
+        found = []
+        for batch in self._batches(step, variables, split):
+            # Examples that a metric gathers are reduced batch by batch: all of a split may be more
+            # than fits into memory.
+            gathers = any(isinstance(m, metrics_.Collected) for m in batch.values())
+            found.append(
+                {name: m.reduce() for name, m in jax.device_get(batch).items()}
+                if gathers
+                else batch
+            )
+        merged = metrics_.merge(jax.device_get(found))
+        examples = int(merged.pop("examples").count)
+        return {**plain(metrics_.values(merged)), "examples": examples}
 
     def _gather_step(
         self, function: Callable[..., Any], first: int | None = None
     ) -> Callable[..., Any]:
-        parallel = self.experiment.parallel
-        return parallel.compile(
-            make_gather_step(function, first=first, axis_name=parallel.axis_name)
+        axis = self.experiment.parallel.axis_name
+        return self._compile(
+            (function, first), lambda: make_gather_step(function, first=first, axis_name=axis)
         )
+
+    def _compile(self, key: Any, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        if key not in self._compiled:
+            self._compiled[key] = self.experiment.parallel.compile(make())
+        return self._compiled[key]
 
     def _batches(
         self, step: Callable[..., Any], variables: Any, split: str
@@ -160,16 +109,15 @@ class Evaluator:
                 yield parallel.fetch(step(variables, batch))
 
 
-def summarized(objective: Any, values: dict[str, float]) -> dict[str, float]:
-    """``values`` with the means over them that ``objective`` has, where it has any."""
-    if hasattr(objective, "summarize"):
-        values = objective.summarize(values)
-    return values
+def plain(values: Mapping[str, Value]) -> dict[str, Any]:
+    """``values`` as JSON values: arrays become lists."""
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
 
-def _counted(batches: list[dict[str, Any]]) -> Any:
-    """The values of all batches, one after the other, without those that are padding."""
+def _counted(batches: list[dict[str, Any]]) -> tuple[Any, np.ndarray]:
+    """The values of all batches without what is masked, and the places of the others."""
     mask = np.concatenate([batch["mask"] for batch in batches]).astype(bool)
-    return jax.tree.map(
+    values = jax.tree.map(
         lambda *parts: np.concatenate(parts)[mask], *[batch["values"] for batch in batches]
     )
+    return values, np.flatnonzero(mask)

@@ -6,53 +6,56 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 from flax.errors import FlaxError
 from jaxtyping import PRNGKeyArray
 
 import vitjax.data
-import vitjax.meta
-from vitjax import models
+from vitjax import metrics, models
 from vitjax import parallel as parallel_modes
+from vitjax.config import to_dict
 from vitjax.config.lengths import Run, spellings
-from vitjax.config.values import to_dict
 from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.validation import call, check_keywords, keywords_of
+from vitjax.metrics import Declaration
 from vitjax.models.registry import MODELS
 from vitjax.objectives import objectives
 from vitjax.objectives.base import Objective
-from vitjax.optim import optimizers, schedules
+from vitjax.objectives.state import TrainState
+from vitjax.optim import optimizer as optimizers
+from vitjax.optim.optimizer import Optimizers
 from vitjax.parallel.base import Parallel
-from vitjax.training import checks
+from vitjax.training import checks, sections
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.settings import LENGTHS, Settings, Start, positive, train_settings
-from vitjax.training.state import TrainState
+from vitjax.training.task import TASKS, Task
 
 # Folded into the run's key for the initial parameters; no step has such a number.
 _INIT = 0x7FFFFFFF
 
+# What an objective is given beside its own section, where it has such a field.
 _OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "target", "devices"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A config's parts.
+    """The parts of a config.
 
     Attributes:
         config: the config as plain JSON values.
         seed: the one seed that all randomness comes from.
-        data: batches in, and what is known of the examples.
-        objective: what is trained; it holds the model.
-        optimizer: made for the objective's parameters.
-        trained: of each of them, whether the optimizer changes it.
-        learning_rate: step -> learning rate.
+        data: a `vitjax.data.Dataset`.
+        objective: the training method; it holds the model.
+        optimizer: one for all parameters, or one per group of the objective's parameters.
         run: how long it is.
         parallel: how it uses the devices.
         settings: the ``train`` section.
         checkpoint: the ``checkpoint`` section, with ``every`` in steps.
+        declarations: direction and unit of each metric of an evaluation.
+        final_declarations: the same of the metrics that the end of a run has beside those.
         start: the weights that a new run starts from; None for fresh ones.
     """
 
@@ -60,21 +63,19 @@ class Experiment:
     seed: int
     data: Any
     objective: Objective
-    optimizer: optax.GradientTransformationExtraArgs
-    trained: Any
-    learning_rate: optax.Schedule
+    optimizer: Optimizers
     run: Run
     parallel: Parallel
     settings: Settings
     checkpoint: dict[str, Any]
+    declarations: Mapping[str, Declaration]
+    final_declarations: Mapping[str, Declaration]
     start: Start | None = None
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What the model's classes stand for; a head may have more of them than the data names."""
-        names = tuple(self.data.class_names)
-        wanted = getattr(self.objective, "num_classes", len(names))
-        return names + tuple(f"class {number}" for number in range(len(names), wanted))
+    @functools.cached_property
+    def task(self) -> Task:
+        """The task of the objective."""
+        return TASKS[self.objective.task](self)
 
     @property
     def initial_key(self) -> PRNGKeyArray:
@@ -92,11 +93,13 @@ class Experiment:
             variables: what training starts from, of `vitjax.training.initialization`; None for
                 fresh ones.
         """
+        variables = self.initial_variables() if variables is None else variables
         return TrainState.create(
-            self.initial_variables() if variables is None else variables,
-            self.optimizer,
+            variables,
+            optimizers.init(self.optimizer, variables["params"]),
             seed=self.seed,
             ema=self.settings.ema_decay is not None,
+            own=self.objective.own_collections,
         )
 
     def abstract_state(self) -> TrainState:
@@ -109,7 +112,7 @@ class Experiment:
         )
 
     def place_batch(self) -> Callable[[Any], Any]:
-        """A function that puts a batch on the devices, and brings the images that it points to."""
+        """A function that puts a batch on the devices, and looks up the images it points to."""
         return lambda batch: self._look_up(self.parallel.place_batch(batch))
 
     def batches_ahead(self, host_batches: Iterable[Any]) -> Generator[Any, None, None]:
@@ -118,18 +121,16 @@ class Experiment:
         The thread launches no program: all hosts have to launch theirs in one order, and images are
         looked up on all hosts together. Closing the iterator closes ``host_batches``.
         """
-        with contextlib.closing(
-            parallel_modes.ahead(host_batches, self.parallel.place_batch)
-        ) as placed:
+        place = self.parallel.place_batch
+        with contextlib.closing(parallel_modes.ahead(host_batches, place)) as placed:
             yield from map(self._look_up, placed)
 
     @functools.cached_property
     def _look_up(self) -> Callable[[Any], Any]:
-        """Brings the images that a placed batch points to; their store is placed once."""
-        store = self.data.store
-        if store is None:
+        """Looks up the images that a placed batch points to; their store is placed once."""
+        if self.data.store is None:
             return lambda batch: batch
-        placed = self.parallel.place_state(store)
+        placed = self.parallel.place_state(self.data.store)
         look_up = self.parallel.compile(self.data.look_up, split=True)
         return lambda batch: look_up(placed, batch)
 
@@ -145,23 +146,33 @@ class Experiment:
                 f" {near} would do"
             )
 
-    def checkpoints(self, directory: Any, *, read_only: bool = False) -> Checkpoints:
+    def checkpoints(self, directory: Path, *, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints in ``directory``."""
         arguments = {key: value for key, value in self.checkpoint.items() if key != "every"}
-        return Checkpoints(directory, read_only=read_only, **arguments)
+        best = self.checkpoint.get("best")
+        return Checkpoints(
+            directory,
+            read_only=read_only,
+            higher_is_better=bool(best is not None and self.declared(best).higher_is_better),
+            **arguments,
+        )
+
+    def declared(self, metric: str) -> Declaration:
+        """The declaration of a metric with its split before it, such as ``"val/accuracy"``."""
+        return self.declarations[metric.partition("/")[2]]
 
 
 def build(config: Any, description: Mapping[str, Any] | None = None) -> Experiment:
-    """Builds all that a config names.
+    """Builds everything that a config names.
 
-    Names and keys are checked first, so that a typo is told before a data set is read.
+    Names and keys are checked first, so that a typo is reported before a data set is read.
 
     Args:
         config: a ConfigDict or plain sections.
-        description: what `vitjax.data.Data.describe` gave, to do without the data itself.
+        description: what `vitjax.data.Dataset.describe` returned, to do without the data itself.
 
     Raises:
-        ConfigError: a section, name or key that nobody reads, naming the near match.
+        ConfigError: an unknown section, name or key, naming the near match.
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
@@ -187,25 +198,22 @@ def _build(
     checkpoint: Mapping[str, Any] | None = None,
     init: Mapping[str, Any] | None = None,
     parallel: Mapping[str, Any] | None = None,
-    seed: int = 0,
     imports: Sequence[str] = (),  # `vitjax.config.user_code` has imported them
+    seed: int = 0,
 ) -> Experiment:
     # What can be checked without the data is checked before it is read.
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError(f"config.seed is {seed!r}; it should be a whole number in 0..2^32-1")
+        raise ConfigError(f"config.seed is {seed!r}; it should be an integer in 0..2^32-1")
     model_name, model_arguments = _named(model, "model")
-    task_name, task_arguments = _named(objective or {"name": "classification"}, "objective")
-    # What an objective is handed beside its own section, where it takes it.
-    offered = _OFFERED & set(keywords_of(objectives[task_name]))
+    method_name, method_arguments = _named(objective or {"name": "classification"}, "objective")
+    method = objectives[method_name]
+    offered = _OFFERED & set(keywords_of(method))
     check_keywords(MODELS[model_name], model_arguments, where="config.model")
     check_keywords(
-        objectives[task_name],
-        task_arguments,
-        where="config.objective",
-        given=offered | {"axis_name"},
+        method, method_arguments, where="config.objective", given=offered | {"axis_name"}
     )
-    optimizers.check(optimizer)
-    schedules.check(schedule or {})
+    groups = method.parameter_groups
+    sections.check_optimizers(groups, optimizer, schedule or {})
     check_keywords(
         Settings,
         train,
@@ -217,13 +225,13 @@ def _build(
         Checkpoints,
         checkpoint or {},
         where="config.checkpoint",
-        given=("directory", "read_only"),
+        given=("directory", "read_only", "higher_is_better"),
         also=spellings(["every"]),
     )
-
     start = call(Start, init, where="config.init") if init else None
-    checks.kind(task_name, data)
-    checks.labels(task_name, data)
+    checks.fits(method_name, data)
+    TASKS[method.task].check(config)
+
     if description is None:
         source = vitjax.data.create(seed=seed, **data)
     else:
@@ -234,22 +242,20 @@ def _build(
 
     run = Run.of(train, source.steps_per_epoch, where="config.train")
     settings = train_settings(train, run)
-    needed = objectives[task_name].model_outputs(source)
+    needed = method.model_outputs(source)
     if "num_classes" in keywords_of(MODELS[model_name]):
         model_arguments.setdefault("num_classes", needed)
     num_classes = model_arguments.get("num_classes", needed)
-    # Two classes may have one output between them, where the objective says so.
-    fewest = getattr(objectives[task_name], "fewest_outputs", lambda data, arguments: needed)
-    if "num_classes" in offered and (num_classes or 0) < (fewest(source, task_arguments) or 0):
+    fewest = method.fewest_outputs(source, method_arguments)
+    if "num_classes" in offered and (num_classes or 0) < (fewest or 0):
         raise ConfigError(
             f"config.model.num_classes is {num_classes}; the data has {needed} classes"
         )
-    regression = source.target == "number"
-    # A wider output would be compared with every value of the target, without a word.
-    if regression and needed is not None and num_classes != needed:
+    # A wider output would be compared with every value of the target by broadcasting.
+    if source.target == "number" and needed is not None and num_classes != needed:
         raise ConfigError(
-            f"config.model.num_classes is {num_classes}; in this regression it is {needed}, the"
-            " width of a target"
+            f"config.model.num_classes is {num_classes}; in this regression it should be {needed},"
+            " the width of a target"
         )
     with _blaming("config.model"):
         try:
@@ -262,16 +268,15 @@ def _build(
         "num_train_classes": source.num_train_classes,
         "normalize": source.normalize,
         "target": source.target,
-        # Where each device runs a program of its own, that sees its share of a batch alone.
+        # Under pmap each device runs a program of its own, that sees its part of a batch alone.
         "devices": 1 if devices.axis_name is not None else len(devices.devices),
     }
-    task = objectives[task_name](**task_arguments, **{name: parts[name] for name in offered})
-    learning_rate = schedules.create(schedule or {}, run, optimizer["learning_rate"])
+    built = method(**method_arguments, **{name: parts[name] for name in offered})
     with _blaming("config.model"):
-        variables = jax.eval_shape(lambda: task.init(jax.random.key(0), source.example_batch()))
-        evaluated = jax.eval_shape(task.evaluate, variables, source.example_batch(evaluated=True))
-    if hasattr(task, "summarize"):
-        evaluated = task.summarize(dict.fromkeys(evaluated, 0.0))
+        batch = source.example_batch(evaluated=True)
+        variables = jax.eval_shape(lambda: built.init(jax.random.key(0), source.example_batch()))
+        evaluated = metrics.declarations(jax.eval_shape(built.evaluate, variables, batch))
+        final = metrics.declarations(jax.eval_shape(built.final_metrics, variables, batch))
     saving = positive(
         run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
     )
@@ -282,36 +287,36 @@ def _build(
         checks.metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
     if saving.get("best") is not None:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
-    updates = optimizers.create(variables["params"], learning_rate, optimizer)
-    trained = optimizers.trained(variables["params"], optimizer)
-    checks.frozen(task, variables, trained, anew=start is None)
-    checks.head_only(task, source, anew=start is None)
+    updates, trained = sections.create_optimizers(
+        groups, variables["params"], optimizer, schedule or {}, run, settings.accumulation_steps
+    )
+    built.check(variables, source, trained, fresh=start is None)
     return Experiment(
         config=config,
         seed=seed,
         data=source,
-        objective=task,
+        objective=built,
         optimizer=updates,
-        trained=trained,
-        learning_rate=learning_rate,
         run=run,
         parallel=devices,
         settings=settings,
         checkpoint=saving,
+        declarations=evaluated,
+        final_declarations=final,
         start=start,
     )
 
 
 @contextlib.contextmanager
 def _blaming(section: str) -> Iterator[None]:
-    """Turns an error of building or tracing into one that names the section behind it."""
+    """Turns an error of building or tracing into one that names the section that causes it."""
     try:
         yield
     except UserError:
         raise
     except (TypeError, ValueError, ZeroDivisionError, FlaxError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConfigError(f"{section}: no such model can be built: {reason[0]}") from error
+        raise ConfigError(f"{section}: cannot build this model: {reason[0]}") from error
 
 
 def _named(section: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:

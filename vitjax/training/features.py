@@ -16,12 +16,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, Float
 
-from vitjax.analysis.activations import Activations, Layer
 from vitjax.core.atomic import new_file
 from vitjax.data import CorruptImage, Data
 from vitjax.data.features import FeatureData
-from vitjax.objectives.base import FROZEN
-from vitjax.objectives.head_only import HeadOnly
+from vitjax.objectives.state import FROZEN
 from vitjax.training.checkpoints import fingerprint
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import make_gather_step
@@ -31,6 +29,10 @@ _NO_MATTER = frozenset(("batch_size", "eval_batch_size", "workers", "train_trans
 _SAMPLES = 16
 # Before the name of a layer in a file.
 _LAYER = "layer/"
+_REPRESENTATION = "representation"
+
+# Variables and normalised images to the vectors of each layer, by its name.
+Vectors = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,44 +55,30 @@ class Extractor:
         self,
         experiment: Experiment,
         variables: Any,
-        pattern: str | None = None,
+        vectors: Vectors,
+        about: Mapping[str, Any],
         *,
-        pooling: str = "mean",
         cache: Path | None = None,
         say: Callable[[str], None] = print,
     ):
-        """Finds the layers; nothing is computed yet.
+        """Computes nothing yet.
 
         Args:
             experiment: its data, whose images are taken as they are evaluated, and its devices.
             variables: of the experiment's model (not of the objective), one copy.
-            pattern: which layers, see `Activations.chosen`.
-            pooling: see `Activations.vectors`.
+            vectors: a pure function of variables and normalised images: the name of each layer to
+                its vectors.
+            about: what the function depends on, as JSON values; ``layers`` lists its layers.
             cache: a folder that features are kept in; None keeps none.
-            say: is told what is computed, and what was found.
-
-        Raises:
-            ConfigError: no layer is called so, or the pooling does not go with the network.
+            say: receives what is computed, and what was found.
         """
         self._experiment, self._cache, self._say = experiment, cache, say
         objective: Any = experiment.objective
-        images = experiment.data.example_batch(evaluated=True)["image"]
-        normalize = objective.normalize
-        # The head is no part of what is computed, and its training should not change its key.
-        self._variables = {
-            **variables,
-            "params": objective.model.split_head(variables["params"])[1],
-        }
-        activations = Activations(
-            objective.model, self._variables, jax.eval_shape(normalize, images)
-        )
-        self.layers: Sequence[Layer] = activations.chosen(pattern)
-        vectors = activations.vectors(self.layers, pooling)
-        self._about = {
-            "layers": [layer.name for layer in self.layers],
-            "pooling": pooling,
-            "model": repr(objective.model.headless()),
-        }
+        model, normalize = objective.model, objective.normalize
+        self.layers: tuple[str, ...] = tuple(about["layers"])
+        # The head is no part of what is computed, and its training should not change the key.
+        self._variables = {**variables, "params": model.split_head(variables["params"])[1]}
+        self._about = {**about, "model": repr(model.headless())}
         parallel = experiment.parallel
         self._step = parallel.compile(
             make_gather_step(
@@ -163,30 +151,29 @@ class Extractor:
             data.skipped.setdefault(name, f"{name}: skipped when features were computed")
 
 
-def in_place_of_images(
-    experiment: Experiment,
-    variables: Mapping[str, Any],
-    cache: Path,
-    say: Callable[[str], None] = print,
+def on_features(
+    experiment: Experiment, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
 ) -> Experiment:
-    """The experiment as it trains and evaluates on features, where its objective is for that.
+    """The experiment as it trains and evaluates on features that are computed once.
 
     Args:
-        experiment: of any objective; only a `HeadOnly` one that caches features is changed.
+        experiment: its objective has ``caches_features``.
         variables: of the objective, one copy.
         cache: the folder that features are kept in.
-        say: is told what is computed, and what was found.
+        say: receives what is computed, and what was found.
     """
-    objective = experiment.objective
-    if not (isinstance(objective, HeadOnly) and objective.cache_features):
-        return experiment
+    objective: Any = experiment.objective
     data = cast(Data, experiment.data)
-    extractor = Extractor(experiment, variables[FROZEN], cache=cache, say=say)
-    (layer,) = extractor.layers
+
+    def vectors(own: Mapping[str, Any], images: Any) -> dict[str, Any]:
+        return {_REPRESENTATION: objective.features({FROZEN: own}, images)}
+
+    about = {"layers": [_REPRESENTATION], "pooling": "mean"}
+    extractor = Extractor(experiment, variables[FROZEN], vectors, about, cache=cache, say=say)
     features = {}
     for split in data.splits:
         found = extractor.of(split)
-        features[split] = (found.layers[layer.name], found.mask)
+        features[split] = (found.layers[_REPRESENTATION], found.mask)
     return dataclasses.replace(experiment, data=FeatureData(data, features))
 
 

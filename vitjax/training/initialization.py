@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vitjax import weights as files
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_patterns, listed, matches
-from vitjax.training import checks, prediction, workdir
+from vitjax.training import checks, runs, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.settings import Start
@@ -93,7 +93,7 @@ def _of_run(
 ) -> tuple[files.Weights, dict[str, Any]]:
     """What a run's folder stands for: its best checkpoint, averaged where it keeps an average."""
     # Its devices may not be here.
-    other, placed, step = prediction.load(
+    other, placed, step = runs.load(
         folder, ["--config.parallel=None"], with_data=False, say=lambda text: None
     )
     model = other.objective.model
@@ -103,7 +103,7 @@ def _of_run(
     kind = "moving average" if other.settings.ema_decay is not None else "weights"
     say(f"Starting from the {kind} of step {step} of the run in {folder}")
     _compare_images({k: other.config["data"].get(k) for k in ("mean", "std")}, experiment, say)
-    names = [list(each.class_names) for each in (other, experiment)]
+    names = [list(each.task.class_names) for each in (other, experiment)]
     if names[0] != names[1] and len(names[0]) == len(names[1]):
         say(
             "  its classes were others, and as many: their head is kept, unless"
@@ -157,7 +157,7 @@ def evaluate(
         say: is told what was loaded.
 
     Returns:
-        `vitjax.training.evaluation.Evaluator.results`.
+        What the task's `Task.evaluate` returns.
 
     Raises:
         ConfigError: there is no such split.
@@ -167,4 +167,4 @@ def evaluate(
     if experiment.start is None:
         say("config.init.from_checkpoint is not set: these are numbers of fresh parameters")
     placed = experiment.parallel.place_state(variables(experiment, say)[0])
-    return Evaluator(experiment).results(placed, split)
+    return experiment.task.evaluate(Evaluator(experiment), placed, split)

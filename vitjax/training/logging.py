@@ -55,7 +55,7 @@ class Logger:
         if self._bar is not None:
             self._bar.update()
 
-    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+    def write(self, step: int, split: str, values: dict[str, Any]) -> None:
         """Records ``values`` of ``split`` at ``step``."""
         if self.quiet:
             return
@@ -63,9 +63,11 @@ class Logger:
         self._file.write(json.dumps(finite(record)) + "\n")
         self._file.flush()
         for name, value in values.items():
-            if not math.isfinite(value):
-                continue
-            self._events.add_scalar(f"{split}/{name}", value, step)
+            each = value if isinstance(value, list) else [value]
+            for place, number in enumerate(each):
+                if isinstance(number, int | float) and math.isfinite(number):
+                    tag = f"{split}/{name}" + (f"/{place}" if isinstance(value, list) else "")
+                    self._events.add_scalar(tag, number, step)
 
     def show(self, loss: float, examples_per_second: float) -> None:
         """Puts the latest numbers beside the bar."""

@@ -15,20 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vitjax import metrics as metrics_
 from vitjax.config import user_code
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.trees import count_parameters
-from vitjax.metrics.mean import divide, total
+from vitjax.metrics import Declaration
+from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
-from vitjax.training import checks, features, flops, initialization, summary, workdir
-from vitjax.training.checkpoints import Checkpoints, begun, free_changes, sign
-from vitjax.training.evaluation import Evaluator, summarized
+from vitjax.training import flops, initialization, summary, workdir
+from vitjax.training.checkpoints import Checkpoints, begun, free_changes
+from vitjax.training.evaluation import Evaluator, plain
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
 from vitjax.training.logging import Logger
 from vitjax.training.profiling import Clock, Profiler
-from vitjax.training.state import TrainState
 from vitjax.training.step import make_train_step
 
 
@@ -77,7 +79,7 @@ def train(
             experiment.abstract_state(), config=experiment.config, say=say
         )
         if restored is not None:
-            checks.same_classes(workdir.read_data(folder) or {}, experiment.data)
+            experiment.task.check_resume(workdir.read_data(folder) or {})
         if jax.process_index() == 0:
             write_json(folder / workdir.CONFIG, user_code.save(experiment.config, folder, say))
             write_json(folder / workdir.DATA, experiment.data.describe())
@@ -88,7 +90,7 @@ def train(
             del variables
         else:
             state, progress = restored.state, restored.progress
-            say(f"Going on from the checkpoint of step {restored.step}")
+            say(f"Resuming from the checkpoint of step {restored.step}")
             for change in free_changes(restored.config, experiment.config):
                 say(f"  changed since: {change}")
         logger = Logger(
@@ -100,9 +102,7 @@ def train(
         stack.callback(logger.close)
         # What is printed must not run into the progress bar.
         say = logger.say if say is print else say
-        experiment = features.in_place_of_images(
-            experiment, state.model_state, folder / workdir.FEATURES, say
-        )
+        experiment = experiment.task.prepare(state.model_state, folder / workdir.FEATURES, say)
         loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
         del state, restored, started
         if loop.step < experiment.run.steps and not loop.stopped_early:
@@ -159,9 +159,7 @@ class _Loop:
             make_train_step(
                 objective,
                 experiment.optimizer,
-                accumulation_steps=settings.accumulation_steps,
                 ema_decay=settings.ema_decay,
-                trained=experiment.trained,
                 axis_name=parallel.axis_name,
             ),
             donate=True,
@@ -193,7 +191,7 @@ class _Loop:
             rule = settings.early_stopping
             assert rule is not None
             self.say(
-                f"Stopped early at step {self.step}: {rule.metric} has not got better in"
+                f"Stopped early at step {self.step}: {rule.metric} has not improved for"
                 f" {rule.patience} evaluations (best {self.best:.4f})"
             )
 
@@ -265,11 +263,11 @@ class _Loop:
         for step, metrics in enumerate(fetched, start=first):
             # A batch of nothing but unreadable images has no loss, and that is no divergence.
             if metrics["loss"].count:
-                self._check_finite(step, divide(metrics))
+                self._check_finite(step, metrics)
         speed = self.clock.lap(len(fetched))
-        values = summarized(self.experiment.objective, divide(total(fetched)))
-        self.grad_norm = values["grad_norm"]
-        values["learning_rate"] = float(self.experiment.learning_rate(self.step - 1))
+        values = plain(metrics_.values(metrics_.merge(fetched)))
+        self.grad_norm = values.get("grad_norm", math.nan)
+        values |= learning_rates(self.experiment.optimizer, self.step - 1)
         values["examples_per_second"] = speed
         utilisation = self._utilisation(speed)
         if utilisation is not None:
@@ -277,21 +275,24 @@ class _Loop:
         self.logger.write(self.step, "train", values)
         self.logger.show(values["loss"], speed)
 
-    def _check_finite(self, step: int, values: dict[str, float]) -> None:
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(values[name]):
+    def _check_finite(self, step: int, metrics: metrics_.Metrics) -> None:
+        checked = {n: metrics[n].compute() for n in ("loss", "grad_norm") if n in metrics}
+        for name, value in checked.items():
+            if not math.isfinite(value):
+                norm = checked.get("grad_norm", math.nan)
                 self._diverge(
                     step,
-                    f"{name} is {values[name]} at step {step} (loss {values['loss']:.6g}, gradient"
-                    f" norm {values['grad_norm']:.6g}",
+                    f"{name} is {value} at step {step} (loss {checked['loss']:.6g}, gradient norm"
+                    f" {norm:.6g}",
                 )
 
     def _diverge(self, step: int, what: str) -> NoReturn:
-        rate = float(self.experiment.learning_rate(step - 1))
+        rates = learning_rates(self.experiment.optimizer, step - 1)
+        rate = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in rates.items())
         self.checkpoints.wait()
         kept = self.checkpoints.steps()
         raise DivergedError(
-            f"{what}, learning rate {rate:.6g}). "
+            f"{what}, {rate}). "
             + (
                 f"The checkpoint of step {kept[-1]} is from before and stays."
                 if kept
@@ -311,17 +312,22 @@ class _Loop:
                 f"the validation loss is {values['loss']} after step {self.step} (the last gradient"
                 f" had norm {self.grad_norm:.6g}",
             )
-        self.evaluated = {f"val/{name}": value for name, value in values.items()}
-        unsaid = {"examples", *getattr(self.experiment.objective, "per_class", ())}
+        self.evaluated = {
+            f"val/{name}": value for name, value in values.items() if isinstance(value, float | int)
+        }
+        declared = self.experiment.declarations
         shown = ", ".join(
-            f"{name} {value:.4f}" for name, value in values.items() if name not in unsaid
+            f"{name} {declared.get(name, Declaration(None)).text(value)}"
+            for name, value in values.items()
+            if isinstance(value, float)
         )
         self.say(f"step {self.step}/{self.total}: val {shown}")
         rule = self.experiment.settings.early_stopping
         if rule is None:
             return
         value = self.evaluated[rule.metric]
-        gain = math.inf if self.best is None else sign(rule.metric) * (value - self.best)
+        sign = self.experiment.declared(rule.metric).sign
+        gain = math.inf if self.best is None else sign * (value - self.best)
         if gain > rule.min_delta:
             self.best, self.evaluations_since_best = value, 0
         else:
@@ -332,7 +338,7 @@ class _Loop:
         if not all_finite(self.state.params):
             self._diverge(
                 self.step,
-                f"parameters are no numbers after step {self.step} (the last gradient had norm"
+                f"parameters are NaN or infinite after step {self.step} (the last gradient had norm"
                 f" {self.grad_norm:.6g}",
             )
         with self.clock.stopped():

@@ -1,4 +1,4 @@
-"""The end of a run: final numbers, versions and pictures."""
+"""The end of a run: final numbers and versions first, figures after them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from vitjax import figures
 from vitjax.core.atomic import write_json
-from vitjax.meta import evaluation
 from vitjax.parallel.devices import describe_devices
-from vitjax.tasks import few_shot_figures as few_shot
-from vitjax.tasks import segmentation_files as segmentation
 from vitjax.training import workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
 
 _PACKAGES = ("vitjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-_MISTAKES = 25
 
 
 def write(
@@ -33,110 +28,66 @@ def write(
     facts: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Evaluates on all held-out splits and writes ``summary.json`` and the figures.
+    """Evaluates on all held-out splits, writes ``summary.json``, then draws the figures.
 
     Args:
         evaluator: of the run's experiment.
         variables: what the run stands for, placed on the devices.
         folder: the run's folder.
         facts: numbers of the training to keep beside those of the evaluation.
-        say: is told the result and where the pictures are.
+        say: receives the results, and where the figures are.
 
     Returns:
         What ``summary.json`` holds.
     """
     experiment = evaluator.experiment
+    task, first_host = experiment.task, jax.process_index() == 0
     results = {
-        split: evaluator.results(variables, split)
+        split: task.evaluate(evaluator, variables, split)
         for split in ("test", "val")
         if split in experiment.data.splits
     }
     summary = {**results, **facts, "seed": experiment.seed, **environment()}
     if experiment.data.skipped:
         summary["skipped"] = sorted(experiment.data.skipped)
-        say(f"{len(experiment.data.skipped)} unreadable images were skipped; summary.json has them")
-    pictures = folder / workdir.FIGURES
-    split = next(iter(results), None)
-    per_class = getattr(experiment.objective, "per_class", ())
-    records = read(folder / workdir.METRICS) if jax.process_index() == 0 else []
-    if hasattr(experiment.objective, "per_pixel"):
-        if split is not None:
-            shown = "val" if "val" in results else split
-            segmentation.draw(evaluator, variables, shown, pictures)
-        if jax.process_index() == 0:
-            figures.class_curves(records, experiment.class_names, pictures / "iou.png")
-    elif split is not None and hasattr(experiment.objective, "predict"):
-        predicted = evaluator.predictions(variables, split)
-        if jax.process_index() == 0:
-            draw_predictions(experiment, predicted, split, pictures)
-    if split is not None and hasattr(experiment.objective, "measure"):
-        few_shot.draw(evaluator, variables, split, results[split], pictures)
-    if jax.process_index() == 0:
-        plain = [{k: v for k, v in record.items() if k not in per_class} for record in records]
-        figures.curves(plain, pictures / "curves.png")
+        say(f"{len(experiment.data.skipped)} unreadable images were skipped; see summary.json")
+    if first_host:
         write_json(folder / workdir.SUMMARY, summary)
-    for split, values in results.items():
-        for line in describe(values):
+    for split, found in results.items():
+        for line in task.describe(found):
             say(f"{split}: {line}")
-    say(f"Pictures: {pictures}")
+    _draw(evaluator, variables, results, folder, say)
     return summary
 
 
-def draw_predictions(
-    experiment: Any, predicted: Mapping[str, np.ndarray], split: str, pictures: Path
+def _draw(
+    evaluator: Evaluator,
+    variables: Any,
+    results: Mapping[str, Any],
+    folder: Path,
+    say: Callable[[str], None],
 ) -> None:
-    """Draws the confusion matrix of ``split`` and its most confident mistakes."""
-    names = experiment.class_names
-    labels, guesses = predicted["label"], predicted["prediction"]
-    figures.confusion_matrix(labels, guesses, names, pictures / "confusion_matrix.png")
-    wrong = np.flatnonzero(labels != guesses)
-    worst = wrong[np.argsort(-predicted["confidence"][wrong], kind="stable")][:_MISTAKES]
-    images = [experiment.data.example(split, int(predicted["index"][i])) for i in worst]
-    figures.mistakes(
-        images,
-        labels[worst],
-        guesses[worst],
-        predicted["confidence"][worst],
-        names,
-        pictures / "mistakes.png",
-    )
+    """Draws what any run has, and what the task has; no error ends the run."""
+    pictures = folder / workdir.FIGURES
+    experiment = evaluator.experiment
 
+    def curves() -> None:
+        if jax.process_index() == 0:
+            figures.curves(read(folder / workdir.METRICS), pictures / "curves.png")
 
-def describe(values: Mapping[str, Any]) -> list[str]:
-    """Results in words, a few lines: ``["accuracy 98.33%, loss 0.0712 on 180 examples"]``.
+    def of_the_task() -> None:
+        experiment.task.report(evaluator, variables, results, pictures)
 
-    What is there for every class, as ``iou_0``, ``iou_1``, ..., has a line of its own.
-    """
-    if "examples" not in values:
-        return evaluation.describe(values)
-    words, by_class = [], dict[str, list[tuple[int, float]]]()
-    for name, value in sorted(values.items()):
-        start, _, end = name.rpartition("_")
-        if end.isdigit():
-            by_class.setdefault(start, []).append((int(end), value))
-        elif name != "examples":
-            accuracy = name.startswith("accuracy")
-            words.append(f"{name} {value:.2%}" if accuracy else f"{name} {value:.4f}")
-    return [
-        f"{', '.join(words)} on {values['examples']} examples",
-        *(
-            f"{name} of each class: {' '.join(f'{value:.4f}' for _, value in sorted(each))}"
-            for name, each in by_class.items()
-        ),
-    ]
-
-
-def report(split: str, values: Mapping[str, Any]) -> list[str]:
-    """All that an evaluation has to say of ``split``, in lines."""
-    lines = [f"{split}: {line}" for line in describe(values)]
-    if "examples" in values:
-        return lines
-    steps = evaluation.table(values) if values["test_steps"] else []
-    return [*lines, *steps, *(f"({line})" for line in evaluation.MEANING)]
+    for name, draw in (("curves", curves), (experiment.objective.task, of_the_task)):
+        try:
+            draw()
+        except Exception as error:
+            say(f"warning: figures ({name}) are missing: {type(error).__name__}: {error}")
+    say(f"Figures: {pictures}")
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers were made with: device, versions, git revision."""
+    """What the numbers were computed with: device, versions, git revision."""
     return {
         "device": describe_devices(),
         "versions": {
@@ -150,17 +101,15 @@ def environment() -> dict[str, Any]:
 def _git_revision() -> str | None:
     """The revision of the code, with ``+`` where files differ from it; None outside a checkout."""
     here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
     try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        revision = git("rev-parse", "HEAD")
+        return revision + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return revision + ("+" if changed else "")

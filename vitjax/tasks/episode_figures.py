@@ -1,4 +1,4 @@
-"""The pictures of a few-shot run: what adaptation does on the whole, and on single tasks."""
+"""The figures of single episodes: what adaptation does to an image's class, or to a curve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitjax import figures
-from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES
 from vitjax.training.evaluation import Evaluator
 
@@ -21,42 +20,12 @@ _POINTS = 201
 _STEPS = (0, 1, 10)
 
 
-def draw(
-    evaluator: Evaluator,
-    variables: Any,
-    split: str,
-    values: Mapping[str, Any],
-    pictures: Path,
-) -> None:
-    """Draws the course over the inner steps, and tasks before and after adaptation.
+def draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
+    """Draws the first episode of ``split`` with its answers before and after adaptation.
 
     All hosts call it, and the first one draws.
-
-    Args:
-        evaluator: of the run's experiment.
-        variables: placed on the devices.
-        split: whose episodes are drawn.
-        values: `vitjax.meta.evaluation.results` of that split.
-        pictures: the folder.
     """
-    share = "accuracy" in values[MODES[0]]
-    ways = values.get("ways")
-    if jax.process_index() == 0 and values["test_steps"]:
-        figures.adaptation(
-            {mode: (values[mode]["per_step"], values[mode]["per_step_ci95"]) for mode in MODES},
-            pictures / "adaptation.png",
-            what="accuracy" if share else "mean squared error",
-            share=share,
-            chance=1 / ways if share and isinstance(ways, int) else None,
-            heading=f"{split}: {evaluation.protocol(values)}",
-        )
-    if hasattr(evaluator.objective, "answer"):
-        one = _draw_episode if share else _draw_fits
-        one(evaluator, variables, split, pictures)
-
-
-def _draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
-    objective = evaluator.objective
+    objective: Any = evaluator.experiment.objective
 
     def answered(variables: Any, batch: Any) -> dict[str, Any]:
         outputs = objective.answer(variables, batch)[MODES[0]]
@@ -82,7 +51,7 @@ def _draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Pa
         )
     else:
         heading += f" {right['after']} right ({MODES[0]})\nbelow each: the class it was taken for"
-    draw_task(
+    draw_images(
         evaluator.experiment.data,
         task,
         split,
@@ -92,7 +61,7 @@ def _draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Pa
     )
 
 
-def draw_task(
+def draw_images(
     data: Any, task: Mapping[str, Any], split: str, path: str | Path, heading: str, **guesses: Any
 ) -> None:
     """Draws one task of images.
@@ -119,8 +88,13 @@ def draw_task(
     )
 
 
-def _draw_fits(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
-    objective, data = evaluator.objective, evaluator.experiment.data
+def draw_fits(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
+    """Draws the first regressions of ``split``, fitted after some numbers of steps.
+
+    All hosts call it, and the first one draws.
+    """
+    objective: Any = evaluator.experiment.objective
+    data = evaluator.experiment.data
     x = _points(data)
 
     def fitted(variables: Any, batch: Any) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""What a metric is, and how the metrics of many batches become numbers."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+# What is reported of a metric: a number, or an array such as one value per class.
+Value = float | np.ndarray
+Self = TypeVar("Self", bound="Metric")
+
+
+class Declaration(NamedTuple):
+    """What is known of a reported value without its name.
+
+    Attributes:
+        higher_is_better: whether a larger value is better; None where neither is.
+        unit: ``"fraction"`` (printed as a percentage), ``"nats"``, ``"pixels"``, ...; ``""`` for
+            a plain number.
+    """
+
+    higher_is_better: bool | None
+    unit: str = ""
+
+    @property
+    def sign(self) -> int:
+        """1 where a larger value is better, -1 where a smaller one is."""
+        return 1 if self.higher_is_better else -1
+
+    def text(self, value: float) -> str:
+        """``value`` in its unit: ``"98.33%"``, ``"0.0712"``."""
+        return f"{value:.2%}" if self.unit == "fraction" else f"{value:.4f}"
+
+
+class Metric(abc.ABC):
+    """The value of a metric over some examples, in a form that can be merged exactly.
+
+    A metric is a pytree that an objective computes from a batch inside the compiled step. What
+    merges is kept (a sum and a count, say), so the result does not depend on how examples are
+    divided into batches, devices and hosts, and padded examples count nothing. Direction and unit
+    are static fields: tracing a step without running it tells them.
+
+    Attributes:
+        higher_is_better: see `Declaration`.
+        unit: see `Declaration`.
+    """
+
+    higher_is_better: bool | None
+    unit: str
+
+    @abc.abstractmethod
+    def merge(self: Self, *others: Self) -> Self:
+        """The metric over the examples of all of them; on the host, of arrays that were fetched."""
+
+    @abc.abstractmethod
+    def over_axis(self: Self, axis_name: str) -> Self:
+        """The metric over all devices of a mapped axis, inside the step (``pmap``)."""
+
+    @abc.abstractmethod
+    def compute(self) -> Any:
+        """The value, on the host; NaN where no example counts."""
+
+    def reduce(self: Self) -> Self:
+        """A smaller form of one batch's metric, on the host, that merges to the same value."""
+        return self
+
+    def values(self, name: str) -> dict[str, Value]:
+        """What is reported under ``name``, and under names that begin with it."""
+        return {name: self.compute()}
+
+    def declarations(self, name: str) -> dict[str, Declaration]:
+        """The declaration of each name in `values`."""
+        return {name: Declaration(self.higher_is_better, self.unit)}
+
+
+# Each name to its `Metric`, of whichever kind.
+Metrics = dict[str, Any]
+
+
+def merge(batches: Sequence[Mapping[str, Any]]) -> Metrics:
+    """The metrics over the examples of all batches; ``{}`` for no batch."""
+    if not batches:
+        return {}
+    first, *rest = batches
+    return {name: metric.merge(*(batch[name] for batch in rest)) for name, metric in first.items()}
+
+
+def values(metrics: Mapping[str, Metric]) -> dict[str, Value]:
+    """What is reported of all metrics: numbers first, arrays after them."""
+    found = {k: v for name, metric in metrics.items() for k, v in metric.values(name).items()}
+    numbers = {name: value for name, value in found.items() if not isinstance(value, np.ndarray)}
+    return {**numbers, **found}
+
+
+def numbers(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Those of `values` that are single numbers."""
+    return {name: value for name, value in values(metrics).items() if isinstance(value, float)}
+
+
+def declarations(metrics: Mapping[str, Metric]) -> dict[str, Declaration]:
+    """The declaration of everything that `values` reports.
+
+    Args:
+        metrics: computed, or traced by `jax.eval_shape`.
+    """
+    found: dict[str, Declaration] = {}
+    for name, metric in metrics.items():
+        found |= metric.declarations(name)
+    if "loss" in found:
+        # Training minimises it, whatever the objective declares.
+        found["loss"] = found["loss"]._replace(higher_is_better=False)
+    return found
+
+
+def over_axis(metrics: Metrics, axis_name: str | None) -> Metrics:
+    """``metrics`` over all devices of a mapped axis; themselves where there is none."""
+    if axis_name is None:
+        return metrics
+    return {name: metric.over_axis(axis_name) for name, metric in metrics.items()}
+
+
+def psum(metric: Any, axis_name: str) -> Any:
+    """A metric made of sums, summed over the devices of a mapped axis."""
+    return jax.lax.psum(metric, axis_name)
+
+
+def summed(metric: Any, others: Sequence[Any]) -> Any:
+    """Metrics made of sums, added in float64 so that long lists lose nothing."""
+    return jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), metric, *others)

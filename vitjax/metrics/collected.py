@@ -1,0 +1,163 @@
+"""Metrics of a complete data set: examples are gathered, and the value is computed on the host."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from vitjax.core.errors import ConfigError
+from vitjax.core.registry import Registry
+from vitjax.core.validation import keywords_of
+from vitjax.metrics.base import Declaration, Metric, Value
+
+
+class Measure(abc.ABC):
+    """How examples are collected, and what is computed of all of them.
+
+    A measure is a frozen dataclass of plain values, so that it can be a static part of a compiled
+    step. It is registered with the fact ``target``, the data that it is for: ``"class"`` (one class
+    per image) or ``"mask"`` (a class per pixel).
+
+    Attributes:
+        higher_is_better: see `vitjax.metrics.Declaration`.
+        unit: see `vitjax.metrics.Declaration`.
+    """
+
+    higher_is_better: ClassVar[bool | None] = None
+    unit: ClassVar[str] = ""
+
+    @abc.abstractmethod
+    def collect(
+        self,
+        probabilities: Float[Array, "batch *pixels classes"],
+        labels: Int[Array, "batch *pixels"],
+    ) -> Any:
+        """What is kept of each example: a pytree of arrays with the batch's leading axis.
+
+        Computed inside the step.
+        """
+
+    def reduce(self, examples: Any) -> Any:
+        """What is kept of one batch, on the host and without padding: its arrays, by default.
+
+        A measure that can do with sums returns those, so that memory does not grow with the data.
+        """
+        return examples
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """What `reduce` returned for several batches, as one: by default, concatenated."""
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+    @abc.abstractmethod
+    def compute(self, examples: Any) -> Any:
+        """The value of all examples: a number, an array, or a mapping of names to those."""
+
+    def declarations(self, name: str) -> dict[str, Declaration]:
+        """The declaration of each reported name."""
+        return {name: Declaration(self.higher_is_better, self.unit)}
+
+
+@struct.dataclass
+class Collected(Metric):
+    """A metric of all examples together, such as a calibration error or mean average precision.
+
+    Exact over padding, batches, devices and hosts, since the examples themselves are gathered.
+
+    Attributes:
+        examples: what ``measure`` collects, with the batch's leading axis.
+        mask: which examples count; None once ``measure`` has reduced them.
+        measure: what is computed.
+    """
+
+    examples: Any
+    mask: Bool[Array, "batch"] | None
+    measure: Measure = struct.field(pytree_node=False)
+
+    @property
+    def higher_is_better(self) -> bool | None:  # type: ignore[override]
+        """As the measure declares."""
+        return self.measure.higher_is_better
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """As the measure declares."""
+        return self.measure.unit
+
+    def reduce(self) -> Collected:
+        """The batch without its padding, as the measure keeps it."""
+        if self.mask is None:
+            return self
+        counted = np.asarray(self.mask).astype(bool)
+        examples = jax.tree.map(lambda array: np.asarray(array)[counted], self.examples)
+        return Collected(self.measure.reduce(examples), None, self.measure)
+
+    def merge(self, *others: Collected) -> Collected:
+        """Joins the examples, in order."""
+        parts = [each.reduce().examples for each in (self, *others)]
+        return Collected(self.measure.join(parts), None, self.measure)
+
+    def over_axis(self, axis_name: str) -> Collected:
+        """Gathers the examples of all devices, in the order of the global batch."""
+        gathered: Collected = jax.lax.all_gather(self, axis_name, tiled=True)
+        return gathered
+
+    def compute(self) -> Any:
+        """What the measure computes of the examples."""
+        return self.measure.compute(self.reduce().examples)
+
+    def values(self, name: str) -> dict[str, Value]:
+        """The value under ``name``, or each under its own name where there are several."""
+        value = self.compute()
+        return dict(value) if isinstance(value, Mapping) else {name: value}
+
+    def declarations(self, name: str) -> dict[str, Declaration]:
+        """As the measure declares."""
+        return self.measure.declarations(name)
+
+
+MEASURES: Registry[Callable[..., Measure]] = Registry("measure")
+
+
+def create_measures(
+    names: Sequence[str], target: str, *, where: str, **offered: Any
+) -> dict[str, Measure]:
+    """The measures that a config's ``objective.measures`` names.
+
+    Args:
+        names: of `MEASURES`.
+        target: of the objective's data, see `Measure`.
+        where: the key that a person wrote them under, for errors.
+        **offered: values that a measure receives if it has such a keyword.
+
+    Raises:
+        ConfigError: an unknown measure, or one for other data.
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"{where} is {names!r}; it should be a list of names")
+    # Names of one constructor that takes several are one measure: they share their work.
+    groups: dict[Any, list[str]] = {}
+    for name in names:
+        try:
+            groups.setdefault(MEASURES[name], []).append(name)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if MEASURES.facts(name)["target"] != target:
+            fitting = [each for each in MEASURES if MEASURES.facts(each)["target"] == target]
+            raise ConfigError(
+                f"{where}: {name!r} is for data with one {MEASURES.facts(name)['target']} per"
+                f" example; for one {target} per example there are: {', '.join(fitting)}"
+            )
+    made = {}
+    for constructor, named in groups.items():
+        accepted = keywords_of(constructor)
+        given = {key: value for key, value in offered.items() if key in accepted}
+        if "names" in accepted:
+            given["names"] = tuple(named)
+        made[", ".join(named)] = constructor(**given)
+    return made

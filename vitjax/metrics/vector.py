@@ -1,0 +1,56 @@
+"""One ratio of sums per class, as one array."""
+
+from __future__ import annotations
+
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from vitjax.metrics.base import Declaration, Metric, Value, psum, summed
+
+
+@struct.dataclass
+class PerClass(Metric):
+    """A ratio of sums for each class, reported as their mean and as one array.
+
+    Under the name ``iou`` it reports ``iou``, the mean over the classes that occur (whose count is
+    not 0), and ``iou_per_class``, an array with NaN for those that do not.
+
+    Attributes:
+        total: the numerator of each class.
+        count: the denominator of each class.
+        higher_is_better: see `Declaration`.
+        unit: see `Declaration`.
+    """
+
+    total: Float[Array, "classes"]
+    count: Float[Array, "classes"]
+    higher_is_better: bool | None = struct.field(pytree_node=False, default=None)
+    unit: str = struct.field(pytree_node=False, default="")
+
+    def merge(self, *others: PerClass) -> PerClass:
+        """Adds numerators and denominators."""
+        merged: PerClass = summed(self, others)
+        return merged
+
+    def over_axis(self, axis_name: str) -> PerClass:
+        """Adds numerators and denominators over the devices."""
+        summed_over: PerClass = psum(self, axis_name)
+        return summed_over
+
+    def compute(self) -> Float[np.ndarray, "classes"]:
+        """The ratio of each class; NaN for a class that does not occur."""
+        total, count = np.asarray(self.total, np.float64), np.asarray(self.count, np.float64)
+        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+    def values(self, name: str) -> dict[str, Value]:
+        """The mean over the classes that occur, and the array."""
+        each = self.compute()
+        occurring = each[~np.isnan(each)]
+        mean = float(np.mean(occurring)) if len(occurring) else float("nan")
+        return {name: mean, f"{name}_per_class": each}
+
+    def declarations(self, name: str) -> dict[str, Declaration]:
+        """The same for the mean and for the array."""
+        declared = Declaration(self.higher_is_better, self.unit)
+        return {name: declared, f"{name}_per_class": declared}

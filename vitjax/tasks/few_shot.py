@@ -1,0 +1,176 @@
+"""Few-shot learning: results over fixed episodes, with intervals, and figures of adaptation."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vitjax import figures
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import shortened
+from vitjax.meta import evaluation
+from vitjax.meta.episodic import MODES
+from vitjax.tasks import episode_figures
+from vitjax.training.evaluation import Evaluator
+from vitjax.training.task import TASKS, Results, Task
+
+_SHOWN = 3
+
+
+@TASKS.register("few_shot")
+class FewShot(Task):
+    """Few-shot classification or regression; its objective is a `vitjax.meta.episodic.Episodic`."""
+
+    def check_resume(self, described: Mapping[str, Any]) -> None:
+        """Checks that a run resumes with the classes that it was trained and validated on."""
+        before, now = _classes(described), _classes(self.experiment.data.describe())
+        for split in ("train", "val"):
+            old, new = before.get(split, set()), now.get(split, set())
+            if before and now and old != new:
+                changes = [
+                    f"{_counted(sorted(names))} {what}"
+                    for what, names in (("new", new - old), ("gone", old - new))
+                    if names
+                ]
+                raise ConfigError(
+                    f"config.data: the classes of split {split!r} are not those that the run began"
+                    f" with: {' and '.join(changes)}. Nothing was overwritten; choose another"
+                    " --workdir, or the data and config.data.episodes.class_split it began with"
+                )
+
+    def check_evaluation(self, described: Mapping[str, Any], split: str) -> None:
+        """Checks that training saw no class of ``split``; ``train`` is always allowed."""
+        trained, evaluated = _classes(described), _classes(self.experiment.data.describe())
+        if split == "train" or "train" not in trained or split not in evaluated:
+            return
+        seen = sorted(trained["train"] & evaluated[split])
+        if seen:
+            raise ConfigError(
+                f"config.data: split {split!r} has {_counted(seen)} that the run was trained on, of"
+                f" {len(evaluated[split])}: its results would say nothing about new classes."
+                " config.data.episodes.class_split should be the one of the training, or one whose"
+                f" {split!r} shares no class with it"
+            )
+
+    def evaluate(self, evaluator: Evaluator, variables: Any, split: str) -> dict[str, Any]:
+        """Means over the episodes of ``split`` and their intervals.
+
+        See `vitjax.meta.evaluation.results`.
+        """
+        objective: Any = self.experiment.objective
+        measured, _ = evaluator.gather(objective.measure, variables, split)
+        data: Any = self.experiment.data
+        return evaluation.results(measured, data.protocol(split))
+
+    def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
+        """The results of averaged probabilities, see `vitjax.meta.evaluation.of_ensemble`."""
+        objective: Any = self.experiment.objective
+        if self.experiment.data.target == "number":
+            return super().ensemble(evaluator, members, split)
+
+        def answers(variables: Any, batch: Any) -> dict[str, Any]:
+            return {
+                "probabilities": objective.query_probabilities(variables, batch),
+                "target": batch["query"]["target"],
+                "mask": batch["query"]["mask"],
+            }
+
+        total: Any = None
+        count = 0
+        for variables in members:
+            found, _ = evaluator.gather(answers, variables, split)
+            each = found["probabilities"]
+            total = each if total is None else jax.tree.map(np.add, total, each)
+            count += 1
+        mean = {mode: summed / count for mode, summed in total.items()}
+        return evaluation.of_ensemble(mean, found["target"], found["mask"])
+
+    def describe(self, results: Results, *, full: bool = False) -> list[str]:
+        """Each mode's headline; with ``full`` also the table over steps, and what modes mean."""
+        lines = evaluation.describe(results)
+        if not full:
+            return lines
+        steps = evaluation.table(results) if results["test_steps"] else []
+        return [*lines, *steps, *(f"({line})" for line in evaluation.MEANING)]
+
+    def predict(
+        self, variables: Any, files: Sequence[str | Path], output: str | Path | None
+    ) -> list[dict[str, Any]]:
+        """Single files have no classes here: always raises ConfigError."""
+        raise ConfigError(
+            f"the objective {type(self.experiment.objective).__name__} predicts nothing for single"
+            " files: in few-shot learning the classes are those of a support set; `vitjax evaluate`"
+            " measures that"
+        )
+
+    def report(
+        self, evaluator: Evaluator, variables: Any, results: Mapping[str, Results], folder: Path
+    ) -> None:
+        """Draws the course over the inner steps, and episodes before and after adaptation."""
+        if not results:
+            return
+        split, values = next(iter(results.items()))
+        classes = self.experiment.data.target == "class"
+        ways = values.get("ways")
+        if jax.process_index() == 0 and values["test_steps"]:
+            figures.adaptation(
+                {mode: (values[mode]["per_step"], values[mode]["per_step_ci95"]) for mode in MODES},
+                folder / "adaptation.png",
+                what="accuracy" if classes else "mean squared error",
+                share=classes,
+                chance=1 / ways if classes and isinstance(ways, int) else None,
+                heading=f"{split}: {evaluation.protocol(values)}",
+            )
+        draw = episode_figures.draw_episode if classes else episode_figures.draw_fits
+        draw(evaluator, variables, split, folder)
+
+    def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
+        """Counts the classes and images of each split, and draws the first training episode."""
+        data: Any = self.experiment.data
+        counts: dict[str, Any] = data.counts()
+        if counts:
+            heads = ("classes", "images", "fewest images of a class")
+            say(f"{'split':8}" + "".join(f"{head:>{len(head) + 4}}" for head in heads))
+            for split, found in counts.items():
+                numbers = zip(heads, found.values(), strict=True)
+                say(f"{split:8}" + "".join(f"{n:>{len(head) + 4},}" for head, n in numbers))
+            turned = data.num_train_classes // counts["train"]["classes"]
+            if turned > 1:
+                say(f"Rotated by quarter turns, each of these classes is {turned} classes.")
+            say(f"images: {' x '.join(map(str, data.image_shape))}")
+        for split in data.splits:
+            protocol = dict(data.protocol(split))
+            if split == "train":
+                del protocol["episodes"]  # training episodes have no end
+            say(f"{split}: {evaluation.protocol(protocol)}")
+        with contextlib.closing(data.train_batches()) as batches:
+            batch = jax.device_get(data.look_up(data.store, next(batches)))
+        if data.target == "number":
+            episodes = jax.tree.map(lambda x: x[:_SHOWN], batch)
+            episode_figures.draw_functions(data, episodes, output, queries=True)
+            say(f"The first {len(episodes['mask'])} training episodes: {output}")
+            return counts
+        episode = jax.tree.map(lambda x: x[0], batch)
+        episode_figures.draw_images(data, episode, "train", output, "The first training episode")
+        say(f"The first training episode: {output}")
+        return counts
+
+
+def _classes(description: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The names of the classes of each split; empty for regression."""
+    names = description.get("class_names", [])
+    return {
+        split: {names[int(number)] for number in numbers}
+        for split, numbers in description.get("classes", {}).items()
+    }
+
+
+def _counted(names: Sequence[str]) -> str:
+    """The number of names, and the first of them."""
+    plural = "" if len(names) == 1 else "es"
+    return f"{len(names)} class{plural} ({shortened([repr(name) for name in names])})"

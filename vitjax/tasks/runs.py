@@ -1,0 +1,257 @@
+"""The Python interface: build, train, evaluate, predict and load a run of any kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from vitjax import config as configs
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_keywords
+from vitjax.models.protocol import Model
+from vitjax.training import experiment as experiments
+from vitjax.training import initialization, loop, runs
+from vitjax.training.experiment import Experiment
+
+Say = Callable[[str], None]
+
+
+class Preprocess:
+    """Images as a run's model receives them in an evaluation.
+
+    Attributes:
+        class_names: what the model's outputs stand for.
+    """
+
+    def __init__(self, experiment: Experiment):
+        self._data = experiment.data
+        self.class_names = experiment.task.class_names
+
+    def __call__(self, *images: str | Path | np.ndarray) -> Float[Array, "batch ..."]:
+        """A batch of image files, or of images as arrays (height, width, channels), normalised.
+
+        Files are read and transformed as in an evaluation; arrays are taken as they are.
+
+        Raises:
+            DataError: a file cannot be read; the message names it.
+        """
+        read = [x if isinstance(x, np.ndarray) else self._data.read_image(x) for x in images]
+        normalized: Array = self._data.normalize(np.stack(read))
+        return normalized
+
+
+class Loaded(NamedTuple):
+    """A run's model, ready to use.
+
+    Attributes:
+        model: a Linen module: ``model.apply(variables, images)``.
+        variables: of the model, one copy: the moving average where the run keeps one.
+        preprocess: image files to what the model receives; it has the class names too.
+    """
+
+    model: Model
+    variables: dict[str, Any]
+    preprocess: Preprocess
+
+
+def build(config: Any) -> Experiment:
+    """Builds everything that a config names, without training.
+
+    Args:
+        config: a ConfigDict or a dict of sections, or the path of a config file.
+
+    Raises:
+        ConfigError: an unknown section, name or key, naming the near match.
+        DataError: the data cannot be read.
+    """
+    return experiments.build(_loaded(config))
+
+
+def train(
+    config: Any, workdir: str | Path, overrides: Sequence[str] = (), say: Say = print
+) -> dict[str, Any]:
+    """Trains what a config describes, or resumes it from the newest checkpoint in ``workdir``.
+
+    Args:
+        config: as in `build`.
+        workdir: the run's folder; it is created.
+        overrides: ``--config.key=value`` arguments.
+        say: receives progress messages.
+
+    Returns:
+        The summary, as in ``summary.json``.
+
+    Raises:
+        ConfigError, DataError: as in `build`.
+        DivergedError: the loss or a gradient is NaN or infinite.
+        Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
+    """
+    return loop.train(experiments.build(_loaded(config, overrides)), workdir, say)
+
+
+def evaluate(
+    workdir: str | Path,
+    split: str = "test",
+    overrides: Sequence[str] = (),
+    *,
+    checkpoint: str | int | None = None,
+    ensemble: int | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """The results of a run on one split of its data.
+
+    Args:
+        workdir: the run's folder.
+        split: one of the data's splits.
+        overrides: ``--config.key=value`` arguments on the run's config.
+        checkpoint: ``"best"``, ``"last"`` or a step; None for the best where the run chooses one.
+        ensemble: few-shot: also average the probabilities of this number of the best checkpoints.
+        say: receives what was loaded.
+
+    Returns:
+        The task's results: for a classification ``{"loss": .., "accuracy": .., "examples": ..}``.
+
+    Raises:
+        WorkdirError, CheckpointError: there is no run, or no such checkpoint.
+        ConfigError: there is no such split, or the results would mean nothing.
+    """
+    return runs.evaluate(
+        workdir, split, overrides, checkpoint=checkpoint, ensemble=ensemble, say=say
+    )[1]
+
+
+def evaluate_initial(
+    config: Any, split: str = "test", overrides: Sequence[str] = (), say: Say = print
+) -> tuple[Experiment, dict[str, Any]]:
+    """The results of what a run of ``config`` would start from, on one split of its data.
+
+    Args:
+        config: as in `build`; its ``init`` section says what is loaded.
+        split: one of the data's splits.
+        overrides: as in `train`.
+        say: receives what was loaded.
+    """
+    experiment = experiments.build(_loaded(config, overrides))
+    return experiment, initialization.evaluate(experiment, split, say)
+
+
+def predict(
+    workdir: str | Path,
+    files: Sequence[str | Path],
+    output: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    checkpoint: str | int | None = None,
+    say: Say = print,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """What a run's model predicts for files.
+
+    Args:
+        workdir: the run's folder.
+        files: paths of image files; each is read and transformed as in an evaluation.
+        output: the folder for what is written; None writes nothing.
+        overrides: as in `evaluate`.
+        checkpoint: as in `evaluate`.
+        say: receives what was loaded.
+        **options: keywords of the task's `Task.predict`, such as ``tile`` for a segmentation.
+
+    Returns:
+        JSON values for each file, see the task.
+
+    Raises:
+        DataError: a file cannot be read; the message names it. Nothing is written.
+        ConfigError: the run's objective predicts nothing for files, or has no such option.
+    """
+    return _predicted(workdir, files, output, overrides, checkpoint, say, options)[1]
+
+
+def prediction_table(
+    workdir: str | Path,
+    files: Sequence[str | Path],
+    output: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    checkpoint: str | int | None = None,
+    say: Say = print,
+    **options: Any,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """`predict`, and the same as lines of text."""
+    experiment, found = _predicted(workdir, files, output, overrides, checkpoint, say, options)
+    return found, experiment.task.table(found)
+
+
+def load(
+    workdir: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    checkpoint: str | int | None = None,
+    say: Say = print,
+) -> Loaded:
+    """A run's model, its variables, and how images are prepared for it.
+
+    >>> model, variables, preprocess = vitjax.load("runs/digits")
+    >>> logits = model.apply(variables, preprocess("seven.png"))
+    >>> preprocess.class_names[int(logits[0].argmax())]
+    '7'
+
+    Args:
+        workdir: the run's folder.
+        overrides: as in `evaluate`.
+        checkpoint: as in `evaluate`.
+        say: receives what was loaded.
+
+    Raises:
+        WorkdirError, CheckpointError: there is no run, or no such checkpoint.
+    """
+    # The run's devices may not be here.
+    experiment, placed, _ = runs.load(
+        workdir,
+        ["--config.parallel=None", *overrides],
+        checkpoint=checkpoint,
+        with_data=False,
+        say=say,
+    )
+    objective = experiment.objective
+    variables = objective.unwrap(experiment.parallel.fetch(placed))
+    return Loaded(objective.model, variables, Preprocess(experiment))
+
+
+def _loaded(config: Any, overrides: Sequence[str] = ()) -> Any:
+    """``config``, from its file if it is a path, with overrides."""
+    if isinstance(config, str | Path):
+        config = configs.load(config)
+    elif overrides:
+        config = configs.from_json(configs.to_json(config))
+    configs.override(config, overrides)
+    return config
+
+
+def _predicted(
+    workdir: str | Path,
+    files: Sequence[str | Path],
+    output: str | Path | None,
+    overrides: Sequence[str],
+    checkpoint: str | int | None,
+    say: Say,
+    options: dict[str, Any],
+) -> tuple[Experiment, list[dict[str, Any]]]:
+    if not files:
+        raise ConfigError("no files are given to predict")
+    experiment, placed, _ = runs.load(
+        workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
+    )
+    task = experiment.task
+    options = {name: value for name, value in options.items() if value}
+    check_keywords(
+        task.predict,
+        options,
+        where=f"{workdir}: vitjax predict, for the task {experiment.objective.task}",
+        given=("variables", "files", "output"),
+    )
+    variables = experiment.parallel.fetch(placed)
+    return experiment, task.predict(variables, files, output, **options)
