@@ -34,8 +34,21 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("vitjax")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has the files that take longest first, where processes share them: else one is left over."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds ``--slow``."""
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips slow tests without ``--slow``, and starts with the files that take longest.
+
+    Of several processes that share the files, one would otherwise run a long file alone at the end.
+    """
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="slow: runs with --slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
     if WORKER is not None:
         items.sort(key=lambda item: item.path.parent.name not in ("end_to_end", "training"))
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-import tomllib
 from itertools import chain, combinations
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +15,6 @@ from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
 from vitjax.data.episodes import class_splits
 from vitjax.data.sources import SOURCES
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 SIZES = {
     "omniglot_finn": (1100, 100, 423),
@@ -157,11 +153,3 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys, arguments, words):
     assert main(["class_split", str(tmp_path / "a.json"), *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "a.json").exists()
-
-
-def test_a_wheel_has_the_stored_splits():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["vitjax"]
-    packed = {path for pattern in patterns for path in (REPOSITORY / "vitjax").glob(pattern)}
-    assert set(class_splits.STORED.glob("*.json")) <= packed
-    assert {path.stem for path in packed} >= set(SIZES)
