@@ -5,24 +5,23 @@ from pathlib import Path
 import pytest
 
 from vitjax import config as configs
+from vitjax.core.errors import ConfigError
 from vitjax.training import experiment as experiments
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.py"))
 
-# What each config needs to be built without the data it is for: an argument behind the colon, and
+# What each config needs to be built without the data it is for: an argument after the colon, and
 # overrides.
-OMNIGLOT = [name for name in ALL if name.startswith("maml/omniglot_") and "_vit" not in name]
-MINIIMAGENET = [name for name in ALL if name.startswith("maml/miniimagenet_")]
-SINUSOIDS = [name for name in ALL if name.startswith("maml/sinusoid")]
-GENERATED = ["maml/glyphs_5w1s.py", *SINUSOIDS]
-SEGMENTATION = [name for name in ALL if name.startswith("segmentation/")]
-WITH_A_BASE = [
-    name
-    for name in ALL
-    if name.startswith("maml/")
-    and name not in (*OMNIGLOT, *MINIIMAGENET, *GENERATED, "maml/folder.py")
+OMNIGLOT = [f"maml/omniglot.py:{ways}w{shots}s" for ways in (5, 20) for shots in (1, 5)]
+MINIIMAGENET = [f"maml/miniimagenet.py:5w{shots}s" for shots in (1, 5)]
+METHODS = [
+    *("anil", "boil", "fine_tuning", "fomaml", "imaml", "mamlpp", "meta_sgd"),
+    *("nearest_centroid", "proto_maml", "protonet", "reptile", "vit"),
 ]
+SINUSOIDS = [name for name in ALL if name.startswith("maml/sinusoid")]
+FEW_SHOT = [f"maml/{name}.py" for name in ("omniglot", "miniimagenet", "methods", "glyphs")]
+SEGMENTATION = [name for name in ALL if name.startswith("segmentation/")]
 DIGITS = [name for name in ALL if name.startswith("digits/")]
 OTHERS = {
     name
@@ -38,19 +37,30 @@ def build(name, *overrides):
 
 
 def test_every_config_is_of_one_of_these_kinds():
-    kinds = [*OMNIGLOT, *MINIIMAGENET, *GENERATED, *WITH_A_BASE, *DIGITS, *SEGMENTATION, *OTHERS]
-    assert sorted(kinds) == ALL
-    assert len(WITH_A_BASE) >= 11
+    assert sorted([*FEW_SHOT, *SINUSOIDS, *DIGITS, *SEGMENTATION, *OTHERS]) == ALL
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("maml/omniglot.py:5w2s", r"omniglot\.py: .*unknown variant '5w2s'; did you mean '5w.s'"),
+        ("maml/methods.py:prtonet", r"'prtonet'; did you mean 'protonet'\? \(known: anil, boil,"),
+        ("maml/methods.py:anil,glyphs:3w", r"glyphs\.py: .*unknown variant '3w'"),
+    ],
+)
+def test_an_unknown_variant_is_named(name, words):
+    with pytest.raises(ConfigError, match=words):
+        configs.load(CONFIGS / name)
 
 
 @pytest.mark.parametrize(
     "name",
     [
         *DIGITS,
-        "maml/glyphs_5w1s.py",
+        "maml/glyphs.py",
         *SINUSOIDS,
         *(f"{name}:5" for name in SINUSOIDS),
-        *(f"{name}:glyphs_5w1s" for name in WITH_A_BASE),
+        *(f"maml/methods.py:{method},glyphs" for method in METHODS),
     ],
 )
 def test_a_config_whose_data_vitjax_has_is_built(name):
@@ -67,7 +77,7 @@ def test_a_config_of_omniglot_is_built(name, test_data):
     if not (folder / "omniglot").is_dir():
         pytest.skip(f"no omniglot in {folder}")
     built = build(name, f"data.data_dir={folder}", "data.episodes.in_memory=False")
-    ways, shots = (int(part) for part in name.removesuffix("s.py").split("_")[-1].split("w"))
+    ways, shots = (int(part) for part in name.removesuffix("s").split(":")[-1].split("w"))
     protocol = built.data.protocol("test")
     assert (protocol["ways"], protocol["shots"]) == (ways, shots)
     assert built.objective.num_classes == ways
@@ -81,7 +91,7 @@ def test_a_config_of_miniimagenet_is_built(name, test_data):
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
     built = build(name, f"data.path={folder}")
-    ways, shots = (int(part) for part in name.removesuffix("s.py").split("_")[-1].split("w"))
+    ways, shots = (int(part) for part in name.removesuffix("s").split(":")[-1].split("w"))
     protocol = built.data.protocol("val")
     assert (protocol["ways"], protocol["shots"]) == (ways, shots)
     assert built.data.num_train_classes == 64

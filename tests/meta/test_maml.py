@@ -218,16 +218,16 @@ def test_a_rate_is_the_published_code_s_times_the_ways():
 @pytest.mark.parametrize(
     ("name", "ways", "published"),
     [
-        ("omniglot_5w1s", 5, 0.4),
-        ("omniglot_5w5s", 5, 0.4),
-        ("omniglot_20w1s", 20, 0.1),
-        ("omniglot_20w5s", 20, 0.1),
-        ("miniimagenet_5w1s", 5, 0.01),
-        ("miniimagenet_5w5s", 5, 0.01),
+        ("omniglot.py:5w1s", 5, 0.4),
+        ("omniglot.py:5w5s", 5, 0.4),
+        ("omniglot.py:20w1s", 20, 0.1),
+        ("omniglot.py:20w5s", 20, 0.1),
+        ("miniimagenet.py:5w1s", 5, 0.01),
+        ("miniimagenet.py:5w5s", 5, 0.01),
     ],
 )
 def test_configs_have_the_papers_rates(name, ways, published):
-    config = configs.load(CONFIGS / f"{name}.py")
+    config = configs.load(CONFIGS / name)
     assert config.data.episodes.ways == ways
     assert config.objective.inner_learning_rate == pytest.approx(ways * published)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import ml_collections
 
@@ -11,6 +12,8 @@ import vitjax
 from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
+
+Value = TypeVar("Value")
 
 
 def load(path: str | Path) -> ml_collections.ConfigDict:
@@ -43,6 +46,20 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
         loaded[user_code.KEY] = (str(path.absolute()), *loaded.get(user_code.KEY, ()))
     user_code.load(loaded, path.parent)
     return loaded
+
+
+def variant(argument: str, variants: Mapping[str, Value]) -> Value:
+    """The entry of ``variants`` that the argument of a ``get_config`` names.
+
+    Raises:
+        ConfigError: no entry has the name; the message gives the near match and all names.
+    """
+    if argument not in variants:
+        raise ConfigError(
+            f"unknown variant {argument!r}{near_match(argument, variants)}"
+            f" (known: {', '.join(variants)})"
+        )
+    return variants[argument]
 
 
 def names() -> list[str]:
