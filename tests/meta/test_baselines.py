@@ -15,6 +15,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.meta import FineTuning, NearestCentroid
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.models.mlp import MLP
+from vitjax.objectives.state import TrainState
 from vitjax.training.step import make_train_step
 
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

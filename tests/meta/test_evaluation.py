@@ -286,3 +286,8 @@ def test_checkpoints_are_ranked_by_their_validation(tmp_path):
     assert kept.best_steps() == [1, 2, 4]
     assert kept.best_step() == 1
     kept.close()
+
+
+def test_the_error_for_a_renamed_key_names_the_new_one():
+    with pytest.raises(ConfigError, match=r"config.objective: .*'tasks_at_once'; .*'episodes_at_o"):
+        experiments.build(few_shot(objective={"tasks_at_once": 2}))

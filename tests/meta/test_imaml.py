@@ -195,7 +195,7 @@ def test_episodes_at_once_change_no_number_and_the_trainer_takes_steps():
 @pytest.mark.parametrize(
     ("keywords", "words"),
     [
-        ({"proximal": 0.0}, "proximal is 0.0; it should be above 0"),
+        ({"proximal": 0.0}, "proximal is 0.0; it must be above 0"),
         ({"cg_steps": 0}, "cg_steps is 0"),
         ({"cg_damping": -1.0}, "cg_damping is -1.0"),
         ({"remat": True}, "objective.remat is True, but imaml"),

@@ -319,7 +319,7 @@ def test_what_cannot_be_used(keywords, words):
 
 @pytest.mark.parametrize("part", ["per_step_norm", "per_step_statistics"])
 def test_a_part_wants_batch_normalisation(part):
-    with pytest.raises(ConfigError, match=f"objective.{part} is True, and the model has no batch"):
+    with pytest.raises(ConfigError, match=f"objective.{part} is True, but the model has no batch"):
         plus(part, norm="layer").init(jax.random.key(0), episodes())
 
 

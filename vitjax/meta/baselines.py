@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +12,15 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.names import matches
-from vitjax.core.validation import check_choice
+from vitjax.core.validation import OneOf, PositiveInt
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
 from vitjax.meta.gradient_based import GradientBased, Learner
-from vitjax.meta.network import DECLARED, Network
+from vitjax.meta.network import DECLARED, STATISTICS, Network
 from vitjax.meta.prototypical import PrototypeBased, unit
 from vitjax.metrics import Mean, Metrics
 from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
-
-TRANSFORMS = ("none", "l2", "center_l2")
 
 _CENTER = "feature_mean"
 # Decay of the moving average of the features, per training step.
@@ -53,7 +50,7 @@ class Supervised(Episodic):
             return
         given = getattr(self.model, "num_classes", None) or 0
         if given == 0:
-            model = self.model.clone(num_classes=self.num_train_classes)
+            model = self.model.with_head(self.num_train_classes)
             object.__setattr__(self, "model", model)
         elif given < self.num_train_classes:
             raise ConfigError(
@@ -143,11 +140,7 @@ class NearestCentroid(Supervised, PrototypeBased):
     """
 
     joint: bool = False
-    transform_features: str = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("objective.transform_features", self.transform_features, TRANSFORMS)
+    transform_features: Literal["none", "l2", "center_l2"] = "none"
 
     @property
     def network(self) -> Network:
@@ -159,7 +152,7 @@ class NearestCentroid(Supervised, PrototypeBased):
         variables = super().wrap(rng, variables, batch)
         if self.transform_features != "center_l2":
             return variables
-        kernel = parameters.flatten(variables["params"]["model"])["head/kernel"]
+        kernel, _ = self._head(variables["params"])
         center = {"total": jnp.zeros(len(kernel), kernel.dtype), "weight": jnp.zeros(())}
         return {**variables, _CENTER: center}
 
@@ -181,21 +174,24 @@ class NearestCentroid(Supervised, PrototypeBased):
         body, state = self.body(params, model_state)
         network = Network(self.model, self.normalize, regression=False).without_head()
         features, state = network.apply(body, state, inputs, train=True, rng=rng)
-        head, old = params["model"]["head"], model_state[_CENTER]
+        (kernel, bias), old = self._head(params), model_state[_CENTER]
         mean = weights @ jax.lax.stop_gradient(features) / jnp.maximum(jnp.sum(weights), 1)
         center = {
             "total": (_DECAY * old["total"] + mean).astype(old["total"].dtype),
             "weight": _DECAY * old["weight"] + 1,
         }
-        return features @ head["kernel"] + head["bias"], {**state, _CENTER: center}
+        return features @ kernel + bias, {**state, _CENTER: center}
 
     def body(self, params: Params, model_state: ModelState) -> tuple[Any, ModelState]:
         """All parameters except the head's."""
-        _, rest = parameters.partition(
-            parameters.flatten(params["model"]), (parameters.HEAD,), fixed=()
-        )
-        state = {name: tree for name, tree in model_state.items() if name != _CENTER}
-        return parameters.unflatten(rest), state
+        _, body = self.model.split_head(params["model"])
+        return body, {name: tree for name, tree in model_state.items() if name != _CENTER}
+
+    def _head(self, params: Params) -> tuple[Array, Array]:
+        """Kernel and bias of the last layer."""
+        leaves = parameters.flatten(params["model"])
+        kernel, bias = parameters.head_names(leaves, self.model)
+        return leaves[kernel], leaves[bias]
 
     def transform(
         self, features: Float[Array, "examples width"], model_state: ModelState
@@ -213,12 +209,13 @@ class _Head(Model):
     """The last layer of a model, applied to the features of the others."""
 
     outputs: int
+    layer: str
 
     @nn.compact
     def __call__(self, features: Array, train: bool = False) -> Array:
-        return nn.Dense(
-            self.outputs, name="head", dtype=features.dtype, param_dtype=features.dtype
-        )(features)
+        dtype = features.dtype
+        dense = nn.Dense(self.outputs, name=self.layer, dtype=dtype, param_dtype=dtype)
+        return dense(features)
 
 
 @objectives.register("fine_tuning")
@@ -238,35 +235,33 @@ class FineTuning(Supervised, GradientBased):
             complete model for regression.
     """
 
-    test_steps: int | None = 100
+    test_steps: PositiveInt = 100
     adapted: Sequence[str] = ()
-    inductive_statistics: str = "running"
+    inductive_statistics: Annotated[str, OneOf(STATISTICS)] = "running"
     # Training has no inner loop.
     inner_steps: int = dataclasses.field(default=1, init=False)
-    head: str = dataclasses.field(default="learned", init=False)
+    head: Literal["learned"] = dataclasses.field(default="learned", init=False)
     remat: bool = dataclasses.field(default=False, init=False)
     unroll: int | bool = dataclasses.field(default=1, init=False)
     first_order: bool = dataclasses.field(default=True, init=False)
 
     def __post_init__(self) -> None:
         if not self.adapted:
-            default = (r"",) if self.regression else (parameters.HEAD,)
+            default = (r"",) if self.regression else (self.model.head_pattern,)
             object.__setattr__(self, "adapted", default)
         super().__post_init__()
-        if self.test_steps is None:
-            raise ConfigError("objective.test_steps is None; it should be at least 1")
 
     @property
     def network(self) -> Network:
         """The model with a head for the classes of an episode."""
         model = self.model.for_inner_loops()
         if not self.regression:
-            model = model.clone(num_classes=self.num_classes)
+            model = model.with_head(self.num_classes)
         return Network(model, self.normalize, self.regression)
 
     def start(self, name: str, leaf: Any) -> Any:
         """Zeros for the head in classification, the leaf itself otherwise."""
-        if self.regression or not matches(name, (parameters.HEAD,)):
+        if self.regression or not self.in_head(name):
             return leaf
         return jnp.zeros((*leaf.shape[:-1], self.num_classes), leaf.dtype)
 
@@ -274,16 +269,18 @@ class FineTuning(Supervised, GradientBased):
         """Both modes, before the first of ``test_steps`` updates and after each."""
         leaves = parameters.flatten(params["model"])
         moving, _ = parameters.partition(leaves, self.adapted, self.fixed)
-        head, body = parameters.partition(leaves, (r"^head/(kernel|bias)$",), ())
-        if not moving or not head or not set(moving) <= set(head):
+        head, body = self.model.split_head(params["model"])
+        layers = {name.rpartition("/")[0] for name in parameters.flatten(head)}
+        single = len(head) == 1 and layers == set(head)
+        if not moving or not single or not set(moving) <= set(parameters.flatten(head)):
             return super().answer_episode(params, model_state, episode)
-        network = Network(_Head(self.num_classes), lambda inputs: inputs, self.regression)
-        head = {"model": parameters.unflatten(head)}
+        model = _Head(self.num_classes, layers.pop())
+        network = Network(model, lambda inputs: inputs, self.regression)
         answers = {}
         for mode in MODES if model_state else MODES[:1]:
-            features = self._features(parameters.unflatten(body), model_state, episode, mode)
-            learner = Learner(self, network, head, {}, features)
-            _, history = learner.adapt(int(self.test_steps or 0), observe=learner.answers)
+            features = self._features(body, model_state, episode, mode)
+            learner = Learner(self, network, {"model": head}, {}, features)
+            _, history = learner.adapt(self.test_steps, observe=learner.answers)
             answers[mode] = history.observed[mode]
         return {mode: answers.get(mode, answers[MODES[0]]) for mode in MODES}
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.core.errors import ConfigError
+from vitjax.core.validation import PositiveInt, validate_fields
 from vitjax.meta import mapping
 from vitjax.meta.network import DECLARED, Network, only, present_classes
 from vitjax.metrics import Mean, Metrics
@@ -51,15 +51,12 @@ class Episodic(Objective):
 
     num_classes: int
     normalize: Callable[[Array], Array]
-    target: str = "class"
-    episodes_at_once: int | None = None
+    target: Literal["class", "number"] = "class"
+    episodes_at_once: PositiveInt | None = None
     devices: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.episodes_at_once is not None and self.episodes_at_once < 1:
-            raise ConfigError(
-                f"objective.episodes_at_once is {self.episodes_at_once}; it should be at least 1"
-            )
+        validate_fields(self, "config.objective")
 
     @property
     def regression(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_expressions, check_patterns, matches
-from vitjax.core.validation import check_choice, check_keywords, keywords_of
+from vitjax.core.validation import OneOf, PositiveFloat, PositiveInt, check_keywords, keywords_of
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode, Episodic
 from vitjax.meta.inner_loop import adapt, scale_by_rates
@@ -22,8 +22,6 @@ from vitjax.meta.parameters import Leaves
 from vitjax.metrics import Metrics
 from vitjax.objectives.base import ModelState, Params
 from vitjax.optim.lookup import find_optimizer
-
-HEADS = ("learned", "zeros", "prototypes")
 
 _OPTIMIZER = "config.objective.inner_optimizer"
 # Added under the square root of Adam, which has no second derivative at zero.
@@ -57,41 +55,27 @@ class GradientBased(Episodic):
         first_order: omits second derivatives, see `adapt`.
     """
 
-    inner_steps: int = 5
-    inner_learning_rate: float = 0.01
-    head_learning_rate: float | None = None
+    inner_steps: PositiveInt = 5
+    inner_learning_rate: PositiveFloat = 0.01
+    head_learning_rate: PositiveFloat | None = None
     inner_optimizer: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "sgd"})
-    test_steps: int | None = None
+    test_steps: PositiveInt | None = None
     adapted: Sequence[str] = (r"",)
     fixed: Sequence[str] = ()
-    head: str = "learned"
-    inductive_statistics: str = "support"
+    head: Literal["learned", "zeros", "prototypes"] = "learned"
+    inductive_statistics: Annotated[str, OneOf(STATISTICS)] = "support"
     remat: bool = False
-    unroll: int | bool = True
+    unroll: PositiveInt | bool = True
     first_order: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("objective.head", self.head, HEADS)
-        check_choice("objective.inductive_statistics", self.inductive_statistics, STATISTICS)
         for name in ("adapted", "fixed"):
             check_expressions(getattr(self, name), f"config.objective.{name}")
-        for name in ("inner_steps", "test_steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"objective.{name} is {value}; it should be at least 1")
-        for name in ("inner_learning_rate", "head_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ConfigError(f"objective.{name} is {value}; it should be above 0 and finite")
         if self.regression and self.head == "prototypes":
             raise ConfigError(
                 "objective.head is 'prototypes'; prototypes need classes, and this data is a"
                 " regression"
-            )
-        if not isinstance(self.unroll, bool) and self.unroll < 1:
-            raise ConfigError(
-                f"objective.unroll is {self.unroll}; it should be at least 1, or True"
             )
         self._try_optimizer()
 
@@ -107,6 +91,10 @@ class GradientBased(Episodic):
             patterns = getattr(self, name)
             check_patterns(patterns, list(leaves), f"config.objective.{name}")
         parameters.check_moving(parameters.partition(leaves, self.adapted, self.fixed)[0])
+
+    def in_head(self, name: str) -> bool:
+        """Whether the parameter ``name`` belongs to the last layer."""
+        return matches(name, (self.model.head_pattern,))
 
     # Methods that a subclass may override.
 
@@ -131,7 +119,7 @@ class GradientBased(Episodic):
         body = self.inner_learning_rate
         head = body if self.head_learning_rate is None else self.head_learning_rate
         return {
-            name: jnp.asarray(head if matches(name, (parameters.HEAD,)) else body, leaf.dtype)
+            name: jnp.asarray(head if self.in_head(name) else body, leaf.dtype)
             for name, leaf in leaves.items()
         }, False
 
@@ -235,7 +223,7 @@ class Learner:
         leaves = {name: objective.start(name, leaf) for name, leaf in leaves.items()}
         if objective.head == "learned":
             return leaves
-        kernel, bias = parameters.head_names(leaves)
+        kernel, bias = parameters.head_names(leaves, objective.model)
         if objective.head == "zeros":
             head = (jnp.zeros_like(leaves[kernel]), jnp.zeros_like(leaves[bias]))
         else:
@@ -249,7 +237,7 @@ class Learner:
     def features(self, leaves: Leaves, part: Part) -> Array:
         """The head's inputs, under the statistics of ``part``."""
         network = self.network.without_regularisers().without_head()
-        body = {n: leaf for n, leaf in leaves.items() if not matches(n, (parameters.HEAD,))}
+        body = {name: leaf for name, leaf in leaves.items() if not self.objective.in_head(name)}
         params, state = self.objective.model_at(self.params, body, self.model_state, 0)
         return network.apply(params, state, part["input"], train=True)[0]
 

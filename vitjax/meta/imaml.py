@@ -11,6 +11,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import NonNegativeFloat, PositiveFloat, PositiveInt
 from vitjax.meta.episodic import Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.parameters import Leaves
@@ -44,21 +45,15 @@ class ImplicitMaml(GradientBased):
             H below -proximal, and the gradient is no longer exact.
     """
 
-    inner_steps: int = 16
-    inner_learning_rate: float = 0.1
-    unroll: int | bool = 1
-    proximal: float = 2.0
-    cg_steps: int = 5
-    cg_damping: float = 0.0
+    inner_steps: PositiveInt = 16
+    inner_learning_rate: PositiveFloat = 0.1
+    unroll: PositiveInt | bool = 1
+    proximal: PositiveFloat = 2.0
+    cg_steps: PositiveInt = 5
+    cg_damping: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.proximal < float("inf"):
-            raise ConfigError(f"objective.proximal is {self.proximal}; it should be above 0")
-        if self.cg_steps < 1:
-            raise ConfigError(f"objective.cg_steps is {self.cg_steps}; it should be at least 1")
-        if not 0 <= self.cg_damping < float("inf"):
-            raise ConfigError(f"objective.cg_damping is {self.cg_damping}; it should be at least 0")
         for name in ("first_order", "remat"):
             if getattr(self, name):
                 raise ConfigError(

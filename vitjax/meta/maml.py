@@ -37,17 +37,35 @@ class FirstOrderMaml(GradientBased):
 @objectives.register("anil")
 @dataclasses.dataclass(frozen=True)
 class Anil(GradientBased):
-    """Almost no inner loop: adapts the head only. Raghu et al. 2020, arXiv:1909.09157, Sec. 4."""
+    """Almost no inner loop: adapts the head only. Raghu et al. 2020, arXiv:1909.09157, Sec. 4.
 
-    adapted: Sequence[str] = (parameters.HEAD,)
+    Attributes:
+        adapted: as for any gradient-based method; if empty, the head.
+    """
+
+    adapted: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.adapted:
+            object.__setattr__(self, "adapted", (self.model.head_pattern,))
+        super().__post_init__()
 
 
 @objectives.register("boil")
 @dataclasses.dataclass(frozen=True)
 class Boil(GradientBased):
-    """Body-only updates: adapts all but the head. Oh et al. 2021, arXiv:2008.08882, Sec. 3."""
+    """Body-only updates: adapts all but the head. Oh et al. 2021, arXiv:2008.08882, Sec. 3.
 
-    fixed: Sequence[str] = (parameters.HEAD,)
+    Attributes:
+        fixed: as for any gradient-based method; if empty, the head.
+    """
+
+    fixed: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.fixed:
+            object.__setattr__(self, "fixed", (self.model.head_pattern,))
+        super().__post_init__()
 
 
 @objectives.register("meta_sgd")
@@ -82,16 +100,22 @@ class Cavia(GradientBased):
 
     Adapts the model's ``context`` only, starting from zeros in each episode. A model has a context
     if its ``num_context`` is above 0.
+
+    Attributes:
+        adapted: as for any gradient-based method; if empty, the context.
     """
 
-    adapted: Sequence[str] = (parameters.CONTEXT,)
+    adapted: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.adapted:
+            object.__setattr__(self, "adapted", (self._context,))
+        super().__post_init__()
 
     def check_model(self, model_params: Params) -> None:
         """Raises ConfigError for a model without a context, or a pattern without a match."""
         names = parameters.flatten(model_params)
-        if parameters.CONTEXT in self.adapted and not any(
-            matches(name, (parameters.CONTEXT,)) for name in names
-        ):
+        if self._context in self.adapted and not any(matches(n, (self._context,)) for n in names):
             raise ConfigError(
                 "config.objective.adapted: the model has no context to adapt; config.model."
                 "num_context should be above 0"
@@ -101,3 +125,9 @@ class Cavia(GradientBased):
     def start(self, name: str, leaf: Any) -> Any:
         """Zeros for the context, the leaf itself otherwise."""
         return jnp.zeros_like(leaf) if matches(name, self.adapted) else leaf
+
+    @property
+    def _context(self) -> str:
+        """The pattern of the context; it matches nothing for a model that cannot have one."""
+        name = self.model.context_name
+        return "(?!)" if name is None else rf"(^|/){name}$"

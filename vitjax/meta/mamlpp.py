@@ -6,14 +6,15 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.meta import parameters
+from vitjax.core.validation import NonNegativeInt, OneOf, PositiveInt
+from vitjax.meta import network, parameters
 from vitjax.meta.episodic import Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.parameters import Leaves
@@ -74,13 +75,13 @@ class MamlPlusPlus(GradientBased):
             annealing is complete.
     """
 
-    inductive_statistics: str = "auto"
+    inductive_statistics: Annotated[str, OneOf(("auto", *network.STATISTICS))] = "auto"
     multi_step_loss: bool = True
-    multi_step_loss_steps: int = 7500
+    multi_step_loss_steps: PositiveInt = 7500
     learned_rates: bool = True
     per_step_norm: bool = True
     per_step_statistics: bool = True
-    first_order_steps: int = 0
+    first_order_steps: NonNegativeInt = 0
     step: Any = dataclasses.field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -88,10 +89,6 @@ class MamlPlusPlus(GradientBased):
             chosen = "running" if self.per_step_statistics else "support"
             object.__setattr__(self, "inductive_statistics", chosen)
         super().__post_init__()
-        for name, least in (("multi_step_loss_steps", 1), ("first_order_steps", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"objective.{name} is {value}; it should be at least {least}")
         if self.first_order and self.first_order_steps:
             raise ConfigError(
                 f"objective.first_order_steps is {self.first_order_steps}, but with"

@@ -18,6 +18,7 @@ Part = Mapping[str, Array]
 # What batch normalisation may use in inductive evaluation, see `Network.inductive_state`.
 STATISTICS = ("support", "running")
 
+
 # Direction and unit of each metric.
 DECLARED: dict[str, dict[str, Any]] = {
     "loss": {"higher_is_better": False},

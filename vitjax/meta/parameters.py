@@ -12,10 +12,7 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import matches
-
-# The last layer, under the name that all models give it.
-HEAD = r"(^|/)head/"
-CONTEXT = r"(^|/)context$"
+from vitjax.models.protocol import Model
 
 Leaves = dict[str, Any]
 
@@ -51,18 +48,18 @@ def check_moving(moving: Leaves) -> None:
         )
 
 
-def head_names(leaves: Leaves) -> tuple[str, str]:
-    """The names of the last layer's kernel and bias.
+def head_names(leaves: Leaves, model: Model) -> tuple[str, str]:
+    """The names of the kernel and the bias of the last layer of ``model``.
 
     Raises:
         ConfigError: the model has no such layer.
     """
-    kernels = [n for n in leaves if re.search(HEAD + "kernel$", n)]
-    biases = [n for n in leaves if re.search(HEAD + "bias$", n)]
+    kernels = [n for n in leaves if re.search(model.head_pattern + "kernel$", n)]
+    biases = [n for n in leaves if re.search(model.head_pattern + "bias$", n)]
     if len(kernels) != 1 or len(biases) != 1:
         raise ConfigError(
-            "objective: the model has no layer 'head' with a kernel and a bias (its parameters:"
-            f" {', '.join(leaves)})"
+            f"objective: the model has no last layer {model.head_name!r} with a kernel and a bias"
+            f" (its parameters: {', '.join(leaves)})"
         )
     return kernels[0], biases[0]
 

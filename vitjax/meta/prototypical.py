@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import check_choice
+from vitjax.core.validation import OneOf, PositiveFloat
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode, Episodic
 from vitjax.meta.network import STATISTICS, Network, only, present_classes
@@ -36,19 +36,13 @@ class PrototypeBased(Episodic):
             ``"running"`` averages of training, or the moments of the ``"support"`` set.
     """
 
-    distance: str = "euclidean"
-    temperature: float = 1.0
+    distance: Annotated[str, OneOf(DISTANCES)] = "euclidean"
+    temperature: PositiveFloat = 1.0
     joint: bool = True
-    inductive_statistics: str = "running"
+    inductive_statistics: Annotated[str, OneOf(STATISTICS)] = "running"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("objective.distance", self.distance, DISTANCES)
-        check_choice("objective.inductive_statistics", self.inductive_statistics, STATISTICS)
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(
-                f"objective.temperature is {self.temperature}; it should be above 0 and finite"
-            )
         if self.regression:
             raise ConfigError("objective: prototypes need classes, and this data is a regression")
 

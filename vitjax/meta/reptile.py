@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import PositiveFloat, PositiveInt
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
@@ -48,27 +49,18 @@ class Reptile(GradientBased):
         test_batch_size: the same in evaluation.
     """
 
-    inner_learning_rate: float = 1e-3
+    inner_learning_rate: PositiveFloat = 1e-3
     inner_optimizer: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"name": "adam", "b1": 0.0}
     )
-    test_steps: int | None = 50
-    unroll: int | bool = 1
+    test_steps: PositiveInt | None = 50
+    unroll: PositiveInt | bool = 1
     # Determined by the method.
-    head: str = dataclasses.field(default="learned", init=False)
+    head: Literal["learned"] = dataclasses.field(default="learned", init=False)
     remat: bool = dataclasses.field(default=False, init=False)
     first_order: bool = dataclasses.field(default=True, init=False)
-    inner_batch_size: int | None = 10
-    test_batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("inner_batch_size", "test_batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(
-                    f"objective.{name} is {value}; it should be at least 1, or None for all"
-                )
+    inner_batch_size: PositiveInt | None = 10
+    test_batch_size: PositiveInt | None = None
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
         """As for any few-shot objective, with the inner optimizer's initial state."""
