@@ -1,12 +1,14 @@
 """The forms of convolution agree in value and in two derivatives, whatever the shapes."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from quick import jit
 
-from vitjax.nn.convolution import CONV_IMPLS, INNER_LOOP_IMPL, convolve
+from vitjax.nn.convolution import INNER_LOOP_IMPL, ConvImpl, convolve
 
 SAME = ((1, 1), (1, 1))
 # Height, width, channels in, out; kernel; strides; padding.
@@ -63,7 +65,7 @@ def test_values_and_two_derivatives(case):
             value = convolve(x, kernel, strides, padding, impl)
             return value, first(x, kernel), second(x, kernel)
 
-        found = jit(lambda: {impl: derivatives(impl) for impl in CONV_IMPLS})()
+        found = jit(lambda: {impl: derivatives(impl) for impl in get_args(ConvImpl)})()
         assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(found["lax"]))
         for impl in ("auto", "matmul"):
             assert largest_difference(found[impl], found["lax"]) < 1e-10, impl

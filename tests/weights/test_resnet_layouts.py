@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import jax
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from reference_files import (
 )
 
 from vitjax import models, weights
-from vitjax.models.resnet import STEMS
+from vitjax.models.resnet import Stem
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files
 
@@ -70,7 +72,9 @@ def networks(draw):
         fields["bottleneck_factor"] = draw(st.sampled_from([1, 2]))
     group = {"norm": "group", "norm_groups": 4}
     if format == "torchvision":
-        fields |= draw(st.sampled_from([{}, group])) | {"stem": draw(st.sampled_from(STEMS))}
+        fields |= draw(st.sampled_from([{}, group])) | {
+            "stem": draw(st.sampled_from(get_args(Stem)))
+        }
     elif format == "timm":
         bit = {**group, "zero_pool": True, "standardize_epsilon": 1e-8}
         fields |= {"preactivation": True} | draw(st.sampled_from([{}, bit]))

@@ -3,28 +3,25 @@
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import check_choice, check_positive
+from vitjax.core.validation import NonNegativeInt, OneOf, PositiveFloat, PositiveInt
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import MODELS
-from vitjax.nn.activations import ACTIVATIONS
-from vitjax.nn.context import CONTEXT, check_context, context_parameters
+from vitjax.nn.activations import ACTIVATIONS, Activation
+from vitjax.nn.context import CONTEXT, context_parameters
 from vitjax.nn.conv import Conv
-from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import ImageError, check_images, check_width
-from vitjax.nn.norm import check_norm, normalization
-from vitjax.nn.pooling import POOLINGS
+from vitjax.nn.norm import Norm, check_groups, normalization
 
-DOWNSAMPLES = ("pool", "stride")
-STRIDE_PADDINGS = ("tensorflow", "pytorch")
 HEAD_INITS = {
     "xavier": nn.initializers.xavier_uniform(),
     "normal": nn.initializers.normal(1.0),
@@ -83,7 +80,7 @@ class Conv4(Model):
             ``context`` of n zeros, from which a linear layer makes a scale and a shift of each
             channel of the block ``context_block``, between its pooling and its activation.
         context_block: counted from one.
-        conv_impl: how convolutions are computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
+        conv_impl: how convolutions are computed: see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -101,42 +98,31 @@ class Conv4(Model):
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)block\d+$",)
 
-    num_classes: int | None = 5
-    filters: int = 32
-    depth: int = 4
-    downsample: str = "pool"
-    stride_padding: str = "tensorflow"
-    activation: str = "relu"
-    pooling: str = "flatten"
-    norm: str = "batch"
-    norm_groups: int = 8
-    norm_epsilon: float = 1e-3
-    head_init: str = "xavier"
-    num_context: int = 0
+    num_classes: NonNegativeInt | None = 5
+    filters: PositiveInt = 32
+    depth: PositiveInt = 4
+    downsample: Literal["pool", "stride"] = "pool"
+    stride_padding: Literal["tensorflow", "pytorch"] = "tensorflow"
+    activation: Activation = "relu"
+    pooling: Literal["flatten", "mean"] = "flatten"
+    norm: Norm = "batch"
+    norm_groups: PositiveInt = 8
+    norm_epsilon: PositiveFloat = 1e-3
+    head_init: Annotated[str, OneOf(HEAD_INITS)] = "xavier"
+    num_context: NonNegativeInt = 0
     context_block: int = 3
-    conv_impl: str = "auto"
+    conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_positive("filters", self.filters)
-        check_positive("depth", self.depth)
-        check_choice("downsample", self.downsample, DOWNSAMPLES)
-        check_choice("stride_padding", self.stride_padding, STRIDE_PADDINGS)
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("pooling", self.pooling, POOLINGS)
-        check_choice("head_init", self.head_init, HEAD_INITS)
-        check_norm(self.norm, self.norm_epsilon, self.norm_groups, [self.filters])
-        check_context(self.num_context)
-        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
-        as_dtype(self.dtype)
-        as_dtype(self.param_dtype)
+        super().__post_init__()
+        check_groups(self.norm, self.norm_groups, [self.filters])
         if self.num_context and not 1 <= self.context_block <= self.depth:
             raise ConfigError(
                 f"context_block={self.context_block!r}: the blocks are 1 to {self.depth} (depth)"
             )
-        super().__post_init__()
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False

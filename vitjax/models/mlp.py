@@ -3,23 +3,21 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.core.validation import check_choice, check_positive
+from vitjax.core.validation import Length, NonNegativeInt, PositiveFloat, PositiveInt
 from vitjax.models.protocol import Model, Shapeless, numbers_in
 from vitjax.models.registry import MODELS
-from vitjax.nn.activations import ACTIVATIONS
-from vitjax.nn.context import CONTEXT, check_context, context_parameters
+from vitjax.nn.activations import ACTIVATIONS, Activation
+from vitjax.nn.context import CONTEXT, context_parameters
 from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import ImageError, check_width
-from vitjax.nn.norm import check_norm, normalization
-
-WEIGHT_INITS = ("truncated_normal", "uniform")
+from vitjax.nn.norm import Norm, check_groups, normalization
 
 _LAYER = re.compile(r"(?:^|/)(?:dense|norm)(\d+)/")
 _CONTEXT = re.compile(r"(^|/)context$")
@@ -62,27 +60,21 @@ class MLP(Model):
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)hidden\d+$",)
     input_ranks: ClassVar[tuple[int, ...]] = (1, 3)
 
-    hidden: Sequence[int] = (40, 40)
-    num_classes: int | None = 1
-    activation: str = "relu"
-    norm: str = "none"
-    norm_groups: int = 8
-    norm_epsilon: float = 1e-3
-    weight_init: str = "truncated_normal"
-    num_context: int = 0
+    hidden: Annotated[Sequence[PositiveInt], Length()] = (40, 40)
+    num_classes: NonNegativeInt | None = 1
+    activation: Activation = "relu"
+    norm: Norm = "none"
+    norm_groups: PositiveInt = 8
+    norm_epsilon: PositiveFloat = 1e-3
+    weight_init: Literal["truncated_normal", "uniform"] = "truncated_normal"
+    num_context: NonNegativeInt = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_positive("hidden", *self.hidden)
-        check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("weight_init", self.weight_init, WEIGHT_INITS)
-        check_norm(self.norm, self.norm_epsilon, self.norm_groups, self.hidden)
-        check_context(self.num_context)
-        as_dtype(self.dtype)
-        as_dtype(self.param_dtype)
         super().__post_init__()
+        check_groups(self.norm, self.norm_groups, self.hidden)
 
     def layer_key(self, name: str) -> tuple[int, ...]:
         """The context with the first layer, then each layer, then the head."""

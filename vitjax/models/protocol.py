@@ -13,7 +13,9 @@ from flax.core import FrozenDict
 from jaxtyping import Array
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import validate_fields
 from vitjax.nn.convolution import INNER_LOOP_IMPL
+from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.stacking import stack_layers, unstack_layers
 
 Self = TypeVar("Self", bound="Model")
@@ -112,9 +114,12 @@ class Model(nn.Module):
     def __post_init__(self) -> None:
         for name in self.field_names():
             value = getattr(self, name)
-            # JSON has lists only, with which the module would have no hash.
+            # JSON has lists and objects only, with which the module would have no hash.
             if isinstance(value, list | tuple | Mapping):
                 setattr(self, name, _hashable(value))
+        validate_fields(self)
+        for name in {"dtype", "param_dtype"}.intersection(self.field_names()):
+            as_dtype(getattr(self, name))
         super().__post_init__()
 
     @classmethod

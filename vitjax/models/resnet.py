@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -12,23 +12,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import check_choice
+from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import CIFAR10, IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.nn.conv import Conv
-from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.initializers import _uniform_bias
 from vitjax.nn.inputs import check_images
+from vitjax.nn.norm import check_groups
 from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock
 
-BLOCKS = ("basic", "bottleneck")
-NORMS = ("batch", "group")
-STEMS = ("imagenet", "cifar")
-SHORTCUTS = ("projection", "pad")
-CONV_INITS = ("he", "lecun")
-HEAD_INITS = ("uniform", "zeros")
+BlockKind = Literal["basic", "bottleneck"]
+Stem = Literal["imagenet", "cifar"]
 
 # A bottleneck's output has four times the channels of its inner layers (arXiv:1512.03385, Table 1).
 EXPANSION = 4
@@ -87,50 +84,36 @@ class ResNet(Model):
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output|stage\d+)$",)
 
-    stage_sizes: Sequence[int]
-    block: str = "bottleneck"
+    stage_sizes: Sequence[PositiveInt]
+    block: BlockKind = "bottleneck"
     preactivation: bool = False
-    num_classes: int | None = 1000
-    width: int = 64
-    stem_width: int | None = None
-    bottleneck_factor: int = 1
-    stem: str = "imagenet"
+    num_classes: NonNegativeInt | None = 1000
+    width: PositiveInt = 64
+    stem_width: PositiveInt | None = None
+    bottleneck_factor: PositiveInt = 1
+    stem: Stem = "imagenet"
     zero_pool: bool = False
-    shortcut: str = "projection"
-    norm: str = "batch"
-    norm_groups: int = 32
-    standardize_epsilon: float | None = None
+    shortcut: Literal["projection", "pad"] = "projection"
+    norm: Literal["batch", "group"] = "batch"
+    norm_groups: PositiveInt = 32
+    standardize_epsilon: PositiveFloat | None = None
     zero_init_residual: bool = False
-    conv_init: str = "he"
-    head_init: str = "uniform"
-    conv_impl: str = "auto"
+    conv_init: Literal["he", "lecun"] = "he"
+    head_init: Literal["uniform", "zeros"] = "uniform"
+    conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_choice("block", self.block, BLOCKS)
-        check_choice("stem", self.stem, STEMS)
-        check_choice("shortcut", self.shortcut, SHORTCUTS)
-        check_choice("norm", self.norm, NORMS)
-        check_choice("conv_init", self.conv_init, CONV_INITS)
-        check_choice("head_init", self.head_init, HEAD_INITS)
-        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
-        as_dtype(self.dtype)
-        as_dtype(self.param_dtype)
-        if self.norm == "group":
-            inner, stem = self.width * self.bottleneck_factor, self.stem_width or self.width
-            if wrong := [c for c in (stem, self.width, inner) if c % self.norm_groups]:
-                raise ConfigError(
-                    f"norm='group': {wrong[0]} channels do not split into norm_groups="
-                    f"{self.norm_groups} groups; give norm_groups a divisor of {wrong[0]}"
-                )
+        super().__post_init__()
+        inner, stem = self.width * self.bottleneck_factor, self.stem_width or self.width
+        check_groups(self.norm, self.norm_groups, (stem, self.width, inner))
         if self.zero_init_residual and self.preactivation and self.standardize_epsilon is not None:
             raise ConfigError(
                 "zero_init_residual: under weight standardisation a kernel of zeros has gradients"
-                " without measure; leave it out, or standardize_epsilon, or preactivation"
+                " without bound; leave it out, or standardize_epsilon, or preactivation"
             )
-        super().__post_init__()
 
     def setup(self):
         """Makes the head, which `__call__` has beyond `features`."""

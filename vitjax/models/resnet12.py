@@ -2,25 +2,25 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.core.validation import Length, NonNegativeInt, PositiveInt, Rate
 from vitjax.models.protocol import FeatureInfo, Model
 from vitjax.models.registry import MODELS
 from vitjax.models.resnet import residual_layer_key
 from vitjax.nn.conv import Conv
-from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.drop import drop_block, dropout
 from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import ImageError, check_images, check_width
 from vitjax.nn.norm import normalization
-from vitjax.nn.pooling import POOLINGS, max_pool
+from vitjax.nn.pooling import max_pool
 
 # Of the leaky ReLU.
 SLOPE = 0.1
@@ -79,7 +79,7 @@ class ResNet12(Model):
             one behind the first two blocks, and by DropBlock behind the others. Constant, where
             MetaOptNet raises it linearly over the first 40,000 steps.
         dropblock_size: side of DropBlock's squares in pixels; they are no larger than the image.
-        conv_impl: how convolutions are computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
+        conv_impl: how convolutions are computed: see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -94,25 +94,15 @@ class ResNet12(Model):
     )
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)stage\d+$",)
 
-    num_classes: int | None = 5
-    widths: Sequence[int] = (64, 160, 320, 640)
-    pooling: str = "mean"
-    drop_rate: float = 0.0
-    dropblock_size: int = 5
-    conv_impl: str = "auto"
+    num_classes: NonNegativeInt | None = 5
+    widths: Annotated[Sequence[PositiveInt], Length()] = (64, 160, 320, 640)
+    pooling: Literal["flatten", "mean"] = "mean"
+    drop_rate: Rate = 0.0
+    dropblock_size: PositiveInt = 5
+    conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-
-    def __post_init__(self):
-        check_positive("widths", *self.widths)
-        check_choice("pooling", self.pooling, POOLINGS)
-        check_rate("drop_rate", self.drop_rate)
-        check_positive("dropblock_size", self.dropblock_size)
-        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
-        as_dtype(self.dtype)
-        as_dtype(self.param_dtype)
-        super().__post_init__()
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False

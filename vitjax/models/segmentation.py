@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from vitjax.core.validation import check_choice
+from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt
 from vitjax.models.protocol import Model, Shapeless
 from vitjax.nn.conv import Conv
-from vitjax.nn.convolution import CONV_IMPLS
+from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.dtypes import as_dtype, output_dtype
-from vitjax.nn.norm import normalization
-from vitjax.nn.unet import HE, KERNEL, UPS, Layer, Up
+from vitjax.nn.norm import Norm, normalization
+from vitjax.nn.unet import HE, KERNEL, Layer, Up, UpKind
 
 
 class SegmentationModel(Model):
@@ -31,7 +31,7 @@ class SegmentationModel(Model):
         up: how a map is doubled: ``"transpose"`` (2 x 2 transposed convolution of stride 2),
             ``"resize"`` (bilinear, then a 3 x 3 convolution) or ``"nearest"`` (each pixel becomes
             four; the channels stay as they are).
-        conv_impl: how convolutions are computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
+        conv_impl: how convolutions are computed: see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -45,22 +45,15 @@ class SegmentationModel(Model):
         "norm_groups": Shapeless(("norm", "group")),
     }
 
-    num_classes: int | None = 2
-    norm: str = "none"
-    norm_groups: int = 8
-    norm_epsilon: float = 1e-5
-    up: str = "transpose"
-    conv_impl: str = "auto"
+    num_classes: NonNegativeInt | None = 2
+    norm: Norm = "none"
+    norm_groups: PositiveInt = 8
+    norm_epsilon: PositiveFloat = 1e-5
+    up: UpKind = "transpose"
+    conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-
-    def __post_init__(self):
-        check_choice("up", self.up, UPS)
-        check_choice("conv_impl", self.conv_impl, CONV_IMPLS)
-        as_dtype(self.dtype)
-        as_dtype(self.param_dtype)
-        super().__post_init__()
 
     def _dtypes(self) -> dict[str, Any]:
         return {"dtype": as_dtype(self.dtype), "param_dtype": as_dtype(self.param_dtype)}

@@ -3,20 +3,20 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.core.validation import PositiveInt, Rate
 from vitjax.models.protocol import Shapeless, numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.models.segmentation import SegmentationModel
 from vitjax.nn.drop import dropout
 from vitjax.nn.inputs import ImageError, check_images
-from vitjax.nn.norm import check_norm
+from vitjax.nn.norm import check_groups
 from vitjax.nn.pooling import max_pool
 from vitjax.nn.unet import (
     BLOCK_LOSS,
@@ -28,8 +28,6 @@ from vitjax.nn.unet import (
     reflect_to_multiple,
 )
 
-PADDINGS = ("same", "valid")
-
 _DOWN = re.compile(r"(?:^|/)down(\d+)/")
 _BOTTOM = re.compile(r"(^|/)bottom/")
 _RISE = re.compile(r"(?:^|/)(?:gate|up|merge)(\d+)/")
@@ -39,13 +37,10 @@ def level_widths(filters: int, depth: int, widths: Sequence[int] | None) -> tupl
     """Channels of every level, the finest first: ``widths``, or ``filters`` doubled at each.
 
     Raises:
-        ConfigError: values that are not positive, or a number of widths that is not depth + 1.
+        ConfigError: the number of widths is not depth + 1.
     """
-    check_positive("filters", filters)
-    check_positive("depth", depth)
     if widths is None:
         return tuple(filters * 2**level for level in range(depth + 1))
-    check_positive("widths", *widths)
     if len(widths) != depth + 1:
         raise ConfigError(
             f"widths={list(widths)!r}: depth={depth} has {depth + 1} levels, the bottom among them,"
@@ -87,19 +82,17 @@ class UNet(SegmentationModel):
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
-    filters: int = 64
-    depth: int = 4
-    widths: Sequence[int] | None = None
-    padding: str = "same"
-    dropout: float = 0.0
+    filters: PositiveInt = 64
+    depth: PositiveInt = 4
+    widths: Sequence[PositiveInt] | None = None
+    padding: Literal["same", "valid"] = "same"
+    dropout: Rate = 0.0
     attention: bool = False
 
     def __post_init__(self):
-        widths = level_widths(self.filters, self.depth, self.widths)
-        check_norm(self.norm, self.norm_epsilon, self.norm_groups, widths)
-        check_choice("padding", self.padding, PADDINGS)
-        check_rate("dropout", self.dropout)
         super().__post_init__()
+        widths = level_widths(self.filters, self.depth, self.widths)
+        check_groups(self.norm, self.norm_groups, widths)
 
     @property
     def margin(self) -> int:

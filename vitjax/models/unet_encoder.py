@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import call, check_positive, keywords_of
+from vitjax.core.validation import PositiveInt, call, keywords_of
 from vitjax.models.protocol import Model
 from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.models.segmentation import SegmentationModel
 from vitjax.nn.inputs import check_images
-from vitjax.nn.norm import check_norm
+from vitjax.nn.norm import Norm, check_groups
 from vitjax.nn.unet import DoubleConv, center_crop, reflect_to_multiple
 
 Self = TypeVar("Self", bound="EncoderUNet")
@@ -53,12 +53,12 @@ class EncoderDecoder(SegmentationModel):
 
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
-    norm: str = "batch"
-    decoder_widths: Sequence[int] | None = None
-    head_kernel: int = 1
+    norm: Norm = "batch"
+    decoder_widths: Sequence[PositiveInt] | None = None
+    head_kernel: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        check_positive("head_kernel", self.head_kernel)
+        super().__post_init__()
         if self.head_kernel % 2 == 0:
             raise ConfigError(f"head_kernel={self.head_kernel!r}: it must be odd, to have a centre")
         widths, steps = self._widths(), self._steps()
@@ -67,10 +67,7 @@ class EncoderDecoder(SegmentationModel):
                 f"decoder_widths={list(widths)!r}: the encoder halves the image {steps} times, and"
                 f" these are {len(widths)} steps up"
             )
-        if steps:
-            check_positive("decoder_widths", *widths)
-        check_norm(self.norm, self.norm_epsilon, self.norm_groups, widths)
-        super().__post_init__()
+        check_groups(self.norm, self.norm_groups, widths)
 
     def make_encoder(self, **keywords: Any) -> Model:
         """The encoder, without a head.

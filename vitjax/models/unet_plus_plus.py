@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import PositiveInt
 from vitjax.models.protocol import numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.models.segmentation import SegmentationModel
 from vitjax.models.unet import level_widths
 from vitjax.nn.inputs import check_images
-from vitjax.nn.norm import check_norm
+from vitjax.nn.norm import check_groups
 from vitjax.nn.pooling import max_pool
 from vitjax.nn.unet import DoubleConv, center_crop, reflect_to_multiple
 
@@ -56,26 +57,26 @@ class UNetPlusPlus(SegmentationModel):
     image_kernels: ClassVar[tuple[str, ...]] = ("node0_0/conv1/kernel",)
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
-    filters: int = 32
-    depth: int = 4
-    widths: Sequence[int] | None = None
+    filters: PositiveInt = 32
+    depth: PositiveInt = 4
+    widths: Sequence[PositiveInt] | None = None
     deep_supervision: bool = True
-    prune: int | None = None
+    prune: PositiveInt | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         widths = level_widths(self.filters, self.depth, self.widths)
-        check_norm(self.norm, self.norm_epsilon, self.norm_groups, widths)
+        check_groups(self.norm, self.norm_groups, widths)
         if self.prune is not None:
             if not self.deep_supervision:
                 raise ConfigError(
                     f"prune={self.prune!r}: without deep_supervision only the last column has a"
                     " head; take deep_supervision=True, in training too, or leave prune out"
                 )
-            if isinstance(self.prune, bool) or not 1 <= self.prune <= self.depth:
+            if self.prune > self.depth:
                 raise ConfigError(
                     f"prune={self.prune!r}: the columns are 1 to {self.depth} (depth)"
                 )
-        super().__post_init__()
 
     def layer_key(self, name: str) -> tuple[int, ...]:
         """Each node x(i, j) in the order of computation, then the heads."""

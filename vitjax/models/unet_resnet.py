@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from vitjax.core.validation import check_positive
+from vitjax.core.validation import Length, PositiveInt
 from vitjax.models.registry import IMAGENET, MODELS
-from vitjax.models.resnet import ResNet
+from vitjax.models.resnet import BlockKind, ResNet, Stem
 from vitjax.models.unet_encoder import EncoderDecoder
 
 
@@ -29,16 +29,12 @@ class UNetResNet(EncoderDecoder):
         ConfigError: at construction, for a value that cannot be used.
     """
 
-    stage_sizes: Sequence[int] = (2, 2, 2, 2)
-    block: str = "basic"
-    width: int = 64
-    stem: str = "imagenet"
-    decoder_widths: Sequence[int] = (256, 128, 64, 32, 16)
-
-    def __post_init__(self) -> None:
-        check_positive("stage_sizes", *self.stage_sizes)
-        check_positive("width", self.width)
-        super().__post_init__()
+    norm: Literal["batch", "group"] = "batch"
+    stage_sizes: Annotated[Sequence[PositiveInt], Length()] = (2, 2, 2, 2)
+    block: BlockKind = "basic"
+    width: PositiveInt = 64
+    stem: Stem = "imagenet"
+    decoder_widths: Sequence[PositiveInt] = (256, 128, 64, 32, 16)
 
     @property
     def backbone(self) -> tuple[str, ResNet]:
@@ -68,7 +64,7 @@ _PAPER = (
 )
 
 for _depth, _sizes in {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}.items():
-    _block = "basic" if _depth < 50 else "bottleneck"
+    _block: BlockKind = "basic" if _depth < 50 else "bottleneck"
     MODELS.register(f"unet_resnet{_depth}", image_size=224, paper=_PAPER, year=2016, **IMAGENET)(
         functools.partial(UNetResNet, stage_sizes=_sizes, block=_block)
     )

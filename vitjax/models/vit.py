@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import check_choice, check_positive, check_rate
+from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt, Rate
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import IMAGENET, MODELS, SYMMETRIC
-from vitjax.nn.attention import ATTENTION_IMPLS
+from vitjax.nn.attention import AttentionImpl
 from vitjax.nn.attention_pooling import AttentionPooling
 from vitjax.nn.conv import Conv
 from vitjax.nn.drop import dropout
@@ -23,10 +23,7 @@ from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.inputs import ImageError, check_images
 from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.positions import sincos2d
-from vitjax.nn.transformer import GELUS, Encoder
-
-POOLINGS = ("token", "mean", "token_and_mean", "map")
-POSITIONS = ("learned", "sincos2d", "none")
+from vitjax.nn.transformer import Encoder, Gelu
 
 # Poolings that take the class token.
 _READ_TOKEN = ("token", "token_and_mean")
@@ -98,53 +95,37 @@ class ViT(Model):
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(tokens|after_mlp)$",)
 
-    width: int = 768
-    depth: int = 12
-    num_heads: int = 12
-    mlp_width: int | None = None
-    patch_size: int | Sequence[int] = 16
-    num_classes: int | None = 1000
-    pooling: str = "token"
+    width: PositiveInt = 768
+    depth: PositiveInt = 12
+    num_heads: PositiveInt = 12
+    mlp_width: PositiveInt | None = None
+    patch_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 16
+    num_classes: NonNegativeInt | None = 1000
+    pooling: Literal["token", "mean", "token_and_mean", "map"] = "token"
     class_token: bool | None = None
     class_position: bool = True
-    positions: str = "learned"
-    registers: int = 0
-    representation_size: int | None = None
+    positions: Literal["learned", "sincos2d", "none"] = "learned"
+    registers: NonNegativeInt = 0
+    representation_size: PositiveInt | None = None
     layer_scale: float | None = None
     qk_norm: bool = False
     fc_norm: bool = False
-    norm_epsilon: float = LAYER_NORM_EPSILON
-    dropout: float = 0.0
-    drop_path: float = 0.0
-    gelu: str = "exact"
-    attention_impl: str = "plain"
+    norm_epsilon: PositiveFloat = LAYER_NORM_EPSILON
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.0
+    gelu: Gelu = "exact"
+    attention_impl: AttentionImpl = "plain"
     scan_layers: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_choice("pooling", self.pooling, POOLINGS)
-        check_choice("positions", self.positions, POSITIONS)
-        check_choice("gelu", self.gelu, GELUS)
-        check_choice("attention_impl", self.attention_impl, ATTENTION_IMPLS)
-        check_rate("dropout", self.dropout)
-        check_rate("drop_path", self.drop_path)
-        as_dtype(self.dtype)
-        as_dtype(self.param_dtype)
-        check_positive("width", self.width)
-        check_positive("depth", self.depth)
-        check_positive("num_heads", self.num_heads)
-        if self.mlp_width is not None:
-            check_positive("mlp_width", self.mlp_width)
+        super().__post_init__()
         if self.width % self.num_heads:
             raise ConfigError(f"width={self.width} cannot be split over {self.num_heads} num_heads")
         if self.pooling in _READ_TOKEN and self.class_token is False:
             raise ConfigError(f"pooling={self.pooling!r} reads the class token: class_token=False")
-        if not isinstance(self.patch_size, int) and len(self.patch_size) != 2:
-            raise ConfigError(f"patch_size={self.patch_size}: one number, or height and width")
-        check_positive("patch_size", *np.ravel(self.patch_size).tolist())
-        super().__post_init__()
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False

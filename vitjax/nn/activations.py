@@ -1,16 +1,19 @@
 """Activation functions by name."""
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-# All of them can be differentiated twice; those but ReLU as often as one likes, which finite
-# differences of a meta-gradient want.
+from vitjax.core.validation import OneOf
+
+# All but ReLU have derivatives of every order, which finite differences of a meta-gradient need.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "softplus": jax.nn.softplus,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
 }
+Activation = Annotated[str, OneOf(ACTIVATIONS)]

@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
 
-ATTENTION_IMPLS = ("plain", "fused")
+AttentionImpl = Literal["plain", "fused"]
 
 
 def why_not_cudnn(dtype: Any, head_width: int) -> str | None:
@@ -45,7 +45,7 @@ class Attention(nn.Module):
 
     num_heads: int
     qk_norm: bool = False
-    impl: str = "plain"
+    impl: AttentionImpl = "plain"
     norm_epsilon: float = LAYER_NORM_EPSILON
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

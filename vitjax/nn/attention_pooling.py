@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.nn.attention import Attention
+from vitjax.nn.attention import Attention, AttentionImpl
 from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
-from vitjax.nn.transformer import MLP
+from vitjax.nn.transformer import MLP, Gelu
 
 
 class AttentionPooling(nn.Module):
@@ -29,8 +29,8 @@ class AttentionPooling(nn.Module):
 
     num_heads: int
     mlp_width: int
-    gelu: str = "exact"
-    attention_impl: str = "plain"
+    gelu: Gelu = "exact"
+    attention_impl: AttentionImpl = "plain"
     norm_epsilon: float = LAYER_NORM_EPSILON
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

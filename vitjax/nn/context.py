@@ -5,17 +5,10 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from vitjax.core.errors import ConfigError
 from vitjax.nn.dtypes import as_dtype
 
 # The entry of a model's parameters.
 CONTEXT = "context"
-
-
-def check_context(num_context: int) -> None:
-    """Raises ConfigError unless ``num_context`` is zero or more."""
-    if num_context < 0:
-        raise ConfigError(f"num_context={num_context!r}: a number of parameters, 0 for none")
 
 
 def context_parameters(module: nn.Module, count: int, param_dtype: Any) -> Float[Array, "context"]:

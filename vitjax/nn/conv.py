@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.nn.convolution import convolve
+from vitjax.nn.convolution import ConvImpl, convolve
 from vitjax.nn.dtypes import as_dtype
 
 Initializer = Callable[..., Any]
@@ -31,7 +31,7 @@ class Conv(nn.Module):
             unit variance before use, with this added to the variance (weight standardisation,
             arXiv:1903.10520, Eq. 3 to 5).
         kernel_init: initialiser of the (height, width, in, out) kernel.
-        conv_impl: how it is computed: one of `vitjax.nn.convolution.CONV_IMPLS`.
+        conv_impl: how it is computed: see `vitjax.nn.convolution.convolve`.
         dtype: of the computation.
         param_dtype: of the parameters.
     """
@@ -43,7 +43,7 @@ class Conv(nn.Module):
     use_bias: bool = False
     standardize_epsilon: float | None = None
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    conv_impl: str = "auto"
+    conv_impl: ConvImpl = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,9 @@ from jaxtyping import Array, Float
 
 from vitjax.nn.linear import linear
 
-CONV_IMPLS = ("auto", "lax", "matmul")
-# What "auto" is to be taken for in an inner loop.
-INNER_LOOP_IMPL = "matmul"
+ConvImpl = Literal["auto", "lax", "matmul"]
+# The implementation that is fastest in an inner loop, in place of "auto".
+INNER_LOOP_IMPL: ConvImpl = "matmul"
 
 
 def convolve(
@@ -30,7 +30,7 @@ def convolve(
     kernel: Float[Array, "kernel_height kernel_width in out"],
     strides: Sequence[int] = (1, 1),
     padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
-    impl: str = "auto",
+    impl: ConvImpl = "auto",
 ) -> Float[Array, "batch new_height new_width out"]:
     """Cross-correlates ``x`` with ``kernel``, as all of deep learning's convolutions do.
 

@@ -1,37 +1,30 @@
 """Normalisation layers by name."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 from jaxtyping import Array
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import check_choice
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.pooling import max_pool
 
-NORMS = ("batch", "group", "layer", "none")
+Norm = Literal["batch", "group", "layer", "none"]
 
 
-def check_norm(norm: str, epsilon: float, groups: int, widths: Sequence[int]) -> None:
-    """Raises ConfigError unless layers of ``widths`` channels can be normalised so."""
-    check_choice("norm", norm, NORMS)
-    if epsilon <= 0:
-        raise ConfigError(f"norm_epsilon={epsilon!r}: it is added to a variance, and is above zero")
-    if norm == "group":
-        if groups < 1:
-            raise ConfigError(f"norm_groups={groups!r}: there is one group at least")
-        if wrong := [width for width in widths if width % groups]:
-            raise ConfigError(
-                f"norm='group': {wrong[0]} channels do not split into norm_groups={groups} groups;"
-                f" give norm_groups a divisor of {wrong[0]}"
-            )
+def check_groups(norm: str, groups: int, widths: Sequence[int]) -> None:
+    """Raises ConfigError if group normalisation cannot split layers of ``widths`` channels."""
+    if norm == "group" and (wrong := [width for width in widths if width % groups]):
+        raise ConfigError(
+            f"norm='group': {wrong[0]} channels do not split into norm_groups={groups} groups;"
+            f" give norm_groups a divisor of {wrong[0]}"
+        )
 
 
 def normalization(
-    norm: str,
+    norm: Norm,
     *,
     train: bool,
     epsilon: float,
@@ -50,7 +43,7 @@ def normalization(
     groups of channels. All of them have a scale and a shift per channel.
 
     Args:
-        norm: one of `NORMS`.
+        norm: the kind.
         train: batch normalisation takes the batch's statistics, not the running ones.
         epsilon: added to the variance.
         groups: groups of group normalisation.

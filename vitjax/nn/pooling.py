@@ -96,6 +96,3 @@ def _along(function: Any) -> Any:
 max_pool.defvjp(_pool_forward, _pool_backward)
 _spread.defvjp(_keep(_spread), _along(_collect))
 _collect.defvjp(_keep(_collect), _along(_spread))
-
-
-POOLINGS = ("flatten", "mean")

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.nn.attention import Attention
+from vitjax.nn.attention import Attention, AttentionImpl
 from vitjax.nn.drop import drop_path, dropout
 from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.layer_scale import LayerScale
 from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
 
-GELUS = ("exact", "tanh")
+Gelu = Literal["exact", "tanh"]
 
 
 class MLP(nn.Module):
@@ -31,7 +31,7 @@ class MLP(nn.Module):
     """
 
     hidden_width: int
-    gelu: str = "exact"
+    gelu: Gelu = "exact"
     dropout_rate: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -80,8 +80,8 @@ class EncoderBlock(nn.Module):
     dropout_rate: float = 0.0
     layer_scale: float | None = None
     qk_norm: bool = False
-    gelu: str = "exact"
-    attention_impl: str = "plain"
+    gelu: Gelu = "exact"
+    attention_impl: AttentionImpl = "plain"
     norm_epsilon: float = LAYER_NORM_EPSILON
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from vitjax.nn.inputs import ImageError
 
-UPS = ("transpose", "resize", "nearest")
+UpKind = Literal["transpose", "resize", "nearest"]
 KERNEL = 3
 # What the convolutions of a block, or one bilinear doubling, take from a side in pixels where
 # nothing is padded.
@@ -62,7 +62,7 @@ class Up(nn.Module):
 
     Attributes:
         features: output channels.
-        up: one of `UPS`.
+        up: see the class.
         valid: without padding, resizing leaves out the border that would need pixels from outside.
         conv: constructor of a 3 x 3 convolution.
         dtype: of the computation.
@@ -70,7 +70,7 @@ class Up(nn.Module):
     """
 
     features: int
-    up: str
+    up: UpKind
     valid: bool
     conv: Layer
     dtype: Any
