@@ -207,6 +207,9 @@ class ResNet12(Model):
         return drop_block(x, self.drop_rate, self.dropblock_size, key)
 
 
-MODELS.register("resnet12", image_size=84, paper="Lee et al. 2019 (MetaOptNet), arXiv:1904.03758")(
-    ResNet12
-)
+MODELS.register(
+    "resnet12",
+    image_size=84,
+    paper="Lee et al. 2019 (MetaOptNet), arXiv:1904.03758",
+    year=2019,
+)(ResNet12)
