@@ -120,12 +120,12 @@ def test_dtypes():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"hidden": []}, r"hidden is \(\); .* at least 1 item"),
+        ({"hidden": []}, r"hidden is \[\]; .* at least 1 item"),
         ({"hidden": [4, 0]}, r"hidden\[1\] is 0; it must be at least 1"),
         ({"activation": "softpluss"}, "did you mean 'softplus'"),
         ({"norm": "group", "norm_groups": 16}, "40 channels do not split"),
         ({"weight_init": "unifrom"}, "did you mean 'uniform'"),
-        ({"num_context": -2}, "num_context=-2"),
+        ({"num_context": -2}, "num_context is -2; it must be at least 0"),
         ({"filters": 3}, "unknown key 'filters'"),
     ],
 )

@@ -127,7 +127,7 @@ def test_fields_survive_json():
         ("vit_b16", {"num_heads": 7}, "width=768 cannot be split over 7"),
         ("vit_b16", {"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
         ("vit_b16", {"drop_path": -0.1}, "drop_path is -0.1"),
-        ("vit_b16", {"patch_size": [4, 4, 4]}, "one number, or height and width"),
+        ("vit_b16", {"patch_size": [4, 4, 4]}, "a list of 2 integers at least 1"),
         ("vit_b16", {"dtype": "bfloat61"}, "did you mean 'bfloat16'"),
         ("resnet18", {"dtype": "int32"}, "not a floating dtype"),
         ("resnet18", {"norm": "layer"}, "'batch' or 'group'"),

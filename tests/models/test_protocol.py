@@ -46,11 +46,10 @@ def shallow(name):
     """
     model, shape = models.create(name), models.input_shape(name)
     if isinstance(model, models.ViT):
-        return model.clone(depth=4, width=32, num_heads=2, mlp_width=None), (112, 112, 3)
-    if isinstance(model, models.ResNet):
-        stages = (1,) * len(model.stage_sizes)
-        stem = None if model.stem_width is None else 32
-        return model.clone(stage_sizes=stages, width=32, stem_width=stem), shape
+        return model.clone(depth=4, width=32, num_heads=2, mlp_width=None), (224, 224, 3)
+    if isinstance(model, models.ResNet | models.UNetResNet):
+        model = model.clone(stage_sizes=(1,) * len(model.stage_sizes), width=32)
+        return model.replaced(stem_width=32), shape
     return model, shape
 
 

@@ -228,7 +228,7 @@ def test_gradients_are_finite_and_reach_every_parameter(module):
         (
             "unet_resnet18",
             {"decoder_widths": [8, 8]},
-            "halves the image 5 times, and these are 2 steps",
+            "the image 5 times, and these are 2 steps",
         ),
         ("unet_resnet18", {"stem": "cifar"}, "halves the image 3 times, and these are 5"),
         ("unet_resnet18", {"stem": "cifr"}, "did you mean 'cifar'"),
