@@ -256,5 +256,5 @@ def test_what_does_not_go_together_is_told(key, value, message, source):
 
 def test_a_model_without_a_head_is_told():
     task = HeadOnly(UNet(num_classes=2, filters=2, depth=1), 2)
-    with pytest.raises(ConfigError, match="trains the layer 'head', and the model UNet has none"):
+    with pytest.raises(ConfigError, match="trains one head, and the model UNet has none"):
         task.wrap(jax.random.key(0), {"params": {"other": {}}}, {})

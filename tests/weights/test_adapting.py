@@ -139,7 +139,7 @@ def test_interpolation_is_a_choice(small):
         found[way] = weights.load(small, module, **options)["params"]["position_embedding"]
     assert [line[-10:-1] for line in said] == [" (bicubic", "(bilinear"]
     assert np.abs(found["bicubic"] - found["bilinear"]).max() > 0.01
-    with pytest.raises(ConfigError, match=r"position_interpolation='bicubi'.*did you mean"):
+    with pytest.raises(ConfigError, match=r"position_interpolation is 'bicubi'.*did you mean"):
         weights.load(small, module, image_size=28, position_interpolation="bicubi")
 
 

@@ -362,7 +362,7 @@ def test_what_no_shape_shows_is_told_where_the_model_is_given(tmp_path):
         assert "the file's network has gelu='tanh', the model 'exact'" in said[0]
         assert "config.model.gelu" in said[0]
         assert "norm_epsilon=1e-06, the model 0.001" in said[1]
-        with pytest.raises(WeightsError, match="2 heads in the file and 4 in the model"):
+        with pytest.raises(WeightsError, match="num_heads is 2 in the file and 4 in the model"):
             weights.load(path, vit(num_heads=4))
     # Shapes alone tell nothing of it in timm's file, and Google's files all have it.
     for name, told in (("timm.safetensors", []), ("npz.npz", ["gelu"])):
