@@ -121,7 +121,7 @@ def test_a_model_that_computes_otherwise_than_the_file_s_is_told(tmp_path):
     assert "the file's network has gelu='tanh', the model 'exact'" in said
     assert "config.model.gelu" in said
     assert "config.model.gelu" not in start(config(path, {**VIT, "gelu": "tanh"}))[1]
-    with pytest.raises(WeightsError, match="2 heads in the file and 4 in the model"):
+    with pytest.raises(WeightsError, match="num_heads is 2 in the file and 4 in the model"):
         start(config(path, {**VIT, "num_heads": 4}))
 
 

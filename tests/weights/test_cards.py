@@ -91,7 +91,7 @@ def test_a_field_that_is_said_goes_before_the_card(repository):
 def test_a_model_with_other_heads_than_the_card_is_refused(repository):
     folder = repository("vit_hf", CONFIG)
     _, module, _ = opened(folder)
-    with pytest.raises(WeightsError, match="4 heads in the file and 2 in the model"):
+    with pytest.raises(WeightsError, match="num_heads is 4 in the file and 2 in the model"):
         weights.load(folder, module.clone(num_heads=2))
 
 

@@ -373,7 +373,7 @@ def test_the_epsilon_of_hugging_face_is_said_as_taken():
 def test_heads_that_a_file_tells_are_those_of_the_model():
     module = models.ViT(width=8, depth=2, num_heads=4, patch_size=4, mlp_width=16, num_classes=5)
     reference = read("vit_npz_token")
-    with pytest.raises(WeightsError, match="2 heads in the file and 4 in the model"):
+    with pytest.raises(WeightsError, match="num_heads is 2 in the file and 4 in the model"):
         weights.load(reference.file, module, grid=(4, 3))
 
 
