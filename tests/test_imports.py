@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -90,7 +91,8 @@ def test_every_room_is_in_the_table():
 def test_a_file_imports_only_what_its_room_may(path):
     room = room_of(path)
     if room == "__init__":
-        assert not [name for _, name in imports(path) if name.startswith("vitjax.")]
+        inner = [name for _, name in imports(path) if name.startswith("vitjax.")]
+        assert all(name.startswith("vitjax.tasks") for name in inner)
         return
     assert not faults(path, room)
 
@@ -124,6 +126,17 @@ def test_the_reader_of_imports_sees(tmp_path, room, source, fault):
     found = faults(path, room, tmp_path)
     assert len(found) == (fault is not None)
     assert fault is None or fault in found[0]
+
+
+def test_the_package_imports_nothing_until_it_is_used():
+    code = (
+        "import sys, vitjax\n"
+        "print(sorted({n.partition('.')[0] for n in sys.modules} & {'jax', 'flax', 'numpy'}))\n"
+        "print(sorted({'build', 'evaluate', 'load', 'predict', 'train'} - set(dir(vitjax))))\n"
+        "print(vitjax.load.__module__, hasattr(vitjax, 'lode'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\nvitjax.tasks.runs False\n"
 
 
 # --------------------------------------------------------------------------------------- packaging

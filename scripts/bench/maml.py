@@ -46,6 +46,7 @@ import optax
 from maml_peers import TORCH_PEERS, USUAL, Torch, UsualJax  # type: ignore[import-not-found]
 
 from vitjax import models, parallel
+from vitjax.cli import process
 from vitjax.meta import Maml
 from vitjax.objectives.state import TrainState
 from vitjax.training import flops, summary
@@ -263,6 +264,7 @@ def warn(text: str) -> None:
 
 def main() -> None:
     arguments = parse()
+    process.start_devices()
     if not arguments.json:
         facts = summary.environment()
         packages = {name: facts["versions"][name] for name in ("vitjax", "jax", "flax")}

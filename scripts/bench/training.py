@@ -48,8 +48,8 @@ from training_torch import (  # type: ignore[import-not-found]
     torch_device,
 )
 
+from vitjax.cli import process
 from vitjax.core.trees import count_parameters
-from vitjax.parallel import memory
 from vitjax.training import experiment, flops, summary
 from vitjax.training.step import make_train_step
 
@@ -217,7 +217,7 @@ class Vitjax:
 
 def main() -> None:
     arguments = parse()
-    memory.compute_in_the_calling_thread()  # as a run does, before JAX starts
+    process.start_devices()  # as a run does
     platform = jax.devices()[0].platform
     dtype = arguments.dtype or ("float32" if platform == "cpu" else "bfloat16")
     facts = summary.environment()

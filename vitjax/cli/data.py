@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitjax.cli import arguments
+from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
 
 
@@ -18,9 +18,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
+    config = arguments.load_config(parsed.config, overrides)
+    process.start_devices()
     from vitjax.training import experiment
 
-    config = arguments.load_config(parsed.config, overrides)
     experiment.build(config).task.inspect(parsed.output, print)
     return 0
 

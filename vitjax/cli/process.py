@@ -18,6 +18,9 @@ def prepare() -> None:
     # Orbax reports each of its steps through absl, and an error again from each thread that it
     # passes. vitjax raises the error once, as a CheckpointError.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # They report packages that their examples need, and each shape that is not written down.
+    for name in ("jax2onnx", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     sys.unraisablehook = _report_unless_loop_is_closed
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
-from vitjax.parallel.memory import compute_in_the_calling_thread, keep_freed_memory
 
 AXIS = "data"
 
@@ -29,7 +28,6 @@ class Parallel(abc.ABC):
     single: jax.sharding.Sharding  # of a state's one copy, before `place_state`
 
     def __init__(self, devices: int | None = None):
-        compute_in_the_calling_thread()
         available = jax.devices()
         if devices is not None and not 1 <= devices <= len(available):
             raise ConfigError(
@@ -38,8 +36,6 @@ class Parallel(abc.ABC):
         if devices not in (None, len(available)) and jax.process_count() > 1:
             raise ConfigError("config.parallel.devices: on several hosts all devices are used")
         self.devices = available[:devices]
-        if self.devices[0].platform == "cpu":
-            keep_freed_memory()
 
     @abc.abstractmethod
     def place_state(self, state: Any) -> Any:

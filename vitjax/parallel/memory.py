@@ -1,4 +1,4 @@
-"""Memory on CPUs: kept from step to step."""
+"""Memory on CPUs: kept from step to step, where the command line asks for it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -97,9 +96,6 @@ class Checkpoints:
         asynchronous: bool = True,
         read_only: bool = False,
     ):
-        # Orbax reports each of its steps through absl, and an error once more from each thread that
-        # it passes. What matters of it is raised, and told once.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         if keep < 1:
             raise ConfigError(f"config.checkpoint.keep is {keep}; a run needs at least one")
         if keep_best < 1:

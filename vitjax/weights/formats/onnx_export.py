@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,6 @@ def write(
         WeightsError: a package is missing, the model has an operation that has no counterpart, or
             the graph computes other numbers.
     """
-    # They report what their examples lack of packages, and each shape that is not written down.
-    for name in ("jax2onnx", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import onnxruntime
         from jax2onnx import to_onnx

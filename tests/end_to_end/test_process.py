@@ -1,0 +1,42 @@
+"""Settings of the process: the command line sets them, and the library does not."""
+
+import subprocess
+import sys
+
+STATE = """
+import logging, os, sys
+import jax
+print(jax.config.read("jax_cpu_enable_async_dispatch"), logging.getLogger("absl").level,
+      sys.unraisablehook is sys.__unraisablehook__)
+"""
+LIBRARY = """
+import pathlib
+from vitjax import parallel
+from vitjax.training.checkpoints import Checkpoints
+parallel.create(devices=1)
+Checkpoints(pathlib.Path(sys.argv[1]))
+"""
+COMMAND = """
+from vitjax.cli import process
+process.prepare()
+process.start_devices()
+"""
+
+
+def states(middle, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", STATE + middle + STATE, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_library_sets_nothing(tmp_path):
+    before, after = states(LIBRARY, tmp_path / "checkpoints")
+    assert before == after
+
+
+def test_the_command_line_sets_all(tmp_path):
+    assert states(COMMAND, tmp_path)[1] == "False 50 False"
