@@ -49,6 +49,7 @@ from vitjax import models, parallel
 from vitjax.cli import process
 from vitjax.meta import Maml
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training import flops, summary
 from vitjax.training.step import make_train_step
 
@@ -133,7 +134,8 @@ class Vitjax:
     """
 
     def __init__(self, case: Case):
-        objective, optimizer = case.objective(), optax.with_extra_args_support(optax.adam(1e-3))
+        objective = case.objective()
+        optimizer = Optimizer(optax.with_extra_args_support(optax.adam(1e-3)))
         batch = case.batch()
         variables = objective.init(jax.random.key(0), batch)
         self.variables = jax.device_get(variables)
@@ -141,7 +143,8 @@ class Vitjax:
         state = {k: v for k, v in variables.items() if k != "params"}
         self.flops = flops.count(plain, variables["params"], state, batch, jax.random.key(0))
         way = parallel.create(devices=1)
-        self._state = way.place_state(TrainState.create(variables, optimizer, seed=0))
+        opt_state = optimizer.init(variables["params"])
+        self._state = way.place_state(TrainState.create(variables, opt_state, seed=0))
         self._batch = way.place_batch(batch)
         step: Any = way.compile(make_train_step(objective, optimizer), donate=True)
         self._step = step.lower(self._state, self._batch).compile()

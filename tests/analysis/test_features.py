@@ -130,10 +130,17 @@ def config(**data):
     )
 
 
-def extractor(chosen=None, seed=0, cache=None, say=print, **how):
+def extractor(chosen=None, seed=0, cache=None, say=print, pattern=None):
+    """An extractor of the layers that ``pattern`` chooses, its experiment and the variables."""
     built = experiments.build(config() if chosen is None else chosen)
-    variables = jit(built.objective.init_model)(jax.random.key(seed), built.data.example_batch())
-    return Extractor(built, variables, cache=cache, say=say, **how), built, variables
+    objective, data = built.objective, built.data
+    variables = jit(objective.init_model)(jax.random.key(seed), data.example_batch())
+    images = jax.eval_shape(objective.normalize, data.example_batch(evaluated=True)["image"])
+    found = Activations(objective.model, variables, images)
+    layers = found.chosen(pattern)
+    about = {"layers": [layer.name for layer in layers], "pooling": "mean"}
+    vectors = found.vectors(layers, "mean")
+    return Extractor(built, variables, vectors, about, cache=cache, say=say), built, variables
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])

@@ -13,7 +13,7 @@ from test_training import assert_same_bits, final_state, wait_for_checkpoint
 
 from vitjax import config as configs
 from vitjax.cli import main
-from vitjax.training import experiment, loop, prediction
+from vitjax.training import experiment, loop, runs
 from vitjax.training.logging import read
 
 TINY = """
@@ -86,19 +86,17 @@ def test_a_run_leaves_both_modes_every_step_and_pictures(trained):
     for name in ("curves", "adaptation", "episode"):
         with Image.open(workdir / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 200
-    assert output.splitlines()[-1] == f"Pictures: {workdir / 'figures'}"
+    assert output.splitlines()[-1] == f"Figures: {workdir / 'figures'}"
 
 
 def test_evaluate_gives_the_summary_s_numbers_and_the_ensemble_apart(capsys, monkeypatch, trained):
     workdir, _ = trained
     found = summary(workdir)["test"]
     given = []
-    real = prediction.evaluate
-    monkeypatch.setattr(
-        prediction, "evaluate", lambda *a, **k: given.append(real(*a, **k)) or given[-1]
-    )
+    real = runs.evaluate
+    monkeypatch.setattr(runs, "evaluate", lambda *a, **k: given.append(real(*a, **k)) or given[-1])
     assert main(["evaluate", f"--workdir={workdir}", ALONE, "--ensemble=2"]) == 0
-    (values,) = given
+    ((_, values),) = given
     ensemble = values.pop("ensemble")
     # To the bit.
     assert values == found
@@ -127,7 +125,7 @@ def test_evaluate_takes_other_episodes_and_steps(trained):
         "--config.objective.test_steps=1",
     ]
     said = []
-    values = prediction.evaluate(trained[0], overrides=[ALONE, *more], say=said.append)
+    _, values = runs.evaluate(trained[0], overrides=[ALONE, *more], say=said.append)
     assert (values["episodes"], values["queries"], values["test_steps"]) == (13, 2, 1)
     for change in ("data.episodes.test_episodes: 10 -> 13", "data.episodes.queries: 3 -> 2"):
         assert f"  changed since: config.{change}" in said
@@ -143,7 +141,7 @@ def test_an_ensemble_of_others_than_the_best_is_refused(capsys, trained, tmp_pat
     metrics.write_text(f"{metrics.read_text()}{json.dumps(lost)}\n")
     assert main(["evaluate", f"--workdir={workdir}", ALONE, "--ensemble=2"]) == 2
     errors = capsys.readouterr().err
-    assert "1 evaluated steps that are kept no more (7) were better" in errors
+    assert "1 evaluated steps that are no longer kept (7) were better" in errors
     assert "config.checkpoint.keep_best = 2" in errors
 
 
@@ -192,7 +190,7 @@ def test_a_killed_run_ends_as_one_never_killed(vitjax, config, trained, tmp_path
     process.communicate()
     status, output, errors = vitjax(*arguments, environment=ALIKE)
     assert status == 0, errors
-    assert "Going on from the checkpoint of step" in output
+    assert "Resuming from the checkpoint of step" in output
     assert_same_bits(final_state(tmp_path, 20), final_state(trained[0], 20))
     for split in ("test", "val"):
         assert summary(tmp_path)[split] == summary(trained[0])[split]
@@ -237,8 +235,8 @@ def test_a_killed_run_of_other_methods_ends_as_one_never_killed(
     built, said = experiment.build(values), []
     for folder in (killed, whole):
         loop.train(built, folder, said.append)
-    assert [line for line in said if line.startswith("Going on from")] == [
-        f"Going on from the checkpoint of step {reached}"
+    assert [line for line in said if line.startswith("Resuming from")] == [
+        f"Resuming from the checkpoint of step {reached}"
     ]
     states = [final_state(folder, reached + 3) for folder in (killed, whole)]
     assert_same_bits(*states)
@@ -266,7 +264,7 @@ def test_data_says_the_protocol_and_draws_an_episode(capsys, config, tmp_path):
         ["val", "5", "100", "20"],
         ["test", "6", "120", "20"],
     ]
-    assert "Turned by quarter turns, a class of these is 4 classes." in lines
+    assert "Rotated by quarter turns, each of these classes is 4 classes." in lines
     assert "train: 5-way 1-shot, 3 queries per class" in lines
     assert "test: 10 episodes, 5-way 1-shot, 3 queries per class" in lines
     with Image.open(picture) as drawn:
@@ -301,7 +299,7 @@ def test_a_regression_has_errors_and_draws_functions(capsys, tmp_path):
     for name in ("adaptation", "fits"):
         assert (tmp_path / "run" / "figures" / f"{name}.png").is_file()
     assert main(["data", f"--config={config}", f"--output={tmp_path / 'tasks.png'}"]) == 0
-    assert "The first 3 training tasks" in capsys.readouterr().out
+    assert "The first 3 training episodes" in capsys.readouterr().out
     assert main(["evaluate", workdir, "--ensemble=2"]) == 2
     assert "has no probabilities of queries" in capsys.readouterr().err
 

@@ -52,13 +52,16 @@ def test_a_run_leaves_exact_numbers_and_pictures(trained, capsys):
     _, run = trained
     summary = json.loads((run / "summary.json").read_text())
     test = summary["test"]
-    assert test["iou"] == pytest.approx((test["iou_0"] + test["iou_1"]) / 2)
+    assert len(test["iou_per_class"]) == 2
+    assert test["iou"] == pytest.approx(sum(test["iou_per_class"]) / 2)
     assert {"v_rand", "pixel_error", "dice", "accuracy", "loss"} <= set(test)
     assert test["examples"] == 3
     for name in ("worst", "best", "iou", "curves"):
         assert Image.open(run / "figures" / f"{name}.png").size[0] > 100
     assert main(["evaluate", f"--workdir={run}", "--split=test"]) == 0
-    assert f"iou {test['iou']:.4f}" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"iou {test['iou']:.2%}" in output
+    assert f"iou_per_class: membrane {test['iou_per_class'][0]:.2%}, cell" in output
 
 
 def test_a_killed_run_ends_as_one_never_killed(vitjax, trained, tmp_path, monkeypatch):
@@ -86,8 +89,8 @@ def test_a_killed_run_ends_as_one_never_killed(vitjax, trained, tmp_path, monkey
     built, said = experiment.build(values), []
     for folder in (killed, whole):
         loop.train(built, folder, said.append)
-    assert [line for line in said if line.startswith("Going on from")] == [
-        f"Going on from the checkpoint of step {reached}"
+    assert [line for line in said if line.startswith("Resuming from")] == [
+        f"Resuming from the checkpoint of step {reached}"
     ]
     assert_same_bits(*(final_state(folder, reached + 4) for folder in (killed, whole)))
     held_out = [
@@ -160,19 +163,19 @@ def test_masks_have_the_values_and_the_size_of_the_files(photos, tmp_path, capsy
         np.testing.assert_allclose(likely.sum(axis=-1), 1, rtol=1e-5)
         mask = read_mask(output / f"{number}_mask.png")
         np.testing.assert_array_equal(mask, np.array([0, 7, 200])[likely.argmax(axis=-1)])
-        assert said[number]["shares"] == {
+        assert said[number]["fractions"] == {
             str(value): np.mean(mask == value) for value in (0, 7, 200)
         }
         assert np.asarray(Image.open(output / f"{number}_overlay.png")).shape == (*size, 3)
 
 
-# Takes the peak of the memory before and behind a large image. The small one has compiled all.
+# Measures the peak of the memory before and after a large image. The small one has compiled all.
 PEAK = """
 import resource, sys
 import jax, numpy as np
 from PIL import Image
 from vitjax import config as configs
-from vitjax.training import experiment, segmentation
+from vitjax.training import experiment
 
 values = configs.load(sys.argv[1])
 values.model = dict(name="unet_valid", filters=1, depth=1, num_classes=8)
@@ -182,8 +185,8 @@ for side in (300, 4096):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     row = np.arange(side).astype(np.uint8)
     Image.fromarray(row[:, None] + row).save(f"{sys.argv[2]}/{side}.png", compress_level=1)
-    segmentation.predict(
-        built, variables, [f"{sys.argv[2]}/{side}.png"], f"{sys.argv[2]}/output", tile=256
+    built.task.predict(
+        variables, [f"{sys.argv[2]}/{side}.png"], f"{sys.argv[2]}/output", tile=256
     )
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

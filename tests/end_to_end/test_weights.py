@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from vitjax import weights
 from vitjax.cli import main
-from vitjax.training import prediction
+from vitjax.training import runs
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def exported(trained, tmp_path_factory):
 
 
 def test_a_run_is_exported_as_it_is_evaluated(trained, exported):
-    experiment, variables, _ = prediction.load(trained[0], with_data=False, say=print)
+    experiment, variables, _ = runs.load(trained[0], with_data=False, say=print)
     found = load_file(exported)
     # The moving average of the weights, which is what evaluation takes.
     kernel = np.asarray(variables["params"]["head"]["kernel"])

@@ -5,10 +5,10 @@ import pytest
 from skimage.metrics import adapted_rand_error, variation_of_information
 from sklearn.metrics import normalized_mutual_info_score
 
+from vitjax.metrics import ObjectScores
 from vitjax.metrics.objects import (
-    MEASURES,
+    OBJECT_MEASURES,
     THRESHOLDS,
-    Measures,
     parts,
     pixel_error,
     segment,
@@ -29,11 +29,14 @@ def labelings(seed):
     return generator.integers(0, 5, (20, 21)), generator.integers(1, 5, (20, 21))
 
 
-def measured(images, names=MEASURES):
-    measures = Measures(names)
+def measured(images, names=tuple(OBJECT_MEASURES)):
+    """The measures of all images, each of which is a batch with the map of another class."""
+    scores = ObjectScores(names, foreground=1)
+    parts = []
     for probability, label in images:
-        measures.add(probability, label, 1)
-    return measures.values()
+        likely = np.stack([1 - probability, probability], axis=-1)[None]
+        parts.append(scores.reduce(scores.collect(likely, label[None])))
+    return scores.compute(scores.join(parts))
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +138,8 @@ def test_thick_boundaries_cost_nothing_and_a_hole_costs_much():
 def test_the_best_threshold_is_one_for_all_images():
     label = cells()
     leaky, faint = np.where(label == 1, 1.0, 0.55), np.where(label == 1, 0.65, 0.0)
-    measures = Measures(["v_rand", "rand_error", "v_info"])
-    for probability in (leaky, faint):
-        measures.add(probability, label, 1)
-    values = measures.values()
+    names = ("v_rand", "rand_error", "v_info")
+    values = measured([(leaky, label), (faint, label)], names)
     assert list(values) == [
         "v_rand",
         "v_rand_threshold",
@@ -159,14 +160,11 @@ def test_ignored_pixels_and_images_without_objects():
     wrong[:5] = 0
     label[:5] = -1
     assert pixel_error(wrong, label, 1) == 0
-    measures = Measures(MEASURES)
-    measures.add(wrong, np.zeros_like(label), 1)
-    measures.add(wrong, np.full_like(label, -1), 1)
-    values = measures.values()
+    empty = [(wrong, np.zeros_like(label)), (wrong, np.full_like(label, -1))]
+    values = measured(empty)
     assert np.isnan([values["v_rand"], values["v_info"], values["rand_error"]]).all()
     assert values["pixel_error"] == wrong.mean()
-    measures.add(wrong, label, 1)
-    assert measures.values()["v_rand"] == 1
+    assert measured([*empty, (wrong, label)])["v_rand"] == 1
 
 
 def test_what_an_image_is_filled_up_with_changes_nothing(challenge):

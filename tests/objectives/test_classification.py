@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from vitjax.core.errors import ConfigError
+from vitjax.metrics import Mean, merge, numbers
 from vitjax.models.protocol import Model
-from vitjax.objectives import Classification, Mean, divide, objectives, total
+from vitjax.objectives import Classification, objectives
 
 
 class Fixed(Model):
@@ -36,7 +37,7 @@ def log_softmax(logits):
 def test_softmax_cross_entropy_by_hand(examples):
     logits = np.asarray(examples["image"]).reshape(12, -1)[:9, :8].astype(np.float64)
     labels = np.asarray(examples["label"])[:9]
-    values = divide(task().evaluate({}, examples))
+    values = numbers(task().evaluate({}, examples))
     expected = -log_softmax(logits)[np.arange(9), labels].mean()
     assert values["loss"] == pytest.approx(expected, rel=1e-5)
     assert values["accuracy"] == pytest.approx((logits.argmax(-1) == labels).mean())
@@ -49,7 +50,7 @@ def test_sigmoid_cross_entropy_by_hand(examples):
     onehot = np.eye(8)[np.asarray(examples["label"])[:9]]
     probability = 1 / (1 + np.exp(-logits))
     losses = -(onehot * np.log(probability) + (1 - onehot) * np.log(1 - probability)).sum(-1)
-    values = divide(task(cross_entropy="sigmoid").evaluate({}, examples))
+    values = numbers(task(cross_entropy="sigmoid").evaluate({}, examples))
     assert values["loss"] == pytest.approx(losses.mean(), rel=1e-5)
 
 
@@ -60,12 +61,12 @@ def test_label_smoothing_acts_in_training_alone(examples):
     soft = 0.8 * np.eye(8)[np.asarray(examples["label"])[:9]] + 0.2 / 8
     loss, _ = smooth.loss({}, {}, examples, rng)
     assert float(loss) == pytest.approx(-(soft * log_softmax(logits)).sum(-1).mean(), rel=1e-5)
-    assert divide(smooth.evaluate({}, examples)) == divide(plain.evaluate({}, examples))
+    assert numbers(smooth.evaluate({}, examples)) == numbers(plain.evaluate({}, examples))
 
 
 def test_soft_labels_equal_hard_ones(examples):
     soft = {**examples, "label": jax.nn.one_hot(examples["label"], 8)}
-    assert divide(task().evaluate({}, soft)) == divide(task().evaluate({}, examples))
+    assert numbers(task().evaluate({}, soft)) == numbers(task().evaluate({}, examples))
 
 
 def test_few_classes_have_no_top5(examples):
@@ -76,14 +77,14 @@ def test_few_classes_have_no_top5(examples):
 
 def test_an_infinite_loss_on_padding_counts_nothing():
     mean = Mean.of(jnp.array([1.0, jnp.inf]), jnp.array([True, False]))
-    assert divide({"loss": mean}) == {"loss": 1.0}
+    assert numbers({"loss": mean}) == {"loss": 1.0}
 
 
 def test_long_sums_lose_nothing():
     one = {"loss": Mean(np.float32(0.1), np.float32(1))}
-    summed = total([one] * 100_000)
-    assert divide(summed)["loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
-    assert total([]) == {}
+    summed = merge([one] * 100_000)
+    assert numbers(summed)["loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+    assert merge([]) == {}
 
 
 @pytest.mark.parametrize(

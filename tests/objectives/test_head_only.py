@@ -19,8 +19,11 @@ from vitjax.models import UNet
 from vitjax.objectives import HeadOnly
 from vitjax.objectives.state import FROZEN, TrainState
 from vitjax.optim import optimizers
+from vitjax.optim.optimizer import Optimizer
+from vitjax.tasks import runs
 from vitjax.training import experiment as experiments
-from vitjax.training import loop, prediction
+from vitjax.training import loop
+from vitjax.training.runs import load
 from vitjax.training.step import make_train_step
 
 RESNET = {"name": "resnet20", "stage_sizes": (1, 1), "width": 4}
@@ -90,8 +93,8 @@ def test_steps_on_features_are_those_within_the_network(fields):
         for cached in (True, False):
             task = HeadOnly(model, CLASSES, label_smoothing=0.1, cache_features=cached)
             wrapped = task.wrap(jax.random.key(0), variables, batches[0])
-            optimizer = optimizers.create(wrapped["params"], lambda step: 0.3, SGD)
-            state = TrainState.create(wrapped, optimizer, seed=0, ema=True)
+            optimizer = Optimizer(optimizers.create(wrapped["params"], lambda step: 0.3, SGD))
+            state = TrainState.create(wrapped, optimizer.init(wrapped["params"]), seed=0, ema=True)
             step = jax.jit(make_train_step(task, optimizer, ema_decay=0.5))
             for batch in batches:
                 given = dict(batch)
@@ -181,11 +184,11 @@ def test_images_are_looked_at_once(run):
 
 def test_the_finished_run_is_a_whole_network(run, source, tmp_path):
     folder, summary, _, _ = run
-    values = prediction.evaluate(folder, "val", say=lambda text: None)
+    values = runs.evaluate(folder, "val", say=lambda text: None)
     assert values["examples"] == 21
     for name, value in values.items():
         assert value == pytest.approx(summary["val"][name], abs=1e-6)
-    built, placed, _ = prediction.load(folder, say=lambda text: None)
+    built, placed, _ = load(folder, say=lambda text: None)
     whole = built.objective.unwrap(placed)
     for name, leaf in flatten_dict(source[1]).items():
         if name[:2] != ("params", "head"):
@@ -193,7 +196,7 @@ def test_the_finished_run_is_a_whole_network(run, source, tmp_path):
     assert FROZEN in placed
     pixels = built.data.example("val", 3)
     Image.fromarray(pixels).save(tmp_path / "one.png")
-    (result,) = prediction.predict(folder, [tmp_path / "one.png"], say=lambda text: None)
+    (result,) = runs.predict(folder, [tmp_path / "one.png"], say=lambda text: None)
     logits = built.objective.model.apply(whole, built.data.normalize(pixels[None]))
     best = result["predictions"][0]
     assert best["class"] == f"class {int(np.argmax(logits))}"
@@ -206,7 +209,7 @@ def test_a_run_goes_on_to_the_same_bits(run, source, tmp_path, cache):
     if cache == "gone":
         shutil.rmtree(tmp_path / "features")
     _, said = trained(source[0], tmp_path)
-    assert any(line.startswith("Going on") for line in said)
+    assert any(line.startswith("Resuming from") for line in said)
     assert any("from" in line.split(":")[1] for line in said if line.startswith("Features")) == (
         cache == "kept"
     )

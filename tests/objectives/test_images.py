@@ -13,6 +13,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.models.protocol import Model
 from vitjax.objectives import Classification, Segmentation
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_train_step
 
 CLASSES = 5
@@ -73,11 +74,12 @@ def test_statistics_of_frozen_layers_stay(frozen, still, moving):
 
 def test_statistics_stay_in_the_moving_average_too_to_the_bit():
     objective = Classification(model=Flax(), num_classes=CLASSES, frozen_statistics="norm1")
-    optimizer = optax.with_extra_args_support(optax.sgd(0.1))
+    optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.1)))
     variables = objective.init(jax.random.key(0), batch())
     # Not zero and one, which any average keeps.
     odd = jax.tree.map(lambda x: x + 0.123, variables["batch_stats"])
-    state = TrainState.create({**variables, "batch_stats": odd}, optimizer, seed=0, ema=True)
+    opt_state = optimizer.init(variables["params"])
+    state = TrainState.create({**variables, "batch_stats": odd}, opt_state, seed=0, ema=True)
     step = jax.jit(make_train_step(objective, optimizer, ema_decay=0.9))
     for seed in range(5):
         state, _ = step(state, batch(seed))

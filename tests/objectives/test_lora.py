@@ -14,6 +14,7 @@ from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import Classification
 from vitjax.objectives.lora import LoRA
 from vitjax.objectives.state import FROZEN, TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_evaluate_step, make_train_step
 
 CLASSES = 7
@@ -157,26 +158,20 @@ def train(mode, devices, accumulation_steps=1, optimizer=None):
         model=Small(), num_classes=CLASSES, lora={"kernels": "^dense/kernel"}, frozen_statistics=()
     )
     optimizer = optimizer or optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9))
+    optimizer = Optimizer(optimizer, accumulation_steps=accumulation_steps)
     way = parallel.create(mode=mode, devices=devices)
-    first = TrainState.create(
-        objective.init(jax.random.key(0), batch()), optimizer, seed=0, ema=True
-    )
+    variables = objective.init(jax.random.key(0), batch())
+    opt_state = optimizer.init(variables["params"])
+    first = TrainState.create(variables, opt_state, seed=0, ema=True)
     first = jax.device_get(first)
     over = objective.over_axis(way.axis_name) if way.axis_name else objective
     step = way.compile(
-        make_train_step(
-            over,
-            optimizer,
-            ema_decay=0.9,
-            axis_name=way.axis_name,
-            accumulation_steps=accumulation_steps,
-        ),
-        donate=True,
+        make_train_step(over, optimizer, ema_decay=0.9, axis_name=way.axis_name), donate=True
     )
     state = way.place_state(first)
     for number in range(4):
         state, _ = step(state, way.place_batch(batch(24, number, masked=3)))
-    evaluate = way.compile(make_evaluate_step(objective, axis_name=way.axis_name))
+    evaluate = way.compile(make_evaluate_step(objective.evaluate, axis_name=way.axis_name))
     metrics = way.fetch(
         evaluate(way.place_state(way.fetch(state).variables), way.place_batch(batch(24, 9)))
     )

@@ -8,7 +8,7 @@ from pixelwise import CLASSES, Padded, Unpadded, batch, objective
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from vitjax.core.errors import ConfigError
-from vitjax.objectives import divide, total
+from vitjax.metrics import merge, numbers, values
 from vitjax.objectives.segmentation import crop, mirror
 
 KEY = jax.random.key(1)
@@ -30,19 +30,19 @@ def test_metrics_over_uneven_batches_are_those_of_scikit_learn():
         part = {k: np.concatenate([v[start:], v[:4]])[:4] for k, v in made.items()}
         part["mask"] = np.arange(4) < 11 - start
         parts.append(evaluate(variables, part))
-    values = divide(total(jax.device_get(parts)))
-    whole = divide(evaluate(variables, made))
-    assert values.keys() == whole.keys()
-    for name in values:
-        assert values[name] == pytest.approx(whole[name], rel=1e-6)
+    found = values(merge(jax.device_get(parts)))
+    whole = values(evaluate(variables, made))
+    assert found.keys() == whole.keys()
+    for name in found:
+        np.testing.assert_allclose(found[name], whole[name], rtol=1e-6)
     counted = made["label"] != -1
     truth, guess = made["label"][counted], predicted[counted]
-    assert values["accuracy"] == pytest.approx(accuracy_score(truth, guess))
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, guess))
     for name, score in (("iou", jaccard_score), ("dice", f1_score)):
-        found = [values[f"{name}_{c}"] for c in range(CLASSES)]
-        np.testing.assert_allclose(found, score(truth, guess, average=None), rtol=1e-6)
-        means = task.summarize(values)
-        assert means[name] == pytest.approx(score(truth, guess, average="macro"), rel=1e-6)
+        each = found[f"{name}_per_class"]
+        assert each.shape == (CLASSES,)
+        np.testing.assert_allclose(each, score(truth, guess, average=None), rtol=1e-6)
+        assert found[name] == pytest.approx(score(truth, guess, average="macro"), rel=1e-6)
 
 
 def test_a_class_that_occurs_nowhere_is_left_out():
@@ -50,10 +50,11 @@ def test_a_class_that_occurs_nowhere_is_left_out():
     made = batch()
     made["label"] = np.where(made["label"] > 0, 0, made["label"])
     logits = 9.0 * jax.nn.one_hot(made["label"].clip(0), 5)
-    values = task.summarize(divide(task.metrics(logits, made)))
-    assert np.isnan([values[f"{name}_{c}"] for name in ("iou", "dice") for c in range(1, 5)]).all()
-    assert values["iou"] == values["dice"] == values["accuracy"] == values["iou_0"] == 1
-    nothing = task.summarize(divide(task.metrics(logits, {**made, "mask": np.zeros(4, bool)})))
+    found = values(task.metrics(logits, made))
+    for name in ("iou", "dice"):
+        np.testing.assert_array_equal(found[f"{name}_per_class"], [1] + [np.nan] * 4)
+    assert found["iou"] == found["dice"] == found["accuracy"] == 1
+    nothing = values(task.metrics(logits, {**made, "mask": np.zeros(4, bool)}))
     assert np.isnan(nothing["iou"])
 
 
@@ -110,7 +111,7 @@ def test_deep_outputs_are_averaged():
     loss, (_, metrics) = deep.loss(params, {}, made, jax.random.key(0))
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-6)
     right = np.argmax(last, axis=-1) == made["label"]
-    assert divide(metrics)["accuracy"] == pytest.approx(right[made["label"] != -1].mean())
+    assert numbers(metrics)["accuracy"] == pytest.approx(right[made["label"] != -1].mean())
 
 
 def test_the_unpadded_form_predicts_every_pixel():
@@ -123,7 +124,7 @@ def test_the_unpadded_form_predicts_every_pixel():
     padded = np.pad(made["image"], ((0, 0), (6, 7), (6, 7), (0, 0)), mode="reflect")
     logits = task.model.apply(variables, padded)[:, :9, :13]
     np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), atol=1e-6)
-    assert divide(task.evaluate(variables, made))["loss"] > 0
+    assert numbers(task.evaluate(variables, made))["loss"] > 0
 
 
 def test_labels_are_cropped_to_what_the_unpadded_form_gives_in_training():
@@ -150,8 +151,8 @@ def test_one_output_speaks_for_the_second_of_two_classes():
     np.testing.assert_allclose(probabilities[..., 1:], jax.nn.sigmoid(logits), rtol=1e-6)
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-6)
     guess, counted = np.asarray(logits[..., 0] > 0), made["label"] != -1
-    values = divide(task.evaluate(variables, made))
-    assert values["accuracy"] == pytest.approx(np.mean((guess == made["label"])[counted]))
+    found = numbers(task.evaluate(variables, made))
+    assert found["accuracy"] == pytest.approx(np.mean((guess == made["label"])[counted]))
     data = type("Data", (), {"num_classes": 2})
     assert type(task).fewest_outputs(data, {"cross_entropy": "sigmoid"}) == 1
     assert type(task).fewest_outputs(data, {}) == 2

@@ -9,15 +9,12 @@ from networks import batch
 
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
-from vitjax.objectives import Classification, Segmentation, divide
+from vitjax.metrics import numbers
+from vitjax.objectives import Classification, Segmentation
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.parallel.prefetch import ahead
-from vitjax.training.step import (
-    make_evaluate_step,
-    make_gather_step,
-    make_predict_step,
-    make_train_step,
-)
+from vitjax.training.step import make_evaluate_step, make_gather_step, make_train_step
 
 STEPS = 20
 DOUBLE = {"dtype": "float64", "param_dtype": "float64"}
@@ -30,7 +27,7 @@ def classification(name, **arguments):
 
 
 def segmentation(name, **arguments):
-    """The same, of pictures with a class for every pixel and a weight map."""
+    """The same, of images with a class for every pixel and a weight map."""
     model = models.create(name, num_classes=pixelwise.CLASSES, **DOUBLE, **arguments)
     losses = {"cross_entropy": 1.0, "dice": 1.0}
     return pixelwise.objective(model, losses=losses), functools.partial(
@@ -49,35 +46,32 @@ TASKS = {
 def train(mode, devices, name, accumulation_steps=1):
     """Parameters, statistics and metrics after `STEPS` steps in float64, so that sums agree."""
     task, make = TASKS[name]()
-    optimizer = optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9))
-    way = parallel.create(mode=mode, devices=devices)
-    state = way.place_state(
-        TrainState.create(task.init(jax.random.key(0), make()), optimizer, seed=0, ema=True)
+    optimizer = Optimizer(
+        optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9)),
+        accumulation_steps=accumulation_steps,
     )
+    variables = task.init(jax.random.key(0), make())
+    opt_state = optimizer.init(variables["params"])
+    way = parallel.create(mode=mode, devices=devices)
+    state = way.place_state(TrainState.create(variables, opt_state, seed=0, ema=True))
     over = task.over_axis(way.axis_name) if way.axis_name else task
     step = way.compile(
-        make_train_step(
-            over,
-            optimizer,
-            ema_decay=0.9,
-            axis_name=way.axis_name,
-            accumulation_steps=accumulation_steps,
-        ),
-        donate=True,
+        make_train_step(over, optimizer, ema_decay=0.9, axis_name=way.axis_name), donate=True
     )
     for number in range(STEPS):
         state, metrics = step(state, way.place_batch(make(16, seed=number, masked=3)))
-    evaluate = make_evaluate_step(task, axis_name=way.axis_name)
-    if isinstance(task, Segmentation):
-        predict = make_gather_step(
-            lambda v, b: {"prediction": task.image_iou(v, b), "likely": task.predict(v, b)},
-            axis_name=way.axis_name,
-        )
-    else:
-        predict = make_predict_step(task, axis_name=way.axis_name)
+    evaluate = make_evaluate_step(task.evaluate, axis_name=way.axis_name)
+
+    def gathered(variables, batch):
+        likely = task.predict(variables, batch)
+        if isinstance(task, Segmentation):
+            return {"likely": likely, "prediction": task.image_iou(variables, batch)}
+        return {"likely": likely, "prediction": likely.argmax(axis=-1)}
+
+    predict = make_gather_step(gathered, axis_name=way.axis_name)
     both = way.compile(lambda v, b: (evaluate(v, b), predict(v, b)))
     found = way.fetch(both(state.variables, way.place_batch(make(32, seed=99, masked=5))))
-    return jax.device_get((way.fetch(state), divide(way.fetch(metrics)), *found))
+    return jax.device_get((way.fetch(state), numbers(way.fetch(metrics)), *found))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -92,8 +86,7 @@ def test_many_devices_give_the_numbers_of_one(name):
             many = train(mode, 8, name)
             for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
-            predicted = many[3].get("values", many[3])
-            assert predicted["prediction"].shape == (32,)
+            assert many[3]["values"]["prediction"].shape == (32,)
 
 
 def test_accumulation_on_many_devices_gives_the_numbers_of_one():

@@ -1,6 +1,7 @@
 """What the trainer does of its own for runs over episodes."""
 
 import threading
+import types
 
 import jax
 import pytest
@@ -8,7 +9,7 @@ from ml_collections import ConfigDict
 
 from vitjax.core.errors import ConfigError
 from vitjax.figures import _curves
-from vitjax.training import checks
+from vitjax.tasks import FewShot
 from vitjax.training import experiment as experiments
 from vitjax.training.evaluation import Evaluator
 
@@ -83,7 +84,7 @@ def test_a_regression_s_outputs_are_as_wide_as_its_target():
         model={"name": "mlp_sinusoid", "num_classes": 3},
         data={"source": "sinusoid", "batch_size": 2, "episodes": {"shots": 2, "queries": 2}},
     )
-    with pytest.raises(ConfigError, match="num_classes is 3; in this regression it is 1"):
+    with pytest.raises(ConfigError, match="num_classes is 3; in this regression it should be 1"):
         experiments.build(chosen)
     chosen.model.num_classes = 1
     built = experiments.build(chosen)
@@ -100,46 +101,46 @@ def test_curves_have_a_panel_for_what_is_inductive_and_none_for_what_was_before(
     ]
 
 
-class Described:
-    """Data with so many classes in each split."""
-
-    def __init__(self, **splits):
-        self.splits = splits
-
-    def describe(self):
-        names = sorted({name for split in self.splits.values() for name in split})
-        classes = {
-            split: {str(names.index(name)): 20 for name in held}
-            for split, held in self.splits.items()
-        }
-        return {"class_names": names, "classes": classes}
+def described(**splits):
+    """What data with these classes in each split says of itself."""
+    names = sorted({name for split in splits.values() for name in split})
+    classes = {
+        split: {str(names.index(name)): 20 for name in held} for split, held in splits.items()
+    }
+    return {"class_names": names, "classes": classes}
 
 
-NOTED = Described(train="abcdefg", val="h", test="ij").describe()
+def few_shot(**splits):
+    """The task of a run on data with these classes in each split."""
+    data = types.SimpleNamespace(describe=lambda: described(**splits))
+    return FewShot(types.SimpleNamespace(data=data))
+
+
+NOTED = described(train="abcdefg", val="h", test="ij")
 
 
 def test_classes_that_training_saw_are_not_evaluated():
     for split in ("train", "val", "test"):
-        checks.unseen(NOTED, Described(train="abcdefg", val="h", test="ij"), split)
+        few_shot(train="abcdefg", val="h", test="ij").check_evaluation(NOTED, split)
     # Of another number in another order, it is the name that counts.
-    checks.unseen(NOTED, Described(train="za", test="xy"), "test")
-    moved = Described(train="hij", test="gabcdefx")
+    few_shot(train="za", test="xy").check_evaluation(NOTED, "test")
+    moved = few_shot(train="hij", test="gabcdefx")
     with pytest.raises(ConfigError) as error:
-        checks.unseen(NOTED, moved, "test")
+        moved.check_evaluation(NOTED, "test")
     assert (
         "'test' has 7 classes ('a', 'b', 'c', 'd', 'e', ...) that the run was trained on, of 8"
         in (str(error.value))
     )
-    checks.unseen(NOTED, moved, "train")
+    moved.check_evaluation(NOTED, "train")
     # Data without classes: single examples, regressions, runs that noted nothing.
-    checks.unseen({}, moved, "test")
-    checks.unseen({"class_names": ["a"], "examples": {"train": 3}}, moved, "test")
+    moved.check_evaluation({}, "test")
+    moved.check_evaluation({"class_names": ["a"], "examples": {"train": 3}}, "test")
 
 
 def test_a_run_goes_on_with_its_own_classes():
-    checks.same_classes(NOTED, Described(train="gfedcba", val="h", test="xyz"))
-    checks.same_classes({}, Described(train="ab", val="h"))
+    few_shot(train="gfedcba", val="h", test="xyz").check_resume(NOTED)
+    few_shot(train="ab", val="h").check_resume({})
     with pytest.raises(ConfigError, match=r"'train' are not .*: 1 class \('x'\) new"):
-        checks.same_classes(NOTED, Described(train="abcdefgx", val="h", test="ij"))
+        few_shot(train="abcdefgx", val="h", test="ij").check_resume(NOTED)
     with pytest.raises(ConfigError, match=r"'val' are not .*: 1 class \('i'\) new and 1 class"):
-        checks.same_classes(NOTED, Described(train="abcdefg", val="i", test="hj"))
+        few_shot(train="abcdefg", val="i", test="hj").check_resume(NOTED)

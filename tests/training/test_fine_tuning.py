@@ -10,8 +10,9 @@ from PIL import Image
 
 from vitjax import models, weights
 from vitjax.objectives.state import FROZEN
+from vitjax.tasks import runs
 from vitjax.training import experiment as experiments
-from vitjax.training import initialization, loop, prediction
+from vitjax.training import initialization, loop
 
 VIT = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "mlp_width": 8}
 
@@ -93,18 +94,18 @@ def test_what_is_frozen_is_the_file_s_and_the_rest_moves(run, file):
 
 def test_evaluation_prediction_and_other_runs_see_the_merged_model(run, tmp_path):
     built, folder, summary = run
-    values = prediction.evaluate(folder, "val", say=quiet)
+    values = runs.evaluate(folder, "val", say=quiet)
     assert values == pytest.approx(summary["val"])
     state = last_state(built, folder)
     merged = built.objective.unwrap(state.variables)
     plain = models.create("vit_ti16", num_classes=3, **VIT)
     pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "one.png")
-    (answer,) = prediction.predict(folder, [tmp_path / "one.png"], say=quiet)
+    (answer,) = runs.predict(folder, [tmp_path / "one.png"], say=quiet)
     logits = plain.apply(merged, built.data.normalize(jnp.asarray(pixels)[None]))
     expected = np.asarray(jax.nn.softmax(logits))[0]
     for found in answer["predictions"]:
-        number = built.class_names.index(found["class"])
+        number = built.task.class_names.index(found["class"])
         assert found["probability"] == pytest.approx(expected[number], abs=2e-6)
     other = config(folder, 2)
     del other.objective

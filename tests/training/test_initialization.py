@@ -15,7 +15,7 @@ from vitjax import models, weights
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
 from vitjax.training import experiment as experiments
-from vitjax.training import initialization, loop, prediction
+from vitjax.training import initialization, loop, runs
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.weights import WeightsError
 
@@ -78,7 +78,7 @@ def run(tmp_path_factory):
 def test_a_run_starts_from_the_average_of_another_s_best_checkpoint(run):
     folder, summary = run
     assert summary["checkpoint_step"] < summary["steps"]
-    built, variables, step = prediction.load(folder, say=lambda text: None)
+    built, variables, step = runs.load(folder, say=lambda text: None)
     assert step == summary["checkpoint_step"]
     expected = flat(built.parallel.fetch(variables))
     found, said = start(config(folder))

@@ -5,14 +5,19 @@ import optax
 import pytest
 from networks import batch, objective
 
-from vitjax.objectives import divide
+from vitjax.metrics import merge, numbers
 from vitjax.objectives.state import TrainState
-from vitjax.training.step import make_evaluate_step, make_predict_step, make_train_step
+from vitjax.optim.optimizer import Optimizer
+from vitjax.training.step import make_evaluate_step, make_gather_step, make_train_step
+
+
+def plain(transformation, **arguments):
+    return Optimizer(optax.with_extra_args_support(transformation), **arguments)
 
 
 def start(task, optimizer, ema=False, examples=None):
     variables = task.init(jax.random.key(0), examples or batch())
-    return TrainState.create(variables, optimizer, seed=3, ema=ema)
+    return TrainState.create(variables, optimizer.init(variables["params"]), seed=3, ema=ema)
 
 
 def run(task, optimizer, batches, ema=False, **arguments):
@@ -26,20 +31,20 @@ def run(task, optimizer, batches, ema=False, **arguments):
 @pytest.mark.parametrize("pieces", [2, 4])
 def test_accumulation_is_the_large_batch_in_float64(pieces):
     with jax.enable_x64(True):
-        task, optimizer = objective("float64"), optax.with_extra_args_support(optax.adam(1e-2))
+        task, optimizer = objective("float64"), plain(optax.adam(1e-2))
         # Masked examples make the micro-batches weigh differently.
         batches = [batch(16, seed, masked=3) for seed in range(5)]
         whole, whole_metrics = run(task, optimizer, batches)
-        cut, cut_metrics = run(task, optimizer, batches, accumulation_steps=pieces)
+        cut, cut_metrics = run(task, plain(optax.adam(1e-2), accumulation_steps=pieces), batches)
         for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
         assert whole.params["Dense_0"]["kernel"].dtype == jnp.float64
-        for name, value in divide(whole_metrics).items():
-            assert divide(cut_metrics)[name] == pytest.approx(value, rel=1e-6)
+        for name, value in numbers(whole_metrics).items():
+            assert numbers(cut_metrics)[name] == pytest.approx(value, rel=1e-6)
 
 
 def test_masked_examples_change_nothing():
-    task, optimizer = objective(), optax.with_extra_args_support(optax.sgd(0.1))
+    task, optimizer = objective(), plain(optax.sgd(0.1))
     first, other = batch(16, masked=4), batch(16, masked=4)
     other["image"] = np.where(other["mask"][:, None, None, None], other["image"], np.nan)
     other["image"] = np.nan_to_num(other["image"], nan=1e3)
@@ -49,7 +54,7 @@ def test_masked_examples_change_nothing():
 
 
 def test_randomness_comes_from_seed_and_step_alone():
-    task, optimizer = objective(dropout=0.5), optax.with_extra_args_support(optax.sgd(0.1))
+    task, optimizer = objective(dropout=0.5), plain(optax.sgd(0.1))
     step = jax.jit(make_train_step(task, optimizer))
     state = start(task, optimizer)
     once, _ = step(state, batch())
@@ -66,7 +71,7 @@ def test_randomness_comes_from_seed_and_step_alone():
 
 
 def test_the_moving_average_follows_its_formula():
-    task, optimizer = objective(), optax.with_extra_args_support(optax.sgd(0.5))
+    task, optimizer = objective(), plain(optax.sgd(0.5))
     step = jax.jit(make_train_step(task, optimizer, ema_decay=0.3))
     state = start(task, optimizer, ema=True)
     average = np.asarray(state.params["Dense_0"]["kernel"])
@@ -79,63 +84,71 @@ def test_the_moving_average_follows_its_formula():
 
 
 def test_the_gradient_s_norm_is_reported():
-    task, optimizer = objective(), optax.with_extra_args_support(optax.sgd(0.1))
+    task, optimizer = objective(), plain(optax.sgd(0.1))
     state = start(task, optimizer)
     gradients, _ = task.gradients(state.params, {}, batch(), jax.random.key(0))
     _, metrics = make_train_step(task, optimizer)(state, batch())
-    assert divide(metrics)["grad_norm"] == pytest.approx(float(optax.tree.norm(gradients)))
+    assert numbers(metrics)["grad_norm"] == pytest.approx(float(optax.tree.norm(gradients)))
 
 
 def test_one_compilation_serves_all_steps():
-    task, optimizer = objective(), optax.with_extra_args_support(optax.adamw(0.1))
-    state = start(task, optimizer)
-    step = jax.jit(make_train_step(task, optimizer))
+    task, optimizer = objective(), plain(optax.adamw(0.1))
+    state, traced = start(task, optimizer), []
+    step = make_train_step(task, optimizer)
+
+    @jax.jit
+    def counted(state, examples):
+        traced.append(None)
+        return step(state, examples)
+
     for seed in range(4):
-        state, _ = step(state, batch(seed=seed))
-    assert step._cache_size() == 1
+        state, _ = counted(state, batch(seed=seed))
+    assert len(traced) == 1
 
 
 def test_evaluation_counts_every_example_once():
     task = objective()
     variables = task.init(jax.random.key(0), batch())
-    step = make_evaluate_step(task)
-    whole = divide(step(variables, batch(16)))
+    step = make_evaluate_step(task.evaluate)
+    whole = numbers(step(variables, batch(16)))
     first = {name: array[:10] for name, array in batch(16).items()}
     rest = {name: np.zeros_like(array[:10]) for name, array in batch(16).items()}
     for name, array in batch(16).items():
         rest[name][:6] = array[10:]
-    both = jax.tree.map(jnp.add, step(variables, first), step(variables, rest))
+    both = merge(jax.device_get([step(variables, first), step(variables, rest)]))
     assert both["loss"].count == 16
     for name, value in whole.items():
-        assert divide(both)[name] == pytest.approx(value, rel=1e-5)
+        assert numbers(both)[name] == pytest.approx(value, rel=1e-5)
 
 
-def test_predictions_are_the_most_probable_classes():
-    task = objective()
-    variables = task.init(jax.random.key(0), batch())
-    outputs = make_predict_step(task)(variables, batch(16, masked=2))
-    probabilities = np.asarray(task.predict(variables, batch(16)))
+def test_a_gather_step_returns_what_is_computed_and_what_counts():
+    task, made = objective(), batch(16, masked=2)
+    variables = task.init(jax.random.key(0), made)
+    found = make_gather_step(task.predict)(variables, made)
+    probabilities = np.asarray(task.predict(variables, made))
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(outputs["prediction"], probabilities.argmax(axis=-1))
-    np.testing.assert_allclose(outputs["confidence"], probabilities.max(axis=-1))
-    assert outputs["mask"].sum() == 14
+    np.testing.assert_array_equal(found["values"], probabilities)
+    np.testing.assert_array_equal(found["mask"], made["mask"])
+    few = make_gather_step(task.predict, first=3)(variables, made)
+    np.testing.assert_array_equal(few["values"], probabilities[:3])
+    assert few["mask"].shape == (3,)
 
 
 def test_gradients_of_what_is_frozen_are_neither_counted_nor_computed():
     task, frozen = objective(), {"Dense_0": False, "Dense_1": True}
     variables = task.init(jax.random.key(0), batch())
     trained = {layer: dict.fromkeys(variables["params"][layer], frozen[layer]) for layer in frozen}
-    optimizer = optax.with_extra_args_support(
-        optax.partition({True: optax.sgd(0.1), False: optax.set_to_zero()}, trained)
-    )
-    state = TrainState.create(variables, optimizer, seed=0)
+    transformation = optax.partition({True: optax.sgd(0.1), False: optax.set_to_zero()}, trained)
+    optimizers = {"all": plain(transformation), "some": plain(transformation, trained=trained)}
+    opt_state = transformation.init(variables["params"])
+    state = TrainState.create(variables, opt_state, seed=0)
     gradients, _ = task.gradients(state.params, {}, batch(), jax.random.key(0))
     flops = {}
-    for name, mask in (("all", None), ("some", trained)):
-        step = jax.jit(make_train_step(task, optimizer, trained=mask)).lower(state, batch())
+    for name, optimizer in optimizers.items():
+        step = jax.jit(make_train_step(task, optimizer)).lower(state, batch())
         flops[name] = step.compile().cost_analysis()["flops"]
-    _, metrics = make_train_step(task, optimizer, trained=trained)(state, batch())
+    _, metrics = make_train_step(task, optimizers["some"])(state, batch())
     expected = float(optax.tree.norm(gradients["Dense_1"]))
-    assert divide(metrics)["grad_norm"] == pytest.approx(expected)
+    assert numbers(metrics)["grad_norm"] == pytest.approx(expected)
     # Of 16 examples, 48 x 16 weights of the first layer and what is behind them.
     assert flops["all"] - flops["some"] >= 2 * 16 * (48 * 16 + 16 * 7)
