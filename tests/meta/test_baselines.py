@@ -16,6 +16,7 @@ from vitjax.meta import FineTuning, NearestCentroid
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.models.mlp import MLP
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_train_step
 
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -76,14 +77,14 @@ def test_training_is_ordinary_classification_of_all_images(kind, arguments):
 def test_two_devices_train_as_one(mode):
     batch = episodes(number=4)
     batch["support"]["mask"][0, :3] = False
-    optimizer = optax.with_extra_args_support(optax.sgd(0.1))
+    optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.1)))
     results = []
     for way in (parallel.create(mode="jit", devices=1), parallel.create(mode=mode, devices=2)):
         objective = baseline(
             NearestCentroid, "batch", transform_features="l2", devices=len(way.devices)
         )
         params, state = variables(objective, batch)
-        state = TrainState.create({"params": params, **state}, optimizer, seed=0)
+        state = TrainState.create({"params": params, **state}, optimizer.init(params), seed=0)
         over = objective.over_axis(way.axis_name) if way.axis_name else objective
         step = way.compile(make_train_step(over, optimizer, axis_name=way.axis_name))
         state = way.place_state(state)
@@ -182,11 +183,11 @@ def test_regression_learns_the_mean_of_all_sinusoids():
         test_steps=5,
         inner_learning_rate=0.02,
     )
-    optimizer = optax.with_extra_args_support(optax.adam(0.01))
+    optimizer = Optimizer(optax.with_extra_args_support(optax.adam(0.01)))
     step = jax.jit(make_train_step(objective, optimizer))
     with data.train_batches() as batches:
         variables = objective.init(jax.random.key(0), data.example_batch())
-        state = TrainState.create(variables, optimizer, seed=0)
+        state = TrainState.create(variables, optimizer.init(variables["params"]), seed=0)
         for _ in range(400):
             state, _ = step(state, next(batches))
         batch = next(batches)

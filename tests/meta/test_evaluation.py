@@ -68,6 +68,15 @@ def evaluated(config, split="test"):
     return Evaluator(experiment), variables
 
 
+def measures(evaluator, variables, split):
+    """What the objective measures on each episode of ``split``."""
+    return evaluator.gather(evaluator.experiment.objective.measure, variables, split)[0]
+
+
+def results_of(evaluator, variables, split):
+    return evaluator.experiment.task.evaluate(evaluator, variables, split)
+
+
 # ----------------------------------------------------------------------------------- arithmetic
 
 
@@ -79,7 +88,7 @@ def test_the_interval_is_that_of_the_mean():
 
 
 def test_results_of_a_classification():
-    measures = {
+    measured = {
         mode: {
             "accuracy": np.array([[0.2, right], [0.4, 1.0]], np.float32),
             "loss": np.array([[2.0, 1.0], [4.0, 0.5]], np.float32),
@@ -87,7 +96,7 @@ def test_results_of_a_classification():
         for mode, right in (("transductive", 0.8), ("inductive", 0.6))
     }
     protocol = {"ways": 5, "shots": 1, "queries": 15, "episodes": 2}
-    found = evaluation.results(measures, protocol)
+    found = evaluation.results(measured, protocol)
     wanted = {
         "accuracy": 0.9,
         # s of 0.8 and 1.0 is 0.1 sqrt(2).
@@ -111,9 +120,9 @@ def test_results_of_a_classification():
 
 
 def test_results_of_a_regression_are_squared_errors_with_an_interval():
-    measures = {"loss": np.array([[4.0, 1.0], [6.0, 3.0]])}
+    measured = {"loss": np.array([[4.0, 1.0], [6.0, 3.0]])}
     found = evaluation.results(
-        {"transductive": measures, "inductive": measures}, {"shots": 5, "queries": 10}
+        {"transductive": measured, "inductive": measured}, {"shots": 5, "queries": 10}
     )
     assert set(found) == {
         *("transductive", "inductive", "episodes", "shots", "queries", "test_steps")
@@ -159,8 +168,8 @@ def test_every_episode_counts_once_whatever_the_batch():
         config = sinusoids()
         config.data.eval_batch_size = size
         evaluator, variables = evaluated(config)
-        by_batch[size] = evaluator.measures(variables, "test")
-        results = evaluator.results(variables, "test")
+        by_batch[size] = measures(evaluator, variables, "test")
+        results = results_of(evaluator, variables, "test")
         assert results["episodes"] == 600
         assert results["shots"] == 5
     for mode in ("transductive", "inductive"):
@@ -174,9 +183,9 @@ def test_every_episode_counts_once_whatever_the_batch():
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_devices_give_the_episodes_in_order(mode):
     alone, variables = evaluated(sinusoids())
-    wanted = alone.measures(variables, "val")
+    wanted = measures(alone, variables, "val")
     evaluator, variables = evaluated(sinusoids(parallel={"mode": mode, "devices": 8}))
-    found = evaluator.measures(variables, "val")
+    found = measures(evaluator, variables, "val")
     assert found["inductive"]["loss"].shape == (20, 2)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, wanted)
     # The first episodes, which figures are drawn from, are the same, too.
@@ -201,7 +210,7 @@ def images():
 
 def test_before_adaptation_one_in_as_many_as_ways_is_right(images):
     evaluator, variables = images
-    results = evaluator.results(variables, "test")
+    results = results_of(evaluator, variables, "test")
     for mode in ("transductive", "inductive"):
         before, width = results[mode]["per_step"][0], results[mode]["per_step_ci95"][0]
         assert abs(before - 1 / 5) < width < 0.05
@@ -210,7 +219,7 @@ def test_before_adaptation_one_in_as_many_as_ways_is_right(images):
 
 def test_the_answer_to_a_query_alone_is_the_inductive_one(images):
     evaluator, variables = images
-    objective = evaluator.objective
+    objective = evaluator.experiment.objective
     batch = evaluator.first(lambda _, batch: batch, variables, "test", 4)
     measure = jax.jit(objective.measure)
     together = measure(variables, {**batch, "mask": np.ones(4, bool)})
@@ -231,12 +240,11 @@ def test_the_answer_to_a_query_alone_is_the_inductive_one(images):
 
 def test_probabilities_are_those_of_the_measured_answers(images):
     evaluator, variables = images
-    found = evaluator.query_probabilities(variables, "test")
-    worth = evaluation.of_ensemble(found["probabilities"], found["target"], found["mask"])
-    results = evaluator.results(variables, "test")
+    of_one = evaluator.experiment.task.ensemble(evaluator, [variables], "test")
+    results = results_of(evaluator, variables, "test")
     for mode in ("transductive", "inductive"):
         for name in ("accuracy", "ci95", "loss"):
-            assert worth[mode][name] == pytest.approx(results[mode][name], rel=1e-4)
+            assert of_one[mode][name] == pytest.approx(results[mode][name], rel=1e-4)
 
 
 # ---------------------------------------------------------------------------- choosing a checkpoint
@@ -278,7 +286,14 @@ def test_at_least_one_of_the_best_is_kept(tmp_path):
 
 
 def test_checkpoints_are_ranked_by_their_validation(tmp_path):
-    kept = Checkpoints(tmp_path, keep=1, best="val/loss", keep_best=2, asynchronous=False)
+    kept = Checkpoints(
+        tmp_path,
+        keep=1,
+        best="val/loss",
+        higher_is_better=False,
+        keep_best=2,
+        asynchronous=False,
+    )
     for step, loss in enumerate([0.3, 0.1, 0.2, 0.5, 0.4]):
         kept.save({"x": np.ones(2)}, step=step, progress={}, config={}, metrics={"val/loss": loss})
     # Two of the best, and the newest.

@@ -8,6 +8,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.meta.imaml import ImplicitMaml
 from vitjax.models.mlp import MLP
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_train_step
 
 WAYS, WIDTH = 3, 4
@@ -180,8 +181,8 @@ def test_episodes_at_once_change_no_number_and_the_trainer_takes_steps():
     for at_once in (1, 4):
         objective = build(norm="batch", episodes_at_once=at_once)
         variables = objective.init(jax.random.key(0), batch)
-        optimizer = optax.with_extra_args_support(optax.sgd(0.5))
-        state = TrainState.create(variables, optimizer, seed=0, ema=False)
+        optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.5)))
+        state = TrainState.create(variables, optimizer.init(variables["params"]), seed=0, ema=False)
         step = jax.jit(make_train_step(objective, optimizer), compiler_options=FAST)
         losses = []
         for _ in range(3):

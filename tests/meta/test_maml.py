@@ -30,10 +30,11 @@ from vitjax.meta import Anil, Boil, Cavia, FirstOrderMaml, Maml, MetaSgd, parame
 from vitjax.meta.evaluation import of_ensemble
 from vitjax.meta.gradient_based import Learner
 from vitjax.meta.network import Network, only
+from vitjax.metrics import numbers
 from vitjax.models.protocol import Model
 from vitjax.nn.batch_norm import BatchNorm
-from vitjax.objectives import divide
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_evaluate_step, make_train_step
 
 FIXTURE = Path(__file__).parent / "fixtures" / "maml_gradient.npz"
@@ -263,8 +264,8 @@ def train(mode, devices):
     way = parallel.create(mode=mode, devices=devices)
     fields = {"devices": devices} if mode == "jit" else {}
     objective, params, state, _ = made(model=conv4(filters=2), shape=(8, 8, 1), unroll=1, **fields)
-    optimizer = optax.with_extra_args_support(optax.sgd(0.1, momentum=0.9))
-    state = TrainState.create({"params": params, **state}, optimizer, seed=0)
+    optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.1, momentum=0.9)))
+    state = TrainState.create({"params": params, **state}, optimizer.init(params), seed=0)
     before = jax.device_get(state.params)
     state = way.place_state(state)
     over = objective.over_axis(way.axis_name) if way.axis_name else objective
@@ -274,11 +275,11 @@ def train(mode, devices):
         state, metrics = step(state, way.place_batch(batch))
     batch = episodes(16, (8, 8, 1), shots=2, queries=3, seed=9)
     batch["mask"][-5:] = False
-    evaluate = way.compile(make_evaluate_step(over, axis_name=way.axis_name))
+    evaluate = way.compile(make_evaluate_step(over.evaluate, axis_name=way.axis_name))
     evaluated = way.fetch(evaluate(state.variables, way.place_batch(batch)))
     state = jax.device_get(way.fetch(state))
     assert relative(before, state.params) > 0.01
-    return state, divide(way.fetch(metrics)), divide(evaluated)
+    return state, numbers(way.fetch(metrics)), numbers(evaluated)
 
 
 def test_many_devices_give_the_numbers_of_one():
@@ -458,7 +459,7 @@ def test_inductive_answers_stand_for_themselves(statistics):
         mean = sum(row[mode]["loss"] for row in alone) / number
         differs = np.abs(mean - whole[mode]["loss"]).max()
         assert differs > 1e-3 if mode == "transductive" else differs < 1e-10
-    metrics = divide(jit(objective.evaluate)(variables, batch))
+    metrics = numbers(jit(objective.evaluate)(variables, batch))
     np.testing.assert_allclose(metrics["loss"], whole["transductive"]["loss"][0, -1])
     np.testing.assert_allclose(metrics["loss_inductive"], whole["inductive"]["loss"][0, -1])
     np.testing.assert_allclose(metrics["loss_before"], whole["transductive"]["loss"][0, 0])

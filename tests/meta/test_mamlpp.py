@@ -13,6 +13,7 @@ from vitjax.meta.maml import FirstOrderMaml, Maml
 from vitjax.meta.mamlpp import MamlPlusPlus, loss_weights
 from vitjax.models.mlp import MLP
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_train_step
 
 WAYS, STEPS, RATE, ANNEALING = 3, 3, 0.3, 10
@@ -256,8 +257,8 @@ def test_each_slice_of_the_statistics_acts_on_its_own_step_alone():
 def test_the_trainer_anneals_and_trains_every_slice():
     objective = build(MamlPlusPlus, multi_step_loss_steps=2, first_order_steps=1)
     variables = objective.init(jax.random.key(0), episodes())
-    optimizer = optax.with_extra_args_support(optax.sgd(0.1))
-    state = TrainState.create(variables, optimizer, seed=0, ema=False)
+    optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.1)))
+    state = TrainState.create(variables, optimizer.init(variables["params"]), seed=0, ema=False)
     step = jax.jit(make_train_step(objective, optimizer), compiler_options=FAST)
     for i in range(3):
         old = state

@@ -12,6 +12,8 @@ from tiny import close, episode, episodes, identity, mlp, variables
 from vitjax.core.errors import ConfigError
 from vitjax.meta import Reptile
 from vitjax.meta.reptile import minibatches, pack, unpack
+from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 from vitjax.training import experiment
 from vitjax.training.step import make_evaluate_step, make_train_step
 
@@ -105,12 +107,12 @@ def test_minibatches_go_through_all_examples_before_any_comes_again(real, size):
 
 def test_the_moments_of_adam_live_on_from_step_to_step():
     objective = reptile(inner_steps=3)
-    optimizer = optax.with_extra_args_support(optax.sgd(1.0))
+    optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(1.0)))
     batch = episodes()
     params, state = variables(objective, batch)
     before = state["inner_optimizer"]
     assert all(leaf.dtype == jnp.float32 for leaf in before.values())
-    state = experiment.TrainState.create({"params": params, **state}, optimizer, seed=0, ema=True)
+    state = TrainState.create({"params": params, **state}, optimizer.init(params), seed=0, ema=True)
     step = jit(make_train_step(objective, optimizer, ema_decay=0.9))
     for done in (3, 6):
         state, _ = step(state, batch)
@@ -119,7 +121,7 @@ def test_the_moments_of_adam_live_on_from_step_to_step():
     names = [name for name in inner if ".nu." in name]
     assert names
     assert all(np.all(inner[name] > 0) for name in names if "kernel" in name)
-    jit(make_evaluate_step(objective))(state.variables, batch)
+    jit(make_evaluate_step(objective.evaluate))(state.variables, batch)
 
 
 def test_evaluation_starts_from_the_kept_moments():
@@ -200,8 +202,8 @@ def test_the_papers_config_runs_in_the_trainer():
             state, metrics = step(state, place(next(batches)))
             losses.append(float(metrics["loss"].value()))
     assert np.all(np.isfinite(losses))
-    assert float(built.learning_rate(0)) == 1
-    assert float(built.learning_rate(4)) == 0
+    assert float(built.optimizer.learning_rate(0)) == 1
+    assert float(built.optimizer.learning_rate(4)) == 0
     with pytest.raises(ConfigError, match="first_order"):
         experiment.build({**built.config, "objective": {"name": "reptile", "first_order": False}})
 
