@@ -1,4 +1,4 @@
-"""A user's own model, objective, metric, source and transform: every command has them."""
+"""A user's own model, objective, metric, source, transform and task: every command has them."""
 
 import json
 import shutil
@@ -10,8 +10,10 @@ from PIL import Image
 
 from vitjax.cli import main
 from vitjax.data import sources, transforms
+from vitjax.metrics import MEASURES
 from vitjax.models import MODELS
 from vitjax.objectives import objectives
+from vitjax.training.task import TASKS
 
 MODEL = """
 import flax.linen as nn
@@ -19,7 +21,7 @@ from vitjax.models import MODELS, Model
 
 @MODELS.register("my_mlp", image_size=8, input_shape=(8, 8, 1), paper="")
 class MyMLP(Model):
-    num_classes: int = 2
+    num_classes: int | None = 2
     width: int = 4
 
     @nn.compact
@@ -53,6 +55,45 @@ class Noise:
         return np.clip(noisy, 0, 255).astype(np.uint8)
 """
 
+METRIC = """
+import dataclasses
+import jax.numpy as jnp
+from vitjax.metrics import MEASURES, Measure
+
+@MEASURES.register("my_doubt", target="class")
+@dataclasses.dataclass(frozen=True)
+class Doubt(Measure):
+    higher_is_better = False
+    unit = "fraction"
+
+    def collect(self, probabilities, labels):
+        return 1 - jnp.max(probabilities, axis=-1)
+
+    def compute(self, examples):
+        return float(examples.mean())
+"""
+
+TASK = """
+from vitjax.tasks import Classification
+from vitjax.training.task import TASKS
+
+@TASKS.register("my_task")
+class MyTask(Classification):
+    def describe(self, results, *, full=False):
+        return [f"mine: {line}" for line in super().describe(results, full=full)]
+
+    def predict(self, variables, files, output):
+        return [{**found, "mine": True} for found in super().predict(variables, files, output)]
+
+    def report(self, evaluator, variables, results, folder):
+        folder.mkdir(exist_ok=True)
+        (folder / "mine.txt").write_text(", ".join(results))
+
+    def inspect(self, output, say):
+        say("mine")
+        return super().inspect(output, say)
+"""
+
 # The config registers the objective itself, and uses a class of a file that it imports.
 CONFIG = """
 import dataclasses
@@ -62,18 +103,21 @@ from vitjax.objectives import Classification, Mean, objectives
 @objectives.register("my_classification")
 @dataclasses.dataclass(frozen=True)
 class MyClassification(Classification):
+    task = "my_task"
+
     scale: float = 1.0
 
     def metrics(self, logits, labels, weights):
         largest = self.scale * jnp.max(jnp.abs(logits), axis=-1)
-        return {**super().metrics(logits, labels, weights), "largest": Mean.of(largest, weights)}
+        mean = Mean.of(largest, weights, higher_is_better=False)
+        return {**super().metrics(logits, labels, weights), "largest": mean}
 
 def get_config():
     return dict(
-        imports=("my_model.py", "parts/my_data.py"),
+        imports=("my_model.py", "parts/my_data.py", "my_metric.py", "my_task.py"),
         model=dict(name="my_mlp", width=6),
         data=dict(source="my_stripes", batch_size=16, train_transforms="my_noise(20)"),
-        objective=dict(name="my_classification", scale=2.0),
+        objective=dict(name="my_classification", scale=2.0, measures=("my_doubt",)),
         optimizer=dict(name="adam", learning_rate=1e-2),
         train=dict(steps=2),
     )
@@ -86,13 +130,15 @@ def folder(tmp_path_factory):
     (folder / "parts").mkdir()
     (folder / "my_config.py").write_text(CONFIG)
     (folder / "my_model.py").write_text(MODEL)
+    (folder / "my_metric.py").write_text(METRIC)
+    (folder / "my_task.py").write_text(TASK)
     (folder / "parts" / "my_data.py").write_text(DATA)
     return folder
 
 
 def forget():
     """Leaves this process as one that has never seen the user's files."""
-    for registry in (MODELS, objectives, sources.SOURCES, transforms.TRANSFORMS):
+    for registry in (MODELS, objectives, MEASURES, TASKS, sources.SOURCES, transforms.TRANSFORMS):
         for name in [name for name in registry.names() if name.startswith("my_")]:
             del registry._constructors[name], registry._origins[name], registry._facts[name]
     for name in [name for name in sys.modules if name.startswith("vitjax_user")]:
@@ -110,8 +156,11 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
-    """A run's folder, trained for 2 steps and resumed for 2 more, with the user's files gone."""
+    """A run's folder, trained for 2 steps and resumed for 2 more; the user's files are gone."""
     workdir = tmp_path_factory.mktemp("runs") / "mine"
+    data = ["data", f"--config={folder / 'my_config.py'}", f"--output={workdir.parent / 'a.png'}"]
+    assert main(data) == 0
+    forget()
     train = ["train", f"--config={folder / 'my_config.py'}", f"--workdir={workdir}"]
     assert main(train) == 0
     forget()
@@ -123,27 +172,35 @@ def run(folder, tmp_path_factory):
 
 def test_train_and_resume_keep_the_files(run):
     assert {p.name for p in (run / "code").iterdir()} == {
-        *("my_config.py", "my_model.py", "my_data.py", "sha256.json")
+        *("my_config.py", "my_model.py", "my_data.py", "my_metric.py", "my_task.py"),
+        "sha256.json",
     }
     saved = json.loads((run / "config.json").read_text())
-    assert saved["imports"] == ["code/my_config.py", "code/my_model.py", "code/my_data.py"]
+    assert saved["imports"] == [
+        f"code/my_{name}.py" for name in ("config", "model", "data", "metric", "task")
+    ]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["steps"] == 4
     assert summary["test"]["largest"] > 0
+    assert 0 <= summary["test"]["my_doubt"] <= 0.5
+    assert (run / "figures" / "mine.txt").read_text()
 
 
 def test_evaluate_needs_the_run_s_folder_alone(vitjax, run, tmp_path):
     moved = shutil.copytree(run, tmp_path / "moved")
     status, output, errors = vitjax("evaluate", f"--workdir={moved}")
     assert status == 0, errors
-    assert "accuracy" in output
+    assert "test: mine: accuracy" in output
+    assert "my_doubt" in output
     assert "changed since" not in output
 
 
 def test_predict(elsewhere, run, capsys):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("image.png")
-    assert main(["predict", f"--workdir={run}", "image.png"]) == 0
-    assert "rows" in capsys.readouterr().out
+    assert main(["predict", f"--workdir={run}", "--json", "image.png"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mine"]
+    assert {each["class"] for each in found["predictions"]} == {"rows", "columns"}
 
 
 def test_export(elsewhere, run):

@@ -256,7 +256,7 @@ def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
 def _check_classifier(experiment: Experiment, where: str, split: str) -> None:
     """Raises ConfigError unless it is about classes of images, and there is the split."""
     objective, data = experiment.objective, experiment.data
-    if objective.task != "classification":
+    if data.target != "class" or data.episodic:
         raise ConfigError(
             f"{where}: a probe learns the classes of images, and the objective"
             f" {type(objective).__name__} has none; a config with the objective 'classification'"
