@@ -76,7 +76,7 @@ def variables(path: Path, spec: dict[str, Any], module: Model, shape: Any) -> An
         name="vitjax's own, in PyTorch",
         modules=(type(module),),
         source="scripts/parity",
-        recognise=lambda arrays: True,
+        required=(".*",),
         describe=lambda arrays, grid: Description(type(module), {}, shape[1:]),
         entries=lambda module, arrays: entries,
         ignored=(".*num_batches_tracked",),

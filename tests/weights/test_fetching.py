@@ -399,6 +399,7 @@ class Hub:
 @pytest.fixture
 def hub(server, here, monkeypatch):
     library = pytest.importorskip("huggingface_hub")
+    pytest.importorskip("huggingface_hub.constants")
     template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(library.constants, "ENDPOINT", server.url)
     monkeypatch.setattr(library.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -151,15 +151,15 @@ def test_what_halves_the_images_is_guessed_and_said():
 @pytest.mark.parametrize(
     ("module", "format", "words"),
     [
-        (models.Conv4(activation="tanh"), "maml", "activation='relu' alone"),
-        (models.Conv4(norm="group"), "maml", "norm='batch' alone"),
-        (models.Conv4(), "learn2learn", r"norm_epsilon=1e-05 alone"),
+        (models.Conv4(activation="tanh"), "maml", "only activation='relu'"),
+        (models.Conv4(norm="group"), "maml", "only norm='batch'"),
+        (models.Conv4(), "learn2learn", r"only norm_epsilon=1e-05"),
         (
             models.Conv4(downsample="stride", norm_epsilon=1e-5),
             "learn2learn",
-            "stride_padding='pytorch' alone",
+            "only stride_padding='pytorch'",
         ),
-        (models.Conv4(num_context=3), "maml", "num_context=0 alone"),
+        (models.Conv4(num_context=3), "maml", "only num_context=0"),
     ],
 )
 def test_formats_that_do_not_hold_a_network(tmp_path, module, format, words):

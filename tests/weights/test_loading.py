@@ -98,7 +98,7 @@ def test_a_file_of_nobody_that_is_known(tmp_path):
     files.write(tmp_path / "odd.npz", {"alpha": np.ones(3), "beta.weight": np.ones((2, 2))})
     with pytest.raises(WeightsError) as error:
         weights.load(tmp_path / "odd.npz", vit())
-    assert "its 2 arrays (alpha, beta.weight, ...) are not named as in any format" in str(
+    assert "its 2 arrays (alpha, beta.weight, ...) are not named as in any known format" in str(
         error.value
     )
     assert "timm" in str(error.value)
@@ -130,8 +130,10 @@ def test_an_array_of_another_rank_is_told_and_not_turned(arrays, tmp_path):
     with pytest.raises(WeightsError) as error:
         weights.fit(opened, module)
     text = str(error.value)
-    assert "patch_embed.proj.weight: an array of shape (8, 48) stands where one of 4 axes" in text
-    assert "blocks.0.mlp.fc2.weight: an array of shape (8, 16, 1) stands where one of 2" in text
+    assert (
+        "patch_embed.proj.weight: has shape (8, 48), but an array with 4 axes is expected" in text
+    )
+    assert "blocks.0.mlp.fc2.weight: has shape (8, 16, 1), but an array with 2 axes" in text
     assert "blocks.0.attn.qkv.bias: an array of shape (25,) is not 3 of one size" in text
     assert len(text.splitlines()) == 4
 
@@ -176,7 +178,7 @@ def test_a_part_of_a_head_is_not_thrown_away(arrays, tmp_path, lost):
 def test_layers_that_are_counted_beyond_the_file_are_told(arrays, tmp_path):
     arrays["blocks.999999999.norm1.weight"] = np.ones(8, np.float32)
     files.write(tmp_path / "deep.npz", arrays)
-    with pytest.raises(WeightsError, match="numbered up to 999999999, and has 21 arrays"):
+    with pytest.raises(WeightsError, match="numbered up to 999999999, but it has only 21 arrays"):
         weights.open_weights(tmp_path / "deep.npz")
 
 

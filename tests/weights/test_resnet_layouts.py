@@ -163,30 +163,30 @@ def test_a_name_decides_its_network(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"layer1.0.se.fc1.weight": (1, 4, 1, 1)}, "squeeze and excitation"),
+        ({"layer1.0.se.fc1.weight": (1, 4, 1, 1)}, r"attention over channels \(SE-ResNet"),
         ({"conv1.0.weight": (4, 3, 3, 3)}, "several convolutions"),
-        ({"layer2.0.downsample.1.weight": (32, 16, 1, 1)}, "average before they project"),
+        ({"layer2.0.downsample.2.weight": (32,)}, "average before they project"),
         ({"layer1.0.conv2.weight": (4, 2, 3, 3)}, "grouped"),
         ({"layer1.0.conv2.bias": (4,)}, "biases in its convolutions"),
     ],
 )
 def test_networks_that_are_not_here(arrays, tmp_path, change, words):
     arrays |= {name: np.ones(shape, np.float32) for name, shape in change.items()}
-    with pytest.raises(WeightsError, match=f"read as torchvision: .*{words}"):
+    with pytest.raises(WeightsError, match=rf"read as .*torchvision \(ResNet\).*: .*{words}"):
         weights.open_weights(written(tmp_path, arrays))
 
 
 @pytest.mark.parametrize(
     ("format", "fields", "words"),
     [
-        ("torchvision", {"preactivation": True}, "preactivation=False alone"),
-        ("torchvision", {"shortcut": "pad"}, "shortcut='projection' alone"),
-        ("torchvision", {"standardize_epsilon": 1e-5}, "standardize_epsilon=None alone"),
-        ("timm", {"preactivation": True, "stem": "cifar"}, "stem='imagenet' alone"),
+        ("torchvision", {"preactivation": True}, "only preactivation=False"),
+        ("torchvision", {"shortcut": "pad"}, "only shortcut='projection'"),
+        ("torchvision", {"standardize_epsilon": 1e-5}, "only standardize_epsilon=None"),
+        ("timm", {"preactivation": True, "stem": "cifar"}, "only stem='imagenet'"),
         ("timm", {"preactivation": True, "standardize_epsilon": 1e-8}, "or with neither"),
-        ("npz", {}, "preactivation=True alone"),
-        ("pytorch-cifar", {}, "stem='cifar' alone"),
-        ("wideresnet-pytorch", {"stem": "cifar"}, "preactivation=True alone"),
+        ("npz", {}, "only preactivation=True"),
+        ("pytorch-cifar", {}, "only stem='cifar'"),
+        ("wideresnet-pytorch", {"stem": "cifar"}, "only preactivation=True"),
         ("smp", {}, "'smp' is not written for a ResNet; these are: safetensors, pytorch-cifar"),
         ("torchvison", {}, "did you mean 'torchvision'"),
     ],

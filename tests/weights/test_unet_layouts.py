@@ -103,10 +103,10 @@ def test_networks_that_are_not_here(tmp_path, name, change, words):
 @pytest.mark.parametrize(
     ("module", "format", "words"),
     [
-        (models.UNet(norm="batch", attention=True), "pytorch-unet", "attention=False alone"),
-        (models.UNet(norm="batch", padding="valid"), "pytorch-unet", "padding='same' alone"),
-        (models.UNetResNet(), "smp", "up='nearest' alone"),
-        (models.UNetResNet(up="nearest"), "smp", "head_kernel=3 alone"),
+        (models.UNet(norm="batch", attention=True), "pytorch-unet", "only attention=False"),
+        (models.UNet(norm="batch", padding="valid"), "pytorch-unet", "only padding='same'"),
+        (models.UNetResNet(), "smp", "only up='nearest'"),
+        (models.UNetResNet(up="nearest"), "smp", "only head_kernel=3"),
     ],
 )
 def test_formats_that_do_not_hold_a_network(tmp_path, module, format, words):

@@ -8,7 +8,7 @@ from vitjax.weights.conversion import Converted, convert
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.loading import fill, fit, load
 from vitjax.weights.modules import module_of
-from vitjax.weights.opening import OWN, Weights, formats, open_weights
+from vitjax.weights.opening import OWN, Weights, open_weights, read_formats
 from vitjax.weights.saving import check_target, save, written_formats
 
 __all__ = [
@@ -20,10 +20,10 @@ __all__ = [
     "convert",
     "fill",
     "fit",
-    "formats",
     "load",
     "module_of",
     "open_weights",
+    "read_formats",
     "save",
     "written_formats",
 ]

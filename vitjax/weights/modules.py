@@ -53,6 +53,13 @@ def module_with(
         given = functools.partial(cls, **dict.fromkeys(keywords_of(cls)))
         check_keywords(given, fields, where=cls.__name__)
     if model is None:
+        if weights.description.siblings:
+            raise WeightsError(
+                f"{weights.where}: its names and shapes are those of a {cls.__name__}, but also of"
+                f" {weights.description.siblings}. Name the model (model=..., --model), keep the"
+                " config.json of its repository beside it or, for a file of another project, name"
+                " that (format=..., --read-as)"
+            )
         for field, words in weights.description.guessed.items():
             if field in fields:
                 continue

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vitjax.core.text import near_match
-from vitjax.weights import adapting, cards, notes, sizes
+from vitjax.weights import adapting, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
 from vitjax.weights.formats import files
-from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout
+from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout, card
+from vitjax.weights.layouts.recognition import recognise
 
 # The house's own names, as they stand in a tree of variables.
 OWN = "safetensors"
@@ -91,18 +91,19 @@ def open_weights(
     part: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Weights:
-    """Reads a file and finds out whose it is.
+    """Reads a file and recognises its layout.
 
     Args:
-        source: a path, or ``"hf:..."`` and the like, see `vitjax.weights.fetch.fetching.local`.
-        format: one of `formats`, where names alone do not tell.
-        grid: (rows, columns) of patches that position embeddings are for; None for a square.
+        source: a path, or a name such as ``"hf:..."``, see `vitjax.weights.fetch.fetching.local`.
+        format: one of `read_formats`; None recognises it from the names and shapes in the file.
+        grid: (rows, columns) of patches of the position embeddings; None for a square.
         part: which of several sets of weights in one file, see `vitjax.weights.formats.files.read`.
-        say: is told of downloads, and of arrays of other networks that are passed over.
+        say: receives messages about downloads, skipped arrays of other networks and a layout that
+            fits nearly as well.
 
     Raises:
-        WeightsError: there is no such file, it holds no weights, nobody's names are in it, or
-            ``grid`` is given for a network that has no use for it.
+        WeightsError: the file does not exist, has no weights or no known layout, or ``grid`` is
+            given for a network without such position embeddings.
     """
     if format is not None:
         check_format(format)
@@ -110,59 +111,69 @@ def open_weights(
     where, arrays = str(source), files.read(path, part=part)
     note = notes.read(files.metadata(path), where)
     own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
-    # Names of big_vision begin in the same way, and have no note.
+    # Names of big_vision begin in the same way, but its files have no note.
     if own and (format == OWN or note):
         return _own(where, path, arrays, note, grid)
-    card = cards.read(path, say)
+    beside = card.read(path, say)
     pair = None
     if grid is not None:
         rows, columns = sizes.whole(grid, 2, "grid=(rows, columns)")
         pair = (rows, columns)
     if note and pair is None:
         pair = sizes.grid_of(note.fields.get("patch_size"), note.input_shape)
-    for layout in (layout for layout in LAYOUTS if format in (None, layout.name)):
-        with _reading_as(layout, where):
-            prepared = layout.prepare(arrays)
-            recognised = layout.recognise(prepared)
-            told = card.grid(prepared) if recognised and pair is None else pair
-            description = layout.describe(prepared, told) if recognised else None
-            if description is not None and not note:
-                description = card.describe(layout, description)
-        if description is not None:
-            if grid is not None and description.grid is None:
-                raise _gridless(where, layout.name)
-            if note:
-                # Whoever wrote the file knew more than its shapes tell.
-                shape = note.input_shape or description.input_shape
-                description = dataclasses.replace(
-                    description,
-                    model=note.model,
-                    fields=note.fields,
-                    input_shape=shape,
-                    guessed={},
-                )
-            arrays = _alone(layout, prepared, where, say)
-            return Weights(where, arrays, layout, description, path, card.mean, card.std)
-    if own:
-        return _own(where, path, arrays, note, grid)
-    some = ", ".join(sorted(arrays)[:6])
-    raise WeightsError(
-        f"{where}: its {len(arrays)} arrays ({some}, ...) are not named as in"
-        f" {format or 'any format that is known: ' + ', '.join(formats())}"
-    )
+
+    def describe(layout: Layout, prepared: Arrays) -> Description:
+        reader = layout.card if layout.card is not None and layout.card.knows(beside) else None
+        known = reader.grid(beside, prepared) if reader is not None and pair is None else pair
+        found = layout.describe(prepared, known)
+        if note:
+            # The writer knew more than the shapes show.
+            if not issubclass(note.model, layout.modules):
+                raise WeightsError(f"its note says that it is a {note.model.__name__}")
+            shape = note.input_shape or found.input_shape
+            return Description(note.model, note.fields, shape, found.grid)
+        if reader is None:
+            return found
+        stated = reader.fields(beside)
+        guessed = {k: words for k, words in found.guessed.items() if k not in stated}
+        fields = {**found.fields, **stated}
+        return dataclasses.replace(found, fields=fields, guessed=guessed, siblings="")
+
+    layouts = [layout for layout in LAYOUTS if format in (None, layout.name)]
+    try:
+        found = recognise(arrays, layouts, describe, lambda words: say(f"{where}: {words}"))
+    except WeightsError as error:
+        if own:
+            return _own(where, path, arrays, note, grid)
+        if str(error):
+            raise WeightsError(f"{where}{error}") from error
+        some = ", ".join(sorted(arrays)[:6])
+        known = format or f"any known format ({', '.join(read_formats())})"
+        raise WeightsError(
+            f"{where}: its {len(arrays)} arrays ({some}, ...) are not named as in {known}"
+        ) from error
+    description = found.description
+    assert description is not None
+    if grid is not None and description.grid is None:
+        raise _gridless(where, found.layout.name)
+    own_arrays = _without_companions(found.layout, found.arrays, where, say)
+    mean, std = None, None
+    if found.layout.card is not None and found.layout.card.knows(beside):
+        mean, std = map(card.numbers, found.layout.card.normalization(beside))
+    return Weights(where, own_arrays, found.layout, description, path, mean, std)
 
 
-def formats() -> tuple[str, ...]:
+def read_formats() -> tuple[str, ...]:
     """The names of all formats, the house's own first."""
     return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
 
 
 def check_format(format: str) -> None:
     """Raises WeightsError unless there is such a format."""
-    if format not in formats():
+    if format not in read_formats():
         raise WeightsError(
-            f"unknown format {format!r}{near_match(format, formats())}"
-            f" (known: {', '.join(formats())})"
+            f"unknown format {format!r}{near_match(format, read_formats())}"
+            f" (known: {', '.join(read_formats())})"
         )
 
 
@@ -189,27 +200,7 @@ def _gridless(where: str, format: str) -> WeightsError:
     )
 
 
-@contextlib.contextmanager
-def _reading_as(layout: Layout, where: str) -> Iterator[None]:
-    """Whatever a layout stumbles over in a file, in words and with the file's name."""
-    cause: Exception
-    try:
-        yield
-        return
-    except WeightsError as error:
-        words, cause = str(error), error
-    except KeyError as error:
-        words, cause = f"missing in the file: {error.args[0]}", error
-    except (IndexError, TypeError, ValueError) as error:
-        # The layouts look at the axes of arrays that every file of theirs has.
-        words, cause = (
-            f"arrays that tell of its model lack axes that they should have: {error}",
-            error,
-        )
-    raise WeightsError(f"{where}, read as {layout.name}: {words}") from cause
-
-
-def _alone(
+def _without_companions(
     layout: Layout, arrays: Arrays, where: str, say: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
     """``arrays`` without those of other networks, of which is told."""

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitjax.core.text import near_match
-from vitjax.weights import cards
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import download
 from vitjax.weights.formats import files
@@ -85,7 +84,7 @@ class _Repository:
         file = self._chosen(names, wanted, reason)
         path = self._file(file, say)
         if PurePosixPath(file).name in files.IN_FOLDERS:
-            for card in (str(PurePosixPath(file).with_name(name)) for name in cards.FILES):
+            for card in (str(PurePosixPath(file).with_name(name)) for name in files.BESIDE):
                 if card in names:
                     self._file(card, say)
         if file.endswith(".index.json"):

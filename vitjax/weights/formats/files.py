@@ -34,6 +34,8 @@ IN_FOLDERS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+# What such a folder may hold beside them.
+BESIDE = ("config.json", "preprocessor_config.json")
 
 # How files begin that people take for weights.
 _OTHERS = (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from vitjax.models.resnet import ResNet
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout, require
-from vitjax.weights.layouts.residual import Names, entries, fields_of, input_shape
+from vitjax.weights.layouts.residual import Names, describe, entries
 
 _EPSILON = 1e-10
 _GROUPS = 32
@@ -46,8 +48,9 @@ _NAMES = Names(
 
 
 def _describe(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
-    fields = {**fields_of(_NAMES, arrays), "zero_pool": True, "standardize_epsilon": _EPSILON}
-    return Description(ResNet, fields, input_shape(_NAMES, arrays))
+    found = describe(_NAMES, arrays)
+    fields = {**found.fields, "zero_pool": True, "standardize_epsilon": _EPSILON}
+    return dataclasses.replace(found, fields=fields)
 
 
 def _entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
@@ -73,7 +76,7 @@ LAYOUTS = (
         name="npz",
         modules=(ResNet,),
         source="google-research/big_transfer",
-        recognise=lambda arrays: "resnet/root_block/standardized_conv2d/kernel" in arrays,
+        required=(r"resnet/root_block/standardized_conv2d/kernel",),
         describe=_describe,
         entries=_entries,
         differs=_differs,

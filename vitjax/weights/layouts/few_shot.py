@@ -20,10 +20,10 @@ from vitjax.weights.layouts.layout import (
     convolution,
     count,
     dense,
-    has,
     require,
     same,
 )
+from vitjax.weights.layouts.residual import FORBIDDEN
 
 _IGNORED = (r".*num_batches_tracked$",)
 
@@ -240,7 +240,7 @@ LAYOUTS = (
         name="maml",
         modules=(Conv4,),
         source="cbfinn/maml",
-        recognise=lambda arrays: has(arrays, r"conv1", r"b1", r"conv4", r"b4"),
+        required=(r"conv1", r"b1", r"conv4", r"b4"),
         describe=_describe_maml,
         entries=_maml_entries,
         prepare=_maml_prepare,
@@ -253,8 +253,9 @@ LAYOUTS = (
         name="learn2learn",
         modules=(Conv4,),
         source="learn2learn.vision.models.cnn4",
-        recognise=lambda arrays: has(
-            arrays, r"(base|features)\.0\.conv\.weight", r"(base|features)\.0\.normalize\.weight"
+        required=(
+            r"(base|features)\.0\.conv\.weight",
+            r"(base|features)\.0\.normalize\.weight",
         ),
         describe=_describe_learn2learn,
         entries=_learn2learn_entries,
@@ -265,10 +266,8 @@ LAYOUTS = (
         name="metaoptnet",
         modules=(ResNet12,),
         source="kjunelee/MetaOptNet and WangYueFt/rfs",
-        recognise=lambda arrays: (
-            has(arrays, r"layer1\.0\.conv3\.weight", r"layer1\.0\.downsample\.0\.weight")
-            and not has(arrays, r"conv1\.weight")
-        ),
+        required=(r"layer1\.0\.conv3\.weight", r"layer1\.0\.downsample\.0\.weight"),
+        forbidden={**FORBIDDEN, r"^(conv1|layer0\.conv1)\.": "a stem before the first stage"},
         describe=_describe_resnet12,
         entries=_resnet12_entries,
         ignored=_IGNORED,

@@ -1,7 +1,7 @@
-"""A layout: under which names, and in which form, another project keeps a model's parameters.
+"""A layout: the names and shapes under which another project stores a model's parameters.
 
-It is written down once, as a list of correspondences, and read in both directions: loading and
-saving cannot drift apart.
+A layout is declared once, as a list of correspondences, and is read in both directions: loading
+and saving cannot drift apart.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from vitjax.models.protocol import Model
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts.card import CardReader
 
 Arrays = Mapping[str, np.ndarray]
 Forms = Callable[..., tuple[np.ndarray, ...]]
@@ -26,15 +27,15 @@ def _same(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Arrays of ours and arrays of theirs that hold the same numbers.
+    """vitjax's arrays and a project's arrays that hold the same numbers.
 
     Attributes:
-        ours: names such as ``"params/head/kernel"``.
-        theirs: names in the file.
-        read: their arrays, in order -> ours, in order.
+        ours: vitjax's names, such as ``"params/head/kernel"``.
+        theirs: the names in the file.
+        read: converts their arrays, in order, to ours, in order.
         write: the inverse of ``read``.
-        optional: the file may lack ``theirs``, with all else of the head that they are a part of;
-            ours are then for somebody else to fill in.
+        optional: the file may lack ``theirs`` together with the rest of the head; the caller then
+            fills in ours.
     """
 
     ours: tuple[str, ...]
@@ -46,77 +47,95 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What the shapes in a file tell of its model.
+    """What the shapes in a file say about its model.
 
     Attributes:
-        model: a name in `vitjax.models.names`, where a file is of one that is registered and shapes
-            alone do not tell all; or the class of the module.
-        fields: fields of the module. Those of a registered model go before its own.
+        model: the class of the module.
+        fields: fields of the module.
         input_shape: (height, width, channels) of an example that the parameters are made for; None
-            where nothing tells it.
-        grid: (rows, columns) of patches that the file's positions are for, where they stand in a
-            row.
-        guessed: fields that the shapes do not tell, and in words what is taken for them and why;
-            one that is not among ``fields`` has to be said by the person.
+            if unknown.
+        grid: (rows, columns) of patches of the file's position embeddings, if they are stored as
+            one sequence.
+        guessed: fields that the shapes do not determine, with an explanation of the assumed value.
+            A field that is not in ``fields`` must be given by the caller.
+        placeholders: valid values of fields that the shapes do not determine. They are used only
+            to list the names that the layout explains, which do not depend on them.
+        siblings: published networks of the project that have exactly these names and shapes but
+            compute something else, with how they differ.
     """
 
-    model: str | type[Model]
+    model: type[Model]
     fields: Mapping[str, Any]
     input_shape: tuple[int, ...] | None
     grid: tuple[int, int] | None = None
     guessed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    placeholders: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    siblings: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One project's way to keep one family of models.
+    """How one project stores one family of models.
+
+    A file is of the layout if every pattern of ``required`` matches a name and no pattern of
+    ``forbidden`` does; see `vitjax.weights.layouts.recognition`.
 
     Attributes:
-        name: what ``format`` of `vitjax.weights.save` and of the command line says.
-        modules: the classes of ours that it holds.
-        source: where it is from, as a person would look it up.
-        recognise: whether a file with such arrays is of this layout; looks at names above all.
-        describe: what the shapes tell; `grid`, where positions stand in a row, is (rows, columns)
-            of patches or None for a square.
-        entries: the correspondences for a module; the second argument has what the file's arrays
-            are, by name, or is None where a file is to be written. Where the description has a
-            grid, it is given as ``grid``.
-        prepare: brings a file's arrays to the one form that ``entries`` speaks of: removes a prefix
-            that only some files have, say.
-        ignored: patterns, matched from the start of a name, of arrays that say nothing of the
+        name: the ``format`` of `vitjax.weights.save` and of the command line.
+        modules: the classes of vitjax that it stores.
+        source: the project and module that define the names.
+        required: patterns; each must match one complete name of a file.
+        describe: what the shapes say; the second argument is (rows, columns) of patches of
+            position embeddings that are stored as one sequence, or None for a square.
+        entries: the correspondences for a module; the second argument has the file's arrays by
+            name, or is None for writing. If the description has a grid, it is passed as ``grid``.
+        forbidden: patterns, searched for in every name, of arrays that only other networks have,
+            and what they are.
+        prepare: brings a file's arrays to the form that the other functions expect, for example
+            removes a prefix that only some files have.
+        ignored: patterns, matched at the start of a name, of arrays without influence on the
             model's outputs.
-        companions: likewise, of other networks that files keep beside this one: a text tower, a
-            decoder, the head of self-supervised learning. That they are passed over is told.
-        differs: in sentences, what a module has otherwise than the project's networks of such
-            arrays have it unless they are told, or have it at all.
-        suffix: of the file that the project's own tools would look for.
-        writes: whether files of it can be written; else it is only read.
+        companions: patterns, likewise, of other networks that files store beside this one: a text
+            tower, a decoder, the head of self-supervised training. Skipping them is reported.
+        differs: one sentence for each option with which the project's code must be called to
+            compute what a module computes, or that it lacks.
+        card: reads ``config.json`` of the project's repositories on Hugging Face.
+        suffix: of the files that the project's own tools expect.
+        writes: whether files can be written; otherwise they are only read.
     """
 
     name: str
     modules: tuple[type[Model], ...]
     source: str
-    recognise: Callable[[Arrays], bool]
+    required: tuple[str, ...]
     describe: Callable[[Arrays, tuple[int, int] | None], Description]
     entries: Callable[..., list[Entry]]
+    forbidden: Mapping[str, str] = dataclasses.field(default_factory=dict)
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
     ignored: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     differs: Callable[[Any], list[str]] = lambda module: []
+    card: CardReader | None = None
     suffix: str = ".safetensors"
     writes: bool = True
 
     def is_ignored(self, name: str) -> bool:
-        """Whether an array of this name says nothing."""
+        """Whether an array of this name has no influence on the outputs."""
         return any(re.match(pattern, name) for pattern in self.ignored)
 
     def is_companion(self, name: str) -> bool:
-        """Whether an array of this name is of another network."""
+        """Whether an array of this name belongs to another network."""
         return any(re.match(pattern, name) for pattern in self.companions)
 
+    def entries_at(
+        self, module: Model, arrays: Arrays | None, grid: tuple[int, int] | None
+    ) -> list[Entry]:
+        """The ``entries``, given the grid only if the layout has one."""
+        return self.entries(module, arrays, **({} if grid is None else {"grid": grid}))
 
-# The forms of single arrays. PyTorch keeps kernels as (out, in, height, width) and (out, in), the
-# house and TensorFlow as (height, width, in, out) and (in, out).
+
+# Conversions of single layers. PyTorch stores kernels as (out, in, height, width) and (out, in),
+# vitjax and TensorFlow as (height, width, in, out) and (in, out).
 
 
 def convolution(
@@ -158,17 +177,17 @@ def batch_norm(ours: str, theirs: str) -> list[Entry]:
 
 
 def same(ours: str, theirs: str, *, optional: bool = False) -> list[Entry]:
-    """One array of the same form here and there; ``ours`` is its whole name."""
+    """One array of the same shape in both; ``ours`` is its complete name."""
     return [Entry((ours,), (theirs,), optional=optional)]
 
 
 def within(entries: Iterable[Entry], ours: str, theirs: str) -> list[Entry]:
-    """The correspondences of a model that is a part of another one.
+    """The correspondences of a model that is a submodule of another one.
 
     Args:
-        entries: the model's own.
-        ours: the part's name in the whole.
-        theirs: what stands before its names in a file.
+        entries: of the model alone.
+        ours: the submodule's name.
+        theirs: the prefix of its names in a file.
     """
     return [
         dataclasses.replace(
@@ -181,7 +200,7 @@ def within(entries: Iterable[Entry], ours: str, theirs: str) -> list[Entry]:
 
 
 def inside(name: str, part: str) -> str:
-    """The name that a leaf of a model has where that model is the part ``part`` of another."""
+    """The name of a leaf of a model that is the submodule ``part`` of another model."""
     collection, _, rest = name.partition("/")
     return f"{collection}/{part}/{rest}"
 
@@ -192,79 +211,73 @@ def _bias(ours: str, theirs: str, optional: bool) -> list[Entry]:
 
 def _of_rank(array: np.ndarray, rank: int) -> np.ndarray:
     if array.ndim != rank:
-        raise WeightsError(
-            f"an array of shape {array.shape} stands where one of {rank} axes should"
-        )
+        raise WeightsError(f"has shape {array.shape}, but an array with {rank} axes is expected")
     return array
-
-
-def has(arrays: Iterable[str], *patterns: str) -> bool:
-    """Whether every one of ``patterns`` matches the whole of some name."""
-    names = list(arrays)
-    return all(any(re.fullmatch(pattern, name) for name in names) for pattern in patterns)
 
 
 def count(arrays: Iterable[str], pattern: str) -> int:
     """One more than the largest number that the group of ``pattern`` matches at names' starts.
 
     Raises:
-        WeightsError: there are not even so many names, so that most of what is counted is missing.
+        WeightsError: the number exceeds the number of arrays, so most of the layers are missing.
     """
     names = list(arrays)
     found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
     if max(found, default=0) > len(names):
-        raise WeightsError(f"it is numbered up to {max(found)}, and has {len(names)} arrays")
+        raise WeightsError(
+            f"its layers are numbered up to {max(found)}, but it has only {len(names)} arrays"
+        )
     return max(found, default=-1) + 1
 
 
 def bared(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
-    """``arrays`` without a prefix that some of the names have; the others stay as they are.
+    """``arrays`` with ``prefix`` removed from the names that have it.
 
     Raises:
-        WeightsError: two would then have one name.
+        WeightsError: two arrays would have the same name.
     """
     found: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if (bare := name.removeprefix(prefix)) in found:
-            raise WeightsError(f"has {bare} both as it is and behind {prefix!r}")
+            raise WeightsError(f"has {bare} both with and without the prefix {prefix!r}")
         found[bare] = array
     return found
 
 
 def made_with(project: str, options: Sequence[str]) -> list[str]:
-    """What `Layout.differs` says where a project's options make its network the same."""
+    """The sentence of `Layout.differs` for options that make a project's network the same."""
     if not options:
         return []
-    return [f"{project} computes the same where its network is made with {', '.join(options)}"]
+    return [f"{project} computes the same if it is constructed with {', '.join(options)}"]
 
 
 def require(module: Model, project: str, **fields: Any) -> None:
-    """Raises WeightsError unless ``module`` has these values of fields, as ``project`` wants."""
+    """Raises WeightsError unless ``module`` has the values of fields that ``project`` supports."""
     for field, value in fields.items():
         if (found := getattr(module, field)) != value:
             raise WeightsError(
-                f"{project} has models of {field}={value!r} alone, and this {type(module).__name__}"
-                f" has {field}={found!r}"
+                f"{project} supports only {field}={value!r}; this {type(module).__name__} has"
+                f" {field}={found!r}"
             )
 
 
-def square(tokens: int, grid: Sequence[int] | None, where: str) -> tuple[int, int]:
-    """(rows, columns) of so many patches: ``grid``, or the sides of a square.
+def square(patches: int, grid: Sequence[int] | None, where: str) -> tuple[int, int]:
+    """(rows, columns) of ``patches``: ``grid``, or the sides of a square.
 
     Raises:
-        WeightsError: ``grid`` has another number of patches, or there is no such square.
+        WeightsError: ``grid`` has another number of patches, or no such square exists.
     """
     if grid is not None:
         rows, columns = grid
-        if rows * columns != tokens:
+        if rows * columns != patches:
             raise WeightsError(
-                f"{where} has {tokens} patches, and a grid of {rows} x {columns} not"
+                f"{where} has {patches} patches; a grid of {rows} x {columns} has {rows * columns}"
             )
         return rows, columns
-    side = round(tokens**0.5)
-    if side * side != tokens:
+    side = round(patches**0.5)
+    if side * side != patches:
         raise WeightsError(
-            f"{where} has {tokens} patches, which make no square; say which grid they make:"
+            f"{where} has {patches} patches, which form no square; give their grid:"
             " grid=(rows, columns)"
         )
     return side, side

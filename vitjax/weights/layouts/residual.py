@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from vitjax.models.resnet import EXPANSION, ResNet
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.layout import (
     Arrays,
+    Description,
     Entry,
     batch_norm,
     convolution,
@@ -19,6 +21,18 @@ from vitjax.weights.layouts.layout import (
 )
 
 Form = Callable[[str, str], list[Entry]]
+
+# Arrays of relatives of residual networks that vitjax does not have, and what they are.
+FORBIDDEN = {
+    r"\.paths\.\d+\.": "selective kernels (SK-ResNet)",
+    r"\.conv\d\.(bn0|fc1|conv)\.": "split attention (ResNeSt)",
+    r"\.(convs|bns)\.\d+\.": "convolutions at several scales (Res2Net)",
+    r"(^|\.)aa\.|\.filt$": "filters of anti-aliasing",
+    r"\.(se|se_module|attn|eca)\.": "attention over channels (SE-ResNet, ECA-ResNet)",
+    r"^(encoder\.)?conv1\.\d+\.weight$|^stem\.conv1\.": "several convolutions in its stem",
+    r"\.downsample\.2\.": "shortcuts that average before they project (ResNet-D)",
+    r"(layer|block|stages\.)\d.*\.conv\d\.bias$": "biases in its convolutions",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +117,17 @@ def entries(names: Names, module: ResNet) -> list[Entry]:
     return found + [dataclasses.replace(entry, optional=True) for entry in head]
 
 
+def describe(names: Names, arrays: Arrays) -> Description:
+    """What the shapes say of a residual network under ``names``.
+
+    Raises:
+        WeightsError: vitjax does not have such a network.
+    """
+    fields, shape = fields_of(names, arrays), input_shape(names, arrays)
+    # The number of groups has no array, and must divide every width.
+    return Description(ResNet, fields, shape, placeholders={"norm_groups": 1})
+
+
 def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:
     """The fields of `ResNet` that shapes tell.
 
@@ -110,15 +135,23 @@ def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:
         WeightsError: there is no such network here.
     """
     stem = names.shape(arrays, names.stem_conv)
-    first = [names.shape(arrays, names.path(1, 1, conv)) for conv in names.convs]
-    convs = [shape for shape in first if shape is not None]
+    sizes = _stage_sizes(names, arrays)
+    blocks = [
+        [
+            shape
+            for conv in names.convs
+            if (shape := names.shape(arrays, names.path(stage, block, conv))) is not None
+        ]
+        for stage, number in enumerate(sizes, start=1)
+        for block in range(1, number + 1)
+    ]
+    convs = blocks[0] if blocks else []
     if stem is None or len(convs) < 2:
         raise WeightsError("the first convolution, or those of the first block, are missing")
-    if any(into[2] != out[3] for out, into in itertools.pairwise(convs)):
-        raise WeightsError("its convolutions are grouped (ResNeXt), as no model's here are")
+    if any(b[2] < a[3] and a[3] % b[2] == 0 for conv in blocks for a, b in pairwise(conv)):
+        raise WeightsError("its convolutions are grouped (ResNeXt), which no model here has")
     bottleneck = len(convs) == 3
     width = convs[-1][3] // EXPANSION if bottleneck else convs[-1][3]
-    sizes = _stage_sizes(names, arrays)
     shortcuts = [names.path(stage, 1, names.shortcut_conv) for stage in range(1, len(sizes) + 1)]
     projected = any(names.shape(arrays, name) is not None for name in shortcuts)
     statistics = names.batch_norm("", names.path(1, 1, names.norms[0]))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from vitjax.models.resnet import ResNet
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts import residual
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
     Layout,
     bared,
-    has,
     made_with,
     require,
 )
-from vitjax.weights.layouts.residual import Names, entries, fields_of, input_shape
+from vitjax.weights.layouts.residual import FORBIDDEN, Names, entries
+from vitjax.weights.layouts.timm_card import TimmResNetCard
 
 # timm's StdConv2d as its BiT networks have it; those of google-research/big_transfer have 1e-10.
 TIMM_EPSILON = 1e-8
@@ -62,11 +65,14 @@ WIDE = Names(
     preactivation=True,
 )
 
-# Variants of timm whose parameters alone tell them apart: a pattern of names, and what they are.
-_UNKNOWN = {
-    r"conv1\.\d+\.weight|stem\.conv1\.weight": "a stem of several convolutions (ResNet-C and -D)",
-    r"(layer|stages\.)\d.*\.(se|attn)\.": "attention over channels (squeeze and excitation)",
-    r".*\.conv\d\.bias": "biases in its convolutions",
+# Networks of timm 1.0.31 without an array for their anti-aliasing, by block and stage sizes of the
+# ResNet whose names and shapes they have.
+_ANTI_ALIASED = {
+    ("basic", (2, 2, 2, 2)): "timm's resnetblur18, which blurs before its strided convolutions",
+    ("bottleneck", (3, 4, 6, 3)): (
+        "timm's resnetaa50 and resnetblur50, which average or blur before their strided"
+        " convolutions"
+    ),
 }
 # How self-supervised learning keeps the network, and what it keeps beside it.
 _PREFIXES = ("encoder_q.", "base_encoder.", "backbone.", "encoder.")
@@ -86,46 +92,24 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return dict(arrays)
 
 
-def _is_torchvision(arrays: Arrays) -> bool:
-    return has(arrays, r"conv1(\.0)?\.weight", r"bn1\.weight", r"layer1\.0\.conv1\.weight")
-
-
-def _is_small(arrays: Arrays) -> bool:
-    # Without a head, and with shortcuts that have no parameters, what torchvision would have is
-    # missing.
-    torchvision = any(".downsample." in name or name.startswith("fc.") for name in arrays)
-    return has(arrays, r"conv1\.weight", r"layer1\.0\.bn2\.weight") and not torchvision
-
-
-def _is_v2(arrays: Arrays) -> bool:
-    return has(arrays, r"stem\.conv1?\.weight", r"stages\.0\.blocks\.0\.norm1\.weight")
-
-
-def _refuse_unknown(arrays: Arrays) -> None:
-    for pattern, what in _UNKNOWN.items():
-        if any(re.match(pattern, name) for name in arrays):
-            raise WeightsError(f"it has {what}, as no model here does")
-    averaged = arrays.get("layer2.0.downsample.1.weight")
-    if averaged is not None and averaged.ndim == 4:
-        raise WeightsError("its shortcuts average before they project (ResNet-D), as none here do")
-
-
-def _describe(names: Names, arrays: Arrays, **more: Any) -> Description:
-    _refuse_unknown(arrays)
-    fields = {**fields_of(names, arrays), **more}
-    return Description(ResNet, fields, input_shape(names, arrays))
-
-
-def _describe_v2(arrays: Arrays) -> Description:
-    found = _describe(TIMM_V2, arrays)
-    if found.fields["norm"] == "batch":
-        return found
-    bit = {"standardize_epsilon": TIMM_EPSILON, "zero_pool": True}
-    return Description(ResNet, {**found.fields, **bit}, found.input_shape)
+def _timm_siblings(fields: Mapping[str, Any]) -> str:
+    """Networks of timm whose anti-aliasing has no arrays, by the network whose arrays they have."""
+    own = (fields["block"], fields["stage_sizes"])
+    plain = fields["width"] == 64 and fields["bottleneck_factor"] == 1 and fields["norm"] == "batch"
+    if not (plain and fields["stem"] == "imagenet" and fields["stem_width"] is None):
+        return ""
+    return _ANTI_ALIASED.get(own, "")
 
 
 def _describe_timm(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
-    return _describe_v2(arrays) if _is_v2(arrays) else _describe(TORCHVISION, arrays)
+    if "stem.conv.weight" not in arrays:
+        found = residual.describe(TORCHVISION, arrays)
+        return dataclasses.replace(found, siblings=_timm_siblings(found.fields))
+    found = residual.describe(TIMM_V2, arrays)
+    if found.fields["norm"] == "batch":
+        return found
+    bit = {"standardize_epsilon": TIMM_EPSILON, "zero_pool": True}
+    return dataclasses.replace(found, fields={**found.fields, **bit})
 
 
 def _torchvision_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
@@ -181,14 +165,16 @@ def _timm_differs(module: ResNet) -> list[str]:
 
 
 _IGNORED = (r".*num_batches_tracked$",)
+_REQUIRED = (r"conv1(\.0)?\.weight", r"bn1\.weight", r"layer1\.0\.conv1\.weight")
 
 LAYOUTS = (
     Layout(
         name="pytorch-cifar",
         modules=(ResNet,),
         source="akamaster/pytorch_resnet_cifar10 and kuangliu/pytorch-cifar",
-        recognise=_is_small,
-        describe=lambda arrays, grid: _describe(SMALL_IMAGES, arrays),
+        required=(r"conv1\.weight", r"layer1\.0\.bn2\.weight"),
+        forbidden=FORBIDDEN,
+        describe=lambda arrays, grid: residual.describe(SMALL_IMAGES, arrays),
         entries=_small_entries,
         ignored=_IGNORED,
         suffix=".th",
@@ -197,33 +183,40 @@ LAYOUTS = (
         name="torchvision",
         modules=(ResNet,),
         source="torchvision.models.resnet",
-        recognise=_is_torchvision,
-        describe=lambda arrays, grid: _describe(TORCHVISION, arrays),
+        required=_REQUIRED,
+        forbidden=FORBIDDEN,
+        describe=lambda arrays, grid: residual.describe(TORCHVISION, arrays),
         entries=_torchvision_entries,
         prepare=_prepare,
         ignored=_IGNORED,
         companions=(*_COMPANIONS, *_PROJECTION),
         differs=_torchvision_differs,
+        card=TimmResNetCard(),
         suffix=".pth",
     ),
     Layout(
         name="timm",
         modules=(ResNet,),
         source="timm.models.resnet and timm.models.resnetv2",
-        recognise=lambda arrays: _is_v2(arrays) or _is_torchvision(arrays),
+        required=(
+            rf"{_REQUIRED[0]}|stem\.conv1?\.weight",
+            rf"{_REQUIRED[1]}|stages\.0\.blocks\.0\.norm1\.weight",
+            rf"{_REQUIRED[2]}|stages\.0\.blocks\.0\.conv1\.weight",
+        ),
+        forbidden=FORBIDDEN,
         describe=_describe_timm,
         entries=_timm_entries,
         ignored=_IGNORED,
         differs=_timm_differs,
+        card=TimmResNetCard(),
     ),
     Layout(
         name="wideresnet-pytorch",
         modules=(ResNet,),
         source="xternalz/WideResNet-pytorch",
-        recognise=lambda arrays: has(
-            arrays, r"conv1\.weight", r"block1\.layer\.0\.bn1\.weight", r"bn1\.weight"
-        ),
-        describe=lambda arrays, grid: _describe(WIDE, arrays),
+        required=(r"conv1\.weight", r"block1\.layer\.0\.bn1\.weight", r"bn1\.weight"),
+        forbidden=FORBIDDEN,
+        describe=lambda arrays, grid: residual.describe(WIDE, arrays),
         entries=_wide_entries,
         ignored=_IGNORED,
         suffix=".pt",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from vitjax.weights.layouts.layout import (
     batch_norm,
     convolution,
     count,
-    has,
     require,
     within,
 )
@@ -134,7 +132,8 @@ def _turned(entry: Entry, below: int) -> Entry:
 
 
 def _describe_smp(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
-    _refuse_unknown(arrays)
+    if "encoder.layer1.0.conv1.weight" not in arrays:
+        raise WeightsError("its encoder is no ResNet of torchvision's, as a UNetResNet's is")
     encoder = {k.removeprefix("encoder."): v for k, v in arrays.items() if k.startswith("encoder.")}
     fields = residual.fields_of(TORCHVISION, encoder)
     if fields["bottleneck_factor"] != 1:
@@ -160,30 +159,12 @@ def _describe_smp(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     )
 
 
-def _refuse_unknown(arrays: Arrays) -> None:
-    unknown = {
-        r"decoder\.blocks\.\d+\.attention\d": "attention in its decoder (scSE)",
-        r"decoder\.center\.": "a block between encoder and decoder",
-        r"decoder\.blocks\.\d+\.conv1\.0\.bias": "no normalisation in its decoder",
-        r"decoder\.blocks\.x_": "the decoder of U-Net++",
-    }
-    for pattern, what in unknown.items():
-        if any(re.match(pattern, name) for name in arrays):
-            raise WeightsError(f"it has {what}, as no UNetResNet here does")
-    if "encoder.layer1.0.conv1.weight" not in arrays:
-        raise WeightsError("its encoder is no ResNet of torchvision's, as a UNetResNet's here is")
-
-
 LAYOUTS = (
     Layout(
         name="pytorch-unet",
         modules=(UNet,),
         source="milesial/Pytorch-UNet",
-        recognise=lambda arrays: has(
-            arrays,
-            r"inc\.double_conv\.0\.weight",
-            r"down1\.maxpool_conv\..*",
-        ),
+        required=(r"inc\.double_conv\.0\.weight", r"down1\.maxpool_conv\..*"),
         describe=_describe_unet,
         entries=_unet_entries,
         ignored=_IGNORED,
@@ -193,9 +174,18 @@ LAYOUTS = (
         name="smp",
         modules=(UNetResNet,),
         source="segmentation_models_pytorch.Unet",
-        recognise=lambda arrays: has(
-            arrays, r"encoder\..*", r"decoder\.blocks\..*", r"segmentation_head\.0\.weight"
+        required=(
+            r"encoder\..*",
+            r"decoder\.blocks\..*",
+            r"segmentation_head\.0\.weight",
         ),
+        forbidden={
+            **residual.FORBIDDEN,
+            r"^decoder\.blocks\.\d+\.attention\d": "attention in its decoder (scSE)",
+            r"^decoder\.center\.": "a block between encoder and decoder",
+            r"^decoder\.blocks\.\d+\.conv1\.0\.bias": "no normalisation in its decoder",
+            r"^decoder\.blocks\.x_": "the decoder of U-Net++",
+        },
         describe=_describe_smp,
         entries=_smp_entries,
         ignored=_IGNORED,

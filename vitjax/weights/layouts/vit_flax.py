@@ -66,13 +66,7 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def _recognise(names: _Names, arrays: Arrays) -> bool:
-    attention = f"Transformer/encoderblock_0/{names.attention}/query/kernel"
-    return "embedding/kernel" in arrays and attention in arrays
-
-
 def _describe(names: _Names, arrays: Arrays, grid: vit_parts.Grid) -> Description:
-    vit_parts.refuse(arrays, ((r"^(conv_root|root_block)/", "a ViT on top of a ResNet"),))
     *patch, channels, width = vit_parts.patches(arrays, "embedding/kernel")
     block = "Transformer/encoderblock_0"
     hidden = arrays.get("pre_logits/bias")
@@ -186,7 +180,11 @@ def _layout(name: str, names: _Names, source: str) -> Layout:
         name=name,
         modules=(ViT,),
         source=source,
-        recognise=functools.partial(_recognise, names),
+        required=(
+            r"embedding/kernel",
+            rf"Transformer/encoderblock_0/{names.attention}/query/kernel",
+        ),
+        forbidden={r"^(conv_root|root_block)/": "a ResNet before its patches (hybrid ViT)"},
         describe=functools.partial(_describe, names),
         entries=functools.partial(_entries, names),
         prepare=_prepare,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from vitjax.models.vit import ViT
 from vitjax.weights.layouts import vit_parts
+from vitjax.weights.layouts.card import Card, CardReader, invalid
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -43,10 +46,10 @@ _RENAMED = (
     # nothing else: a register.
     (r"^embeddings\.distillation_token$", "embeddings.register_tokens"),
 )
-_REFUSED = (
-    (r"distillation_classifier\.", "a distilled DeiT, which averages two heads' logits"),
-    (r"\.mlp\.(weights_in|gate_proj)\.", "a network with SwiGLU in its MLPs"),
-)
+_FORBIDDEN = {
+    r"distillation_classifier\.": "a distillation head (distilled DeiT)",
+    r"\.mlp\.(weights_in|gate_proj)\.": "SwiGLU in its MLPs",
+}
 
 
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -59,12 +62,7 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _recognise(arrays: Arrays) -> bool:
-    return _PATCHES in arrays and f"{_BLOCK}.attention.q_proj.weight" in arrays
-
-
 def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
-    vit_parts.refuse(arrays, _REFUSED)
     width, channels, *patch = vit_parts.patches(arrays, _PATCHES)
     classes = arrays.get("classifier.weight", np.zeros((0, width)))
     registers = arrays.get("embeddings.register_tokens", np.zeros((1, 0, width)))
@@ -111,17 +109,51 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
     return entries + dense("head", "classifier", optional=True)
 
 
+class TransformersCard(CardReader):
+    """The cards of transformers."""
+
+    key = "model_type"
+
+    def fields(self, card: Card) -> dict[str, Any]:
+        """Heads, epsilon and GELU."""
+        found: dict[str, Any] = {}
+        if (heads := card.config.get("num_attention_heads")) is not None:
+            found["num_heads"] = vit_parts.card_heads("num_attention_heads", heads)
+        if (epsilon := card.config.get("layer_norm_eps")) is not None:
+            if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+                raise invalid("layer_norm_eps", epsilon, "a number between 0 and 1")
+            found["norm_epsilon"] = epsilon
+        if (activation := card.config.get("hidden_act")) is not None:
+            found["gelu"] = vit_parts.card_gelu("hidden_act", activation)
+        return found
+
+    def sides(self, card: Card, arrays: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
+        """As `CardReader.sides`."""
+        return card.config.get("image_size"), card.config.get("patch_size")
+
+    def normalization(self, card: Card) -> tuple[Any, Any]:
+        """As `CardReader.normalization`."""
+        if card.preprocessor.get("do_normalize") is False:
+            return None, None
+        return card.preprocessor.get("image_mean"), card.preprocessor.get("image_std")
+
+
 LAYOUTS = (
     Layout(
         name="huggingface",
         modules=(ViT,),
         source="ViT, DeiT, DINOv2 and ViTMAE of Hugging Face's transformers",
-        recognise=_recognise,
+        required=(
+            r"embeddings\.patch_embeddings\.projection\.weight",
+            r"encoder\.layer\.0\.attention\.q_proj\.weight",
+        ),
+        forbidden=_FORBIDDEN,
         describe=_describe,
         entries=_entries,
         prepare=_prepare,
         ignored=(r"embeddings\.mask_token$", r"pooler\."),
         companions=(r"decoder\.",),
+        card=TransformersCard(),
         writes=False,
     ),
 )

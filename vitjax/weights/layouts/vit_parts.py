@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vitjax.models.vit import ViT
 from vitjax.nn.positions import sincos2d
+from vitjax.weights import sizes
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts.card import CONFIG, invalid
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, same, square
 
 Grid = tuple[int, int] | None
@@ -19,6 +21,15 @@ Grid = tuple[int, int] | None
 # Heads of the widths that papers have; elsewhere a head is mostly 64 wide.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 _HEAD_WIDTH = 64
+# The names that other projects have for the two forms of GELU.
+_GELUS = {
+    "gelu": "exact",
+    "gelu_python": "exact",
+    "gelu_new": "tanh",
+    "gelu_tanh": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "gelu_fast": "tanh",
+}
 
 
 def tokens(
@@ -256,7 +267,7 @@ def describe(
     if num_heads is None:
         del found["num_heads"]
     shape = (grid[0] * patch[0], grid[1] * patch[1], channels)
-    return Description(ViT, found, shape, grid, guessed)
+    return Description(ViT, found, shape, grid, guessed, {"num_heads": 1})
 
 
 def _grid(total: int, grid: Grid, class_token: bool, registers: int) -> tuple[tuple[int, int], int]:
@@ -288,9 +299,21 @@ def has_hidden_head(module: ViT, name: str, arrays: Arrays | None) -> bool:
     return module.representation_size is not None or (arrays is not None and name in arrays)
 
 
-def refuse(arrays: Iterable[str], refused: Sequence[tuple[str, str]]) -> None:
-    """Raises WeightsError where a name matches one of the patterns, with the words beside it."""
-    for pattern, words in refused:
-        for name in arrays:
-            if re.search(pattern, name):
-                raise WeightsError(f"is of {words}: {name}; vitjax's ViT has no such thing")
+def card_gelu(name: str, value: Any) -> str:
+    """The form of GELU that ``value`` of ``config.json`` names, as `ViT` calls it.
+
+    Raises:
+        WeightsError: it is another function.
+    """
+    if not isinstance(value, str) or value not in _GELUS:
+        raise invalid(name, value, f"a GELU that a ViT has: {', '.join(_GELUS)}")
+    return _GELUS[value]
+
+
+def card_heads(name: str, value: Any) -> int:
+    """The number of heads in ``config.json``.
+
+    Raises:
+        WeightsError: it is no whole number above 0.
+    """
+    return sizes.whole(value, 1, f"{CONFIG} beside it: {name}")[0]

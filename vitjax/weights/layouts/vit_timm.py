@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,24 +26,29 @@ from vitjax.weights.layouts.layout import (
     require,
     same,
 )
+from vitjax.weights.layouts.timm_card import TimmViTCard
 
 _PATCHES = "patch_embed.proj.weight"
 # Before the names of a backbone that is one of several parts.
 _PREFIXES = ("backbone.", "visual.trunk.", "encoder.")
 _RENAMED = (
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 keeps blocks in chunks
-    (r"\.gamma_(\d)$", r".ls\1.gamma"),  # DeiT III
     (r"^(?:register|storage)_tokens$", "reg_token"),
 )
 _TOKENS = {"class": "cls_token", "registers": "reg_token", "positions": "pos_embed"}
-# What no field of ours can say, by the end of a name that gives it away.
-_REFUSED = (
-    (r"head_dist\.|dist_token$", "a distilled DeiT, which averages two heads' logits"),
-    (r"rope_embed\.|\.rope\.", "a network with rotary positions (DINOv3)"),
-    (r"blocks\.0\.mlp\.(w12|fc1_g)\.", "a network with SwiGLU in its MLPs"),
-    (r"norm_pre\.", "a network that normalises its tokens before the first block (CLIP)"),
-    (r"blocks\.0\.(attn|mlp)\.norm\.", "a network with further normalisations inside its blocks"),
-)
+_SWIGLU = "SwiGLU in its MLPs"
+_FORBIDDEN = {
+    r"^(head_dist\.|dist_token$)": "a distillation token (distilled DeiT)",
+    r"rope_embed\.|(^|\.)rope\.": "rotary positions (DINOv3, RoPE-ViT)",
+    r"^blocks\.0\.mlp\.(w12|fc1_g)\.": _SWIGLU,
+    r"^norm_pre\.": "a normalisation of its tokens before the first block (CLIP)",
+    r"^blocks\.0\.(attn|mlp)\.norm\.": "further normalisations inside its blocks",
+    r"\.(relative_position_bias_table|rel_pos_[hw])$": "relative positions (BEiT, SAM)",
+    r"\.attn\.[qv]_bias$": "biases of queries and values only (BEiT, EVA)",
+    r"\.attn\.(proj_l|proj_w)\.": "talking heads (CaiT)",
+    r"\.attn\.lambda_[qk]\d$": "differential attention",
+    r"^patch_embed\.backbone\.": "a convolutional network before its patches (hybrid ViT)",
+}
 
 
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -55,16 +63,11 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _recognise(arrays: Arrays) -> bool:
-    return _PATCHES in arrays and "blocks.0.attn.qkv.weight" in arrays
-
-
 def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
-    vit_parts.refuse(arrays, _REFUSED)
     width, channels, *patch = vit_parts.patches(arrays, _PATCHES)
     hidden = arrays["blocks.0.mlp.fc1.weight"]
     if len(hidden) != arrays["blocks.0.mlp.fc2.weight"].shape[1]:
-        vit_parts.refuse({"blocks.0.mlp.fc1_g.": hidden}, _REFUSED)
+        raise WeightsError(f"has {_SWIGLU}, which no ViT here has")
     classes = arrays.get("head.weight", np.zeros((0, width)))
     normed = arrays.get("blocks.0.attn.q_norm.weight")
     token = "cls_token" in arrays
@@ -76,7 +79,8 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
     elif classes.shape[1] == 2 * width:
         pooling = "token_and_mean"
     hidden_head = arrays.get("pre_logits.fc.weight")
-    return vit_parts.describe(
+    scales = {"blocks.0.ls1.gamma", "blocks.0.gamma_1"}.intersection(arrays)
+    found = vit_parts.describe(
         width=width,
         depth=count(arrays, r"blocks\.(\d+)\."),
         mlp_width=len(hidden),
@@ -92,9 +96,23 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         qk_norm=normed is not None,
         fc_norm="fc_norm.weight" in arrays,
         # Only its being there counts; this is what the initial values of most networks are.
-        layer_scale=1e-5 if "blocks.0.ls1.gamma" in arrays else None,
+        layer_scale=1e-5 if scales else None,
         representation_size=None if hidden_head is None else len(hidden_head),
     )
+    return dataclasses.replace(found, siblings=_siblings(arrays, found.fields))
+
+
+def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
+    """Networks of timm 1.0.31 that compute something else from arrays of these names and shapes."""
+    sizes = (fields["width"], fields["depth"], fields["patch_size"])
+    if "blocks.0.attn.qkv.bias" not in arrays and "fc_norm.weight" in arrays:
+        rpn = "timm's vit_base_patch16_rpn_224, which normalises after each branch and not before"
+        return rpn if sizes == (768, 12, 16) and not fields["class_token"] else ""
+    rotary = {(384, 12, 16): "small", (768, 12, 16): "base", (1024, 24, 16): "large"}
+    plain = fields["class_token"] and not fields["class_position"] and not fields["registers"]
+    if "blocks.0.gamma_1" in arrays and plain and sizes in rotary:
+        return f"timm's vit_{rotary[sizes]}_patch16_rope_ape_224, which has rotary positions too"
+    return ""
 
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
@@ -118,8 +136,9 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         entries += dense(f"{ours}/mlp/dense2", f"{theirs}.mlp.fc2")
         if module.layer_scale is not None:
             for number in "12":
-                scale = f"params/{ours}/layer_scale{number}/scale"
-                entries += same(scale, f"{theirs}.ls{number}.gamma")
+                name = f"{theirs}.gamma_{number}"  # in DeiT III's own files
+                name = name if name in (arrays or ()) else f"{theirs}.ls{number}.gamma"
+                entries += same(f"params/{ours}/layer_scale{number}/scale", name)
     entries += norm("fc_norm", "fc_norm") if module.fc_norm else norm("encoder_norm", "norm")
     if module.pooling == "map":
         parts = [f"pool/attention/{name}" for name in ("key", "value")]
@@ -153,7 +172,8 @@ LAYOUTS = (
         name="timm",
         modules=(ViT,),
         source="timm's VisionTransformer; the repositories of DeiT, DINO, DINOv2 and MAE",
-        recognise=_recognise,
+        required=(r"patch_embed\.proj\.weight", r"blocks\.0\.attn\.qkv\.weight"),
+        forbidden=_FORBIDDEN,
         describe=_describe,
         entries=_entries,
         prepare=_prepare,
@@ -164,5 +184,6 @@ LAYOUTS = (
             r"visual\.head\.|text\.|logit_(scale|bias)$",  # the other tower of two
         ),
         differs=_differs,
+        card=TimmViTCard(),
     ),
 )

@@ -35,10 +35,6 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     }
 
 
-def _recognise(arrays: Arrays) -> bool:
-    return f"{_BLOCK}.self_attention.in_proj_weight" in arrays and "conv_proj.weight" in arrays
-
-
 def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
     width, channels, *patch = vit_parts.patches(arrays, "conv_proj.weight")
     hidden = arrays.get("heads.pre_logits.weight")
@@ -60,7 +56,7 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
     if arrays is None:
         require(module, "torchvision", pooling="token", gelu="exact", fc_norm=False)
         if module.positions == "none" or not isinstance(module.patch_size, int):
-            raise WeightsError("torchvision has ViTs with positions and square patches alone")
+            raise WeightsError("torchvision has only ViTs with positions and square patches")
     entries = vit_parts.tokens(module, _TOKENS, arrays, grid)
     entries += convolution("patch_embedding", "conv_proj", bias=True)
     for i in range(module.depth):
@@ -89,7 +85,10 @@ LAYOUTS = (
         name="torchvision",
         modules=(ViT,),
         source="torchvision.models.VisionTransformer",
-        recognise=_recognise,
+        required=(
+            r"conv_proj\.weight",
+            r"encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight",
+        ),
         describe=_describe,
         entries=_entries,
         prepare=_prepare,

@@ -1,0 +1,211 @@
+"""Which layout a file has: by required and forbidden names, and by how much of it is explained.
+
+timm's names and shapes are written by scripts/parity/make_timm_names.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference_files import FIXTURES
+
+from vitjax import models, weights
+from vitjax.weights import WeightsError, opening
+
+
+@functools.cache
+def timm() -> dict[str, dict[str, list[int]]]:
+    return json.loads(gzip.decompress((FIXTURES / "timm_names.json.gz").read_bytes()))
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Opens a file that has arrays of the given names and shapes, all of them zero."""
+
+    def open_(shapes, **keywords):
+        arrays = {n: np.broadcast_to(np.float32(0), shape) for n, shape in shapes.items()}
+        monkeypatch.setattr(opening.files, "located", Path)
+        monkeypatch.setattr(opening.files, "metadata", lambda path: {})
+        monkeypatch.setattr(opening.files, "read", lambda path, part=None: arrays)
+        return weights.open_weights("file", **keywords)
+
+    return open_
+
+
+def refused(opened, shapes, **keywords) -> str:
+    with pytest.raises(WeightsError) as caught:
+        opened(shapes, **keywords)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("resnet34", "resnet34"),
+        ("wide_resnet50_2", "wrn50_2"),
+        ("resnetv2_18", "resnet18_v2"),
+        ("vit_tiny_patch16_224", "vit_ti16"),
+    ],
+)
+def test_timms_networks_are_the_registered_ones(opened, name, model):
+    found = weights.module_of(opened(timm()[name]), say=lambda words: None)
+    if isinstance(found, models.ViT):
+        found = found.clone(mlp_width=None, class_token=None)
+    assert found == models.create(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("resnet50_gn", "norm", "group"),
+        ("resnetv2_50x1_bit", "standardize_epsilon", 1e-8),
+        ("vit_base_patch16_siglip_gap_224", "pooling", "mean"),
+        ("deit3_small_patch16_224", "layer_scale", 1e-5),
+    ],
+)
+def test_timms_networks_are_told_by_their_shapes(opened, name, field, value):
+    said = []
+    found = opened(timm()[name], say=said.append)
+    assert getattr(weights.module_of(found, say=said.append), field) == value
+    assert not [line for line in said if "heads" not in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnext50_32x4d", "its convolutions are grouped (ResNeXt)"),
+        ("seresnet18", "attention over channels (SE-ResNet, ECA-ResNet)"),
+        ("seresnext50_32x4d", "attention over channels (SE-ResNet, ECA-ResNet)"),
+        ("legacy_seresnet18", "layer1.0.se_module.fc1.weight"),
+        ("legacy_seresnext26_32x4d", "layer1.0.se_module.fc1.weight"),
+        ("ecaresnetlight", "layer1.0.se.conv.weight"),
+        ("skresnet18", "selective kernels (SK-ResNet)"),
+        ("skresnet50", "selective kernels (SK-ResNet)"),
+        ("resnest14d", "split attention (ResNeSt)"),
+        ("res2net50_48w_2s", "several scales (Res2Net)"),
+        ("resnetaa50d", "several convolutions in its stem"),
+        ("resnet18d", "several convolutions in its stem"),
+        ("resnet26t", "several convolutions in its stem"),
+        ("resnetv2_18d", "several convolutions in its stem"),
+        ("gernet_s", "has no array named bn1.weight or stages.0.blocks.0.norm1.weight"),
+        ("beit_base_patch16_224", "relative positions (BEiT, SAM)"),
+        ("samvit_base_patch16", "relative positions (BEiT, SAM)"),
+        ("cait_xxs24_224", "talking heads (CaiT)"),
+        ("vit_small_r26_s32_224", "a convolutional network before its patches"),
+        ("eva_giant_patch14_224", "biases of queries and values only"),
+        ("vit_base_patch16_clip_224", "before the first block (CLIP)"),
+        ("deit_tiny_distilled_patch16_224", "a distillation token"),
+    ],
+)
+def test_relatives_are_refused_with_the_reason(opened, name, words):
+    message = refused(opened, timm()[name])
+    assert words in message
+    assert "read as " in message
+    # Nor does a person make them plain by a format.
+    for format in {"torchvision", "timm"}:
+        assert words in refused(
+            opened, timm()[name], format=format
+        ) or "not named as in" in refused(opened, timm()[name], format=format)
+
+
+def test_anti_aliasing_with_filters_is_refused(opened):
+    """As in adobe/antialiased-cnns, whose filters are arrays."""
+    shapes = {**timm()["resnet18"], "layer2.0.downsample.0.filt": [64, 1, 3, 3]}
+    assert "filters of anti-aliasing" in refused(opened, shapes)
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "other"),
+    [
+        ("resnet18", "resnet18", "timm's resnetblur18"),
+        ("resnetblur18", "resnet18", "timm's resnetblur18"),
+        ("resnet50", "resnet50", "timm's resnetaa50 and resnetblur50"),
+        ("resnetaa50", "resnet50", "timm's resnetaa50 and resnetblur50"),
+        ("resnetblur50", "resnet50", "timm's resnetaa50 and resnetblur50"),
+        ("vit_base_patch16_rpn_224", "vit_b16", "timm's vit_base_patch16_rpn_224"),
+        ("vit_small_patch16_rope_ape_224", "vit_s16", "timm's vit_small_patch16_rope_ape_224"),
+    ],
+)
+def test_what_arrays_alone_do_not_say_is_to_be_said(opened, name, own, other):
+    found = opened(timm()[name], say=lambda words: None)
+    with pytest.raises(WeightsError) as caught:
+        weights.module_of(found)
+    for words in (other, "--model", "--read-as", "config.json"):
+        assert words in str(caught.value)
+    named = weights.module_of(found, own, say=lambda words: None)
+    assert type(named) is found.description.model
+    # timm has both, and other projects only the plain network.
+    if other.startswith("timm's resnet"):
+        assert weights.module_of(opened(timm()[name], format="torchvision")) == models.create(own)
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        weights.module_of(opened(timm()[name], format="timm"))
+
+
+def test_a_config_beside_a_file_says_which_it_is(opened, monkeypatch):
+    card = opening.card.Card({"architecture": "resnet50"})
+    monkeypatch.setattr(opening.card, "read", lambda path, say: card)
+    found = weights.module_of(opened(timm()["resnet50"]))
+    assert found == models.create("resnet50")
+    card.config["architecture"] = "resnetaa50"
+    with pytest.raises(WeightsError, match="timm's 'resnetaa50', which averages"):
+        opened(timm()["resnetaa50"])
+
+
+def test_resnets_of_other_widths_have_no_sibling(opened):
+    """As those of self-supervised learning and of vitjax: no such network was published."""
+    shapes = {n: [4 * s if s == 64 else s for s in x] for n, x in timm()["resnet18"].items()}
+    assert not opened(shapes).description.siblings
+
+
+def test_a_file_of_no_layout_is_told_with_all_formats(opened):
+    message = refused(opened, {"alpha": [3], "beta.weight": [2, 2]})
+    assert "its 2 arrays (alpha, beta.weight, ...) are not named as in any known format" in message
+    assert all(format in message for format in weights.read_formats())
+
+
+def test_a_file_that_has_some_names_is_told_what_is_missing(opened):
+    shapes = {n: s for n, s in timm()["vit_tiny_patch16_224"].items() if "qkv" not in n}
+    message = refused(opened, shapes)
+    assert "read as timm (ViT): has no array named blocks.0.attn.qkv.weight" in message
+
+
+def test_a_network_among_many_other_arrays_is_not_taken(opened):
+    """As a backbone in a detector, whose other parts nobody reads."""
+    others = {f"roi_heads.{i}.weight": [4, 4] for i in range(200)}
+    message = refused(opened, {**timm()["resnet18"], **others})
+    assert "explains 38% of the arrays; unknown are roi_heads.0.weight" in message
+
+
+def test_a_part_of_a_refused_network_is_not_taken(opened):
+    """An encoder is a residual network too, and its decoder with attention none of vitjax's."""
+    shapes = {f"encoder.{name}": shape for name, shape in timm()["resnet34"].items()}
+    for block in range(5):
+        for conv in (1, 2):
+            begin = f"decoder.blocks.{block}.conv{conv}"
+            shapes[f"{begin}.0.weight"] = [4, 4, 3, 3]
+            for leaf in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{begin}.1.{leaf}"] = [4]
+    shapes["segmentation_head.0.weight"] = [2, 4, 3, 3]
+    assert opened(shapes).format == "smp"
+    shapes["decoder.blocks.0.attention1.cSE.weight"] = [4]
+    assert "read as smp (UNetResNet): has attention in its decoder" in refused(opened, shapes)
+
+
+def test_a_layout_that_explains_nearly_as_much_is_reported(opened):
+    """A head under names of either project, and no shortcut, in a network of one stage."""
+    stage = {n: s for n, s in timm()["resnet18"].items() if not n.startswith(("layer", "fc"))}
+    stage["conv1.weight"] = [64, 3, 3, 3]
+    stage |= {n: s for n, s in timm()["resnet18"].items() if n.startswith("layer1")}
+    said = []
+    found = opened({**stage, "fc.bias": [5], "linear.weight": [7, 64]}, say=said.append)
+    assert found.format == "pytorch-cifar"
+    assert found.description.fields["num_classes"] == 7
+    assert len(said) == 1
+    assert said[0].startswith("file: read as pytorch-cifar (ResNet), which explains ")
+    assert "torchvision (ResNet) explains " in said[0]
+    assert "format='torchvision' reads it so" in said[0]

@@ -1,0 +1,181 @@
+"""Which layout a file of weights has: every layout is scored, and the best one is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from vitjax.core.errors import UserError
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts.layout import Arrays, Description, Layout
+
+Grid = tuple[int, int] | None
+
+# A layout that explains less of a file than this is not the file's, whatever names it shares.
+_ENOUGH = 0.5
+# Scores that differ by less are close: the runner-up is reported.
+_CLOSE = 0.01
+_LISTED = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One layout, compared with a file.
+
+    Attributes:
+        layout: the layout.
+        arrays: the file's, in the layout's form.
+        required: the fraction of the layout's required patterns that match.
+        score: the arrays that the layout explains, as a fraction of those that the file has and
+            those that it should have.
+        description: of the model; None if the layout cannot describe it.
+        reason: why the file is not of this layout; empty if it may be.
+    """
+
+    layout: Layout
+    arrays: Mapping[str, np.ndarray]
+    required: float
+    score: float = 0.0
+    description: Description | None = None
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """The format and the models that it stores."""
+        return f"{self.layout.name} ({'/'.join(each.__name__ for each in self.layout.modules)})"
+
+
+def recognise(
+    arrays: Arrays,
+    layouts: Sequence[Layout],
+    describe: Callable[[Layout, Arrays], Description],
+    say: Callable[[str], None],
+) -> Candidate:
+    """The layout that explains a file best.
+
+    Args:
+        arrays: of the file.
+        layouts: those to compare; of several that explain the same, the first is taken.
+        describe: as `Layout.describe`, with what is known besides the arrays.
+        say: receives the runner-up, if it explains nearly as much and describes another model.
+
+    Raises:
+        WeightsError: no layout fits. The message lists the nearest ones with the reasons, and is
+            empty if no layout shares a required name.
+    """
+    candidates = [_compare(layout, arrays, describe) for layout in layouts]
+    if not any(each.required for each in candidates):
+        raise WeightsError("")
+    # Of several with the same score, sorted keeps the order of the layouts.
+    best, *others = sorted(candidates, key=lambda each: (-each.score, bool(each.reason)))
+    # A part of a refused network, such as its encoder, may be another layout's network.
+    if best.reason or best.description is None:
+        raise WeightsError(_reasons(candidates))
+    close = [each for each in others if not each.reason and each.score > best.score - _CLOSE]
+    for other in close:
+        if not _alike(best, other):
+            say(
+                f"read as {best.title}, which explains {best.score:.1%} of the arrays;"
+                f" {other.title} explains {other.score:.1%}: format={other.layout.name!r} reads it"
+                " so"
+            )
+            break
+    # The file may be of any project that stores these arrays, and so of its siblings.
+    siblings = [e.description.siblings for e in (best, *close) if e.description is not None]
+    words = next(filter(None, siblings), "")
+    return dataclasses.replace(
+        best, description=dataclasses.replace(best.description, siblings=words)
+    )
+
+
+def _compare(
+    layout: Layout, arrays: Arrays, describe: Callable[[Layout, Arrays], Description]
+) -> Candidate:
+    try:
+        prepared = layout.prepare(arrays)
+    except (WeightsError, TypeError) as error:
+        # A prefix is removed only if the names after it are the layout's.
+        return Candidate(layout, arrays, 1.0, reason=str(error))
+    missing = [
+        pattern
+        for pattern in layout.required
+        if not any(re.fullmatch(pattern, name) for name in prepared)
+    ]
+    required = 1 - len(missing) / len(layout.required)
+    if required == 0:
+        return Candidate(layout, prepared, required, reason="none of its names")
+    reason = _forbidden(layout, prepared)
+    if missing:
+        shown = missing[0].replace("\\", "").replace("|", " or ")
+        reason = reason or f"has no array named {shown}"
+        return Candidate(layout, prepared, required, reason=reason)
+    try:
+        description = describe(layout, prepared)
+        score, unknown = _score(layout, prepared, description)
+    except (UserError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        reason = reason or _stumbled(error)
+        return Candidate(layout, prepared, required, reason=reason)
+    if score < _ENOUGH:
+        some = ", ".join(unknown[:3])
+        reason = reason or f"explains {score:.0%} of the arrays; unknown are {some}, ..."
+    return Candidate(layout, prepared, required, score, description, reason)
+
+
+def _forbidden(layout: Layout, arrays: Arrays) -> str:
+    """What the file has and networks of the layout do not, with the first array of it."""
+    for pattern, words in layout.forbidden.items():
+        if name := next((name for name in arrays if re.search(pattern, name)), None):
+            models = " or ".join(each.__name__ for each in layout.modules)
+            return f"has {words}, which vitjax's {models} does not have: {name}"
+    return ""
+
+
+def _stumbled(error: Exception) -> str:
+    """Why a layout cannot describe a file that has its names."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, KeyError):
+        return f"missing in the file: {error.args[0]}"
+    # Layouts index the axes of arrays that each of their files has.
+    return f"arrays that describe its model have unexpected axes: {error}"
+
+
+def _score(layout: Layout, arrays: Arrays, found: Description) -> tuple[float, list[str]]:
+    """The explained fraction of the arrays, and the names of the others."""
+    module = found.model(**{**found.fields, **found.placeholders})
+    entries = layout.entries_at(module, arrays, found.grid)
+    wanted = {name for entry in entries for name in entry.theirs}
+    lacking = {
+        name
+        for entry in entries
+        for name in entry.theirs
+        if name not in arrays and not entry.optional
+    }
+    unknown = [
+        name
+        for name in arrays
+        if not (name in wanted or layout.is_ignored(name) or layout.is_companion(name))
+    ]
+    return (len(arrays) - len(unknown)) / (len(arrays) + len(lacking)), unknown
+
+
+def _alike(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates describe the same model."""
+    a, b = one.description, other.description
+    return a is not None and b is not None and (a.model, a.fields) == (b.model, b.fields)
+
+
+def _reasons(candidates: Sequence[Candidate]) -> str:
+    """Why the layouts that share a required name do not fit, the nearest first."""
+    near = [each for each in candidates if each.required > 0]
+    complete = [each for each in near if each.required == 1 and each.reason]
+    by_reason: dict[str, list[str]] = {}
+    for each in complete or sorted(near, key=lambda each: -each.required):
+        by_reason.setdefault(each.reason, []).append(each.title)
+    lines = [f"read as {' or '.join(dict.fromkeys(t))}: {words}" for words, t in by_reason.items()]
+    if len(lines) == 1:
+        return f", {lines[0]}"
+    return "\n  ".join([": is of no network that vitjax has:", *lines[:_LISTED]])
