@@ -132,7 +132,7 @@ def test_compressed_npz_and_bfloat16_in_npz_are_read(tmp_path):
 
 
 def test_an_unknown_suffix_or_format_is_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"w\.npy: the suffix '\.npy' says no format; did you"):
+    with pytest.raises(WeightsError, match=r"w\.npy: unknown suffix '\.npy'; did you"):
         files.write(tmp_path / "w.npy", ARRAYS)
     with pytest.raises(WeightsError, match="unknown format 'safetensor'; did you mean 'safet"):
         files.write(tmp_path / "w", ARRAYS, "safetensor")
@@ -228,7 +228,7 @@ def tar() -> bytes:
     [
         (b"", "is empty"),
         (b"\n<!DOCTYPE html><html><body>Log in</body></html>", "a web page"),
-        (b"<html>Sign in</html>", "wants a login"),
+        (b"<html>Sign in</html>", "requires a login"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 123\n",
             "git lfs pull",
@@ -237,7 +237,7 @@ def tar() -> bytes:
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 20, "HDF5"),
         (b"\x93NUMPY\x01\0", "a single array"),
         (tar(), "tar archive"),
-        (b"\x80\x04\x95\0\0", "a pickle of something else"),
+        (b"\x80\x04\x95\0\0", "a pickle of something other"),
         (b"just some text of no use", "b'just some text o'"),
         (b"{}", "no index of weights"),
         (b'{"weight_map": {"a": "../secret.npz"}}', "not beside it"),
@@ -260,7 +260,7 @@ def test_an_archive_of_something_else_tells_what_is_in_it(tmp_path):
 
 def test_pickled_objects_in_npz_are_refused(tmp_path):
     np.savez(tmp_path / "w.npz", fine=np.zeros(2), bad=np.array([{"a": 1}]))
-    refused(tmp_path / "w.npz", "refused: bad.npy holds pickled objects")
+    refused(tmp_path / "w.npz", "refused: bad.npy has pickled objects")
 
 
 def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
@@ -299,9 +299,9 @@ def test_a_file_without_arrays_is_refused(tmp_path):
 
 
 def test_a_folder_stands_for_the_file_in_it(tmp_path):
-    refused(tmp_path, "is a folder", "there: nothing")
+    refused(tmp_path, "is a folder", "it contains nothing")
     files.write(tmp_path / "tf_model.npz", ARRAYS)
-    refused(tmp_path, "is a folder", "pytorch_model.bin", "there: tf_model.npz")
+    refused(tmp_path, "is a folder", "pytorch_model.bin", "it contains tf_model.npz")
     files.write(tmp_path / "pytorch_model.bin", {"old": ARRAYS["a"]})
     assert set(files.read(tmp_path)) == {"old"}
     files.write(tmp_path / "model.safetensors", ARRAYS)
@@ -333,7 +333,7 @@ def test_all_that_an_index_lists_and_is_not_there_is_named(tmp_path):
     refused(index, "lists 3 files", "model-0.npz, model-2.npz")
     files.write(tmp_path / "model-0.npz", {"other": ARRAYS["a"]})
     files.write(tmp_path / "model-2.npz", {"c.d": ARRAYS["c.d"]})
-    refused(index, "do not hold: a")
+    refused(index, "do not have: a")
     (tmp_path / "model-0.npz").write_text(index.read_text())
     refused(index, "lists model-0.npz, which is an index itself")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vitjax import models, weights
-from vitjax.weights.formats import onnx_export
+from vitjax.weights.formats import onnx
 
 # jax2onnx comes beside its dependencies, see scripts/install.sh.
 pytest.importorskip("jax2onnx")
@@ -85,7 +85,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     model, shape, variables = made("vit")
     with pytest.raises(weights.WeightsError, match="input_shape"):
         weights.save(variables, model, tmp_path / "model", "onnx")
-    monkeypatch.setattr(onnx_export, "_LARGEST", 1000)
+    monkeypatch.setattr(onnx, "_LARGEST", 1000)
     with pytest.raises(weights.WeightsError, match="GiB"):
         weights.save(variables, model, tmp_path / "model", "onnx", input_shape=shape)
     monkeypatch.setitem(sys.modules, "jax2onnx", None)

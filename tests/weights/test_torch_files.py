@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import files, torch_files
+from vitjax.weights.formats import files, pytorch, unwrapping
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -91,8 +91,8 @@ def test_of_several_sets_of_weights_one_must_be_named():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("sparse.pth", "holds sparse tensors"),
-        ("quantised.pth", "holds quantised tensors"),
+        ("sparse.pth", "has sparse tensors"),
+        ("quantised.pth", "has quantised tensors"),
         ("script.pt", "is a program (TorchScript)"),
         ("module.pth", "asks for 'torch.nn.modules.linear.Linear'"),
     ],
@@ -163,7 +163,7 @@ def as_zip(path: Path, pickled: bytes, order: bytes = b"little", data: dict | No
 
 def as_old(path: Path, pickled: bytes, keys: bytes = pickle.dumps([], 2)) -> Path:
     system = {"protocol_version": 1001, "little_endian": True}
-    head = torch_files.MAGIC + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
+    head = pytorch.MAGIC + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
     path.write_bytes(head + pickled + keys)
     return path
 
@@ -240,22 +240,22 @@ def test_the_parts_that_a_pickle_is_given_are_nothing_to_the_next():
     name = b"ctorch._utils\n_rebuild_tensor_v2\n"
     state = pickle.dumps((None, {"__defaults__": (1,), "evil": 1}), 2)[2:-1]
     pickled = b"\x80\x02" + name + state + b"b."
-    tree = torch_files._Unpickler(io.BytesIO(pickled), Path("w")).load_tree()
+    tree = pytorch._Unpickler(io.BytesIO(pickled)).load_tree()
     assert tree.evil == 1
-    fresh = torch_files._known()["torch._utils._rebuild_tensor_v2"]
+    fresh = pytorch._known()["torch._utils._rebuild_tensor_v2"]
     assert not hasattr(fresh, "evil")
-    assert not hasattr(torch_files.Inert, "evil")
+    assert not hasattr(pytorch.Inert, "evil")
 
 
 def test_inert_objects_are_of_no_real_class(which):
-    with torch_files.opened(FIXTURES / f"torch_{which}_training.pth") as (tree, _):
+    with pytorch.opened(FIXTURES / f"torch_{which}_training.pth") as (tree, _):
         arguments = tree["args"]
-    assert isinstance(arguments, torch_files.Inert)
+    assert isinstance(arguments, pytorch.Inert)
     assert not vars(arguments)
 
 
 def test_nothing_of_the_pickle_machine_reaches_builtins():
-    known = torch_files._known()
+    known = pytorch._known()
     own = {value for value in vars(builtins).values() if callable(value)}
     plain = {dict, list, set, complex, tuple}
     assert {v for v in known.values() if not isinstance(v, str)} & own == plain
@@ -392,7 +392,7 @@ def test_lists_in_lists_that_double_at_each_level_are_given_up(tmp_path, monkeyp
     tree = []
     for _ in range(40):
         tree = [tree, tree]
-    monkeypatch.setattr("vitjax.weights.formats.unwrapping._MOST_ENTRIES", 1000)
+    monkeypatch.setattr(unwrapping, "_MOST_ENTRIES", 1000)
     lists = b"X\x01\x00\x00\x00l" + pickle.dumps(tree, 2)[2:-1] + b"s."
     path = as_zip(tmp_path / "w.pth", tensor()[:-1] + lists, data={"0": NUMBERS.tobytes()})
     refused(path, "more than 1,000 entries")

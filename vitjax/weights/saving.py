@@ -12,7 +12,7 @@ from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
 from vitjax.weights import notes, sizes
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import files, onnx_export
+from vitjax.weights.formats import files, onnx
 from vitjax.weights.layouts import LAYOUTS, Layout
 from vitjax.weights.loading import flat, grid_keyword
 from vitjax.weights.opening import OWN
@@ -62,7 +62,7 @@ def save(
         if input_shape is None:
             raise WeightsError("format 'onnx' wants the shape of an example: input_shape=(h, w, c)")
         path = path if path.suffix else path.with_suffix(".onnx")
-        onnx_export.write(variables, model, path, input_shape)
+        onnx.write(variables, model, path, input_shape)
         return path
     variables = model.unstack(variables)
     ours = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}

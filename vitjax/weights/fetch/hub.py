@@ -88,7 +88,7 @@ class _Repository:
                 if card in names:
                     self._file(card, say)
         if file.endswith(".index.json"):
-            for shard in files.listed(path)[1]:
+            for shard in files.shards(path):
                 self._file(str(PurePosixPath(file).with_name(shard)), say)
         return path
 

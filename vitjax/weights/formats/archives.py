@@ -1,4 +1,4 @@
-"""Zip archives, which ``.npz`` files and PyTorch's checkpoints are: opened with care, written."""
+"""Zip archives, the containers of ``.npz`` files and of PyTorch's checkpoints."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from vitjax.weights.errors import WeightsError
 
-# Weights hardly compress; what grows beyond both is made to fill the memory.
+# Weights hardly compress. An archive that exceeds both limits is made to fill the memory.
 _MOST_BYTES = 2**30
 _MOST_GROWTH = 100
-# Where a record's data begins, so that it can be used where it lies in the file.
+# A record's data begins at a multiple of this, so that it can be mapped into memory.
 _ALIGNMENT = 64
 
 
@@ -22,41 +22,53 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive at ``path``, for reading.
 
     Raises:
-        WeightsError: it is cut short or damaged, as far as its list of records tells, or would
-            take much more space than the file does.
+        WeightsError: its list of records is cut short or damaged, or it would unpack to far more
+            bytes than the file has.
     """
     size = path.stat().st_size
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise WeightsError(
-            f"{path}: is cut short or damaged: it begins as a zip archive, and after {size:,} bytes"
-            f" there is no end of one ({error})"
+            f"is cut short or damaged: it begins as a zip archive, but its {size:,} bytes have no"
+            f" end of one ({error})"
         ) from error
     with archive:
         unpacked = sum(record.file_size for record in archive.infolist())
         if unpacked > max(_MOST_BYTES, _MOST_GROWTH * size):
             raise WeightsError(
-                f"{path}: refused: its {size:,} bytes would unpack to {unpacked:,}, which no"
-                " weights do"
+                f"refused: its {size:,} bytes would unpack to {unpacked:,}, which weights never do"
             )
         yield archive
 
 
-def damaged(path: Path, record: str, error: BaseException) -> WeightsError:
-    """What to raise where ``record`` of the archive at ``path`` cannot be read."""
-    return WeightsError(f"{path}: is damaged: {record} cannot be read ({error})")
+@contextlib.contextmanager
+def reading(record: str) -> Iterator[None]:
+    """Reports whatever zipfile and NumPy raise for a damaged record in one sentence.
+
+    Raises:
+        WeightsError: the record cannot be read.
+    """
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (
+        *(zipfile.BadZipFile, EOFError, MemoryError, OSError),
+        *(NotImplementedError, RuntimeError, ValueError),
+    ) as error:
+        raise WeightsError(f"is damaged: {record} cannot be read ({error})") from error
 
 
 def record(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """A record to be written next: not compressed, its data aligned, of no date.
+    """The header of the record to be written next: uncompressed, aligned, of a fixed date.
 
     The same records give the same file, byte for byte.
     """
-    info = zipfile.ZipInfo(name)  # of 1980, the first year that a zip archive knows
+    info = zipfile.ZipInfo(name)  # of 1980, the earliest date of a zip archive
     info.external_attr = 0o644 << 16
     assert archive.fp is not None
-    # Before the data stand 30 bytes, the name, and fields of an own 4 bytes and their content:
+    # Before the data are 30 bytes, the name, and extra fields of 4 bytes and their content:
     # zipfile's of 20 bytes for the sizes, and one of padding.
     begin = archive.fp.tell() + 30 + len(name.encode()) + 20 + 4
     padding = -begin % _ALIGNMENT
@@ -65,22 +77,22 @@ def record(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def comment(metadata: Mapping[str, str] | None) -> bytes:
-    """``metadata`` as an archive's comment.
+    """``metadata`` as the comment of an archive.
 
     Raises:
-        WeightsError: there is more of it than a comment may hold.
+        WeightsError: it is longer than a comment can be.
     """
     text = json.dumps(dict(metadata)).encode() if metadata else b""
     if len(text) > zipfile.ZIP_MAX_COMMENT:
         raise WeightsError(
-            f"the metadata take {len(text):,} bytes; a zip archive has room for"
+            f"the metadata have {len(text):,} bytes; a zip archive has room for"
             f" {zipfile.ZIP_MAX_COMMENT:,}"
         )
     return text
 
 
 def metadata(archive: zipfile.ZipFile) -> dict[str, str]:
-    """What `comment` made the comment of; nothing where that is another's."""
+    """The inverse of `comment`; empty if the comment is something else."""
     try:
         found = json.loads(archive.comment)
     except ValueError:

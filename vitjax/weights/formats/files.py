@@ -1,14 +1,17 @@
 """Files of weights as flat dicts of arrays: ``.npz``, ``.safetensors`` and PyTorch's.
 
-What a file is, its content says; its name is believed only when one is written.
+The content of a file determines its format; its suffix only matters for writing.
+
+Functions that read a file raise WeightsError without its name; `_named` adds it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -19,81 +22,89 @@ import safetensors.numpy
 from vitjax.core.atomic import new_file
 from vitjax.core.text import near_match
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import archives, torch_files, torch_writing, unwrapping
+from vitjax.weights.formats import archives, pytorch, pytorch_write, unwrapping
 
-# Format: the suffixes that say it, the usual one first.
+# Format: its suffixes, the usual one first.
 SUFFIXES = {
     "npz": (".npz",),
     "safetensors": (".safetensors",),
     "pth": (".pth", ".pt", ".th", ".bin"),
 }
-# In a folder as Hugging Face has it, what is read, the best first.
+# The file that is read in a folder of Hugging Face, the preferred one first.
 IN_FOLDERS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What such a folder may hold beside them.
+# What such a folder may have beside it.
 BESIDE = ("config.json", "preprocessor_config.json")
 
-# How files begin that people take for weights.
+# The first bytes of other files that are taken for weights.
 _OTHERS = (
     (b"\x89HDF", "an HDF5 file (Keras?); convert it to .npz or .safetensors"),
     (b"\x1f\x8b", "compressed with gzip; unpack it first"),
-    (b"\x93NUMPY", "a single array (.npy); weights are several, with names (.npz)"),
+    (b"\x93NUMPY", "a single array (.npy); weights are several arrays with names (.npz)"),
     (b"GGUF", "a GGUF file, a format for language models"),
     (b"7z\xbc\xaf", "compressed with 7-Zip; unpack it first"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first"),
 )
 
 
+@contextlib.contextmanager
+def _named(path: Path, doing: str = "read") -> Iterator[None]:
+    """Adds the name of a file to all errors of reading or writing it."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"{path}: cannot be {doing}: {reason}") from error
+    except RecursionError:
+        raise WeightsError(f"{path}: refused: it has dicts in dicts without end") from None
+
+
 def read(path: str | Path, *, part: str | None = None) -> dict[str, np.ndarray]:
     """Reads all arrays of a file of weights, by their names in it.
 
-    A state dict of PyTorch is taken out of the dicts that training scripts wrap it in; prefixes of
-    all names that wrappers of a model leave (``module.``, ``_orig_mod.``) are removed. Of a
-    bfloat16 tensor, the array has ml_dtypes' bfloat16.
+    A state dict of PyTorch is extracted from the dicts that training scripts wrap it in. Prefixes
+    that wrappers of a model add to all names (``module.``, ``_orig_mod.``) are removed. A bfloat16
+    tensor becomes an array of ml_dtypes' bfloat16.
 
     Args:
         path: of a file, of the index of several (``model.safetensors.index.json``), or of a folder
-            with either under the names that Hugging Face gives them.
-        part: where one file holds several sets of weights (``"teacher"`` and ``"student"``), which;
-            the names begin after it.
+            with either under the names of Hugging Face.
+        part: which of several sets of weights in one file (``"teacher"`` or ``"student"``); the
+            names begin after it.
 
     Raises:
-        WeightsError: there is no such file, it is of no format that is known, damaged, asks for
-            more than tensors, or holds several sets of weights and ``part`` names none of them.
+        WeightsError: the file does not exist, has no known format, is damaged, asks for more than
+            tensors, or has several sets of weights of which ``part`` names none.
     """
     path = located(Path(path))
-    try:
-        arrays = _KINDS[kind(path)](path, part)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except RecursionError:
-        raise WeightsError(f"{path}: refused: dicts lie in dicts without end") from None
-    if not arrays:
-        raise WeightsError(f"{path}: no arrays are in it")
+    with _named(path):
+        arrays = _KINDS[_kind(path)](path, part)
+        if not arrays:
+            raise WeightsError("no arrays are in it")
     return unwrapping.without_prefix(arrays)
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """What the writer of the file noted in it: of `write`, or in the header of a .safetensors.
+    """The texts that the writer of the file noted in it, such as the metadata of `write`.
 
     Raises:
-        WeightsError: as `read` does.
+        WeightsError: as `read`.
     """
     path = located(Path(path))
-    try:
-        found = kind(path)
+    with _named(path):
+        found = _kind(path)
         if found in ("npz", "pth"):
             with archives.opened(path) as archive:
                 return archives.metadata(archive)
         if found == "safetensors":
             with _safetensors(path) as file:
                 return dict(file.metadata() or {})
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     return {}
 
 
@@ -103,18 +114,18 @@ def write(
     format: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes ``arrays`` to ``path``, whole or not at all.
+    """Writes ``arrays`` to ``path``, completely or not at all.
 
     Args:
-        path: of the file; its folder is made if need be.
+        path: of the file; its folder is created if necessary.
         arrays: by name.
         format: "npz", "safetensors" or "pth" (which ``torch.load`` reads with
-            ``weights_only=True``); None takes what the suffix says.
-        metadata: texts to be noted in the file, for `metadata`.
+            ``weights_only=True``); None takes it from the suffix.
+        metadata: texts to store in the file, for `metadata`.
 
     Raises:
-        WeightsError: no format is meant, an array is of a dtype that the format lacks, or the file
-            cannot be written: then what was there before still is.
+        WeightsError: the format is unknown, lacks the dtype of an array, or the file cannot be
+            written; an existing file is then unchanged.
     """
     path = Path(path)
     if format is None:
@@ -122,36 +133,32 @@ def write(
         if format is None:
             suffixes = [suffix for known in SUFFIXES.values() for suffix in known]
             raise WeightsError(
-                f"{path}: the suffix {path.suffix!r} says no format"
-                f"{near_match(path.suffix, suffixes)} (known: {', '.join(suffixes)})"
+                f"{path}: unknown suffix {path.suffix!r}{near_match(path.suffix, suffixes)}"
+                f" (known: {', '.join(suffixes)})"
             )
     if format not in SUFFIXES:
         raise WeightsError(
             f"unknown format {format!r}{near_match(format, SUFFIXES)}"
             f" (known: {', '.join(SUFFIXES)})"
         )
-    # In one piece and this machine's order of bytes: two of the formats take the bytes as they lie.
+    # Contiguous and in native byte order: two of the formats store the bytes as they are.
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     plain = {name: a.astype(a.dtype.newbyteorder("="), copy=False) for name, a in plain.items()}
-    for name, array in plain.items():
-        if array.dtype.kind in "OSUmM" or array.dtype.names:
-            raise WeightsError(f"{path}: {name} is of dtype {array.dtype}, not of numbers")
-    writers = {"npz": _write_npz, "safetensors": _write_safetensors, "pth": torch_writing.write}
-    try:
+    writers = {"npz": _write_npz, "safetensors": _write_safetensors, "pth": pytorch_write.write}
+    with _named(path, "written"):
+        for name, array in plain.items():
+            if array.dtype.kind in "OSUmM" or array.dtype.names:
+                raise WeightsError(f"{name} is of dtype {array.dtype}, not of numbers")
         with new_file(path) as unfinished:
             writers[format](unfinished, plain, metadata)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cannot be written: {reason}") from error
 
 
 def sha256(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal; of an index, that of the digests of it and all its files."""
-    if kind(path) != "index":
-        return _digest(path)
-    parts = [path, *(path.parent / shard for shard in listed(path)[1])]
+    """A file's SHA-256 in hexadecimal; for an index, of the digests of it and all its files."""
+    with _named(path):
+        if _kind(path) != "index":
+            return _digest(path)
+        parts = [path, *(path.parent / shard for shard in _listed(path)[1])]
     return hashlib.sha256("".join(map(_digest, parts)).encode()).hexdigest()
 
 
@@ -160,61 +167,61 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def kind(path: Path) -> str:
-    """What the file at ``path`` is by its content: a key of `_KINDS`.
+def _kind(path: Path) -> str:
+    """The format of the file at ``path`` by its content: a key of `_KINDS`.
 
     Raises:
-        WeightsError: it is nothing that is read here; the message says what it seems to be.
+        WeightsError: the file has no known format; the message says what it seems to be.
     """
     size = path.stat().st_size
     if not size:
-        raise WeightsError(f"{path}: is empty")
+        raise WeightsError("is empty")
     with open(path, "rb") as file:
         begin = file.read(512)
     if begin.startswith(b"PK"):
         return _kind_of_archive(path)
-    if begin.startswith(torch_files.MAGIC):
+    if begin.startswith(pytorch.MAGIC):
         return "old pth"
     if size > 8 and begin[8:9] == b"{":
         return "safetensors"
     text = begin.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if text.startswith(b"{"):
         return "index"
-    raise WeightsError(f"{path}: is no file of weights, but {_seems(begin, text, size)}")
+    raise WeightsError(f"is no file of weights, but {_seems(begin, text, size)}")
 
 
 def _seems(begin: bytes, text: bytes, size: int) -> str:
-    """In words, what a file with these first bytes may be."""
+    """What a file with these first bytes may be, in words."""
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page: the address leads to a page about the file, or wants a login first"
+        return "a web page: the address is of a page about the file, or requires a login"
     if begin.startswith(b"version https://git-lfs"):
-        return "the pointer that Git LFS puts in a file's place: run 'git lfs pull' in its folder"
+        return "a pointer of Git LFS in place of the file: run 'git lfs pull' in its folder"
     for magic, words in _OTHERS:
         if begin.startswith(magic):
             return words
     if begin[257:262] == b"ustar":
-        return "a tar archive, such as PyTorch wrote before 0.1.10 or as data come in: unpack it"
+        return "a tar archive, which PyTorch wrote before 0.1.10 and data sets use: unpack it"
     if begin.startswith(b"\x80"):
-        return "a pickle of something else than PyTorch's tensors, which is never unpickled"
-    return f"something else of {size:,} bytes, which begin with {begin[:16]!r}"
+        return "a pickle of something other than PyTorch's tensors, which is never unpickled"
+    return f"an unknown file of {size:,} bytes that begins with {begin[:16]!r}"
 
 
 def _kind_of_archive(path: Path) -> str:
     with archives.opened(path) as archive:
         names = archive.namelist()
-        if torch_files.pickle_record(archive):
+        if pytorch.pickle_record(archive):
             return "pth"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
     some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    raise WeightsError(f"{path}: is a zip archive, but not of weights; in it: {some or 'nothing'}")
+    raise WeightsError(f"is a zip archive, but not of weights; it contains {some or 'nothing'}")
 
 
 def located(path: Path) -> Path:
-    """The file of weights that ``path`` means: itself, or the one in a folder.
+    """The file of weights at ``path``: itself, or the one in a folder.
 
     Raises:
-        WeightsError: there is no such file, or no file of weights in the folder.
+        WeightsError: no such file exists, or the folder has no file of weights.
     """
     if path.is_dir():
         for name in IN_FOLDERS:
@@ -223,46 +230,54 @@ def located(path: Path) -> Path:
         names = sorted(item.name for item in path.iterdir())
         if "checkpoints" in names:
             raise WeightsError(
-                f"{path}: is a run's folder; vitjax export --workdir={path} makes a file of it"
+                f"{path}: is the folder of a run; vitjax export --workdir={path} exports its"
+                " weights"
             )
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise WeightsError(
-            f"{path}: is a folder, with none of {', '.join(IN_FOLDERS)} in it; give the path of a"
-            f" file (there: {shown or 'nothing'})"
+            f"{path}: is a folder without any of {', '.join(IN_FOLDERS)}; give the path of a file"
+            f" (it contains {shown or 'nothing'})"
         )
     if not path.exists():
         folder = path.parent
         names = [item.name for item in folder.iterdir()] if folder.is_dir() else []
         missing = "" if folder.is_dir() else f" (nor a folder {folder})"
-        raise WeightsError(f"{path}: there is no such file{missing}{near_match(path.name, names)}")
+        raise WeightsError(f"{path}: no such file{missing}{near_match(path.name, names)}")
     return path
 
 
+def shards(path: Path) -> list[str]:
+    """The files that the index at ``path`` lists, all of them beside it.
+
+    Raises:
+        WeightsError: it is no such index, or lists files in other folders.
+    """
+    with _named(path):
+        return _listed(path)[1]
+
+
 def _read_torch(path: Path, part: str | None) -> dict[str, np.ndarray]:
-    with torch_files.opened(path) as (tree, read_tensor):
-        return unwrapping.state_dict(tree, read_tensor, path, part)
+    with pytorch.opened(path) as (tree, read_tensor):
+        return unwrapping.state_dict(tree, read_tensor, part)
 
 
 def _read_npz(path: Path, part: str | None) -> dict[str, np.ndarray]:
     arrays = {}
     with archives.opened(path) as archive:
         for name in archive.namelist():
-            try:
-                with archive.open(name) as file:
+            with archives.reading(name), archive.open(name) as file:
+                try:
                     array = np.lib.format.read_array(file, allow_pickle=False)
-            except (zipfile.BadZipFile, EOFError, MemoryError, NotImplementedError) as error:
-                raise archives.damaged(path, name, error) from error
-            except ValueError as error:
-                if "allow_pickle" not in str(error):
-                    raise archives.damaged(path, name, error) from error
-                raise WeightsError(
-                    f"{path}: refused: {name} holds pickled objects, not numbers"
-                ) from error
+                except ValueError as error:
+                    if "allow_pickle" in str(error):
+                        words = f"refused: {name} has pickled objects instead of numbers"
+                        raise WeightsError(words) from error
+                    raise
             # NumPy's format has no name for bfloat16, only its size.
             if array.dtype == np.dtype("V2"):
                 array = array.view(ml_dtypes.bfloat16)
             arrays[name.removesuffix(".npy")] = array
-    return unwrapping.of_part(arrays, path, part)
+    return unwrapping.of_part(arrays, part)
 
 
 def _safetensors(path: Path) -> safetensors.safe_open:
@@ -270,8 +285,8 @@ def _safetensors(path: Path) -> safetensors.safe_open:
         return safetensors.safe_open(path, framework="np")
     except safetensors.SafetensorError as error:
         raise WeightsError(
-            f"{path}: is cut short or damaged: its {path.stat().st_size:,} bytes are not those that"
-            f" its header, as of a .safetensors, announces ({error})"
+            f"is cut short or damaged: its {path.stat().st_size:,} bytes are not those that its"
+            f" header, as of a .safetensors, announces ({error})"
         ) from error
 
 
@@ -283,49 +298,42 @@ def _read_safetensors(path: Path, part: str | None) -> dict[str, np.ndarray]:
                 arrays[name] = file.get_tensor(name)
             except (safetensors.SafetensorError, AttributeError, TypeError) as error:
                 raise WeightsError(
-                    f"{path}: {name} cannot be read; its dtype may be one that NumPy lacks"
-                    f" ({error})"
+                    f"{name} cannot be read; NumPy may not have its dtype ({error})"
                 ) from error
-    return unwrapping.of_part(arrays, path, part)
+    return unwrapping.of_part(arrays, part)
 
 
-def listed(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Where an index says that each array is, and all these files, which lie beside it.
-
-    Raises:
-        WeightsError: it is no such index, or lists files elsewhere.
-    """
+def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
+    """The file of each array in an index, and all these files."""
     try:
         places = json.loads(path.read_bytes())["weight_map"]
-        shards = sorted(set(places.values()))
-        beside = all(shard and Path(shard).name == shard for shard in shards)
+        found = sorted(set(places.values()))
+        beside = all(shard and Path(shard).name == shard for shard in found)
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise WeightsError(
-            f"{path}: is a JSON file, but no index of weights (it has no 'weight_map')"
-        ) from None
+        raise WeightsError("is a JSON file, but no index of weights (no 'weight_map')") from None
     if not beside:
-        raise WeightsError(f"{path}: refused: it lists files that are not beside it")
-    return places, shards
+        raise WeightsError("refused: it lists files that are not beside it")
+    return places, found
 
 
 def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
     """The arrays of all files that an index lists."""
-    places, shards = listed(path)
-    missing = [shard for shard in shards if not (path.parent / shard).is_file()]
+    places, found = _listed(path)
+    missing = [shard for shard in found if not (path.parent / shard).is_file()]
     if missing:
-        raise WeightsError(
-            f"{path}: lists {len(shards)} files, of which these are missing: {', '.join(missing)}"
-        )
+        raise WeightsError(f"lists {len(found)} files; missing: {', '.join(missing)}")
     arrays: dict[str, np.ndarray] = {}
-    for shard in shards:
-        found = kind(path.parent / shard)
-        if found == "index":
-            raise WeightsError(f"{path}: lists {shard}, which is an index itself")
-        arrays |= _KINDS[found](path.parent / shard, None)
+    for shard in found:
+        with _named(path.parent / shard):
+            kind = _kind(path.parent / shard)
+            if kind != "index":
+                arrays |= _KINDS[kind](path.parent / shard, None)
+        if kind == "index":
+            raise WeightsError(f"lists {shard}, which is an index itself")
     lost = sorted(set(places) - set(arrays))
     if lost:
-        raise WeightsError(f"{path}: lists arrays that its files do not hold: {', '.join(lost)}")
-    return unwrapping.of_part(arrays, path, part)
+        raise WeightsError(f"lists arrays that its files do not have: {', '.join(lost)}")
+    return unwrapping.of_part(arrays, part)
 
 
 _KINDS: dict[str, Callable[[Path, str | None], dict[str, np.ndarray]]] = {
@@ -353,4 +361,4 @@ def _write_safetensors(
     path.touch()
     mode = path.stat().st_mode
     safetensors.numpy.save_file(dict(arrays), path, dict(metadata) if metadata else None)
-    path.chmod(mode)  # the library would have it read by its owner alone
+    path.chmod(mode)  # the library lets only the owner read it

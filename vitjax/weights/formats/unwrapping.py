@@ -1,77 +1,73 @@
-"""From what a file holds to the one state dict in it: flat names and arrays."""
+"""The state dict in a file, whatever it is wrapped in: flat names and arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats.torch_files import Inert, ReadTensor, Tensor
+from vitjax.weights.formats.pytorch import Inert, ReadTensor, Tensor
 
-# What wrappers of a model (for several devices, for compilation, for training) put before every
-# name.
+# Prefixes of all names that wrappers of a model add, for several devices, compilation or training.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-# Where training scripts keep the weights, beside which tensors of another purpose may stand.
+# Keys of the weights in the files of training scripts, which may have other tensors beside them.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
-# A state dict has thousands; a pickle of a few bytes can be made to seem to have endless ones.
+# A state dict has thousands; a pickle of a few bytes can be made to have any number.
 _MOST_ENTRIES = 10**6
 
 
-def state_dict(tree: Any, read: ReadTensor, path: Path, part: str | None) -> dict[str, np.ndarray]:
+def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.ndarray]:
     """The tensors of the state dict in ``tree``, by name.
 
-    A state dict may lie in other dicts, as training scripts write them, beside numbers, an
-    optimizer's state and the like, which are passed over.
+    Training scripts wrap a state dict in other dicts, beside numbers, an optimizer's state and the
+    like, which are skipped.
 
     Args:
-        tree: what `torch_files.opened` yields.
+        tree: as `pytorch.opened` yields it.
         read: likewise.
-        path: of the file, for errors.
-        part: which state dict is meant, where there are several.
+        part: which of several state dicts.
 
     Raises:
-        WeightsError: there is none, none that is called ``part``, or several and no ``part``.
+        WeightsError: ``tree`` has no state dict, none named ``part``, or several and ``part`` is
+            None.
     """
     found = dict(_state_dicts(tree, "", set()))
     if not found:
-        raise WeightsError(f"{path}: no tensors are in it, only {_described(tree)}")
+        raise WeightsError(f"no tensors are in it, only {_described(tree)}")
     if part is None and len(found) > 1:
         raise WeightsError(
-            f"{path}: holds several sets of weights: {', '.join(found)}; say which is meant, as"
+            f"has several sets of weights: {', '.join(found)}; choose one, such as"
             f" part={next(iter(found))!r}"
         )
     beginning = part is not None and part not in found
     if beginning and len(found) > 1:
         raise WeightsError(
-            f"{path}: has no part {part!r}{near_match(str(part), found)}"
+            f"has no part {part!r}{near_match(str(part), found)}"
             f" (parts: {', '.join(name for name in found if name) or 'none'})"
         )
     chosen = found[part] if part in found else next(iter(found.values()))
     arrays = {}
     for count, (name, value) in enumerate(_leaves(chosen, "")):
         if count > _MOST_ENTRIES:
-            raise WeightsError(f"{path}: refused: more than {_MOST_ENTRIES:,} entries are in it")
+            raise WeightsError(f"refused: it has more than {_MOST_ENTRIES:,} entries")
         if isinstance(value, Tensor):
             arrays[name] = read(value, name)
         elif isinstance(value, Inert) and "_reconstruct" in type(value).__name__:
             raise WeightsError(
-                f"{path}: {name} is a pickled NumPy array, not a tensor; save the arrays as .npz or"
+                f"{name} is a pickled NumPy array, not a tensor; save the arrays as .npz or"
                 " .safetensors"
             )
-    return of_part(arrays, path, part) if beginning else arrays
+    return of_part(arrays, part) if beginning else arrays
 
 
-def of_part(
-    arrays: Mapping[str, np.ndarray], path: Path, part: str | None
-) -> dict[str, np.ndarray]:
-    """Those of ``arrays`` whose names begin with ``part``, with what follows it as names.
+def of_part(arrays: Mapping[str, np.ndarray], part: str | None) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with ``part``, named by the rest; all of them for None.
 
     Raises:
-        WeightsError: there are none.
+        WeightsError: no name begins with it.
     """
     if part is None:
         return dict(arrays)
@@ -80,13 +76,13 @@ def of_part(
     if not chosen:
         parts = list(dict.fromkeys(name.replace("/", ".").split(".")[0] for name in arrays))
         raise WeightsError(
-            f"{path}: has no part {part!r}{near_match(part, parts)} (parts: {', '.join(parts)})"
+            f"has no part {part!r}{near_match(part, parts)} (parts: {', '.join(parts)})"
         )
     return chosen
 
 
 def without_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """``arrays`` without what wrappers put before all names."""
+    """``arrays`` without prefixes of wrappers that all names have."""
     arrays = dict(arrays)
     for prefix in _PREFIXES * 2:
         if arrays and all(name.startswith(prefix) for name in arrays):
@@ -95,16 +91,16 @@ def without_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every outermost dict in ``tree`` that has tensors, with the names that lead to it."""
-    # A dict may lie in several others, or in itself.
+    """Every outermost dict in ``tree`` that has tensors, with its path."""
+    # A dict may be in several others, or in itself.
     if not isinstance(tree, dict) or id(tree) in seen:
         return
     seen.add(id(tree))
     inner = [
         found
-        # As dict has it: a pickle may give its dicts attributes of these names.
+        # Called on the class: a pickle may give its dicts attributes of these names.
         for key, value in dict.items(tree)
-        # An optimizer's state is kept under numbers, or under an optimizer's name.
+        # An optimizer's state has numbers as keys, or an optimizer's name.
         if isinstance(key, str) and not key.startswith("optim")
         for found in _state_dicts(value, f"{where}.{key}" if where else key, seen)
     ]
@@ -116,7 +112,7 @@ def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, M
 
 
 def _leaves(tree: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """All dicts, lists and what is in them, by their names joined with dots."""
+    """All dicts and lists and their content, by path."""
     yield where, tree
     if isinstance(tree, dict):
         items: Any = dict.items(tree)
@@ -129,7 +125,7 @@ def _leaves(tree: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _described(tree: Any) -> str:
-    """What ``tree`` holds, for a person who expected weights."""
+    """The content of ``tree`` in a few words."""
     if not isinstance(tree, dict):
         return f"a {type(tree).__name__}"
     entries = [f"{key!r} ({type(value).__name__})" for key, value in list(dict.items(tree))[:8]]

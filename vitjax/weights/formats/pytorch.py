@@ -1,9 +1,11 @@
-"""PyTorch's checkpoint files, read without PyTorch and without running anything that they ask for.
+"""PyTorch's checkpoint files, read without PyTorch and without executing any code in them.
 
-A checkpoint is a pickle: a program for a small machine that may call any function of Python. The
-machine here knows the handful that a tensor needs, each under its own name and by a harmless twin,
-and refuses a file that asks for any other. The tensors' numbers lie beside the pickle, in records
-of a zip archive (since PyTorch 1.6) or one after the other in the file (before).
+A checkpoint is a pickle: a program for a stack machine that can call any function of Python. The
+machine here knows only the functions that a tensor needs, each replaced by a harmless one of the
+same name, and refuses a file that asks for any other. The tensors' numbers are stored beside the
+pickle: in records of a zip archive since PyTorch 1.6, one after the other in the file before.
+
+Errors do not name the file: `files` adds its name.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import io
+import os
 import pickle
 import pickletools
 import sys
@@ -25,7 +28,7 @@ import numpy as np
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import archives
 
-# The number that a file of the old format begins with, as a pickle.
+# The number at the start of a file of the old format, as a pickle.
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _VERSION = 1001
 _MOST_MEMO = 2**24
@@ -39,7 +42,7 @@ DTYPES: dict[str, np.dtype] = {
         *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
     )
 }
-# PyTorch's name of a tensor's storage: of the dtype in it.
+# PyTorch's name of a storage: its dtype.
 STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -55,7 +58,7 @@ STORAGES = {
     "ComplexFloatStorage": "complex64",
 }
 
-# Kept in checkpoints beside the weights, and nothing to them: read as empty objects.
+# Stored in checkpoints beside the weights; read as empty objects.
 _INERT = frozenset(
     {
         "argparse.Namespace",
@@ -81,7 +84,7 @@ _UNREADABLE = {
 
 
 class Storage(NamedTuple):
-    """Where the numbers of tensors lie: elements ``start`` to ``start + length`` of ``key``."""
+    """Where the numbers of tensors are: elements ``start`` to ``start + length`` of ``key``."""
 
     key: str
     dtype: str
@@ -100,7 +103,7 @@ class Tensor(NamedTuple):
 
 
 class Inert:
-    """Stands for an object that is no tensor; takes whatever it is given, and keeps nothing."""
+    """Replaces an object that is no tensor; accepts any arguments and stores nothing."""
 
     def __init__(self, *arguments: Any, **keywords: Any):
         pass
@@ -109,102 +112,100 @@ class Inert:
         pass
 
 
-# Reads the numbers of a tensor, which the second argument names for errors.
+# Reads the numbers of a tensor; the second argument is its name, for errors.
 ReadTensor = Callable[[Tensor, str], np.ndarray]
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, ReadTensor]]:
-    """What the file at ``path`` holds, and a function that reads a tensor of it.
+    """The content of the file at ``path``, and a function that reads a tensor of it.
 
     Yields:
         A tree of dicts, lists, tuples, numbers, strings, `Tensor`s and `Inert` objects; and the
-        function, to be called while the file is open. Arrays that share a storage share memory,
-        and none can be written to.
+        function, which can be called while the file is open. Arrays that share a storage share
+        memory, and all are read-only.
 
     Raises:
         WeightsError: the file is damaged, or asks for anything but tensors and plain values; the
-            function raises it where a tensor's numbers are not there.
+            function raises it if a tensor's numbers are missing.
     """
     with open(path, "rb") as file:
         zipped = file.read(2) == b"PK"
         file.seek(0)
         if not zipped:
-            tree, read = _read_old(path, file)
+            tree, read = _read_old(file)
             yield tree, read
             return
     with archives.opened(path) as archive:
-        yield _read_zipped(path, archive)
+        yield _read_zipped(archive)
 
 
 def pickle_record(archive: zipfile.ZipFile) -> str | None:
-    """The name of the record of ``archive`` that holds the pickle; None where it has none."""
+    """The name of the record of ``archive`` with the pickle; None if it has none."""
     names = [name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]]
     return names[0] if names else None
 
 
-def _read_zipped(path: Path, archive: zipfile.ZipFile) -> tuple[Any, ReadTensor]:
+def _read_zipped(archive: zipfile.ZipFile) -> tuple[Any, ReadTensor]:
     name = pickle_record(archive)
-    assert name is not None, "files.read looks for it"
+    assert name is not None, "files looks for it"
     root = name.removesuffix("data.pkl")
     if f"{root}constants.pkl" in archive.namelist():
         raise WeightsError(
-            f"{path}: is a program (TorchScript), not a state dict: save the model's state_dict()"
+            "is a program (TorchScript), not a state dict: save the model's state_dict()"
             " with PyTorch"
         )
 
     def content(key: str) -> bytes:
-        try:
-            return archive.read(root + key)
-        except KeyError:
-            raise WeightsError(f"{path}: is incomplete: it has no record {root + key}") from None
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
-            raise archives.damaged(path, root + key, error) from error
+        with archives.reading(root + key):
+            try:
+                return archive.read(root + key)
+            except KeyError:
+                raise WeightsError(f"is incomplete: it has no record {root + key}") from None
 
     order = sys.byteorder.encode()
     if f"{root}byteorder" in archive.namelist():
         order = content("byteorder")
-    tree = _Unpickler(io.BytesIO(content("data.pkl")), path).load_tree()
-    return tree, _reader(path, lambda key: content(f"data/{key}"), order != sys.byteorder.encode())
+    tree = _Unpickler(io.BytesIO(content("data.pkl"))).load_tree()
+    return tree, _reader(lambda key: content(f"data/{key}"), order != sys.byteorder.encode())
 
 
-def _read_old(path: Path, file: IO[bytes]) -> tuple[Any, ReadTensor]:
-    """Five pickles, then for each storage its number of elements and the elements."""
-    magic, version, system = (_Unpickler(file, path).load_tree() for _ in range(3))
+def _read_old(file: IO[bytes]) -> tuple[Any, ReadTensor]:
+    """Five pickles, then the number of elements and the elements of each storage."""
+    magic, version, system = (_Unpickler(file).load_tree() for _ in range(3))
     if magic != pickle.loads(MAGIC) or version != _VERSION or not isinstance(system, dict):
-        raise WeightsError(f"{path}: is no checkpoint of PyTorch that is known (version {version})")
-    unpickler = _Unpickler(file, path)
+        raise WeightsError(f"is no known checkpoint of PyTorch (version {version})")
+    unpickler = _Unpickler(file)
     tree = unpickler.load_tree()
-    keys = _Unpickler(file, path).load_tree()
+    keys = _Unpickler(file).load_tree()
     little = system.get("little_endian", True)
     places = {}
-    size = path.stat().st_size
+    size = os.fstat(file.fileno()).st_size
     for key in keys if isinstance(keys, list) else []:
         if key not in unpickler.storages:
-            raise WeightsError(f"{path}: is damaged: it has numbers of no tensor ({key!r})")
+            raise WeightsError(f"is damaged: it has numbers of no tensor ({key!r})")
         count = int.from_bytes(file.read(8), "little" if little else "big")
         length = count * DTYPES[unpickler.storages[key]].itemsize
         places[key] = (file.tell(), length)
         if file.tell() + length > size:
             raise WeightsError(
-                f"{path}: is cut short: {size:,} bytes are there, and the numbers of its tensors"
-                f" go on to byte {file.tell() + length:,} at least"
+                f"is cut short: it has {size:,} bytes, but the numbers of its tensors end at byte"
+                f" {file.tell() + length:,} or later"
             )
         file.seek(length, 1)
 
     def content(key: str) -> bytes:
         if key not in places:
-            raise WeightsError(f"{path}: is damaged: the numbers of {key!r} are not in it")
+            raise WeightsError(f"is damaged: the numbers of {key!r} are not in it")
         begin, length = places[key]
-        with open(path, "rb") as again:
-            again.seek(begin)
-            return again.read(length)
+        file.seek(begin)
+        return file.read(length)
 
-    return tree, _reader(path, content, little != (sys.byteorder == "little"))
+    return tree, _reader(content, little != (sys.byteorder == "little"))
 
 
-def _reader(path: Path, content: Callable[[str], bytes], swapped: bool) -> ReadTensor:
-    """A function that makes arrays of tensors, where ``content`` gives the bytes of a storage."""
+def _reader(content: Callable[[str], bytes], swapped: bool) -> ReadTensor:
+    """A function that makes arrays of tensors; ``content`` returns the bytes of a storage."""
     kept: dict[str, bytes] = {}
 
     def read(tensor: Tensor, name: str) -> np.ndarray:
@@ -216,9 +217,9 @@ def _reader(path: Path, content: Callable[[str], bytes], swapped: bool) -> ReadT
         end = begin + storage.length * DTYPES[storage.dtype].itemsize
         try:
             if len(tensor.shape) != len(tensor.strides) or min(tensor.strides, default=0) < 0:
-                raise ValueError("strides that are none")
+                raise ValueError("invalid strides")
             if not 0 <= begin <= end <= len(numbers) or tensor.offset < 0:
-                raise ValueError("more numbers than are there")
+                raise ValueError("outside its storage")
             if 0 in tensor.shape:
                 return np.zeros(tensor.shape, dtype)
             array: np.ndarray = np.ndarray(
@@ -230,8 +231,8 @@ def _reader(path: Path, content: Callable[[str], bytes], swapped: bool) -> ReadT
             )
         except (ValueError, TypeError, OverflowError, MemoryError) as error:
             raise WeightsError(
-                f"{path}: is damaged: {name} of shape {tensor.shape} and strides {tensor.strides}"
-                f" cannot be made of {len(numbers):,} bytes ({error})"
+                f"is damaged: {name} of shape {tensor.shape} and strides {tensor.strides} does not"
+                f" fit into {len(numbers):,} bytes ({error})"
             ) from error
         return array.byteswap() if swapped else array
 
@@ -239,57 +240,57 @@ def _reader(path: Path, content: Callable[[str], bytes], swapped: bool) -> ReadT
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads one pickle, of which nothing becomes anything but a tensor, a plain value or `Inert`.
+    """Reads one pickle, from which only tensors, plain values and `Inert` objects are made.
 
     Attributes:
-        storages: of every storage that tensors are made of, its dtype.
+        storages: the dtype of every storage that tensors refer to.
     """
 
-    def __init__(self, file: IO[bytes], path: Path):
-        # latin1: whatever a string of Python 2 holds, it can be read; names are ASCII all the same.
+    def __init__(self, file: IO[bytes]):
+        # latin1 decodes any string of Python 2; names are ASCII.
         super().__init__(file, encoding="latin1")
-        self.file, self.path = file, path
+        self.file = file
         self.storages: dict[str, str] = {}
         self.known = _known()
 
     def load_tree(self) -> Any:
-        """What the pickle holds; the file then stands behind it."""
+        """The content of the pickle; the file is then at its end."""
         try:
             begin = self.file.tell()
             for code, argument, _ in pickletools.genops(self.file):
-                # Places to remember things in, which the machine makes up to the one it is told.
+                # The machine allocates all places of its memo up to the given one.
                 if code.name in ("PUT", "LONG_BINPUT") and (argument or 0) > _MOST_MEMO:
-                    raise ValueError(f"it wants to remember {argument:,} things")
+                    raise ValueError(f"a memo of {argument:,} entries")
             self.file.seek(begin)
             return self.load()
         except WeightsError:
             raise
         except Exception as error:
-            # A pickle that is not whole makes the machine stumble in any way there is.
+            # A damaged pickle can raise any exception.
             raise WeightsError(
-                f"{self.path}: is cut short or damaged: its list of tensors cannot be read"
+                "is cut short or damaged: its list of tensors cannot be read"
                 f" ({type(error).__name__}: {error})"
             ) from error
 
     def find_class(self, module: str, name: str) -> Any:
         wanted = f"{module}.{name}".replace("__builtin__.", "builtins.")
         if wanted in _UNREADABLE:
-            raise WeightsError(f"{self.path}: holds {_UNREADABLE[wanted]}, which are not read")
+            raise WeightsError(f"has {_UNREADABLE[wanted]}, which are not supported")
         if wanted not in self.known:
             raise WeightsError(
-                f"{self.path}: refused: it asks for {wanted!r}, and from a file nothing is made but"
-                " tensors and plain values. If it is a whole model that somebody pickled, and you"
-                " trust them: load it with PyTorch and save its state_dict()"
+                f"refused: it asks for {wanted!r}; only tensors and plain values are read. If it is"
+                " a complete pickled model from a source that you trust, load it with PyTorch and save"
+                " its state_dict()"
             )
         return self.known[wanted]
 
     def persistent_load(self, saved: Any) -> Storage:
         """A storage, from ``("storage", dtype, key, device, count, view?)``."""
         if not isinstance(saved, tuple) or len(saved) not in (5, 6) or saved[0] != "storage":
-            raise WeightsError(f"{self.path}: is damaged: it refers to {saved!r}")
+            raise WeightsError(f"is damaged: it refers to {saved!r}")
         _, dtype, key, _, count, *view = saved
         if not (isinstance(dtype, str) and dtype in DTYPES and isinstance(count, int)):
-            raise WeightsError(f"{self.path}: is damaged: it refers to {saved!r}")
+            raise WeightsError(f"is damaged: it refers to {saved!r}")
         self.storages[str(key)] = dtype
         if view and view[0] is not None:
             _, start, length = view[0]
@@ -298,9 +299,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _known() -> dict[str, Any]:
-    """All that a pickle may name.
+    """Everything that a pickle may name.
 
-    Made anew for each pickle, since a pickle may set attributes of what it is given.
+    It is created for each pickle, since a pickle can set attributes of these objects.
     """
 
     def rebuild(storage: Any, offset: Any, size: Any, strides: Any, *_: Any) -> Tensor:

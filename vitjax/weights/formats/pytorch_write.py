@@ -13,9 +13,9 @@ import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import archives, torch_files
+from vitjax.weights.formats import archives, pytorch
 
-_STORAGES = {torch_files.DTYPES[dtype]: name for name, dtype in torch_files.STORAGES.items()}
+_STORAGES = {pytorch.DTYPES[dtype]: name for name, dtype in pytorch.STORAGES.items()}
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None) -> None:
@@ -25,16 +25,16 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
 
     Args:
         path: of the file.
-        arrays: contiguous, of dtypes that every PyTorch has, in this machine's order of bytes.
-        metadata: goes into the archive's comment, which PyTorch does not read.
+        arrays: contiguous, in native byte order, of dtypes that every version of PyTorch has.
+        metadata: stored as the archive's comment, which PyTorch ignores.
 
     Raises:
-        WeightsError: PyTorch has no such dtype.
+        WeightsError: PyTorch lacks the dtype of an array.
     """
     for name, array in arrays.items():
         if array.dtype not in _STORAGES:
             raise WeightsError(
-                f"{name} is of dtype {array.dtype}, which PyTorch's files have not"
+                f"{name} is of dtype {array.dtype}, which PyTorch's files do not have"
                 f"{near_match(str(array.dtype), map(str, _STORAGES))}"
             )
     records: dict[str, Any] = {"data.pkl": _pickled(arrays), "byteorder": sys.byteorder.encode()}
@@ -51,10 +51,9 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, s
 
 
 def _pickled(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A pickle of an OrderedDict of tensors whose numbers are kept elsewhere.
+    """A pickle of an OrderedDict of tensors whose numbers are in other records.
 
-    Written instruction by instruction, since the pickle module would want the functions that it
-    names to be there.
+    It is written by instruction, since the pickle module can only name functions that exist.
     """
     empty = _global("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
     program = [pickle.PROTO, b"\x02", empty, pickle.MARK]
@@ -77,5 +76,5 @@ def _global(module: str, name: str) -> bytes:
 
 
 def _plain(value: Any) -> bytes:
-    """The instructions for a plain value: its pickle without the frame around it."""
+    """The instructions for a plain value: its pickle without header and end."""
     return pickle.dumps(value, protocol=2)[2:-1]
