@@ -102,6 +102,17 @@ class Registry(Generic[Constructor]):
                 f"unknown {self.kind} {name!r}{near_match(name, self)} (known: {', '.join(self)})"
             ) from None
 
+    def lookup(self, name: str, where: str) -> Constructor:
+        """The constructor of ``name``, which a person wrote under the key ``where``.
+
+        Raises:
+            ConfigError: the name is unknown; the message begins with the key.
+        """
+        try:
+            return self[name]
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+
     def create(self, name: str, /, where: str = "", **keywords: Any) -> Any:
         """Calls the constructor of ``name`` with ``keywords``, checked as `call` checks them."""
         return call(self[name], keywords, where=where or f"{self.kind} {name!r}")

@@ -61,10 +61,7 @@ def _sorted_out(
     """The class that a section asks for, the source, and the keywords of each."""
     if "source" not in section:
         raise ConfigError(f"{WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
-    try:
-        constructor = SOURCES[section["source"]]
-    except ConfigError as error:
-        raise ConfigError(f"{WHERE}.source: {error}") from None
+    constructor = SOURCES.lookup(section["source"], f"{WHERE}.source")
     episodic = section.get("episodes") is not None
     kind: Any = ImageEpisodes if episodic else Data
     facts = SOURCES.facts(section["source"])

@@ -143,10 +143,7 @@ def create_measures(
     # Names of one constructor that takes several are one measure: they share their work.
     groups: dict[Any, list[str]] = {}
     for name in names:
-        try:
-            groups.setdefault(MEASURES[name], []).append(name)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
+        groups.setdefault(MEASURES.lookup(name, where), []).append(name)
         if MEASURES.facts(name)["target"] != target:
             fitting = [each for each in MEASURES if MEASURES.facts(each)["target"] == target]
             raise ConfigError(

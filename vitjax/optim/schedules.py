@@ -98,9 +98,10 @@ def check(section: Mapping[str, Any], where: str = "config.schedule") -> None:
         ConfigError: an unknown name or key.
     """
     name = section.get("name", "constant")
+    constructor = schedules.lookup(name, f"{where}.name")
     own = schedules.facts(name).get("lengths", ())
     check_keywords(
-        schedules[name],
+        constructor,
         [key for key in section if key != "name"],
         where=where,
         given=own,

@@ -206,9 +206,10 @@ def _build(
         raise ConfigError(f"config.seed is {seed!r}; it should be an integer in 0..2^32-1")
     model_name, model_arguments = _named(model, "model")
     method_name, method_arguments = _named(objective or {"name": "classification"}, "objective")
-    method = objectives[method_name]
+    method = objectives.lookup(method_name, "config.objective.name")
+    constructor = MODELS.lookup(model_name, "config.model.name")
     offered = _OFFERED & set(keywords_of(method))
-    check_keywords(MODELS[model_name], model_arguments, where="config.model")
+    check_keywords(constructor, model_arguments, where="config.model")
     check_keywords(
         method, method_arguments, where="config.objective", given=offered | {"axis_name"}
     )
@@ -243,7 +244,7 @@ def _build(
     run = Run.of(train, source.steps_per_epoch, where="config.train")
     settings = train_settings(train, run)
     needed = method.model_outputs(source)
-    if "num_classes" in keywords_of(MODELS[model_name]):
+    if "num_classes" in keywords_of(constructor):
         model_arguments.setdefault("num_classes", needed)
     num_classes = model_arguments.get("num_classes", needed)
     fewest = method.fewest_outputs(source, method_arguments)
