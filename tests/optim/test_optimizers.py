@@ -6,6 +6,8 @@ import pytest
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
+from vitjax.core.trees import parameter_names
+from vitjax.models.protocol import Model
 from vitjax.optim import optimizers
 
 PARAMS = {
@@ -121,12 +123,12 @@ def test_clipping_by_value():
         ({"name": "sgd", "learning_rat": 1}, "did you mean 'learning_rate'"),
         ({"name": "sgd", "freeze": ["hed"]}, "'hed' matches no parameter; did you mean 'head'"),
         ({"name": "sgd", "freeze": ["."]}, "every parameter is frozen"),
-        ({"name": "sgd", "freeze": ["("]}, "is no list of regular expressions"),
-        ({"name": "sgd", "weight_decay_factors": ["bias"]}, "is no list of"),
-        ({"name": "sgd", "learning_rate": "high"}, "should be a number"),
-        ({"name": "sgd", "weight_decay_factors": 5}, "is no list of"),
-        ({"name": "adafactor", "weight_decay_rate": 0.1}, "here it is called 'weight_decay'"),
-        ({"name": "sgd", "clip_norm": 0}, "clip_norm is 0; it should be a number above 0"),
+        ({"name": "sgd", "freeze": ["("]}, r"optimizer.freeze: '\(' is no.* regular expression"),
+        ({"name": "sgd", "weight_decay_factors": ["bias"]}, r"factors\[0\] is 'bias'; it must be"),
+        ({"name": "sgd", "learning_rate": "high"}, "learning_rate is 'high'; it must be a number"),
+        ({"name": "sgd", "weight_decay_factors": 5}, "factors is 5; it must be a list of"),
+        ({"name": "adafactor", "weight_decay_rate": 0.1}, "is called 'weight_decay' here"),
+        ({"name": "sgd", "clip_norm": 0}, "clip_norm is 0; it must be above 0"),
         ({"name": "sgd", "clip_value": True}, "clip_value is True"),
         ({"name": "sgd", "momentum": "high"}, "sgd refuses its arguments"),
     ],
@@ -137,7 +139,7 @@ def test_mistakes_are_named(section, message):
 
 
 def test_names_are_paths():
-    assert optimizers.parameter_names(PARAMS) == [
+    assert parameter_names(PARAMS) == [
         "head/bias",
         "head/kernel",
         "stem/bias",
@@ -145,8 +147,7 @@ def test_names_are_paths():
     ]
 
 
-def shapes(name, **fields):
-    model = models.create(name, **fields)
+def shapes(model):
     images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
 
@@ -154,13 +155,13 @@ def shapes(name, **fields):
 VIT = {"patch_size": 8, "width": 8, "depth": 3, "num_heads": 2, "mlp_width": 8, "registers": 1}
 
 
-def layers(params):
-    names = optimizers.parameter_names(params)
-    return dict(zip(names, optimizers.layer_numbers(names), strict=True))
+def layers(model):
+    names = parameter_names(shapes(model))
+    return dict(zip(names, model.layer_groups(names), strict=True))
 
 
 def test_layers_of_a_vit_are_numbered_as_beit_does():
-    found = layers(shapes("vit_ti16", layer_scale=0.1, **VIT))
+    found = layers(models.create("vit_ti16", layer_scale=0.1, **VIT))
     embeddings = {name for name, layer in found.items() if layer == 0}
     assert embeddings == {
         *("patch_embedding/kernel", "patch_embedding/bias", "position_embedding"),
@@ -174,7 +175,7 @@ def test_layers_of_a_vit_are_numbered_as_beit_does():
 
 
 def test_layers_of_a_resnet_are_numbered_through_its_stages():
-    found = layers(shapes("resnet20", stage_sizes=(2, 11), width=4, preactivation=True))
+    found = layers(models.create("resnet20", stage_sizes=(2, 11), width=4, preactivation=True))
     assert found["stem_conv/kernel"] == 0
     assert found["stage1_block2/norm1/scale"] == 2
     assert found["stage2_block1/conv1/kernel"] == 3
@@ -185,41 +186,44 @@ def test_layers_of_a_resnet_are_numbered_through_its_stages():
 
 
 def test_layer_decay_multiplies_the_rate_of_each_layer():
-    params = jax.tree.map(lambda s: jnp.ones(s.shape), shapes("vit_ti16", **VIT))
+    model = models.create("vit_ti16", **VIT)
+    params = jax.tree.map(lambda s: jnp.ones(s.shape), shapes(model))
     section = {"name": "adam", "learning_rate": 0.1, "layer_decay": 0.5}
     section["learning_rate_factors"] = [(r"^head/kernel", 10.0)]
-    optimizer = optimizers.create(params, rate, section)
+    optimizer = optimizers.create(params, rate, section, layer_groups=model.layer_groups)
     updates, _ = optimizer.update(params, optimizer.init(params), params, value=0.0)
     plain = optax.adam(rate)
     expected, _ = plain.update(params, plain.init(params), params)
     ratios = {
         name: float((update / reference).mean())
         for name, update, reference in zip(
-            optimizers.parameter_names(params),
+            parameter_names(params),
             jax.tree.leaves(updates),
             jax.tree.leaves(expected),
             strict=True,
         )
     }
-    for name, layer in layers(params).items():
+    for name, layer in layers(model).items():
         factor = 10 if name == "head/kernel" else 1
         assert ratios[name] == pytest.approx(factor * 0.5 ** (4 - layer)), name
 
 
 @pytest.mark.parametrize(
-    ("params", "decay", "message"),
+    ("model", "decay", "message"),
     [
-        (PARAMS, 0.7, "for ViTs and ResNets.*head/bias"),
-        (PARAMS, 0.0, "is 0.0; it should be above 0"),
-        (PARAMS, "0.7", "is '0.7'"),
-        ("scanned", 0.7, "set config.model.scan_layers = False"),
+        (None, 0.7, "have no order"),
+        (Model(), 0.7, "the layers of a Model have no order.*learning_rate_factors works"),
+        (Model(), 0.0, r"is 0.0; it must be in \(0, 1\]"),
+        (Model(), "0.7", "is '0.7'"),
+        (models.create("vit_ti16", scan_layers=True), 0.7, "set config.model.scan_layers = False"),
     ],
 )
-def test_what_has_no_layers_is_told(params, decay, message):
-    params = shapes("vit_ti16", scan_layers=True, **VIT) if params == "scanned" else params
+def test_what_has_no_layers_is_told(model, decay, message):
+    params = {"encoder": {"blocks": PARAMS}}
     section = {"name": "sgd", "learning_rate": 0.1, "layer_decay": decay}
+    groups = None if model is None else model.layer_groups
     with pytest.raises(ConfigError, match=f"config.optimizer.layer_decay.*{message}"):
-        optimizers.create(params, rate, section)
+        optimizers.create(params, rate, section, layer_groups=groups)
 
 
 def test_train_only_is_the_complement_of_freeze():

@@ -289,7 +289,13 @@ def _build(
     if saving.get("best") is not None:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
     updates, trained = sections.create_optimizers(
-        groups, variables["params"], optimizer, schedule or {}, run, settings.accumulation_steps
+        groups,
+        variables["params"],
+        optimizer,
+        schedule or {},
+        run,
+        settings.accumulation_steps,
+        module.layer_groups,
     )
     built.check(variables, source, trained, fresh=start is None)
     return Experiment(

@@ -40,6 +40,7 @@ def create_optimizers(
     schedule: Mapping[str, Any],
     run: Run,
     accumulation_steps: int,
+    layer_groups: optimizers.LayerGroups | None = None,
 ) -> tuple[Optimizers, Any]:
     """The optimizers of both sections.
 
@@ -50,6 +51,7 @@ def create_optimizers(
         schedule: as in `check_optimizers`.
         run: turns lengths into steps.
         accumulation_steps: micro-batches per step.
+        layer_groups: the layer of each of a list of names, for ``layer_decay``.
 
     Returns:
         The optimizer, or one per group; and a tree like ``params`` of booleans: which of them are
@@ -66,7 +68,7 @@ def create_optimizers(
         own = params if group is None else params[group]
         rate = schedules.create(plan, run, section["learning_rate"], where_schedule)
         made[group] = Optimizer(
-            optimizers.create(own, rate, section, where),
+            optimizers.create(own, rate, section, where, layer_groups),
             rate,
             optimizers.trained(own, section, where),
             accumulation_steps,
