@@ -539,7 +539,7 @@ def test_absent_classes_have_no_probability():
             {"inner_optimizer": {"name": "adam", "b1": "x"}},
             "objective.inner_optimizer: .*b1",
         ),
-        ({"adapted": ["("]}, r"config.objective.adapted: '\(' is no regular expression"),
+        ({"adapted": ["("]}, r"config.objective.adapted: '\(' is not a regular expression"),
         ({"fixed": [3]}, r"config.objective.fixed\[0\] is 3; it must be a string"),
     ],
 )

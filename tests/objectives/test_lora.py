@@ -221,7 +221,7 @@ def test_only_updates_and_head_are_held_by_the_optimizer_and_the_average():
         ({"kernels": "quary/kernel"}, "'quary/kernel' matches no parameter"),
         ({"kernels": "attention/query"}, r"query/bias has the shape \(16,\)"),
         ({"trained": "haed"}, "'haed' matches no parameter; did you mean 'head'"),
-        ({"kernels": "(", "trained": "."}, "is no regular expression"),
+        ({"kernels": "(", "trained": "."}, "is not a regular expression"),
         ({"trained": "."}, "among what is trained itself"),
     ],
 )

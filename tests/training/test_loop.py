@@ -205,7 +205,7 @@ def test_predicting_needs_no_training_data(folder, photos):
 @pytest.mark.parametrize(
     ("section", "value", "message"),
     [
-        ("model", "vit", "config.model is 'vit'; it should be a section"),
+        ("model", "vit", "config.model is 'vit'; it must be a section"),
         ("seed", -1, "config.seed is -1"),
         ("train", {}, "exactly one of 'steps' and 'epochs'"),
         ("optimizer", {"name": "sgd"}, "'learning_rate' is missing"),
@@ -219,7 +219,7 @@ def test_predicting_needs_no_training_data(folder, photos):
         ("train", {"steps": 5, "ema_decay": "0.9"}, "ema_decay is '0.9'; it must be a number"),
         ("train", {"steps": 5, "early_stopping": 5}, "early_stopping is 5; it must be a section"),
         ("train", {"steps": 5, "early_stopping": {"patience": "3"}}, "must be an integer"),
-        ("train", {"steps": 5, "early_stopping": {"patience": -1}}, "should be at least 1"),
+        ("train", {"steps": 5, "early_stopping": {"patience": -1}}, "must be at least 1"),
         (
             "train",
             {"steps": 5, "early_stopping": {"patience": 1, "metric": "val/acuracy"}},

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import NonNegativeFloat, check_value
 
 UNITS = ("steps", "epochs", "fraction")
 
 
 def spellings(names: Iterable[str]) -> list[str]:
-    """The config keys by which the lengths ``names`` can be given: ``warmup_steps`` and so on."""
+    """The config keys of the lengths ``names``: ``warmup_steps``, ``warmup_epochs`` and so on."""
     return [f"{name}_{unit}" for name in names for unit in UNITS]
 
 
@@ -22,8 +23,8 @@ class Run:
 
     Attributes:
         steps: the number of optimizer steps.
-        steps_per_epoch: steps in one pass over the training examples; need not be whole. None
-            where the data know no epoch, as episodes do.
+        steps_per_epoch: steps in one pass over the training examples, seldom an integer; None for
+            data without epochs, such as episodes.
     """
 
     steps: int
@@ -31,7 +32,7 @@ class Run:
 
     @classmethod
     def of(cls, section: Mapping[str, Any], steps_per_epoch: float | None, *, where: str) -> Run:
-        """The run that a section's ``steps`` or ``epochs`` asks for.
+        """The run with the ``steps`` or ``epochs`` of a section.
 
         Raises:
             ConfigError: neither or both are given, or the run would have no step.
@@ -39,7 +40,7 @@ class Run:
         given = [unit for unit in ("steps", "epochs") if section.get(unit) is not None]
         if len(given) != 1:
             raise ConfigError(
-                f"{where}: give exactly one of 'steps' and 'epochs' (there is"
+                f"{where}: give exactly one of 'steps' and 'epochs' (given:"
                 f" {' and '.join(repr(g) for g in given) or 'neither'})"
             )
         per_unit = _epoch(steps_per_epoch, f"{where}.epochs") if given == ["epochs"] else 1
@@ -57,15 +58,15 @@ class Run:
         """``section`` with every length in steps, under its bare name.
 
         ``{"warmup_epochs": 5}`` becomes ``{"warmup": 450}`` where an epoch has 90 steps; a list of
-        lengths becomes a list of steps. Lengths that are not given are left out.
+        lengths becomes a list of steps. A length that is not given is left out.
 
         Args:
             section: keys and values as a config has them.
             names: which names are lengths.
-            where: where the section stands, for errors.
+            where: the name of the section, for errors.
 
         Raises:
-            ConfigError: a length is given in two units, without a unit, or is no number.
+            ConfigError: a length is given in two units, without a unit, or is not a number.
         """
         resolved = dict(section)
         for name in names:
@@ -93,17 +94,16 @@ class Run:
             return round(number * _epoch(self.steps_per_epoch, where))
         per_unit = {"steps": 1, "fraction": self.steps}[unit]
         if unit == "fraction" and number > 1:
-            raise ConfigError(f"{where} is {value}; a fraction of the run lies in 0..1")
+            raise ConfigError(f"{where} is {value}; a fraction of the run must be in [0, 1]")
         return round(number * per_unit)
 
 
 def _epoch(steps_per_epoch: float | None, where: str) -> float:
     if steps_per_epoch is None:
-        raise ConfigError(f"{where}: episodes know no epoch; give the length in steps")
+        raise ConfigError(f"{where}: episodes have no epochs; give the length in steps")
     return steps_per_epoch
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ConfigError(f"{where} is {value!r}; it should be a number, 0 or more")
+    check_value(value, NonNegativeFloat, where)
     return float(value)

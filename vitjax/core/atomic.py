@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a path to write to, which becomes ``path`` if nothing fails and else is removed.
+    """Yields a path to write to, which replaces ``path`` if nothing fails and is removed otherwise.
 
-    ``path`` is the old file, or none, until the new one is whole and on the disk, however many
-    processes write there. Its folder is made if need be.
+    ``path`` keeps its old content until the new file is complete and on the disk, whatever the
+    number of processes that write there. Its folder is created if it does not exist.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,13 +32,13 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes ``text`` to ``path`` all at once: a reader sees the old file or the new one."""
+    """Writes ``text`` to ``path`` atomically: a reader sees the old file or the new one."""
     with new_file(path) as unfinished:
         unfinished.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` as JSON, all at once; what is not a finite number becomes null."""
+    """Writes ``value`` as JSON, atomically; NaN and infinities become null."""
     write_text(path, json.dumps(finite(value), indent=2) + "\n")
 
 

@@ -1,13 +1,13 @@
-"""The one base class of errors that speak to the person at the keyboard."""
+"""The base class of errors whose message is for the user."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something a person wrote, chose or supplied is wrong, and the message says what and where.
+    """Something that the user wrote, chose or supplied is wrong; the message says what and where.
 
-    The command line prints such an error as one message, without a traceback. Every room that has
-    errors of its own derives them from this class.
+    The command line prints such an error as one message, without a traceback. Every room derives
+    its own errors from this class.
     """
 
 

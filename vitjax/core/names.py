@@ -13,7 +13,7 @@ Patterns = str | Sequence[str]
 
 
 def listed(patterns: Patterns) -> tuple[str, ...]:
-    """``patterns`` as several, be they one or a list."""
+    """``patterns`` as a tuple, whether it is one or a list."""
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
@@ -28,16 +28,18 @@ def layers(names: Iterable[str]) -> list[str]:
 
 
 def check_expressions(patterns: Sequence[Any], where: str) -> None:
-    """Raises ConfigError for one of ``patterns`` that is no regular expression."""
+    """Raises ConfigError for one of ``patterns`` that is not a regular expression."""
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise ConfigError(
-                f"{where}: {pattern!r} is no regular expression; it should be text in quotes"
+                f"{where}: {pattern!r} is not a regular expression; it must be a string"
             )
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ConfigError(f"{where}: {pattern!r} is no regular expression: {error}") from None
+            raise ConfigError(
+                f"{where}: {pattern!r} is not a regular expression: {error}"
+            ) from None
 
 
 def check_patterns(
@@ -47,14 +49,14 @@ def check_patterns(
 
     Args:
         patterns: regular expressions.
-        names: of parameters, or of another ``kind``.
-        where: where a person wrote the patterns.
-        kind: what the names are of, for the message.
+        names: the names of all parameters, or of all things of another ``kind``.
+        where: where a person wrote the patterns, for the message.
+        kind: what the names stand for, for the message.
     """
     for pattern in patterns:
         if not any(matches(name, (pattern,)) for name in names):
             parts = {part for name in names for part in name.split("/")}
             raise ConfigError(
                 f"{where}: {pattern!r} matches no {kind}{near_match(pattern, parts)}"
-                f" (there are: {', '.join(names) or 'none'})"
+                f" (known: {', '.join(names) or 'none'})"
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 def near_match(word: str, options: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the option nearest to ``word``, or ``""``."""
-    # One wrong letter of two is half of a short word.
+    # One wrong letter is half of a word of two.
     cutoff = 0.6 if len(str(word)) > 3 else 0.5
     found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]!r}?" if found else ""

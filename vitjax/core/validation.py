@@ -479,21 +479,3 @@ def _section_class(hint: Any) -> Any:
 
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def check_choice(field: str, value: Any, choices: Iterable[str]) -> None:
-    """Raises ConfigError unless the ``value`` of ``field`` is one of ``choices``."""
-    check_value(value, Annotated[str, OneOf(tuple(choices))], field)
-
-
-def check_rate(field: str, value: float) -> None:
-    """Raises ConfigError unless ``value`` is in [0, 1)."""
-    check_value(value, Rate, field)
-
-
-def check_positive(field: str, *values: int) -> None:
-    """Raises ConfigError unless ``field`` has values, and all of them are at least 1."""
-    if len(values) == 1:
-        check_value(values[0], PositiveInt, field)
-    else:
-        check_value(values, Annotated[tuple[PositiveInt, ...], Length()], field)

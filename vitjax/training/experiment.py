@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 from flax.errors import FlaxError
@@ -19,7 +19,7 @@ from vitjax import parallel as parallel_modes
 from vitjax.config import to_dict
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError, UserError
-from vitjax.core.validation import call, check_keywords, keywords_of
+from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
 from vitjax.metrics import Declaration
 from vitjax.models.registry import MODELS
 from vitjax.objectives import objectives
@@ -176,12 +176,6 @@ def build(config: Any, description: Mapping[str, Any] | None = None) -> Experime
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
-    for name, section in plain.items():
-        needed = name in ("model", "data", "optimizer", "train")
-        if name not in ("seed", "imports") and not isinstance(
-            section, dict if needed else dict | None
-        ):
-            raise ConfigError(f"config.{name} is {section!r}; it should be a section of keys")
     return call(_build, plain, where="config", config=plain, description=description)
 
 
@@ -199,11 +193,9 @@ def _build(
     init: Mapping[str, Any] | None = None,
     parallel: Mapping[str, Any] | None = None,
     imports: Sequence[str] = (),  # `vitjax.config.user_code` has imported them
-    seed: int = 0,
+    seed: Annotated[int, Bounds(at_least=0, below=2**32)] = 0,
 ) -> Experiment:
     # What can be checked without the data is checked before it is read.
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError(f"config.seed is {seed!r}; it should be an integer in 0..2^32-1")
     model_name, model_arguments = _named(model, "model")
     method_name, method_arguments = _named(objective or {"name": "classification"}, "objective")
     method = objectives.lookup(method_name, "config.objective.name")

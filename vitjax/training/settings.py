@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from vitjax.config.lengths import Run
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import Patterns, check_expressions, listed
-from vitjax.core.validation import call, check_choice
-from vitjax.weights.adapting import INTERPOLATIONS
+from vitjax.core.validation import (
+    Bounds,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    call,
+    validate_fields,
+)
 
 LENGTHS = ("log_every", "evaluate_every")
-# Of a run over episodes, where the config does not say how often.
+# In a run over episodes, by default.
 _EVALUATIONS = 10
 
 
@@ -24,50 +30,38 @@ class Start:
     Attributes:
         from_checkpoint: a file, a name that `vitjax.weights.open_weights` knows, such as
             ``"hf:timm/vit_small_patch16_224.augreg_in1k"``, or the folder of another run.
-        format: of a file, where its names do not tell whose they are.
-        grid: of a file, (rows, columns) of the patches that its position embeddings are for.
+        format: the format of a file, if its names do not show it.
+        grid: (rows, columns) of the patches that a file's position embeddings are for.
         part: which of several sets of weights in a file, such as ``"teacher"``.
         position_interpolation: how position embeddings are resized: ``"bicubic"``, as timm does it,
             or ``"bilinear"``, as ViT's published code does.
-        exclude: patterns of parameters that start anew all the same.
+        exclude: patterns of parameters that are initialised from scratch nevertheless.
     """
 
     from_checkpoint: str
     format: str | None = None
-    grid: Sequence[int] | None = None
+    grid: tuple[PositiveInt, PositiveInt] | None = None
     part: str | None = None
-    position_interpolation: str = "bicubic"
+    position_interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     exclude: Patterns = ()
 
     def __post_init__(self) -> None:
         check_expressions(listed(self.exclude), "config.init.exclude")
-        check_choice(
-            "config.init.position_interpolation", self.position_interpolation, INTERPOLATIONS
-        )
-        grid = self.grid
-        if grid is not None and not (len(grid) == 2 and all(isinstance(n, int) for n in grid)):
-            raise ConfigError(f"config.init.grid is {grid!r}; it should be (rows, columns)")
 
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stops a run whose validation no longer gets better.
+    """Stops a run whose validation does not improve.
 
     Attributes:
-        patience: how many evaluations in a row may be no better than the best before.
-        metric: the metric that counts; whether it should fall, `checkpoints.sign` says.
-        min_delta: how much better counts as better.
+        patience: the number of evaluations in a row that may be no better than the best before.
+        metric: the metric that is compared; it declares its direction.
+        min_delta: the least improvement that counts.
     """
 
-    patience: int
+    patience: PositiveInt
     metric: str = "val/loss"
-    min_delta: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise ConfigError(
-                f"config.train.early_stopping.patience is {self.patience}; it should be at least 1"
-            )
+    min_delta: NonNegativeFloat = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +69,8 @@ class Settings:
     """The config's ``train`` section, with lengths in steps.
 
     Attributes:
-        evaluate_every: steps between evaluations on the validation split; where the config does
-            not say, an epoch, or a tenth of a run whose data know no epoch.
+        evaluate_every: steps between evaluations on the validation split; by default an epoch, or
+            a tenth of the run where the data has no epochs.
         accumulation_steps: micro-batches per step.
         ema_decay: decay of the moving average of the weights; None keeps none.
         log_every: steps between reports.
@@ -85,11 +79,19 @@ class Settings:
     """
 
     evaluate_every: int
-    accumulation_steps: int = 1
-    ema_decay: float | None = None
+    accumulation_steps: PositiveInt = 1
+    ema_decay: Annotated[float, Bounds(above=0, below=1)] | None = None
     log_every: int = 50
-    profile_steps: tuple[int, int] | None = None
+    profile_steps: tuple[NonNegativeInt, NonNegativeInt] | None = None
     early_stopping: EarlyStopping | None = None
+
+    def __post_init__(self) -> None:
+        validate_fields(self, "config.train")
+        window = self.profile_steps
+        if window is not None and not window[0] < window[1]:
+            raise ConfigError(
+                f"config.train.profile_steps is {window!r}; it must be (first, end), first < end"
+            )
 
 
 def train_settings(train: Mapping[str, Any], run: Run) -> Settings:
@@ -103,35 +105,14 @@ def train_settings(train: Mapping[str, Any], run: Run) -> Settings:
         LENGTHS,
         where="config.train",
     )
-    rule = arguments.get("early_stopping")
-    if rule is not None:
-        if not isinstance(rule, dict):
-            raise ConfigError(
-                f"config.train.early_stopping is {rule!r}; it should be a section of keys"
-            )
-        arguments["early_stopping"] = call(EarlyStopping, rule, where="config.train.early_stopping")
-    window = arguments.get("profile_steps")
-    if window is not None:
-        if not (isinstance(window, list) and len(window) == 2 and 0 <= window[0] < window[1]):
-            raise ConfigError(
-                f"config.train.profile_steps is {window!r}; it should be (first, end) in steps"
-            )
-        arguments["profile_steps"] = tuple(window)
-    decay = arguments.get("ema_decay")
-    if decay is not None and not 0 < decay < 1:
-        raise ConfigError(f"config.train.ema_decay is {decay!r}; it should lie between 0 and 1")
-    accumulation = arguments.get("accumulation_steps", 1)
-    if not isinstance(accumulation, int) or accumulation < 1:
-        raise ConfigError(
-            f"config.train.accumulation_steps is {accumulation!r}; not a whole number >= 1"
-        )
     if run.steps_per_epoch is None:
         arguments.setdefault("evaluate_every", run.steps // _EVALUATIONS)
     else:
         arguments.setdefault("evaluate_every", round(run.steps_per_epoch))
-    return Settings(**positive(arguments, LENGTHS))
+    settings: Settings = call(Settings, positive(arguments, LENGTHS), where="config.train")
+    return settings
 
 
 def positive(section: dict[str, Any], lengths: Iterable[str]) -> dict[str, Any]:
-    """``section`` with lengths of at least one step: a period of less than one means every step."""
+    """``section`` with lengths of at least one step: a shorter period means every step."""
     return section | {key: max(1, section[key]) for key in lengths if key in section}

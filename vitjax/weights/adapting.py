@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import scipy.ndimage
 
-from vitjax.core.validation import check_choice
+from vitjax.core.validation import OneOf, check_value
 from vitjax.models.protocol import Model
 
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -37,7 +38,7 @@ def adapt(
     Raises:
         ConfigError: an unknown ``interpolation``.
     """
-    check_choice("position_interpolation", interpolation, INTERPOLATIONS)
+    check_value(interpolation, Annotated[str, OneOf(INTERPOLATIONS)], "position_interpolation")
     found = dict(found)
     # A model and the model that is a part of it, such as the encoder of a U-Net.
     parts: list[tuple[str, Model]] = [("params/", module)]
