@@ -44,7 +44,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from maml_peers import TORCH_PEERS, USUAL, Torch, UsualJax  # type: ignore[import-not-found]
-from vitjax.training.state import TrainState
 
 from vitjax import models, parallel
 from vitjax.cli import process
