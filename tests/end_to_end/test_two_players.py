@@ -1,4 +1,4 @@
-"""An objective with two optimizers, critic steps and a frozen network, through the whole trainer."""
+"""Two optimizers, critic steps and a frozen network, through the whole trainer."""
 
 import json
 import signal
@@ -49,7 +49,7 @@ def complete(gan, vitjax, tmp_path_factory):
 
 
 def test_both_players_learn_and_the_third_network_stays(complete, gan):
-    folder, output = complete
+    folder, _ = complete
     step, state = states(folder)
     assert step == 60
     fresh = jax.device_get(built(gan).initial_state())
@@ -68,7 +68,7 @@ def test_both_players_learn_and_the_third_network_stays(complete, gan):
 
 
 def test_each_optimizer_has_its_schedule_and_each_metric_its_direction(complete):
-    folder, output = complete
+    folder, _ = complete
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     trained = [r for r in records if r["split"] == "train"]
     assert [r["learning_rate_critic"] for r in trained] == pytest.approx([0.1] * len(trained))
@@ -91,7 +91,7 @@ def test_a_killed_run_resumes_to_equal_bits(complete, gan, vitjax, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    status, output, errors = vitjax("train", f"--config={gan}", f"--workdir={folder}")
+    status, _, errors = vitjax("train", f"--config={gan}", f"--workdir={folder}")
     assert status == 0, errors
     (one, expected), (two, found) = states(complete[0]), states(folder)
     assert one == two == 60

@@ -1,4 +1,4 @@
-"""A one-dimensional GAN in a config file of its own: two optimizers, n critic steps, a frozen net."""
+"""A one-dimensional GAN in a config file of its own: two optimizers, and a frozen network."""
 
 GAN = '''
 import dataclasses

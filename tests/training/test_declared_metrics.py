@@ -1,0 +1,120 @@
+"""The best checkpoint, early stopping and the report, by a metric's declaration alone."""
+
+import dataclasses
+import json
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from vitjax.core.errors import ConfigError
+from vitjax.metrics import Mean
+from vitjax.models import MODELS, Model
+from vitjax.objectives import Objective, objectives
+from vitjax.training import experiment as experiments
+from vitjax.training import loop
+from vitjax.training.task import TASKS, Task
+
+
+@MODELS.register("nothing_but_a_head", image_size=8, input_shape=(8, 8, 1), paper="", year=2026)
+class NothingButAHead(Model):
+    num_classes: int | None = 1
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(1, name="head")(images.reshape(len(images), -1)[:, :1])
+
+
+@objectives.register("scripted")
+@dataclasses.dataclass(frozen=True)
+class Scripted(Objective):
+    """Trains nothing: step n has the n-th of ``values``."""
+
+    own_collections: ClassVar = ("counted",)
+    task: ClassVar = "scripted"
+
+    values: tuple[float, ...] = ()
+    higher: bool | None = None
+
+    def inputs(self, batch):
+        return jnp.zeros((1, 8, 8, 1))
+
+    def wrap(self, rng, variables, batch):
+        return {**variables, "counted": {"steps": jnp.zeros((), jnp.int32)}}
+
+    def loss(self, params, model_state, batch, rng):
+        value = jnp.sum(jnp.square(params["head"]["kernel"]))
+        return value, (model_state, {"loss": Mean(value, jnp.ones(()))})
+
+    def update(self, state, batch, rng, optimizer):
+        counted = {"steps": state.model_state["counted"]["steps"] + 1}
+        one = jnp.ones(())
+        state = state.replace(model_state={**state.model_state, "counted": counted})
+        return state, {"loss": Mean(one, one)}
+
+    def evaluate(self, variables, batch):
+        step = variables["counted"]["steps"]
+        value = jnp.asarray(self.values)[jnp.maximum(step - 1, 0)] * jnp.ones(len(batch["mask"]))
+        return {
+            "loss": Mean.of(value * 0, batch["mask"]),
+            "zeal": Mean.of(value, batch["mask"], higher_is_better=self.higher, unit="volts"),
+        }
+
+
+@TASKS.register("scripted")
+class ScriptedTask(Task):
+    def report(self, evaluator, variables, results, folder):
+        # The numbers are there before any figure is drawn.
+        assert json.loads((folder.parent / "summary.json").read_text())["val"]
+        raise RuntimeError("no ink")
+
+
+def config(values, higher, **train):
+    made = ConfigDict()
+    made.model = {"name": "nothing_but_a_head"}
+    made.data = {"source": "digits", "batch_size": 8, "eval_batch_size": 180}
+    made.objective = {"name": "scripted", "values": values, "higher": higher}
+    made.optimizer = {"name": "sgd", "learning_rate": 0.0}
+    made.train = dict(steps=len(values), evaluate_every_steps=1, log_every_steps=1, **train)
+    made.checkpoint = {"best": "val/zeal", "keep": 1}
+    return made
+
+
+VALUES = (3.0, 5.0, 1.0, 4.0, 4.5, 2.0)
+
+
+@pytest.mark.parametrize(("higher", "best"), [(True, 2), (False, 3)])
+def test_the_best_checkpoint_is_the_best_by_the_declared_direction(higher, best, tmp_path):
+    lines = []
+    summary = loop.train(experiments.build(config(VALUES, higher)), tmp_path, lines.append)
+    assert summary["checkpoint_step"] == best
+    assert summary["val"]["zeal"] == pytest.approx(VALUES[best - 1])
+    # A figure that fails is a warning, and the run ends well.
+    assert any("warning: figures (scripted) are missing: RuntimeError: no ink" in x for x in lines)
+    assert any("zeal" in line and line.startswith("val:") for line in lines)
+
+
+@pytest.mark.parametrize(("higher", "stops"), [(True, 4), (False, 5)])
+def test_patience_follows_the_declared_direction(higher, stops, tmp_path):
+    rule = {"metric": "val/zeal", "patience": 2}
+    lines = []
+    summary = loop.train(
+        experiments.build(config(VALUES, higher, early_stopping=rule)), tmp_path, lines.append
+    )
+    assert summary["steps"] == stops
+    assert any("val/zeal has not improved for 2 evaluations" in line for line in lines)
+
+
+def test_a_metric_without_direction_chooses_nothing():
+    with pytest.raises(ConfigError, match="'val/zeal', which declares no direction"):
+        experiments.build(config(VALUES, None))
+
+
+def test_numbers_of_a_run_are_finite_json(tmp_path):
+    loop.train(experiments.build(config(VALUES[:2], True)), tmp_path, lambda text: None)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {r["split"] for r in records} == {"train", "val"}
+    assert np.isfinite([r["zeal"] for r in records if r["split"] == "val"]).all()
