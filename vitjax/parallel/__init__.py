@@ -1,9 +1,21 @@
-"""Where arrays live and how a step is compiled: device meshes, pmap, prefetch, host memory."""
+"""Where arrays live and how a step is compiled: device meshes, rules, pmap, prefetch, memory."""
 
-from vitjax.parallel.base import AXIS, MODES, Parallel, create
+from vitjax.parallel.base import MODES, Parallel, create
 from vitjax.parallel.devices import describe_devices
 from vitjax.parallel.mesh import MeshJit
 from vitjax.parallel.pmap import Pmap
 from vitjax.parallel.prefetch import ahead
+from vitjax.parallel.rules import AXIS, RULES, Rule
 
-__all__ = ["AXIS", "MODES", "MeshJit", "Parallel", "Pmap", "ahead", "create", "describe_devices"]
+__all__ = [
+    "AXIS",
+    "MODES",
+    "RULES",
+    "MeshJit",
+    "Parallel",
+    "Pmap",
+    "Rule",
+    "ahead",
+    "create",
+    "describe_devices",
+]

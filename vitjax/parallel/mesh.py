@@ -2,36 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vitjax.parallel.base import AXIS, MODES, Parallel
+from vitjax.core.errors import ConfigError
+from vitjax.parallel import rules as placement
+from vitjax.parallel.base import MODES, Parallel
+from vitjax.parallel.rules import AXIS
 
 
 @MODES.register("jit")
 class MeshJit(Parallel):
-    """One program over a named mesh: the compiler splits it along the batch."""
+    """One program over a named mesh.
 
-    def __init__(self, devices: int | None = None):
+    Batches are split over the axis ``data``, states are placed by rules, and the compiler inserts
+    the communication.
+    """
+
+    def __init__(
+        self,
+        devices: int | None = None,
+        mesh: Mapping[str, int] | None = None,
+        rules: str | Mapping[str, Any] | Sequence[Any] = "replicate",
+    ):
+        """Creates the mesh.
+
+        Args:
+            devices: the number of devices; None for all.
+            mesh: axis names and sizes. ``data`` is always the first axis; without a size it takes
+                the devices that the other axes leave.
+            rules: how states are placed, see `vitjax.parallel.rules.parse`.
+
+        Raises:
+            ConfigError: the mesh does not fit the devices, or a rule is invalid.
+        """
         super().__init__(devices)
-        # Auto, on purpose: under Explicit axes every array's type would carry its sharding.
-        self.mesh = jax.make_mesh(
-            (len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
-        )
-        self.single = self.replicated = NamedSharding(self.mesh, PartitionSpec())
+        self.rule = placement.parse(rules)
+        self.mesh = _create_mesh(mesh or {}, self.devices)
+        self.batch_shards = self.mesh.shape[AXIS]
+        self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.split = NamedSharding(self.mesh, PartitionSpec(AXIS))
 
-    def place_state(self, state: Any) -> Any:
-        """A pytree of arrays, one copy on every device."""
-        return jax.device_put(state, self.replicated)
+    def check(self, state: Any) -> None:
+        """Raises ConfigError if a rule matches nothing or cannot place an array of ``state``."""
+        placement.check(self.rule, state, self.mesh)
 
-    def fetch(self, state: Any) -> Any:
-        """The state itself: its arrays are whole already."""
-        return state
+    def state_sharding(self, state: Any) -> Any:
+        """The sharding of each array by the rules."""
+        return placement.shardings(self.rule, state, self.mesh)
+
+    def place_state(self, state: Any) -> Any:
+        """``state`` placed by the rules."""
+        return jax.device_put(state, self.state_sharding(state))
+
+    def replicate(self, tree: Any) -> Any:
+        """``tree`` with a complete copy on each device."""
+        return jax.device_put(tree, self.replicated)
+
+    def fetch(self, tree: Any) -> Any:
+        """``tree`` itself: global arrays have no device axis."""
+        return tree
+
+    def to_host(self, tree: Any) -> Any:
+        """Complete NumPy arrays."""
+        if jax.process_count() > 1:
+            tree = jax.jit(lambda x: x, out_shardings=self.replicated)(tree)
+        return jax.device_get(tree)
 
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Any:
         """Global arrays, split along their first axis."""
@@ -40,12 +81,49 @@ class MeshJit(Parallel):
         )
 
     def compile(
-        self, step: Callable[..., Any], *, donate: bool = False, split: bool = False
+        self,
+        step: Callable[..., Any],
+        *,
+        state: Any = None,
+        donate: bool = False,
+        split: bool = False,
     ) -> Callable[..., Any]:
-        """``jit`` with a replicated state, a split batch and replicated or split results."""
+        """``jit`` with the state as it is placed and a split batch."""
+        placed, results = None, self.split if split else self.replicated
+        if state is not None:
+            placed = self.state_sharding(state)
+            results = (placed, results)
         return jax.jit(
             step,
-            in_shardings=(self.replicated, self.split),
-            out_shardings=self.split if split else self.replicated,
+            in_shardings=(placed, self.split),
+            out_shardings=results,
             donate_argnums=(0,) if donate else (),
         )
+
+
+def _create_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh of ``devices`` with the axis ``data`` first."""
+    for axis, size in axes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError(f"config.parallel.mesh.{axis} is {size!r}; must be at least 1")
+    others = {axis: size for axis, size in axes.items() if axis != AXIS}
+    data = axes.get(AXIS, len(devices) // math.prod(others.values()))
+    shape = {AXIS: data, **others}
+    if math.prod(shape.values()) != len(devices):
+        raise ConfigError(
+            f"config.parallel.mesh is {dict(axes)}, a mesh of {math.prod(shape.values())} devices;"
+            f" the run has {len(devices)}. Without a size, {AXIS!r} takes what the other axes leave;"
+            " config.parallel.devices uses fewer devices"
+        )
+    if data % jax.process_count():
+        raise ConfigError(
+            f"config.parallel.mesh: the size of {AXIS!r} is {data}; must be a multiple of the"
+            f" {jax.process_count()} hosts, which each load their part of a batch"
+        )
+    # Auto, on purpose: with Explicit axes the type of every array would carry its sharding.
+    return jax.make_mesh(
+        tuple(shape.values()),
+        tuple(shape),
+        axis_types=(AxisType.Auto,) * len(shape),
+        devices=devices,
+    )

@@ -104,11 +104,11 @@ class Experiment:
 
     def abstract_state(self) -> TrainState:
         """The shapes, dtypes and shardings of `initial_state`; nothing is computed."""
+        state = jax.eval_shape(self.initial_state)
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=self.parallel.single
-            ),
-            jax.eval_shape(self.initial_state),
+            lambda leaf, sharding: leaf.update(sharding=sharding),
+            state,
+            self.parallel.state_sharding(state),
         )
 
     def place_batch(self) -> Callable[[Any], Any]:
@@ -130,13 +130,13 @@ class Experiment:
         """Looks up the images that a placed batch points to; their store is placed once."""
         if self.data.store is None:
             return lambda batch: batch
-        placed = self.parallel.place_state(self.data.store)
+        placed = self.parallel.replicate(self.data.store)
         look_up = self.parallel.compile(self.data.look_up, split=True)
         return lambda batch: look_up(placed, batch)
 
     def check_batch_size(self) -> None:
         """Raises ConfigError unless devices and micro-batches can share a batch evenly."""
-        size, devices = self.data.batch_size, len(self.parallel.devices)
+        size, devices = self.data.batch_size, self.parallel.batch_shards
         parts = self.settings.accumulation_steps * devices
         if size % parts:
             near = max(1, round(size / parts)) * parts
@@ -262,7 +262,7 @@ def _build(
         "normalize": source.normalize,
         "target": source.target,
         # Under pmap each device runs a program of its own, that sees its part of a batch alone.
-        "devices": 1 if devices.axis_name is not None else len(devices.devices),
+        "devices": 1 if devices.axis_name is not None else devices.batch_shards,
     }
     built = method(**method_arguments, **{name: parts[name] for name in offered})
     with _blaming("config.model"):
@@ -280,6 +280,7 @@ def _build(
         checks.metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
     if saving.get("best") is not None:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
+    devices.check(variables)
     updates, trained = sections.create_optimizers(
         groups,
         variables["params"],

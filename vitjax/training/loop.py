@@ -162,6 +162,7 @@ class _Loop:
                 ema_decay=settings.ema_decay,
                 axis_name=parallel.axis_name,
             ),
+            state=experiment.abstract_state(),
             donate=True,
         )
         host_batches = experiment.data.train_batches(
