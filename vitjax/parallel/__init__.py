@@ -4,13 +4,14 @@ from vitjax.parallel.base import MODES, Parallel, create
 from vitjax.parallel.devices import describe_devices
 from vitjax.parallel.mesh import MeshJit
 from vitjax.parallel.pmap import Pmap
-from vitjax.parallel.prefetch import ahead
+from vitjax.parallel.prefetch import Batches, ahead
 from vitjax.parallel.rules import AXIS, RULES, Rule
 
 __all__ = [
     "AXIS",
     "MODES",
     "RULES",
+    "Batches",
     "MeshJit",
     "Parallel",
     "Pmap",

@@ -1,19 +1,32 @@
-"""Batches placed on the devices ahead of the step that needs them."""
+"""Places batches on the devices ahead of the step that needs them."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+
+class Batches(Protocol):
+    """An iterator of batches that holds threads or processes until it is closed."""
+
+    def __iter__(self) -> Batches:
+        """Itself."""
+
+    def __next__(self) -> Any:
+        """The next batch."""
+
+    def close(self) -> None:
+        """Ends threads and processes."""
 
 
 def ahead(
-    batches: Iterable[Any], place: Callable[[Any], Any], size: int = 2
+    batches: Batches, place: Callable[[Any], Any], size: int = 2
 ) -> Generator[Any, None, None]:
-    """Yields ``place(batch)`` for every batch, made by a thread up to ``size`` batches ahead.
+    """Yields ``place(batch)`` for every batch, from a thread that runs up to ``size`` ahead.
 
-    So the next batches are on the device before the step that needs them. An error in ``batches``
+    The next batches are then on the device before the step that needs them. An error in ``batches``
     is raised here, in its place. Closing the iterator ends the thread and closes ``batches``.
     """
     results: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=size)
@@ -50,6 +63,4 @@ def ahead(
     finally:
         stopped.set()
         thread.join()
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
+        batches.close()

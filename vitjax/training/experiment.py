@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,7 +115,7 @@ class Experiment:
         """A function that puts a batch on the devices, and looks up the images it points to."""
         return lambda batch: self._look_up(self.parallel.place_batch(batch))
 
-    def batches_ahead(self, host_batches: Iterable[Any]) -> Generator[Any, None, None]:
+    def batches_ahead(self, host_batches: parallel_modes.Batches) -> Generator[Any, None, None]:
         """Yields this host's batches as `place_batch` makes them, read and placed by a thread.
 
         The thread launches no program: all hosts have to launch theirs in one order, and images are
