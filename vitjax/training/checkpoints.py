@@ -380,8 +380,9 @@ def _shapes(tree: Any) -> dict[str, str]:
 
 
 def _is_free(key: str, read_only: bool) -> bool:
-    free = key in _FREE_KEYS or key.startswith(_FREE_SECTIONS)
-    return free or (read_only and key.startswith(_FREE_TO_READ))
+    # With the dot, an empty section or None is as free as its keys.
+    free = key in _FREE_KEYS or f"{key}.".startswith(_FREE_SECTIONS)
+    return free or (read_only and f"{key}.".startswith(_FREE_TO_READ))
 
 
 def _first_line(error: BaseException) -> str:
