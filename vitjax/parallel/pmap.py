@@ -71,9 +71,7 @@ class Pmap(Parallel):
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Any:
         """(batch, ...) as (devices, batch / devices, ...)."""
         return jax.tree.map(
-            lambda x: jax.device_put(
-                x.reshape(self.batch_shards, -1, *x.shape[1:]), self.stacked
-            ),
+            lambda x: jax.device_put(x.reshape(self.batch_shards, -1, *x.shape[1:]), self.stacked),
             dict(batch),
         )
 

@@ -51,10 +51,10 @@ def export(
         say=say,
     )
     objective: Any = experiment.objective
-    variables = objective.unwrap(experiment.parallel.fetch(placed))
+    variables = objective.unwrap(experiment.parallel.to_host(placed))
     example = jax.eval_shape(objective.inputs, experiment.data.example_batch())
     return weights.save(
-        jax.device_get(variables),
+        variables,
         objective.model,
         Path(folder) / f"weights_{format}" if output is None else output,
         format,

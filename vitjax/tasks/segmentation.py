@@ -132,11 +132,11 @@ class Segmentation(Task):
         split = "val" if "val" in results else next(iter(results))
         objective: Any = self.experiment.objective
         ious, index = evaluator.gather(objective.image_iou, variables, split)
+        own = self.experiment.parallel.to_host(variables)
+        # The first host alone computes what follows.
         if jax.process_index() > 0:
             return
         data: Any = self.experiment.data
-        # Copies of the first host: it alone computes what follows.
-        own = jax.device_get(self.experiment.parallel.fetch(variables))
         predict = jax.jit(objective.predict)
         order = np.argsort(ious, kind="stable")
         for name, chosen in (("worst", order[:_EXTREMES]), ("best", order[::-1][:_EXTREMES])):

@@ -97,8 +97,7 @@ def _of_run(
         folder, ["--config.parallel=None"], with_data=False, say=lambda text: None
     )
     model = other.objective.model
-    own = jax.device_get(other.objective.unwrap(other.parallel.fetch(placed)))
-    own = model.unstack(own)
+    own = model.unstack(other.objective.unwrap(other.parallel.to_host(placed)))
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(own, sep="/").items()}
     kind = "moving average" if other.settings.ema_decay is not None else "weights"
     say(f"Starting from the {kind} of step {step} of the run in {folder}")

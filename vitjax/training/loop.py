@@ -86,6 +86,8 @@ def train(
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
             variables, origin = started or initialization.variables(experiment, say)
+            # Placed first: zeros of the optimizer then have the placement of their parameters.
+            variables = jax.device_put(variables, experiment.parallel.state_sharding(variables))
             state, progress = experiment.initial_state(variables), {"init": origin}
             del variables
         else:
@@ -258,7 +260,7 @@ class _Loop:
         """Fetches the metrics of the steps since the last report; the only wait for the device."""
         if not self.pending:
             return
-        fetched = jax.device_get(self.experiment.parallel.fetch(self.pending))
+        fetched = self.experiment.parallel.to_host(self.pending)
         self.pending = []
         first = self.step - len(fetched) + 1
         for step, metrics in enumerate(fetched, start=first):
