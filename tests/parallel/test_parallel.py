@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -6,11 +7,13 @@ import optax
 import pixelwise
 import pytest
 from networks import batch
+from small_episodes import episodes
 
+from vitjax import metrics as metrics_
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
-from vitjax.metrics import numbers
-from vitjax.objectives import Classification, Segmentation
+from vitjax.meta import Maml
+from vitjax.objectives import Classification
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import Optimizer
 from vitjax.parallel.prefetch import ahead
@@ -27,7 +30,7 @@ def classification(name, **arguments):
 
 
 def segmentation(name, **arguments):
-    """The same, of images with a class for every pixel and a weight map."""
+    """The same, of pictures with a class for every pixel and a weight map."""
     model = models.create(name, num_classes=pixelwise.CLASSES, **DOUBLE, **arguments)
     losses = {"cross_entropy": 1.0, "dice": 1.0}
     return pixelwise.objective(model, losses=losses), functools.partial(
@@ -35,67 +38,130 @@ def segmentation(name, **arguments):
     )
 
 
+def few_shot(**arguments):
+    """MAML, and a function that makes batches of episodes."""
+    model = models.create("conv4", num_classes=3, **DOUBLE, **arguments)
+    objective = Maml(
+        model=model,
+        num_classes=3,
+        normalize=lambda images: images,
+        inner_steps=1,
+        inner_learning_rate=0.3,
+        unroll=1,
+    )
+
+    def make(size=16, seed=0, masked=0):
+        made = episodes(size, (8, 8, 1), shots=2, queries=3, seed=seed)
+        made["mask"][size - masked :] = False
+        return made
+
+    return objective, make
+
+
 VIT = {"patch_size": 2, "width": 16, "depth": 1, "num_heads": 2, "mlp_width": 32}
-TASKS = {
+NETWORKS = {
     "vit": lambda: classification("vit_ti16", **VIT),
     "resnet": lambda: classification("resnet20", stage_sizes=(1,), width=8),
-    "unet": lambda: segmentation("unet", filters=2, depth=1),
+    "unet": lambda: segmentation("unet", filters=8, depth=1),
+    "maml": lambda: few_shot(filters=8, depth=2, activation="tanh"),
 }
+FSDP = {"rules": {"name": "fsdp", "min_size": 1}}
+# These tests compile much and compute little.
+QUICK = {"xla_backend_optimization_level": 0}
 
 
-def train(mode, devices, name, accumulation_steps=1):
-    """Parameters, statistics and metrics after `STEPS` steps in float64, so that sums agree."""
-    task, make = TASKS[name]()
+def train(name, mode, devices, accumulation_steps=1, **placement):
+    """The state, metrics and predictions after `STEPS` steps in float64, so that sums agree.
+
+    And the bytes of the state on each device, by XLA's account; None under ``pmap``.
+    """
+    objective, make = NETWORKS[name]()
+    way = parallel.create(mode=mode, devices=devices, **placement)
+    if isinstance(objective, Maml):
+        objective = dataclasses.replace(objective, devices=devices if mode == "jit" else 1)
     optimizer = Optimizer(
         optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9)),
         accumulation_steps=accumulation_steps,
     )
-    variables = task.init(jax.random.key(0), make())
-    opt_state = optimizer.init(variables["params"])
-    way = parallel.create(mode=mode, devices=devices)
-    state = way.place_state(TrainState.create(variables, opt_state, seed=0, ema=True))
-    over = task.over_axis(way.axis_name) if way.axis_name else task
+    variables = objective.init(jax.random.key(0), make())
+    state = TrainState.create(variables, optimizer.init(variables["params"]), seed=0, ema=True)
+    if way.axis_name:
+        objective = objective.over_axis(way.axis_name)
     step = way.compile(
-        make_train_step(over, optimizer, ema_decay=0.9, axis_name=way.axis_name), donate=True
+        make_train_step(objective, optimizer, ema_decay=0.9, axis_name=way.axis_name),
+        state=state,
+        donate=True,
     )
+    state = way.place_state(state)
+    # No training episode is masked.
+    masked = 0 if isinstance(objective, Maml) else 3
+    batch = way.place_batch(make(16, masked=masked))
+    step = step.lower(state, batch).compile(QUICK)
     for number in range(STEPS):
-        state, metrics = step(state, way.place_batch(make(16, seed=number, masked=3)))
-    evaluate = make_evaluate_step(task.evaluate, axis_name=way.axis_name)
-
-    def gathered(variables, batch):
-        likely = task.predict(variables, batch)
-        if isinstance(task, Segmentation):
-            return {"likely": likely, "prediction": task.image_iou(variables, batch)}
-        return {"likely": likely, "prediction": likely.argmax(axis=-1)}
-
-    predict = make_gather_step(gathered, axis_name=way.axis_name)
+        batch = way.place_batch(make(16, seed=number, masked=masked))
+        state, metrics = step(state, batch)
+    evaluate = make_evaluate_step(objective.evaluate, axis_name=way.axis_name)
+    predict = make_gather_step(
+        objective.query_probabilities if isinstance(objective, Maml) else objective.predict,
+        axis_name=way.axis_name,
+    )
     both = way.compile(lambda v, b: (evaluate(v, b), predict(v, b)))
-    found = way.fetch(both(state.variables, way.place_batch(make(32, seed=99, masked=5))))
-    return jax.device_get((way.fetch(state), numbers(way.fetch(metrics)), *found))
+    batch = way.place_batch(make(32, seed=99, masked=5))
+    found = both.lower(state.variables, batch).compile(QUICK)(state.variables, batch)
+    # What the step gives its memory away for: the state.
+    state_bytes = step.memory_analysis().alias_size_in_bytes if mode == "jit" else None
+    state, metrics, *found = way.to_host((state, metrics, *found))
+    return (state, metrics_.numbers(metrics), *found), state_bytes
 
 
-@pytest.mark.parametrize("name", TASKS)
+def assert_equal_numbers(one, many):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+        assert np.shape(a) == np.shape(b)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_many_devices_give_the_numbers_of_one(name):
     with jax.enable_x64(True):
-        one = train("jit", 1, name)
+        one, bytes_of_one = train(name, "jit", 1)
         assert one[1]["loss"] > 0
         if name != "vit":
             statistics = jax.tree.leaves(one[0].model_state["batch_stats"])
             assert any(np.ptp(leaf) > 0.01 for leaf in statistics)
-        for mode in ("jit", "pmap"):
-            many = train(mode, 8, name)
-            for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
-                np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
-            assert many[3]["values"]["prediction"].shape == (32,)
+        sharded, bytes_of_sharded = train(name, "jit", 8, **FSDP)
+        assert_equal_numbers(one, sharded)
+        # Parameters, momentum and moving average; what eight does not divide is small.
+        assert 1 / 8 < bytes_of_sharded / bytes_of_one < 1 / 7
+        # Where a copy is on every device, test_maml.py has the same for MAML.
+        if name != "maml":
+            replicated, bytes_of_replicated = train(name, "jit", 8)
+            assert_equal_numbers(one, replicated)
+            assert bytes_of_replicated == bytes_of_one
+            mapped, _ = train(name, "pmap", 8)
+            assert_equal_numbers(one, mapped)
 
 
 def test_accumulation_on_many_devices_gives_the_numbers_of_one():
     with jax.enable_x64(True):
-        one = train("jit", 1, "vit")
-        for mode in ("jit", "pmap"):
-            many = train(mode, 4, "vit", accumulation_steps=2)
-            for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
-                np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+        one, _ = train("vit", "jit", 1)
+        for mode, placement in (("jit", {}), ("jit", FSDP), ("pmap", {})):
+            many, _ = train("vit", mode, 4, accumulation_steps=2, **placement)
+            assert_equal_numbers(one, many)
+
+
+def test_tensor_parallelism_gives_the_numbers_of_one():
+    placement = {
+        "mesh": {"model": 4},
+        "rules": [
+            ["(query|key|value|dense1)/kernel$", [None, "model"]],
+            ["(out|dense2)/kernel$", ["model"]],
+            [".", {"name": "fsdp", "min_size": 64}],
+        ],
+    }
+    with jax.enable_x64(True):
+        one, _ = train("vit", "jit", 1)
+        many, _ = train("vit", "jit", 8, **placement)
+        assert_equal_numbers(one, many)
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
@@ -118,7 +184,7 @@ def test_evaluation_batches_grow_to_a_share_for_each_device():
 
 
 def test_ahead_keeps_order_and_ends():
-    assert list(ahead(iter(range(50)), lambda n: n * n)) == [n * n for n in range(50)]
+    assert list(ahead((n for n in range(50)), lambda n: n * n)) == [n * n for n in range(50)]
 
 
 def test_ahead_hands_on_errors_in_their_place():

@@ -37,7 +37,7 @@ def config(**sections):
 def test_the_store_of_images_is_placed_once_and_no_thread_launches_a_program(monkeypatch):
     built = experiments.build(config(parallel={"devices": 2}))
     placed, launched = [], []
-    place, compile_ = built.parallel.place_state, built.parallel.compile
+    place, compile_ = built.parallel.replicate, built.parallel.compile
 
     def counted(step, **options):
         program = compile_(step, **options)
@@ -49,11 +49,11 @@ def test_the_store_of_images_is_placed_once_and_no_thread_launches_a_program(mon
         return launch
 
     monkeypatch.setattr(
-        built.parallel, "place_state", lambda tree: placed.append(tree) or place(tree)
+        built.parallel, "replicate", lambda tree: placed.append(tree) or place(tree)
     )
     monkeypatch.setattr(built.parallel, "compile", counted)
     evaluator = Evaluator(built)
-    variables = built.parallel.fetch(place(built.initial_variables()))
+    variables = built.parallel.place_state(built.initial_variables())
     evaluator.metrics(variables, "val")
     batches = built.batches_ahead(built.data.train_batches())
     batch = next(batches)

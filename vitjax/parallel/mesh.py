@@ -89,7 +89,8 @@ class MeshJit(Parallel):
         split: bool = False,
     ) -> Callable[..., Any]:
         """``jit`` with the state as it is placed and a split batch."""
-        placed, results = None, self.split if split else self.replicated
+        placed: Any = None
+        results: Any = self.split if split else self.replicated
         if state is not None:
             placed = self.state_sharding(state)
             results = (placed, results)
@@ -107,13 +108,13 @@ def _create_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device]) -> Mesh
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigError(f"config.parallel.mesh.{axis} is {size!r}; must be at least 1")
     others = {axis: size for axis, size in axes.items() if axis != AXIS}
-    data = axes.get(AXIS, len(devices) // math.prod(others.values()))
+    data = axes.get(AXIS) or max(1, len(devices) // math.prod(others.values()))
     shape = {AXIS: data, **others}
     if math.prod(shape.values()) != len(devices):
         raise ConfigError(
-            f"config.parallel.mesh is {dict(axes)}, a mesh of {math.prod(shape.values())} devices;"
-            f" the run has {len(devices)}. Without a size, {AXIS!r} takes what the other axes leave;"
-            " config.parallel.devices uses fewer devices"
+            f"config.parallel.mesh is {dict(axes)}, a mesh of {math.prod(shape.values())} devices,"
+            f" but the run has {len(devices)} (config.parallel.devices sets their number; without a"
+            f" size, {AXIS!r} takes what the other axes leave)"
         )
     if data % jax.process_count():
         raise ConfigError(

@@ -142,8 +142,8 @@ def parse(rules: Any) -> Rule:
     for pair in rules:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ConfigError(
-                f"{_WHERE} is {rules!r}; must be a name ({', '.join(RULES)}), a section with a name,"
-                ' or pairs (pattern, placement) such as (("kernel$", (None, "model")),)'
+                f"{_WHERE} is {rules!r}; must be a name ({', '.join(RULES)}), a section with a"
+                ' name, or pairs (pattern, placement) such as (("kernel$", (None, "model")),)'
             )
     check_expressions([pattern for pattern, _ in rules], _WHERE)
     return ByPattern(tuple((pattern, _placement(placement)) for pattern, placement in rules))

@@ -1,0 +1,93 @@
+"""Complete runs with a sharded state: training, checkpoints, evaluation, features."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from vitjax.training import experiment as experiments
+from vitjax.training import features, loop, prediction
+from vitjax.training.checkpoints import fingerprint
+from vitjax.training.evaluation import Evaluator
+
+FSDP = {"rules": {"name": "fsdp", "min_size": 16}}
+ONE = {"devices": 1}
+
+
+def build(steps=6, **placement):
+    return experiments.build(
+        {
+            "model": {
+                "name": "vit_ti16",
+                **{"patch_size": 4, "width": 16, "depth": 1, "num_heads": 2, "mlp_width": 32},
+                **{"dtype": "float64", "param_dtype": "float64"},
+            },
+            "data": {"source": "synthetic", "image_size": 8, "examples": 64, "batch_size": 16},
+            "optimizer": {"name": "adamw", "learning_rate": 1e-2},
+            "train": {"steps": steps, "evaluate_every_steps": 3, "ema_decay": 0.9},
+            "checkpoint": {"best": "val/loss"},
+            "parallel": placement,
+        }
+    )
+
+
+def state_of(folder, **placement):
+    """The newest checkpoint's state, as the devices of ``placement`` hold it."""
+    built = build(**placement)
+    checkpoints = built.checkpoints(folder / "checkpoints", read_only=True)
+    restored = checkpoints.restore(built.abstract_state(), config=built.config, say=str)
+    checkpoints.close()
+    return restored.state
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10), a, b)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of six steps: on one device; begun under ``fsdp`` and ended on one, and vice versa."""
+    folder = tmp_path_factory.mktemp("runs")
+    with jax.enable_x64(True):
+        loop.train(build(**ONE), folder / "one", say=str)
+        for name, first, then in (("from_fsdp", FSDP, ONE), ("to_fsdp", ONE, FSDP)):
+            if first is ONE:
+                shutil.copytree(folder / "one", folder / name)
+                shutil.rmtree(folder / name / "checkpoints" / "6")
+            else:
+                loop.train(build(3, **first), folder / name, say=str)
+            loop.train(build(**then), folder / name, say=str)
+        yield folder
+
+
+def test_a_run_resumes_under_another_placement_to_equal_numbers(runs):
+    expected = state_of(runs / "one", **ONE)
+    assert expected.step == 6
+    for name in ("from_fsdp", "to_fsdp"):
+        assert_close(expected, state_of(runs / name, **ONE))
+
+
+def test_placement_changes_neither_the_bits_nor_the_fingerprint_of_a_state(runs):
+    states = [state_of(runs / "to_fsdp", **placement) for placement in (ONE, {}, FSDP)]
+    for other in states[1:]:
+        jax.tree.map(np.testing.assert_array_equal, states[0], other)
+    assert len({fingerprint(state) for state in states}) == 1
+    specs = [leaf.sharding.spec for leaf in jax.tree.leaves(states[2])]
+    assert sum("data" in spec for spec in specs) > len(specs) / 2
+    assert all(loop.all_finite(state.params) for state in states)
+
+
+def test_evaluation_and_prediction_read_a_sharded_state(runs, tmp_path):
+    found = []
+    for devices in ("--config.parallel=None", "--config.parallel.devices=8"):
+        said = []
+        values = prediction.evaluate(runs / "to_fsdp", "val", [devices], say=said.append)
+        experiment, variables, _ = prediction.load(runs / "to_fsdp", [devices], say=str)
+        predicted = Evaluator(experiment).predictions(variables, "val")
+        own = experiment.parallel.fetch(variables)
+        vectors = features.Extractor(experiment, own, cache=tmp_path, say=said.append).of("val")
+        found.append((values, predicted, vectors.layers))
+    # By the second time the features are found in the cache, whatever the placement.
+    assert "from" in said[-1]
+    assert_close(*found)
