@@ -51,6 +51,7 @@ def few_shot(**arguments):
     )
 
     def make(size=16, seed=0, masked=0):
+        size //= 2  # an episode is much to compute
         made = episodes(size, (8, 8, 1), shots=2, queries=3, seed=seed)
         made["mask"][size - masked :] = False
         return made

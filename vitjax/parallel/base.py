@@ -28,7 +28,7 @@ class Parallel(abc.ABC):
 
     def __init__(self, devices: int | None = None):
         available = jax.devices()
-        if devices is not None and not 1 <= devices <= len(available):
+        if devices is not None and devices > len(available):
             raise ConfigError(
                 f"config.parallel.devices is {devices}; there are {len(available)} devices"
             )

@@ -11,9 +11,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import PositiveInt
 from vitjax.parallel import rules as placement
 from vitjax.parallel.base import MODES, Parallel
-from vitjax.parallel.rules import AXIS
+from vitjax.parallel.rules import AXIS, Rules
 
 
 @MODES.register("jit")
@@ -26,9 +27,9 @@ class MeshJit(Parallel):
 
     def __init__(
         self,
-        devices: int | None = None,
-        mesh: Mapping[str, int] | None = None,
-        rules: str | Mapping[str, Any] | Sequence[Any] = "replicate",
+        devices: PositiveInt | None = None,
+        mesh: Mapping[str, PositiveInt] | None = None,
+        rules: Rules = "replicate",
     ):
         """Creates the mesh.
 
@@ -104,9 +105,6 @@ class MeshJit(Parallel):
 
 def _create_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device]) -> Mesh:
     """A mesh of ``devices`` with the axis ``data`` first."""
-    for axis, size in axes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigError(f"config.parallel.mesh.{axis} is {size!r}; must be at least 1")
     others = {axis: size for axis, size in axes.items() if axis != AXIS}
     data = axes.get(AXIS) or max(1, len(devices) // math.prod(others.values()))
     shape = {AXIS: data, **others}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import PositiveInt
 from vitjax.parallel.base import MODES, Parallel
-from vitjax.parallel.rules import AXIS
+from vitjax.parallel.rules import AXIS, Rules
 
 
 @MODES.register("pmap")
@@ -22,9 +23,9 @@ class Pmap(Parallel):
 
     def __init__(
         self,
-        devices: int | None = None,
-        mesh: Mapping[str, int] | None = None,
-        rules: str | Mapping[str, Any] | Sequence[Any] = "replicate",
+        devices: PositiveInt | None = None,
+        mesh: Mapping[str, PositiveInt] | None = None,
+        rules: Rules = "replicate",
     ):
         super().__init__(devices)
         for key, value in (("mesh", mesh), ("rules", rules)):

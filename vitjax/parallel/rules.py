@@ -20,9 +20,16 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_expressions, check_patterns
 from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
+from vitjax.core.validation import NonNegativeInt
 
 # The mesh axis that batches are split over.
 AXIS = "data"
+
+# As a config names it: a name of `RULES`, a section of a ``name`` and its options, or a partition
+# spec with a mesh axis, several or None for each dimension.
+Placement: TypeAlias = str | Mapping[str, Any] | Sequence[str | Sequence[str] | None]
+# One for all arrays, or pairs (pattern, placement).
+Rules: TypeAlias = str | Mapping[str, Any] | Sequence[tuple[str, Placement]]
 
 _WHERE = "config.parallel.rules"
 _Path: TypeAlias = tuple[str, ...]
@@ -72,7 +79,7 @@ class FullySharded:
     """
 
     axis: str = AXIS
-    min_size: int = 2**12
+    min_size: NonNegativeInt = 2**12
 
     def __call__(self, name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
         """The spec with one dimension split, or an empty one."""
@@ -127,24 +134,14 @@ class ByPattern:
         return next(found, Replicate())(name, shape, mesh)
 
 
-def parse(rules: Any) -> Rule:
+def parse(rules: Rules) -> Rule:
     """The rule that ``config.parallel.rules`` describes.
-
-    Args:
-        rules: a name of `RULES`; a section of a ``name`` and its options; or pairs (pattern,
-            placement), where a placement is a name, a section or a partition spec.
 
     Raises:
         ConfigError: an unknown name or key, or an invalid pattern.
     """
     if isinstance(rules, str | Mapping):
         return _named(rules)
-    for pair in rules:
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise ConfigError(
-                f"{_WHERE} is {rules!r}; must be a name ({', '.join(RULES)}), a section with a"
-                ' name, or pairs (pattern, placement) such as (("kernel$", (None, "model")),)'
-            )
     check_expressions([pattern for pattern, _ in rules], _WHERE)
     return ByPattern(tuple((pattern, _placement(placement)) for pattern, placement in rules))
 
@@ -206,10 +203,10 @@ def _named(rule: str | Mapping[str, Any]) -> Rule:
     return found
 
 
-def _placement(placement: str | Mapping[str, Any] | Sequence[Any]) -> Rule:
+def _placement(placement: Placement) -> Rule:
     if isinstance(placement, str | Mapping):
         return _named(placement)
-    return Split(tuple(tuple(e) if isinstance(e, list | tuple) else e for e in placement))
+    return Split(tuple(e if e is None or isinstance(e, str) else tuple(e) for e in placement))
 
 
 def _parts(axes: Sequence[str], mesh: Mesh) -> int:
