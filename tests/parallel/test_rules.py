@@ -8,8 +8,8 @@ from jax.sharding import PartitionSpec as P
 
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
+from vitjax.objectives.state import TrainState
 from vitjax.parallel import rules
-from vitjax.training.state import TrainState
 
 TENSOR = [
     ["(query|key|value|dense1)/kernel$", [None, "model"]],
@@ -36,7 +36,8 @@ def state(optimizer, ema=False):
 
     def create():
         variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
-        return TrainState.create(variables, optimizer, seed=0, ema=ema)
+        opt_state = optimizer.init(variables["params"])
+        return TrainState.create(variables, opt_state, seed=0, ema=ema)
 
     return jax.eval_shape(create)
 
@@ -115,6 +116,19 @@ def test_an_objective_s_own_collections_are_placed_by_the_same_rules():
         "replay/images": P(None, "data"),
         "replay/place": P(None, "data"),
         "batch_stats/mean": P(),
+    }
+
+
+def test_the_optimizer_of_a_group_is_placed_as_the_group_s_parameters():
+    way = parallel.create(rules=[["^player/", ["data"]]])
+    params = {name: {"kernel": jnp.zeros((8, 4))} for name in ("player", "other")}
+    opt_state = {name: optax.adam(1e-3).init(group) for name, group in params.items()}
+    found = specs(way, {"params": params, "opt_state": opt_state})
+    assert found.pop("player/kernel") == P("data")
+    assert found == {
+        "other/kernel": P(),
+        "opt_state/player/0/count": P(),
+        "opt_state/other/0/count": P(),
     }
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from vitjax.training import experiment as experiments
-from vitjax.training import features, loop, prediction
+from vitjax.training import features, loop
+from vitjax.training import runs as runs_of
 from vitjax.training.checkpoints import fingerprint
 from vitjax.training.evaluation import Evaluator
 
@@ -78,16 +79,30 @@ def test_placement_changes_neither_the_bits_nor_the_fingerprint_of_a_state(runs)
     assert all(loop.all_finite(state.params) for state in states)
 
 
-def test_evaluation_and_prediction_read_a_sharded_state(runs, tmp_path):
+def test_evaluation_and_features_read_a_sharded_state(runs, tmp_path):
     found = []
     for devices in ("--config.parallel=None", "--config.parallel.devices=8"):
-        said = []
-        values = prediction.evaluate(runs / "to_fsdp", "val", [devices], say=said.append)
-        experiment, variables, _ = prediction.load(runs / "to_fsdp", [devices], say=str)
-        predicted = Evaluator(experiment).predictions(variables, "val")
-        own = experiment.parallel.fetch(variables)
-        vectors = features.Extractor(experiment, own, cache=tmp_path, say=said.append).of("val")
-        found.append((values, predicted, vectors.layers))
-    # By the second time the features are found in the cache, whatever the placement.
+        with jax.enable_x64(True):
+            experiment, variables, _ = runs_of.load(runs / "to_fsdp", [devices], say=str)
+            evaluator, said = Evaluator(experiment), []
+            objective, model = experiment.objective, experiment.objective.model
+            extractor = features.Extractor(
+                experiment,
+                objective.unwrap(experiment.parallel.fetch(variables)),
+                lambda variables, images, model=model: {
+                    "flat": model.headless().apply(variables, images)
+                },
+                {"layers": ["flat"]},
+                cache=tmp_path,
+                say=said.append,
+            )
+            found.append(
+                (
+                    evaluator.metrics(variables, "val"),
+                    evaluator.gather(objective.predict, variables, "val"),
+                    extractor.of("val").layers,
+                )
+            )
+    # The cache is found again whatever the placement.
     assert "from" in said[-1]
     assert_close(*found)

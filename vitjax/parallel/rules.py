@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -184,10 +184,17 @@ def names(state: Any) -> list[str]:
     def name(path: _Path, shape: tuple[int, ...]) -> _Path:
         if "params" in path:
             return _below(path)
-        ends = (path[start:] for start in range(len(path)))
-        return next((end for end in ends if parameters.get(end) == shape), path)
+        return next((each for each in _endings(path) if parameters.get(each) == shape), path)
 
     return ["/".join(name(path, shape)) for path, shape in paths]
+
+
+def _endings(path: _Path) -> Iterator[_Path]:
+    """The names of the parameters that an array at ``path`` may be a copy of."""
+    for start in range(len(path)):
+        yield path[start:]
+        # The optimizer of a group has the group's name before its own fields.
+        yield from ((group, *path[start:]) for group in path[:start])
 
 
 def _below(path: _Path) -> _Path:
