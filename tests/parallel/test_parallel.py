@@ -13,7 +13,7 @@ from vitjax import metrics as metrics_
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
 from vitjax.meta import Maml
-from vitjax.objectives import Classification
+from vitjax.objectives import Classification, Segmentation
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import Optimizer
 from vitjax.parallel.prefetch import ahead
@@ -30,7 +30,7 @@ def classification(name, **arguments):
 
 
 def segmentation(name, **arguments):
-    """The same, of pictures with a class for every pixel and a weight map."""
+    """The same, of images with a class for every pixel and a weight map."""
     model = models.create(name, num_classes=pixelwise.CLASSES, **DOUBLE, **arguments)
     losses = {"cross_entropy": 1.0, "dice": 1.0}
     return pixelwise.objective(model, losses=losses), functools.partial(
@@ -103,7 +103,7 @@ def train(name, mode, devices, accumulation_steps=1, **placement):
         state, metrics = step(state, batch)
     evaluate = make_evaluate_step(objective.evaluate, axis_name=way.axis_name)
     predict = make_gather_step(
-        objective.query_probabilities if isinstance(objective, Maml) else objective.predict,
+        lambda variables, batch: [read(variables, batch) for read in gathered(objective)],
         axis_name=way.axis_name,
     )
     both = way.compile(lambda v, b: (evaluate(v, b), predict(v, b)))
@@ -113,6 +113,15 @@ def train(name, mode, devices, accumulation_steps=1, **placement):
     state_bytes = step.memory_analysis().alias_size_in_bytes if mode == "jit" else None
     state, metrics, *found = way.to_host((state, metrics, *found))
     return (state, metrics_.numbers(metrics), *found), state_bytes
+
+
+def gathered(objective):
+    """The functions of an objective whose results are gathered over examples."""
+    if isinstance(objective, Maml):
+        return [objective.query_probabilities]
+    if isinstance(objective, Segmentation):
+        return [objective.predict, objective.image_iou]
+    return [objective.predict]
 
 
 def assert_equal_numbers(one, many):
