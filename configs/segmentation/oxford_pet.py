@@ -21,8 +21,10 @@ def get_config() -> ConfigDict:
         dataset="oxford_iiit_pet",
         splits={"train": "train[:90%]", "val": "train[90%:]", "test": "test"},
         batch_size=32,
-        train_transforms="resize((256, 256)) | flip | scale((0.8, 1.25)) | color_jitter(0.2, 0.2)",
-        eval_transforms="resize((256, 256))",
+        train_transforms=(
+            "resize((256, 256), 'bilinear') | flip | scale((0.8, 1.25)) | color_jitter(0.2, 0.2)"
+        ),
+        eval_transforms="resize((256, 256), 'bilinear')",
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )

@@ -119,9 +119,9 @@ class TorchDataset:
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        image, label = self.split.read(index)
-        image = self.pipeline(image, np.random.default_rng(index))
-        return np.ascontiguousarray(image), label
+        sample = self.pipeline(self.split.read(index), np.random.default_rng(index))
+        assert sample.label is not None
+        return np.ascontiguousarray(sample.image), int(sample.label)
 
 
 def torch_loader(

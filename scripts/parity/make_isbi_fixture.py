@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from vitjax.data.segmentation import cells
+from vitjax.data.sources import cells
 
 SIDE = 64
 IMAGES = 3
@@ -69,7 +69,8 @@ def examples() -> tuple[np.ndarray, np.ndarray]:
     labels, probabilities = [], []
     for number in range(IMAGES):
         rng = np.random.default_rng(number)
-        label = cells.draw(rng, SIDE).label
+        label = cells.draw(rng, SIDE).mask
+        assert label is not None
         smooth = ndimage.gaussian_filter(label.astype(float), 1.3)
         noise = ndimage.gaussian_filter(rng.normal(size=label.shape), 2)
         labels.append(label.astype(np.uint8))

@@ -79,7 +79,7 @@ def test_a_split_that_is_missing_as_a_whole_is_left_out(caplog):
     split = {"train": ["a", "b"], "val": ["c"], "test": ["d", "e"]}
     with caplog.at_level(logging.WARNING):
         assert class_splits.resolve(split, ["c", "x", "a", "b"]) == {"train": [2, 3], "val": [0]}
-    assert "no split 'test': the data has none of its 2 classes" in caplog.text
+    assert "split 'test' is left out: the data has none of its 2 classes" in caplog.text
 
 
 def test_a_class_without_images_is_one_that_the_data_lacks(test_data):
@@ -94,15 +94,15 @@ def test_a_class_without_images_is_one_that_the_data_lacks(test_data):
     ("split", "message"),
     [
         ({"train": ["a", "b"], "test": ["b"]}, r"'train' and 'test' share 1 class \('b'\)"),
-        ({"train": ["a", "b", "a"]}, r"1 class \('a'\) stand twice in 'train'"),
+        ({"train": ["a", "b", "a"]}, r"1 class \('a'\) occur twice in 'train'"),
         ({"train": ["a", "cat"]}, r"1 of the 2 classes of split 'train' and lacks .*'cat'"),
         ({"train": ["x", "y"]}, r"0 of the 2 classes of split 'train'"),
         ({"train": ["a"], "val": ["b", "d"]}, r"split 'val' and lacks 1 class \('d'\)"),
-        ({"train": ["a"], "vla": ["b"]}, r"'vla' is no split; did you mean 'val'"),
+        ({"train": ["a"], "vla": ["b"]}, r"'vla' is not a split; did you mean 'val'"),
         ({"val": ["a"]}, r"no classes for 'train'"),
         ({"train": []}, r"no classes for 'train'"),
-        ({"train": "ab"}, r"'train' is no list of names"),
-        ({"train": [1, 2]}, r"'train' is no list of names"),
+        ({"train": "ab"}, r"'train' is not a list of names"),
+        ({"train": [1, 2]}, r"'train' is not a list of names"),
         (["a"], r'a class split is \{"train"'),
     ],
 )

@@ -92,7 +92,8 @@ def test_the_images_are_those_of_the_class_that_the_batch_names():
     source = vitjax.data.sources.SOURCES.create(
         "glyphs", classes=25, drawings=8, image_size=12
     ).split("train")
-    known = {image.tobytes(): label for image, label in map(source.read, range(len(source)))}
+    samples = map(source.read, range(len(source)))
+    known = {sample.image.tobytes(): sample.label for sample in samples}
     classes = data.classes("train")
     assert len(classes) == data.num_train_classes == 4 * 16
     for batch in take(data, 3):
@@ -254,7 +255,11 @@ def numbered(sizes: dict[str, list[int]]) -> Source:
 def test_a_class_split_pools_all_splits_and_parts_the_classes_anew():
     split = {"train": ["c5", "c0", "c3"], "test": ["c1", "c4"]}  # c2 is left out
     source = numbered({"train": [5] * 4, "test": [5] * 2})
-    data = ImageEpisodes(source, {**EPISODES, "ways": 2, "queries": 3, "class_split": split}, 50)
+    data = ImageEpisodes(
+        source,
+        episodes={**EPISODES, "ways": 2, "queries": 3, "class_split": split},
+        batch_size=50,
+    )
     assert data.classes("train") == ("c0", "c3", "c5")
     assert data.num_train_classes == 3
     for name, kept in (("train", {0, 3, 5}), ("test", {1, 4})):
@@ -272,7 +277,7 @@ def test_splits_that_share_classes_need_a_class_split():
     split = ArraySplit(images, np.arange(20, dtype=np.int32) % 4, "x")
     source = Source({"train": split, "val": split}, ("ant", "bee", "cat", "dog"))
     with pytest.raises(DataError, match=r"'train' and 'val' share 4 classes \('ant', .*class_spl"):
-        ImageEpisodes(source, EPISODES, 1)
+        ImageEpisodes(source, episodes=EPISODES, batch_size=1)
 
 
 def test_the_split_has_nothing_to_do_with_the_seed():
@@ -289,25 +294,25 @@ def test_the_split_has_nothing_to_do_with_the_seed():
 @pytest.mark.parametrize(
     ("episodes", "message"),
     [
-        ({"ways": 1}, r"episodes.ways is 1; it is a whole number, at least 2"),
-        ({"shots": 0}, r"episodes.shots is 0; it is a whole number, at least 1"),
+        ({"ways": 1}, r"episodes.ways is 1; it must be at least 2"),
+        ({"shots": 0}, r"episodes.shots is 0; it must be at least 1"),
         ({"queries": 0}, r"episodes.queries is 0"),
         ({"train_queries": 0}, r"episodes.train_queries is 0"),
-        ({"train_ways": (4, 2)}, r"episodes.train_ways is \(4, 2\).*\(fewest, most\)"),
-        ({"shots": (0, 2)}, r"episodes.shots is \(0, 2\)"),
+        ({"train_ways": (4, 2)}, r"episodes.train_ways is \(4, 2\); it must be in ascending order"),
+        ({"shots": (0, 2)}, r"episodes.shots\[0\] is 0"),
         ({"shots": (1, 2, 3)}, r"episodes.shots is \(1, 2, 3\)"),
-        ({"shots": 1.5}, r"episodes.shots is 1.5; it must be an integer or a list"),
+        ({"shots": 1.5}, r"episodes.shots is 1.5; it must be an integer at least 1 or a list"),
         ({"val_episodes": 0}, r"episodes.val_episodes is 0"),
         ({"eval_seed": -1}, r"episodes.eval_seed is -1"),
         ({"wyas": 3}, r"'wyas'; did you mean 'ways'"),
-        ({"rotations": "per-class"}, r"rotations is 'per-class'; it is \"classes\""),
+        ({"rotations": "per-class"}, r"rotations is 'per-class'; .*did you mean 'per_class'"),
         ({"in_memory": "yes"}, r"in_memory is 'yes'"),
         ({"ways": 6}, r"episodes.ways is 6, but split 'val' has 4 classes"),
         ({"ways": (2, 6)}, r"episodes.ways is \(2, 6\), but split 'val' has 4 classes"),
         ({"train_ways": 17}, r"episodes.train_ways is 17, but split 'train' has 16 classes"),
         (
             {"shots": 5},
-            r"episodes.shots = 5 and config.data.episodes.queries = 4 take 9 images of a class, but"
+            r"episodes.shots = 5 and config.data.episodes.queries = 4 take 9 images per class, but"
             r" 16 of 16 classes of split 'train' have fewer: glyph 000 \(8\), .* 11 more; no class"
             r" has fewer than 8",
         ),
@@ -332,7 +337,9 @@ def test_errors_outside_the_section():
         vitjax.data.create(source="glyphs", batch_size=1, episodes=3)
     with pytest.raises(ConfigError, match=r"cannot be turned by 90 degrees.*resize\(\(12, 12\)\)"):
         glyphs({"rotations": "classes"}, eval_transforms="resize((8, 12))")
-    with pytest.raises(ConfigError, match=r"batch_size is 6, which 4 hosts"):
+    with pytest.raises(
+        ConfigError, match=r"batch_size is 6; it must be divisible by .* 4, such as 8"
+    ):
         glyphs().train_batches(process_count=4)
     with pytest.raises(DataError, match=r"'tset'; did you mean 'test'"):
         glyphs().eval_batches("tset")
@@ -457,6 +464,7 @@ def test_omniglot(test_data):
         present = set(data.labels(split).tolist())
         assert present & background
         assert present - background
-    image, label = data._pool.read(5)
+    sample = data._pool.read(5)
+    image, label = sample.image, sample.label
     assert label == data.labels("train")[5]
     assert image.shape == (105, 105, 3)

@@ -7,14 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitjax.data.episodes.batching import IndexBatches, Share, stand_ins
-from vitjax.data.episodes.sampling import (
-    EpisodeSize,
-    Sampler,
-    Stream,
-    among,
-    draw_without_replacement,
-)
+from vitjax.data.episodes.batching import IndexBatches, stand_ins
+from vitjax.data.samplers.episodes import EpisodeSampler, EpisodeSize
+from vitjax.data.samplers.streams import Stream, among, draw_without_replacement
+from vitjax.data.share import Share
 
 
 def sampler(
@@ -26,11 +22,11 @@ def sampler(
     seed=0,
     purpose="train",
     before=0,
-) -> Sampler:
+) -> EpisodeSampler:
     """Over classes of the given sizes; ``before`` images belong to other splits."""
     images = int(np.sum(sizes))
     members = np.arange(before, before + images, dtype=np.int32)
-    return Sampler(
+    return EpisodeSampler(
         EpisodeSize(ways, shots, queries),
         members,
         np.array(sizes),
@@ -45,7 +41,7 @@ def chi_squared(counts: np.ndarray) -> float:
     return float(((counts - expected) ** 2 / expected).sum())
 
 
-def owner(made: Sampler, index: np.ndarray) -> np.ndarray:
+def owner(made: EpisodeSampler, index: np.ndarray) -> np.ndarray:
     """The class of each image, upright or turned."""
     ends = np.cumsum(made.sizes)
     first = made.images - ends[-1]

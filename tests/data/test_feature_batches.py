@@ -61,7 +61,7 @@ def test_evaluation_gives_every_example_once_and_in_order(pair):
     rows = np.concatenate([batch["features"][batch["mask"]] for batch in batches])
     np.testing.assert_array_equal(np.floor(rows[:, 0]), [0, 1, 2, 3, 4, 6])
     np.testing.assert_array_equal(batches[1]["features"][3], np.zeros(WIDTH))
-    with pytest.raises(DataError, match="no features of split 'vall'; did you mean 'val'"):
+    with pytest.raises(DataError, match="no split 'vall'; did you mean 'val'"):
         features.eval_batches("vall")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vitjax.data import DataError
+from vitjax.core.errors import ConfigError
 from vitjax.data.sources import SOURCES
 
 
@@ -67,14 +67,14 @@ def test_drawings_of_a_letter_differ_and_letters_differ_more(drawn):
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"classes": 4}, "classes is 4; it is a whole number, at least 5"),
+        ({"classes": 4}, "classes is 4; it must be at least 5"),
         ({"drawings": 0}, "drawings is 0"),
         ({"image_size": 7}, "image_size is 7"),
         ({"alphabet": -1}, "alphabet is -1"),
     ],
 )
 def test_what_is_too_small_is_said(keywords, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ConfigError, match=message):
         SOURCES.create("glyphs", **keywords)
 
 

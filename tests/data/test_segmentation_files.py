@@ -8,14 +8,11 @@ from PIL import Image
 
 import vitjax.data
 from vitjax.data import CorruptImage, DataError
-from vitjax.data.segmentation import (
-    Classes,
-    probability_file,
-    read_mask,
-    write_mask,
-)
-from vitjax.data.segmentation.pictures import read_picture
+from vitjax.data.image_files import read_image
+from vitjax.data.mask_files import read_mask
 from vitjax.data.sources import SOURCES
+from vitjax.data.sources.mask_classes import Classes
+from vitjax.data.writing import probability_file, write_mask
 
 PAGES = 4
 LABEL = np.repeat([0, 1], 16)[None].repeat(24, axis=0)
@@ -72,7 +69,7 @@ def test_pages_of_images(stacks, kind):
         np.testing.assert_allclose(
             pair.image[..., 0], grey / 255 if kind == "16 bits" else grey, rtol=1e-6
         )
-        np.testing.assert_array_equal(pair.label, LABEL)
+        np.testing.assert_array_equal(pair.mask, LABEL)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +87,7 @@ def test_pages_of_masks(stacks, made, values):
     section, *_ = stacks(eight(), [made] * PAGES)
     source = SOURCES.create("masks", **section)
     assert source.values == values
-    np.testing.assert_array_equal(source.split("val").read(0).label, LABEL)
+    np.testing.assert_array_equal(source.split("val").read(0).mask, LABEL)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +95,8 @@ def test_pages_of_masks(stacks, made, values):
     [
         (None, [mask((0, 255))] * 3, r"volume.tif has 4 pages and its mask .*labels.tif has 3"),
         ([page(0, "floats")] * 4, None, r"volume.tif: .*floats of 32 bits.*save it with 8 or 16"),
-        ([page(0, "32 bits")] * 4, None, r"volume.tif: .*whole numbers of 32 bits"),
-        (None, [page(0, "floats")] * 4, r"labels.tif: .*whole numbers, and this image float32"),
+        ([page(0, "32 bits")] * 4, None, r"volume.tif: .*integers of 32 bits"),
+        (None, [page(0, "floats")] * 4, r"labels.tif: .*integers, and this image float32"),
         (None, [mask((0, 70_000), np.int32)] * 4, r"value 70000; a mask's are 0 to 65535"),
         (None, [mask((-3, 9), np.int32)] * 4, r"value -3; a mask's are 0 to 65535"),
         (None, [mask((0, 255)).resize((9, 9))] * 4, r"volume.tif is 24x32 .*labels.tif is 9x9"),
@@ -145,7 +142,7 @@ def test_garbage(tmp_path, content):
     for suffix in ("png", "tif"):
         file = tmp_path / f"bad.{suffix}"
         file.write_bytes(content)
-        for read in (read_mask, lambda path: read_picture(path, 1)):
+        for read in (read_mask, lambda path: read_image(path, 1)):
             with pytest.raises(CorruptImage, match=rf"bad.{suffix}: cannot be "):
                 read(file)
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 import vitjax.data
 from vitjax.core.errors import ConfigError
-from vitjax.data import DataError, SegmentationData
-from vitjax.data.segmentation import IGNORE, Pair, PairSource, class_weights, weight_map
+from vitjax.data import IGNORE, DataError, Sample, SegmentationData
+from vitjax.data.sources.mask_classes import MaskSource
+from vitjax.data.weight_maps import class_weights, weight_map
 
 AUGMENT = "elastic(3) | dihedral | crop(24) | brightness | noise"
 
@@ -36,7 +37,7 @@ def same(left, right) -> None:
 
 
 class Listed:
-    """Pairs in memory, of any sizes."""
+    """Samples in memory, of any sizes."""
 
     def __init__(self, *labels: np.ndarray):
         self.labels = labels
@@ -44,9 +45,9 @@ class Listed:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, index: int) -> Pair:
+    def read(self, index: int) -> Sample:
         label = self.labels[index]
-        return Pair((label + 1).astype(np.uint8)[..., None], label)
+        return Sample((label + 1).astype(np.uint8)[..., None], mask=label)
 
     def size(self, index: int) -> tuple[int, int]:
         return self.labels[index].shape
@@ -56,7 +57,7 @@ class Listed:
 
 
 def listed(train: list, val: list, **keywords) -> SegmentationData:
-    source = PairSource({"train": Listed(*train), "val": Listed(*val)}, ("a", "b"))
+    source = MaskSource({"train": Listed(*train), "val": Listed(*val)}, ("a", "b"))
     return SegmentationData(source, **{"batch_size": 2, **keywords})
 
 
@@ -195,7 +196,10 @@ def test_a_run_is_recalled_without_its_files(tmp_path):
         ({"weight_map": {"foreground": 2}}, r"foreground is 2; .* 0 to 1 \(background, cell\)"),
         ({"weight_map": 3}, r"weight_map is 3"),
         ({"weight_mp": {}}, r"'weight_mp'; did you mean 'weight_map'"),
-        ({"episodes": {"ways": 2}}, r"config.data.episodes: the source 'cells' has masks"),
+        (
+            {"episodes": {"ways": 2}},
+            r"config.data.episodes: the source 'cells' has the target 'mask'",
+        ),
         ({"eval_transforms": "elastic"}, r"config.data.eval_transforms: .*elastic is random"),
         ({"train_transforms": "elastik"}, r"config.data.train_transforms: .*'elastic'"),
         ({"mean": (0.1, 0.2)}, r"mean is \(0.1, 0.2\).*1 channels"),
@@ -275,7 +279,7 @@ def test_weight_maps_are_kept_in_a_folder(tmp_path, monkeypatch):
     files = sorted((tmp_path / "maps").iterdir())
     assert len(files) == 10
     assert {file.suffix for file in files} == {".npy"}
-    files[0].write_bytes(files[0].read_bytes()[:50])  # cut short: worked out anew
+    files[0].write_bytes(files[0].read_bytes()[:50])  # cut short: computed again
     same(take(tissue(weight_map=section), 3), first)
-    monkeypatch.setattr("vitjax.data.segmentation.weights.weight_map", None)
+    monkeypatch.setattr("vitjax.data.weight_maps.weight_map", None)
     same(take(tissue(weight_map=section), 3), first)

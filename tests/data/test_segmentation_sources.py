@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.text import near_match
-from vitjax.data import CorruptImage, DataError
-from vitjax.data.segmentation import IGNORE, cells
-from vitjax.data.sources import SOURCES
+from vitjax.data import IGNORE, CorruptImage, DataError
+from vitjax.data.sources import SOURCES, cells
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (8, 10), mode: str = "L") -> Image.Image:
@@ -50,8 +50,8 @@ def test_a_folder_of_pairs(folder):
     assert source.class_names == ("membrane", "cell")
     pair = source.split("train").read(0)
     assert pair.image.shape == (8, 10, 1)
-    assert pair.label.dtype == np.int32
-    np.testing.assert_array_equal(pair.label, np.tile(np.repeat([0, 1], 5), (8, 1)))
+    assert pair.mask.dtype == np.int32
+    np.testing.assert_array_equal(pair.mask, np.tile(np.repeat([0, 1], 5), (8, 1)))
     assert source.split("train").size(0) == (8, 10)
     assert read(folder, channels=3).split("train").read(0).image.shape == (8, 10, 3)
 
@@ -102,7 +102,7 @@ def test_pages_of_a_stack(tmp_path):
     for i in range(2):
         pair = source.split("val").read(i)
         np.testing.assert_array_equal(pair.image[..., 0], np.asarray(images[3 + i]))
-        assert pair.label.max() == (1, 2)[i]
+        assert pair.mask.max() == (1, 2)[i]
     assert source.split("val").name(0).endswith("train-volume.tif, page 3")
     masks[0].save(tmp_path / "labels/train-labels.tif", save_all=True, append_images=masks[1:4])
     with pytest.raises(DataError, match=r"train-volume.tif has 5 pages and its mask .* has 4"):
@@ -135,14 +135,14 @@ def test_masks_with_a_palette_of_one_bit_of_sixteen_bits_and_grey_rgb(folder):
     Image.fromarray(np.repeat(label[..., None], 3, axis=-1)).save(folder / "masks/slice3.png")
     split = read(folder, classes=(0, 1), val_last=1).split("train")
     for index in range(4):
-        np.testing.assert_array_equal(split.read(index).label, label)
+        np.testing.assert_array_equal(split.read(index).mask, label)
     with pytest.raises(DataError, match=r"slice4.png: has the value 255 in 40 pixels.*ignore=255"):
         split.read(4)
 
 
 def test_an_ignored_value(folder):
     source = read(folder, classes=(7, 0), ignore=255)
-    label = source.split("train").read(0).label
+    label = source.split("train").read(0).mask
     assert (label[:, :5] == 1).all()
     assert (label[:, 5:] == IGNORE).all()
 
@@ -155,19 +155,19 @@ def test_an_ignored_value(folder):
         (lambda f: (f / "images/slice2.png").unlink(), {}, r"masks/slice2.png: this mask has no"),
         (lambda f: halves((9, 10)).save(f / "masks/slice2.png"), {},
          r"images/slice2.png is 8x10 .* masks/slice2.png is 9x10|slice2.png is 8x10.*is 9x10"),
-        (lambda f: halves().save(f / "images/slice2.tif"), {}, r"slice2.* have one stem"),
+        (lambda f: halves().save(f / "images/slice2.tif"), {}, r"slice2.* have the same stem"),
         (lambda f: (f / "masks").rename(f / "msks"), {}, r"has no folder of masks"),
         (lambda f: (f / "images").rename(f / "image"), {}, r"did you mean 'image'"),
         (lambda f: [p.unlink() for p in (f / "images").iterdir()], {}, r"images has no files"),
         (lambda f: [halves((8, 10), (3, 3)).save(p) for p in (f / "masks").iterdir()], {},
-         r"values \[3\] alone"),
+         r"only the values \[3\]"),
         (lambda f: [(f / d / "slice2.png").write_bytes(b"no") for d in ("images", "masks")], {},
          r"masks/slice2.png: cannot be decoded: it is no image"),
         (None, {"channels": 2}, r"channels is 2"),
         (None, {"classes": (0, 0)}, r"classes is \(0, 0\)"),
         (None, {"classes": (0, 255), "ignore": 255}, r"ignore is 255, which classes has too"),
         (None, {"class_names": ("a",)}, r"class_names is \('a',\); there are 2 classes"),
-        (None, {"val_last": 2, "val_count": 2}, r"val_count and val_last both say"),
+        (None, {"val_last": 2, "val_count": 2}, r"val_count and val_last both give"),
         (None, {"val_last": 12}, r"12 examples of val and 0 of test leave none of 12"),
         (None, {"val_count": -1}, r"val_count is -1"),
     ],
@@ -175,7 +175,7 @@ def test_an_ignored_value(folder):
 def test_errors_name_the_file_and_what_was_found(folder, change, keywords, message):
     if change:
         change(folder)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=message):
         read(folder, **keywords)
 
 
@@ -183,7 +183,7 @@ def test_errors_at_reading(folder):
     picture(0, mode="RGB").save(folder / "masks/slice0.png")
     (folder / "images/slice1.png").write_bytes((folder / "images/slice1.png").read_bytes()[:60])
     split = read(folder, classes=(0, 255), val_last=1).split("train")
-    with pytest.raises(CorruptImage, match=r"slice0.png: .*one value a pixel.*in colour"):
+    with pytest.raises(CorruptImage, match=r"slice0.png: .*one value per pixel.*in colour"):
         split.read(0)
     with pytest.raises(CorruptImage, match=r"slice1.png: cannot be decoded"):
         split.read(1)
@@ -207,8 +207,8 @@ def test_electron_microscopy(test_data):
     pair = source.split("val").read(0)
     assert source.split("val").name(0).endswith("20.png")
     assert pair.image.shape == (512, 512, 1)
-    assert 0.7 < pair.label.mean() < 0.85  # cells
-    assert pair.image[pair.label == 1].mean() > pair.image[pair.label == 0].mean() + 20
+    assert 0.7 < pair.mask.mean() < 0.85  # cells
+    assert pair.image[pair.mask == 1].mean() > pair.image[pair.mask == 0].mean() + 20
 
 
 def threshold_iou(pair) -> float:
@@ -216,7 +216,7 @@ def threshold_iou(pair) -> float:
     best = 0.0
     for threshold in range(0, 256, 4):
         guess = (pair.image[..., 0] >= threshold).astype(int)
-        for label in (pair.label, 1 - pair.label):
+        for label in (pair.mask, 1 - pair.mask):
             shared = [((guess == c) & (label == c)).sum() for c in (0, 1)]
             either = [((guess == c) | (label == c)).sum() for c in (0, 1)]
             best = max(best, float(np.mean(np.divide(shared, either))))
@@ -232,9 +232,9 @@ def test_cells_are_the_same_each_time_and_not_for_a_threshold():
         np.testing.assert_array_equal(pair.image, again.read(index).image)
         np.testing.assert_array_equal(pair.instances, again.read(index).instances)
         assert pair.image.dtype == np.uint8
-        np.testing.assert_array_equal(pair.label, pair.instances > 0)
+        np.testing.assert_array_equal(pair.mask, pair.instances > 0)
         assert set(np.unique(pair.instances)) >= set(range(1, pair.instances.max() + 1))
-        assert 0.3 < pair.label.mean() < 0.75
+        assert 0.3 < pair.mask.mean() < 0.75
     other = SOURCES.create("cells", size=64, tissue=1).split("train").read(0)
     for stranger in (source.split("val").read(0), other, pairs[1]):
         assert (stranger.image != pairs[0].image).mean() > 0.5
@@ -250,10 +250,10 @@ def test_no_two_cells_touch():
             )
             assert (one == next_)[(one > 0) & (next_ > 0)].all()
         # Membranes are darker than what they are between.
-        dark = np.percentile(pair.image[pair.label == 0], 10)
-        assert dark < np.percentile(pair.image[pair.label == 1], 10)
+        dark = np.percentile(pair.image[pair.mask == 0], 10)
+        assert dark < np.percentile(pair.image[pair.mask == 1], 10)
 
 
 def test_cells_refuse_numbers_that_are_too_small():
-    with pytest.raises(DataError, match=r"cells: size is 8; .* at least 32"):
+    with pytest.raises(ConfigError, match=r"'cells': size is 8; .* at least 32"):
         SOURCES.create("cells", size=8)

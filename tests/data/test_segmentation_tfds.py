@@ -14,9 +14,8 @@ from PIL import Image
 
 import vitjax.data
 from vitjax import config as configs
-from vitjax.data import DataError
-from vitjax.data.segmentation import IGNORE, tfds_masks
-from vitjax.data.sources import SOURCES
+from vitjax.data import IGNORE, DataError
+from vitjax.data.sources import SOURCES, tfds_masks
 
 
 def encoded(array: np.ndarray, kind: str) -> bytes:
@@ -84,7 +83,7 @@ def test_a_set_prepared_as_tfds_describes_it(pets):
     assert data.source.split("test").size(2) == (32, 40)
     pair = data.source.split("test").read(2)
     trimap = np.random.default_rng(2).integers(1, 4, (32, 40))
-    np.testing.assert_array_equal(pair.label, trimap - 1)
+    np.testing.assert_array_equal(pair.mask, trimap - 1)
     assert pair.image.shape == (32, 40, 3)
     assert "tensorflow" not in sys.modules
 
@@ -137,10 +136,10 @@ def test_a_prepared_tfds_set(prepared):
         pair = split.read(index)
         assert pair.image.shape == (6, 7 + index, 3)
         assert split.size(index) == (6, 7 + index)
-        assert (pair.label == index % 3).all()
+        assert (pair.mask == index % 3).all()
     ignoring = SOURCES.create("tfds_masks", dataset="oxford_iiit_pet", ignore=3)
     assert ignoring.class_names == ("pet", "background")
-    assert (ignoring.split("test").read(2).label == IGNORE).all()
+    assert (ignoring.split("test").read(2).mask == IGNORE).all()
 
 
 def test_classes_of_another_tfds_set_are_discovered(prepared):
@@ -148,7 +147,7 @@ def test_classes_of_another_tfds_set_are_discovered(prepared):
     assert SOURCES.create("tfds_masks", dataset="moons").class_names == ("1", "2", "3")
     with pytest.raises(DataError, match=r"no feature 'segmentation_msk' .*did you mean 'segm"):
         SOURCES.create("tfds_masks", dataset="moons", mask_key="segmentation_msk")
-    with pytest.raises(DataError, match=r"'label' \(mask_key\) is .*, no image"):
+    with pytest.raises(DataError, match=r"'label' \(mask_key\) is .*, not an image"):
         SOURCES.create("tfds_masks", dataset="moons", mask_key="label")
     split = SOURCES.create("tfds_masks", dataset="moons", classes=(1, 2)).split("train")
     with pytest.raises(DataError, match=r"example 2, segmentation_mask: has the value 3"):

@@ -68,7 +68,7 @@ def test_synthetic_is_repeatable_and_learnable():
     val = one.split("val")
     distances = np.square(val.images[:, None] - means[None]).sum((2, 3, 4))
     assert (distances.argmin(1) == val.labels).mean() > 0.9
-    with pytest.raises(DataError, match="examples is 0"):
+    with pytest.raises(UserError, match="examples is 0"):
         SOURCES.create("synthetic", examples=0)
 
 
@@ -91,7 +91,8 @@ def write_npz(tmp_path):
 def test_npz_reads_grey_images_and_column_labels(write_npz):
     source = SOURCES.create("npz", path=write_npz())
     assert list(source.splits) == ["train", "test"]
-    image, label = source.split("test").read(1)
+    sample = source.split("test").read(1)
+    image, label = sample.image, sample.label
     assert image.shape == (4, 4, 1)
     assert label == 1
     assert source.class_names == ("0", "1")
@@ -139,7 +140,7 @@ def test_npz_files_and_shares(write_npz, tmp_path):
         SOURCES.create("npz", path=str(tmp_path / "dat.npz"))
     with pytest.raises(DataError, match="not both"):
         SOURCES.create("npz", path=path, val_fraction=0.1, val_examples=2)
-    with pytest.raises(DataError, match=r"val_fraction is 1.5"):
+    with pytest.raises(UserError, match=r"val_fraction is 1.5"):
         SOURCES.create("npz", path=path, val_fraction=1.5)
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(DataError, match=r"text.npz cannot be read as an .npz file"):
@@ -160,9 +161,9 @@ def test_folder_splits_a_flat_directory(image_folder):
     for split in source.splits.values():
         assert np.bincount(split.labels).tolist() == [len(split) // 2] * 2
         for index in range(len(split)):
-            image, label = split.read(index)
-            assert image.shape == (12, 10, 3)
-            assert (image[0, 0, 0] >= 100) == label
+            sample = split.read(index)
+            assert sample.image.shape == (12, 10, 3)
+            assert (sample.image[0, 0, 0] >= 100) == sample.label
 
 
 def test_folder_reads_split_folders(image_folder, tmp_path, write_image):
@@ -173,8 +174,8 @@ def test_folder_reads_split_folders(image_folder, tmp_path, write_image):
     source = SOURCES.create("folder", path=str(root), channels=1)
     assert {n: len(s) for n, s in source.splits.items()} == {"train": 12, "val": 1}
     assert source.split("val").labels.tolist() == [1]
-    assert source.split("val").read(0)[0].shape == (12, 10, 1)
-    with pytest.raises(DataError, match=r"validation is there already"):
+    assert source.split("val").read(0).image.shape == (12, 10, 1)
+    with pytest.raises(DataError, match=r"validation exists already"):
         SOURCES.create("folder", path=str(root), val_fraction=0.5)
     write_image(root / "validation" / "dgo" / "x.png")
     with pytest.raises(DataError, match=r"class 'dgo', which .*train lacks; did you mean 'dog'"):
@@ -202,9 +203,9 @@ def test_folder_says_what_is_wrong(image_folder, tmp_path):
         SOURCES.create("folder", path=str(tmp_path / "picture"))
     with pytest.raises(DataError, match="no class folders"):
         SOURCES.create("folder", path=str(image_folder / "cat"))
-    with pytest.raises(DataError, match="channels is 2"):
+    with pytest.raises(UserError, match="channels is 2"):
         SOURCES.create("folder", path=str(image_folder), channels=2)
-    with pytest.raises(DataError, match="classes is 'some'"):
+    with pytest.raises(UserError, match="classes is 'some'"):
         SOURCES.create("folder", path=str(image_folder), classes="some")
     (image_folder / "bird").mkdir()
     with pytest.raises(DataError, match="bird has no image"):
@@ -220,7 +221,7 @@ def test_mini_imagenet(test_data):
     assert {n: len(s) for n, s in source.splits.items()} == {"train": 3200, "val": 800}
     assert not set(source.split("train").labels) & set(source.split("val").labels)
     for index in range(0, 3200, 800):
-        image, _ = source.split("train").read(index)
+        image = source.split("train").read(index).image
         assert image.shape == (84, 84, 3)
         with Image.open(source.split("train").name(index)) as picture:
             pillow = np.asarray(picture.convert("RGB"))
@@ -397,7 +398,8 @@ def test_tfds_takes_another_feature_and_the_usual_splits(test_data):
         "tfds", dataset="omniglot", data_dir=str(test_data / "tfds"), label_key="alphabet_char_id"
     )
     assert list(source.splits) == ["train", "test"]
-    image, label = source.split("train").read(0)
+    sample = source.split("train").read(0)
+    image, label = sample.image, sample.label
     assert image.shape == (105, 105, 3)
     assert label == source.split("train").labels[0]
     assert source.class_names[0] == "0"

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from vitjax.data import DataError
+from vitjax.data import DataError, Sample
 from vitjax.data.transforms import parse
 from vitjax.data.transforms.geometry import RandomResizedCrop
 from vitjax.data.transforms.policies import (
     RAND_AUGMENT,
     TRIVIAL_AUGMENT_WIDE,
-    apply_operation,
+    draw_step,
 )
 
 KEEP_SHAPE = [
@@ -39,13 +39,13 @@ TO_FIVE_BY_SEVEN = [
     "center_crop((5, 7))",
     "pad_and_crop((5, 7), 4, 'constant')",
     "random_resized_crop((5, 7))",
-    "resize((9, 9)) | random_crop((5, 7))",
+    "resize((9, 9)) | crop((5, 7))",
     "resize((9, 9)) | pad_and_crop((5, 7), 3)",
 ]
 
 
 def run(text: str, image: np.ndarray, seed: int = 0) -> np.ndarray:
-    return parse(text)(image, np.random.default_rng(seed))
+    return parse(text)(Sample(image), np.random.default_rng(seed)).image
 
 
 def picture(height=32, width=32, channels=3, seed=0, dtype=np.uint8) -> np.ndarray:
@@ -121,7 +121,8 @@ def test_flip_mirrors_with_its_probability():
     np.testing.assert_array_equal(run("flip(1.0)", image), image[:, ::-1])
     assert run("flip(0.0)", image) is image
     step, rng = parse("flip"), np.random.default_rng(0)
-    flipped = sum(step(image, rng) is not image for _ in range(2000))
+    sample = Sample(image)
+    flipped = sum(step(sample, rng) is not sample for _ in range(2000))
     assert abs(flipped - 1000) < 4 * math.sqrt(2000 / 4)
 
 
@@ -132,10 +133,15 @@ def test_pad_and_crop_cuts_from_the_mirrored_image():
         windows = {padded[t : t + 8, x : x + 8].tobytes() for t in range(5) for x in range(5)}
         seen = {run(f"pad_and_crop(8, 2, {mode!r})", image, s).tobytes() for s in range(400)}
         assert seen == windows
-    with pytest.raises(DataError, match="cannot mirror 8 pixels"):
-        run("pad_and_crop(8, 8)", image)
-    with pytest.raises(DataError, match=r"cannot cut 9x9 out of 8x8; put resize\(9\) before"):
-        run("random_crop(9)", image)
+    with pytest.raises(DataError, match=r"cannot take 13x13 out of an image of 8x8 .*resize\(13\)"):
+        run("pad_and_crop(13, 2)", image)
+
+
+def test_padding_mirrors_again_beyond_the_far_edge():
+    image = picture(4, 4, 1)
+    padded = np.pad(image, ((9, 9), (9, 9), (0, 0)), mode="reflect")
+    windows = {padded[t : t + 8, x : x + 8].tobytes() for t in range(15) for x in range(15)}
+    assert {run("pad_and_crop(8, 9)", image, s).tobytes() for s in range(60)} <= windows
 
 
 @pytest.mark.parametrize("size", [(60, 90), (90, 60)])
@@ -253,7 +259,7 @@ def test_pipelines_know_whether_they_are_random():
     assert not parse("").random
     assert not parse("grayscale | resize((28, 28), 'area') | center_crop(20) | invert").random
     assert not parse("gray_to_rgb").random
-    for text in (*KEEP_SHAPE[:-1], "pad_and_crop(8)", "random_crop(3)", "resize(9) | flip(0.0)"):
+    for text in (*KEEP_SHAPE[:-1], "pad_and_crop(8)", "crop(3)", "resize(9) | flip(0.0)"):
         assert parse(text).random, text
 
 
@@ -309,9 +315,8 @@ def test_operations_do_nothing_at_magnitude_zero(operations, channels):
     for name, operation in operations.items():
         if name in ("auto_contrast", "equalize"):  # these know no magnitude
             continue
-        out = apply_operation(
-            pillow, operation, 0, np.random.default_rng(0), Image.Resampling.NEAREST
-        )
+        _, strength = draw_step(operation, 0, pillow.size, np.random.default_rng(0))
+        out = operation.apply(pillow, strength, Image.Resampling.NEAREST)
         np.testing.assert_array_equal(np.asarray(out), np.asarray(pillow), err_msg=name)
 
 

@@ -14,7 +14,7 @@ from whole_runs import ENVIRONMENT
 
 from vitjax import config as configs
 from vitjax.cli import main
-from vitjax.data.segmentation import read_mask
+from vitjax.data.mask_files import read_mask
 from vitjax.training import experiment, loop
 from vitjax.training.logging import read
 

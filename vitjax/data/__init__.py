@@ -1,4 +1,4 @@
-"""Where batches come from: sources of labelled images, transforms, and the loader over both.
+"""Where batches come from: sources of samples, transforms, samplers, and the loader over them.
 
 >>> import vitjax.data
 >>> data = vitjax.data.create(seed=0, source="digits", batch_size=64)
@@ -8,28 +8,33 @@
 >>> batches.close()
 """
 
-from vitjax.data import episodes, segmentation, sources, transforms
+from vitjax.data import episodes, samplers, sources, transforms
 from vitjax.data.creation import create, recall
 from vitjax.data.dataset import Dataset
 from vitjax.data.episodes import EpisodeData, look_up
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.images import BoxData, Data, NumberData
 from vitjax.data.iterator import BatchIterator
-from vitjax.data.loader import Data
+from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.segmentation import SegmentationData
 
 __all__ = [
+    "IGNORE",
     "BatchIterator",
+    "BoxData",
     "CorruptImage",
     "Data",
     "DataError",
     "Dataset",
     "EpisodeData",
+    "NumberData",
+    "Sample",
     "SegmentationData",
     "create",
     "episodes",
     "look_up",
     "recall",
-    "segmentation",
+    "samplers",
     "sources",
     "transforms",
 ]

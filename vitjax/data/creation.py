@@ -1,82 +1,101 @@
-"""From section ``data`` of a config to data: which kind it is, and who reads which key."""
+"""From section ``data`` of a config to data: which kind it is, and what reads which key."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call, check_keywords, keywords_of
-from vitjax.data.checks import WHERE
 from vitjax.data.dataset import Dataset
+from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
-from vitjax.data.episodes.regression import RegressionEpisodes
-from vitjax.data.loader import Data
-from vitjax.data.segmentation.loader import SegmentationData
+from vitjax.data.images import BoxData, Data, NumberData
+from vitjax.data.segmentation import SegmentationData
+from vitjax.data.share import WHERE
 from vitjax.data.sources.base import SOURCES
+
+_KINDS: Mapping[str, Any] = {
+    kind.target: kind for kind in (Data, NumberData, SegmentationData, BoxData)
+}
 
 
 def create(seed: int = 0, **section: Any) -> Dataset:
     """Builds the data that section ``data`` of a config describes.
 
     Args:
-        seed: decides the order of training examples and their augmentation; or, of episodes, which
-            ones training sees.
-        **section: ``source``, the keywords of that source, and the keywords of `Data` (of
-            `SegmentationData` for a source of images with masks); or, with a section ``episodes``
-            inside, those of `vitjax.data.episodes.ImageEpisodes` (of `RegressionEpisodes` for a
-            source of regression tasks).
+        seed: of the order of training examples and their augmentation; or of training episodes.
+        **section: ``source``, the keywords of that source, and the keys of the kind of data, see
+            `vitjax.data.settings`; with a section ``episodes`` inside, see
+            `vitjax.data.episodes.settings`.
 
     Returns:
-        `Data`, `SegmentationData`, or with a section ``episodes`` `vitjax.data.EpisodeData`.
+        Data of the source's target: `vitjax.data.Data`, `NumberData`, `SegmentationData` or
+        `BoxData`; with a section ``episodes``, `vitjax.data.EpisodeData`.
 
     Raises:
-        ConfigError: a key that nobody reads, a missing one, an unknown source or transform.
+        ConfigError: a key is unknown or missing, or a value cannot be used.
         DataError: the source cannot be read, or its images and a value do not go together.
     """
-    kind, constructor, ours, rest = _sorted_out(section)
-    check_keywords(kind, ours, where=WHERE, given=("source", "seed"))
-    data: Dataset = kind(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
+    parts = _sorted_out(section)
+    check_keywords(parts.kind.settings_class, parts.own, where=WHERE)
+    source = call(parts.constructor, parts.rest, where=WHERE)
+    data: Dataset = parts.kind(source, seed, **parts.own)
     return data
 
 
 def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dataset:
-    """The data of a run whose images need not be at hand: sizes, names and transforms, all blank.
+    """Data of the sizes, names and transforms of a run, whose images are all blank.
+
+    So a run can be evaluated on other images, or export its model, without its data.
 
     Args:
-        description: what ``describe`` of the run's data gave.
+        description: the result of `Dataset.describe` of the run's data.
         seed: as in `create`.
-        **section: as in `create`; the source and its keywords play no part.
+        **section: as in `create`; the keywords of the source are not used.
     """
-    kind, constructor, ours, rest = _sorted_out(section)
-    if kind is RegressionEpisodes:  # which needs no files
-        return RegressionEpisodes(source=call(constructor, rest, where=WHERE), seed=seed, **ours)
-    data: Dataset = kind.blank(description, seed=seed, **ours)
+    parts = _sorted_out(section)
+    if parts.kind is FunctionEpisodes:  # which needs no files
+        return create(seed, **section)
+    data: Dataset = parts.kind.blank(description, seed=seed, **parts.own)
     return data
 
 
-def _sorted_out(
-    section: Mapping[str, Any],
-) -> tuple[Any, Callable[..., Any], dict[str, Any], dict[str, Any]]:
-    """The class that a section asks for, the source, and the keywords of each."""
+class _Parts(NamedTuple):
+    kind: Any  # of data
+    constructor: Callable[..., Any]  # of the source
+    own: dict[str, Any]  # keys that the kind reads
+    rest: dict[str, Any]  # keys that the source reads
+
+
+def _sorted_out(section: Mapping[str, Any]) -> _Parts:
     if "source" not in section:
         raise ConfigError(f"{WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
-    constructor = SOURCES.lookup(section["source"], f"{WHERE}.source")
-    episodic = section.get("episodes") is not None
-    kind: Any = ImageEpisodes if episodic else Data
-    facts = SOURCES.facts(section["source"])
-    if facts.get("episodic"):
-        kind = RegressionEpisodes
-    elif facts.get("target") == "mask":
-        if episodic:
-            raise ConfigError(
-                f"{WHERE}.episodes: the source {section['source']!r} has masks, and episodes are of"
-                " images with one class each; leave the section out"
-            )
-        kind = SegmentationData
-    readable = {key for key in keywords_of(kind) if key not in ("source", "seed")}
+    name = section["source"]
+    constructor = SOURCES.lookup(name, f"{WHERE}.source")
+    kind = _kind_of(name, episodic=section.get("episodes") is not None)
+    readable = set(keywords_of(kind.settings_class))
     keywords = {k: v for k, v in section.items() if (k, v) != ("episodes", None) and k != "source"}
     check_keywords(constructor, keywords, where=WHERE, also=[*readable, "episodes", "source"])
-    ours = {key: value for key, value in keywords.items() if key in readable}
+    own = {key: value for key, value in keywords.items() if key in readable}
     rest = {key: value for key, value in keywords.items() if key not in readable}
-    return kind, constructor, ours, rest
+    return _Parts(kind, constructor, own, rest)
+
+
+def _kind_of(source: str, episodic: bool) -> Any:
+    """The class for the data of ``source``, as single examples or as episodes."""
+    facts = SOURCES.facts(source)
+    target = facts.get("target", "class")
+    if facts.get("episodic"):
+        return FunctionEpisodes
+    if target not in _KINDS:
+        raise ConfigError(
+            f"{WHERE}.source: {source!r} is registered with target={target!r}; it must be one of"
+            f" {', '.join(map(repr, _KINDS))}"
+        )
+    if episodic and target != "class":
+        raise ConfigError(
+            f"{WHERE}.episodes: the source {source!r} has the target {target!r}, and episodes need"
+            " images with one class each; leave the section out"
+        )
+    return ImageEpisodes if episodic else _KINDS[target]

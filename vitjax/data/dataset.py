@@ -9,7 +9,7 @@ import numpy as np
 
 from vitjax.data.iterator import Batch, BatchIterator
 
-Target = Literal["class", "mask", "number"]
+Target = Literal["class", "mask", "number", "boxes"]
 
 
 class Dataset(ABC):
@@ -24,7 +24,7 @@ class Dataset(ABC):
 
     Attributes:
         target: what is predicted: ``"class"`` (one class per image), ``"mask"`` (a class per pixel)
-            or ``"number"`` (floats: regression).
+            ``"number"`` (floats: regression) or ``"boxes"`` (objects: detection).
         episodic: whether batches hold few-shot episodes.
         splits: the names of the splits.
         batch_size: examples (or episodes) in a global training batch, over all hosts.

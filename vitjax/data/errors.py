@@ -1,4 +1,4 @@
-"""What goes wrong with data, said to the person whose data it is."""
+"""Errors of data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from vitjax.core.errors import UserError
 
 
 class DataError(UserError):
-    """A file, array or image that cannot be used; the message says which, why and what could be."""
+    """A file, array or image that cannot be used; the message says which, why and what would do."""
 
 
 class CorruptImage(DataError):
-    """One image that cannot be read or decoded. ``on_corrupt="skip"`` forgives these and no other.
+    """One image that cannot be read or decoded; ``on_corrupt="skip"`` skips these only.
 
     Sources raise it from `vitjax.data.sources.Split.read`.
     """

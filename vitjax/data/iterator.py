@@ -11,21 +11,31 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import grain
+import numpy as np
 from absl import flags
 
-from vitjax.data.batching import ENDLESS, REPORT
 from vitjax.data.errors import DataError
+from vitjax.data.share import ENDLESS
 
 _MAX_THREADS = 16
 # Worker processes take seconds to start, so a short evaluation is quicker without them.
 _MIN_BATCHES_PER_WORKER = 32
 
+# Rides in a batch from a worker to `BatchIterator`, which takes it out: what went wrong, as JSON in
+# an array of bytes. An exception would arrive with the worker's traceback.
+_REPORT = "_report"
+
 # Names to arrays; the batches of episodes hold such dicts too.
 Batch = dict[str, Any]
 
 
+def report(content: dict[str, Any]) -> Batch:
+    """The entry of a batch that tells `BatchIterator` of an "error", or what was "skipped"."""
+    return {_REPORT: np.frombuffer(json.dumps(content).encode(), np.uint8).copy()}
+
+
 class Batches(Protocol):
-    """Numbers to batches: picklable, and the same batch whoever asks, in whichever order."""
+    """Batches by number: picklable, and the same for every caller and order of calls."""
 
     def __len__(self) -> int: ...
 
@@ -47,11 +57,11 @@ class BatchIterator(Iterator[Batch]):
         """Starts to read ahead.
 
         Args:
-            batches: what to go through.
-            workers: processes that make batches, if there are batches enough; 0 for threads of this
-                process; None for batches that are made sooner than a thread could hand them over,
-                at the moment of asking.
-            note_skipped: is told the corrupt images of a batch and what is wrong with each.
+            batches: what to iterate over.
+            workers: processes that make batches, if there are enough batches; 0 for threads of this
+                process; None to make each batch when it is asked for, where that takes less time
+                than a thread would need to hand it over.
+            note_skipped: receives the corrupt images of a batch and what is wrong with each.
         """
         self._batches = batches
         self._note_skipped = note_skipped
@@ -66,10 +76,10 @@ class BatchIterator(Iterator[Batch]):
         return self
 
     def __len__(self) -> int:
-        """How many batches there are in all.
+        """The number of batches.
 
         Raises:
-            TypeError: there is no end to training batches.
+            TypeError: they are training batches, which have no end.
         """
         if len(self._batches) == ENDLESS:
             raise TypeError("training batches have no end")
@@ -83,9 +93,9 @@ class BatchIterator(Iterator[Batch]):
         except StopIteration:
             self.close()
             raise
-        report = batch.pop(REPORT, None)
-        if report is not None:
-            content = json.loads(bytes(report))
+        reported = batch.pop(_REPORT, None)
+        if reported is not None:
+            content = json.loads(bytes(reported))
             if "error" in content:
                 self.close()
                 raise DataError(content["error"])
@@ -121,7 +131,7 @@ def _read_ahead(batches: Batches, workers: int) -> Any:
 
 
 def _leave_signals_alone(index: int, count: int) -> None:
-    """Lets a worker outlive a signal to the whole group: the trainer ends it when it is done."""
+    """Lets a worker survive a signal to the process group: the trainer ends it."""
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
 
@@ -131,13 +141,13 @@ def _close(iterators: list[Any], workers: bool) -> None:
     if iterators:
         iterators.pop().close()
         if workers:
-            # Grain's iterators over workers refer to each other; left to the interpreter's exit,
-            # their destructors fail and say so at length.
+            # Grain's iterators over workers refer to each other, and their destructors fail loudly
+            # at the interpreter's exit.
             gc.collect()
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Images as a model wants them."""
+"""Images as a model takes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitjax.core.errors import ConfigError
-from vitjax.data.checks import WHERE
+from vitjax.data.share import WHERE
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Normalization:
     """(x - mean) / std, uint8 images scaled to [0, 1] before.
 
     Attributes:
-        mean: float32, one for each channel or one for all.
+        mean: float32, one number per channel or one for all.
         std: the same.
     """
 
@@ -31,14 +31,16 @@ class Normalization:
         std: float | Sequence[float] | None,
         channels: int,
     ) -> Normalization:
-        """The one that a config's ``mean`` (None: 0) and ``std`` (None: 1) describe.
+        """The normalization by a config's ``mean`` (None: 0) and ``std`` (None: 1).
 
         Raises:
-            ConfigError: they are no numbers, or not as many as there are channels.
+            ConfigError: they are not numbers, or their count is not that of the channels.
         """
         deviation = _per_channel(std, 1.0, "std", channels)
         if (deviation == 0).any():
-            raise ConfigError(f"{WHERE}.std is {std!r}; nothing can be divided by 0")
+            raise ConfigError(
+                f"{WHERE}.std is {std!r}; it must not be 0, as images are divided by it"
+            )
         return cls(_per_channel(mean, 0.0, "mean", channels), deviation)
 
     def __call__(self, images: Any) -> Any:
@@ -50,7 +52,7 @@ class Normalization:
         Returns:
             float32 of the same shape.
         """
-        import jax.numpy as jnp  # not at the top: the sources and transforms do without
+        import jax.numpy as jnp  # not at the top: sources and transforms do not need JAX
 
         scaled = jnp.asarray(images, jnp.float32)
         if images.dtype == np.uint8:
@@ -65,7 +67,7 @@ def _per_channel(value: Any, default: float, key: str, channels: int) -> np.ndar
         array = np.zeros((0, 0), np.float32)
     if array.shape not in ((), (1,), (channels,)) or not np.isfinite(array).all():
         raise ConfigError(
-            f"{WHERE}.{key} is {value!r}; it is one number, or one for each of the"
+            f"{WHERE}.{key} is {value!r}; it must be one number, or one for each of the"
             f" {channels} channels of the images"
         )
     return array

@@ -2,8 +2,8 @@
 
 from vitjax.data.episodes import class_splits
 from vitjax.data.episodes.batching import look_up
+from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
 from vitjax.data.episodes.loader import EpisodeData
-from vitjax.data.episodes.regression import RegressionEpisodes
 
-__all__ = ["EpisodeData", "ImageEpisodes", "RegressionEpisodes", "class_splits", "look_up"]
+__all__ = ["EpisodeData", "FunctionEpisodes", "ImageEpisodes", "class_splits", "look_up"]

@@ -7,53 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.data.batching import ENDLESS, ExampleRng, Examples, report
-from vitjax.data.episodes.sampling import Chosen, Sampler
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.examples import ExampleRng, Examples
+from vitjax.data.iterator import Batch, report
+from vitjax.data.samplers.episodes import Chosen, EpisodeSampler
+from vitjax.data.share import Share
 
-Batch = dict[str, Any]
 
+def drawn(share: Share, index: int) -> tuple[int, int]:
+    """The first episode of batch ``index``, and the number of them in a row from there to draw.
 
-@dataclass(frozen=True)
-class Share:
-    """This host's rows of every batch of a sequence of episodes.
-
-    Attributes:
-        batch_size: episodes of the global batch, over all hosts.
-        rows: this host's part of each global batch.
-        start: the number of the first batch.
-        total: how many episodes there are; None for no end.
+    There is at least one, so that a share of padding alone has something to repeat.
     """
+    positions = share.positions(index)
+    return (positions.start, len(positions)) if positions else (0, 1)
 
-    batch_size: int
-    rows: range
-    start: int = 0
-    total: int | None = None
 
-    def __len__(self) -> int:
-        return ENDLESS if self.total is None else -(-self.total // self.batch_size)
-
-    def episodes(self, index: int) -> tuple[int, int]:
-        """The first episode of batch ``index``, and how many in a row from there to draw.
-
-        There is always one at least, so that a share of nothing but padding has something to show.
-        """
-        first = (self.start + index) * self.batch_size + self.rows.start
-        if self.total is None:
-            return first, len(self.rows)
-        if first >= self.total:
-            return 0, 1
-        return first, min(len(self.rows), self.total - first)
-
-    def padded(self, index: int, batch: Batch) -> Batch:
-        """The episodes drawn for batch ``index``, repeated to fill it, and which of them count."""
-        first = (self.start + index) * self.batch_size + self.rows.start
-        size = len(self.rows)
-        real = size if self.total is None else min(max(self.total - first, 0), size)
-        if real < size:
-            rows = np.arange(size) % max(real, 1)
-            batch = _map(batch, lambda array: array[rows])
-        return {**batch, "mask": np.arange(size) < real}
+def filled(share: Share, index: int, batch: Batch) -> Batch:
+    """The episodes drawn for batch ``index``, repeated to fill it, and which of them count."""
+    size, real = len(share.rows), len(share.positions(index))
+    if real < size:
+        rows = np.arange(size) % max(real, 1)
+        batch = _map(batch, lambda array: array[rows])
+    return {**batch, "mask": np.arange(size) < real}
 
 
 def _map(batch: Batch, function: Any) -> Batch:
@@ -65,15 +41,15 @@ def _map(batch: Batch, function: Any) -> Batch:
 
 @dataclass(frozen=True)
 class IndexBatches:
-    """Batches of episodes of images in memory: they say which images, and hold none.
+    """Batches of episodes of images in memory: they hold the numbers of images.
 
     Attributes:
         sampler: what the episodes are.
         share: this host's part of them.
-        valid: of all upright images, False for corrupt ones; None where all are well.
+        valid: of all upright images, False for corrupt ones; None if there are none.
     """
 
-    sampler: Sampler
+    sampler: EpisodeSampler
     share: Share
     valid: np.ndarray | None
 
@@ -81,7 +57,7 @@ class IndexBatches:
         return len(self.share)
 
     def __getitem__(self, index: int) -> Batch:
-        parts = self.sampler.draw(*self.share.episodes(index))
+        parts = self.sampler.draw(*drawn(self.share, index))
         made = {}
         for name, chosen in zip(("support", "query"), parts, strict=True):
             images, mask = chosen.index, chosen.mask
@@ -90,7 +66,7 @@ class IndexBatches:
                 mask = mask & valid
                 images = np.take_along_axis(images, stand_ins(valid), axis=1)
             made[name] = _part("index", images, chosen, mask)
-        return self.share.padded(index, made)
+        return filled(self.share, index, made)
 
 
 @dataclass(frozen=True)
@@ -103,7 +79,7 @@ class ImageBatches:
         examples: the images.
     """
 
-    sampler: Sampler
+    sampler: EpisodeSampler
     share: Share
     examples: Examples
 
@@ -111,7 +87,7 @@ class ImageBatches:
         return len(self.share)
 
     def __getitem__(self, index: int) -> Batch:
-        first, count = self.share.episodes(index)
+        first, count = drawn(self.share, index)
         stream = self.sampler.stream
         rng = ExampleRng(stream.seed, *stream.key().tolist())
         skipped: dict[str, str] = {}
@@ -125,7 +101,7 @@ class ImageBatches:
                 offset += chosen.index.shape[1]
         except DataError as error:
             return report({"error": str(error)})
-        batch = self.share.padded(index, made)
+        batch = filled(self.share, index, made)
         return {**batch, **report({"skipped": skipped})} if skipped else batch
 
     def _read(
@@ -137,14 +113,14 @@ class ImageBatches:
             chosen: which images.
             positions: of the first image of each episode.
             rng: gives each position its randomness.
-            skipped: gets the corrupt ones and what is wrong with them.
+            skipped: receives the corrupt ones and what is wrong with them.
         """
         images = np.zeros((*chosen.index.shape, *self.examples.shape), self.examples.dtype)
         valid = np.ones(chosen.index.shape, bool)
         for episode, row in enumerate(chosen.index):
             place_of: dict[int, int] = {}
             for place, number in enumerate(row.tolist()):
-                if number in place_of:  # it fills a place that is left
+                if number in place_of:  # repeated to fill a place
                     images[episode, place] = images[episode, place_of[number]]
                     valid[episode, place] = valid[episode, place_of[number]]
                     continue
@@ -152,7 +128,7 @@ class ImageBatches:
                 turn, upright = divmod(number, self.sampler.images)
                 try:
                     at = rng.at(int(positions[episode]) + place)
-                    image, _ = self.examples.read(upright, at)
+                    image = self.examples.image(upright, at)
                 except CorruptImage as error:
                     skipped[self.examples.split.name(upright)] = str(error)
                     valid[episode, place] = False
@@ -168,9 +144,9 @@ def _part(key: str, value: np.ndarray, chosen: Chosen, mask: np.ndarray) -> Batc
 
 
 def stand_ins(valid: np.ndarray) -> np.ndarray:
-    """For each place the nearest valid one at or before it, going round: (episodes, places).
+    """For each place the nearest valid one at or before it, cyclically: (episodes, places).
 
-    Where an episode has no valid place, each stands for itself.
+    If an episode has no valid place, each place stands for itself.
     """
     places = np.arange(valid.shape[1])
     before = np.maximum.accumulate(np.where(valid, places, -1), axis=1)
@@ -178,17 +154,17 @@ def stand_ins(valid: np.ndarray) -> np.ndarray:
     return np.where(before < 0, places, before)
 
 
-def look_up(store: dict[str, Any] | None, batch: Batch) -> Batch:
-    """``batch`` with the images where it says which: {"index": ...} becomes {"input": ...}.
+def look_up(store: Any, batch: Batch) -> Batch:
+    """``batch`` with images in place of their numbers: {"index": ...} becomes {"input": ...}.
 
-    Pure JAX, for use inside ``jit`` with the store on the device. A batch that has its images comes
-    back as it is.
+    Pure JAX, for use inside ``jit`` with the store on the device. A batch that has its images is
+    returned as it is.
 
     Args:
         store: `EpisodeData.store`: {"image": (images, height, width, channels)}, or None.
-        batch: episodes; ``index`` is (tasks, places).
+        batch: episodes; ``index`` is (episodes, places).
     """
-    import jax.numpy as jnp  # not at the top: threads and workers that make batches do without
+    import jax.numpy as jnp  # not at the top: threads and workers that make batches do not need JAX
 
     def with_images(part: Batch) -> Batch:
         if store is None or "index" not in part:

@@ -1,8 +1,8 @@
-"""Which classes are for training, which for validation and which for testing, kept in files.
+"""Files that say which classes are for training, for validation and for testing.
 
-A file is JSON: {"train": [names of classes], "val": [...], "test": [...]}, with a text under
-"about" if one likes. Those in the folder `splits` are known by name. A split that lies in a file is
-the same in every run, on every machine, whatever the seed.
+A file is JSON: {"train": [names of classes], "val": [...], "test": [...]}, optionally with a text
+under "about". Those in the folder `splits` are known by name. A split in a file is the same in
+every run and on every machine, and does not depend on a seed.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def load(name: str) -> dict[str, list[str]]:
         name: of a stored class split, or the path of a JSON file.
 
     Raises:
-        ConfigError: there is neither.
-        DataError: the file is no class split, or has a class twice.
+        ConfigError: neither exists.
+        DataError: the file is not a class split, or has a class twice.
     """
     path = Path(name).expanduser() if name not in stored() else STORED / f"{name}.json"
     if not path.is_file():
         raise ConfigError(
-            f"{_KEY} is {name!r}, which is no file and no stored class split"
+            f"{_KEY} is {name!r}, which is neither a file nor a stored class split"
             f"{near_match(name, stored())} (stored: {', '.join(stored())})"
         )
     try:
@@ -59,27 +59,27 @@ def checked(content: Any, where: str) -> dict[str, list[str]]:
     """``content`` as the names of the classes of each split, in the order train, val, test.
 
     Args:
-        content: what a file or a config holds.
-        where: which, for errors.
+        content: of a file or of a config's key.
+        where: its name, for errors.
 
     Raises:
-        DataError: it is no class split, or has a class twice.
+        DataError: it is not a class split, or has a class twice.
     """
     form = 'a class split is {"train": [names of classes], "val": [...], "test": [...]}'
     if not isinstance(content, Mapping) or not content.get("train"):
         raise DataError(f"{where}: has no classes for 'train'; {form}")
     for key, names in content.items():
         if key not in (*SPLITS, "about"):
-            raise DataError(f"{where}: {key!r} is no split{near_match(key, SPLITS)}; {form}")
+            raise DataError(f"{where}: {key!r} is not a split{near_match(key, SPLITS)}; {form}")
         if key != "about" and (
             not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names)
         ):
-            raise DataError(f"{where}: {key!r} is no list of names; {form}")
+            raise DataError(f"{where}: {key!r} is not a list of names; {form}")
     splits = {split: list(content[split]) for split in SPLITS if content.get(split)}
     for split, names in splits.items():
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DataError(f"{where}: {_some(twice)} stand twice in {split!r}")
+            raise DataError(f"{where}: {_some(twice)} occur twice in {split!r}")
     for one, other in combinations(splits, 2):
         shared = sorted(set(splits[one]) & set(splits[other]))
         if shared:
@@ -95,19 +95,19 @@ def resolve(
     class_names: Sequence[str],
     present: Collection[int] | None = None,
 ) -> dict[str, list[int]]:
-    """The classes of each split by their numbers in ``class_names``.
+    """The classes of each split by their indices into ``class_names``.
 
-    A split other than "train" none of whose classes the data has is left out, with a warning: data
-    sets are handed around without their test classes. Classes that no split names are left out too.
+    A split other than "train" is left out with a warning if the data has none of its classes: data
+    sets are often shared without their test classes. Classes that no split names are left out too.
 
     Args:
-        split: the name of a stored class split, the path of a file, or what a file would hold.
+        split: the name of a stored class split, the path of a file, or the content of one.
         class_names: of the data.
-        present: the numbers of the classes that have images; None means all.
+        present: indices of the classes that have images; None means all.
 
     Raises:
-        ConfigError: no stored split or file of that name.
-        DataError: the class split is none, or the data lacks some of the classes of a split.
+        ConfigError: no stored split or file has that name.
+        DataError: it is not a class split, or the data lacks some of the classes of a split.
     """
     splits = load(split) if isinstance(split, str) else checked(split, _KEY)
     number = {
@@ -125,7 +125,7 @@ def resolve(
             )
         if missing:
             _log.warning(
-                "there is no split %r: the data has none of its %d classes", name, len(missing)
+                "split %r is left out: the data has none of its %d classes", name, len(missing)
             )
         else:
             found[name] = [number[c] for c in classes]
@@ -136,7 +136,7 @@ def resolve(
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
-    """How many names, and the first of them."""
+    """The number of names, and the first of them."""
     first = ", ".join(map(repr, names[:most]))
     plural = "es" if len(names) > 1 else ""
     return f"{len(names)} class{plural} ({first}{', ...' if len(names) > most else ''})"

@@ -1,4 +1,4 @@
-"""All images that episodes are drawn from: split by classes, read one by one or kept in memory."""
+"""The images that episodes are drawn from: split by class, read one by one or kept in memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vitjax.data.batching import Examples
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.examples import Examples
 from vitjax.data.iterator import cores
-from vitjax.data.sources.base import Source, Split
+from vitjax.data.sample import Sample
+from vitjax.data.sources.base import LabelledSplit, Source
 
 _MAX_THREADS = 16
 _DECODED_AT_ONCE = 256  # by one thread before it looks for more work
@@ -19,30 +20,32 @@ _DECODED_AT_ONCE = 256  # by one thread before it looks for more work
 
 @dataclass(frozen=True)
 class Pool:
-    """The images of all splits of a source as one `Split`, ordered by the splits of the classes.
+    """The images of all splits of a source as one `LabelledSplit`, ordered by split of the class.
 
     Attributes:
         parts: the source's splits.
         part: which of them each image is in, (images,).
         row: which row of it each image is, (images,).
         labels: the source's number of each image's class, int32, (images,).
-        ranges: the name of each split to its images: from the first to behind the last.
+        ranges: the name of each split to its images: the first, and the one after the last.
     """
 
-    parts: Sequence[Split]
+    parts: Sequence[LabelledSplit]
     part: np.ndarray
     row: np.ndarray
     labels: np.ndarray
     ranges: Mapping[str, tuple[int, int]]
 
     @classmethod
-    def of(cls, source: Source, class_split: Mapping[str, Sequence[int]] | None) -> Pool:
+    def of(
+        cls, source: Source[LabelledSplit], class_split: Mapping[str, Sequence[int]] | None
+    ) -> Pool:
         """All images of ``source``.
 
         Args:
             source: where they are.
             class_split: the classes of each split, by the source's numbers; images of all splits
-                of the source go where their class goes, or nowhere. None keeps the source's splits.
+                of the source go to the split of their class. None keeps the source's splits.
 
         Raises:
             DataError: without a class split, two splits share a class.
@@ -56,7 +59,7 @@ class Pool:
             chosen = [np.flatnonzero(part == number) for number in range(len(parts))]
             names = list(source.splits)
         else:
-            # In the order of the source: the same classes, however a file lists them, are the same.
+            # In the order of the source, so that the order in a file does not matter.
             chosen = [np.flatnonzero(np.isin(labels, c)) for c in class_split.values()]
             names = list(class_split)
         ends = np.cumsum([len(c) for c in chosen]).tolist()
@@ -67,12 +70,12 @@ class Pool:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """The image at ``index``, (height, width, channels), and its label."""
+    def read(self, index: int) -> Sample:
+        """The sample at ``index``, with the source's label."""
         return self.parts[self.part[index]].read(int(self.row[index]))
 
     def name(self, index: int) -> str:
-        """What its own split calls the example at ``index``."""
+        """The name of the example at ``index`` in its own split."""
         return self.parts[self.part[index]].name(int(self.row[index]))
 
     def labels_of(self, split: str) -> np.ndarray:
@@ -85,13 +88,13 @@ class Pool:
         return np.unique(self.labels_of(split))
 
     def members(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """The images of ``split``, class by class, and how many each class has."""
+        """The images of ``split``, class by class, and the number of images of each class."""
         labels = self.labels_of(split)
         order = np.argsort(labels, kind="stable") + self.ranges[split][0]
         return order.astype(np.int32), np.unique(labels, return_counts=True)[1]
 
 
-def _check_disjoint(source: Source) -> None:
+def _check_disjoint(source: Source[LabelledSplit]) -> None:
     owner: dict[int, str] = {}
     for split, held in source.splits.items():
         present = np.unique(held.labels).tolist()
@@ -100,8 +103,8 @@ def _check_disjoint(source: Source) -> None:
             names = [repr(source.class_names[c]) for c in shared]
             raise DataError(
                 f"the splits {owner[shared[0]]!r} and {split!r} share {len(shared)} classes"
-                f" ({listed(names)}); episodes are judged on classes that training never saw: say"
-                " in config.data.episodes.class_split which classes are whose"
+                f" ({listed(names)}); episodes are evaluated on classes that training never saw:"
+                " config.data.episodes.class_split says which split each class belongs to"
             )
         owner |= dict.fromkeys(present, split)
 
@@ -133,7 +136,7 @@ def decode(examples: Examples, turns: int) -> Decoded:
 
     Args:
         examples: of a pool; the transforms are not random.
-        turns: 4 for copies turned by 90, 180 and 270 degrees behind them, 1 for none.
+        turns: 4 to append copies turned by 90, 180 and 270 degrees, 1 for none.
 
     Raises:
         DataError: an image is corrupt and not to be skipped, or of another size than the others.
@@ -144,10 +147,10 @@ def decode(examples: Examples, turns: int) -> Decoded:
     problems: dict[str, str] = {}
 
     def stretch(start: int) -> None:
-        rng = np.random.default_rng(0)  # which nothing draws from
+        rng = np.random.default_rng(0)  # unused, as the transforms are not random
         for index in range(start, min(start + _DECODED_AT_ONCE, total)):
             try:
-                images[index] = examples.read(index, rng)[0]
+                images[index] = examples.image(index, rng)
             except CorruptImage as error:
                 valid[index] = False
                 problems[examples.split.name(index)] = str(error)

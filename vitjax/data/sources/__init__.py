@@ -1,26 +1,35 @@
-"""Sources: where labelled images come from. A config names one as ``config.data.source``."""
+"""Sources: where samples come from. A config names one as ``config.data.source``."""
 
-from vitjax.data.sources import arrays, folder, glyphs, tfds
+from vitjax.data.image_files import decode_image
+from vitjax.data.sample import Sample
+from vitjax.data.sources import arrays, cells, folder, glyphs, masks, tfds, tfds_masks
 from vitjax.data.sources.base import (
     SOURCES,
     ArraySplit,
+    LabelledSplit,
+    SizedSplit,
     Source,
     Split,
     hold_out,
     register,
 )
-from vitjax.data.sources.decoding import decode_image
 
 __all__ = [
     "SOURCES",
     "ArraySplit",
+    "LabelledSplit",
+    "Sample",
+    "SizedSplit",
     "Source",
     "Split",
     "arrays",
+    "cells",
     "decode_image",
     "folder",
     "glyphs",
     "hold_out",
+    "masks",
     "register",
     "tfds",
+    "tfds_masks",
 ]

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vitjax.core.text import near_match
+from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
-from vitjax.data.sources.base import ArraySplit, Source, count_of, hold_out, register, take
+from vitjax.data.sources.base import ArraySplit, HeldOut, Source, hold_out, register, take
 
-# The split of `digits` is part of the data set, so no config's seed moves it.
+# The split of `digits` is part of the data set, so it does not depend on a config's seed.
 DIGITS_SEED = 1797
 DIGITS_HELD_OUT = 180
 
@@ -39,11 +40,11 @@ def digits() -> Source:
 
 @register("synthetic")
 def synthetic(
-    image_size: int = 32,
-    channels: int = 3,
-    num_classes: int = 10,
-    examples: int = 1024,
-    val_examples: int = 256,
+    image_size: PositiveInt = 32,
+    channels: PositiveInt = 3,
+    num_classes: PositiveInt = 10,
+    examples: PositiveInt = 1024,
+    val_examples: PositiveInt = 256,
 ) -> Source:
     """Random images with a faint pattern for each class: for benchmarks and smoke tests.
 
@@ -52,23 +53,11 @@ def synthetic(
 
     Args:
         image_size: height and width in pixels.
-        channels: 1 or 3.
+        channels: of the images.
         num_classes: classes, as even in number as ``examples`` allows.
         examples: images in split ``train``.
         val_examples: images in split ``val``.
-
-    Raises:
-        DataError: a number is not positive.
     """
-    for key, value in {
-        "image_size": image_size,
-        "channels": channels,
-        "num_classes": num_classes,
-        "examples": examples,
-        "val_examples": val_examples,
-    }.items():
-        if not isinstance(value, int) or value < 1:
-            raise DataError(f"synthetic: {key} is {value!r}; it is a whole number above 0")
     generator = np.random.default_rng(0)
     cells = min(4, image_size)
     coarse = generator.integers(0, 128, (num_classes, cells, cells, channels), dtype=np.uint8)
@@ -91,27 +80,27 @@ def synthetic(
 @register("npz")
 def npz(
     path: str,
-    val_fraction: float | None = None,
-    val_examples: int | None = None,
-    split_seed: int = 0,
+    val_fraction: HeldOut | None = None,
+    val_examples: NonNegativeInt | None = None,
+    split_seed: NonNegativeInt = 0,
 ) -> Source:
     """Arrays in one ``.npz`` file.
 
-    The file holds ``x_train``, ``y_train`` and as there are any ``x_val``, ``y_val``, ``x_test``,
+    The file holds ``x_train``, ``y_train`` and optionally ``x_val``, ``y_val``, ``x_test``,
     ``y_test``: images of shape (examples, height, width, channels), or (examples, height, width)
     for grey ones, uint8 or floats (kept as float32), and labels, integers from 0, of shape
-    (examples,) or (examples, 1). An array ``class_names`` names the classes; without one they are
-    called by their numbers.
+    (examples,) or (examples, 1). An array ``class_names`` names the classes; by default their names
+    are their indices.
 
     Args:
         path: the file.
-        val_fraction: the share of ``train`` to hold out as ``val``, where there is no ``x_val``.
+        val_fraction: fraction of ``train`` to hold out as ``val``, if there is no ``x_val``.
         val_examples: the same as a number of examples; give one of the two.
-        split_seed: which examples are held out.
+        split_seed: selects the examples that are held out.
 
     Raises:
-        DataError: no such file, an array is missing or has a wrong shape or type, or what is to be
-            held out makes no sense.
+        DataError: the file does not exist, an array is missing or has a wrong shape or type, or
+            the examples to hold out are too many.
     """
     arrays = _load(path)
     splits = {}
@@ -126,7 +115,7 @@ def npz(
         train = splits["train"]
         if val_examples is None:
             assert val_fraction is not None
-            val_examples = count_of(val_fraction, len(train), "val_fraction")
+            val_examples = round(val_fraction * len(train))
         kept, held = hold_out(train.labels, val_examples, split_seed)
         splits |= {"train": take(train, kept), "val": take(train, held)}
     return Source(splits, _class_names(arrays, splits, path))
@@ -167,7 +156,7 @@ def _array_split(arrays: dict[str, np.ndarray], name: str, path: str) -> ArraySp
             f"{found}, which looks like channels first; put them last with x.transpose(0, 2, 3, 1)"
         )
     if 0 in images.shape:
-        raise DataError(f"{found}: there is no image in it")
+        raise DataError(f"{found}: it has no images")
     if np.issubdtype(images.dtype, np.floating):
         images = images.astype(np.float32)
         if not np.isfinite(images).all():
@@ -184,7 +173,7 @@ def _array_split(arrays: dict[str, np.ndarray], name: str, path: str) -> ArraySp
     if len(labels) != len(images):
         raise DataError(f"{found}, but x_{name} has {len(images)} images")
     if labels.min() < 0:
-        raise DataError(f"{found} and holds {labels.min()}; classes count from 0")
+        raise DataError(f"{found} and holds {labels.min()}; class indices start at 0")
     return ArraySplit(images, labels.astype(np.int32), f"{path}: x_{name}")
 
 

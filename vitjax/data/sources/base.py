@@ -1,16 +1,18 @@
-"""What a source is, the registry of sources, and the split that several of them share."""
+"""What a source is, the registry of sources, and what several of them share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
+from vitjax.core.validation import Bounds
 from vitjax.data.errors import DataError
+from vitjax.data.sample import Sample
 
 # Constructors of a `Source`. Facts: ``target``, as of `vitjax.data.dataset.Dataset` (default
 # "class"); ``episodic=True`` for what is not a `Source`, and makes episodes of its own: a
@@ -19,50 +21,74 @@ SOURCES: Registry[Callable[..., Any]] = Registry("data source")
 
 register = SOURCES.register
 
+Channels = Literal[1, 3]
+HeldOut = Annotated[float, Bounds(at_least=0, below=1)]  # fraction of the examples
+
 
 class Split(Protocol):
-    """A sequence of labelled images that can be read in any order.
+    """A sequence of samples that can be read in any order.
 
     Worker processes receive a pickled copy, and several threads read at once.
     """
 
-    @property
-    def labels(self) -> np.ndarray:
-        """Class indices, int32 of shape (len(self),), found without decoding an image."""
-        ...
-
     def __len__(self) -> int: ...
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """The image at ``index``, uint8 or float32 of (height, width, channels), and its label.
+    def read(self, index: int) -> Sample:
+        """The sample at ``index``.
 
         Raises:
             CorruptImage: it cannot be read or decoded; the message says what and why.
+            DataError: its parts do not go together.
         """
         ...
 
     def name(self, index: int) -> str:
-        """What a person calls the example at ``index``: its file, say."""
+        """What errors call the sample at ``index``, such as its file."""
         ...
 
 
+class LabelledSplit(Split, Protocol):
+    """A `Split` whose samples have a label each: for the targets ``"class"`` and ``"number"``."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of all samples, found without decoding an image.
+
+        Class indices, int32 of shape (examples,); or float32 of shape (examples,) or (examples,
+        numbers).
+        """
+        ...
+
+
+class SizedSplit(Split, Protocol):
+    """A `Split` whose images may differ in size: for the target ``"mask"``."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the sample at ``index``, found without decoding it."""
+        ...
+
+
+AnySplit = TypeVar("AnySplit", bound=Split, covariant=True)
+
+
 @dataclass(frozen=True)
-class Source:
-    """Named splits of one set of labelled images.
+class Source(Generic[AnySplit]):
+    """Named splits of one set of samples.
 
     Attributes:
-        splits: split name ("train", and as there are any "val" and "test") to `Split`.
-        class_names: the name of each class; labels are indices into it.
+        splits: split name ("train", and "val" and "test" if they exist) to `Split`.
+        class_names: name of each class, which class indices point into; with target ``"number"``,
+            of each number.
     """
 
-    splits: Mapping[str, Split]
+    splits: Mapping[str, AnySplit]
     class_names: tuple[str, ...]
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> AnySplit:
         """The split called ``name``.
 
         Raises:
-            DataError: there is none; the message names those that exist.
+            DataError: it does not exist; the message names those that do.
         """
         if name not in self.splits:
             known = ", ".join(self.splits)
@@ -74,11 +100,12 @@ class Source:
 
 @dataclass(frozen=True)
 class ArraySplit:
-    """A `Split` over arrays in memory.
+    """A `LabelledSplit` over arrays in memory.
 
     Attributes:
         images: uint8 or float32 of shape (examples, height, width, channels).
-        labels: int32 of shape (examples,).
+        labels: class indices, int32 of shape (examples,); or float32 of shape (examples,) or
+            (examples, numbers).
         origin: what errors call the arrays.
     """
 
@@ -89,9 +116,9 @@ class ArraySplit:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """The image at ``index``, a view of shape (height, width, channels), and its label."""
-        return self.images[index], int(self.labels[index])
+    def read(self, index: int) -> Sample:
+        """The sample at ``index``; its image is a view."""
+        return Sample(self.images[index], self.labels[index])
 
     def name(self, index: int) -> str:
         """The array and the row."""
@@ -101,15 +128,15 @@ class ArraySplit:
 def hold_out(
     labels: np.ndarray | Sequence[int], count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits examples in two with the same share of every class, up to rounding.
+    """Splits examples in two with the same fraction of every class, up to rounding.
 
-    Each class gives its exact share rounded down, and the classes with the largest remainders one
-    more, until ``count`` are held out. A class never gives its last example.
+    Each class gives its exact fraction rounded down, and the classes with the largest remainders
+    one more, until ``count`` are held out. A class never gives its last example.
 
     Args:
         labels: class indices, (examples,).
-        count: how many examples to hold out.
-        seed: decides which ones; the same seed and labels always give the same split.
+        count: number of examples to hold out.
+        seed: selects them; the same seed and labels always give the same split.
 
     Returns:
         Two sorted index arrays, int64: those kept and those held out.
@@ -127,7 +154,7 @@ def hold_out(
     share = count * sizes / max(len(labels), 1)
     quota = np.minimum(np.floor(share).astype(np.int64), sizes - 1)
     while (missing := count - int(quota.sum())) > 0:
-        # A class with one example left to itself stands back; the stable sort breaks ties by index.
+        # A class with one example left gives none; the stable sort breaks ties by index.
         remainder = np.where(quota < sizes - 1, share - quota, -np.inf)
         order = np.argsort(-remainder, kind="stable")[
             : min(missing, int(np.sum(quota < sizes - 1)))
@@ -141,31 +168,6 @@ def hold_out(
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
-def count_of(fraction: float, examples: int, key: str) -> int:
-    """How many of ``examples`` a ``fraction`` given as keyword ``key`` is.
-
-    Raises:
-        DataError: it is not in [0, 1).
-    """
-    if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
-        raise DataError(
-            f"{key} is {fraction!r}; it is a share of the examples, at least 0, below 1"
-        )
-    return round(fraction * examples)
-
-
 def take(split: ArraySplit, indices: np.ndarray) -> ArraySplit:
     """The examples of ``split`` at ``indices``, as a split of its own."""
     return ArraySplit(split.images[indices], split.labels[indices], split.origin)
-
-
-def mapping(value: Any, key: str) -> dict[str, Any]:
-    """``value`` of keyword ``key`` as a dict.
-
-    Raises:
-        DataError: it is not a mapping.
-    """
-    try:
-        return {str(k): value[k] for k in value.keys()}  # noqa: SIM118 (a ConfigDict is no Mapping)
-    except AttributeError:
-        raise DataError(f"{key} is {value!r}; it maps our split names to the data set's") from None

@@ -1,4 +1,4 @@
-"""A source over folders of image files, one folder a class."""
+"""A source over folders of image files, one folder per class."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from vitjax.core.text import near_match
-from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.sources.base import Source, count_of, hold_out, register
-from vitjax.data.sources.decoding import decode_image
+from vitjax.core.validation import NonNegativeInt
+from vitjax.data.errors import DataError
+from vitjax.data.image_files import read_image
+from vitjax.data.sample import Sample
+from vitjax.data.sources.base import Channels, HeldOut, Source, hold_out, register
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -24,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FolderSplit:
-    """A `Split` over image files.
+    """A `LabelledSplit` over image files.
 
     Attributes:
         root: the folder that ``paths`` are relative to.
@@ -41,14 +44,9 @@ class FolderSplit:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """The image at ``index``, uint8 of shape (height, width, channels), and its label."""
-        name = self.name(index)
-        try:
-            data = Path(name).read_bytes()
-        except OSError as error:
-            raise CorruptImage(f"{name}: cannot be read: {error.strerror or error}") from error
-        return decode_image(data, self.channels, name), int(self.labels[index])
+    def read(self, index: int) -> Sample:
+        """The sample at ``index``; its image is uint8."""
+        return Sample(read_image(self.name(index), self.channels), int(self.labels[index]))
 
     def name(self, index: int) -> str:
         """The file's path."""
@@ -58,39 +56,35 @@ class FolderSplit:
 @register("folder")
 def folder(
     path: str,
-    channels: int = 3,
-    classes: str = "train",
-    val_fraction: float | None = None,
-    test_fraction: float | None = None,
-    split_seed: int = 0,
+    channels: Channels = 3,
+    classes: Literal["train", "all"] = "train",
+    val_fraction: HeldOut | None = None,
+    test_fraction: HeldOut | None = None,
+    split_seed: NonNegativeInt = 0,
 ) -> Source:
-    """Image files in one folder per class: PNG, JPEG and WebP, told by their suffix.
+    """Image files in one folder per class: PNG, JPEG and WebP, recognised by suffix.
 
-    Either ``path`` has folders ``train`` and as there are any ``val`` (or ``validation``,
-    ``valid``) and ``test``, with the class folders inside, or it has the class folders itself and
-    is split here, with the same share of every class in each split. Classes are named by their
-    folders and numbered in sorted order. Files may lie deeper inside a class's folder; hidden
-    files and folders are ignored, and files of other kinds are ignored with a warning.
+    Either ``path`` has folders ``train`` and optionally ``val`` (or ``validation``, ``valid``) and
+    ``test``, with the class folders inside, or it has the class folders itself and is split here,
+    with the same fraction of every class in each split. Classes are named by their folders and
+    numbered in sorted order. Files may be in subfolders of a class's folder; hidden files and
+    folders are ignored, and files of other kinds are ignored with a warning.
 
     Args:
         path: the folder.
         channels: 3 to read images as RGB, 1 to read them as grey.
-        classes: "train" where every split shows the classes of ``train``, and any other is an
-            error; "all" where splits have classes of their own, as in few-shot learning: the
-            classes are then those of all splits together.
-        val_fraction: the share of all examples to hold out as ``val``, where there is none yet.
-            None means 0.1 where ``path`` has the class folders itself, else 0.
+        classes: "train" if every split has the classes of ``train``, and any other is an error;
+            "all" if splits have classes of their own, as in few-shot learning: the classes are then
+            those of all splits together.
+        val_fraction: fraction of all examples to hold out as ``val``, if it does not exist. None
+            means 0.1 if ``path`` has the class folders itself, else 0.
         test_fraction: the same for ``test``.
-        split_seed: which examples are held out.
+        split_seed: selects the examples that are held out.
 
     Raises:
-        DataError: no such folder, no classes in it, a class without an image, a class that
-            ``train`` lacks, or a share to hold out that makes no sense.
+        DataError: the folder does not exist or has no classes, a class has no image or is missing
+            in ``train``, or the examples to hold out are too many.
     """
-    if channels not in (1, 3):
-        raise DataError(f"folder: channels is {channels!r}; it is 3 (RGB) or 1 (grey)")
-    if classes not in ("train", "all"):
-        raise DataError(f'folder: classes is {classes!r}; it is "train" or "all"')
     if not os.path.isdir(path):
         parent = Path(path).parent
         siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
@@ -99,7 +93,9 @@ def folder(
     names = {split: _subfolders(root) for split, root in roots.items()}
     for split, root in roots.items():
         if not names[split]:
-            raise DataError(f"{root} has no class folders: images lie in {root}/<class>/<file>")
+            raise DataError(
+                f"{root} has no class folders: images are expected in {root}/<class>/<file>"
+            )
     class_names = names["train"]
     if classes == "all":
         class_names = sorted({name for split in names.values() for name in split})
@@ -115,12 +111,13 @@ def folder(
     flat = roots["train"] == path
     fractions = {"val": val_fraction, "test": test_fraction}
     for key in (s for s in splits if s != "train" and fractions[s] is not None):
-        raise DataError(f"{roots[key]} is there already: leave out {key}_fraction")
+        raise DataError(f"{roots[key]} exists already: leave out {key}_fraction")
     total = len(splits["train"])
     rest = splits["train"]
     for key, fraction in fractions.items():
-        share = (0.1 if flat else 0.0) if fraction is None else fraction
-        count = count_of(share, total, f"folder: {key}_fraction")
+        if fraction is None:
+            fraction = 0.1 if flat else 0.0
+        count = round(fraction * total)
         if count and key not in splits:
             kept, held = hold_out(rest.labels, count, split_seed)
             splits[key] = _take(rest, held)
@@ -143,9 +140,7 @@ def _split_roots(path: str) -> dict[str, str]:
         there = [os.path.join(path, c) for c in candidates]
         there = [root for root in there if os.path.isdir(root)]
         if len(there) > 1:
-            raise DataError(
-                f"{' and '.join(there)} are both there; which one is the split {split}?"
-            )
+            raise DataError(f"{' and '.join(there)} both exist; which one is the split {split}?")
         if there:
             roots[split] = there[0]
     return roots
@@ -171,7 +166,7 @@ def _read_split(
     if ignored:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(ignored.items()))
         _log.warning(
-            "%s: ignored %d files that are no %s (%s)",
+            "%s: ignored %d files that are not %s (%s)",
             root,
             ignored.total(),
             "/".join(SUFFIXES),

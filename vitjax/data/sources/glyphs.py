@@ -1,55 +1,44 @@
-"""Handwriting of an alphabet that nobody ever saw: few-shot data without a download."""
+"""Handwriting of invented alphabets: few-shot data without a download."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 
-from vitjax.data.errors import DataError
+from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
 from vitjax.data.sources.base import ArraySplit, Source, register
 
-# Strokes are drawn this many times as large and averaged, which is what smooths their edges.
+# Strokes are drawn larger by this factor and averaged, which smooths their edges.
 _SUPERSAMPLING = 4
-# Positions handed to OpenCV are whole numbers of 1/16 pixel.
+# OpenCV takes positions as integers, here in units of 1/16 pixel.
 _FRACTION_BITS = 4
 _POINTS_PER_PIECE = 10
 
-_TRAIN, _VAL = 0.64, 0.16  # the shares of miniImageNet's classes
+_TRAIN, _VAL = 0.64, 0.16  # fractions of the classes, as of miniImageNet
 
 
 @register("glyphs")
 def glyphs(
-    classes: int = 200, drawings: int = 20, image_size: int = 28, alphabet: int = 0
+    classes: Annotated[int, Bounds(at_least=5)] = 200,
+    drawings: PositiveInt = 20,
+    image_size: Annotated[int, Bounds(at_least=8)] = 28,
+    alphabet: NonNegativeInt = 0,
 ) -> Source:
-    """Characters of made-up letters, each drawn several times by an unsteady hand.
+    """Invented characters, each drawn several times with random variation.
 
-    Always the same for the same keywords, and letter 7 the same however many letters there are.
+    The same keywords give the same images, and letter 7 does not depend on the number of letters.
     Images are uint8, (image_size, image_size, 1), white on black. 64% of the classes are ``train``,
-    16% ``val`` and the rest ``test``, so splits share no class: it is for few-shot learning.
+    16% ``val`` and the rest ``test``, so splits share no class, as few-shot learning needs.
 
     Args:
-        classes: letters, at least 5.
+        classes: number of letters.
         drawings: images of each.
-        image_size: height and width in pixels, at least 8.
-        alphabet: which one; every number has its own.
-
-    Raises:
-        DataError: a number is too small.
+        image_size: height and width in pixels.
+        alphabet: seed of the alphabet.
     """
-    least = {"classes": 5, "drawings": 1, "image_size": 8, "alphabet": 0}
-    given = {
-        "classes": classes,
-        "drawings": drawings,
-        "image_size": image_size,
-        "alphabet": alphabet,
-    }
-    for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least[key]:
-            raise DataError(
-                f"glyphs: {key} is {value!r}; it is a whole number, at least {least[key]}"
-            )
     ends = [round(classes * _TRAIN), round(classes * (_TRAIN + _VAL)), classes]
     splits = {}
     for name, start, stop in zip(("train", "val", "test"), [0, *ends], ends, strict=False):

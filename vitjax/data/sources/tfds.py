@@ -13,14 +13,15 @@ import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.sources.base import Source, mapping, register
-from vitjax.data.sources.decoding import decode_image
+from vitjax.data.image_files import decode_image
+from vitjax.data.sample import Sample
+from vitjax.data.sources.base import Source, register
 
 _LABELS_AT_ONCE = 4096
 
 
 class TfdsSplit:
-    """A `Split` over one split of a prepared data set, opened at the first read."""
+    """A `LabelledSplit` over one split of a prepared data set, opened at the first read."""
 
     def __init__(
         self, folder: str, split: str, image_key: str, label_key: str, channels: int, where: str
@@ -34,7 +35,7 @@ class TfdsSplit:
         self._labels: np.ndarray | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An open file goes to no worker process; each one opens its own.
+        # Open files cannot be sent to worker processes; each one opens its own.
         return TfdsSplit, self._settings
 
     @property
@@ -58,7 +59,7 @@ class TfdsSplit:
 
     @property
     def labels(self) -> np.ndarray:
-        """Class indices, int32 of shape (len(self),): at first asking, reads the whole split.
+        """Class indices, int32 of shape (len(self),); the first access reads the complete split.
 
         No image is decoded; a million examples take about half a minute.
         """
@@ -73,8 +74,8 @@ class TfdsSplit:
             self._labels = np.asarray(labels, np.int32)
         return self._labels
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """The image at ``index``, uint8 of shape (height, width, channels), and its label."""
+    def read(self, index: int) -> Sample:
+        """The sample at ``index``; its image is uint8."""
         name = self.name(index)
         try:
             features = self.features(index)
@@ -82,7 +83,7 @@ class TfdsSplit:
             label = int(features[self._label_key].int64_list.value[0])
         except Exception as error:  # whatever array_record and protobuf raise on a damaged file
             raise CorruptImage(f"{name}: cannot be read: {error}") from error
-        return decode_image(content, self._channels, name), label
+        return Sample(decode_image(content, self._channels, name), label)
 
     def features(self, index: int) -> Any:
         """The stored features of the example at ``index``, as protobuf has them."""
@@ -94,8 +95,8 @@ class TfdsSplit:
 
 
 def _features(record: bytes) -> Any:
-    # Reading the record ourselves is ten times as fast as TFDS's own decoding, even where that is
-    # told to leave the image alone, and is what lets `labels` be cheap.
+    # Ten times as fast as TFDS's own decoding, even where that skips the image; `labels` is cheap
+    # because of it.
     from tensorflow_datasets.proto import tf_example_pb2
 
     return tf_example_pb2.Example.FromString(record).features.feature
@@ -111,12 +112,11 @@ def tfds(
 ) -> Source:
     """A data set that TensorFlow Datasets has prepared as array_record files.
 
-    Preparing is TFDS's and needs TensorFlow, once and on any machine; reading needs neither.
-    Classes are called as TFDS calls them; those of Omniglot as its folders are, such as
-    "Greek/character01".
+    TFDS prepares it with TensorFlow, once and on any machine; reading needs neither. Classes have
+    TFDS's names; those of Omniglot have its folders' names, such as "Greek/character01".
 
     Args:
-        dataset: "name", "name/config", or either with ":version"; the newest version otherwise.
+        dataset: "name", "name/config", or either with ":version"; default: the newest version.
         data_dir: where TFDS prepared it: the folder that holds ``name/``.
         splits: our split names to TFDS's, which may be slices and sums:
             ``{"train": "train[:90%]", "val": "train[90%:]", "test": "test"}``. None takes those
@@ -126,7 +126,7 @@ def tfds(
 
     Raises:
         DataError: the data set is not prepared in ``data_dir`` (the message gives the command that
-            prepares it), a split does not exist, or a feature is not there or of the wrong kind.
+            prepares it), a split does not exist, or a feature is missing or of the wrong kind.
     """
     where = f"tfds {dataset}"
     folder, info = find_prepared(dataset, data_dir, where)
@@ -149,10 +149,10 @@ def tfds(
 
 
 def find_prepared(dataset: str, data_dir: str, where: str) -> tuple[str, Any]:
-    """The folder of a prepared data set, and what TFDS says of it.
+    """The folder of a prepared data set, and its TFDS info.
 
     Raises:
-        DataError: it is not there, cannot be read, or is not in array_record files; ``where``
+        DataError: it does not exist, cannot be read, or is not in array_record files; ``where``
             begins the message.
     """
     folder = _find(dataset, os.path.expanduser(data_dir))
@@ -170,27 +170,27 @@ def find_prepared(dataset: str, data_dir: str, where: str) -> tuple[str, Any]:
     return folder, info
 
 
-def chosen_splits(info: Any, splits: Any, where: str) -> dict[str, str]:
+def chosen_splits(info: Any, splits: Mapping[str, str] | None, where: str) -> dict[str, str]:
     """Our split names to TFDS's: those asked for, or the usual ones that exist.
 
     Raises:
-        DataError: ``splits`` is no mapping, or there are none.
+        DataError: there are no splits.
     """
     if splits is None:
         usual = {"train": "train", "val": "validation", "test": "test"}
         chosen = {ours: theirs for ours, theirs in usual.items() if theirs in info.splits}
     else:
-        chosen = {ours: str(t) for ours, t in mapping(splits, f"{where}: splits").items()}
+        chosen = {str(ours): str(theirs) for ours, theirs in splits.items()}
     if not chosen:
         raise DataError(f"{where}: give splits; the data set has {', '.join(info.splits)}")
     return chosen
 
 
 def check_split(split: TfdsSplit, ours: str, info: Any, where: str) -> None:
-    """Opens ``split``, which a person called ``ours``.
+    """Opens ``split``, which the config calls ``ours``.
 
     Raises:
-        DataError: there is no such split, or it is empty.
+        DataError: it does not exist, or is empty.
     """
     theirs = split.origin
     try:
@@ -231,7 +231,7 @@ def _check_features(features: Any, image_key: str, label_key: str, where: str) -
 
 
 def _prepared(data_dir: str) -> dict[str, str]:
-    """What lies prepared in ``data_dir``: "name:version" or "name/config:version" to folder."""
+    """What is prepared in ``data_dir``: "name:version" or "name/config:version" to folder."""
     found = {}
     root = Path(data_dir)
     for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):

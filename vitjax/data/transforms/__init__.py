@@ -1,15 +1,20 @@
-"""Transforms of one image, and the pipelines of them that configs write as text."""
+"""Transforms of samples, and the pipelines of them that configs write as text."""
 
-from vitjax.data.transforms import color, geometry, policies
-from vitjax.data.transforms.pipeline import TRANSFORMS, Pipeline, Transform, parse, register
+from vitjax.data.transforms import color, erasing, geometry, moving, policies, warps
+from vitjax.data.transforms.base import TRANSFORMS, Photometric, Transform, register
+from vitjax.data.transforms.pipeline import Pipeline, parse
 
 __all__ = [
     "TRANSFORMS",
+    "Photometric",
     "Pipeline",
     "Transform",
     "color",
+    "erasing",
     "geometry",
+    "moving",
     "parse",
     "policies",
     "register",
+    "warps",
 ]

@@ -1,174 +1,202 @@
-"""Transforms that move pixels: resizing, crops, flips, affine maps, erasing."""
+"""Resizing, cropping, padding and the symmetries of a rectangle."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal
 
-import cv2
 import numpy as np
 
+from vitjax.core.validation import Fraction, NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
-from vitjax.data.transforms.pipeline import register
-from vitjax.data.transforms.pixels import INTERPOLATIONS, number, one_of, resized, sides, span
+from vitjax.data.sample import Sample
+from vitjax.data.transforms.base import Size, Transform, register
+from vitjax.data.transforms.moving import flipped, padded, rescaled, turned, window
+from vitjax.data.transforms.pixels import resized
+from vitjax.data.transforms.values import AreaSpan, Interpolation, Sides, Span, pair
 
 _TRIES = 10  # as torchvision: attempts at a random box that fits before a safe one is taken
 
 
 @register("resize")
 @dataclass(frozen=True)
-class Resize:
-    """Resizes, with antialiasing.
+class Resize(Transform):
+    """Resizes: images with antialiasing, masks and instances by nearest neighbour.
 
     Attributes:
-        size: one whole number for the shorter side, keeping the aspect ratio, or (height, width).
-        interpolation: "nearest", "bilinear", "bicubic", "lanczos" or "area".
+        size: one integer for the shorter side, keeping the aspect ratio, or (height, width).
+        interpolation: of images. "area" is the exact mean of the pixels covered.
     """
 
-    random: ClassVar[bool] = False
+    random = False
+    reversible = True
 
-    size: int | tuple[int, int]
-    interpolation: str = "bicubic"
+    size: Sides
+    interpolation: Interpolation = "bicubic"
 
-    def __post_init__(self) -> None:
-        sides(self.size)
-        one_of(self.interpolation, "interpolation", INTERPOLATIONS)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image at its new size."""
+    def sized(self, size: Size | None) -> Size | None:
+        """The new size."""
         if not isinstance(self.size, int):
-            return resized(image, sides(self.size), self.interpolation)
-        height, width = image.shape[:2]
-        short, long = min(height, width), max(height, width)
-        longer = int(self.size * long / short)
-        size = (self.size, longer) if height <= width else (longer, self.size)
-        return resized(image, size, self.interpolation)
+            return pair(self.size)
+        if size is None:
+            return None
+        longer = int(self.size * max(size) / min(size))
+        return (self.size, longer) if size[0] <= size[1] else (longer, self.size)
+
+    def undo(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """The maps at the old size, bilinearly."""
+        return resized(maps, size, "bilinear")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample at its new size."""
+        size = self.sized(sample.size)
+        assert size is not None  # as one was given
+        return rescaled(sample, size, self.interpolation)
+
+
+@register("pad_to_multiple")
+@dataclass(frozen=True)
+class PadToMultiple(Transform):
+    """Adds mirrored pixels that do not count below and to the right, up to a multiple.
+
+    Attributes:
+        multiple: divisor of the new height and width: 16 for a U-Net of depth 4.
+    """
+
+    random = False
+    reversible = True
+
+    multiple: PositiveInt
+
+    def sized(self, size: Size | None) -> Size | None:
+        """The next multiple."""
+        if size is None:
+            return None
+        height, width = (-(-side // self.multiple) * self.multiple for side in size)
+        return height, width
+
+    def undo(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """The maps without the pixels that were added."""
+        return maps[: size[0], : size[1]]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The larger sample."""
+        size = self.sized(sample.size)
+        assert size is not None  # as one was given
+        return padded(sample, size)
 
 
 @register("center_crop")
 @dataclass(frozen=True)
-class CenterCrop:
-    """Cuts out the middle; where the image is smaller, black is added around it.
+class CenterCrop(Transform):
+    """Takes the middle; a smaller image is padded with black pixels that do not count.
 
     Attributes:
-        size: one whole number of pixels, or (height, width).
+        size: one integer, or (height, width).
     """
 
-    random: ClassVar[bool] = False
+    random = False
 
-    size: int | tuple[int, int]
+    size: Sides
 
-    def __post_init__(self) -> None:
-        sides(self.size)
+    def sized(self, size: Size | None) -> Size | None:
+        """That of the part."""
+        return pair(self.size)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The middle of the image."""
-        height, width = sides(self.size)
-        more = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
-        if any(more):
-            around = [(m // 2, m - m // 2) for m in more]
-            image = np.pad(image, [*around, (0, 0)])
-        top = round((image.shape[0] - height) / 2)
-        left = round((image.shape[1] - width) / 2)
-        return image[top : top + height, left : left + width]
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The middle of the sample."""
+        size = pair(self.size)
+        top, left = (
+            -((want - have) // 2) if want > have else round((have - want) / 2)
+            for have, want in zip(sample.size, size, strict=True)
+        )
+        return window(sample, top, left, size, "black")
 
 
-@register("random_crop")
+@register("crop")
 @dataclass(frozen=True)
-class RandomCrop:
-    """Cuts out a part at a place chosen at random.
+class Crop(Transform):
+    """Takes a part at a random place; a smaller image stands at a random place of mirrored context.
 
     Attributes:
-        size: one whole number of pixels, or (height, width).
+        size: one integer, or (height, width).
     """
 
-    size: int | tuple[int, int]
+    size: Sides
 
-    def __post_init__(self) -> None:
-        sides(self.size)
+    def sized(self, size: Size | None) -> Size | None:
+        """That of the part."""
+        return pair(self.size)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A part of the image."""
-        return _random_window(image, sides(self.size), rng, "random_crop")
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """A part of the sample."""
+        size = pair(self.size)
+        room = [have - want for have, want in zip(sample.size, size, strict=True)]
+        top, left = (int(rng.integers(min(r, 0), max(r, 0) + 1)) for r in room)
+        return window(sample, top, left, size)
 
 
 @register("pad_and_crop")
 @dataclass(frozen=True)
-class PadAndCrop:
-    """Pads all four sides, then cuts out a part at random: the CIFAR augmentation.
+class PadAndCrop(Transform):
+    """Pads all four sides, then takes a part at random: the CIFAR augmentation.
 
-    1512.03385, section 4.2 (with zeros).
+    He et al. 2016, arXiv 1512.03385, section 4.2 (with zeros).
 
     Attributes:
-        size: of the result: one whole number of pixels, or (height, width).
+        size: of the part: one integer, or (height, width); at most that of the padded image.
         padding: pixels to add on each side.
-        mode: "reflect" mirrors the image without doubling its edge; "constant" adds black.
+        mode: "reflect" mirrors without doubling the edge; "constant" adds black pixels that do not
+            count.
     """
 
-    size: int | tuple[int, int]
-    padding: int = 4
-    mode: str = "reflect"
+    size: Sides
+    padding: NonNegativeInt = 4
+    mode: Literal["reflect", "constant"] = "reflect"
 
-    def __post_init__(self) -> None:
-        sides(self.size)
-        if not isinstance(self.padding, int) or self.padding < 0:
-            raise ValueError(f"padding is {self.padding!r}; it is a whole number of pixels")
-        one_of(self.mode, "mode", ("reflect", "constant"))
+    def sized(self, size: Size | None) -> Size | None:
+        """That of the part."""
+        return pair(self.size)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A part of the padded image."""
-        pad = self.padding
-        if self.mode == "reflect" and pad >= min(image.shape[:2]):
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """A part of the padded sample."""
+        size, pad = pair(self.size), self.padding
+        room = [have + 2 * pad - want for have, want in zip(sample.size, size, strict=True)]
+        if min(room) < 0:
             raise DataError(
-                f"pad_and_crop cannot mirror {pad} pixels of an image of shape {image.shape};"
-                ' use less padding or mode="constant"'
+                f"pad_and_crop cannot take {size[0]}x{size[1]} out of an image of"
+                f" {sample.size[0]}x{sample.size[1]} with {pad} pixels on each side; put"
+                f" resize({max(size)}) before it"
             )
-        border = cv2.BORDER_REFLECT_101 if self.mode == "reflect" else cv2.BORDER_CONSTANT
-        padded = cv2.copyMakeBorder(np.ascontiguousarray(image), pad, pad, pad, pad, border)
-        padded = padded.reshape(*padded.shape[:2], image.shape[-1])
-        return _random_window(padded, sides(self.size), rng, "pad_and_crop")
-
-
-def _random_window(
-    image: np.ndarray, size: tuple[int, int], rng: np.random.Generator, name: str
-) -> np.ndarray:
-    room = image.shape[0] - size[0], image.shape[1] - size[1]
-    if min(room) < 0:
-        raise DataError(
-            f"{name} cannot cut {size[0]}x{size[1]} out of {image.shape[0]}x{image.shape[1]};"
-            f" put resize({max(size)}) before it"
-        )
-    top, left = int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
-    return image[top : top + size[0], left : left + size[1]]
+        top, left = (int(rng.integers(r + 1)) - pad for r in room)
+        return window(sample, top, left, size, "mirror" if self.mode == "reflect" else "black")
 
 
 @register("random_resized_crop")
 @dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(Transform):
     """Resizes a part of random area and aspect ratio: the Inception crop.
 
-    1409.4842, section 6; the boxes are drawn as torchvision draws them: the area uniformly, the
-    ratio uniformly in its logarithm, ten tries, then the largest box in the middle whose ratio is
-    allowed.
+    Szegedy et al. 2015, arXiv 1409.4842, section 6. The part is drawn as torchvision draws it: the
+    area uniformly, the ratio uniformly in its logarithm, ten tries, then the largest part in the
+    middle whose ratio is allowed.
 
     Attributes:
-        size: of the result: one whole number of pixels, or (height, width).
-        scale: the part's share of the image's area, (least, most).
-        ratio: the part's width over its height, (least, most).
-        interpolation: "nearest", "bilinear", "bicubic", "lanczos" or "area".
+        size: of the result: one integer, or (height, width).
+        scale: area of the part as a fraction of the image's, (least, most).
+        ratio: width of the part over its height, (least, most).
+        interpolation: of images, with antialiasing.
     """
 
-    size: int | tuple[int, int]
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    interpolation: str = "bicubic"
+    size: Sides
+    scale: AreaSpan = (0.08, 1.0)
+    ratio: Span = (3 / 4, 4 / 3)
+    interpolation: Interpolation = "bicubic"
 
-    def __post_init__(self) -> None:
-        sides(self.size)
-        span(self.scale, "scale", 1e-6, 1)
-        span(self.ratio, "ratio", 1e-3, 1e3)
-        one_of(self.interpolation, "interpolation", INTERPOLATIONS)
+    def sized(self, size: Size | None) -> Size | None:
+        """That of the result."""
+        return pair(self.size)
 
     def box(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """The part to take of an image of ``height`` x ``width``: (left, top, right, bottom)."""
@@ -185,142 +213,67 @@ class RandomResizedCrop:
         top, left = (height - h) // 2, (width - w) // 2
         return left, top, left + w, top + h
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A part of the image, at the new size."""
-        box = self.box(image.shape[0], image.shape[1], rng)
-        if (box[3] - box[1], box[2] - box[0]) == sides(self.size):
-            return image[box[1] : box[3], box[0] : box[2]]
-        return resized(image, sides(self.size), self.interpolation, box)
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """A part of the sample at the new size."""
+        part = self.box(*sample.size, rng)
+        return rescaled(sample, pair(self.size), self.interpolation, part)
 
 
 @register("flip")
 @dataclass(frozen=True)
-class Flip:
-    """Mirrors left and right.
+class Flip(Transform):
+    """Exchanges left and right.
 
     Attributes:
-        p: the probability.
+        p: probability.
     """
 
-    p: float = 0.5
+    p: Fraction = 0.5
 
-    def __post_init__(self) -> None:
-        number(self.p, "p", 0, 1)
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image, mirrored or as it was."""
-        return image[:, ::-1] if rng.random() < self.p else image
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample, mirrored or as it was."""
+        return flipped(sample, columns=bool(rng.random() < self.p))
 
 
-@register("random_affine")
+@register("flips")
 @dataclass(frozen=True)
-class RandomAffine:
-    """Rotates, scales, shears and shifts about the middle, all uniformly at random; bilinear.
+class Flips(Transform):
+    """Exchanges left and right, and top and bottom, each with probability 0.5."""
 
-    For small images such as digits, which a flip or a hard crop would turn into other classes.
-
-    Attributes:
-        degrees: rotation, up to this many degrees either way.
-        translate: shift, up to this share of the width and height.
-        scale: (least, most) factor of size.
-        shear: slant along the width, up to this many degrees either way.
-        fill: the value of pixels from outside the image.
-    """
-
-    degrees: float = 0.0
-    translate: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shear: float = 0.0
-    fill: float = 0.0
-
-    def __post_init__(self) -> None:
-        number(self.degrees, "degrees", 0, 180)
-        number(self.translate, "translate", 0, 1)
-        span(self.scale, "scale", 1e-3, 1e3)
-        number(self.shear, "shear", 0, 80)
-        number(self.fill, "fill")
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image, moved."""
-        height, width, channels = image.shape
-        angle = math.radians(rng.uniform(-self.degrees, self.degrees))
-        slant = math.tan(math.radians(rng.uniform(-self.shear, self.shear)))
-        factor = rng.uniform(*self.scale)
-        shift = rng.uniform(-self.translate, self.translate, 2) * (width, height)
-        cos, sin = factor * math.cos(angle), factor * math.sin(angle)
-        linear = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1.0, slant], [0.0, 1.0]])
-        middle = np.array([(width - 1) / 2, (height - 1) / 2])
-        matrix = np.column_stack([linear, middle + shift - linear @ middle])
-        planes = [
-            cv2.warpAffine(
-                np.ascontiguousarray(image[..., c : c + 4]),
-                matrix,
-                (width, height),
-                flags=cv2.INTER_LINEAR,
-                borderValue=(self.fill,) * 4,
-            ).reshape(height, width, -1)
-            for c in range(0, channels, 4)  # OpenCV warps four channels at most
-        ]
-        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample in one of four positions."""
+        down, right = rng.choice([-1, 1], 2)
+        return flipped(sample, rows=bool(down < 0), columns=bool(right < 0))
 
 
-@register("random_erasing")
+@register("dihedral")
 @dataclass(frozen=True)
-class RandomErasing:
-    """Overwrites a random rectangle.
+class Dihedral(Transform):
+    """One of the eight symmetries of a square: quarter turns and mirror images.
 
-    1708.04896, algorithm 1; the box is drawn as torchvision draws it.
-
-    Attributes:
-        p: the probability of erasing at all.
-        scale: the rectangle's share of the image's area, (least, most).
-        ratio: the rectangle's height over its width, (least, most).
-        value: a number to fill in, one for each channel, or "random" for noise from 0 to 255 (0 to
-            1 in images of floats).
+    For an image that is not square, one of the four that keep its size.
     """
 
-    p: float = 0.5
-    scale: tuple[float, float] = (0.02, 0.33)
-    ratio: tuple[float, float] = (0.3, 3.3)
-    value: float | tuple[float, ...] | str = 0
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample in one of eight positions."""
+        height, width = sample.size
+        turns = int(rng.integers(4)) if height == width else 2 * int(rng.integers(2))
+        step = int(rng.choice([-1, 1]))
+        return flipped(turned(sample, turns), columns=step < 0)
 
-    def __post_init__(self) -> None:
-        number(self.p, "p", 0, 1)
-        span(self.scale, "scale", 1e-6, 1)
-        span(self.ratio, "ratio", 1e-3, 1e3)
-        if self.value != "random":
-            for v in self.value if isinstance(self.value, tuple | list) else (self.value,):
-                if isinstance(v, str):
-                    raise ValueError(f'value is {v!r}; it is a number, one a channel, or "random"')
-                number(v, "value", -255, 255)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image with a rectangle overwritten, or as it was."""
-        if rng.random() >= self.p:
-            return image
-        height, width, channels = image.shape
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        for _ in range(_TRIES):
-            area = height * width * rng.uniform(*self.scale)
-            ratio = math.exp(rng.uniform(low, high))
-            h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if 0 < h < height and 0 < w < width:
-                top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-                image = image.copy()
-                image[top : top + h, left : left + w] = self._filling((h, w, channels), image, rng)
-                return image
-        return image
+@register("shift")
+@dataclass(frozen=True)
+class Shift(Transform):
+    """Moves by random whole pixels; what comes from outside is mirrored.
 
-    def _filling(
-        self, shape: tuple[int, int, int], image: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray | float:
-        if self.value == "random":
-            if image.dtype == np.uint8:
-                return rng.integers(0, 256, shape, dtype=np.uint8)
-            return rng.random(shape, dtype=np.float32)
-        values = np.asarray(self.value)
-        if values.ndim and len(values) != shape[-1]:
-            raise DataError(
-                f"random_erasing has {len(values)} values for images of {shape[-1]} channels"
-            )
-        return values.astype(image.dtype)
+    Attributes:
+        pixels: the most, either way, vertically and horizontally; drawn uniformly.
+    """
+
+    pixels: NonNegativeInt
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The moved sample."""
+        top, left = rng.integers(-self.pixels, self.pixels + 1, 2).tolist()
+        return window(sample, top, left, sample.size)

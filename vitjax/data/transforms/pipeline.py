@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.registry import Registry
-from vitjax.core.validation import check_keywords, keywords_of
+from vitjax.core.validation import call, keywords_of
+from vitjax.data.sample import Sample
+from vitjax.data.transforms.base import TRANSFORMS, Size, Transform
 
-# The loader runs a transform per thread or worker process; threads of OpenCV's own on top of these
-# would only fight them for the cores.
+# The loader runs one transform per thread or worker process, and OpenCV's own threads would compete
+# with those for the cores.
 cv2.setNumThreads(0)
 
 
-T = TypeVar("T")
-
-
-class Transform(Protocol):
-    """A small picklable callable.
-
-    One that draws nothing from its generator may say so with a class attribute ``random = False``:
-    a pipeline of such transforms makes the same of an image each time, so that results can be kept.
-    """
-
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The transformed image; the one given is left as it is.
-
-        Args:
-            image: uint8, or float32 where the source has floats, (height, width, channels).
-            rng: all randomness comes from here.
-        """
-        ...
-
-
-TRANSFORMS: Registry[Callable[..., Transform]] = Registry("transform")
-
-register = TRANSFORMS.register
+# Names of before, and what they are called now.
+_RENAMED = {"random_crop": "crop"}
 
 
 @dataclass(frozen=True)
@@ -54,37 +34,64 @@ class Pipeline:
     """
 
     text: str
-    steps: tuple[Any, ...]
+    steps: tuple[Transform, ...]
 
     @property
     def random(self) -> bool:
-        """Whether the same image may come out differently: a step does not say that it is not."""
-        return any(getattr(step, "random", True) for step in self.steps)
+        """Whether the result for one sample can differ from call to call."""
+        return any(step.random for step in self.steps)
 
-    def __call__(self, image: T, rng: np.random.Generator) -> T:
-        """The image (or whatever it is that the steps take and give) after all steps."""
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample after all steps."""
         for step in self.steps:
-            image = step(image, rng)
-        return image
+            sample = step(sample, rng)
+        return sample
+
+    def fixed(self, image: np.ndarray) -> np.ndarray:
+        """An image after all steps, by the same random numbers at every call."""
+        return self(Sample(image), np.random.default_rng(0)).image
+
+    def sized(self, size: Size | None) -> Size | None:
+        """(height, width) of the result for an image of ``size``; None stands for any size."""
+        for step in self.steps:
+            size = step.sized(size)
+        return size
+
+    def undo(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """Maps of a result at the size of the image; of a pipeline of reversible steps.
+
+        Args:
+            maps: floats, (height, width, channels).
+            size: (height, width) of the image.
+        """
+        sizes = [size]
+        for step in self.steps:
+            after = step.sized(sizes[-1])
+            assert after is not None  # as a size was given
+            sizes.append(after)
+        for step, before in zip(reversed(self.steps), reversed(sizes[:-1]), strict=True):
+            maps = step.undo(maps, before)
+        return maps
 
 
-def parse(text: str, where: str = "transforms", registry: Registry[Any] | None = None) -> Pipeline:
+def parse(text: str, where: str = "transforms", *, complete: bool = False) -> Pipeline:
     """Builds the transforms that ``text`` names.
 
-    ``text`` is names of transforms joined by ``|``, each with its arguments in brackets if it has
-    any: numbers, text, tuples and the like, no expressions. Nothing in it is ever evaluated.
+    ``text`` is names of transforms joined by ``|``, each with arguments in brackets if it has any:
+    numbers, strings, tuples and the like, no expressions. Nothing in it is evaluated.
 
     Args:
-        text: the pipeline; "" leaves images as they are.
+        text: the pipeline; "" leaves samples as they are.
         where: where a person wrote it, for errors.
-        registry: what the names stand for; None means `TRANSFORMS`, those of single images.
+        complete: whether every step must be reversible and not random, as in the evaluation of
+            masks.
 
     Raises:
-        ConfigError: the text is no such pipeline, or a name or argument is not known or makes no
-            sense; the message quotes the pipeline and names the near match.
+        ConfigError: the text is not a pipeline; a name is unknown, or an argument cannot be used;
+            or a step is not allowed. The message quotes the pipeline and names the near match.
     """
     if not isinstance(text, str):
-        raise ConfigError(f"{where}: {text!r} is no text; a pipeline reads 'resize(256) | flip'")
+        raise ConfigError(f"{where} is {text!r}; it must be a string, such as 'resize(256) | flip'")
     place = f"{where}: in {text!r}"
     if not text.strip():
         return Pipeline(text, ())
@@ -95,8 +102,28 @@ def parse(text: str, where: str = "transforms", registry: Registry[Any] | None =
         raise ConfigError(
             f"{place}: {reason}; a pipeline reads 'resize(256) | center_crop(224) | flip'"
         ) from None
-    known = TRANSFORMS if registry is None else registry
-    return Pipeline(text, tuple(_build(node, place, known) for node in _steps(tree)))
+    names, steps = zip(*(_build(node, place) for node in _steps(tree)), strict=True)
+    if complete:
+        _check_complete(names, steps, place)
+    return Pipeline(text, steps)
+
+
+def _check_complete(names: Sequence[str], steps: Sequence[Transform], place: str) -> None:
+    for name, step in zip(names, steps, strict=True):
+        if step.random or not step.reversible:
+            known = [
+                each
+                for each, kind in ((each, TRANSFORMS[each]) for each in TRANSFORMS)
+                if isinstance(kind, type)
+                and issubclass(kind, Transform)
+                and kind.reversible
+                and not kind.random
+            ]
+            problem = "is random" if step.random else "does not show the complete image"
+            raise ConfigError(
+                f"{place}: {name} {problem}, and evaluation takes complete images as they are;"
+                f" allowed here: {', '.join(known)}"
+            )
 
 
 def _steps(node: ast.expr) -> list[ast.expr]:
@@ -105,12 +132,11 @@ def _steps(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _build(node: ast.expr, place: str, registry: Registry[Any]) -> Any:
+def _build(node: ast.expr, place: str) -> tuple[str, Transform]:
     name, positional, keywords = _call_of(node, place)
-    try:
-        constructor = registry[name]
-    except ConfigError as error:
-        raise ConfigError(f"{place}: {error}") from None
+    if name in _RENAMED:
+        raise ConfigError(f"{place}: {name} is called {_RENAMED[name]} now")
+    constructor = TRANSFORMS.lookup(name, place)
     parameters = list(keywords_of(constructor))
     if len(positional) > len(parameters):
         raise ConfigError(
@@ -121,12 +147,19 @@ def _build(node: ast.expr, place: str, registry: Registry[Any]) -> Any:
     for key in keywords:
         if key in bound:
             raise ConfigError(f"{place}: {name} is given {key!r} twice")
-    arguments = {**bound, **keywords}
-    check_keywords(constructor, arguments, where=f"{place}: {name}")
     try:
-        return constructor(**arguments)
-    except (ValueError, TypeError) as error:
+        step = call(constructor, {**bound, **keywords}, where=f"{place}: {name}")
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:  # of a transform that checks its own values
         raise ConfigError(f"{place}: {name}: {error}") from error
+    if not isinstance(step, Transform):
+        raise ConfigError(
+            f"{place}: {name} is {type(step).__name__}, which is no Transform; derive it from"
+            " vitjax.data.transforms.Photometric if it changes values of images, or from Transform"
+            " if it moves pixels"
+        )
+    return name, step
 
 
 def _call_of(node: ast.expr, place: str) -> tuple[str, list[Any], dict[str, Any]]:
@@ -135,7 +168,7 @@ def _call_of(node: ast.expr, place: str) -> tuple[str, list[Any], dict[str, Any]
         return node.id, [], {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ConfigError(
-            f"{place}: {ast.unparse(node)!r} is no transform; steps are names such as flip, or"
+            f"{place}: {ast.unparse(node)!r} is not a transform; steps are names such as flip, or"
             " names with arguments such as resize(256), joined by |"
         )
     positional = [_literal(argument, place) for argument in node.args]
@@ -154,6 +187,6 @@ def _literal(node: ast.expr, place: str) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError):
         raise ConfigError(
-            f"{place}: the argument {ast.unparse(node)!r} is no plain value (a number, quoted"
+            f"{place}: the argument {ast.unparse(node)!r} is not a plain value (a number, quoted"
             " text, True, None, or a tuple of these)"
         ) from None

@@ -1,9 +1,8 @@
-"""Between NumPy images and the libraries that work on them, and checks of arguments."""
+"""Between NumPy images and the libraries that work on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from vitjax.data.errors import DataError
 
-# Each pixel the mean of those it covers, in shares where it covers them in part.
+# Each pixel is the mean of those it covers, weighted where it covers them in part.
 AREA = "area"
 
 INTERPOLATIONS = {
@@ -86,54 +85,3 @@ def with_pillow(
             f" {image.shape}"
         )
     return np.asarray(function(to_pillow(image))).reshape(image.shape)
-
-
-def number(value: Any, name: str, low: float = -np.inf, high: float = np.inf) -> float:
-    """``value`` if it is a number from ``low`` to ``high``.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it is a number from {low:g} to {high:g}")
-    return value
-
-
-def span(value: Any, name: str, low: float = -np.inf, high: float = np.inf) -> tuple[float, float]:
-    """``value`` if it is a pair of numbers in order, from ``low`` to ``high``.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(f"{name} is {value!r}; it is a pair of numbers, (least, most)")
-    first, second = (number(v, name, low, high) for v in value)
-    if first > second:
-        raise ValueError(f"{name} is {value!r}; the first is more than the second")
-    return first, second
-
-
-def sides(value: Any, name: str = "size") -> tuple[int, int]:
-    """``value`` as (height, width): one whole number for both, or a pair.
-
-    Raises:
-        ValueError: it is neither, or not positive.
-    """
-    pair = value if isinstance(value, tuple | list) else (value, value)
-    if len(pair) != 2 or not all(
-        isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair
-    ):
-        raise ValueError(
-            f"{name} is {value!r}; it is one whole number of pixels, or (height, width)"
-        )
-    return int(pair[0]), int(pair[1])
-
-
-def one_of(value: Any, name: str, options: Any) -> None:
-    """Checks that ``value`` is one of ``options``.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if value not in options:
-        raise ValueError(f"{name} is {value!r}; it is one of {', '.join(map(repr, options))}")

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from vitjax.data.transforms.pipeline import register
-from vitjax.data.transforms.pixels import one_of, with_pillow
+from vitjax.core.validation import Bounds, NonNegativeInt
+from vitjax.data.sample import Sample
+from vitjax.data.transforms.base import Transform, register
+from vitjax.data.transforms.moving import affine, has_geometry
+from vitjax.data.transforms.pixels import with_pillow
 
 BINS = 31  # magnitudes 0 to 30, as torchvision's RandAugment and TrivialAugmentWide
 _TOP = BINS - 1
 
 _RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
+
+Extent = tuple[int, int]  # (width, height), as Pillow has it
+Matrix = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -25,33 +34,46 @@ class Operation:
         magnitude: from the bin, 0 to 30, and the image's (width, height) to the strength.
         signed: whether the strength's sign is random.
         apply: from the image, the signed strength and the resampling filter to an image.
+        matrix: for an operation that moves pixels, from strength and (width, height) to the six
+            numbers that map a place (x, y) in the result to one in the image, with edges of pixels
+            at integers.
     """
 
-    magnitude: Callable[[int, tuple[int, int]], float]
+    magnitude: Callable[[int, Extent], float]
     signed: bool
     apply: Callable[[Image.Image, float, Image.Resampling], Image.Image]
+    matrix: Callable[[float, Extent], Matrix] | None = None
 
 
-def _affine(
-    picture: Image.Image, matrix: tuple[float, ...], resample: Image.Resampling
-) -> Image.Image:
-    # Pillow's matrix maps places in the result to places in the picture.
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, resample)
+def _moving(
+    magnitude: Callable[[int, Extent], float], matrix: Callable[[float, Extent], Matrix]
+) -> Operation:
+    def apply(image: Image.Image, strength: float, resample: Image.Resampling) -> Image.Image:
+        numbers = matrix(strength, image.size)
+        return image.transform(image.size, Image.Transform.AFFINE, numbers, resample)
+
+    return Operation(magnitude, True, apply, matrix)
+
+
+def _rotation(degrees: float, extent: Extent) -> Matrix:
+    x, y = extent[0] / 2, extent[1] / 2
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
 
 
 def _enhance(
     kind: Callable[[Image.Image], ImageEnhance._Enhance],
 ) -> Callable[[Image.Image, float, Image.Resampling], Image.Image]:
-    return lambda picture, strength, resample: kind(picture).enhance(1 + strength)
+    return lambda image, strength, resample: kind(image).enhance(1 + strength)
 
 
-def _posterize(picture: Image.Image, bits: float, resample: Image.Resampling) -> Image.Image:
-    return ImageOps.posterize(picture, int(bits))
+def _posterize(image: Image.Image, bits: float, resample: Image.Resampling) -> Image.Image:
+    return ImageOps.posterize(image, int(bits))
 
 
-def _solarize(picture: Image.Image, threshold: float, resample: Image.Resampling) -> Image.Image:
+def _solarize(image: Image.Image, threshold: float, resample: Image.Resampling) -> Image.Image:
     # Pillow inverts from the threshold on; ceil makes a fractional threshold mean the same.
-    return ImageOps.solarize(picture, int(np.ceil(threshold)))
+    return ImageOps.solarize(image, int(np.ceil(threshold)))
 
 
 def _operations(
@@ -64,48 +86,39 @@ def _operations(
     """The fourteen operations with the strengths of one policy.
 
     Args:
-        shear: the largest slant, pixels a pixel.
+        shear: the largest slant, pixels per pixel.
         translate: the largest shift in pixels along a side of the given length.
         rotate: the largest rotation in degrees.
         enhance: the largest change of a factor of brightness, colour, contrast or sharpness.
         posterize: how many of the eight bits the largest magnitude takes away.
     """
 
-    def linear(top: float) -> Callable[[int, tuple[int, int]], float]:
-        return lambda step, size: top * step / _TOP
+    def linear(top: float) -> Callable[[int, Extent], float]:
+        return lambda step, extent: top * step / _TOP
 
-    def nothing(step: int, size: tuple[int, int]) -> float:
+    def along(axis: int) -> Callable[[int, Extent], float]:
+        return lambda step, extent: translate(extent[axis]) * step / _TOP
+
+    def nothing(step: int, extent: Extent) -> float:
         return 0.0
 
     return {
-        "identity": Operation(nothing, False, lambda picture, _, __: picture),
-        "shear_x": Operation(
-            linear(shear), True, lambda p, x, r: _affine(p, (1, x, 0, 0, 1, 0), r)
-        ),
-        "shear_y": Operation(
-            linear(shear), True, lambda p, x, r: _affine(p, (1, 0, 0, x, 1, 0), r)
-        ),
-        "translate_x": Operation(
-            lambda step, size: translate(size[0]) * step / _TOP,
-            True,
-            lambda p, x, r: _affine(p, (1, 0, -int(x), 0, 1, 0), r),
-        ),
-        "translate_y": Operation(
-            lambda step, size: translate(size[1]) * step / _TOP,
-            True,
-            lambda p, x, r: _affine(p, (1, 0, 0, 0, 1, -int(x)), r),
-        ),
-        "rotate": Operation(linear(rotate), True, lambda p, x, r: p.rotate(x, r)),
+        "identity": Operation(nothing, False, lambda image, _, __: image),
+        "shear_x": _moving(linear(shear), lambda x, _: (1, x, 0, 0, 1, 0)),
+        "shear_y": _moving(linear(shear), lambda x, _: (1, 0, 0, x, 1, 0)),
+        "translate_x": _moving(along(0), lambda x, _: (1, 0, -int(x), 0, 1, 0)),
+        "translate_y": _moving(along(1), lambda x, _: (1, 0, 0, 0, 1, -int(x))),
+        "rotate": Operation(linear(rotate), True, lambda i, x, r: i.rotate(x, r), _rotation),
         "brightness": Operation(linear(enhance), True, _enhance(ImageEnhance.Brightness)),
         "color": Operation(linear(enhance), True, _enhance(ImageEnhance.Color)),
         "contrast": Operation(linear(enhance), True, _enhance(ImageEnhance.Contrast)),
         "sharpness": Operation(linear(enhance), True, _enhance(ImageEnhance.Sharpness)),
         "posterize": Operation(
-            lambda step, size: 8 - round(posterize * step / _TOP), False, _posterize
+            lambda step, extent: 8 - round(posterize * step / _TOP), False, _posterize
         ),
-        "solarize": Operation(lambda step, size: 255 - 255 * step / _TOP, False, _solarize),
-        "auto_contrast": Operation(nothing, False, lambda p, _, __: ImageOps.autocontrast(p)),
-        "equalize": Operation(nothing, False, lambda p, _, __: ImageOps.equalize(p)),
+        "solarize": Operation(lambda step, extent: 255 - 255 * step / _TOP, False, _solarize),
+        "auto_contrast": Operation(nothing, False, lambda i, _, __: ImageOps.autocontrast(i)),
+        "equalize": Operation(nothing, False, lambda i, _, __: ImageOps.equalize(i)),
     }
 
 
@@ -117,79 +130,110 @@ TRIVIAL_AUGMENT_WIDE = _operations(
 )
 
 
-def apply_operation(
-    picture: Image.Image,
-    operation: Operation,
-    step: int,
-    rng: np.random.Generator,
-    resample: Image.Resampling,
-) -> Image.Image:
-    """Applies ``operation`` at magnitude ``step``, 0 to 30, with a random sign if it has one."""
-    strength = operation.magnitude(step, picture.size)
+Step = tuple[Operation, float]  # and its signed strength
+
+
+def draw_step(operation: Operation, bin_: int, extent: Extent, rng: np.random.Generator) -> Step:
+    """``operation`` with its strength at magnitude ``bin_``, 0 to 30, of random sign if signed."""
+    strength = operation.magnitude(bin_, extent)
     if operation.signed and rng.random() < 0.5:
         strength = -strength
-    return operation.apply(picture, strength, resample)
+    return operation, strength
+
+
+class Policy(Transform):
+    """Random operations, one after the other, on uint8 images of 1 or 3 channels.
+
+    Those that move pixels move all fields. What comes from outside is black and does not count.
+    """
+
+    called: ClassVar[str]  # in pipelines
+    interpolation: str
+
+    @abstractmethod
+    def steps(self, extent: Extent, rng: np.random.Generator) -> Sequence[Step]:
+        """The operations for an image of (width, height) ``extent``, with their strengths."""
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample after all operations."""
+        height, width = sample.size
+        steps = self.steps((width, height), rng)
+
+        def drawn(image: np.ndarray) -> np.ndarray:
+            return with_pillow(image, lambda each: self._apply(each, steps), self.called)
+
+        moved = sample
+        if has_geometry(sample):
+            for operation, strength in steps:
+                if operation.matrix is not None:
+                    inverse = operation.matrix(strength, (width, height))
+                    moved = affine(moved, _of_middles(inverse), image=lambda image: image)
+        second = sample.second_image
+        return moved.replace(
+            image=drawn(sample.image), second_image=None if second is None else drawn(second)
+        )
+
+    def _apply(self, image: Image.Image, steps: Sequence[Step]) -> Image.Image:
+        for operation, strength in steps:
+            image = operation.apply(image, strength, _RESAMPLE[self.interpolation])
+        return image
+
+
+def _of_middles(inverse: Matrix) -> np.ndarray:
+    """From Pillow's matrix to the one from old to new (x, y) of the middles of pixels, (2, 3)."""
+    numbers = np.reshape(np.asarray(inverse, np.float64), (2, 3))
+    linear = np.linalg.inv(numbers[:, :2])
+    offset = linear @ (0.5 - numbers[:, 2]) - 0.5
+    return np.column_stack([linear, offset])
+
+
+Resampling = Literal["nearest", "bilinear"]
 
 
 @register("rand_augment")
 @dataclass(frozen=True)
-class RandAugment:
-    """Several random operations, one after the other, all at the same magnitude.
+class RandAugment(Policy):
+    """Several random operations, all at the same magnitude.
 
-    1909.13719, with torchvision's set of operations and its scale of magnitudes, where 30 is the
-    most; empty corners become black.
+    Cubuk et al. 2020, arXiv 1909.13719, with torchvision's set of operations and its scale of
+    magnitudes, where 30 is the largest.
 
     Attributes:
-        layers: how many operations.
-        magnitude: a whole number from 0 to 30.
-        interpolation: "nearest" or "bilinear", for the operations that move pixels.
+        layers: number of operations.
+        magnitude: an integer from 0 to 30.
+        interpolation: of images, by the operations that move pixels.
     """
 
-    layers: int = 2
-    magnitude: int = 9
-    interpolation: str = "nearest"
+    called = "rand_augment"
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.layers, int) or self.layers < 0:
-            raise ValueError(f"layers is {self.layers!r}; it is a whole number, at least 0")
-        if not isinstance(self.magnitude, int) or not 0 <= self.magnitude <= _TOP:
-            raise ValueError(f"magnitude is {self.magnitude!r}; it is a whole number from 0 to 30")
-        one_of(self.interpolation, "interpolation", _RESAMPLE)
+    layers: NonNegativeInt = 2
+    magnitude: Annotated[int, Bounds(at_least=0, at_most=_TOP)] = 9
+    interpolation: Resampling = "nearest"
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image after ``layers`` operations."""
-        return with_pillow(image, lambda picture: self._augment(picture, rng), "rand_augment")
-
-    def _augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def steps(self, extent: Extent, rng: np.random.Generator) -> Sequence[Step]:
+        """The ``layers`` operations."""
         operations = tuple(RAND_AUGMENT.values())
-        for pick in rng.integers(len(operations), size=self.layers):
-            resample = _RESAMPLE[self.interpolation]
-            picture = apply_operation(picture, operations[pick], self.magnitude, rng, resample)
-        return picture
+        picks = rng.integers(len(operations), size=self.layers)
+        return [draw_step(operations[pick], self.magnitude, extent, rng) for pick in picks]
 
 
 @register("trivial_augment")
 @dataclass(frozen=True)
-class TrivialAugment:
+class TrivialAugment(Policy):
     """One random operation at a random magnitude: nothing to tune.
 
-    2103.10158, with its wide set of strengths as in torchvision; empty corners become black.
+    Müller and Hutter 2021, arXiv 2103.10158, with its wide set of strengths as in torchvision.
 
     Attributes:
-        interpolation: "nearest" or "bilinear", for the operations that move pixels.
+        interpolation: of images, by the operations that move pixels.
     """
 
-    interpolation: str = "nearest"
+    called = "trivial_augment"
 
-    def __post_init__(self) -> None:
-        one_of(self.interpolation, "interpolation", _RESAMPLE)
+    interpolation: Resampling = "nearest"
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image after one operation."""
-        return with_pillow(image, lambda picture: self._augment(picture, rng), "trivial_augment")
-
-    def _augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def steps(self, extent: Extent, rng: np.random.Generator) -> Sequence[Step]:
+        """The one operation."""
         operations = tuple(TRIVIAL_AUGMENT_WIDE.values())
         operation = operations[int(rng.integers(len(operations)))]
-        step = int(rng.integers(BINS))
-        return apply_operation(picture, operation, step, rng, _RESAMPLE[self.interpolation])
+        return [draw_step(operation, int(rng.integers(BINS)), extent, rng)]

@@ -1,84 +1,14 @@
-"""Which classes, examples, labels and rotations an episode has: pure NumPy, no image is touched.
-
-The random numbers of all episodes of a split are one stream of a counter-based generator, cut into
-stretches of one length: episode i has stretch i. So an episode follows from (seed, split, i) alone,
-and those of a whole batch are drawn at once, by a single call.
-"""
+"""Which classes, examples, labels and rotations an episode has: pure NumPy, no image is read."""
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
-_PHILOX_BLOCK = 4  # numbers that one step of the counter gives
+from vitjax.data.samplers.streams import Stream, among, draw_without_replacement
 
 TURNS = 4  # a quarter turn each
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Uniform random numbers of endlessly many episodes.
-
-    Attributes:
-        seed: a whole number from 0.
-        purpose: what the episodes are for, such as "train" or "evaluate test". Streams of
-            different purposes have nothing to do with one another.
-    """
-
-    seed: int
-    purpose: str
-
-    def key(self) -> np.ndarray:
-        """128 bits as uint64 of shape (2,), from the seed and the purpose."""
-        words = [self.seed, zlib.crc32(self.purpose.encode())]
-        return np.random.SeedSequence(words).generate_state(2, np.uint64)
-
-    def uniforms(self, first: int, episodes: int, count: int) -> np.ndarray:
-        """The numbers of episodes ``first`` to ``first + episodes - 1``.
-
-        Args:
-            first: the first episode.
-            episodes: how many episodes.
-            count: how many numbers an episode has, the same at every call.
-
-        Returns:
-            float64 in [0, 1) of shape (episodes, count).
-        """
-        blocks = -(-count // _PHILOX_BLOCK)
-        bits = np.random.Philox(key=self.key(), counter=first * blocks)
-        numbers = np.random.Generator(bits).random((episodes, blocks * _PHILOX_BLOCK))
-        return numbers[:, :count]
-
-
-def among(uniforms: np.ndarray, span: tuple[int, int]) -> np.ndarray:
-    """Whole numbers from ``span[0]`` to ``span[1]``, both included, int64 of the same shape."""
-    low, high = span
-    return low + (uniforms * (high - low + 1)).astype(np.int64)
-
-
-def draw_without_replacement(uniforms: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Ordered draws from ``range(size)``, every order of every subset as likely as the others.
-
-    The first steps of a Fisher-Yates shuffle, for all rows at once.
-
-    Args:
-        uniforms: one number in [0, 1) for each draw, (rows, draws).
-        sizes: of each row, at least ``draws``, (rows,).
-
-    Returns:
-        int32 of shape (rows, draws); no number comes twice in a row.
-    """
-    rows, draws = uniforms.shape
-    cards = np.tile(np.arange(sizes.max(), dtype=np.int32), (rows, 1))
-    row = np.arange(rows)
-    for place in range(draws):
-        other = place + (uniforms[:, place] * (sizes - place)).astype(np.int64)
-        drawn = cards[row, other]
-        cards[row, other] = cards[:, place]
-        cards[:, place] = drawn
-    return cards[:, :draws]
 
 
 @dataclass(frozen=True)
@@ -86,10 +16,10 @@ class EpisodeSize:
     """How large the episodes of a split are.
 
     Attributes:
-        ways: the fewest and the most classes; drawn uniformly for every episode.
-        shots: the fewest and the most support examples of a class; one number for all classes of
-            an episode.
-        queries: query examples of a class.
+        ways: the fewest and the most classes; drawn uniformly for each episode.
+        shots: the fewest and the most support examples per class; one number for all classes of an
+            episode.
+        queries: query examples per class.
     """
 
     ways: tuple[int, int]
@@ -106,12 +36,12 @@ class EpisodeSize:
 class Chosen:
     """The support or the query examples of several episodes, classes one after the other.
 
-    Arrays have the size of the largest episode. In a smaller one, examples that are there already
-    come again in the places that are left, with their mask False.
+    Arrays have the size of the largest episode. In a smaller one, its examples are repeated in the
+    places that are left, with their mask False.
 
     Attributes:
-        index: which image, and behind all of them once more for each quarter turn: int32,
-            (episodes, places).
+        index: which image: int32, (episodes, places). The numbers of turned images follow those of
+            all upright ones, one range for each quarter turn.
         target: the class's label in the episode, int32, (episodes, places).
         classes: the class's number among those of the split, int32, (episodes, places).
         mask: bool, (episodes, places).
@@ -124,20 +54,20 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Sampler:
+class EpisodeSampler:
     """Draws the episodes of one split.
 
-    A class's label is its place in a draw without replacement, so it is random too, and anew in
-    every episode.
+    A class's label is its place in a draw without replacement, so it is random too and differs from
+    episode to episode.
 
     Attributes:
         size: how large episodes are.
         members: the images of all classes of the split, class by class: int32, (images,).
         sizes: how many of them each class has, int64, (classes,).
-        images: how many there are in all, in all splits: the first number of a turned image.
+        images: the number of images of all splits: the first number of a turned image.
         rotations: None; "classes" for three more classes of each, its images turned; or
-            "per_class" for classes that are turned by a random angle in each episode. Turned
-            classes are numbered behind the upright ones: class + classes * quarter turns.
+            "per_class" for classes that are turned by a random angle in each episode. The numbers
+            of turned classes are class + classes * quarter turns.
         stream: the randomness.
     """
 
@@ -179,7 +109,7 @@ class Sampler:
 def _filled(
     index: np.ndarray, number: np.ndarray, ways: np.ndarray, examples: np.ndarray
 ) -> Chosen:
-    """Examples of which ``ways`` classes with ``examples`` each count; these fill the other places.
+    """Examples where ``ways`` classes with ``examples`` each count, repeated in the other places.
 
     Args:
         index: which image, (episodes, ways, examples).

@@ -1,4 +1,4 @@
-"""The weight of each pixel's loss: rare classes and the borders between touching cells count more.
+"""Weight of each pixel in the loss: rare classes and borders between touching cells weigh more.
 
 1505.04597, section 3, equation 2.
 """
@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import call
-from vitjax.data.checks import WHERE
-from vitjax.data.segmentation.pairs import IGNORE
+from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from vitjax.data.sample import IGNORE
+from vitjax.data.share import WHERE
 
-# Beyond this many sigmas the second term is below 2e-8 of w0.
+# Beyond this number of sigmas the second term is below 2e-8 of w0.
 _REACH = 6.0
 _MOST_BYTES = 2**29  # kept in a process
 
@@ -34,7 +33,7 @@ def class_weights(counts: np.ndarray) -> np.ndarray:
         counts: pixels of each class in the training data, (classes,).
 
     Returns:
-        float32 of shape (classes,): total / (occurring classes * count); 0 for those of no pixel.
+        float32 of shape (classes,): total / (occurring classes * count); 0 for a count of 0.
     """
     counts = np.asarray(counts, np.float64)
     occurring = counts > 0
@@ -56,13 +55,13 @@ def weight_map(
     w = w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2)).
 
     d1 and d2 are the Euclidean distances to the nearest and to the second nearest cell. The second
-    term is of pixels outside of cells alone, which is where the paper draws it; it is left out
-    where d1 or d2 is more than 6 sigma.
+    term applies outside of cells only, as in the paper's figure; it is left out where d1 or d2 is
+    above 6 sigma.
 
     Args:
-        label: class indices, (height, width), -1 where a pixel counts nowhere.
+        label: class indices, (height, width), -1 where a pixel does not count.
         instances: the number of the cell of each pixel, 0 for none, (height, width); None takes the
-            parts of class ``foreground`` that hang together by more than corners.
+            connected parts of class ``foreground``, not connected by corners alone.
         w0: the weight of the narrowest border.
         sigma: in pixels, how far borders reach.
         foreground: the class of cells.
@@ -75,7 +74,7 @@ def weight_map(
     if balance is None:
         balance = class_weights(np.bincount(label[counted], minlength=1))
     if instances is None:
-        # A membrane one pixel wide that runs aslant is a border too.
+        # A diagonal membrane one pixel wide is a border too.
         instances, _ = ndimage.label(label == foreground)
     weight = np.where(counted, balance[np.where(counted, label, 0)], 0).astype(np.float64)
     nearest = np.full((2, *label.shape), np.inf)
@@ -83,7 +82,7 @@ def weight_map(
     for number, found in enumerate(ndimage.find_objects(instances), start=1):
         if found is None:
             continue
-        # The whole cell and all that it can matter to: distances inside are exact.
+        # The complete cell and all pixels that it can matter to: distances inside are exact.
         box = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in found)
         distance = ndimage.distance_transform_edt(instances[box] != number)
         first, second = nearest[0][box], nearest[1][box]
@@ -102,45 +101,31 @@ class WeightSettings:
     Attributes:
         w0: as of `weight_map`.
         sigma: in pixels, as of `weight_map`.
-        foreground: the class of cells, as a class index.
+        foreground: class index of cells.
         balance: whether w_c balances the classes of the training data; otherwise it is 1.
-        cache_dir: a folder to keep maps in from run to run, or None.
+        cache_dir: folder to keep maps in from run to run, or None.
     """
 
-    w0: float = 10.0
-    sigma: float = 5.0
-    foreground: int = 1
+    w0: NonNegativeFloat = 10.0
+    sigma: PositiveFloat = 5.0
+    foreground: NonNegativeInt = 1
     balance: bool = True
     cache_dir: str | None = None
 
-    @classmethod
-    def of(cls, section: Any, class_names: tuple[str, ...]) -> WeightSettings:
-        """The settings that a person wrote.
-
-        Raises:
-            ConfigError: a key that nobody reads, or a value that makes no sense.
-        """
-        where = f"{WHERE}.weight_map"
-        if not isinstance(section, Mapping) and not hasattr(section, "keys"):
-            raise ConfigError(f"{where} is {section!r}; it is a section, such as {{'w0': 10}}")
-        settings = call(cls, {k: section[k] for k in section.keys()}, where=where)  # noqa: SIM118
-        if settings.w0 < 0:
-            raise ConfigError(f"{where}.w0 is {settings.w0!r}; it is a number from 0 on")
-        if settings.sigma <= 0:
-            raise ConfigError(f"{where}.sigma is {settings.sigma!r}; it is a number above 0")
-        if not 0 <= settings.foreground < len(class_names):
+    def check(self, class_names: Sequence[str]) -> None:
+        """Raises ConfigError unless ``foreground`` is one of the classes."""
+        if self.foreground >= len(class_names):
             raise ConfigError(
-                f"{where}.foreground is {settings.foreground!r}; it is a class index, 0 to"
-                f" {len(class_names) - 1} ({', '.join(class_names)})"
+                f"{WHERE}.weight_map.foreground is {self.foreground!r}; it must be a class index, 0"
+                f" to {len(class_names) - 1} ({', '.join(class_names)})"
             )
-        return settings
 
 
 class WeightMaps:
-    """`weight_map` of the images of one split, each worked out once.
+    """`weight_map` of the images of one split, each computed once.
 
-    Kept in this process up to half a gibibyte; and in files where there is a ``cache_dir``, named
-    by all that a map depends on, so that no file is ever out of date.
+    Maps are kept in this process up to half a gibibyte, and with a ``cache_dir`` also in files,
+    named by all that a map depends on, so that no file is ever out of date.
     """
 
     def __init__(self, settings: WeightSettings, balance: np.ndarray):
@@ -178,7 +163,7 @@ class WeightMaps:
         return kept
 
     def _stored(self, label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
-        """The map out of the cache's folder, put there before if need be."""
+        """The map from the cache's folder, computed and put there first if it is missing."""
         if self._settings.cache_dir is None:
             return self._computed(label, instances)
         digest = hashlib.sha256(repr((self._settings.w0, self._settings.sigma)).encode())
@@ -189,15 +174,11 @@ class WeightMaps:
         path = folder / f"{digest.hexdigest()[:32]}.npy"
         try:
             return np.load(path)
-        except (OSError, ValueError, EOFError):  # not there, or cut short
+        except (OSError, ValueError, EOFError):  # missing, or cut short
             pass
         weight = self._computed(label, instances)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Under its name only when whole: several processes write here.
-        handle, half = tempfile.mkstemp(dir=folder, suffix=".half")
-        with os.fdopen(handle, "wb") as file:
+        with new_file(path) as unfinished, open(unfinished, "wb") as file:
             np.save(file, weight)
-        os.replace(half, path)
         return weight
 
     def _computed(self, label: np.ndarray, instances: np.ndarray | None) -> np.ndarray:

@@ -12,10 +12,11 @@ from PIL import Image
 
 from vitjax.core.text import near_match
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.segmentation.pairs import Classes, Pair, PairSource, check_pair, named
-from vitjax.data.segmentation.pictures import mask_values
+from vitjax.data.image_files import decode_image, measure_opened
+from vitjax.data.mask_files import mask_values
+from vitjax.data.sample import Sample
 from vitjax.data.sources.base import register
-from vitjax.data.sources.decoding import decode_image
+from vitjax.data.sources.mask_classes import Classes, MaskSource, check_pair, named
 from vitjax.data.sources.tfds import TfdsSplit, check_split, chosen_splits, find_prepared
 
 # TFDS stores no names for the values of masks.
@@ -26,7 +27,7 @@ _KNOWN: Mapping[str, Mapping[int, str]] = {
 
 @dataclass(frozen=True)
 class TfdsMaskSplit:
-    """A `vitjax.data.segmentation.pairs.PairSplit` over one split of a prepared data set.
+    """A `SizedSplit` over one split of a prepared data set.
 
     Attributes:
         records: the split as `vitjax.data.sources.tfds.TfdsSplit` opens it.
@@ -45,21 +46,18 @@ class TfdsMaskSplit:
     def __len__(self) -> int:
         return len(self.records)
 
-    def read(self, index: int) -> Pair:
+    def read(self, index: int) -> Sample:
         """The image and the mask at ``index``."""
         name = self.name(index)
         image = decode_image(self._content(index, self.image_key), self.channels, name)
         mask = stored_mask(self._content(index, self.mask_key), name)
         check_pair(image, mask, name, self.mask_key)
-        return Pair(image, self.classes.indices(mask, f"{name}, {self.mask_key}"))
+        return Sample(image, mask=self.classes.indices(mask, f"{name}, {self.mask_key}"))
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width), as the mask's head says."""
-        try:
-            with Image.open(io.BytesIO(self._content(index, self.mask_key))) as mask:
-                return mask.height, mask.width
-        except OSError as error:
-            raise CorruptImage(f"{self.name(index)}: {self.mask_key}: {error}") from error
+        name = f"{self.name(index)}, {self.mask_key}"
+        return measure_opened(io.BytesIO(self._content(index, self.mask_key)), name)[1]
 
     def name(self, index: int) -> str:
         """The data set, split and row."""
@@ -95,7 +93,7 @@ def tfds_masks(
     classes: Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
     ignore: int | None = None,
-) -> PairSource:
+) -> MaskSource:
     """A data set with masks that TensorFlow Datasets has prepared as array_record files.
 
     Args:
@@ -104,15 +102,15 @@ def tfds_masks(
         splits: as of the source "tfds": ``{"train": "train[:90%]", "val": "train[90%:]"}``.
         image_key: the feature that is the image.
         mask_key: the feature that is the mask.
-        classes: the values of a mask that are classes, in the order of class indices. None takes
-            those of Oxford-IIIT Pet where it is that, and otherwise all that occur in ``train``,
-            sorted, for which all its masks are read.
-        class_names: of these; None calls them by their values.
-        ignore: the value of pixels that count nowhere.
+        classes: values of a mask that are classes, in the order of class indices. None takes the
+            known ones of Oxford-IIIT Pet, and for other data all that occur in ``train``, sorted,
+            which reads all its masks.
+        class_names: names of these; None takes their values.
+        ignore: value of pixels that do not count.
 
     Raises:
         DataError: the data set is not prepared in ``data_dir`` (the message gives the command that
-            prepares it), a split does not exist, or a feature is not there or of the wrong kind.
+            prepares it), a split does not exist, or a feature is missing or of the wrong kind.
     """
     where = f"tfds_masks {dataset}"
     folder, info = find_prepared(dataset, data_dir, where)
@@ -124,10 +122,10 @@ def tfds_masks(
             )
         if len(info.features[key].shape or ()) != 3:
             raise DataError(
-                f"{where}: the feature {key!r} ({word}) is {info.features[key]}, no image"
+                f"{where}: the feature {key!r} ({word}) is {info.features[key]}, not an image"
             )
     if (info.features[mask_key].shape or (0,))[-1] != 1:
-        raise DataError(f"{where}: the feature {mask_key!r} has colours; a mask has one channel")
+        raise DataError(f"{where}: the feature {mask_key!r} has several channels; a mask has one")
     channels = 1 if info.features[image_key].shape[-1] == 1 else 3
     records = {
         ours: TfdsSplit(folder, theirs, image_key, mask_key, channels, where)
@@ -151,7 +149,7 @@ def tfds_masks(
         ours: TfdsMaskSplit(split, image_key, mask_key, kinds, channels)
         for ours, split in records.items()
     }
-    return PairSource(made, named(values, class_names, where), channels, values)
+    return MaskSource(made, named(values, class_names, where), channels, values)
 
 
 def _discovered(records: Any, mask_key: str, ignore: int | None) -> tuple[int, ...]:

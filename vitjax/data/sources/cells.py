@@ -1,31 +1,33 @@
-"""Pictures of tissue that nobody ever cut: segmentation data without a download."""
+"""Images of invented tissue: segmentation data without a download."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import cv2
 import numpy as np
 from scipy import ndimage, spatial
 
-from vitjax.data.errors import DataError
-from vitjax.data.segmentation.pairs import Pair, PairSource
+from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
+from vitjax.data.sample import Sample
 from vitjax.data.sources.base import register
+from vitjax.data.sources.mask_classes import MaskSource
 
 _CLASSES = ("background", "cell")
 _SPACING = 24.0  # pixels between the middles of neighbouring cells, about
-_LEAST_AREA = 40  # pixels; what is smaller is no cell
-_RIM = 2.0  # pixels: the dark of a membrane, from the edge of a cell outwards
+_LEAST_AREA = 40  # pixels; a smaller part is not a cell
+_RIM = 2.0  # pixels: width of the dark membrane, from the edge of a cell outwards
 
 
 @dataclass(frozen=True)
 class CellSplit:
-    """A `vitjax.data.segmentation.pairs.PairSplit` of made-up tissue; images are kept once made.
+    """A `SizedSplit` of invented tissue; images are kept once they are made.
 
     Attributes:
         seed: of the tissue.
-        split: the number of the split, which has images of its own.
-        count: how many there are.
+        split: number of the split, which has images of its own.
+        count: number of images.
         side: height and width in pixels.
         title: what errors call the split.
     """
@@ -35,16 +37,16 @@ class CellSplit:
     count: int
     side: int
     title: str
-    _made: dict[int, Pair] = field(default_factory=dict, compare=False, repr=False)
+    _made: dict[int, Sample] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return self.count
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Drawing is quicker than sending what was drawn to a worker process.
+        # Drawing is faster than sending images to a worker process.
         return CellSplit, (self.seed, self.split, self.count, self.side, self.title)
 
-    def read(self, index: int) -> Pair:
+    def read(self, index: int) -> Sample:
         """The image, its classes and which cell each pixel belongs to."""
         if index not in self._made:
             self._made[index] = draw(
@@ -63,42 +65,37 @@ class CellSplit:
 
 @register("cells", target="mask")
 def cells(
-    size: int = 128, train: int = 200, val: int = 40, test: int = 40, tissue: int = 0
-) -> PairSource:
-    """Tissue under a made-up microscope: touching cells of irregular outline, and their membranes.
+    size: Annotated[int, Bounds(at_least=32)] = 128,
+    train: PositiveInt = 200,
+    val: NonNegativeInt = 40,
+    test: NonNegativeInt = 40,
+    tissue: NonNegativeInt = 0,
+) -> MaskSource:
+    """Invented microscope images: touching cells of irregular outline and their membranes.
 
     Cells are grey, textured and hold dark organelles; a dark membrane is around each, and where
     there is room between two membranes it is bright or grey. Light is uneven and the image noisy,
-    so no threshold finds the cells. Class 0 is background with membranes, class 1 is cell; each
-    cell's number is known too. Always the same for the same keywords, and image 7 of a split the
-    same however many there are. Images are uint8, (size, size, 1).
+    so no threshold finds the cells. Class 0 is background with membranes, class 1 is cell; the
+    number of each cell is known too. The same keywords give the same images, and image 7 of a split
+    does not depend on the number of images. Images are uint8, (size, size, 1).
 
     Args:
-        size: height and width in pixels, at least 32. Cells do not grow with it.
+        size: height and width in pixels. Cells do not grow with it.
         train: images to train on.
         val: images to validate on.
         test: images to test on.
-        tissue: which one; every number has its own.
-
-    Raises:
-        DataError: a number is too small.
+        tissue: seed of the tissue.
     """
-    least = {"size": 32, "train": 1, "val": 0, "test": 0, "tissue": 0}
-    given = {"size": size, "train": train, "val": val, "test": test, "tissue": tissue}
-    for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least[key]:
-            raise DataError(
-                f"cells: {key} is {value!r}; it is a whole number, at least {least[key]}"
-            )
+    counts = {"train": train, "val": val, "test": test}
     splits = {
-        name: CellSplit(tissue, number, given[name], size, f"cells {name}")
-        for number, name in enumerate(("train", "val", "test"))
-        if given[name]
+        name: CellSplit(tissue, number, count, size, f"cells {name}")
+        for number, (name, count) in enumerate(counts.items())
+        if count
     }
-    return PairSource(splits, _CLASSES, channels=1)
+    return MaskSource(splits, _CLASSES, channels=1)
 
 
-def draw(rng: np.random.Generator, side: int) -> Pair:
+def draw(rng: np.random.Generator, side: int) -> Sample:
     """One image of ``side`` x ``side`` pixels, with classes and the number of each cell."""
     # Drawn with a margin, so that cells at the edge of the image look like all others.
     margin = 16
@@ -128,7 +125,11 @@ def draw(rng: np.random.Generator, side: int) -> Pair:
     cells_ = instances[cut, cut]
     _, numbers = np.unique(cells_, return_inverse=True)
     numbers = numbers.reshape(cells_.shape) + (cells_.min() > 0)
-    return Pair(image[..., None], (cells_ > 0).astype(np.int32), numbers.astype(np.int32))
+    return Sample(
+        image[..., None],
+        mask=(cells_ > 0).astype(np.int32),
+        instances=numbers.astype(np.int32),
+    )
 
 
 def _tissue(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +171,7 @@ def _whole_cells(instances: np.ndarray) -> np.ndarray:
 
 
 def _organelles(rng: np.random.Generator, instances: np.ndarray) -> np.ndarray:
-    """How much of each pixel is organelle, in [0, 1]; they keep off the edges of their cells."""
+    """The fraction of each pixel that is organelle; they keep off the edges of their cells."""
     side = len(instances)
     covered = np.zeros((side, side))
     room = np.argwhere(ndimage.distance_transform_edt(instances > 0) > 4)
@@ -191,8 +192,8 @@ def _organelles(rng: np.random.Generator, instances: np.ndarray) -> np.ndarray:
 
 
 def _smooth(rng: np.random.Generator, side: int, scale: float) -> np.ndarray:
-    """Noise (side, side) that changes over ``scale`` pixels, of mean 0 and deviation 1."""
-    # Made small and enlarged, where it is smooth anyhow.
+    """Noise (side, side) that changes over ``scale`` pixels, of mean 0 and standard deviation 1."""
+    # Made small and enlarged where it is smooth in any case.
     shrink = max(1, int(scale / 2))
     small = -(-side // shrink) + 4
     noise = cv2.GaussianBlur(rng.normal(size=(small, small)), (0, 0), scale / shrink)

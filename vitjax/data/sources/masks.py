@@ -12,23 +12,19 @@ from typing import Any
 import numpy as np
 
 from vitjax.core.text import near_match
+from vitjax.core.validation import NonNegativeInt
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.segmentation.pairs import (
-    Classes,
-    Pair,
-    PairSource,
-    check_pair,
-    check_sizes,
-    named,
-)
-from vitjax.data.segmentation.pictures import measure, read_mask, read_picture
-from vitjax.data.sources.base import count_of, hold_out, register
+from vitjax.data.image_files import measure, read_image
+from vitjax.data.mask_files import read_mask
+from vitjax.data.sample import Sample
+from vitjax.data.sources.base import Channels, HeldOut, hold_out, register
 from vitjax.data.sources.folder import SPLIT_FOLDERS
+from vitjax.data.sources.mask_classes import Classes, MaskSource, check_pair, check_sizes, named
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 _MASK_FOLDERS = ("masks", "labels")
-_MOST_CLASSES = 256  # more distinct values than these are no classes
+_MOST_CLASSES = 256  # with more distinct values, a mask does not hold classes
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,13 @@ class Page:
 
 @dataclass(frozen=True)
 class MaskSplit:
-    """A `vitjax.data.segmentation.pairs.PairSplit` over image files and mask files.
+    """A `SizedSplit` over image files and mask files.
 
     Attributes:
         pages: the examples.
         classes: what the values of masks are.
         channels: of the images, 3 or 1.
-        floats: whether images are float32 in [0, 1], as where some of them have 16 bits.
+        floats: whether images are float32 in [0, 1], because some of them have 16 bits.
     """
 
     pages: Sequence[Page]
@@ -69,16 +65,16 @@ class MaskSplit:
     def __len__(self) -> int:
         return len(self.pages)
 
-    def read(self, index: int) -> Pair:
+    def read(self, index: int) -> Sample:
         """The image and the mask at ``index``."""
         page = self.pages[index]
-        image = read_picture(page.image, self.channels, page.page)
+        image = read_image(page.image, self.channels, page.page, sixteen_bits=True)
         if self.floats and image.dtype == np.uint8:
             image = image.astype(np.float32) / 255
         mask = read_mask(page.mask, page.page)
         check_pair(image, mask, self.name(index), page.mask)
         where = f"{page.mask}, page {page.page}" if page.paged else page.mask
-        return Pair(image, self.classes.indices(mask, where))
+        return Sample(image, mask=self.classes.indices(mask, where))
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width), as the file's head said."""
@@ -93,47 +89,45 @@ class MaskSplit:
 @register("masks", target="mask")
 def masks(
     path: str,
-    channels: int = 1,
+    channels: Channels = 1,
     classes: Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
     ignore: int | None = None,
-    val_fraction: float | None = None,
-    val_count: int | None = None,
-    val_last: int | None = None,
-    test_fraction: float | None = None,
-    split_seed: int = 0,
-) -> PairSource:
+    val_fraction: HeldOut | None = None,
+    val_count: NonNegativeInt | None = None,
+    val_last: NonNegativeInt | None = None,
+    test_fraction: HeldOut | None = None,
+    split_seed: NonNegativeInt = 0,
+) -> MaskSource:
     """Images in a folder ``images``, and masks of the same stems in ``masks`` or ``labels``.
 
-    Either ``path`` has folders ``train`` and as there are any ``val`` (or ``validation``,
-    ``valid``) and ``test`` with the two folders inside, or it has the two folders itself and is
-    split here. Images are PNG, TIFF, JPEG, WebP or BMP; masks are of the kinds that lose nothing:
-    grey values, palette indices or whole numbers of 16 bits. A TIFF of several pages is as many
-    examples, page i of the mask belonging to page i of the image; one such file on each side need
-    not have equal stems. Files are ordered by stem, numbers in it as numbers, and may lie deeper.
+    Either ``path`` has folders ``train`` and optionally ``val`` (or ``validation``, ``valid``) and
+    ``test`` with the two folders inside, or it has the two folders itself and is split here. Images
+    are PNG, TIFF, JPEG, WebP or BMP; masks are of a lossless kind: grey values, palette indices or
+    integers of 16 bits. Each page of a TIFF is an example, and page i of the mask belongs to page i
+    of the image; if each folder has a single such file, their stems may differ. Files are ordered
+    by stem, numbers in it as numbers, and may be in subfolders.
 
     Args:
         path: the folder.
         channels: 1 to read images as grey, 3 to read them as RGB.
-        classes: the values of a mask that are classes, in the order of class indices; None takes
-            all values that occur, sorted, and reads all masks for it.
-        class_names: of these; None calls them by their values.
-        ignore: the value of pixels that count nowhere.
-        val_fraction: the share of all examples to hold out as ``val``, where there is none yet.
-            None means 0.1, but at least one example, where ``path`` has the two folders itself.
+        classes: values of a mask that are classes, in the order of class indices; None takes all
+            values that occur, sorted, and reads all masks for it.
+        class_names: names of these; None takes their values.
+        ignore: value of pixels that do not count.
+        val_fraction: fraction of all examples to hold out as ``val``, if it does not exist. None
+            means 0.1, but at least one example, if ``path`` has the two folders itself.
         val_count: the same, as a number of examples.
         val_last: the same, the last ones: for the slices of a stack, where neighbours are alike.
-        test_fraction: the share to hold out as ``test``; None means 0. With ``val_last``, the last
+        test_fraction: fraction to hold out as ``test``; None means 0. With ``val_last``, the last
             ones before these.
-        split_seed: which examples are held out.
+        split_seed: selects the examples that are held out.
 
     Raises:
-        DataError: no such folder, no images in it, an image without a mask or a mask without an
-            image, two that differ in size or pages, a value that is no class, or examples to hold
-            out that make no sense.
+        DataError: the folder does not exist or has no images, an image has no mask or a mask no
+            image, the two differ in size or pages, a value is not a class, or the examples to hold
+            out are too many.
     """
-    if channels not in (1, 3):
-        raise DataError(f"masks: channels is {channels!r}; it is 1 (grey) or 3 (RGB)")
     if not os.path.isdir(path):
         parent = Path(path).parent
         siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
@@ -151,7 +145,7 @@ def masks(
         values = _discovered([page for each in pages.values() for page in each], ignore)
     known = Classes(values, ignore)
     splits = {name: MaskSplit(each, known, channels, floats) for name, each in pages.items()}
-    return PairSource(splits, named(values, class_names, "masks"), channels, values)
+    return MaskSource(splits, named(values, class_names, "masks"), channels, values)
 
 
 def _split_roots(path: str) -> dict[str, str]:
@@ -162,9 +156,7 @@ def _split_roots(path: str) -> dict[str, str]:
     for split, candidates in SPLIT_FOLDERS.items():
         there = [os.path.join(path, c) for c in candidates if os.path.isdir(os.path.join(path, c))]
         if len(there) > 1:
-            raise DataError(
-                f"{' and '.join(there)} are both there; which one is the split {split}?"
-            )
+            raise DataError(f"{' and '.join(there)} both exist; which one is the split {split}?")
         if there:
             roots[split] = there[0]
     if "train" not in roots:
@@ -177,7 +169,7 @@ def _split_roots(path: str) -> dict[str, str]:
 
 
 def _natural(stem: str) -> list[Any]:
-    """A key that sorts slice10 behind slice9."""
+    """A key that sorts slice10 after slice9."""
     return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", stem)]
 
 
@@ -192,7 +184,8 @@ def _files(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
                 continue
             if stem in found:
                 raise DataError(
-                    f"{found[stem]} and {os.path.join(place, file)} have one stem; which one is it?"
+                    f"{found[stem]} and {os.path.join(place, file)} have the same stem; which one"
+                    " is it?"
                 )
             found[stem] = os.path.join(place, file)
     return {stem: found[stem] for stem in sorted(found, key=_natural)}
@@ -236,7 +229,7 @@ def _pages(root: str) -> list[tuple[Page, bool]]:
 def _measured(image: str, mask: str) -> tuple[int, tuple[int, int], bool, int, tuple[int, int]]:
     """Pages, size and whether 16 bits of an image, and pages and size of its mask.
 
-    One of the two may be corrupt: reading it will say so, or be forgiven.
+    One of the two may be corrupt: that is an error, or skipped, when it is read.
 
     Raises:
         CorruptImage: both are.
@@ -284,20 +277,19 @@ def _held_out(
     asked = {"val_fraction": val_fraction, "val_count": val_count, "val_last": val_last}
     given = {key: value for key, value in asked.items() if value is not None}
     if len(given) > 1:
-        raise DataError(f"masks: {' and '.join(given)} both say how large val is; give one")
+        raise DataError(f"masks: {' and '.join(given)} both give the size of val; give one")
     for split, keys in (("val", list(given)), ("test", ["test_fraction"] * bool(test_fraction))):
         if split in pages and keys:
             raise DataError(f"masks: there is a folder of the split {split}: leave out {keys[0]}")
     rest = pages["train"]
     total = len(rest)
     if "val_fraction" in given:
-        val = count_of(val_fraction or 0, total, "masks: val_fraction")
+        val = round((val_fraction or 0) * total)
     elif given:
-        ((key, number),) = given.items()
-        val = _whole(number, key)
+        val = int(next(iter(given.values())))
     else:
         val = 0 if split_already or total < 2 else max(1, round(0.1 * total))
-    test = count_of(test_fraction or 0, total, "masks: test_fraction")
+    test = round((test_fraction or 0) * total)
     if val + test >= total:
         raise DataError(
             f"masks: {val} examples of val and {test} of test leave none of {total} to train on"
@@ -315,12 +307,6 @@ def _held_out(
     return {split: ordered[split] for split in ("train", "val", "test") if split in ordered}
 
 
-def _whole(value: Any, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise DataError(f"masks: {key} is {value!r}; it is a whole number of examples")
-    return value
-
-
 def _discovered(pages: Sequence[Page], ignore: int | None) -> tuple[int, ...]:
     """All values that occur in masks, sorted."""
     values: set[int] = set()
@@ -334,14 +320,14 @@ def _discovered(pages: Sequence[Page], ignore: int | None) -> tuple[int, ...]:
             ) from error
         if len(values) > _MOST_CLASSES:
             raise DataError(
-                f"{page.mask}: with it, masks have more than {_MOST_CLASSES} values, which are no"
-                " classes; list those that are, as classes=(0, 255)"
+                f"{page.mask}: with it, masks have more than {_MOST_CLASSES} values, too many for"
+                " classes; list those that are classes, as classes=(0, 255)"
             )
     if ignore is not None:
         values.discard(ignore)
     if len(values) < 2:
         raise DataError(
-            f"the {len(pages)} masks have the values {sorted(values)} alone; two classes are the"
-            f" fewest (the first mask: {pages[0].mask})"
+            f"the {len(pages)} masks have only the values {sorted(values)}; there must be at least"
+            f" two classes (the first mask: {pages[0].mask})"
         )
     return tuple(sorted(values))

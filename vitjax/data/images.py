@@ -1,0 +1,294 @@
+"""Batches of images with a class, with numbers or with boxes."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import call, check_keywords
+from vitjax.data.blank import BlankSplit
+from vitjax.data.errors import DataError
+from vitjax.data.examples import (
+    Arrays,
+    BoxArrays,
+    ClassArrays,
+    ExampleBatches,
+    Examples,
+    NumberArrays,
+    Rows,
+    check_image,
+    first_readable,
+    read,
+)
+from vitjax.data.image_files import read_image
+from vitjax.data.iterator import Batch
+from vitjax.data.loader import Loader
+from vitjax.data.normalization import Normalization
+from vitjax.data.sample import Sample
+from vitjax.data.samplers.base import SAMPLERS, Sampler, Training
+from vitjax.data.samplers.order import InOrder
+from vitjax.data.settings import BoxSettings, ExampleSettings
+from vitjax.data.share import WHERE, Share
+from vitjax.data.sources.base import LabelledSplit, Source
+from vitjax.data.transforms.pipeline import Pipeline, parse
+
+
+class ImageData(Loader):
+    """Batches of examples of one source.
+
+    Training batches have the examples that the sampler chooses. The order, `skipped` and the rest
+    are as of `vitjax.data.dataset.Dataset`; ``mask`` is False where a corrupt image was skipped.
+
+    Attributes:
+        source: the splits.
+        settings: the values of the keys.
+        image_shape: (height, width, channels) of an evaluated image.
+    """
+
+    image_shape: tuple[int, int, int]
+    settings_class: ClassVar[type[ExampleSettings]] = ExampleSettings
+
+    def __init__(self, source: Source[Any], seed: int = 0, **keywords: Any):
+        """Checks everything and reads one image per pipeline.
+
+        Args:
+            source: where samples come from.
+            seed: of order and augmentation.
+            **keywords: the fields of `settings_class`.
+
+        Raises:
+            ConfigError: a value cannot be used.
+            DataError: the images and a value do not go together.
+        """
+        settings = call(self.settings_class, keywords, where=WHERE)
+        super().__init__(settings, seed, settings.workers)
+        self.settings = settings
+        self.source = source
+        self._skip_corrupt = settings.on_corrupt == "skip"
+        train = settings.train_transforms or ""
+        self._train_pipeline = self._parse(train, f"{WHERE}.train_transforms", False)
+        self._eval_pipeline = self._parse(
+            settings.eval_transforms, f"{WHERE}.eval_transforms", True
+        )
+        self._sampler_keys = dict(settings.sampler or {"name": "shuffled"})
+        self._check_sampler()
+        self.class_names = source.class_names
+        self.num_classes = self.num_train_classes = len(source.class_names)
+        self.splits = tuple(source.splits)
+        first = next((s for s in ("val", "test", "train") if s in source.splits), None)
+        self._first_evaluated = first or next(iter(source.splits))
+        self.image_shape = self._examples(self._first_evaluated, self._eval_pipeline).shape
+        self._examples("train", self._train_pipeline)
+        self._normalization = Normalization.of(settings.mean, settings.std, self.image_shape[-1])
+        self._sampler: Sampler | None = None
+
+    @property
+    def steps_per_epoch(self) -> float:  # type: ignore[override]
+        """Training batches in which every example is seen once; seldom an integer."""
+        return self.num_examples("train") / self.batch_size
+
+    def num_examples(self, split: str) -> int:
+        """The number of examples of ``split``."""
+        return len(self.source.split(split))
+
+    def normalize(self, inputs: Any) -> Any:
+        """Images as a model takes them: (x - mean) / std, uint8 ones scaled to [0, 1] before.
+
+        For use inside ``jit``, so that batches travel to the device as bytes.
+
+        Args:
+            inputs: uint8 or floats, (..., channels).
+
+        Returns:
+            float32 of the same shape.
+        """
+        return self._normalization(inputs)
+
+    def example_batch(self, evaluated: bool = False) -> Batch:
+        """A batch of one blank example: the shapes and dtypes of training, or of evaluation."""
+        split = self._first_evaluated if evaluated else "train"
+        rows = self._eval_rows(split) if evaluated else self._train_rows()
+        batch = {
+            key: np.zeros((1, *array.shape), array.dtype) for key, array in rows.blank().items()
+        }
+        return {**batch, "mask": np.ones(1, bool)}
+
+    @property
+    def augments(self) -> bool:
+        """Whether training sees other images than evaluation, or other ones at each pass."""
+        train, evaluation = self._train_pipeline, self._eval_pipeline
+        return train.random or train.text != evaluation.text
+
+    def describe(self) -> dict[str, Any]:
+        """What `recall` needs, as JSON values: class names, examples, an image's raw size."""
+        image = first_readable(self.source.split("train"), "train", self._skip_corrupt)[0].image
+        return {
+            "class_names": list(self.class_names),
+            "examples": {name: len(held) for name, held in self.source.splits.items()},
+            "image": {"shape": list(image.shape), "dtype": image.dtype.name},
+        }
+
+    @classmethod
+    def blank(cls, description: Mapping[str, Any], seed: int = 0, **keywords: Any) -> Self:
+        """Data of the same sizes and names as those described, all images black.
+
+        Args:
+            description: the result of `describe`.
+            seed: as in the constructor.
+            **keywords: as in the constructor.
+        """
+        sample = cls._blank_sample(description)
+        splits = {
+            name: BlankSplit(sample, count, f"blank {name}")
+            for name, count in description["examples"].items()
+        }
+        return cls(Source(splits, tuple(description["class_names"])), seed, **keywords)
+
+    @classmethod
+    def _blank_sample(cls, description: Mapping[str, Any]) -> Sample:
+        return Sample(np.zeros(description["image"]["shape"], description["image"]["dtype"]), 0)
+
+    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """An image file made ready as an evaluated example is: (height, width, channels).
+
+        Raises:
+            DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
+        """
+        return read_evaluated(path, self._eval_pipeline, self.image_shape)
+
+    def example(self, split: str, index: int) -> np.ndarray:
+        """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
+
+        Raises:
+            CorruptImage: it cannot be read.
+        """
+        return self._evaluated(split, index).image
+
+    def _evaluated(self, split: str, index: int) -> Sample:
+        sample = read(self.source.split(split), index)
+        return self._eval_pipeline(sample, np.random.default_rng(0))
+
+    def _check_sampler(self) -> None:
+        """Raises ConfigError unless the sampler exists and takes its keywords."""
+        where, keys = f"{WHERE}.sampler", dict(self._sampler_keys)
+        if "name" not in keys:
+            raise ConfigError(f"{where}: the key 'name' is missing (known: {', '.join(SAMPLERS)})")
+        constructor = SAMPLERS.lookup(keys.pop("name"), f"{where}.name")
+        check_keywords(constructor, keys, where=where, given=["training"], also=["name"])
+
+    @abstractmethod
+    def _arrays(self) -> Arrays:
+        """What a row holds."""
+
+    def _parse(self, text: str, where: str, evaluated: bool) -> Pipeline:
+        return parse(text, where)
+
+    def _train(self, share: Share) -> ExampleBatches:
+        rows = self._train_rows()
+        if self._sampler is None:
+            training = Training(
+                self.source.split("train"), self.target, self.class_names, self.batch_size,
+                self.seed,
+            )  # fmt: skip
+            keys = {k: v for k, v in self._sampler_keys.items() if k != "name"}
+            constructor = SAMPLERS[self._sampler_keys["name"]]
+            self._sampler = call(constructor, keys, where=f"{WHERE}.sampler", training=training)
+        return ExampleBatches(rows, self._sampler, share)
+
+    def _evaluate(self, split: str, share: Share) -> ExampleBatches:
+        return ExampleBatches(self._eval_rows(split), InOrder(), share)
+
+    def _train_rows(self) -> Rows:
+        return self._examples("train", self._train_pipeline)
+
+    def _eval_rows(self, split: str) -> Rows:
+        return self._examples(split, self._eval_pipeline)
+
+    def _examples(self, name: str, pipeline: Pipeline) -> Examples:
+        """The rows of split ``name`` after ``pipeline``, like the first that can be read."""
+        split = self.source.split(name)
+        sample, index = first_readable(split, name, self._skip_corrupt)
+        sample = pipeline(sample, np.random.default_rng(0))
+        check_image(sample.image, split.name(index))
+        arrays = self._arrays()
+        empty = arrays.empty(sample, split.name(index))
+        return Examples(split, pipeline, self.seed, arrays, empty, self._skip_corrupt)
+
+
+class Data(ImageData):
+    """Batches of images with one class each: ``image``, ``label`` (b,) int32 and ``mask`` (b,)."""
+
+    source: Source[LabelledSplit]
+
+    def labels(self, split: str) -> np.ndarray:
+        """The label of each example of ``split``: int32 of shape (examples,)."""
+        return self.source.split(split).labels
+
+    def _arrays(self) -> Arrays:
+        return ClassArrays()
+
+
+class NumberData(Data):
+    """Batches of images with numbers to predict: ``label`` is float32 (b,) or (b, numbers)."""
+
+    target = "number"
+
+    def labels(self, split: str) -> np.ndarray:
+        """The label of each example of ``split``: float32 of shape (examples,) or (examples, n)."""
+        return super().labels(split)
+
+    def describe(self) -> dict[str, Any]:
+        """As of `Data`, with the shape of a label."""
+        shape = self.labels("train").shape[1:]
+        return {**super().describe(), "label": {"shape": list(shape)}}
+
+    @classmethod
+    def _blank_sample(cls, description: Mapping[str, Any]) -> Sample:
+        label = np.zeros(description["label"]["shape"], np.float32)
+        return super()._blank_sample(description).replace(label=label)
+
+    def _arrays(self) -> Arrays:
+        return NumberArrays()
+
+
+class BoxData(ImageData):
+    """Batches of images with objects in boxes, padded to one number of boxes.
+
+    They hold ``image``, ``boxes`` (b, max_boxes, 4) float32: x1, y1, x2, y2 in pixels of the
+    transformed image, ``box_labels`` (b, max_boxes) int32, ``box_mask`` (b, max_boxes) bool, False
+    for padding, and ``mask`` (b,).
+    """
+
+    target = "boxes"
+    settings_class = BoxSettings
+    settings: BoxSettings
+
+    @classmethod
+    def _blank_sample(cls, description: Mapping[str, Any]) -> Sample:
+        boxes, labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
+        return super()._blank_sample(description).replace(boxes=boxes, box_labels=labels)
+
+    def _arrays(self) -> Arrays:
+        return BoxArrays(self.settings.max_boxes)
+
+
+def read_evaluated(
+    path: str | os.PathLike[str], pipeline: Pipeline, shape: tuple[int, int, int]
+) -> np.ndarray:
+    """An image file after ``pipeline``, whose result must have ``shape``.
+
+    Raises:
+        DataError: it cannot be read, or the result has another shape.
+    """
+    image = pipeline.fixed(read_image(path, shape[-1]))
+    if image.shape != shape:
+        raise DataError(
+            f"{path}: is of shape {image.shape} after eval_transforms; the model was trained on"
+            f" {shape}"
+        )
+    return image

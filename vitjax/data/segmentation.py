@@ -1,0 +1,233 @@
+"""Batches of images and masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import numpy as np
+
+from vitjax.data.blank import BlankSplit
+from vitjax.data.errors import CorruptImage
+from vitjax.data.examples import (
+    Arrays,
+    ExampleBatches,
+    Examples,
+    MaskArrays,
+    first_readable,
+    read,
+    skippable,
+)
+from vitjax.data.image_files import measure, read_image
+from vitjax.data.images import ImageData
+from vitjax.data.iterator import Batch, cores
+from vitjax.data.sample import IGNORE, Sample
+from vitjax.data.settings import MaskSettings
+from vitjax.data.share import Share
+from vitjax.data.sources.mask_classes import MaskSource
+from vitjax.data.transforms.base import Size
+from vitjax.data.transforms.pipeline import Pipeline, parse
+from vitjax.data.weight_maps import WeightMaps, class_weights
+
+
+class SegmentationData(ImageData):
+    """Batches of images with a class for every pixel.
+
+    Training batches are dicts of ``image`` (b, height, width, channels), uint8 or float32,
+    ``label`` (b, height, width) int32, -1 where a pixel does not count, ``mask`` (b,) bool, and
+    with a ``weight_map`` also ``weight`` (b, height, width) float32. Evaluation batches have no
+    weight and hold complete images: where sizes differ, smaller ones are padded below and to the
+    right, to the largest height and width of the split, with mirrored pixels whose label is -1.
+
+    Attributes:
+        image_shape: (height, width, channels) of the images in an evaluation batch, padded;
+            `example` and `read_image` return images of their own size.
+    """
+
+    target = "mask"
+    settings_class = MaskSettings
+    settings: MaskSettings
+    source: MaskSource
+
+    def __init__(self, source: MaskSource, seed: int = 0, **keywords: Any):
+        """Checks everything and reads one image per pipeline; see `ImageData`."""
+        self._weight_maps: WeightMaps | None = None
+        self._largest: dict[str, Size] = {}
+        super().__init__(source, seed, **keywords)
+        if self.settings.weight_map is not None:
+            self.settings.weight_map.check(self.class_names)
+
+    @property
+    def class_values(self) -> tuple[int, ...]:
+        """For each class, the value that stands for it in the source's masks."""
+        return self.source.values or tuple(range(self.num_classes))
+
+    def class_pixels(self, split: str) -> np.ndarray:
+        """The pixels of each class in all masks of ``split``: int64 of shape (classes,).
+
+        Reads all masks, in threads.
+        """
+        samples = self.source.split(split)
+
+        def counted(index: int) -> np.ndarray:
+            try:
+                with skippable(self._skip_corrupt):
+                    label = read(samples, index).mask
+            except CorruptImage:
+                return np.zeros(self.num_classes, np.int64)
+            assert label is not None
+            return np.bincount(label[label != IGNORE], minlength=self.num_classes)
+
+        with ThreadPoolExecutor(cores()) as threads:
+            return np.stack(list(threads.map(counted, range(len(samples))))).sum(axis=0)
+
+    def describe(self) -> dict[str, Any]:
+        """What `recall` needs, as JSON values: names and values of classes, examples, raw sizes."""
+        image = self._first("train").image
+        sizes = {name: list(self._size(name)) for name in self.splits}
+        return {
+            "class_names": list(self.class_names),
+            "class_values": list(self.class_values),
+            "examples": {name: self.num_examples(name) for name in self.splits},
+            "image": {"channels": image.shape[-1], "dtype": image.dtype.name},
+            "sizes": sizes,
+        }
+
+    @classmethod
+    def blank(cls, description: Mapping[str, Any], seed: int = 0, **keywords: Any) -> Self:
+        """As of `ImageData`; each split has images of its largest size."""
+        image, splits = description["image"], {}
+        for name, count in description["examples"].items():
+            size = tuple(description["sizes"][name])
+            sample = Sample(
+                np.zeros((*size, image["channels"]), image["dtype"]),
+                mask=np.zeros(size, np.int32),
+            )
+            splits[name] = BlankSplit(sample, count, f"blank {name}")
+        names = tuple(description["class_names"])
+        values = tuple(description["class_values"])
+        source = MaskSource(splits, names, image["channels"], values)
+        return cls(source, seed, **keywords)
+
+    def truth(self, split: str, index: int) -> np.ndarray:
+        """The classes of the pixels of `example`, -1 where one does not count: (height, width).
+
+        Raises:
+            CorruptImage: it cannot be read.
+        """
+        mask = self._evaluated(split, index).mask
+        assert mask is not None
+        return mask
+
+    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """An image file of any size made ready as an evaluated example is.
+
+        Returns:
+            (height, width, channels), uint8 or float32.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return self.prepared(self.read_picture(path))
+
+    def pages(self, path: str | os.PathLike[str]) -> int:
+        """The number of images in a file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return measure(path)[0]
+
+    def read_picture(self, path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
+        """A page of an image file as it is: (height, width, channels), uint8 or float32.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return read_image(path, self.source.channels, page, sixteen_bits=True)
+
+    def prepared(self, picture: np.ndarray) -> np.ndarray:
+        """The result of `read_picture` made ready as an evaluated example is."""
+        return self._eval_pipeline.fixed(picture)
+
+    def restored(self, maps: np.ndarray, size: Size) -> np.ndarray:
+        """Maps of a result of `prepared`, at the size of the image that it was made of.
+
+        Args:
+            maps: floats, (height, width, channels).
+            size: (height, width) of that image.
+        """
+        return self._eval_pipeline.undo(maps, size)
+
+    def example_batch(self, evaluated: bool = False) -> Batch:
+        """A batch of one blank example: the shapes and dtypes of training, or of evaluation."""
+        batch = super().example_batch(evaluated)
+        if self.settings.weight_map is not None and not evaluated:
+            batch["weight"] = np.ones(batch["label"].shape, np.float32)
+        return batch
+
+    def _train(self, share: Share) -> ExampleBatches:
+        batches = super()._train(share)
+        settings = self.settings.weight_map
+        if settings is None:
+            return batches
+        if self._weight_maps is None:
+            balance = np.ones(self.num_classes, np.float32)
+            if settings.balance:
+                balance = class_weights(self.class_pixels("train"))
+            self._weight_maps = WeightMaps(settings, balance)
+        assert isinstance(batches.rows, Examples)
+        rows = dataclasses.replace(batches.rows, weights=self._weight_maps)
+        return dataclasses.replace(batches, rows=rows)
+
+    def _arrays(self) -> Arrays:
+        return MaskArrays()
+
+    def _parse(self, text: str, where: str, evaluated: bool) -> Pipeline:
+        return parse(text, where, complete=evaluated)
+
+    def _examples(self, name: str, pipeline: Pipeline) -> Examples:
+        examples = super()._examples(name, pipeline)
+        if pipeline is not self._eval_pipeline:
+            return examples
+        if name not in self._largest:
+            self._largest[name] = self._largest_of(name)
+        size = self._largest[name]
+        empty = {
+            key: np.full((*size, *array.shape[2:]), array.flat[0], array.dtype)
+            for key, array in examples.empty.items()
+        }
+        return dataclasses.replace(examples, empty=empty, fill=True)
+
+    def _first(self, name: str) -> Sample:
+        """The first sample of a split that can be read."""
+        return first_readable(self.source.split(name), name, self._skip_corrupt)[0]
+
+    def _largest_of(self, name: str) -> Size:
+        """The greatest height and width in a split, as evaluated."""
+        fixed = self._eval_pipeline.sized(None)
+        if fixed is not None:
+            return fixed
+        sizes = [self._eval_pipeline.sized(size) for size in self._sizes(name)]
+        return tuple(np.max([size for size in sizes if size], axis=0).tolist())
+
+    def _size(self, name: str) -> Size:
+        """The greatest raw height and width in a split; of ``train``, the first image's size."""
+        if name == "train":
+            return self._first(name).size
+        return tuple(np.max(self._sizes(name), axis=0).tolist())
+
+    def _sizes(self, name: str) -> list[Size]:
+        """The raw sizes of all images of a split, without corrupt ones if these are skipped."""
+        split = self.source.split(name)
+        sizes = []
+        for index in range(len(split)):
+            try:
+                with skippable(self._skip_corrupt):
+                    sizes.append(split.size(index))
+            except CorruptImage:
+                continue
+        return sizes

@@ -1,0 +1,35 @@
+"""Annotations of what pipelines hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from vitjax.core.validation import Bounds, Constraint, PositiveFloat, PositiveInt
+
+
+@dataclass(frozen=True)
+class Ascending(Constraint):
+    """A pair of finite numbers, the first not above the second."""
+
+    @property
+    def words(self) -> str:
+        """The constraint as it follows "must be"."""
+        return "in ascending order"
+
+    def allows(self, value: Any) -> bool:
+        """Whether the pair is in ascending order."""
+        return math.isfinite(value[0]) and math.isfinite(value[1]) and bool(value[0] <= value[1])
+
+
+Sides = PositiveInt | tuple[PositiveInt, PositiveInt]
+Span = Annotated[tuple[PositiveFloat, PositiveFloat], Ascending()]
+Area = Annotated[float, Bounds(above=0, at_most=1)]
+AreaSpan = Annotated[tuple[Area, Area], Ascending()]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
+
+
+def pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """``size`` as (height, width): one number stands for both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
