@@ -8,8 +8,9 @@ from pixelwise import CLASSES, Padded, Unpadded, batch, objective
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from vitjax.core.errors import ConfigError
+from vitjax.data.transforms.moving import mirrored
 from vitjax.metrics import merge, numbers, values
-from vitjax.objectives.segmentation import crop, mirror
+from vitjax.objectives.segmentation import crop
 
 KEY = jax.random.key(1)
 
@@ -178,7 +179,7 @@ def test_mirroring_is_that_of_numpy(length, before, after):
     row = np.arange(length)
     mode = "reflect" if length > 1 else "edge"
     expected = np.pad(row, (before, after), mode=mode)
-    np.testing.assert_array_equal(row[mirror(length, before, after)], expected)
+    np.testing.assert_array_equal(row[mirrored(-before, before + length + after, length)], expected)
 
 
 def test_the_centre_is_cropped():

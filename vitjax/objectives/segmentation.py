@@ -13,14 +13,13 @@ from jaxtyping import Array, Float, Int
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
+from vitjax.data.sample import IGNORE
+from vitjax.data.transforms.moving import mirrored
 from vitjax.losses.segmentation import ACTIVATIONS, Loss, Pixels, combine, probabilities
 from vitjax.metrics import Mean, Measure, Metrics, PerClass, create_measures
 from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Params, Target, collect, objectives
 from vitjax.objectives.images import ImageObjective
-
-# The label of a pixel that does not count.
-IGNORE = -1
 
 
 @objectives.register("segmentation")
@@ -216,20 +215,10 @@ def crop(maps: Array, size: Sequence[int]) -> Array:
     return maps[:, top : top + rows, left : left + columns]
 
 
-def mirror(length: int, before: int, after: int) -> Int[np.ndarray, "places"]:
-    """Which of ``length`` pixels stand at -before .. length + after - 1, mirrored at the borders.
-
-    The border's pixel itself stands once, and pixels beyond the far border are mirrored again.
-    """
-    period = max(2 * (length - 1), 1)
-    places = np.abs(np.arange(-before, length + after)) % period
-    return np.minimum(places, period - places) if length > 1 else np.zeros_like(places)
-
-
 def _mirrored(model: Model, length: int) -> Int[np.ndarray, "places"]:
     """The pixels to feed ``model`` so that its output begins at the first of ``length``."""
     margin = model.margin
     if not margin:
         return np.arange(length)
     before = margin // 2
-    return mirror(length, before, model.valid_size(length + margin) - length - before)
+    return mirrored(-before, model.valid_size(length + margin), length)

@@ -14,7 +14,7 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.core.errors import ConfigError
-from vitjax.data.segmentation import probability_file, write_mask, write_picture
+from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
 from vitjax.tasks.classification import aligned, class_counts, say_counts
 from vitjax.tasks.tiling import Tiler
@@ -109,7 +109,7 @@ class Segmentation(Task):
             if output is not None:
                 folder, classes = Path(output), len(names)
                 write_mask(folder / f"{stem}_mask.png", mask, figures.palette(classes), values)
-                write_picture(folder / f"{stem}_overlay.png", overlay(picture, mask, classes))
+                write_image(folder / f"{stem}_overlay.png", overlay(picture, mask, classes))
         return results
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from vitjax.core.errors import ConfigError
-from vitjax.objectives.segmentation import mirror
+from vitjax.data.transforms.moving import mirrored
 
 # Of the side of a padded model's tile, the share that overlaps with the next.
 OVERLAP = 0.25
@@ -129,8 +129,7 @@ class Tiler:
         step = self._step if self._margin else None
         places = []
         for start, weight in cover(length, self.tile - self._margin, step):
-            after = max(0, start + self.tile - before - length)
-            fed = mirror(length, before, after)[start : start + self.tile]
+            fed = mirrored(start - before, self.tile, length)
             if reverse:
                 start, fed = length - start - len(weight), length - 1 - fed
             places.append(Place(start, weight, fed, reverse))
