@@ -279,8 +279,8 @@ class _Unpickler(pickle.Unpickler):
         if wanted not in self.known:
             raise WeightsError(
                 f"refused: it asks for {wanted!r}; only tensors and plain values are read. If it is"
-                " a complete pickled model from a source that you trust, load it with PyTorch and save"
-                " its state_dict()"
+                " a complete pickled model from a source that you trust, load it with PyTorch and"
+                " save its state_dict()"
             )
         return self.known[wanted]
 
