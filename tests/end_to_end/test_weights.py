@@ -55,7 +55,7 @@ def test_what_was_exported_is_imported_again(capsys, exported, tmp_path):
         (["--format=tim"], "unknown format 'tim'; did you mean 'timm'?"),
         (["--model=vit_s61"], "unknown model 'vit_s61'; did you mean 'vit_s16'?"),
         (["--modle=vit_s16"], "vitjax import has no argument '--modle=vit_s16'; did you mean"),
-        (["--model=resnet50"], "holds a ViT, and the model is a ResNet"),
+        (["--model=resnet50"], "of a ViT, but the model is a ResNet"),
         (["--model=vit_ti16"], "images of 8 x 8 pixels (height x width) do not divide"),
         (["--model=vit_ti16", "--image-size=16"], "norm1/scale is (16,) in the file and (192,)"),
         (["--read-as=npz"], "are not named as in npz"),
@@ -63,7 +63,7 @@ def test_what_was_exported_is_imported_again(capsys, exported, tmp_path):
         (["--field=say=3"], "unknown key 'say'"),
         (["--field=num_heads=four"], "num_heads is 'four'; it must be an integer"),
         (["--field=patch_size=0"], "patch_size is 0; it must be at least 1"),
-        (["--output="], "names no file"),
+        (["--output="], "is no name of a file"),
         (["--config.seed=1"], "vitjax import has no argument '--config.seed=1'"),
     ],
 )

@@ -92,7 +92,7 @@ def test_another_number_of_classes_has_a_fresh_head(run):
     chosen = config(run[0])
     chosen.data.num_classes = 3
     found, said = start(chosen)
-    assert "head is made anew" in said
+    assert "head is reinitialised" in said
     assert "10" in said
     assert "3" in said
     fresh = flat(experiments.build(chosen).initial_variables())

@@ -90,7 +90,7 @@ def test_a_registered_model_of_another_size(file):
 
 
 def test_a_model_of_another_architecture(file):
-    with pytest.raises(WeightsError, match=r"'timm', which holds a ViT, and the model is a ResNet"):
+    with pytest.raises(WeightsError, match=r"'timm' of a ViT, but the model is a ResNet"):
         weights.load(file, "resnet18")
 
 
@@ -144,7 +144,7 @@ def test_fields_are_those_of_the_model(file):
     with pytest.raises(ConfigError, match=r"unknown key 'widht'"):
         weights.load(file, "vit_ti16", widht=3)
     # Variables with them would be for another module than the one that is there.
-    with pytest.raises(ConfigError, match=r"give model\.clone\(num_classes=7\) in its place"):
+    with pytest.raises(ConfigError, match=r"pass model\.clone\(num_classes=7\) instead"):
         weights.load(file, vit(), num_classes=7)
 
 
@@ -155,10 +155,7 @@ def test_numbers_that_are_no_weights_are_told(arrays, tmp_path):
         weights.load(tmp_path / "int8.safetensors", vit())
     lines = str(error.value).splitlines()[1:]
     assert len(lines) == 6
-    assert (
-        "params/encoder_norm/scale is of dtype int8 in the file, which is no floating"
-        in "".join(lines)
-    )
+    assert "params/encoder_norm/scale is of dtype int8 in the file, not floating" in "".join(lines)
 
 
 @pytest.mark.parametrize("lost", ["head.weight", "head.bias"])
@@ -221,7 +218,7 @@ def test_a_head_of_other_classes_is_made_anew_and_told(file):
     said = []
     module = vit(num_classes=7)
     found = leaves(weights.load(file, module, rng=jax.random.key(3), say=said.append))
-    assert said == [f"{file}: the head is made anew: the file's has 3 outputs, the model's 7"]
+    assert said == [f"{file}: the head is reinitialised: the file's has 3 outputs, the model's 7"]
     assert found["params/head/kernel"].shape == (8, 7)
     expected = leaves(weights.load(file, vit()))
     for name, leaf in expected.items():
@@ -245,9 +242,7 @@ def test_a_file_without_a_head_and_a_model_without_one(file, arrays, tmp_path):
     said = []
     headless = vit(num_classes=0)
     found = weights.load(file, headless, say=said.append)
-    assert said == [
-        f"{file}: the model has no head; left out: params/head/bias, params/head/kernel"
-    ]
+    assert said == [f"{file}: the model has no head; skipped: params/head/bias, params/head/kernel"]
     assert "head" not in found["params"]
     body = {name: array for name, array in arrays.items() if not name.startswith("head.")}
     files.write(tmp_path / "body.npz", body)
@@ -255,7 +250,7 @@ def test_a_file_without_a_head_and_a_model_without_one(file, arrays, tmp_path):
     assert weights.module_of(opened, num_heads=2).num_classes == 0
     said.clear()
     weights.load(tmp_path / "body.npz", vit(), say=said.append)
-    assert said[0].endswith("the head is made anew: the file has none, the model has 3 outputs")
+    assert said[0].endswith("the head is reinitialised: the file has none, the model has 3 outputs")
 
 
 def test_a_name_leaves_its_options_to_the_file(tmp_path):
@@ -321,7 +316,7 @@ def test_a_file_of_the_house_is_adapted_like_any(tmp_path):
 def test_names_of_the_house_without_its_note(tmp_path):
     variables = leaves(random_variables(vit(), SHAPE))
     files.write(tmp_path / "plain.npz", variables)
-    with pytest.raises(WeightsError, match="no note of the model"):
+    with pytest.raises(WeightsError, match="no note of its model"):
         weights.open_weights(tmp_path / "plain.npz")
 
 
@@ -329,7 +324,9 @@ def test_a_file_that_does_not_say_for_which_images_wants_to_hear_it(tmp_path):
     variables = random_variables(vit(), SHAPE)
     path = weights.save(variables, vit(), tmp_path / "file")
     opened = weights.open_weights(path)
-    with pytest.raises(WeightsError, match=r"not say for which images.* say image_size=\.\.\.$"):
+    with pytest.raises(
+        WeightsError, match=r"not state the size of its images; set image_size=\.\.\.$"
+    ):
         weights.load(path, vit())
     for found in (
         weights.load(path, vit(), image_size=8),  # channels are those of the first kernel
@@ -401,7 +398,9 @@ def test_a_note_that_cannot_be_read_is_told(tmp_path, arrays, note, words):
 
 
 def test_a_grid_is_for_files_that_have_use_for_one(tmp_path):
-    with pytest.raises(WeightsError, match=r"read as torchvision: grid=.* it has none"):
+    with pytest.raises(
+        WeightsError, match=r"read as torchvision: grid=.* does not have; remove it"
+    ):
         weights.open_weights(FIXTURES / "torchvision_basic.pth", grid=(2, 2))
     path = weights.save(random_variables(vit(), SHAPE), vit(), tmp_path / "file", input_shape=SHAPE)
     with pytest.raises(WeightsError, match=r"read as safetensors: grid="):
@@ -434,7 +433,7 @@ def test_sizes_that_are_none_are_told(file, keywords, words):
 )
 def test_what_names_no_file_or_no_shape_is_not_written(tmp_path, monkeypatch, path, shape):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WeightsError, match=r"names no file|it should be 3 whole numbers"):
+    with pytest.raises(WeightsError, match=r"is no name of a file|it should be 3 whole numbers"):
         weights.save(random_variables(vit(), SHAPE), vit(), path, input_shape=shape)
     assert not list(tmp_path.iterdir())
 
@@ -449,5 +448,5 @@ def test_what_takes_vectors_is_kept_too(tmp_path):
     assert done.input_shape == (1,)
     for loaded in (weights.load(path, module), weights.load(done.path, "mlp_sinusoid")):
         jax.tree.map(np.testing.assert_array_equal, loaded, variables)
-    with pytest.raises(WeightsError, match="does not say for which images"):
+    with pytest.raises(WeightsError, match="does not state the size of its images"):
         weights.load(path, module, channels=3)

@@ -187,7 +187,7 @@ def test_networks_that_are_not_here(arrays, tmp_path, change, words):
         ("npz", {}, "only preactivation=True"),
         ("pytorch-cifar", {}, "only stem='cifar'"),
         ("wideresnet-pytorch", {"stem": "cifar"}, "only preactivation=True"),
-        ("smp", {}, "'smp' is not written for a ResNet; these are: safetensors, pytorch-cifar"),
+        ("smp", {}, "'smp' cannot store a ResNet; possible: safetensors, pytorch-cifar"),
         ("torchvison", {}, "did you mean 'torchvision'"),
     ],
 )
@@ -250,7 +250,7 @@ def test_self_supervised_networks_are_read_without_what_is_beside_them(arrays, t
     said, queue = [], {"queue": np.ones((4, 8), np.float32)}
     opened = weights.open_weights(written(tmp_path, moco | queue), say=said.append)
     assert len(said) == 1
-    assert f"{len(body) + 5} arrays beside the network are passed over: encoder_" in said[0]
+    assert f"{len(body) + 5} arrays of other networks are skipped: encoder_" in said[0]
     module = weights.module_of(opened)
     assert module == models.ResNet(
         stage_sizes=(1, 1), block="bottleneck", width=4, num_classes=None
@@ -282,7 +282,7 @@ def test_a_network_of_classification_fills_the_encoder_of_a_unet(tmp_path):
             if name[0] != "encoder":
                 np.testing.assert_allclose(decoder[name], leaf, rtol=1e-6)
     assert len(said) == 2
-    assert "fills the model's encoder; made anew: head, merge1" in said[0]
+    assert "fills the model's encoder; reinitialised: head, merge1" in said[0]
     with pytest.raises(WeightsError, match="holds a ResNet, and the model is a Conv4"):
         weights.load(path, models.Conv4())
 

@@ -94,7 +94,7 @@ def test_loaded_saved_and_loaded_again_a_network_is_the_same(name, tmp_path):
     assert jax.tree.leaves(variables)
     format = opened.format
     if format == "huggingface":  # which is only read
-        with pytest.raises(WeightsError, match=r"'huggingface'.*these are.*timm"):
+        with pytest.raises(WeightsError, match=r"'huggingface' is only read.*written: .*timm"):
             weights.save(variables, module, tmp_path / "again", format)
         format = "big_vision" if module.pooling == "map" else "timm"
     shape = opened.description.input_shape
@@ -349,7 +349,7 @@ def test_patches_that_make_no_square_want_a_grid(tmp_path):
 
 def test_heads_are_guessed_in_words_or_asked_for(tmp_path):
     opened = weights.open_weights(read("vit_timm_map").file)
-    with pytest.raises(WeightsError, match=r"attention heads.*width of 8; say num_heads="):
+    with pytest.raises(WeightsError, match=r"attention heads.*width of 8; set num_heads="):
         weights.module_of(opened)
     assert weights.module_of(opened, num_heads=4).num_heads == 4
     said = []
@@ -360,14 +360,16 @@ def test_heads_are_guessed_in_words_or_asked_for(tmp_path):
     assert weights.module_of(opened, say=said.append).num_heads == 2
     assert len(said) == 1
     assert "for a width of 128 it is taken to be 2" in said[0]
-    assert "num_heads=... says otherwise" in said[0]
+    assert "num_heads=... overrides it" in said[0]
 
 
 def test_the_epsilon_of_hugging_face_is_said_as_taken():
     opened, said = weights.open_weights(read("vit_hf").file, grid=read("vit_hf").spec["grid"]), []
     assert weights.module_of(opened, "vit_ti16", say=said.append).norm_epsilon == 1e-12
     assert weights.module_of(opened, num_heads=2, say=said.append).norm_epsilon == 1e-12
-    assert ["it is taken to be 1e-12; norm_epsilon=... says" in line for line in said] == [True] * 2
+    assert ["it is taken to be 1e-12; norm_epsilon=... overrides" in line for line in said] == [
+        True
+    ] * 2
     weights.module_of(opened, num_heads=2, norm_epsilon=1e-6, say=pytest.fail)
 
 
@@ -437,7 +439,7 @@ def test_a_file_without_positions_may_have_rotary_ones(tmp_path):
     del arrays["pos_embed"]
     files.write(tmp_path / "rotary.npz", arrays)
     opened = weights.open_weights(tmp_path / "rotary.npz")
-    with pytest.raises(WeightsError, match=r"no position embeddings.*rotary.*say positions="):
+    with pytest.raises(WeightsError, match=r"no position embeddings.*rotary.*set positions="):
         weights.module_of(opened, num_heads=2)
     module = weights.module_of(opened, num_heads=2, positions="none")
     assert module.positions == "none"
@@ -457,7 +459,7 @@ def test_what_stands_beside_a_backbone_is_told_or_left_over(tmp_path):
     opened = weights.open_weights(tmp_path / "larger.npz", say=said.append)
     assert len(said) == 1
     assert said[0].endswith(
-        "2 arrays beside the network are passed over: dino_head.mlp.0.weight, decoder_embed.weight"
+        "2 arrays of other networks are skipped: dino_head.mlp.0.weight, decoder_embed.weight"
     )
     module = weights.module_of(opened, num_heads=2)
     assert jax.tree.leaves(weights.fit(opened, module, say=pytest.fail))
@@ -486,12 +488,12 @@ def test_a_hidden_layer_before_the_head_goes_with_the_head(format, tmp_path):
     plain, said = module.clone(representation_size=None), []
     found = filled(plain, said.append)["params"]
     assert len(said) == 1
-    assert "the head is made anew: the file's comes after a hidden layer" in said[0]
+    assert "the head is reinitialised: the file's follows a hidden layer" in said[0]
     assert not np.asarray(found["head"]["kernel"]).any()
     np.testing.assert_array_equal(found["class_token"], variables["params"]["class_token"])
     said.clear()
     assert "head" not in filled(plain.clone(num_classes=0), said.append)["params"]
-    assert "left out: params/head/bias, params/head/kernel, params/pre_logits/bias" in said[0]
+    assert "skipped: params/head/bias, params/head/kernel, params/pre_logits/bias" in said[0]
     # The other way round nothing is known of the layer.
     path = weights.save({"params": found}, plain, tmp_path / "plain", format, input_shape=(8, 8, 3))
     with pytest.raises(WeightsError, match=r"pre_logits"):

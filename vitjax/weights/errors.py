@@ -1,4 +1,4 @@
-"""What goes wrong with a file of weights, said to the person whose file it is."""
+"""The error of everything that concerns files of weights."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from vitjax.core.errors import UserError
 
 
 class WeightsError(UserError):
-    """A file of weights that cannot be found, read, written or used; the message says why."""
+    """A file of weights cannot be found, read, written or used; the message says why."""

@@ -1,4 +1,4 @@
-"""Files of weights to a model's variables."""
+"""From a file of weights to the variables of a model."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from vitjax.weights import adapting
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
 from vitjax.weights.layouts.layout import inside
-from vitjax.weights.modules import class_of, module_of
-from vitjax.weights.opening import Weights, open_weights
+from vitjax.weights.opening import Weights, class_of, module_of, open_weights
 
 
 def load(
@@ -40,33 +39,34 @@ def load(
 ) -> dict[str, Any]:
     """The variables of ``model`` with the weights of a file.
 
-    Position embeddings are resized to the model's grid and first kernels to its patches and
-    channels (see `vitjax.weights.adapting`); a head of another number of classes is left as it was
-    made. Where a part of the model, its ``backbone``, is what the file has weights of, the rest is
-    left so too. Each is told.
+    Position embeddings are resized to the model's grid, and image kernels to its patches and
+    channels (see `vitjax.weights.adapting`). A head with another number of classes is
+    reinitialised. If the file has the weights of a part of the model, its ``backbone``, all other
+    parts are reinitialised. Each change is reported.
 
     Args:
         source: a path, or ``"hf:..."``, ``"augreg:..."``, ``"https://..."``.
-        model: a module, or one of `vitjax.models.names`, whose open options the file decides.
-        image_size: the pixels on a side, or (height, width), of images to come; None for what the
-            file's weights were made for.
-        channels: of images to come; None likewise.
+        model: a module, or one of `vitjax.models.names`; the file then determines the options that
+            the name leaves open.
+        image_size: pixels on a side, or (height, width), of the images that the model will see;
+            None for those that the file's weights are for.
+        channels: of these images; None likewise.
         format: as in `open_weights`.
         grid: as in `open_weights`.
         part: as in `open_weights`.
-        position_interpolation: how position embeddings are resized: ``"bicubic"`` or
-            ``"bilinear"``, see `vitjax.weights.adapting.resize_positions`.
-        rng: for parameters that are left as they were made; None for a key of zero.
-        say: is told what was changed.
-        **fields: fields of a model that is named; they go before the file's.
+        position_interpolation: ``"bicubic"`` or ``"bilinear"``, see
+            `vitjax.weights.adapting.resize_positions`.
+        rng: for parameters that are reinitialised; None for ``jax.random.key(0)``.
+        say: receives a message for each change.
+        **fields: fields of a named model; they take precedence over the file's.
 
     Returns:
         ``{"params": ..., "batch_stats": ...}``, in the module's ``param_dtype``.
 
     Raises:
-        WeightsError: the file cannot be read, or does not fit; all leaves that are missing, left
-            over or of another shape are listed.
-        ConfigError: there is no such field, or a module is given, which has its own.
+        WeightsError: the file cannot be read or does not fit; all parameters that are missing,
+            left over or of another shape are listed.
+        ConfigError: a field is unknown, or fields are given with a module.
     """
     weights = open_weights(source, format=format, grid=grid, part=part, say=say)
     if isinstance(model, Model):
@@ -77,8 +77,8 @@ def load(
             # The variables would be for another module than the caller's.
             given = ", ".join(f"{name}={value!r}" for name, value in fields.items())
             raise ConfigError(
-                f"{given}: fields go with a model's name, and this is a {type(model).__name__}"
-                f" that has its own; give model.clone({given}) in its place"
+                f"{given}: fields are for the name of a model, but a {type(model).__name__} is"
+                f" given; pass model.clone({given}) instead"
             )
         module = model
     else:
@@ -104,7 +104,7 @@ def fit(
     rng: jax.Array | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """The variables of ``module`` with weights that were read; the rest is as in `load`."""
+    """The variables of ``module`` with the weights of an open file; the rest is as in `load`."""
     key = jax.random.key(0) if rng is None else rng
     example = jnp.zeros((1, *weights.shape_at(image_size, channels)))
     expected = jax.eval_shape(module.init, key, example)
@@ -131,21 +131,22 @@ def fill(
 
     Args:
         weights: the file.
-        module: what the variables are for.
-        expected: their shapes and dtypes.
-        fresh: gives variables as they were made; called only where some of them stay so.
+        module: the model.
+        expected: shapes and dtypes of its variables.
+        fresh: returns initial variables; called only if some of them are used.
         position_interpolation: as in `load`.
-        say: is told what stays, what was resized, and what the file's network has otherwise.
+        say: receives what is reinitialised or resized, and fields with which the file's network
+            computes something else.
 
     Raises:
-        WeightsError: it does not fit, with all leaves that do not.
+        WeightsError: it does not fit; all parameters that do not are listed.
     """
     shapes = flat(module.unstack(expected))
     part = _part_for(weights, module)
     found, faults, explained = _found(weights, module, part)
     faults += _compare(weights, module if part is None else part[1], say)
     faults += [
-        f"{name} is of dtype {array.dtype} in the file, which is no floating point"
+        f"{name} is of dtype {array.dtype} in the file, not floating point"
         for name, array in found.items()
         if not jnp.issubdtype(array.dtype, jnp.floating)
     ]
@@ -158,27 +159,27 @@ def fill(
         interpolation=position_interpolation,
         say=say,
     )
-    kept = _heads_anew(found, shapes, dropped, module)
+    initial = _initial_heads(found, shapes, dropped, module)
     if part is not None:
-        kept = [name for name in shapes if name.split("/")[1] != part[0]]
-    compared = {n: leaf for n, leaf in shapes.items() if n not in explained.union(kept)}
-    faults += _misfits(found, compared, kept)
+        initial = [name for name in shapes if name.split("/")[1] != part[0]]
+    compared = {n: leaf for n, leaf in shapes.items() if n not in explained.union(initial)}
+    faults += _misfits(found, compared, initial)
     if faults:
         listed = "\n  ".join(faults)
         raise WeightsError(
             f"{weights.where} (read as {weights.format}) does not fit"
             f" {type(module).__name__}:\n  {listed}"
         )
-    if kept:
-        what = f"the head is made anew: {_say_head(found, shapes, kept, dropped, module)}"
+    if initial:
+        what = f"the head is reinitialised: {_about_head(found, shapes, initial, dropped, module)}"
         if part is not None:
-            others = ", ".join(sorted({name.split("/")[1] for name in kept}))
-            what = f"fills the model's {part[0]}; made anew: {others}"
+            others = ", ".join(sorted({name.split("/")[1] for name in initial}))
+            what = f"fills the model's {part[0]}; reinitialised: {others}"
         say(f"{weights.where}: {what}")
         made = flat(module.unstack(fresh()))
-        found |= {name: made[name] for name in kept}
+        found |= {name: made[name] for name in initial}
     elif dropped:
-        say(f"{weights.where}: the model has no head; left out: {', '.join(dropped)}")
+        say(f"{weights.where}: the model has no head; skipped: {', '.join(dropped)}")
     tree = unflatten_dict(
         {n: jnp.asarray(found[n], leaf.dtype) for n, leaf in shapes.items()}, sep="/"
     )
@@ -186,7 +187,7 @@ def fill(
 
 
 def _part_for(weights: Weights, module: Model) -> tuple[str, Model] | None:
-    """The part of a model that a file has weights of, its name and module; None for all of it."""
+    """Name and module of the part of a model that a file is for; None for the complete model."""
     layout, described = weights.layout, class_of(weights.description.model)[0]
     classes = (described,) if layout is None else layout.modules
     if isinstance(module, classes):
@@ -196,16 +197,16 @@ def _part_for(weights: Weights, module: Model) -> tuple[str, Model] | None:
         return part
     held = " or ".join(cls.__name__ for cls in classes)
     raise WeightsError(
-        f"{weights.where} is of the format {weights.format!r}, which holds a {held}, and the model"
-        f" is a {type(module).__name__}"
+        f"{weights.where} has the format {weights.format!r} of a {held}, but the model is a"
+        f" {type(module).__name__}"
     )
 
 
 def _compare(weights: Weights, module: Model, say: Callable[[str], None]) -> list[str]:
-    """Tells of fields that the file is known to have otherwise, and no shape shows.
+    """Reports fields that differ between file and model, and that no shape shows.
 
     Returns:
-        In words, the one with which nothing is right.
+        Differences with which the weights are of no use.
     """
     described, faults = weights.description, []
     ours = module.described_fields()
@@ -221,9 +222,8 @@ def _compare(weights: Weights, module: Model, say: Callable[[str], None]) -> lis
             faults.append(f"{field} is {there!r} in the file and {here!r} in the model")
             continue
         say(
-            f"{weights.where}: the file's network has {field}={there!r}, the model {here!r}, with"
-            f" which it computes something else; {field}={there!r} (config.model.{field}) makes"
-            " them alike"
+            f"{weights.where}: the file's network has {field}={there!r}, the model {here!r}, so it"
+            f" computes something else; set {field}={there!r} (config.model.{field}) for the same"
         )
     return faults
 
@@ -231,7 +231,7 @@ def _compare(weights: Weights, module: Model, say: Callable[[str], None]) -> lis
 def _found(
     weights: Weights, module: Model, part: tuple[str, Model] | None
 ) -> tuple[dict[str, np.ndarray], list[str], set[str]]:
-    """A file's arrays under our names, what was missing or left over in words, and for which."""
+    """A file's arrays under vitjax's names, faults in words, and the parameters they concern."""
     if part is not None:
         name, inner = part
         leaves, wrong, about = _found(weights, inner, None)
@@ -245,7 +245,7 @@ def _found(
     faults: list[str] = []
     explained: set[str] = set()
     try:
-        entries = layout.entries(module, weights.arrays, **grid_keyword(weights.description.grid))
+        entries = layout.entries_at(module, weights.arrays, weights.description.grid)
     except WeightsError as error:
         raise WeightsError(f"{weights.where}, read as {layout.name}: {error}") from error
     for entry in entries:
@@ -268,63 +268,60 @@ def _found(
     return found, faults, explained
 
 
-def grid_keyword(grid: tuple[int, int] | None) -> dict[str, tuple[int, int]]:
-    """The keyword of `Layout.entries` that layouts without a grid do not take."""
-    return {} if grid is None else {"grid": grid}
-
-
-def _misfits(found: Arrays, shapes: Mapping[str, Any], kept: Sequence[str]) -> list[str]:
+def _misfits(found: Arrays, shapes: Mapping[str, Any], initial: Sequence[str]) -> list[str]:
     faults = []
     for name, leaf in shapes.items():
         if name not in found:
             faults.append(f"the model's {name} {tuple(leaf.shape)} is not in the file")
         elif found[name].shape != tuple(leaf.shape):
             faults.append(f"{name} is {found[name].shape} in the file and {tuple(leaf.shape)} here")
-    extra = [name for name in found if name not in shapes and name not in kept]
+    extra = [name for name in found if name not in shapes and name not in initial]
     return faults + [f"the file's {name} {found[name].shape} is not in the model" for name in extra]
 
 
-def _heads_anew(
+def _initial_heads(
     found: Arrays, shapes: Mapping[str, Any], dropped: Sequence[str], module: Model
 ) -> list[str]:
-    """The leaves of heads that the file has none for, or for other classes.
+    """The parameters of heads that the file lacks, or has for other classes.
 
-    All of a head belongs together: a bias that happens to fit goes with its kernel, and so does a
-    layer before it. Where the file has a part of what fits, the rest is missing.
+    A head is taken or reinitialised as a unit, with a hidden layer before it: a bias that happens
+    to fit is not kept without its kernel. If the file has only some fitting parameters of a head,
+    the others are missing.
     """
     ours = [name for name in sorted(shapes) if _head_of(name, module)]
     theirs = {_head_of(name, module) for name in found}
-    anew = {_head_of(name, module) for name in dropped}
+    initial = {_head_of(name, module) for name in dropped}
     for name in ours:
         here = tuple(shapes[name].shape)
         there = found[name].shape if name in found else here
-        # With other axes it is damaged, and not for other classes.
+        # With another number of axes it is damaged, not for other classes.
         if _head_of(name, module) not in theirs or (len(there) == len(here) and there != here):
-            anew.add(_head_of(name, module))
-    return [name for name in ours if _head_of(name, module) in anew]
+            initial.add(_head_of(name, module))
+    return [name for name in ours if _head_of(name, module) in initial]
 
 
 def _head_of(name: str, module: Model) -> str | None:
-    """The head that the variable ``name`` is a part of, if any."""
+    """The head that the variable ``name`` belongs to, if any."""
     return module.head_of(name.removeprefix("params/"))
 
 
-def _say_head(
+def _about_head(
     found: Arrays,
     shapes: Mapping[str, Any],
-    kept: Sequence[str],
+    initial: Sequence[str],
     dropped: Sequence[str],
     module: Model,
 ) -> str:
     def hidden(name: str) -> bool:
         return name.split("/")[1] in module.head_hidden
 
-    kernel = next((name for name in kept if name.endswith("kernel") and not hidden(name)), kept[0])
+    kernels = (name for name in initial if name.endswith("kernel") and not hidden(name))
+    kernel = next(kernels, initial[0])
     here = tuple(shapes[kernel].shape)
     if kernel not in found:
         return f"the file has none, the model has {here[-1]} outputs"
     if any(hidden(name) for name in dropped):
-        return "the file's comes after a hidden layer (representation_size), the model's does not"
+        return "the file's follows a hidden layer (representation_size), the model's does not"
     there = found[kernel].shape
     if len(there) != len(here) or there[-1] == here[-1]:
         return f"the file's is {there}, the model's {here}"

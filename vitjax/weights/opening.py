@@ -1,15 +1,21 @@
-"""Files of weights opened: whose they are, and what they tell of their model."""
+"""Files of weights, opened: their layout, and the model that they are for."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vitjax import models
 from vitjax.core.text import near_match
+from vitjax.core.validation import check_keywords, keywords_of
+from vitjax.models.protocol import Model
+from vitjax.models.registry import MODELS
 from vitjax.weights import adapting, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
@@ -17,23 +23,23 @@ from vitjax.weights.formats import files
 from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout, card
 from vitjax.weights.layouts.recognition import recognise
 
-# The house's own names, as they stand in a tree of variables.
+# The format of vitjax's own names, as in a tree of variables.
 OWN = "safetensors"
 _OWN_NAMES = re.compile(r"(params|batch_stats)/")
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A file of weights, read.
+    """An open file of weights.
 
     Attributes:
-        where: how errors call it.
-        arrays: what is in it, brought to the layout's one form.
-        layout: whose names these are; None for the house's own.
-        description: what the file tells of its model.
-        path: the file on this machine; None where it is none.
-        mean: of the images that it was trained on, by channel, where something beside it tells.
-        std: their standard deviation likewise.
+        where: its name in errors.
+        arrays: its content, in the form that the layout expects.
+        layout: the project whose names these are; None for vitjax's own.
+        description: what the file says of its model.
+        path: the file on this machine; None if the weights are from no file.
+        mean: of the training images, per channel, if a file beside it states it.
+        std: their standard deviation, likewise.
     """
 
     where: str
@@ -57,17 +63,17 @@ class Weights:
     def shape_at(
         self, image_size: int | Sequence[int] | None, channels: int | None = None
     ) -> tuple[int, ...]:
-        """(height, width, channels) of an example: the file's own, or of images as given.
+        """(height, width, channels) of an example: the file's own, or of the given images.
 
-        Where the file's model takes vectors it is (features,).
+        If the file's model takes vectors it is (features,).
 
         Raises:
-            WeightsError: neither the file nor the arguments say it, or these are no sizes.
+            WeightsError: neither the file nor the arguments determine it, or they are invalid.
         """
-        told = self.description.input_shape
-        if told is not None and len(told) == 1 and (image_size, channels) == (None, None):
-            return told
-        height, width, own = (None, None, None) if told is None or len(told) == 1 else told
+        stated = self.description.input_shape
+        if stated is not None and len(stated) == 1 and (image_size, channels) == (None, None):
+            return stated
+        height, width, own = (None, None, None) if stated is None or len(stated) == 1 else stated
         if image_size is not None:
             what = "image_size, pixels on a side or (height, width),"
             height, width = sizes.pair(image_size, what)
@@ -77,7 +83,7 @@ class Weights:
             channels = own or adapting.channels_of(self.description.model, self.arrays)
         if height is None or width is None or channels is None:
             raise WeightsError(
-                f"{self.where}: does not say for which images it was made; say image_size=..."
+                f"{self.where}: does not state the size of its images; set image_size=..."
                 + ("" if channels else " and channels=...")
             )
         return height, width, channels
@@ -164,17 +170,89 @@ def open_weights(
 
 
 def read_formats() -> tuple[str, ...]:
-    """The names of all formats, the house's own first."""
+    """The names of all formats that `open_weights` reads, vitjax's own first."""
     return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
 
 
 def check_format(format: str) -> None:
-    """Raises WeightsError unless there is such a format."""
+    """Raises WeightsError unless ``format`` is one of `read_formats`."""
     if format not in read_formats():
         raise WeightsError(
             f"unknown format {format!r}{near_match(format, read_formats())}"
             f" (known: {', '.join(read_formats())})"
         )
+
+
+def module_of(
+    weights: Weights,
+    model: str | None = None,
+    *,
+    say: Callable[[str], None] = print,
+    **fields: Any,
+) -> Model:
+    """The module that a file's weights are for.
+
+    Args:
+        weights: the file.
+        model: one of `vitjax.models.names`; None for what the file's shapes say. For a named model
+            the file only determines what the name leaves open: the number of classes and options;
+            nothing if the file is of another class, which is a part of the model.
+        say: receives the assumptions about fields that the shapes do not determine.
+        **fields: fields of the module; they take precedence over the file's.
+
+    Raises:
+        ConfigError: the model, a field or its value is unknown.
+        WeightsError: the file does not determine a required field, or the network.
+    """
+    return module_with(weights, model, fields, say)
+
+
+def module_with(
+    weights: Weights,
+    model: str | None,
+    fields: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Model:
+    """As `module_of`, with fields whose names need not be valid keywords."""
+    stated = dict(weights.description.fields)
+    named = weights.description.model if model is None else model
+    cls, fixed = class_of(named)
+    if not isinstance(named, str):
+        # Required fields are asked for below, in better words.
+        given = functools.partial(cls, **dict.fromkeys(keywords_of(cls)))
+        check_keywords(given, fields, where=cls.__name__)
+    if model is None:
+        if weights.description.siblings:
+            raise WeightsError(
+                f"{weights.where}: its names and shapes are those of a {cls.__name__}, but also of"
+                f" {weights.description.siblings}. Name the model (model=..., --model), keep the"
+                " config.json of its repository beside it or, for a file of another project, name"
+                " that (format=..., --read-as)"
+            )
+        for field, words in weights.description.guessed.items():
+            if field in fields:
+                continue
+            if field not in stated:
+                raise WeightsError(f"{weights.where}: {words}; set {field}=...")
+            say(f"{weights.where}: {words}; {field}=... overrides it")
+    else:
+        if cls is not class_of(weights.description.model)[0]:
+            stated = {}
+        stated = {k: v for k, v in stated.items() if k not in fixed or k == "num_classes"}
+        for field, words in weights.description.guessed.items():
+            if field in stated and field not in fields:
+                say(f"{weights.where}: {words}; {field}=... overrides it")
+    if isinstance(named, str):
+        return models.create(named, **{**stated, **fields})
+    return named(**{**stated, **fields})
+
+
+def class_of(model: str | type[Model]) -> tuple[Any, Mapping[str, Any]]:
+    """The class of a named model, or a class itself, and the fields that the name sets."""
+    constructor = MODELS[model] if isinstance(model, str) else model
+    if isinstance(constructor, functools.partial):
+        return constructor.func, constructor.keywords
+    return constructor, {}
 
 
 def _own(
@@ -184,9 +262,9 @@ def _own(
     note: notes.Note | None,
     grid: Sequence[int] | None,
 ) -> Weights:
-    """A file of the house's own names."""
+    """A file with vitjax's own names."""
     if note is None:
-        raise WeightsError(f"{where}: has vitjax's names, and no note of the model that it is of")
+        raise WeightsError(f"{where}: has vitjax's names, but no note of its model")
     if grid is not None:
         raise _gridless(where, OWN)
     description = Description(note.model, note.fields, note.input_shape)
@@ -195,17 +273,17 @@ def _own(
 
 def _gridless(where: str, format: str) -> WeightsError:
     return WeightsError(
-        f"{where}, read as {format}: grid=(rows, columns) is of position embeddings that stand in a"
-        " row, and it has none; take it away"
+        f"{where}, read as {format}: grid=(rows, columns) is for position embeddings that are"
+        " stored as one sequence, which it does not have; remove it"
     )
 
 
 def _without_companions(
     layout: Layout, arrays: Arrays, where: str, say: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
-    """``arrays`` without those of other networks, of which is told."""
+    """``arrays`` without those of other networks, which are reported."""
     others = [name for name in arrays if layout.is_companion(name)]
     if others:
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        say(f"{where}: {len(others)} arrays beside the network are passed over: {some}")
+        say(f"{where}: {len(others)} arrays of other networks are skipped: {some}")
     return {name: array for name, array in arrays.items() if name not in set(others)}

@@ -1,6 +1,7 @@
-"""The layouts of the projects whose files are read and written, one file a family.
+"""The layouts of the projects whose files are read and written, one file per family.
 
-Each file has a tuple ``LAYOUTS``; all of them together are `LAYOUTS` here, tried in order.
+Each file has a tuple ``LAYOUTS``; `LAYOUTS` here has all of them. If several explain a file equally
+well, the first is taken.
 """
 
 from vitjax.weights.layouts import (
@@ -16,7 +17,6 @@ from vitjax.weights.layouts import (
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
 
 LAYOUTS: tuple[Layout, ...] = (
-    # A U-Net's encoder alone is a residual network to those after it.
     *unet.LAYOUTS,
     *resnet.LAYOUTS,
     *bit.LAYOUTS,
