@@ -79,10 +79,10 @@ def test_import_says_what_is_wrong_and_writes_nothing(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--grid=4", "'4' should be two whole numbers"),
-        ("--image-size=32,32,3", "'32,32,3' should be pixels"),
-        ("--image-size=0", "should be pixels"),
-        ("--field=num_heads", "should read NAME=VALUE"),
+        ("--grid=4", "'4' must be two integers"),
+        ("--image-size=32,32,3", "'32,32,3' must be pixels"),
+        ("--image-size=0", "must be pixels"),
+        ("--field=num_heads", "must read NAME=VALUE"),
     ],
 )
 def test_import_reads_its_arguments(capsys, exported, tmp_path, argument, message):
@@ -100,7 +100,7 @@ def test_a_field_can_be_said(exported, tmp_path):
 def test_export_says_what_is_wrong(capsys, trained, tmp_path):
     for arguments, message in (
         ([f"--workdir={trained[0]}", "--format=tim"], "did you mean 'timm'?"),
-        ([f"--workdir={trained[0]}", "--format=smp"], "is not written for a ViT"),
+        ([f"--workdir={trained[0]}", "--format=smp"], "cannot store a ViT"),
         ([f"--workdir={tmp_path}", "--format=timm"], "no run there"),
     ):
         assert main(["export", *arguments, f"--output={tmp_path / 'x'}"]) == 2

@@ -178,8 +178,10 @@ def check_target(format: str) -> None:
     """Raises WeightsError unless ``format`` is one of `written_formats`."""
     if format not in written_formats():
         near = near_match(format, written_formats())
-        what = f"{format!r} is only read" if format in read_formats() else f"{format!r} is unknown"
-        raise WeightsError(f"format {what}{near} (written: {', '.join(written_formats())})")
+        what = f"unknown format {format!r}{near}"
+        if format in read_formats():
+            what = f"format {format!r} is only read"
+        raise WeightsError(f"{what} (written: {', '.join(written_formats())})")
 
 
 def _layout_for(model: Model, format: str) -> Layout:
