@@ -1,9 +1,10 @@
-"""Every picture is written, decodes, has a readable size, and says what it should say."""
+"""Every figure is a PNG file of a readable size with the expected text."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +14,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from vitjax import figures
-from vitjax.figures import _canvas, _confusion, _curves, _images
+from vitjax.figures import _canvas, _confusion, _curves
+from vitjax.figures._pixels import shown_range
 
 RNG = np.random.default_rng(0)
 
@@ -40,6 +42,14 @@ def size(path: Path) -> tuple[int, int]:
         return picture.size
 
 
+class Declared(NamedTuple):
+    higher_is_better: bool | None
+    unit: str = ""
+
+
+ACCURACY = {"accuracy": Declared(True, "fraction")}
+
+
 def record(step: int, split: str = "train", **numbers) -> dict:
     return {"step": step, "split": split, **numbers}
 
@@ -53,7 +63,7 @@ def test_curves_show_train_val_test_and_the_learning_rate(tmp_path, words):
         records.append(record(step, loss=100 / step, accuracy=step / 2000, learning_rate=1e-3))
         records.append(record(step, "val", loss=110 / step, accuracy=step / 2500))
     records.append(record(1000, "test", loss=0.2, accuracy=0.375))
-    path = figures.curves(records, tmp_path / "curves.png")
+    path = figures.curves(records, tmp_path / "curves.png", ACCURACY)
     assert path == tmp_path / "curves.png"
     width, height = size(path)
     assert width > 1200
@@ -69,7 +79,11 @@ def test_curves_of_no_record_and_of_records_without_a_metric(tmp_path, words):
     size(figures.curves([], tmp_path / "none.png"))
     assert words == ["Nothing has been reported yet"]
     words.clear()
-    figures.curves([record(1), record(2, images_per_second=3.0)], tmp_path / "none.png")
+    records = [record(1), record(2, images_per_second=3.0), record(2, "val", examples=5)]
+    figures.curves(records, tmp_path / "none.png")
+    assert words == ["Nothing has been reported yet"]
+    words.clear()
+    figures.curves([record(1, "val", accuracy=1.0)], tmp_path / "none.png", {})
     assert words == ["Nothing has been reported yet"]
 
 
@@ -84,8 +98,11 @@ def test_curves_of_no_record_and_of_records_without_a_metric(tmp_path, words):
     ],
     ids=["one record", "step 0", "val alone", "a spike", "a negative loss"],
 )
-def test_curves_of_few_or_strange_records(tmp_path, records):
-    assert min(size(figures.curves(records, tmp_path / "curves.png"))) > 350
+@pytest.mark.parametrize("declarations", [None, ACCURACY])
+def test_curves_of_few_or_strange_records(tmp_path, records, declarations):
+    if declarations and "loss" not in records[0] and "accuracy" not in records[0]:
+        return
+    assert min(size(figures.curves(records, tmp_path / "curves.png", declarations))) > 350
 
 
 def test_curves_say_where_a_value_was_not_finite(tmp_path, words):
@@ -94,7 +111,8 @@ def test_curves_say_where_a_value_was_not_finite(tmp_path, words):
     assert "not finite at step 20" in words
     assert "train: 0.8" in words
     words.clear()
-    figures.curves([record(5, loss=float("nan"), accuracy=None)], tmp_path / "c.png")
+    records = [record(5, loss=float("nan"), accuracy=None)]
+    figures.curves(records, tmp_path / "c.png", ACCURACY)
     assert words.count("not finite at step 5") == 2
 
 
@@ -105,14 +123,30 @@ def test_curves_take_the_later_line_of_a_step_written_twice(tmp_path, words):
     assert "train: 7" not in words
 
 
-def test_curves_find_the_metrics_of_other_objectives(tmp_path, words):
+def test_curves_read_unit_and_direction_from_the_declarations(tmp_path, words):
+    records = [
+        record(s, "val", fid=f, wit=f / 40, plain=f) for s, f in ((1, 8.0), (2, 4.0), (3, 6.0))
+    ]
+    declared = {
+        "fid": Declared(False, "pixels"),
+        "wit": Declared(True, "fraction"),
+        "plain": Declared(None),
+        "absent": Declared(True),
+    }
+    figures.curves(records, tmp_path / "c.png", declared)
+    assert {"wit (%)", "fid (pixels)"} <= set(words)
+    assert {"val: 15.00% (best 20.00%)", "val: 6 (best 4)"} <= set(words)
+    assert not {"plain", "absent"} & set(words)
+
+
+def test_curves_without_declarations_show_every_number_of_held_out_splits(tmp_path, words):
     records = [
         record(1, "val", mean_iou=0.5, mse=3.0, seconds=9.0, examples=100, accuracy_top5=0.9),
         record(2, "val", mean_iou=0.6, mse=2.0, seconds=9.0, examples=100, accuracy_top5=0.9),
         record(2, "train", gradient_norm=0.3),
     ]
     figures.curves(records, tmp_path / "c.png")
-    assert {"mean iou (%)", "mse", "accuracy top5 (%)"} <= set(words)
+    assert {"mean iou", "mse", "accuracy top5"} <= set(words)
     assert not {"seconds", "examples", "gradient norm"} & set(words)
 
 
@@ -144,7 +178,8 @@ def test_confusion_matrix_of_any_number_of_classes(tmp_path, num_classes, words)
     predicted = labels.copy()
     predicted[:3] = num_classes - 1
     names = [f"a class with a rather long name, number {c}" for c in range(num_classes)]
-    path = figures.confusion_matrix(labels, predicted, names, tmp_path / "confusion.png")
+    counts = matrix(labels, predicted, num_classes)
+    path = figures.confusion_matrix(counts, names, tmp_path / "confusion.png")
     assert min(size(path)) > 450
     right = 5 if num_classes == 1 else 5 * num_classes - 3
     total = 5 * num_classes
@@ -156,20 +191,27 @@ def test_confusion_matrix_of_any_number_of_classes(tmp_path, num_classes, words)
     assert sum("class with" in w or "…" in w for w in words) < 120
 
 
+def matrix(labels, predictions, num_classes):
+    return figures.count_confusions(np.array(labels), np.array(predictions), num_classes)
+
+
 def test_confusion_matrix_counts_rows_as_truth(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(_confusion, "_write_counts", lambda axes, *cells: seen.append(cells))
-    labels, predicted = np.array([0, 0, 0, 0, 1]), np.array([0, 1, 1, 1, 1])
-    figures.confusion_matrix(labels, predicted, ["cat", "dog", "cow"], tmp_path / "c.png")
-    ((rows, columns, counts, shares),) = seen
-    cells = list(zip(rows, columns, counts, shares, strict=True))
-    assert cells == [(0, 0, 1, 0.25), (0, 1, 3, 0.75), (1, 1, 1, 1.0)]
+    counts = matrix([0, 0, 0, 0, 1], [0, 1, 1, 1, 1], 3)
+    np.testing.assert_array_equal(counts.toarray(), [[1, 3, 0], [0, 1, 0], [0, 0, 0]])
+    for each in (counts, counts.toarray(), counts.toarray().tolist()):
+        figures.confusion_matrix(each, ["cat", "dog", "cow"], tmp_path / "c.png")
+        rows, columns, numbers, fractions = seen.pop()
+        cells = list(zip(rows, columns, numbers, fractions, strict=True))
+        assert cells == [(0, 0, 1, 0.25), (0, 1, 3, 0.75), (1, 1, 1, 1.0)]
 
 
 def test_most_confused_are_the_largest_counts_of_wrong_cells(tmp_path, words):
     labels = np.array([5, 5, 5, 7, 7, 3, 9, 9, 9, 9])
     predicted = np.array([6, 6, 5, 8, 8, 4, 9, 9, 9, 9])
-    figures.confusion_matrix(labels, predicted, [f"k{i}" for i in range(30)], tmp_path / "c.png")
+    names = [f"k{i}" for i in range(30)]
+    figures.confusion_matrix(matrix(labels, predicted, 30), names, tmp_path / "c.png")
     pairs = [word for word in words if "→" in word]
     assert pairs == ["k5 → k6", "k7 → k8", "k3 → k4"]
     assert {"2 of 3", "2 of 2", "1 of 1"} <= set(words)
@@ -178,32 +220,45 @@ def test_most_confused_are_the_largest_counts_of_wrong_cells(tmp_path, words):
 def test_confusion_matrix_of_so_many_classes_that_the_whole_would_not_fit(tmp_path):
     labels = np.array([0, 21_840, 5])
     names = [str(c) for c in range(21_841)]
-    size(figures.confusion_matrix(labels, labels, names, tmp_path / "c.png"))
+    counts = matrix(labels, labels, len(names))
+    size(figures.confusion_matrix(counts, names, tmp_path / "c.png"))
 
 
 def test_confusion_matrix_of_nothing(tmp_path, words):
-    size(figures.confusion_matrix([], [], ["cat"], tmp_path / "c.png"))
+    size(figures.confusion_matrix(matrix([], [], 1), ["cat"], tmp_path / "c.png"))
     assert words == ["No example was evaluated"]
 
 
 def test_merged_cells_keep_the_largest():
     rows, columns = np.array([4, 0, 1]), np.array([0, 1, 0])
-    picture = _confusion._picture(rows // 2, columns // 2, np.array([0.5, 0.25, 0.75]), 3)
-    np.testing.assert_array_equal(picture, [[0.75, 0, 0], [0, 0, 0], [0.5, 0, 0]])
+    merged = _confusion._merged(rows // 2, columns // 2, np.array([0.5, 0.25, 0.75]), 3)
+    np.testing.assert_array_equal(merged, [[0.75, 0, 0], [0, 0, 0], [0.5, 0, 0]])
 
 
 @pytest.mark.parametrize(
     ("labels", "predicted", "message"),
     [
         ([0, 1], [0], "2 labels for 1 predictions"),
-        ([0, 2], [0, 1], "labels run from 0 to 2; there are names for classes 0 to 1"),
-        ([0, 1], [0, -1], "predictions run from -1 to 0"),
-        ([0.0, 1.0], [0, 1], "labels are float64; class numbers are integers"),
+        ([0, 2], [0, 1], "labels range from 0 to 2; they must be in 0 to 1"),
+        ([0, 1], [0, -1], "predictions range from -1 to 0"),
+        ([0.0, 1.0], [0, 1], "labels are float64; class indices must be integers"),
     ],
 )
-def test_confusion_matrix_rejects(tmp_path, labels, predicted, message):
+def test_only_class_indices_are_counted(labels, predicted, message):
     with pytest.raises(ValueError, match=message):
-        figures.confusion_matrix(labels, predicted, ["cat", "dog"], tmp_path / "c.png")
+        figures.count_confusions(labels, predicted, 2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (np.ones((2, 3)), r"counts of shape \(2, 3\) for 2 classes"),
+        ([[1, -1], [0, 2]], "a count of -1"),
+    ],
+)
+def test_confusion_matrix_rejects(tmp_path, counts, message):
+    with pytest.raises(ValueError, match=message):
+        figures.confusion_matrix(counts, ["cat", "dog"], tmp_path / "c.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -254,12 +309,32 @@ def test_image_grid_of_any_image(tmp_path, shape, kind):
 
 def test_pixels_are_what_they_were():
     grey = RNG.integers(0, 256, (4, 5), dtype=np.uint8)
-    np.testing.assert_array_equal(_images._pixels(grey), grey)
-    np.testing.assert_array_equal(_images._pixels(grey[..., None]), grey)
-    np.testing.assert_array_equal(_images._pixels(grey[..., None] / 255), grey)
+    np.testing.assert_array_equal(figures.pixels(grey), grey)
+    np.testing.assert_array_equal(figures.pixels(grey[..., None]), grey)
+    np.testing.assert_array_equal(figures.pixels(grey[..., None] / 255), grey)
     four = RNG.integers(0, 256, (4, 5, 4), dtype=np.uint8)
-    np.testing.assert_array_equal(_images._pixels(four), four[..., :3])
-    np.testing.assert_array_equal(_images._pixels(np.array([[-0.1, 1.2, np.nan]])), [[0, 255, 0]])
+    np.testing.assert_array_equal(figures.pixels(four), four[..., :3])
+    np.testing.assert_array_equal(figures.pixels(np.array([[-0.1, 1.2, np.nan]])), [[0, 255, 0]])
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        # Within a half of [0, 1]: clipped. Beyond: scaled from the smallest value to the largest.
+        ([[-0.4, 0.2, 1.4]], [[0, 51, 255]]),
+        ([[-2.0, 0.0, 2.0]], [[0, 128, 255]]),
+        ([[0.0, 51.0, 255.0]], [[0, 51, 255]]),
+        ([[-np.inf, np.nan, 10.0, np.inf, 20.0]], [[0, 0, 0, 255, 255]]),
+        ([[np.nan, np.inf, 0.2]], [[0, 255, 51]]),
+        ([[7.0, 7.0]], [[0, 0]]),
+        (np.array([[-1000, 0, 1000]], np.int16), [[0, 128, 255]]),
+        (np.array([[True, False]]), [[255, 0]]),
+        ([[-1e308, 1e308]], [[0, 255]]),
+    ],
+)
+def test_values_outside_the_range_of_images_are_scaled(image, expected):
+    np.testing.assert_array_equal(figures.pixels(np.array(image)), expected)
+    assert shown_range(np.array(image))[0] <= shown_range(np.array(image))[1]
 
 
 def test_image_grid_is_limited_and_says_so(tmp_path, words):
@@ -273,14 +348,11 @@ def test_image_grid_is_limited_and_says_so(tmp_path, words):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros(8), r"shape \(8,\) is no image"),
-        (np.zeros((0, 8, 3)), r"shape \(0, 8, 3\) is no image"),
-        (np.zeros((8, 8), np.int64), "an image of int64"),
-        (np.full((8, 8), 255.0), "floats from 255 to 255 are no image"),
-        (np.full((8, 8), -2.0), "floats from -2 to -2 are no image"),
+        (np.zeros(8), r"shape \(8,\) is not an image"),
+        (np.zeros((0, 8, 3)), r"shape \(0, 8, 3\) is not an image"),
     ],
 )
-def test_image_grid_rejects_what_is_no_image(tmp_path, image, message):
+def test_image_grid_rejects_other_arrays(tmp_path, image, message):
     with pytest.raises(ValueError, match=message):
         figures.image_grid([image], None, tmp_path / "grid.png")
     assert not list(tmp_path.iterdir())
@@ -323,10 +395,8 @@ def test_predictions_of_two_classes_and_of_many_images(tmp_path, words):
 @pytest.mark.parametrize(
     ("probabilities", "message"),
     [
-        ([[0.5, 0.5]], "do not fit each other"),
-        ([[0.5], [0.5]], "do not fit each other"),
-        ([[0.5, 0.5], [0.5, np.nan]], r"numbers in \[0, 1\]"),
-        ([[0.5, 0.5], [2.5, -0.5]], r"numbers in \[0, 1\]"),
+        ([[0.5, 0.5]], "their sizes must match"),
+        ([[0.5], [0.5]], "their sizes must match"),
     ],
 )
 def test_predictions_reject(tmp_path, probabilities, message):
@@ -367,7 +437,7 @@ def test_a_picture_is_replaced(tmp_path):
 
 def test_names_in_any_script_and_with_dollars_warn_nobody(tmp_path, words):
     names = ["猫", "a$x$b", "two\nlines", r"\frac"]
-    figures.confusion_matrix([0, 1, 2, 3], [0, 1, 2, 3], names, tmp_path / "c.png")
+    figures.confusion_matrix(np.eye(4), names, tmp_path / "c.png")
     assert {"猫", r"a\$x\$b", "two lines", r"\frac"} <= set(words)
 
 

@@ -42,7 +42,7 @@ def size(path):
 def test_adaptation_has_a_line_and_a_band_for_each_mode_and_one_for_chance(tmp_path, drawn):
     modes = {"transductive": ([0.2, 0.9], [0.01, 0.02]), "inductive": ([0.2, 0.8], [0.01, 0.03])}
     path = figures.adaptation(
-        modes, tmp_path / "a.png", what="accuracy", share=True, chance=0.2, heading="test"
+        modes, tmp_path / "a.png", what="accuracy", fraction=True, chance=0.2, heading="test"
     )
     assert min(size(path)) > 400
     (axes,) = drawn[0].axes
@@ -59,7 +59,7 @@ def test_adaptation_has_a_line_and_a_band_for_each_mode_and_one_for_chance(tmp_p
 def test_modes_that_are_alike_are_one_line(tmp_path, drawn):
     same = ([3.0, 1.0], [0.1, np.nan])
     modes = {"transductive": same, "inductive": same}
-    figures.adaptation(modes, tmp_path / "a.png", what="mean squared error", share=False)
+    figures.adaptation(modes, tmp_path / "a.png", what="mean squared error", fraction=False)
     (line,) = drawn[0].axes[0].lines
     assert line.get_label() == "transductive and inductive: 1 ± 0"
 

@@ -1,22 +1,26 @@
-"""The pictures of a run: arrays in, one PNG out, written whole or not at all.
+"""The figures of a run: each function takes arrays and writes one PNG file atomically.
 
-No function here touches matplotlib's global state, so all of them work without a display and in any
-thread.
+No function uses matplotlib's global state, so all of them work without a display and in any thread.
+Numbers that are not finite, images of any range and names with any characters can be drawn; errors
+are raised only for arguments whose shapes do not match.
 """
 
-from vitjax.figures._confusion import confusion_matrix
-from vitjax.figures._curves import curves
+from vitjax.figures._confusion import confusion_matrix, count_confusions
+from vitjax.figures._curves import Declared, curves
 from vitjax.figures._episodes import adaptation, episode, fits
 from vitjax.figures._images import image_grid, mistakes, predictions
+from vitjax.figures._pixels import pixels
 from vitjax.figures._probes import Point, probes
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
 
 __all__ = [
+    "Declared",
     "Point",
     "adaptation",
     "class_curves",
     "colored",
     "confusion_matrix",
+    "count_confusions",
     "curves",
     "episode",
     "fits",
@@ -24,6 +28,7 @@ __all__ = [
     "mistakes",
     "overlay",
     "palette",
+    "pixels",
     "predictions",
     "probes",
     "segmentations",

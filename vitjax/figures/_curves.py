@@ -1,4 +1,4 @@
-"""The course of a run."""
+"""Curves of losses and metrics over the steps of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,44 +15,76 @@ from matplotlib.ticker import MaxNLocator
 from vitjax.figures import _canvas as canvas
 
 _COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#2e8b57"}
-# The part of a metric's name by which it is known to be a share of one.
-_SHARES = re.compile(r"accuracy|iou|dice|f1|precision|recall")
-# Reported beside metrics, but about the machine or the clock.
+# Numbers about the machine and the run, which records have besides metrics.
 _NOT_METRICS = re.compile(r"_per_second$|seconds$|^epoch$|examples$|^learning_rate|flops|^mfu$")
 _MOST_PANELS = 6
-# Above this many points a line of training values hides its own course.
+# A line with more points than this is drawn smoothed.
 _NOISY = 150
+# Larger numbers overflow in the computation of axes.
+_LARGEST = 1e100
 
 
-def curves(records: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draws loss, accuracies and learning rate over the steps of a run.
+class Declared(Protocol):
+    """What `curves` needs to know of a metric, such as `vitjax.metrics.Declaration`."""
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """Whether larger values are better; None for a number without a direction."""
+
+    @property
+    def unit(self) -> str:
+        """``"fraction"`` is drawn in percent, another unit is part of the title."""
+
+
+class _Plain(NamedTuple):
+    higher_is_better: bool | None
+    unit: str = ""
+
+
+_UNDECLARED = _Plain(None)
+_LOSS = _Plain(higher_is_better=False)
+
+Series = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
+
+
+def curves(
+    records: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    declarations: Mapping[str, Declared] | None = None,
+) -> Path:
+    """Draws the loss, the metrics and the learning rate over the steps of a run.
 
     Args:
-        records: the lines of a run's ``metrics.jsonl``: ``step``, ``split`` and numbers. Where a
-            step stands twice, as after a crash and a resume, the later line counts. A loss that is
-            None or not finite leaves a gap, and the panel says where it began.
-        path: the PNG to write.
+        records: the lines of a run's ``metrics.jsonl``: ``step``, ``split`` and numbers. Of two
+            records with the same step and split, as after a crash and a resume, the later counts.
+            Values that are None or not finite are gaps, and the panel shows the first such step.
+        path: the PNG file to write.
+        declarations: the unit and direction of each metric. Metrics with a direction are drawn; the
+            best value of a validation split is written to the legend. None draws every number that
+            is reported on a held-out split, without units and directions.
 
     Returns:
         ``path``.
+
+    Raises:
+        ValueError: a record has no step.
     """
-    series = _series(records)
-    panels = _panels(series)
+    series = read_series(records)
+    panels = _panels(series, declarations)
     if not panels:
         return canvas.message("Nothing has been reported yet", path)
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = canvas.new_figure(4.8 * columns, 3.5 * rows, layout="constrained")
-    for index, (title, names) in enumerate(panels):
+    for index, (name, declared) in enumerate(panels.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
-        _draw_panel(axes, title, {key: series[key] for key in series if key[0] in names})
+        lines = {split: values for (metric, split), values in series.items() if metric == name}
+        _draw_panel(axes, name, declared, lines)
     return canvas.save(figure, path)
 
 
-def _series(
-    records: Sequence[Mapping[str, Any]],
-) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """(metric, split) -> steps and values, sorted by step."""
+def read_series(records: Sequence[Mapping[str, Any]]) -> Series:
+    """Steps and values of each (metric, split), sorted by step."""
     points: dict[tuple[str, str], dict[int, float]] = {}
     for record in records:
         if "step" not in record:
@@ -70,72 +102,85 @@ def _series(
     }
 
 
-def _panels(series: Mapping[tuple[str, str], Any]) -> list[tuple[str, set[str]]]:
-    """Title and metrics of each panel: loss, shares, what else was evaluated, learning rate."""
-    # What episodes give before adaptation is chance, and no course.
-    names = dict.fromkeys(name for name, _ in series if not name.endswith("_before"))
-    evaluated = {name for name, split in series if split != "train"}
-    losses = {name for name in names if name == "loss"}
-    shares = [name for name in names if _SHARES.search(name)]
-    others = [
-        name
-        for name in names
-        if name in evaluated
-        and name not in losses
-        and name not in shares
-        and not _NOT_METRICS.search(name)
-    ]
-    panels = [("loss", losses)] if losses else []
-    # One panel for each kind of share: top-1 and top-5 together are five lines too many.
-    panels += [(name, {name}) for name in shares + others]
-    panels = panels[: _MOST_PANELS - 1]
+def drawable(values: Any) -> np.ndarray:
+    """``values`` with NaN in place of numbers that axes cannot show."""
+    values = np.asarray(values, np.float64)
+    return np.where(np.abs(values) <= _LARGEST, values, np.nan)
+
+
+def _panels(series: Series, declarations: Mapping[str, Declared] | None) -> dict[str, Declared]:
+    """The metrics to draw: loss, fractions, others, learning rate."""
+    names = dict.fromkeys(name for name, _ in series)
+    if declarations is None:
+        evaluated = dict.fromkeys(name for name, split in series if split != "train")
+        found: dict[str, Declared] = {
+            name: _UNDECLARED for name in evaluated if not _NOT_METRICS.search(name)
+        }
+    else:
+        found = {
+            name: declarations[name]
+            for name in names
+            if name in declarations and declarations[name].higher_is_better is not None
+        }
+    panels: dict[str, Declared] = {"loss": _LOSS} if "loss" in names else {}
+    panels |= {
+        name: declared
+        for name, declared in sorted(found.items(), key=lambda pair: pair[1].unit != "fraction")
+        if name not in panels
+    }
+    panels = dict(list(panels.items())[: _MOST_PANELS - 1])
     if "learning_rate" in names:
-        panels.append(("learning_rate", {"learning_rate"}))
+        panels["learning_rate"] = _UNDECLARED
     return panels
 
 
 def _draw_panel(
-    axes: Axes, title: str, series: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
+    axes: Axes,
+    name: str,
+    declared: Declared,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
-    share = bool(_SHARES.search(title))
-    scale = 100.0 if share else 1.0
-    rate = title == "learning_rate"
+    fraction, higher = declared.unit == "fraction", declared.higher_is_better
+    scale = 100.0 if fraction else 1.0
+    rate = name == "learning_rate"
     lost = []
     low, high, last_step = math.inf, -math.inf, 1
-    for (_, split), (steps, values) in series.items():
+    for split, (steps, values) in lines.items():
+        values = drawable(values) * scale
         finite = np.isfinite(values)
         last_step = max(last_step, int(steps[-1]))
         if not finite.all():
             lost.append(int(steps[~finite][0]))
         if not finite.any():
             continue
-        values = np.where(finite, values, np.nan) * scale
-        low, high = min(low, np.nanmin(values)), max(high, np.nanmax(values))
+        low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
         color = _COLORS.get(split, "#777777")
-        label = f"{split}: {_number(values[finite][-1], share)}"
-        if split not in ("train", "test") and len(values) > 1:
-            best = np.nanmin(values) if title == "loss" else np.nanmax(values)
-            if title == "loss" or share:
-                label += f" (best {_number(best, share)})"
+        label = f"{canvas.label(split, 20)}: {_number(values[finite][-1], fraction)}"
+        if split not in ("train", "test") and len(values) > 1 and higher is not None:
+            best = np.nanmax(values) if higher else np.nanmin(values)
+            label += f" (best {_number(best, fraction)})"
         marker = "*" if split == "test" else "o" if len(steps) <= 30 else ""
         style: dict[str, Any] = {"marker": marker, "markersize": 10 if split == "test" else 3.5}
         if len(values) > _NOISY and not rate:
             axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
             values = _smooth(values)
         axes.plot(steps, values, color=color, linewidth=1.6, label=None if rate else label, **style)
-    axes.set_title(title.replace("_", " ") + (" (%)" if share else ""), fontsize=11)
+    unit = "%" if fraction else canvas.one_line(declared.unit, 12)
+    title = canvas.one_line(name.replace("_", " "), 40) + (f" ({unit})" if unit else "")
+    axes.set_title(title, fontsize=11)
     axes.set_xlabel("step", fontsize=9)
     axes.set_xlim(0, last_step * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
-    if share:
+    if fraction and 0 <= low <= high <= 100:
         axes.set_ylim(max(0.0, low - 5) if low < high else 0.0, min(102.0, max(high, 50) + 5))
     elif not rate and low > 0 and high > 100 * low:
         axes.set_yscale("log")
     elif rate:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
-        axes.set_ylim(bottom=0)
+        if high > 0:
+            axes.set_ylim(bottom=0)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=8, framealpha=0.8)
     if lost:
@@ -146,7 +191,7 @@ def _draw_panel(
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """A centred mean over a fiftieth of the points, over fewer at the ends."""
+    """A centred moving average over a fiftieth of the points, and over fewer at the ends."""
     width = max(3, len(values) // 50)
     window = np.ones(width)
     finite = np.isfinite(values)
@@ -155,5 +200,5 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return np.where(finite, sums / np.maximum(counts, 1), np.nan)
 
 
-def _number(value: float, share: bool) -> str:
-    return f"{value:.2f}%" if share else f"{value:.4g}"
+def _number(value: float, fraction: bool) -> str:
+    return f"{value:.2f}%" if fraction else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""Few-shot learning: how far steps help, and what a task looks like before and after them."""
+"""Few-shot learning: the effect of inner steps, and episodes before and after adaptation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vitjax.figures import _canvas as canvas
-from vitjax.figures._images import _show
+from vitjax.figures._curves import drawable
+from vitjax.figures._pixels import show
 
 _RIGHT, _WRONG, _FAINT = "#2e8b57", "#c0392b", "#777777"
 _COLORS = {"transductive": "#4c72b0", "inductive": "#dd8452"}
-# Of an episode with many classes the first ones, in two columns.
+# Of an episode with more classes the first ones are drawn; above _ONE_COLUMN, in two columns.
 _MOST_CLASSES = 20
 _ONE_COLUMN = 8
 
@@ -28,50 +29,57 @@ def adaptation(
     path: str | Path,
     *,
     what: str,
-    share: bool,
+    fraction: bool,
     chance: float | None = None,
     heading: str = "",
 ) -> Path:
     """Draws a mean over episodes against the number of inner steps, with its 95% interval.
 
     Args:
-        modes: the mean after 0, 1, ... steps, and half the width of its interval, by the name of
-            the mode. Modes of equal numbers are drawn as one line.
-        path: the PNG to write.
-        what: the number that is drawn.
-        share: whether it is a share of one, and shown in percent.
-        chance: what guessing would give; None draws no line for it.
-        heading: what stands above.
+        modes: for each mode by name, the mean after 0, 1, ... steps, and half the width of its
+            interval. Modes with equal means are drawn as one line. Values that are not finite are
+            gaps.
+        path: the PNG file to write.
+        what: the name of the metric.
+        fraction: whether the metric is a fraction, drawn in percent.
+        chance: the value of guessing; None for no line.
+        heading: the title.
     """
     figure = canvas.new_figure(5.6, 3.8, layout="constrained")
     axes = figure.add_subplot()
-    scale = 100.0 if share else 1.0
+    scale = 100.0 if fraction else 1.0
     lines = _merged(modes)
     last = 0
     for name, (means, widths) in lines.items():
-        values = np.asarray(means, np.float64) * scale
-        widths = np.nan_to_num(np.asarray(widths, np.float64)) * scale
+        values = drawable(means) * scale
+        widths = np.nan_to_num(drawable(widths)) * scale
         steps = np.arange(len(values))
         last = max(last, len(values) - 1)
-        color = _COLORS.get(name.split()[0], _FAINT)
+        color = next((c for mode, c in _COLORS.items() if name.startswith(mode)), _FAINT)
         shown = (
             f"{values[-1]:.2f} ± {widths[-1]:.2f}%"
-            if share
+            if fraction
             else f"{values[-1]:.3g} ± {widths[-1]:.2g}"
         )
         axes.fill_between(steps, values - widths, values + widths, color=color, alpha=0.2, lw=0)
         axes.plot(
-            steps, values, color=color, marker="o", markersize=4, lw=1.6, label=f"{name}: {shown}"
+            steps,
+            values,
+            color=color,
+            marker="o",
+            markersize=4,
+            lw=1.6,
+            label=f"{canvas.label(name, 60)}: {shown}",
         )
     if chance is not None:
-        label = f"chance: {chance * scale:.3g}{'%' if share else ''}"
+        label = f"chance: {chance * scale:.3g}{'%' if fraction else ''}"
         axes.axhline(chance * scale, color=_FAINT, linestyle=":", lw=1.2, label=label)
     axes.set_xlabel("inner steps on the support set", fontsize=9)
     axes.set_title(canvas.one_line(heading, 90), fontsize=10)
-    axes.set_ylabel(f"{what} (%)" if share else what, fontsize=9)
+    axes.set_ylabel(f"{canvas.one_line(what, 40)}{' (%)' if fraction else ''}", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.set_xlim(-0.03 * max(last, 1), 1.03 * max(last, 1))
-    if share:
+    if fraction:
         axes.set_ylim(0, 102)
     else:
         axes.set_ylim(bottom=0)
@@ -82,7 +90,7 @@ def adaptation(
 
 
 def _merged(modes: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """``modes``, or one line for all of them where their numbers are the same."""
+    """``modes``, or a single entry for all of them if their means are equal."""
     first, *others = modes.values()
     if others and all(np.array_equal(first[0], other[0], equal_nan=True) for other in others):
         return {" and ".join(modes): first}
@@ -99,20 +107,20 @@ def episode(
     after: Int[np.ndarray, "queries"] | None = None,
     heading: str = "",
 ) -> Path:
-    """Draws one episode: a row for each class, its support images and the first of its queries.
+    """Draws one episode: a row per class with its support images and the first of its queries.
 
-    With predictions, each query stands over "class before → class after", green where that is
-    right and red where it is not; its frame has the colour of the last. A method that does not
-    adapt has no before.
+    With predictions, "class before → class after" is written below each query, green for a correct
+    class and red for a wrong one; the frame has the colour of the class after adaptation. A method
+    that does not adapt has no class before.
 
     Args:
-        support: images, as `image_grid` takes them, and the label of each.
-        query: the same.
-        class_names: what each label stands for.
-        path: the PNG to write.
+        support: images, see `pixels`, and their labels.
+        query: images and labels of the queries.
+        class_names: the name of each label.
+        path: the PNG file to write.
         before: the predicted label of each query before adaptation.
-        after: the same after it.
-        heading: what stands above.
+        after: the predicted label of each query after adaptation.
+        heading: the title, of one or more lines.
     """
     shown = min(len(class_names), _MOST_CLASSES)
     many = shown > _ONE_COLUMN
@@ -152,12 +160,12 @@ def episode(
         left += name_width
         for place, index in enumerate(supports[label][: across[0]].tolist()):
             axes = canvas.axes_at(figure, left + place * (side + gap), above, side, side)
-            _show(axes, support[0][index], side)
+            show(axes, support[0][index], side)
         left += across[0] * (side + gap) + 0.25
         for place, index in enumerate(queries[label][: across[1]].tolist()):
             at = left + place * (side + gap)
             axes = canvas.axes_at(figure, at, above, side, side)
-            _show(axes, query[0][index], side)
+            show(axes, query[0][index], side)
             if after is not None:
                 guesses = [int(g[index]) for g in (before, after) if g is not None]
                 _judge(figure, axes, at + side / 2, above + side, guesses, label)
@@ -165,7 +173,7 @@ def episode(
 
 
 def _two_lines(name: str, length: int = 24) -> list[str]:
-    """``name`` on one line, or on two where it is longer."""
+    """``name`` on one line, or on two if it is longer than ``length``."""
     name = " ".join(str(name).split())
     if len(name) <= length:
         return [canvas.one_line(name, length)]
@@ -191,7 +199,7 @@ def _judge(
     guesses: Sequence[int],
     label: int,
 ) -> None:
-    """Writes "before → after", or the one guess, below a query and frames it."""
+    """Writes "before → after", or the only prediction, below a query and frames it."""
     colors = [_RIGHT if guess == label else _WRONG for guess in guesses]
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
@@ -209,39 +217,42 @@ def _judge(
 
 
 def fits(
-    support: tuple[Float[np.ndarray, "tasks supports"], Float[np.ndarray, "tasks supports"]],
-    curve: tuple[Float[np.ndarray, "points"], Float[np.ndarray, "tasks points"]],
+    support: tuple[Float[np.ndarray, "episodes supports"], Float[np.ndarray, "episodes supports"]],
+    curve: tuple[Float[np.ndarray, "points"], Float[np.ndarray, "episodes points"]],
     path: str | Path,
     *,
-    predicted: Mapping[int, Float[np.ndarray, "tasks points"]] | None = None,
+    predicted: Mapping[int, Float[np.ndarray, "episodes points"]] | None = None,
     query: tuple[Any, Any] | None = None,
     titles: Sequence[str] = (),
 ) -> Path:
-    """Draws regression tasks, a panel for each, as Figure 2 of arXiv:1703.03400.
+    """Draws episodes of regression, one panel each, as in Figure 2 of arXiv:1703.03400.
 
     Args:
-        support: x and y of the support points of each task; NaN where a task has fewer.
-        curve: x, and what is true there in each task.
-        path: the PNG to write.
-        predicted: what the model says at the same x, by the number of inner steps.
-        query: x and y of the queries of each task.
-        titles: what stands above each panel.
+        support: x and y of the support points of each episode; NaN for masked points.
+        curve: x, and the true y of each episode.
+        path: the PNG file to write.
+        predicted: the predicted y at the same x, by the number of inner steps. Values that are not
+            finite are gaps.
+        query: x and y of the queries of each episode.
+        titles: the title of each panel.
     """
-    tasks = len(curve[1])
-    figure = canvas.new_figure(3.9 * tasks, 3.5, layout="constrained")
-    panels: Any = figure.subplots(1, tasks, squeeze=False, sharey=True)
+    episodes = len(curve[1])
+    figure = canvas.new_figure(3.9 * episodes, 3.5, layout="constrained")
+    panels: Any = figure.subplots(1, episodes, squeeze=False, sharey=True)
     styles = _styles(sorted(predicted or {}))
-    for task, axes in enumerate(panels[0]):
-        axes.plot(curve[0], curve[1][task], color="#b22222", lw=1.8, label="truth", zorder=2)
+    for index, axes in enumerate(panels[0]):
+        axes.plot(curve[0], curve[1][index], color="#b22222", lw=1.8, label="truth", zorder=2)
         for steps, style in styles.items():
             name = "before adaptation" if steps == 0 else f"{steps} step{'s' if steps > 1 else ''}"
-            axes.plot(curve[0], (predicted or {})[steps][task], label=name, zorder=3, **style)
+            axes.plot(
+                curve[0], drawable((predicted or {})[steps][index]), label=name, zorder=3, **style
+            )
         if query is not None:
             point: dict[str, Any] = {"color": "#dd8452", "s": 18, "alpha": 0.8}
-            axes.scatter(query[0][task], query[1][task], label="queries", zorder=4, **point)
+            axes.scatter(query[0][index], query[1][index], label="queries", zorder=4, **point)
         axes.scatter(
-            support[0][task],
-            support[1][task],
+            support[0][index],
+            support[1][index],
             marker="^",
             color="#6a3d9a",
             s=34,
@@ -249,7 +260,7 @@ def fits(
             zorder=5,
         )
         if titles:
-            axes.set_title(canvas.one_line(titles[task], 60), fontsize=10)
+            axes.set_title(canvas.one_line(titles[index], 60), fontsize=10)
         axes.set_xlabel("x", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
@@ -260,7 +271,7 @@ def fits(
 
 
 def _styles(steps: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The line of each number of steps, the more the stronger."""
+    """The line style of each number of steps; more steps have a stronger line."""
     greens = ("#a8d5ba", "#4fae7c", "#1b6b42")
     dashes = (":", "--", "-")
     styles = {}

@@ -1,4 +1,4 @@
-"""Images: as trained on, as predicted, as mistaken."""
+"""Grids of images, predictions and mistakes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 
 from vitjax.figures import _canvas as canvas
 from vitjax.figures._confusion import class_numbers
+from vitjax.figures._pixels import show
 
 
 def mistakes(
@@ -23,18 +23,18 @@ def mistakes(
     class_names: Sequence[str],
     path: str | Path,
 ) -> Path:
-    """Draws wrongly classified images, each under "true class → predicted class" and how sure.
+    """Draws misclassified images, each with "true class → predicted class" and the confidence.
 
     Args:
-        images: arrays (height, width, channels) as `image_grid` takes them, in the order to show.
-        labels: the true class number of each.
-        predictions: the predicted class number of each.
-        confidences: the probability given to the predicted class, of each.
+        images: arrays (height, width, channels), see `pixels`, in the order to show.
+        labels: the true class index of each image.
+        predictions: the predicted class index of each image.
+        confidences: the probability of the predicted class, for each image.
         class_names: the name of each class.
-        path: the PNG to write.
+        path: the PNG file to write.
 
     Raises:
-        ValueError: the arguments are not of one length, or a number is not that of a class.
+        ValueError: the arguments have different lengths, or an index is not that of a class.
     """
     labels = class_numbers(labels, len(class_names), "labels")
     predictions = class_numbers(predictions, len(class_names), "predictions")
@@ -43,7 +43,7 @@ def mistakes(
     if len(lengths) != 1:
         raise ValueError(
             f"{len(images)} images, {labels.size} labels, {predictions.size} predictions and"
-            f" {confidences.size} confidences: one of each is needed for every mistake"
+            f" {confidences.size} confidences: the numbers must be equal"
         )
     if not len(images):
         return canvas.message("No mistakes: every example was classified correctly", path)
@@ -62,14 +62,12 @@ def image_grid(
     """Draws images in a grid, the first 64 of them.
 
     Args:
-        images: arrays (height, width, channels) or (height, width), of uint8 or of floats in
-            [0, 1]. Of two channels the first is shown, of more than three the first three.
-        titles: what stands above each image, one line or several, or None.
-        path: the PNG to write.
+        images: arrays (height, width, channels) or (height, width), see `pixels`.
+        titles: the text above each image, of one or more lines; None for no titles.
+        path: the PNG file to write.
 
     Raises:
-        ValueError: an array is no image, its floats are far outside [0, 1], or the number of titles
-            is not that of images.
+        ValueError: an array is not an image, or the numbers of titles and images differ.
     """
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"{len(titles)} titles for {len(images)} images")
@@ -88,28 +86,26 @@ def predictions(
     class_names: Sequence[str],
     path: str | Path,
 ) -> Path:
-    """Draws each image beside bars of its five most probable classes, the first 24 images.
+    """Draws the first 24 images, each with bars of its five most probable classes.
 
     Args:
-        images: arrays as `image_grid` takes them; their sizes may differ.
-        names: a line above each image, such as its file name.
-        probabilities: (images, classes), each in [0, 1].
+        images: arrays, see `pixels`; their sizes may differ.
+        names: the text above each image, such as its file name.
+        probabilities: (images, classes), each in [0, 1]; NaN has no bar.
         class_names: the name of each class.
-        path: the PNG to write.
+        path: the PNG file to write.
 
     Raises:
-        ValueError: the arguments do not fit each other, or a probability is none.
+        ValueError: the sizes of the arguments differ.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != (len(images), len(class_names)) or len(names) != len(images):
         raise ValueError(
             f"{len(images)} images, {len(names)} names, {len(class_names)} classes and"
-            f" probabilities of shape {probabilities.shape}: they do not fit each other"
+            f" probabilities of shape {probabilities.shape}: their sizes must match"
         )
     if not len(images):
         return canvas.message("No images", path)
-    if not np.all((probabilities >= -1e-3) & (probabilities <= 1 + 1e-3)):
-        raise ValueError("probabilities must be numbers in [0, 1]")
     shown = min(len(images), 24)
     columns = 1 if shown == 1 else 2 if shown <= 8 else 3
     rows = math.ceil(shown / columns)
@@ -119,7 +115,7 @@ def predictions(
     for index in range(shown):
         row, column = divmod(index, columns)
         left, above = column * cell + gap, top + row * (side + 0.4) + 0.3
-        _show(canvas.axes_at(figure, left, above, side, side), images[index], side)
+        show(canvas.axes_at(figure, left, above, side, side), images[index], side)
         canvas.write(
             figure, left, above - 0.06, canvas.one_line(names[index], 52), fontsize=9, ha="left"
         )
@@ -152,7 +148,7 @@ def _grid(
         row, column = divmod(index, columns)
         left = margin + column * (side + gap)
         above = top + row * (side + gap + caption) + caption
-        _show(canvas.axes_at(figure, left, above, side, side), images[index], side)
+        show(canvas.axes_at(figure, left, above, side, side), images[index], side)
         if titles:
             canvas.write(
                 figure, left + side / 2, above - 0.04, titles[index], fontsize=7.5, ha="center"
@@ -163,9 +159,10 @@ def _grid(
 
 
 def _draw_bars(axes: Axes, probabilities: np.ndarray, class_names: Sequence[str]) -> None:
-    """The most probable classes from the top down, names and numbers written over the bars."""
+    """Bars of the most probable classes, the largest at the top, with names and percentages."""
     order = np.argsort(-probabilities, kind="stable")[:5]
-    axes.barh(range(len(order)), probabilities[order], height=0.84, color="#b8cdea")
+    bars = np.clip(np.nan_to_num(probabilities[order]), 0, 1)
+    axes.barh(range(len(order)), bars, height=0.84, color="#b8cdea")
     for line, index in enumerate(order):
         axes.text(0.02, line, canvas.one_line(class_names[index], 28), fontsize=8, va="center")
         percent = f"{probabilities[index]:.1%}"
@@ -173,43 +170,6 @@ def _draw_bars(axes: Axes, probabilities: np.ndarray, class_names: Sequence[str]
     axes.set_xlim(0, 1)
     axes.set_ylim(4.5, -0.5)
     axes.set_axis_off()
-
-
-def _show(axes: Axes, image: Any, inches: float) -> None:
-    pixels = _pixels(image)
-    # Few pixels are shown as they are; many are averaged, for nearest would skip some.
-    small = max(pixels.shape[:2]) <= inches * canvas.DPI
-    axes.imshow(
-        pixels,
-        cmap="gray" if pixels.ndim == 2 else None,
-        vmin=0,
-        vmax=255,
-        interpolation="nearest" if small else "antialiased",
-    )
-    axes.set_anchor("N")
-    axes.set_axis_off()
-
-
-def _pixels(image: Any) -> UInt8[np.ndarray, "height width *rgb"]:
-    """``image`` as uint8, grey (height, width) or RGB (height, width, 3)."""
-    image = np.asarray(image)
-    if image.ndim not in (2, 3) or 0 in image.shape:
-        raise ValueError(f"shape {image.shape} is no image: (height, width[, channels]) is")
-    if image.ndim == 3:
-        image = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
-    if image.dtype == np.uint8:
-        return image
-    if image.dtype == np.bool_:
-        return image.astype(np.uint8) * np.uint8(255)
-    if "float" not in image.dtype.name:
-        raise ValueError(f"an image of {image.dtype}; uint8 or floats in [0, 1] can be shown")
-    image = np.nan_to_num(image.astype(np.float32))
-    # A little over and under is what resampling and colour changes do; more is another unit.
-    if image.min() < -0.5 or image.max() > 1.5:
-        raise ValueError(
-            f"floats from {image.min():.3g} to {image.max():.3g} are no image in [0, 1]"
-        )
-    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _shown(shown: int, total: int) -> str:

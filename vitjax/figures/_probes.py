@@ -1,4 +1,4 @@
-"""What can be read off a network's layers, from the first to the last."""
+"""Accuracies of probes on the layers of networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from vitjax.figures import _canvas as canvas
+from vitjax.figures._curves import drawable
 
-# Of networks, apart for the colour-blind too; then they begin again, with other marks.
+# Of networks, chosen to be distinguishable by colour-blind people; repeated with other marks.
 _COLORS = ("#4c72b0", "#dd8452", "#2e8b57", "#8c6bb1", "#555555", "#b5507a")
 _MARKS = ("o", "s", "^", "D")
 _FAINT = "#777777"
@@ -28,16 +29,16 @@ def probes(
     chance: float,
     heading: str = "",
 ) -> Path:
-    """Draws the accuracy of probes against the depth of the layer that they read.
+    """Draws the accuracy of probes against the depth of their layers.
 
-    A panel for each kind of probe, and in it a line for each network.
+    The figure has a panel per kind of probe, and a line per network in each panel.
 
     Args:
-        networks: of each network by name, and of each kind of probe, all with the same kinds:
-            (depth in 0..1, accuracy in 0..1, half of its 95% interval or None), in order.
-        path: the PNG to write.
-        chance: what guessing would give.
-        heading: what stands above.
+        networks: for each network by name and each kind of probe, the same kinds for all: (depth
+            in 0..1, accuracy in 0..1, half of its 95% interval or None), in the order of depth.
+        path: the PNG file to write.
+        chance: the accuracy of guessing.
+        heading: the title.
 
     Returns:
         ``path``.
@@ -56,10 +57,10 @@ def probes(
         if place % columns == 0:
             axes.set_ylabel("accuracy (%)", fontsize=9)
         if place + columns >= len(kinds):
-            axes.set_xlabel("depth: 0 the first layer, 1 what the head is given", fontsize=9)
+            axes.set_xlabel("depth: 0 is the first layer, 1 the input of the head", fontsize=9)
             axes.tick_params(labelbottom=True)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    # The line of chance, which matplotlib puts first.
+    # matplotlib puts the line of chance first.
     figure.legend(
         [*handles[1:], handles[0]],
         [*labels[1:], labels[0]],
@@ -76,13 +77,11 @@ def _draw(
 ) -> None:
     lowest = chance
     for number, (name, lines) in enumerate(networks.items()):
-        depths, accuracies, halves = (
-            np.asarray(values, np.float64) for values in zip(*lines[kind], strict=True)
-        )
-        lowest = min(lowest, float(np.min(accuracies)))
+        depths, accuracies, halves = (drawable(values) for values in zip(*lines[kind], strict=True))
+        lowest = float(np.nanmin([lowest, *accuracies]))
         color = _COLORS[number % len(_COLORS)]
         mark = _MARKS[(number + number // len(_COLORS)) % len(_MARKS)]
-        # Drawn to the edge of what can be: the mark of an accuracy of one is not cut in half.
+        # Not clipped, so that the mark of an accuracy of 1 is complete.
         axes.errorbar(
             depths,
             100 * accuracies,
@@ -94,7 +93,7 @@ def _draw(
             elinewidth=1.0,
             capsize=2 if np.any(halves > 0) else 0,
             clip_on=False,
-            label=canvas.one_line(name, _LONGEST_NAME),
+            label=canvas.label(name, _LONGEST_NAME),
         )
     axes.axhline(
         100 * chance,
@@ -103,7 +102,7 @@ def _draw(
         linewidth=1.2,
         label=f"chance: {100 * chance:.3g}%",
     )
-    axes.set_title(kind, fontsize=10)
+    axes.set_title(canvas.one_line(kind, 40), fontsize=10)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(max(0.0, 100 * lowest - 5), 101)
     axes.tick_params(labelsize=8)

@@ -1,4 +1,4 @@
-"""Segmentations: images beside their masks, and the course of every class."""
+"""Segmentation: images with their masks, and the metrics of each class over a run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from vitjax.figures import _canvas as canvas
-from vitjax.figures._curves import _series
-from vitjax.figures._images import _pixels, _show
+from vitjax.figures._curves import drawable, read_series
+from vitjax.figures._pixels import pixels, show, shown_range
 
 _IGNORED, _WRONG = (128, 128, 128), (200, 30, 30)
 _NOT_CLASSES = (("does not count", _IGNORED), ("wrong", _WRONG))
@@ -21,7 +21,7 @@ _LISTED, _IN_A_LINE, _LINE = 20, 8, 0.22  # of a legend; a line's height in inch
 
 
 def palette(num_classes: int) -> UInt8[np.ndarray, "classes 3"]:
-    """A colour for every class, the first one dark."""
+    """A colour for each class; the first one is dark."""
     golden = 0.618034
     colors = [(0.08, 0.08, 0.12)]
     colors += [
@@ -34,21 +34,22 @@ def palette(num_classes: int) -> UInt8[np.ndarray, "classes 3"]:
 def overlay(
     image: Any, mask: Int[np.ndarray, "height width"], num_classes: int
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """``image`` tinted by the classes of ``mask``; -1, ignored, is grey."""
+    """``image`` tinted with the colours of the classes in ``mask``; -1, ignored, is grey."""
     found = np.empty((*mask.shape, 3), np.uint8)
-    # Of a large image, what is in between would be most of the memory.
+    shown = shown_range(image)
+    # In parts: for a large image, the intermediate arrays would take most of the memory.
     for first in range(0, len(mask), _AT_ONCE):
         rows = slice(first, first + _AT_ONCE)
-        pixels = _pixels(image[rows]).astype(np.uint16)
-        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-        found[rows] = (3 * pixels + 2 * colored(mask[rows], num_classes).astype(np.uint16) + 2) // 5
+        part = pixels(image[rows], shown).astype(np.uint16)
+        part = part if part.ndim == 3 else part[..., None]
+        found[rows] = (3 * part + 2 * colored(mask[rows], num_classes).astype(np.uint16) + 2) // 5
     return found
 
 
 def colored(
     mask: Int[np.ndarray, "height width"], num_classes: int
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The classes of ``mask`` as colours; -1, ignored, is grey."""
+    """The colours of the classes in ``mask``; -1, ignored, is grey."""
     colors = np.concatenate([palette(num_classes), np.asarray([_IGNORED], np.uint8)])
     found: np.ndarray = colors[mask]
     return found
@@ -60,14 +61,14 @@ def segmentations(
     class_names: Sequence[str],
     path: str | Path,
 ) -> Path:
-    """Draws image, truth, prediction and where they differ, side by side, a row for each image.
+    """Draws image, truth, prediction and errors side by side, one row per image.
 
     Args:
         rows: an image (height, width, channels), its true and its predicted classes (height,
-            width); a truth of -1 does not count.
-        titles: what stands above each row.
+            width); pixels with the true class -1 do not count.
+        titles: the text above each row.
         class_names: the name of each class.
-        path: the PNG to write.
+        path: the PNG file to write.
     """
     if not rows:
         return canvas.message("No example was evaluated", path)
@@ -76,7 +77,7 @@ def segmentations(
     legend = [*zip(class_names[:_LISTED], palette(count), strict=False), *_NOT_CLASSES]
     if count > _LISTED:
         legend.insert(_LISTED, (f"and {count - _LISTED} more", (255, 255, 255)))
-    # A wide image needs less than a square.
+    # Rows of wide images are lower.
     heights = [side * min(1, len(truth) / truth.shape[1]) for _, truth, _ in rows]
     foot = top + sum(heights) + len(rows) * caption
     below = 0.1 + _LINE * -(-len(legend) // _IN_A_LINE)
@@ -86,15 +87,15 @@ def segmentations(
         above += caption
         wrong = np.where(truth == -1, 1, np.where(truth == predicted, 0, 2))
         errors = np.asarray([(245, 245, 245), _IGNORED, _WRONG], np.uint8)[wrong]
-        pictures = (
+        images = (
             (canvas.one_line(title, 40), image),
             ("truth", colored(truth, count)),
             ("prediction", colored(predicted, count)),
             ("wrong", errors),
         )
-        for column, (name, picture) in enumerate(pictures):
+        for column, (name, shown) in enumerate(images):
             left = gap + column * (side + gap)
-            _show(canvas.axes_at(figure, left, above, side, height), picture, side)
+            show(canvas.axes_at(figure, left, above, side, height), shown, side)
             canvas.write(figure, left, above - 0.04, name, fontsize=8, ha="left")
         above += height
     for place, (name, color) in enumerate(legend):
@@ -109,24 +110,26 @@ def segmentations(
 def class_curves(
     records: Sequence[Mapping[str, Any]], class_names: Sequence[str], path: str | Path
 ) -> Path:
-    """Draws each class's intersection over union on the validation split over a run's steps.
+    """Draws the intersection over union of each class on the validation split over a run.
 
     Args:
-        records: the lines of a run's ``metrics.jsonl``.
+        records: the lines of a run's ``metrics.jsonl``; those of ``val`` have ``iou_per_class``, a
+            list with null for classes that do not occur, or ``iou_0``, ``iou_1``, ...
         class_names: the name of each class.
-        path: the PNG to write.
+        path: the PNG file to write.
     """
-    series = _series(records)
+    series = read_series([_flat(record) for record in records])
     curves = []
     for c, name in enumerate(class_names):
         steps, values = series.get((f"iou_{c}", "val"), (np.zeros(0), np.zeros(0)))
+        values = drawable(values)
         finite = np.isfinite(values)
         if finite.any():
-            label = f"{canvas.one_line(name, 20)}: {100 * values[finite][-1]:.2f}%"
+            label = f"{canvas.label(name, 20)}: {100 * values[finite][-1]:.2f}%"
             curves.append((c, label, steps[finite], 100 * values[finite]))
     if not curves:
         return canvas.message("Nothing has been evaluated yet", path)
-    # Beside the curves, where there are so many that it would hide them.
+    # A legend of many classes is placed beside the curves.
     columns = 0 if len(curves) <= 6 else -(-len(curves) // _LISTED)
     figure = canvas.new_figure(6.4 + 2.0 * columns, 4.0, layout="constrained")
     axes = figure.subplots()
@@ -141,3 +144,10 @@ def class_curves(
     else:
         axes.legend(fontsize=8, framealpha=0.8)
     return canvas.save(figure, path)
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """``record`` with an entry per class in place of ``iou_per_class``."""
+    flat = dict(record)
+    values = flat.pop("iou_per_class", [])
+    return {**flat, **{f"iou_{c}": value for c, value in enumerate(values)}}

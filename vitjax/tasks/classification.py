@@ -115,7 +115,8 @@ class Classification(Task):
     def _draw(self, found: Mapping[str, np.ndarray], split: str, folder: Path) -> None:
         labels, guesses, confidence = (found[k] for k in ("label", "prediction", "confidence"))
         names = self.class_names
-        figures.confusion_matrix(labels, guesses, names, folder / "confusion_matrix.png")
+        counts = figures.count_confusions(labels, guesses, len(names))
+        figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
         wrong = np.flatnonzero(labels != guesses)
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES]
         images = [self.experiment.data.example(split, int(found["index"][i])) for i in worst]

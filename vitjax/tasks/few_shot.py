@@ -122,7 +122,7 @@ class FewShot(Task):
                 {mode: (values[mode]["per_step"], values[mode]["per_step_ci95"]) for mode in MODES},
                 folder / "adaptation.png",
                 what="accuracy" if classes else "mean squared error",
-                share=classes,
+                fraction=classes,
                 chance=1 / ways if classes and isinstance(ways, int) else None,
                 heading=f"{split}: {evaluation.protocol(values)}",
             )

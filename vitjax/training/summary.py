@@ -73,7 +73,8 @@ def _draw(
 
     def curves() -> None:
         if jax.process_index() == 0:
-            figures.curves(read(folder / workdir.METRICS), pictures / "curves.png")
+            records = read(folder / workdir.METRICS)
+            figures.curves(records, pictures / "curves.png", experiment.declarations)
 
     def of_the_task() -> None:
         experiment.task.report(evaluator, variables, results, pictures)
