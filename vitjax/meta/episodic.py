@@ -217,8 +217,8 @@ class Episodic(Objective):
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
         """Loss and accuracy after the last step: transductive, and ``_inductive``.
 
-        Also ``_before`` the first step, transductive: chance level for a fair classification.
-        Methods that do not adapt have no ``_before``.
+        Also ``_before`` the first step, transductive: chance level for a fair classification, and
+        therefore without a direction. Methods that do not adapt have no ``_before``.
         """
         measures, mask = self.measure(variables, batch), batch["mask"]
         metrics = {}
@@ -228,7 +228,8 @@ class Episodic(Objective):
             metrics[name] = Mean.of(values[:, -1], mask, **declared)
             metrics[f"{name}_inductive"] = Mean.of(inductive, mask, **declared)
             if values.shape[1] > 1:
-                metrics[f"{name}_before"] = Mean.of(values[:, 0], mask, **declared)
+                undirected = {**declared, "higher_is_better": None}
+                metrics[f"{name}_before"] = Mean.of(values[:, 0], mask, **undirected)
         return metrics
 
     def present(self, episode: Episode) -> Array | None:
