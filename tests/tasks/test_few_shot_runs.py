@@ -96,7 +96,9 @@ def test_curves_have_a_panel_for_what_is_inductive_and_none_for_what_was_before(
     names = [f"{metric}{kind}" for metric in ("loss", "accuracy") for kind in kinds]
     series = {("loss", "train"): None, ("learning_rate", "train"): None}
     series |= {(name, "val"): None for name in names}
-    assert [title for title, _ in _curves._panels(series)] == [
+    declarations = experiments.build(config()).declarations
+    assert set(names) <= set(declarations)
+    assert list(_curves._panels(series, declarations)) == [
         *("loss", "accuracy", "accuracy_inductive", "loss_inductive", "learning_rate")
     ]
 
