@@ -47,10 +47,10 @@ def stripes(examples: int = 32) -> Source:
 
 @transforms.register("my_noise")
 @dataclasses.dataclass(frozen=True)
-class Noise:
+class Noise(transforms.Photometric):
     deviation: float = 10.0
 
-    def __call__(self, image, rng):
+    def change(self, image, rng):
         noisy = image + rng.normal(0, self.deviation, image.shape)
         return np.clip(noisy, 0, 255).astype(np.uint8)
 """
