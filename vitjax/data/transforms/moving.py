@@ -89,8 +89,14 @@ def window(sample: Sample, top: int, left: int, size: Size, border: Border = "mi
         if inside:
             return array[rows, columns]
         if border == "mirror":
-            places = mirrored(top, size[0], height), mirrored(left, size[1], width)
-            return array[places[0]][:, places[1]]
+            more = (
+                max(-top, 0), max(top + size[0] - height, 0),
+                max(-left, 0), max(left + size[1] - width, 0),
+            )  # fmt: skip
+            contiguous = np.ascontiguousarray(array)
+            wide = cv2.copyMakeBorder(contiguous, *more, cv2.BORDER_REFLECT_101)
+            wide = wide.reshape(*wide.shape[:2], *array.shape[2:])
+            return wide[max(top, 0) :, max(left, 0) :][: size[0], : size[1]]
         whole = np.full((*size, *array.shape[2:]), _OUTSIDE[name], array.dtype)
         above, below = max(top, 0), max(min(top + size[0], height), top, 0)
         before, after = max(left, 0), max(min(left + size[1], width), left, 0)
