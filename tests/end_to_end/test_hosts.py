@@ -76,6 +76,7 @@ def get_config():
     return config
 """
 
+# Each host holds a part of the state.
 SEGMENTATION = """
 from ml_collections import ConfigDict
 
@@ -89,10 +90,11 @@ def get_config():
     config.objective = dict(name="segmentation", measures=("v_rand", "rand_error", "pixel_error"))
     config.optimizer = dict(name="sgd", learning_rate=1e-2)
     config.train = dict(steps=4, log_every_steps=2, evaluate_every_steps=2)
+    config.parallel = dict(rules=dict(name="fsdp", min_size=1))
     return config
 """
 
-# Whose features are computed once, by all hosts.
+# Its features are computed once, by all hosts; the frozen network is split as well.
 HEAD_ONLY = """
 from pathlib import Path
 from ml_collections import ConfigDict
@@ -108,6 +110,7 @@ def get_config():
     config.init = dict(from_checkpoint=str(Path(__file__).with_name("weights.safetensors")))
     config.optimizer = dict(name="sgd", learning_rate=0.3)
     config.train = dict(steps=6, log_every_steps=3, evaluate_every_steps=3)
+    config.parallel = dict(rules=dict(name="fsdp", min_size=1))
     return config
 """
 
