@@ -86,7 +86,7 @@ def test_two_devices_train_as_one(mode):
         params, state = variables(objective, batch)
         state = TrainState.create({"params": params, **state}, optimizer.init(params), seed=0)
         over = objective.over_axis(way.axis_name) if way.axis_name else objective
-        step = way.compile(make_train_step(over, optimizer, axis_name=way.axis_name))
+        step = way.compile(make_train_step(over, optimizer))
         state = way.place_state(state)
         for _ in range(2):
             state, _ = step(state, way.place_batch(batch))

@@ -269,7 +269,7 @@ def train(mode, devices):
     before = jax.device_get(state.params)
     state = way.place_state(state)
     over = objective.over_axis(way.axis_name) if way.axis_name else objective
-    step = way.compile(make_train_step(over, optimizer, axis_name=way.axis_name), donate=True)
+    step = way.compile(make_train_step(over, optimizer), donate=True)
     for number in range(3):
         batch = episodes(16, (8, 8, 1), shots=2, queries=3, seed=number)
         state, metrics = step(state, way.place_batch(batch))

@@ -165,9 +165,7 @@ def train(mode, devices, accumulation_steps=1, optimizer=None):
     first = TrainState.create(variables, opt_state, seed=0, ema=True)
     first = jax.device_get(first)
     over = objective.over_axis(way.axis_name) if way.axis_name else objective
-    step = way.compile(
-        make_train_step(over, optimizer, ema_decay=0.9, axis_name=way.axis_name), donate=True
-    )
+    step = way.compile(make_train_step(over, optimizer, ema_decay=0.9), donate=True)
     state = way.place_state(first)
     for number in range(4):
         state, _ = step(state, way.place_batch(batch(24, number, masked=3)))

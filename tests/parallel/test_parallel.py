@@ -89,7 +89,7 @@ def train(name, mode, devices, accumulation_steps=1, **placement):
     if way.axis_name:
         objective = objective.over_axis(way.axis_name)
     step = way.compile(
-        make_train_step(objective, optimizer, ema_decay=0.9, axis_name=way.axis_name),
+        make_train_step(objective, optimizer, ema_decay=0.9),
         state=state,
         donate=True,
     )

@@ -158,12 +158,7 @@ class _Loop:
         if parallel.axis_name is not None:
             objective = objective.over_axis(parallel.axis_name)
         train_step = parallel.compile(
-            make_train_step(
-                objective,
-                experiment.optimizer,
-                ema_decay=settings.ema_decay,
-                axis_name=parallel.axis_name,
-            ),
+            make_train_step(objective, experiment.optimizer, ema_decay=settings.ema_decay),
             state=experiment.abstract_state(),
             donate=True,
         )

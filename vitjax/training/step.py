@@ -28,22 +28,20 @@ def make_train_step(
     optimizer: Optimizers,
     *,
     ema_decay: float | None = None,
-    axis_name: str | None = None,
 ) -> TrainStep:
     """Returns the pure function ``(state, batch) -> (state, metrics)`` of one training step.
 
     Args:
-        objective: updates the state.
+        objective: updates the state; under ``pmap`` it knows the mapped axis.
         optimizer: of all parameters; for an objective with parameter groups one per group.
         ema_decay: decay of the moving average of the variables; it grows towards this value as
             ``(1 + step) / (10 + step)``, so that the first steps are soon forgotten.
-        axis_name: the mapped axis under ``pmap``.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         rng = step_key(state.rng, state.step)
-        if axis_name is not None:
-            rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
+        if objective.axis_name is not None:
+            rng = jax.random.fold_in(rng, jax.lax.axis_index(objective.axis_name))
         updated, metrics = objective.at_step(state.step).update(state, batch, rng, optimizer)
         ema = state.ema
         if ema is not None and ema_decay is not None:
