@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes .venv with vitjax and the versions of requirements.txt, where it is not there already, and
+# Creates .venv with vitjax and the versions of requirements.txt, if it does not exist yet, and
 # prints the path of its Python. An argument names an extra: bash scripts/install.sh dev
 #
-#   PYTHON       the interpreter to make it with (default: the first that fits of python3,
-#                python3.12, python3.11 and python3.13)
+#   PYTHON       the interpreter (default: the first suitable one of python3, python3.12,
+#                python3.11 and python3.13)
 #   VITJAX_VENV  another folder than .venv
 set -euo pipefail
 
@@ -17,7 +17,7 @@ fits() {
 
 version() {
     "$1" -c 'import sys; print("Python %d.%d" % sys.version_info[:2])' 2>/dev/null ||
-        echo "no Python that runs"
+        echo "no working Python"
 }
 
 fail() {
@@ -50,7 +50,7 @@ else
         "PYTHON=/path/to/python3.12 bash $0"
 fi
 
-# What is installed depends on these alone; the folder is among them, since the install points to it.
+# What is installed depends on these; the folder is one of them, since the install points to it.
 state=$("$python" - "$root" <<'END'
 import hashlib, pathlib, sys
 root = pathlib.Path(sys.argv[1])
@@ -63,22 +63,22 @@ installed() {
     [ -f "$venv/.vitjax-$1" ] && [ "$(cat "$venv/.vitjax-$1")" = "$state" ]
 }
 
-# Every extra comes with vitjax itself.
+# Every extra includes vitjax itself.
 if ! installed "${extra:-base}" && { [ -n "$extra" ] || ! installed dev; }; then
     echo "Installing vitjax into $venv with $(version "$python"): a minute or two." >&2
-    # Also repairs an environment that was left half made.
+    # Also repairs an incomplete environment.
     if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         "$python" -m venv "$venv" >&2 || fail "could not make $venv; on Debian and Ubuntu," \
-            "python3-venv has to be installed for that"
+            "python3-venv must be installed for that"
     fi
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         --constraint "$root/requirements.txt" --editable "$root${extra:+[$extra]}" >&2 ||
-        fail "could not install into $venv; pip says why above"
-    # It asks for an older Orbax than vitjax has, and uses none; what it needs came by the extra.
+        fail "could not install into $venv; see the messages of pip above"
+    # It requires an older Orbax than vitjax does, without using it; the extra has its dependencies.
     if [ "$extra" = dev ]; then
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
             --constraint "$root/requirements.txt" jax2onnx >&2 ||
-            fail "could not install jax2onnx into $venv; pip says why above"
+            fail "could not install jax2onnx into $venv; see the messages of pip above"
     fi
     echo "$state" >"$venv/.vitjax-${extra:-base}"
 fi

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs vitjax with its development tools into .venv and runs the tests. Arguments go on to
+# Installs vitjax with its development tools into .venv and runs the tests. Arguments are passed to
 # pytest:
 #
 #   bash scripts/test.sh tests/models -k vit
 #
-# A process for each core, four at most, runs a file of tests at a time; -n 0 is one for all, which
-# starts sooner and shows what is printed (-s). The first run compiles for minutes;
-# tests/conftest.py keeps what was compiled for the next one.
-# PYTHON and VITJAX_VENV choose the interpreter and the environment, as scripts/install.sh says.
+# One process per core, at most four, runs one file of tests at a time. -n 0 is one process for all,
+# which starts sooner and shows what is printed (-s). --slow adds the slow tests, as in CI. The first
+# run compiles for minutes; tests/conftest.py keeps compiled code for the next one.
+# PYTHON and VITJAX_VENV choose the interpreter and the environment, see scripts/install.sh.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

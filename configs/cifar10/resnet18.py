@@ -4,8 +4,8 @@ r"""ResNet-18 with a 3 x 3 stem on CIFAR-10: the usual strong baseline.
         --config.data.path=cifar10.npz
     vitjax train --config=configs/cifar10/resnet18.py:tfds --workdir=runs/cifar10_resnet18
 
-One cycle of SGD with Nesterov momentum (Smith and Topin 2018, arXiv 1708.07120). Not run in full by
-us yet: 60 epochs want a GPU.
+One cycle of SGD with Nesterov momentum (Smith and Topin 2018, arXiv 1708.07120). Not run in full
+yet: 60 epochs need a GPU.
 """
 
 from typing import Any

@@ -4,7 +4,7 @@ r"""ResNet-20 on CIFAR-10, as He et al. 2016 (arXiv 1512.03385, Section 4.2) tra
         --config.data.path=cifar10.npz
     vitjax train --config=configs/cifar10/resnet20.py:tfds --workdir=runs/cifar10_resnet20
 
-The paper: 91.25% test accuracy after 64,000 steps of 128 images. Not run in full by us yet. A short
+The paper: 91.25% test accuracy after 64,000 steps of 128 images. Not run in full yet. A short
 run with one cycle of the rate gave 75.5% test accuracy (seed 0) in 13 minutes on two cores of an
 AMD EPYC (2026-11-23, jax 0.10.2, 179 images/s):
 

@@ -1,12 +1,12 @@
-r"""ViT with 4 x 4 patches on CIFAR-10 from scratch, with the augmentation that it needs.
+r"""ViT with 4 x 4 patches on CIFAR-10 from scratch, with strong augmentation.
 
     vitjax train --config=configs/cifar10/vit.py --workdir=runs/cifar10_vit \
         --config.data.path=cifar10.npz
     vitjax train --config=configs/cifar10/vit.py:tfds --workdir=runs/cifar10_vit
 
 Heavy augmentation, MixUp and CutMix, stochastic depth and AdamW after DeiT (Touvron et al. 2021,
-arXiv 2012.12877, Table 9), for a network of 6.3M parameters. Not run in full by us yet: 200 epochs
-want a GPU.
+arXiv 2012.12877, Table 9), for a network of 6.3M parameters. Not run in full yet: 200 epochs need
+a GPU.
 """
 
 from typing import Any

@@ -5,7 +5,7 @@ r"""Wide ResNet 28-10 on CIFAR-10, as Zagoruyko and Komodakis 2016 (arXiv 1605.0
     vitjax train --config=configs/cifar10/wrn28_10.py:tfds --workdir=runs/cifar10_wrn28_10
 
 The paper (Section 3): 96.0% test accuracy after 200 epochs, the rate divided by 5 at 60, 120 and
-160. Not run in full by us yet: 200 epochs of 36.5M parameters want a GPU.
+160. Not run in full yet: 200 epochs of 36.5M parameters need a GPU.
 """
 
 from typing import Any

@@ -2,9 +2,8 @@
 
     vitjax train --config=configs/digits/vit.py --workdir=runs/digits_vit
 
-1,437 training images are few for a network without built-in locality: what helps is little
-augmentation, fixed positions, and Muon (Jordan et al. 2024), which gets further than AdamW in as
-many steps.
+1,437 training images are few for a network without built-in locality. Weak augmentation, fixed
+positions and Muon (Jordan et al. 2024) help; AdamW reaches less in the same number of steps.
 
 Test accuracy 99.4%, mean of seeds 0, 1 and 2 (100.0, 98.9, 99.4), each in 84 to 89 s of training
 on two cores of an AMD EPYC (2026-11-23, jax 0.10.2). One of the 180 test images is 0.6%.

@@ -4,9 +4,9 @@ r"""ResNet-50 on ImageNet in 90 epochs with large batches: Goyal et al. 2017.
         --config.data.data_dir=/data/tensorflow_datasets
 
 The architecture of arXiv 1512.03385 (stride in the 3 x 3), trained as in arXiv 1706.02677, Section
-5.1: 0.1 of rate for every 256 images, 5 epochs of warm-up, divided by 10 at 30, 60 and 80, decay
-1e-4 on kernels alone, the last normalisation of each block zero at first. The paper: 76.4% top-1
-(its Table 1, batch 1024 to 8192). Not run in full by us yet.
+5.1: a rate of 0.1 per 256 images, 5 epochs of warm-up, divided by 10 at epochs 30, 60 and 80, decay
+1e-4 on kernels only, the last normalisation of each block initialised to zero. The paper: 76.4%
+top-1 (its Table 1, batch 1024 to 8192). Not run in full yet.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ The paper (arXiv 2205.01580, Section 3 and Table 1): 76.5% top-1 after 90 epochs
 (--config.train.epochs=300), 6 to 7 hours for 90 epochs on a TPUv3-8. Batch 1024, AdamW at 1e-3,
 10,000 steps of warm-up, decay 1e-4 (not multiplied by the rate there: 0.1 here), MixUp 0.2,
 RandAugment(2, 10), gradient clipping at 1, mean pooling, fixed sine-cosine positions. Not run in
-full by us yet.
+full yet.
 """
 
 from ml_collections import ConfigDict

@@ -3,9 +3,9 @@
     vitjax data --config=configs/maml/folder.py --config.data.path=things
     vitjax train --config=configs/maml/folder.py --workdir=runs/things --config.data.path=things
 
-``things`` holds ``train/<class>/*.jpg``, ``val/<class>/`` and ``test/<class>/``, each with classes
-of its own; a class needs as many images as an episode takes of it, which is shots + queries. Where
-all classes lie in one folder, give ``--config.data.episodes.class_split=split.json``, a file with
+``things`` holds ``train/<class>/*.jpg``, ``val/<class>/`` and ``test/<class>/``, each with its own
+classes. A class needs at least shots + queries images, the number that an episode draws. If all
+classes are in one folder, give ``--config.data.episodes.class_split=split.json``, a file with
 the class names of each split; ``vitjax class_split`` writes one.
 """
 

@@ -1,4 +1,4 @@
-"""MAML on miniImageNet: Finn et al. 2017, arXiv 1703.03400, App. A.1.
+r"""MAML on miniImageNet: Finn et al. 2017, arXiv 1703.03400, App. A.1.
 
     vitjax train --config=configs/maml/miniimagenet.py \
         --workdir=runs/miniimagenet_5w1s --config.data.path=miniimagenet

@@ -3,11 +3,11 @@
     vitjax train --config=configs/maml/sinusoid.py --workdir=runs/sinusoid
     vitjax train --config=configs/maml/sinusoid.py:5 --workdir=runs/sinusoid_5      # 5 shots
 
-Mean squared error of 600 test tasks after 1, 5 and 10 steps, seed 0, about two minutes of training
-on two cores of an AMD EPYC that were busy with other things (2026-11-23, jax 0.10.2): 0.40, 0.18
+Mean squared error of 600 test episodes after 1, 5 and 10 steps, seed 0, about two minutes of
+training on two cores of an AMD EPYC shared with other programs (2026-11-23, jax 0.10.2): 0.40, 0.18
 and 0.13 for 10 shots; 0.68, 0.45 and 0.40 for 5, where the paper has 0.67, 0.38 and 0.35 (Table 2).
-With 5 shots and one step of training, a task in some hundred diverges at the later steps of a test:
-the checkpoint is the one of the least validation loss. ``sinusoid_mamlpp.py`` mends that.
+With 5 shots and one step in training, about one episode in a hundred diverges at the later steps of
+a test, so the checkpoint of the lowest validation loss is used. ``sinusoid_mamlpp.py`` avoids this.
 """
 
 from ml_collections import ConfigDict

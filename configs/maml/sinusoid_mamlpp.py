@@ -2,11 +2,11 @@
 
     vitjax train --config=configs/maml/sinusoid_mamlpp.py:5 --workdir=runs/sinusoid_mamlpp
 
-The queries count after the first and after the second update for all of training. With clipped
-gradients, larger batches, a decaying rate and averaged weights, the later steps of a test stay
-stable where ``sinusoid.py`` lets single tasks diverge. With 5 shots, seed 0, 600 test tasks: 0.649,
-0.371 and 0.328 after 1, 5 and 10 steps (MAML's paper, 70,000 steps of 25 tasks: 0.67, 0.38, 0.35),
-in 10 minutes on half a core of an Intel Xeon (2026-11-24, jax 0.10.2).
+The loss counts the queries after the first and after the second update throughout training. With
+clipped gradients, larger batches, a decaying rate and averaged weights, the later steps of a test
+stay stable, where single episodes diverge with ``sinusoid.py``. With 5 shots, seed 0, 600 test
+episodes: 0.649, 0.371 and 0.328 after 1, 5 and 10 steps (MAML's paper, 70,000 steps of 25 episodes:
+0.67, 0.38, 0.35), in 10 minutes on half a core of an Intel Xeon (2026-11-24, jax 0.10.2).
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""A small U-Net on made-up pictures of touching cells: no data needed.
+"""A small U-Net on synthetic images of touching cells: no data needed.
 
     vitjax train --config=configs/segmentation/cells.py --workdir=runs/cells
 
-Mean IoU of 99.2% on the 40 test images (97.0% on the validation's after a third of the steps), seed
-0, in 211 s of training on one core of an Intel Xeon (2026-11-24, jax 0.10.2).
+Mean IoU of 99.2% on the 40 test images (97.0% on the validation images after a third of the steps),
+seed 0, in 211 s of training on one core of an Intel Xeon (2026-11-24, jax 0.10.2).
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@ r"""U-Net++ with deep supervision on ISBI 2012: arXiv 1807.10165, Sec. 3.
     vitjax train --config=configs/segmentation/isbi2012_unetpp.py --workdir=runs/isbi2012_unetpp \
         --config.data.path=DIR
 
-All but the model is that of ``isbi2012.py``. Not run in full.
+Everything but the model is as in ``isbi2012.py``. Not run in full.
 """
 
 from pathlib import Path

@@ -3,9 +3,9 @@ r"""A U-Net on a residual network: pets, background and outline of Oxford-IIIT P
     vitjax train --config=configs/segmentation/oxford_pet.py --workdir=runs/oxford_pet \
         --config.data.data_dir=DIR
 
-``DIR`` has the set as ``tfds build oxford_iiit_pet --file_format=array_record`` prepares it; a
+``DIR`` has the data set as ``tfds build oxford_iiit_pet --file_format=array_record`` prepares it; a
 tenth of its training images is held out. Masks that ``vitjax predict`` writes have the size of
-their photograph. Not run: the set was not at hand. Tests read one of made-up images that is
+their photograph. Not run: the data set was not available. Tests read synthetic images that are
 prepared in the same way.
 """
 

@@ -1,8 +1,8 @@
-"""BitFit: the biases and the head alone (Ben Zaken et al. 2022, arXiv 2106.10199).
+"""BitFit: only the biases and the head (Ben Zaken et al. 2022, arXiv 2106.10199).
 
     vitjax train --config=configs/transfer/bitfit.py --workdir=runs/bitfit --config.data.path=photos
 
-All else is that of ``fine_tune.py``; 0.3% of a ViT-S/16 is trained. Not run in full by us.
+Everything else is as in ``fine_tune.py``; 0.3% of a ViT-S/16 is trained. Not run in full.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-r"""From scratch, the head alone, or all of a network: three ways to a classifier of few images.
+r"""From scratch, the head only, or a complete network: three ways to a classifier of few images.
 
     vitjax train --config=configs/transfer/comparison.py:scratch --workdir=runs/scratch \
         --config.data.path=few
@@ -8,8 +8,8 @@ r"""From scratch, the head alone, or all of a network: three ways to a classifie
         --config.data.path=few
 
 ``few`` holds ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``. The last two start from the run in
-``runs/pretrained`` (see ``pretrain.py``), or from what ``--config.init.from_checkpoint`` says. What
-each reached and how long it took is in docs/transfer.md.
+``runs/pretrained`` (see ``pretrain.py``), or from ``--config.init.from_checkpoint``. Accuracies
+and times are in docs/transfer.md.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ def get_config(how: str = "fine_tune") -> ConfigDict:
         config.objective.name = "head_only"
         config.data.train_transforms = config.data.eval_transforms
         config.optimizer.learning_rate = 0.3
-        # A head fits a few hundred images by heart. Chosen on a quarter of them, held out.
+        # A head memorises a few hundred images: the step is chosen on a quarter, held out.
         config.optimizer.weight_decay = 0.1
     else:
         config.objective.frozen_statistics = "."

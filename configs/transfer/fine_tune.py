@@ -1,4 +1,4 @@
-r"""A ViT-S/16 that ImageNet taught, on your own images, one folder per class.
+r"""A ViT-S/16 pretrained on ImageNet, fine-tuned on your own images, one folder per class.
 
     vitjax train --config=configs/transfer/fine_tune.py --workdir=runs/fine_tuned \
         --config.data.path=photos
@@ -8,10 +8,10 @@ r"""A ViT-S/16 that ImageNet taught, on your own images, one folder per class.
 ``photos`` holds ``<class>/*.jpg``, of which a tenth is held out for ``val`` and for ``test``; or
 ``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way.
 
-The weights (Steiner et al. 2022, arXiv 2106.10270) are fetched once. Any other file, name or run
-can be said by ``--config.init.from_checkpoint``, and its size by ``--config.model.name``. Rates
-fall from layer to layer as in BEiT and MAE (arXiv 2106.08254 and 2111.06377). Not run in full by
-us.
+The weights (Steiner et al. 2022, arXiv 2106.10270) are fetched once.
+``--config.init.from_checkpoint`` names any other file or run, and ``--config.model.name`` its size.
+Rates decrease from the head to the first layer as in BEiT and MAE (arXiv 2106.08254 and
+2111.06377). Not run in full.
 """
 
 from ml_collections import ConfigDict

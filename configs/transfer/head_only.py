@@ -1,12 +1,12 @@
-r"""A new head on a ViT-S/16 that ImageNet taught, which stays as it is.
+r"""A new head on a ViT-S/16 pretrained on ImageNet, whose weights stay fixed.
 
     vitjax train --config=configs/transfer/head_only.py --workdir=runs/head \
         --config.data.path=photos
 
-Features are computed once, of images as they are evaluated, and kept in ``runs/head/features``: a
-hundred epochs cost little more than one. All else is that of ``fine_tune.py``; 385 numbers a class
-are trained. ``vitjax probe --config=configs/transfer/head_only.py`` solves nearly the same problem
-by L-BFGS. Not run in full by us.
+Features are computed once, from images as they are evaluated, and kept in ``runs/head/features``:
+a hundred epochs cost little more than one. Everything else is as in ``fine_tune.py``; 385
+parameters per class are trained. ``vitjax probe --config=configs/transfer/head_only.py`` solves
+nearly the same problem by L-BFGS. Not run in full.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-r"""A fine-tuned ViT once more, at 384 pixels: its position embeddings are resized.
+r"""A fine-tuned ViT, fine-tuned again at 384 pixels: its position embeddings are resized.
 
     vitjax train --config=configs/transfer/higher_resolution.py --workdir=runs/fine_tuned_384 \
         --config.init.from_checkpoint=runs/fine_tuned --config.data.path=photos
 
 As Dosovitskiy et al. 2021 (arXiv 2010.11929, Section 3.2) and Touvron et al. 2019 (FixRes, arXiv
-1906.06423) do: a few epochs of little augmentation, at a small rate. Not run in full by us.
+1906.06423) do: a few epochs of weak augmentation, at a small rate. Not run in full.
 """
 
 from pathlib import Path

@@ -7,12 +7,12 @@ r"""Linear, nearest-neighbour and few-shot probes of a ViT that comes from a fil
     vitjax probe --config=configs/transfer/linear_probe.py --output=probes --method=few_shot \
         --layers=all
 
-A probe wants a network and data with classes, and no more: of what trains a network, the sections
-``optimizer`` and ``train`` have to be there and play no part.
+A probe needs a network and data with classes. The sections ``optimizer`` and ``train`` are required
+in every config, and have no effect here.
 
 Test accuracy, seed 0: linear 100.0%, 20 nearest neighbours 100.0%, 1, 5 and 10 shots 99.7, 100.0
 and 100.0%, in 5 to 8 s each on one core of an AMD EPYC shared with other programs (2026-11-25, jax
-0.10.2). One of the 180 test images is 0.6%. The layers before are in docs/transfer.md.
+0.10.2). One of the 180 test images is 0.6%. Other layers are in docs/transfer.md.
 """
 
 from pathlib import Path

@@ -2,8 +2,8 @@
 
     vitjax train --config=configs/transfer/lora.py --workdir=runs/lora --config.data.path=photos
 
-All else is that of ``fine_tune.py``. ``vitjax evaluate``, ``predict`` and ``export`` see the
-network with its updates merged; a run that starts from this one does too. Not run in full by us.
+Everything else is as in ``fine_tune.py``. ``vitjax evaluate``, ``predict`` and ``export`` use the
+network with its updates merged, and so does a run that starts from this one. Not run in full.
 """
 
 from pathlib import Path
