@@ -1,4 +1,4 @@
-"""The baseline of MAML's sinusoids: a network trained on all episodes, fine-tuned to each test episode.
+"""The baseline of MAML's sinusoids: one network for all episodes, fine-tuned to each test episode.
 
     vitjax train --config=configs/maml/sinusoid_pretrained.py:5 --workdir=runs/pretrained
 

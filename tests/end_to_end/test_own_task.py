@@ -159,4 +159,5 @@ def test_the_workdir_alone_evaluates_and_predicts(run, vitjax, tmp_path):
     assert model.apply(variables, preprocess(*paths)).shape == (2, 1)
     status, _, errors = vitjax("predict", f"--workdir={folder}", paths[0], "--tile=64")
     assert status == 2
-    assert "'tile'" in errors and "regression" in errors
+    assert "'tile'" in errors
+    assert "regression" in errors
