@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import vitjax.data
 from vitjax.data import CorruptImage, DataError
-from vitjax.data.image_files import read_image
+from vitjax.data.image_files import measure, read_image
 from vitjax.data.mask_files import read_mask
 from vitjax.data.sources import SOURCES
 from vitjax.data.sources.mask_classes import Classes
@@ -176,3 +178,60 @@ def test_probabilities_are_written_row_by_row(tmp_path):
     ):
         write("no rows")
     assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+
+
+def turned(image: Image.Image, place: str, orientation: int, file) -> None:
+    """Saves with an EXIF orientation, before or after the pixels of a PNG or in a TIFF."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if place != "after the pixels":
+        image.save(file, exif=exif.tobytes())
+        return
+    image.save(file)
+    data, content = file.read_bytes(), exif.tobytes().removeprefix(b"Exif\0\0")
+    part = b"eXIf" + content
+    chunk = len(content).to_bytes(4, "big") + part + zlib.crc32(part).to_bytes(4, "big")
+    end = data.rindex(b"IEND") - 4
+    file.write_bytes(data[:end] + chunk + data[end:])
+
+
+@pytest.mark.parametrize("place", ["png", "after the pixels", "tif", "jpg"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_one_rule_for_the_orientation(tmp_path, place, orientation):
+    grey = np.zeros((16, 24), np.uint8)
+    grey[:8, :8] = 200
+    turn = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]
+    file = tmp_path / f"a.{'png' if place == 'after the pixels' else place}"
+    turned(Image.fromarray(grey), place, orientation, file)
+    expected = np.rot90(grey, turn)
+    found = read_image(file, 1)
+    assert np.abs(found[..., 0].astype(int) - expected).max() <= (20 if place == "jpg" else 0)
+    np.testing.assert_array_equal(read_image(file, 1, sixteen_bits=True), found)
+    assert measure(file) == (1, expected.shape, False)
+    if place != "jpg":
+        np.testing.assert_array_equal(read_mask(file), expected)
+
+
+def test_a_turned_image_and_its_turned_mask_go_together(tmp_path):
+    for name, values in (("images", (10, 200)), ("masks", (0, 1))):
+        (tmp_path / name).mkdir()
+        for number, orientation in enumerate((1, 6, 8)):
+            picture = Image.fromarray(np.asarray(values, np.uint8)[LABEL])
+            turned(picture, "png", orientation, tmp_path / name / f"{number}.png")
+    split = SOURCES.create("masks", path=str(tmp_path), val_last=1).split("train")
+    for number in range(2):
+        sample = split.read(number)
+        assert split.size(number) == sample.size == sample.mask.shape
+        np.testing.assert_array_equal(sample.image[..., 0] == 200, sample.mask == 1)
+    assert split.read(1).size == LABEL.shape[::-1]
+
+
+def test_eight_and_sixteen_bits_are_read_as_asked(tmp_path):
+    page(0, "16 bits").save(tmp_path / "a.png")
+    floats = read_image(tmp_path / "a.png", 3, sixteen_bits=True)
+    assert floats.dtype == np.float32
+    bytes_ = read_image(tmp_path / "a.png", 3)
+    assert bytes_.dtype == np.uint8
+    np.testing.assert_allclose(floats * 255, bytes_, atol=1.01)
+    with pytest.raises(CorruptImage, match=r"gone.png: cannot be read: No such file"):
+        read_image(tmp_path / "gone.png", 1)

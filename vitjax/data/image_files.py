@@ -13,6 +13,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from vitjax.data.errors import CorruptImage
 
@@ -85,6 +86,8 @@ def measure_opened(file: BinaryIO, name: str) -> tuple[int, tuple[int, int], boo
     try:
         with Image.open(file) as image:
             width, height = image.size
+            if isinstance(image, TiffImageFile):  # whose size may be upright already
+                width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
             # Pillow decodes a complete PNG to look for an orientation after its pixels.
             if (image.format != "PNG" or _may_have_exif(file)) and orientation(image) >= 5:
                 width, height = height, width

@@ -21,7 +21,8 @@ def read_mask(path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
         CorruptImage: it cannot be read or decoded, or is in colour.
     """
     try:
-        with Image.open(path) as image:
+        # Given a path, Pillow 13.0 maps the file and misreads a TIFF with an orientation.
+        with open(path, "rb") as file, Image.open(file) as image:
             image.seek(page)
             return mask_values(image)
     except Exception as error:
