@@ -5,7 +5,7 @@
     python scripts/bench/loader.py --source folder --path /data/imagenet \
         --pipeline "random_resized_crop(224) | flip"
 
-Where PyTorch is installed, its DataLoader reads the same source through the same pipeline, beside.
+If PyTorch is installed, its DataLoader is measured with the same source and pipeline.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def report(
 
 
 def measure(batches: Iterator[Any], batch_size: int, seconds: float) -> float:
-    """Examples per second, after a warm-up that lets workers start and buffers fill and drain."""
+    """Examples per second, after a warm-up in which workers start and buffers fill."""
     for _ in range(8):
         next(batches)
     count, start = 0, time.perf_counter()
@@ -155,9 +155,9 @@ def write_jpegs(root: Path, count: int = 256) -> None:
         folder = root / f"class{index % 4}"
         folder.mkdir(exist_ok=True)
         coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
-        picture = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)).astype(np.int16)
-        picture = np.clip(picture + rng.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(picture).save(folder / f"{index}.jpg", quality=90)
+        image = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)).astype(np.int16)
+        image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / f"{index}.jpg", quality=90)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from vitjax.data import CorruptImage, DataError
 
 @pytest.fixture
 def damaged_folder(image_folder, write_image):
-    """`image_folder` with one truncated JPEG, one empty file, one that is no image."""
+    """`image_folder` with one truncated JPEG, one empty file, one that is not an image."""
     jpeg = write_image(image_folder / "cat" / "cut.jpg")
     jpeg.write_bytes(jpeg.read_bytes()[:-30])
     (image_folder / "dog" / "empty.png").write_bytes(b"")

@@ -118,7 +118,9 @@ def test_a_photometric_transform_must_not_move_pixels(registered):
 
 def test_what_is_not_a_transform_is_an_error(registered):
     registered("plain")(lambda: lambda image, rng: image)
-    with pytest.raises(ConfigError, match=r"plain is function, which is no Transform.*Photometric"):
+    with pytest.raises(
+        ConfigError, match=r"plain is function, which is not a Transform.*Photometric"
+    ):
         parse("plain")
 
 

@@ -162,7 +162,7 @@ def test_an_ignored_value(folder):
         (lambda f: [halves((8, 10), (3, 3)).save(p) for p in (f / "masks").iterdir()], {},
          r"only the values \[3\]"),
         (lambda f: [(f / d / "slice2.png").write_bytes(b"no") for d in ("images", "masks")], {},
-         r"masks/slice2.png: cannot be decoded: it is no image"),
+         r"masks/slice2.png: cannot be decoded: it is not an image"),
         (None, {"channels": 2}, r"channels is 2"),
         (None, {"classes": (0, 0)}, r"classes is \(0, 0\)"),
         (None, {"classes": (0, 255), "ignore": 255}, r"ignore is 255, which classes has too"),

@@ -61,7 +61,7 @@ def test_a_run_leaves_exact_numbers_and_pictures(trained, capsys):
     assert main(["evaluate", f"--workdir={run}", "--split=test"]) == 0
     output = capsys.readouterr().out
     assert f"iou {test['iou']:.2%}" in output
-    assert f"iou_per_class: membrane {test['iou_per_class'][0]:.2%}, cell" in output
+    assert f"iou_per_class: background {test['iou_per_class'][0]:.2%}, cell" in output
 
 
 def test_a_killed_run_ends_as_one_never_killed(vitjax, trained, tmp_path, monkeypatch):

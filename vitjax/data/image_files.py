@@ -63,7 +63,7 @@ def read_image(
             if page or pages_of(image) > 1 or image.mode in SIXTEEN_BITS:
                 image.seek(page)
                 return _page(image, channels)
-    except Exception as error:  # Pillow's plugins raise all sorts
+    except Exception as error:  # of any type, see `undecodable`
         raise undecodable(str(path), error) from error
     return decode_image(data, channels, str(path))
 
@@ -92,7 +92,7 @@ def measure_opened(file: BinaryIO, name: str) -> tuple[int, tuple[int, int], boo
             if (image.format != "PNG" or _may_have_exif(file)) and orientation(image) >= 5:
                 width, height = height, width
             return pages_of(image), (height, width), image.mode in SIXTEEN_BITS
-    except Exception as error:  # Pillow's plugins raise all sorts
+    except Exception as error:  # of any type, see `undecodable`
         raise undecodable(name, error) from error
 
 
@@ -115,10 +115,10 @@ def undecodable(name: str, error: Exception) -> CorruptImage:
     """The error for an image called ``name`` whose reading raised ``error``."""
     if isinstance(error, OSError) and error.strerror:
         return CorruptImage(f"{name}: cannot be read: {error.strerror}")
-    # Pillow's plugins raise all sorts: OSError, SyntaxError, struct.error, ...
+    # Pillow's plugins raise OSError, SyntaxError, struct.error and others.
     reason = str(error) or type(error).__name__
     if "cannot identify" in reason:
-        reason = "it is no image of a kind that can be read"
+        reason = "it is not an image of a kind that can be read"
     return CorruptImage(f"{name}: cannot be decoded: {reason}")
 
 
@@ -154,7 +154,7 @@ def decode_image(data: bytes, channels: int, name: str) -> np.ndarray:
             return _decode_with_pillow(image, channels)
     except Exception as error:
         if not data:
-            raise CorruptImage(f"{name}: cannot be decoded: it is no image") from error
+            raise CorruptImage(f"{name}: cannot be decoded: it is empty") from error
         raise undecodable(name, error) from error
 
 
@@ -201,10 +201,10 @@ def _is_plain(image: Image.Image, data: bytes, channels: int) -> bool:
     if image.mode != ("RGB" if channels == 3 else "L") or "transparency" in image.info:
         return False
     if image.format == "JPEG":
-        whole = data.rstrip(b"\0").endswith(b"\xff\xd9")
+        complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
     else:
-        whole = image.format == "PNG" and data.rstrip(b"\0")[-8:-4] == b"IEND"
-    return whole and orientation(image) == 1
+        complete = image.format == "PNG" and data.rstrip(b"\0")[-8:-4] == b"IEND"
+    return complete and orientation(image) == 1
 
 
 def _decode_with_opencv(data: bytes, channels: int) -> np.ndarray | None:

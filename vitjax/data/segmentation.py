@@ -149,9 +149,9 @@ class SegmentationData(ImageData):
         """
         return read_image(path, self.source.channels, page, sixteen_bits=True)
 
-    def prepared(self, picture: np.ndarray) -> np.ndarray:
+    def prepared(self, image: np.ndarray) -> np.ndarray:
         """The result of `read_picture` made ready as an evaluated example is."""
-        return self._eval_pipeline.fixed(picture)
+        return self._eval_pipeline.fixed(image)
 
     def restored(self, maps: np.ndarray, size: Size) -> np.ndarray:
         """Maps of a result of `prepared`, at the size of the image that it was made of.

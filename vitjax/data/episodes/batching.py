@@ -17,7 +17,7 @@ from vitjax.data.share import Share
 def drawn(share: Share, index: int) -> tuple[int, int]:
     """The first episode of batch ``index``, and the number of them in a row from there to draw.
 
-    There is at least one, so that a share of padding alone has something to repeat.
+    It is at least one, so that a host with padding alone has something to repeat.
     """
     positions = share.positions(index)
     return (positions.start, len(positions)) if positions else (0, 1)

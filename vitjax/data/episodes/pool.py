@@ -139,7 +139,7 @@ def decode(examples: Examples, turns: int) -> Decoded:
         turns: 4 to append copies turned by 90, 180 and 270 degrees, 1 for none.
 
     Raises:
-        DataError: an image is corrupt and not to be skipped, or of another size than the others.
+        DataError: an image is corrupt and not to be skipped, or differs in size from the others.
     """
     total = len(examples.split)
     images = np.zeros((turns * total, *examples.shape), examples.dtype)

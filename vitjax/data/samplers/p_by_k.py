@@ -34,7 +34,7 @@ class PByK(Sampler):
     images: int
 
     def indices(self, positions: range) -> np.ndarray:
-        """The examples at ``positions``, of which those of one batch are P x K in a row."""
+        """The examples at ``positions``; each batch is P x K positions in a row."""
         size = self.classes * self.images
         if not positions:  # padding alone
             return np.zeros(0, np.int64)

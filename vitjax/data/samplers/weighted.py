@@ -29,7 +29,7 @@ class Weighted(Sampler):
 
     @classmethod
     def of(cls, seed: int, weights: np.ndarray) -> Weighted:
-        """The sampler for ``weights``, (examples,), not all of which are 0."""
+        """The sampler for ``weights``, (examples,), at least one above 0."""
         sums = np.cumsum(weights, dtype=np.float64)
         return cls(seed, sums / sums[-1])
 

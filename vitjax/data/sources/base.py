@@ -16,7 +16,7 @@ from vitjax.data.sample import Sample
 
 # Constructors of a `Source`. Facts: ``target``, as of `vitjax.data.dataset.Dataset` (default
 # "class"); ``episodic=True`` for what is not a `Source`, and makes episodes of its own: a
-# `vitjax.data.episodes.regression.Family`.
+# `vitjax.data.episodes.functions.Family`.
 SOURCES: Registry[Callable[..., Any]] = Registry("data source")
 
 register = SOURCES.register
@@ -151,11 +151,11 @@ def hold_out(
             f"cannot hold out {count} of {len(labels)} examples of {len(classes)} classes:"
             f" every class keeps at least one, so 0 to {len(labels) - len(classes)} can go"
         )
-    share = count * sizes / max(len(labels), 1)
-    quota = np.minimum(np.floor(share).astype(np.int64), sizes - 1)
+    exact = count * sizes / max(len(labels), 1)
+    quota = np.minimum(np.floor(exact).astype(np.int64), sizes - 1)
     while (missing := count - int(quota.sum())) > 0:
         # A class with one example left gives none; the stable sort breaks ties by index.
-        remainder = np.where(quota < sizes - 1, share - quota, -np.inf)
+        remainder = np.where(quota < sizes - 1, exact - quota, -np.inf)
         order = np.argsort(-remainder, kind="stable")[
             : min(missing, int(np.sum(quota < sizes - 1)))
         ]

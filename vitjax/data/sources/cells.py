@@ -149,25 +149,25 @@ def _tissue(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray
     missing = rng.random(len(middles)) < 0.1
     gap = missing[nearest[..., 0]]
     instances = np.where((border > half_width) & ~gap, nearest[..., 0] + 1, 0)
-    return _whole_cells(instances), gap
+    return _connected_cells(instances), gap
 
 
-def _whole_cells(instances: np.ndarray) -> np.ndarray:
+def _connected_cells(instances: np.ndarray) -> np.ndarray:
     """Cells numbered from 1, each its largest connected part, without slivers."""
-    whole = np.zeros(instances.shape, np.int32)
+    cells_ = np.zeros(instances.shape, np.int32)
     count = 0
     for number, box in enumerate(ndimage.find_objects(instances), start=1):
         if box is None:
             continue
-        # Opened, so that no outline has spikes one pixel wide.
+        # Morphological opening removes spikes one pixel wide from the outline.
         part = ndimage.binary_opening(instances[box] == number, iterations=1)
         pieces, _ = ndimage.label(part)
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0
         if sizes.max() >= _LEAST_AREA:
             count += 1
-            whole[box][pieces == sizes.argmax()] = count
-    return whole
+            cells_[box][pieces == sizes.argmax()] = count
+    return cells_
 
 
 def _organelles(rng: np.random.Generator, instances: np.ndarray) -> np.ndarray:

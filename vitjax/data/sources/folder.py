@@ -132,7 +132,7 @@ def _subfolders(path: str) -> list[str]:
 
 
 def _split_roots(path: str) -> dict[str, str]:
-    """The folder of each split; ``{"train": path}`` where the class folders lie in ``path``."""
+    """The folder of each split; ``{"train": path}`` if ``path`` has the class folders itself."""
     if not os.path.isdir(os.path.join(path, "train")):
         return {"train": path}
     roots: dict[str, str] = {}

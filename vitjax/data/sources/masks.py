@@ -77,7 +77,7 @@ class MaskSplit:
         return Sample(image, mask=self.classes.indices(mask, where))
 
     def size(self, index: int) -> tuple[int, int]:
-        """(height, width), as the file's head said."""
+        """(height, width), as the file's head says."""
         return self.pages[index].size
 
     def name(self, index: int) -> str:

@@ -174,7 +174,7 @@ def chosen_splits(info: Any, splits: Mapping[str, str] | None, where: str) -> di
     """Our split names to TFDS's: those asked for, or the usual ones that exist.
 
     Raises:
-        DataError: there are no splits.
+        DataError: no split exists.
     """
     if splits is None:
         usual = {"train": "train", "val": "validation", "test": "test"}

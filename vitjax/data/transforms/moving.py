@@ -97,12 +97,12 @@ def window(sample: Sample, top: int, left: int, size: Size, border: Border = "mi
             wide = cv2.copyMakeBorder(contiguous, *more, cv2.BORDER_REFLECT_101)
             wide = wide.reshape(*wide.shape[:2], *array.shape[2:])
             return wide[max(top, 0) :, max(left, 0) :][: size[0], : size[1]]
-        whole = np.full((*size, *array.shape[2:]), _OUTSIDE[name], array.dtype)
+        filled = np.full((*size, *array.shape[2:]), _OUTSIDE[name], array.dtype)
         above, below = max(top, 0), max(min(top + size[0], height), top, 0)
         before, after = max(left, 0), max(min(left + size[1], width), left, 0)
         part = array[above:below, before:after]
-        whole[above - top : below - top, before - left : after - left] = part
-        return whole
+        filled[above - top : below - top, before - left : after - left] = part
+        return filled
 
     fields = each_array(sample, cut)
     if sample.boxes is not None:

@@ -155,7 +155,7 @@ def _build(node: ast.expr, place: str) -> tuple[str, Transform]:
         raise ConfigError(f"{place}: {name}: {error}") from error
     if not isinstance(step, Transform):
         raise ConfigError(
-            f"{place}: {name} is {type(step).__name__}, which is no Transform; derive it from"
+            f"{place}: {name} is {type(step).__name__}, which is not a Transform; derive it from"
             " vitjax.data.transforms.Photometric if it changes values of images, or from Transform"
             " if it moves pixels"
         )

@@ -42,7 +42,7 @@ def resized(
     if interpolation == AREA:
         left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
         if height <= bottom - top and width <= right - left:
-            # Pillow's box filter takes or leaves a pixel as a whole.
+            # Pillow's box filter does not weight pixels that are covered in part.
             return _averaged(image[top:bottom, left:right], size)
     resample = INTERPOLATIONS[interpolation]
     if image.dtype == np.uint8 and image.shape[-1] == 3:
