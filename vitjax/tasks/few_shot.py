@@ -70,8 +70,6 @@ class FewShot(Task):
     def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
         """The results of averaged probabilities, see `vitjax.meta.evaluation.of_ensemble`."""
         objective: Any = self.experiment.objective
-        if self.experiment.data.target == "number":
-            return super().ensemble(evaluator, members, split)
 
         def answers(variables: Any, batch: Any) -> dict[str, Any]:
             return {
@@ -89,6 +87,11 @@ class FewShot(Task):
             count += 1
         mean = {mode: summed / count for mode, summed in total.items()}
         return evaluation.of_ensemble(mean, found["target"], found["mask"])
+
+    def check_ensemble(self) -> None:
+        """Checks that there are probabilities to average: those of classes."""
+        if self.experiment.data.target == "number":
+            super().check_ensemble()
 
     def describe(self, results: Results, *, full: bool = False) -> list[str]:
         """Each mode's headline; with ``full`` also the table over steps, and what modes mean."""

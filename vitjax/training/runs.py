@@ -241,7 +241,10 @@ def evaluate(
     """
     with contextlib.closing(SavedRun(folder, overrides, say=say)) as run:
         run.check_evaluation(split)
-        steps = None if ensemble is None else run.best_steps(ensemble)
+        steps = None
+        if ensemble is not None:
+            run.experiment.task.check_ensemble()
+            steps = run.best_steps(ensemble)
         task, evaluator = run.experiment.task, Evaluator(run.experiment)
         variables, _ = run.variables(run.step(checkpoint), say)
         results = task.evaluate(evaluator, variables, split)

@@ -100,15 +100,21 @@ class Task:
     def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
         """The results of several checkpoints whose predictions are averaged.
 
+        A task that has them overrides `check_ensemble` too.
+
         Args:
             evaluator: of the experiment.
             members: each one's variables, placed on the devices when it is asked for.
             split: one of the data's splits.
+        """
+        raise NotImplementedError
+
+    def check_ensemble(self) -> None:
+        """Checks, before anything is evaluated, that the task has an `ensemble`.
 
         Raises:
-            ConfigError: the task has no such results.
+            ConfigError: it has none.
         """
-        del evaluator, members, split
         raise ConfigError(
             f"--ensemble: the objective {type(self.experiment.objective).__name__} has no"
             " probabilities of queries to average; few-shot classification by gradient steps has"
