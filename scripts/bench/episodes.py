@@ -1,12 +1,12 @@
-"""Episodes per second: drawing index batches, looking their images up, reading images as they come.
+"""Episodes per second: drawing index batches, looking up their images, reading images on demand.
 
-    python scripts/bench/episodes.py                                # the table of docs/data.md
-    python scripts/bench/episodes.py --data-dir /data/tfds          # with Omniglot too
-    python scripts/bench/episodes.py --path /data/miniimagenet      # with its folders too
+    python scripts/bench/episodes.py                                # the table in docs/data.md
+    python scripts/bench/episodes.py --data-dir /data/tfds          # also Omniglot
+    python scripts/bench/episodes.py --path /data/miniimagenet      # also miniImageNet
     python scripts/bench/episodes.py --workers 2
 
-Drawing is one thread, NumPy alone. Looking up is JAX, on its default device, from a store that lies
-there. Reading ahead is the loader with its threads or workers.
+Drawing runs NumPy in one thread. Looking up runs JAX on its default device, which holds the store.
+Reading on demand is the loader with its threads or workers.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--data-dir", help="where TFDS prepared omniglot")
-    parser.add_argument("--path", help="folders of miniImageNet: train/<class>, val/<class>")
-    parser.add_argument("--workers", type=int, default=0, help="that read images")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of measuring, each")
+    parser.add_argument("--data-dir", help="folder of TFDS with omniglot")
+    parser.add_argument("--path", help="folder of miniImageNet: train/<class>, val/<class>")
+    parser.add_argument("--workers", type=int, default=0, help="worker processes that read images")
+    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each measurement")
     arguments = parser.parse_args()
     versions = {p: importlib.metadata.version(p) for p in ("jax", "numpy", "grain")}
     device = jax.devices()[0].device_kind
@@ -50,15 +50,15 @@ def main() -> None:
         }
     for name, section in kept.items():
         extra = {"class_split": "omniglot_finn"} if name == "omniglot" else {}
-        for ways, shots, tasks in ((5, 1, 32), (20, 5, 16)):
+        for ways, shots, number in ((5, 1, 32), (20, 5, 16)):
             episodes = {"ways": ways, "shots": shots, "queries": 15, "rotations": "classes"}
             start = time.perf_counter()
-            data = create(section, tasks, {**episodes, **extra}, arguments)
+            data = create(section, number, {**episodes, **extra}, arguments)
             say(name, "", f"ready in {time.perf_counter() - start:.1f} s")
             report(name, data, "drawn", arguments)
             report(name, data, "drawn and looked up", arguments)
     streamed = create(GLYPHS, 32, {"queries": 15, "in_memory": False}, arguments)
-    report("glyphs", streamed, "read as they come", arguments)
+    report("glyphs", streamed, "read on demand", arguments)
     if arguments.path:
         section = {
             "source": "folder",
@@ -67,16 +67,16 @@ def main() -> None:
             "train_transforms": "random_resized_crop(84) | flip",
         }
         data = create(section, 4, {"class_split": "miniimagenet_ravi"}, arguments)
-        report("miniimagenet", data, "read as they come", arguments)
+        report("miniimagenet", data, "read on demand", arguments)
     sinusoid = vitjax.data.create(
         source="sinusoid", batch_size=25, episodes={"shots": 10, "queries": 10}
     )
     report("sinusoid", sinusoid, "drawn", arguments)
 
 
-def create(section: dict[str, Any], tasks: int, episodes: dict[str, Any], arguments: Any) -> Any:
+def create(section: dict[str, Any], number: int, episodes: dict[str, Any], arguments: Any) -> Any:
     return vitjax.data.create(
-        **section, batch_size=tasks, episodes=episodes, workers=arguments.workers
+        **section, batch_size=number, episodes=episodes, workers=arguments.workers
     )
 
 
@@ -102,7 +102,7 @@ def say(name: str, shape: str, what: str, episodes: float = 0, batches: float = 
 
 
 def measure(batches: Iterator[Any], seconds: float) -> float:
-    """Batches per second, after some that fill and drain what reads ahead."""
+    """Batches per second, after some that fill the queue of the loader."""
     for _ in range(6):
         next(batches)
     count, start = 0, time.perf_counter()

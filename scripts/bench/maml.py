@@ -1,24 +1,25 @@
-r"""Milliseconds of one second-order MAML step, beside PyTorch's and the usual JAX way.
+r"""Milliseconds of one second-order MAML step, compared with PyTorch and the usual JAX code.
 
     python scripts/bench/maml.py                                   # both cases
     python scripts/bench/maml.py --case omniglot --rounds 11 --json
     python scripts/bench/maml.py --torch-python /opt/torch/bin/python
 
-A step is the meta-gradient of a batch of 5-way 1-shot tasks, 15 queries a class, through 5 inner
-steps on Conv4 with batch statistics, and Adam's update. The cases are Omniglot's (28 x 28 x 1, 64
-filters, 8 tasks) and miniImageNet's (84 x 84 x 3, 32 filters, 4 tasks); images are noise. vitjax's
-side is the trainer's own step. The peers:
+A step is the meta-gradient of a batch of 5-way 1-shot episodes, 15 queries per class, through 5
+inner steps on Conv4 with batch statistics, and Adam's update. The cases are Omniglot's (28 x 28 x
+1, 64 filters, 8 episodes) and miniImageNet's (84 x 84 x 3, 32 filters, 4 episodes); images are
+noise. vitjax's side is the trainer's own step. The peers:
 
-- ``torch autograd``: a loop over tasks of ``autograd.grad(create_graph=True)``, the images in
+- ``torch autograd``: a loop over episodes of ``autograd.grad(create_graph=True)``, the images in
   PyTorch's own layout and in ``channels_last``;
 - ``higher``; ``torch.func``: ``grad`` of ``vmap``;
-- ``usual jax``: ``vmap`` over tasks of `flax.linen` layers.
+- ``usual jax``: ``vmap`` over episodes of `flax.linen` layers.
 
-All start from the same weights and have to find the same loss. They take turns, round by round and
-with a pause between, so that what else happens on the machine hits all of them; medians count.
-Ratios are a peer's median over vitjax's: above one, vitjax is the faster. PyTorch runs in a process
-of its own, of this Python where it is installed here, else of --torch-python. A peer that is not
-installed is left out, and named on stderr. A peer that takes more than 50 s a step is timed once.
+All start from the same weights and must find the same loss. They take turns, round by round and
+with a pause in between, so that other load on the machine affects all of them; the medians are
+reported. Ratios are a peer's median divided by vitjax's: above 1, vitjax is faster. PyTorch runs in
+a separate process, with this Python if PyTorch is installed, otherwise with --torch-python. Peers
+that are not installed are named on stderr and skipped. A peer that takes more than 50 s per step is
+timed once.
 """
 
 from __future__ import annotations
@@ -66,28 +67,30 @@ Run = Callable[[int], tuple[float, float]]  # number of steps -> (seconds, the l
 
 
 def identity(images: Any) -> Any:
-    """The images are what the model is fed already."""
+    """The images are the model's inputs already."""
     return images
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is computed."""
+    """The size of a computation."""
 
     name: str
     model: str
     side: int
     channels: int
-    tasks: int
+    episodes: int
     dtype: str = "float32"
 
     def batch(self) -> dict[str, Any]:
-        """Episodes of noise, as the loader would give them."""
+        """Episodes of noise, in the loader's format."""
         rng = np.random.default_rng(0)
 
         def part(examples: int) -> dict[str, np.ndarray]:
-            shape = (self.tasks, WAYS * examples)
-            labels = np.tile(np.repeat(np.arange(WAYS, dtype=np.int32), examples), (self.tasks, 1))
+            shape = (self.episodes, WAYS * examples)
+            labels = np.tile(
+                np.repeat(np.arange(WAYS, dtype=np.int32), examples), (self.episodes, 1)
+            )
             images = rng.normal(size=(*shape, self.side, self.side, self.channels))
             return {
                 "input": images.astype(np.float32),
@@ -96,11 +99,11 @@ class Case:
                 "mask": np.ones(shape, bool),
             }
 
-        mask = np.ones(self.tasks, bool)
+        mask = np.ones(self.episodes, bool)
         return {"support": part(SHOTS), "query": part(QUERIES), "mask": mask}
 
     def objective(self, **fields: Any) -> Maml:
-        """MAML as vitjax has it."""
+        """MAML as implemented in vitjax."""
         model = models.create(
             self.model,
             num_classes=WAYS,
@@ -129,8 +132,8 @@ class Vitjax:
 
     Attributes:
         variables: before the first step, on the host.
-        memory: bytes of what a step computes on its way.
-        flops: of the meta-gradient with plain convolutions; what a faster form saves still counts.
+        memory: bytes of the temporary values of a step.
+        flops: of the meta-gradient with plain convolutions, whichever form the step uses.
     """
 
     def __init__(self, case: Case):
@@ -151,7 +154,7 @@ class Vitjax:
         self.memory = self._step.memory_analysis().temp_size_in_bytes
 
     def run(self, steps: int) -> tuple[float, float]:
-        """Takes ``steps`` steps: the seconds they took, and the last one's loss."""
+        """Takes ``steps`` steps: their seconds, and the loss of the last one."""
         start = time.perf_counter()
         for _ in range(steps):
             self._state, metrics = self._step(self._state, self._batch)
@@ -173,7 +176,7 @@ def gemm_peak() -> float:
 
 
 def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All contestants in turn: {name: seconds of a step in each round}, and what else counts."""
+    """Runs all contestants in turn: {name: seconds of a step in each round}, and further facts."""
     ours = Vitjax(case)
     wanted = set(arguments.peers)
     python = arguments.torch_python if wanted & set(TORCH_PEERS) else None
@@ -186,7 +189,7 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
         runs[USUAL] = UsualJax(params, batch, settings).run
     for name, reason in torch.missing.items():
         if name in wanted:
-            warn(f"{name} is left out: {reason}")
+            warn(f"{name} is skipped: {reason}")
     steps: dict[str, int] = {}
     seconds: dict[str, list[float]] = {}
     expected = None
@@ -199,7 +202,7 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
             # The first step of PyTorch warms up as well.
             took = took if took > SLOW else run(1)[0]
         except RuntimeError as error:
-            warn(f"{name} is left out: {error}")
+            warn(f"{name} is skipped: {error}")
             del runs[name]
             continue
         steps[name], seconds[name] = max(1, round(LEAST / took)), []
@@ -223,12 +226,12 @@ def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
         "memory": ours.memory,
         "flops": ours.flops,
         "peak": max(peaks),
-        "peak_share": rate / max(peaks),
+        "peak_fraction": rate / max(peaks),
     }
 
 
 def as_json(case: Case, found: dict[str, Any], peers: list[str]) -> dict[str, Any]:
-    """The case's line of ``--json``; null stands for what was not measured."""
+    """The case's line of ``--json``; null for peers that were not measured."""
     medians = {name: 1e3 * statistics.median(times) for name, times in found["seconds"].items()}
     ours = medians.pop("vitjax")
     torch = [medians[name] for name in TORCH_PEERS if name in medians]
@@ -238,7 +241,7 @@ def as_json(case: Case, found: dict[str, Any], peers: list[str]) -> dict[str, An
         "peers_ms": {name: medians.get(name) for name in peers},
         "ratio_fastest_torch": min(torch) / ours if torch else None,
         "ratio_usual_jax": medians[USUAL] / ours if USUAL in medians else None,
-        "peak_share": found["peak_share"],
+        "peak_fraction": found["peak_fraction"],
         "memory_mib": found["memory"] / 2**20,
     }
 
@@ -247,9 +250,9 @@ def table(case: Case, found: dict[str, Any]) -> str:
     """The case in Markdown."""
     ours = statistics.median(found["seconds"]["vitjax"])
     lines = [
-        f"\n{case.name}: {case.tasks} tasks, {case.dtype},"
-        f" {found['flops'] / case.tasks / 1e9:.2f} GFLOP a task; vitjax reaches"
-        f" {found['peak_share']:.0%} of {found['peak'] / 1e9:,.0f} GFLOP/s and takes"
+        f"\n{case.name}: {case.episodes} episodes, {case.dtype},"
+        f" {found['flops'] / case.episodes / 1e9:.2f} GFLOP per episode; vitjax reaches"
+        f" {found['peak_fraction']:.0%} of {found['peak'] / 1e9:,.0f} GFLOP/s and takes"
         f" {found['memory'] / 2**20:,.0f} MiB",
         "\n| | median, ms | least, ms | rounds | / vitjax |\n|---|---:|---:|---:|---:|",
     ]
@@ -261,7 +264,7 @@ def table(case: Case, found: dict[str, Any]) -> str:
 
 
 def warn(text: str) -> None:
-    """What the reader should know, away from the results."""
+    """Prints a warning to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -276,7 +279,9 @@ def main() -> None:
         print(f"{date.today()}, revision {facts['git_revision']}{load}")
     for name in arguments.case:
         case = CASES[name]
-        case = dataclasses.replace(case, tasks=arguments.tasks or case.tasks, dtype=arguments.dtype)
+        case = dataclasses.replace(
+            case, episodes=arguments.episodes or case.episodes, dtype=arguments.dtype
+        )
         found = measure(case, arguments)
         if arguments.json:
             print(json.dumps(as_json(case, found, arguments.peers)), flush=True)
@@ -292,9 +297,9 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--tasks", type=int, help="in a batch (default: 8 and 4)")
+    parser.add_argument("--episodes", type=int, help="in a batch (default: 8 and 4)")
     parser.add_argument("--dtype", choices=tuple(LOSS_TOLERANCE), default="float32")
-    parser.add_argument("--rounds", type=int, default=5, help="of each contestant (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per contestant (default: 5)")
     peers = [*TORCH_PEERS, USUAL]
     parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER")
     parser.add_argument(
@@ -302,7 +307,7 @@ def parse() -> argparse.Namespace:
         default=os.environ.get("VITJAX_TORCH_PYTHON"),
         help="a Python that has PyTorch, and maybe higher (default: $VITJAX_TORCH_PYTHON)",
     )
-    parser.add_argument("--json", action="store_true", help="one line a case")
+    parser.add_argument("--json", action="store_true", help="print one line per case")
     arguments = parser.parse_args()
     if importlib.util.find_spec("torch"):
         arguments.torch_python = sys.executable

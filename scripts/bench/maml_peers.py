@@ -41,7 +41,7 @@ class Layers(nn.Module):
 
 
 class UsualJax:
-    """What a tutorial on MAML in JAX would have one write: ``vmap`` over tasks of flax's layers.
+    """MAML as in JAX tutorials: ``vmap`` over episodes of flax's layers.
 
     Args:
         params: of Conv4.
@@ -60,7 +60,7 @@ class UsualJax:
             losses = optax.losses.softmax_cross_entropy_with_integer_labels
             return losses(outputs, part["target"]).mean()
 
-        def task_loss(params: Any, support: Any, query: Any) -> Any:
+        def episode_loss(params: Any, support: Any, query: Any) -> Any:
             for _ in range(settings["steps"]):
                 gradients = jax.grad(loss)(params, support)
                 params = jax.tree.map(lambda p, g: p - settings["rate"] * g, params, gradients)
@@ -68,7 +68,7 @@ class UsualJax:
 
         def step(params: Any, opt_state: Any, batch: Any) -> Any:
             def mean(params: Any) -> Any:
-                mapped = jax.vmap(task_loss, (None, 0, 0))
+                mapped = jax.vmap(episode_loss, (None, 0, 0))
                 return mapped(params, batch["support"], batch["query"]).mean()
 
             value, gradients = jax.value_and_grad(mean)(params)
@@ -96,11 +96,11 @@ class Torch:
 
     Attributes:
         peers: those that it has.
-        missing: those that it lacks, and why.
-        version: of PyTorch; empty where there is none.
+        missing: the reasons for those that it lacks.
+        version: of PyTorch; empty if it is not installed.
 
     Args:
-        python: the Python to run; None where there is none.
+        python: the Python to run; None if there is none.
         params: of Conv4.
         batch: episodes.
         settings: ``steps`` and ``rate`` of the inner loop, ``depth`` of the network, ``dtype``.
@@ -115,7 +115,7 @@ class Torch:
             self.missing = dict.fromkeys(TORCH_PEERS, reason)
             return
         self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name) / "tasks.npz"
+        path = Path(self._folder.name) / "episodes.npz"
         arrays = {name: batch[name] for name in ("support", "query")}
         np.savez(path, **flatten_dict({"params": params, **arrays}, sep="/"))
         gpu = jax.default_backend() == "gpu"
@@ -137,7 +137,7 @@ class Torch:
             self.version = greeting["version"]
 
     def run(self, peer: str, steps: int) -> tuple[float, float]:
-        """As `UsualJax.run`; raises RuntimeError where the peer failed."""
+        """As `UsualJax.run`; raises RuntimeError if the peer failed."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"peer": peer, "steps": steps}) + "\n")

@@ -1,8 +1,8 @@
-"""PyTorch's side of `scripts/bench/maml.py`: meta-steps that it asks for, through a pipe.
+"""PyTorch's side of `scripts/bench/maml.py`: runs the meta-steps that it requests through a pipe.
 
-Reads one JSON object a line, ``{"peer": name, "steps": number}``, and answers each with
-``{"seconds": ..., "loss": ...}`` or ``{"error": ...}``; the first line says which peers there are.
-Wants PyTorch, and `higher` for the peer of that name; knows nothing of JAX or vitjax.
+Reads one JSON object per line, ``{"peer": name, "steps": number}``, and answers each with
+``{"seconds": ..., "loss": ...}`` or ``{"error": ...}``; its first line lists the peers. Needs
+PyTorch, and `higher` for the peer of that name, but neither JAX nor vitjax.
 """
 
 import argparse
@@ -22,8 +22,8 @@ Weights = dict[str, torch.Tensor]
 EPSILON = 1e-3
 
 
-class Tasks:
-    """The tasks, the initial weights and the settings that all peers share.
+class Episodes:
+    """The episodes, the initial weights and the settings that all peers share.
 
     Attributes:
         device: PyTorch's name of it.
@@ -59,7 +59,7 @@ class Tasks:
         return found
 
     def part(self, name: str, channels_last: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (tasks, examples, channels, height, width), and labels, of support or query."""
+        """Images (episodes, examples, channels, height, width), and labels, of support or query."""
         images = torch.tensor(self._arrays[f"{name}/input"].transpose(0, 1, 4, 2, 3))
         images = images.to(self.device).contiguous()
         if channels_last:
@@ -68,7 +68,7 @@ class Tasks:
         return images, torch.tensor(self._arrays[f"{name}/target"]).long().to(self.device)
 
     def autocast(self) -> Any:
-        """What a user who wants half precision would write."""
+        """Automatic mixed precision for half-precision dtypes."""
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device, dtype=self.dtype)
@@ -94,21 +94,21 @@ class Tasks:
 Step = Callable[[], torch.Tensor]
 
 
-def autograd(tasks: Tasks, channels_last: bool = False) -> tuple[Weights, Step]:
-    """A loop over tasks and steps of ``autograd.grad(create_graph=True)``."""
-    weights = tasks.weights(channels_last)
-    support, query = (tasks.part(name, channels_last) for name in ("support", "query"))
+def autograd(episodes: Episodes, channels_last: bool = False) -> tuple[Weights, Step]:
+    """A loop over episodes and steps of ``autograd.grad(create_graph=True)``."""
+    weights = episodes.weights(channels_last)
+    support, query = (episodes.part(name, channels_last) for name in ("support", "query"))
 
     def step() -> torch.Tensor:
         losses = []
         for i in range(len(support[0])):
             adapted = weights
-            for _ in range(tasks.steps):
-                loss = tasks.loss(adapted, support[0][i], support[1][i])
+            for _ in range(episodes.steps):
+                loss = episodes.loss(adapted, support[0][i], support[1][i])
                 gradients = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
                 pairs = zip(adapted.items(), gradients, strict=True)
-                adapted = {name: value - tasks.rate * g for (name, value), g in pairs}
-            loss = tasks.loss(adapted, query[0][i], query[1][i]) / len(support[0])
+                adapted = {name: value - episodes.rate * g for (name, value), g in pairs}
+            loss = episodes.loss(adapted, query[0][i], query[1][i]) / len(support[0])
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
@@ -116,22 +116,22 @@ def autograd(tasks: Tasks, channels_last: bool = False) -> tuple[Weights, Step]:
     return weights, step
 
 
-def functional(tasks: Tasks) -> tuple[Weights, Step]:
-    """``torch.func``: the gradient of a mean over a ``vmap`` over tasks."""
+def functional(episodes: Episodes) -> tuple[Weights, Step]:
+    """``torch.func``: the gradient of a mean over a ``vmap`` over episodes."""
     from torch.func import grad, vmap
 
-    weights = tasks.weights()
-    support, query = tasks.part("support"), tasks.part("query")
+    weights = episodes.weights()
+    support, query = episodes.part("support"), episodes.part("query")
 
-    def task_loss(weights: Weights, *task: torch.Tensor) -> torch.Tensor:
+    def episode_loss(weights: Weights, *episode: torch.Tensor) -> torch.Tensor:
         adapted = weights
-        for _ in range(tasks.steps):
-            gradients = grad(tasks.loss)(adapted, task[0], task[1])
-            adapted = {k: v - tasks.rate * gradients[k] for k, v in adapted.items()}
-        return tasks.loss(adapted, task[2], task[3])
+        for _ in range(episodes.steps):
+            gradients = grad(episodes.loss)(adapted, episode[0], episode[1])
+            adapted = {k: v - episodes.rate * gradients[k] for k, v in adapted.items()}
+        return episodes.loss(adapted, episode[2], episode[3])
 
     def step() -> torch.Tensor:
-        loss = vmap(task_loss, (None, 0, 0, 0, 0))(weights, *support, *query).mean()
+        loss = vmap(episode_loss, (None, 0, 0, 0, 0))(weights, *support, *query).mean()
         loss.backward()
         return loss.detach()
 
@@ -141,31 +141,31 @@ def functional(tasks: Tasks) -> tuple[Weights, Step]:
 class Module(torch.nn.Module):
     """The same network as a module, which `higher` wants."""
 
-    def __init__(self, tasks: Tasks):
+    def __init__(self, episodes: Episodes):
         super().__init__()
-        self._tasks = tasks
+        self._episodes = episodes
         self.leaves = torch.nn.ParameterDict(
             {
                 k.replace("/", "_"): torch.nn.Parameter(v.detach())
-                for k, v in tasks.weights().items()
+                for k, v in episodes.weights().items()
             }
         )
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss."""
         weights = {k.replace("_", "/"): v for k, v in self.leaves.items()}
-        return self._tasks.loss(weights, images, labels)
+        return self._episodes.loss(weights, images, labels)
 
 
-def with_higher(tasks: Tasks) -> tuple[Weights, Step]:
+def with_higher(episodes: Episodes) -> tuple[Weights, Step]:
     """`higher`: Grefenstette et al. 2019, arXiv:1910.01727, as in its MAML example."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import higher  # type: ignore[import-not-found]
 
-    model = Module(tasks)
-    inner = torch.optim.SGD(model.parameters(), lr=tasks.rate)
-    support, query = tasks.part("support"), tasks.part("query")
+    model = Module(episodes)
+    inner = torch.optim.SGD(model.parameters(), lr=episodes.rate)
+    support, query = episodes.part("support"), episodes.part("query")
 
     def step() -> torch.Tensor:
         losses = []
@@ -174,7 +174,7 @@ def with_higher(tasks: Tasks) -> tuple[Weights, Step]:
                 fast,
                 optimizer,
             ):
-                for _ in range(tasks.steps):
+                for _ in range(episodes.steps):
                     optimizer.step(fast(support[0][i], support[1][i]))
                 loss = fast(query[0][i], query[1][i]) / len(support[0])
                 loss.backward()
@@ -184,16 +184,16 @@ def with_higher(tasks: Tasks) -> tuple[Weights, Step]:
     return dict(model.named_parameters()), step
 
 
-PEERS: dict[str, Callable[[Tasks], tuple[Weights, Step]]] = {
+PEERS: dict[str, Callable[[Episodes], tuple[Weights, Step]]] = {
     "torch autograd": autograd,
-    "torch autograd, channels_last": lambda tasks: autograd(tasks, channels_last=True),
+    "torch autograd, channels_last": lambda episodes: autograd(episodes, channels_last=True),
     "higher": with_higher,
     "torch.func": functional,
 }
 
 
 def meta_step(weights: Weights, step: Step) -> Callable[[], float]:
-    """``step`` with Adam's update behind it."""
+    """``step`` followed by Adam's update."""
     optimizer: Any = torch.optim.Adam(weights.values(), lr=1e-3)
 
     def run() -> float:
@@ -208,7 +208,7 @@ def meta_step(weights: Weights, step: Step) -> Callable[[], float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("path", help="tasks and weights, npz")
+    parser.add_argument("path", help="episodes and weights, npz")
     parser.add_argument("settings", type=json.loads)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
@@ -221,12 +221,12 @@ def main() -> None:
         torch.backends.cudnn.benchmark = True
         if not torch.cuda.is_available():
             sys.exit("this PyTorch has no CUDA device")
-    tasks = Tasks(arguments.path, arguments.settings, device)
+    episodes = Episodes(arguments.path, arguments.settings, device)
     ready: dict[str, Callable[[], float]] = {}
     missing = {}
     for name, make in PEERS.items():
         try:
-            ready[name] = meta_step(*make(tasks))
+            ready[name] = meta_step(*make(episodes))
         except ImportError as error:
             missing[name] = str(error)
     say({"peers": list(ready), "missing": missing, "version": torch.__version__})
@@ -237,12 +237,12 @@ def main() -> None:
             for _ in range(command["steps"]):
                 loss = ready[command["peer"]]()
             say({"seconds": time.perf_counter() - start, "loss": loss})
-        except Exception as error:  # whatever it is, the others go on
+        except Exception as error:  # the other peers continue
             say({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
 
 
 def say(answer: dict[str, Any]) -> None:
-    """One line to whoever asks."""
+    """Writes one line to the parent process."""
     print(json.dumps(answer), flush=True)
 
 

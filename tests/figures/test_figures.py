@@ -10,7 +10,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from vitjax import figures
@@ -18,20 +17,6 @@ from vitjax.figures import _canvas, _confusion, _curves
 from vitjax.figures._pixels import shown_range
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def words(monkeypatch):
-    """All text of the pictures drawn during a test."""
-    found: list[str] = []
-    savefig = Figure.savefig
-
-    def spy(figure, *arguments, **keywords):
-        savefig(figure, *arguments, **keywords)
-        found.extend(text.get_text() for text in figure.findobj(Text) if text.get_text())
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return found
 
 
 def size(path: Path) -> tuple[int, int]:

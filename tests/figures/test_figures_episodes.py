@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
@@ -13,20 +12,6 @@ from vitjax import figures
 from vitjax.figures import _episodes
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved during a test."""
-    found: list[Figure] = []
-    savefig = Figure.savefig
-
-    def spy(figure, *arguments, **keywords):
-        savefig(figure, *arguments, **keywords)
-        found.append(figure)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return found
 
 
 def words(figure):

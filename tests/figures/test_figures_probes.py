@@ -1,20 +1,8 @@
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from vitjax import figures
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved."""
-    seen = []
-    real = Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, *a, **k: seen.append(self) or real(self, *a, **k)
-    )
-    return seen
 
 
 def line(count, start=0.2, half=0.03):

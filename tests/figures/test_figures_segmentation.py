@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from vitjax import figures
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def words(monkeypatch):
-    """All text of the pictures drawn during a test."""
-    found: list[str] = []
-    savefig = Figure.savefig
-
-    def spy(figure, *arguments, **keywords):
-        savefig(figure, *arguments, **keywords)
-        found.extend(text.get_text() for text in figure.findobj(Text) if text.get_text())
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return found
 
 
 def drawn(path) -> np.ndarray:

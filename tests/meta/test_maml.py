@@ -263,7 +263,7 @@ def train(mode, devices):
     """Three steps, then an evaluation whose last episodes are padding."""
     way = parallel.create(mode=mode, devices=devices)
     fields = {"devices": devices} if mode == "jit" else {}
-    objective, params, state, _ = made(model=conv4(filters=2), shape=(8, 8, 1), unroll=1, **fields)
+    objective, params, state, _ = made(unroll=1, **fields)
     optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.1, momentum=0.9)))
     state = TrainState.create({"params": params, **state}, optimizer.init(params), seed=0)
     before = jax.device_get(state.params)
@@ -271,9 +271,9 @@ def train(mode, devices):
     over = objective.over_axis(way.axis_name) if way.axis_name else objective
     step = way.compile(make_train_step(over, optimizer), donate=True)
     for number in range(3):
-        batch = episodes(16, (8, 8, 1), shots=2, queries=3, seed=number)
+        batch = episodes(16, SHAPE, shots=2, queries=3, seed=number)
         state, metrics = step(state, way.place_batch(batch))
-    batch = episodes(16, (8, 8, 1), shots=2, queries=3, seed=9)
+    batch = episodes(16, SHAPE, shots=2, queries=3, seed=9)
     batch["mask"][-5:] = False
     evaluate = way.compile(make_evaluate_step(over.evaluate, axis_name=way.axis_name))
     evaluated = way.fetch(evaluate(state.variables, way.place_batch(batch)))
@@ -378,11 +378,16 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
     batch["support"]["mask"][0, 5] = False
     learner = learner_of(objective, params, state, batch)
     support, query = learner.episode["support"], learner.episode["query"]
-    leaves = learner.leaves()
-    logits, _ = objective.network.apply(
-        parameters.unflatten(leaves), state, query["input"], train=True
-    )
-    features = {name: learner.features(leaves, learner.episode[name]) for name in learner.episode}
+
+    @jit
+    def outputs():
+        leaves = learner.leaves()
+        model = parameters.unflatten(leaves)
+        logits, _ = objective.network.apply(model, state, query["input"], train=True)
+        return logits, {name: learner.features(leaves, learner.episode[name]) for name in parts}
+
+    parts = tuple(learner.episode)
+    logits, features = outputs()
     labels = np.where(support["mask"], support["target"], -1)
     centers = jnp.stack([features["support"][labels == way].mean(0) for way in range(3)])
     distances = jnp.sum((features["query"][:, None] - centers[None]) ** 2, axis=-1)
@@ -390,7 +395,9 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
     np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), rtol=1e-12)
     assert np.ptp(distances, axis=1).min() > 1e-3
     # The head is a function of the body, whose gradient goes through it.
-    gradient, _ = objective.episode_gradients(params, state, learner.episode, jax.random.key(0))
+    gradient, _ = jit(objective.episode_gradients)(
+        params, state, learner.episode, jax.random.key(0)
+    )
     assert not np.any(gradient["model"]["head"]["kernel"])
 
     def loss(model):
@@ -468,7 +475,7 @@ def test_inductive_answers_stand_for_themselves(statistics):
 def test_statistics_of_the_support_set_are_those_after_adaptation():
     objective, params, state, batch = made(number=1, test_steps=2)
     learner = learner_of(objective, params, state, batch)
-    model = parameters.unflatten(learner.adapt(2, first_order=True))
+    model = parameters.unflatten(jit(lambda: learner.adapt(2, first_order=True))())
     both = jnp.concatenate([learner.episode["support"]["input"]] * 2)
     # Means over a support set twice as large are the same, so only its moments can matter.
     outputs = objective.network.apply(
@@ -478,7 +485,8 @@ def test_statistics_of_the_support_set_are_those_after_adaptation():
         train=False,
     )[0]
     loss = jnp.mean(objective.network.losses(outputs, learner.episode["query"]["target"]))
-    found = objective.measure({"params": params, **state}, batch)["inductive"]["loss"][0, -1]
+    measures = jit(objective.measure)({"params": params, **state}, batch)
+    found = measures["inductive"]["loss"][0, -1]
     np.testing.assert_allclose(found, loss, rtol=1e-10)
 
 
@@ -507,10 +515,10 @@ def test_absent_classes_have_no_probability():
     probabilities = jax.nn.softmax(only(outputs, learner.present()))
     np.testing.assert_array_equal(probabilities[:, 3:], 0)
     np.testing.assert_allclose(probabilities[:, :3], jax.nn.softmax(outputs[:, :3]), rtol=1e-12)
-    measures = objective.measure({"params": params, **state}, batch)["transductive"]
+    measures = jit(objective.measure)({"params": params, **state}, batch)["transductive"]
     assert (measures["loss"] < 5).all()
     assert (measures["accuracy"] > 0).any()
-    gradient, _ = objective.gradients(params, state, batch, jax.random.key(0))
+    gradient, _ = jit(objective.gradients)(params, state, batch, jax.random.key(0))
     np.testing.assert_array_equal(gradient["model"]["head"]["kernel"][:, 3:], 0)
     assert np.abs(gradient["model"]["head"]["kernel"][:, :3]).min() > 0
     # A class of which only padding is there is absent.

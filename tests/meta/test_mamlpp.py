@@ -31,7 +31,7 @@ def in_float64():
 
 def network(norm="batch"):
     return MLP(
-        hidden=(6, 5),
+        hidden=(5,),
         num_classes=WAYS,
         activation="tanh",
         norm=norm,
@@ -225,12 +225,12 @@ def test_the_rates_start_as_the_fixed_ones_and_have_their_derivative():
 
     @functools.partial(jax.jit, compiler_options=FAST)
     def loss(j, change):
-        rates = dict(params["rates"], dense2=dict(params["rates"]["dense2"]))
-        rates["dense2"]["kernel"] = rates["dense2"]["kernel"].at[j].add(change)
+        rates = dict(params["rates"], dense1=dict(params["rates"]["dense1"]))
+        rates["dense1"]["kernel"] = rates["dense1"]["kernel"].at[j].add(change)
         changed = {**params, "rates": rates}
         return objective.episode_loss(changed, state, episode, jax.random.key(1))[0]
 
-    slope = gradients(objective, params, state, episode)[0]["rates"]["dense2"]["kernel"]
+    slope = gradients(objective, params, state, episode)[0]["rates"]["dense1"]["kernel"]
     for j in range(STEPS):
         difference = (loss(j, 1e-5) - loss(j, -1e-5)) / 2e-5
         np.testing.assert_allclose(slope[j], difference, rtol=1e-6, atol=1e-9)

@@ -179,10 +179,11 @@ def test_numbers_that_cannot_be_are_told(wrong):
 def test_the_papers_config_runs_in_the_trainer():
     built = experiment.build(
         {
-            "model": {"name": "conv4_omniglot", "filters": 4},
+            "model": {"name": "conv4_omniglot", "filters": 4, "depth": 2},
             "data": {
                 "source": "glyphs",
                 "classes": 40,
+                "image_size": 8,
                 "batch_size": 2,
                 "episodes": {"train_shots": 10, "train_queries": 1, "queries": 2},
             },
