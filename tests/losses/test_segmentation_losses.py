@@ -192,7 +192,7 @@ def test_a_perfect_prediction_loses_nothing():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"dise": 1.0}, "no loss 'dise'; did you mean 'dice'"),
+        ({"dise": 1.0}, "unknown segmentation loss 'dise'; did you mean 'dice'"),
         ({"dice": {"smoth": 1.0}}, "losses.dice: unknown key 'smoth'; did you mean"),
         ({"dice": "much"}, "losses.dice: the weight is 'much'"),
         ({"dice": -1}, "losses.dice: the weight is -1"),
@@ -202,9 +202,9 @@ def test_a_perfect_prediction_loses_nothing():
         ({"focal": {"gamma": -2.0}}, "losses.focal.gamma is -2.0"),
         ({"focal": {"alpha": [1.0, 2.0]}}, "losses.focal.alpha has 2 numbers for 3 classes"),
         ({"focal": {"alpha": 0.25}}, "with a softmax over 3 classes"),
-        ({"focal": {"alpha": 1.25}}, "focal.alpha is 1.25; not in 0..1"),
-        ({"dice": 0}, "one loss at least"),
-        ({}, "one loss at least"),
+        ({"focal": {"alpha": 1.25}}, r"focal.alpha is 1.25; it must be in \[0, 1\]"),
+        ({"dice": 0}, "at least one loss must have a weight"),
+        ({}, "at least one loss must have a weight"),
     ],
 )
 def test_mistakes_are_named(section, message):
@@ -213,5 +213,5 @@ def test_mistakes_are_named(section, message):
 
 
 def test_a_list_of_weights_is_for_a_softmax():
-    with pytest.raises(ConfigError, match="it is one number"):
+    with pytest.raises(ConfigError, match="it must be one number"):
         combine({"focal": {"alpha": [1.0, 2.0, 3.0]}}, CLASSES, "sigmoid")

@@ -239,12 +239,12 @@ def test_features_of_augmented_images_are_computed_in_every_step(source, tmp_pat
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("init", None, "the network would be random: config.init.from_checkpoint"),
+        ("init", None, "network would be random; set config.init.from_checkpoint"),
         ("data.train_transforms", "flip", "eval_transforms is, or set .*cache_features = False"),
-        ("objective.mixup", 0.2, "objective.mixup mixes images anew"),
-        ("objective.cutmix", 1.0, "objective.cutmix mixes images anew"),
-        ("objective.lora", {"rank": 2}, "objective.lora: .* freezes all but the head already"),
-        ("objective.frozen_statistics", ".", "objective.frozen_statistics: .* freezes all"),
+        ("objective.mixup", 0.2, "objective.mixup mixes images in each step"),
+        ("objective.cutmix", 1.0, "objective.cutmix mixes images in each step"),
+        ("objective.lora", {"rank": 2}, "objective.lora: .* already freezes all but the head"),
+        ("objective.frozen_statistics", ".", "objective.frozen_statistics: .* already freezes all"),
         ("objective.cache_feature", True, "did you mean 'cache_features'"),
         ("optimizer.freeze", "^head/", "every parameter is frozen"),
     ],

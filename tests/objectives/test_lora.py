@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
 from vitjax.core.trees import count_parameters
+from vitjax.core.validation import call
 from vitjax.models.protocol import Model
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.objectives import Classification
@@ -43,7 +44,7 @@ def task(name, lora, **fields):
     model = models.create(
         name, num_classes=CLASSES, dtype="float64", param_dtype="float64", **own, **fields
     )
-    return Classification(model=model, num_classes=CLASSES, lora=lora, frozen_statistics=())
+    return Classification(model=model, num_classes=CLASSES, lora=LoRA(**lora), frozen_statistics=())
 
 
 def batch(size=16, seed=0, masked=0):
@@ -155,7 +156,10 @@ def test_stacked_kernels_have_an_update_for_each_layer():
 def train(mode, devices, accumulation_steps=1, optimizer=None):
     """The state before and after some steps, and the metrics at the end."""
     objective = Classification(
-        model=Small(), num_classes=CLASSES, lora={"kernels": "^dense/kernel"}, frozen_statistics=()
+        model=Small(),
+        num_classes=CLASSES,
+        lora=LoRA(kernels="^dense/kernel"),
+        frozen_statistics=(),
     )
     optimizer = optimizer or optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9))
     optimizer = Optimizer(optimizer, accumulation_steps=accumulation_steps)
@@ -220,13 +224,19 @@ def test_only_updates_and_head_are_held_by_the_optimizer_and_the_average():
         ({"kernels": "attention/query"}, r"query/bias has the shape \(16,\)"),
         ({"trained": "haed"}, "'haed' matches no parameter; did you mean 'head'"),
         ({"kernels": "(", "trained": "."}, "is not a regular expression"),
-        ({"trained": "."}, "among what is trained itself"),
+        ({"trained": "."}, "already matches all of the kernels"),
     ],
 )
 def test_mistakes_are_named(lora, message):
     def build():
         model = models.create("vit_ti16", num_classes=CLASSES, **VIT)
-        objective = Classification(model=model, num_classes=CLASSES, lora=lora)
+        objective = call(
+            Classification,
+            {"lora": lora},
+            where="config.objective",
+            model=model,
+            num_classes=CLASSES,
+        )
         return jax.eval_shape(lambda: objective.init(jax.random.key(0), batch(1)))
 
     with pytest.raises(ConfigError, match=message):

@@ -198,10 +198,10 @@ def test_fields_are_those_of_the_config():
     ("arguments", "message"),
     [
         ({"cross_entropy": "softmx"}, "did you mean 'softmax'"),
-        ({"foreground": 3}, r"foreground is 3; not in 0..2"),
-        ({"measures": ["v_rnd"]}, "unknown measure 'v_rnd'; did you mean 'v_rand'"),
+        ({"foreground": 3}, "foreground is 3; it must be a class, in 0..2"),
+        ({"measures": ["v_rnd"]}, "no 'v_rnd'; did you mean 'v_rand'"),
         ({"measures": "v_rand"}, "should be a list of names"),
-        ({"losses": {"focus": 1.0}}, "no loss 'focus'"),
+        ({"losses": {"focus": 1.0}}, "unknown segmentation loss 'focus'"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

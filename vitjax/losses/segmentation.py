@@ -1,14 +1,15 @@
-"""Losses of segmentation: each gives one number for every image of a batch.
+"""Segmentation losses: each returns one number per image of a batch.
 
-So a batch's loss is a mean over its images, and batches cut into pieces, in memory or over devices,
-add up to the loss of the whole whatever losses are combined.
+The loss of a batch is the mean over its images, so micro-batches and devices add up exactly to the
+loss of the complete batch, for any combination of losses.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +17,27 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
-from vitjax.core.text import near_match
-from vitjax.core.validation import call
-
-ACTIVATIONS = ("softmax", "sigmoid")
-WHERE = "config.objective.losses"
+from vitjax.core.validation import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    call,
+    check_value,
+    validate_fields,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """What losses compare: a batch's outputs and labels, pixel by pixel.
+    """The outputs and labels of a batch, which losses compare pixel by pixel.
 
     Attributes:
-        logits: (batch, height, width, outputs); with ``"sigmoid"`` two classes may have one output,
-            that of class 1.
-        truth: (batch, height, width, classes), one-hot; its rows do not matter where not counted.
+        logits: (batch, height, width, outputs); with ``"sigmoid"`` two classes may have a single
+            output, that of class 1.
+        truth: (batch, height, width, classes), one-hot; ignored pixels may hold any values.
         counted: (batch, height, width), 1 where a pixel counts and 0 where it is ignored.
         weight: (batch, height, width), the weight map of the per-pixel losses.
-        activation: ``"softmax"`` over classes, or a ``"sigmoid"`` for each.
+        activation: ``"softmax"`` over the classes, or one ``"sigmoid"`` per class.
     """
 
     logits: Float[Array, "batch height width outputs"]
@@ -43,13 +47,13 @@ class Pixels:
     activation: Literal["softmax", "sigmoid"]
 
     def probabilities(self) -> Float[Array, "batch height width classes"]:
-        """The probability of every class."""
+        """The probability of each class."""
         return probabilities(self.logits, self.activation)
 
     def log_likelihoods(self) -> Float[Array, "batch height width decisions"]:
-        """The log-probability of what is true, for each decision that is made of a pixel.
+        """The log-probability of the truth, for each decision about a pixel.
 
-        With a softmax one decision, that for the pixel's class; with sigmoids one for each output.
+        A softmax makes one decision, for the class of the pixel; sigmoids make one per output.
         """
         if self.activation == "softmax":
             logs = jax.nn.log_softmax(self.logits)
@@ -57,17 +61,20 @@ class Pixels:
         return jax.nn.log_sigmoid(self.logits * (2 * self.targets() - 1))
 
     def targets(self) -> Float[Array, "batch height width outputs"]:
-        """The truth in as many channels as there are outputs."""
+        """The truth with one channel per output."""
         return self.truth[..., 1:] if self.logits.shape[-1] == 1 else self.truth
 
     def mean(self, losses: Float[Array, "batch height width"]) -> Float[Array, "batch"]:
-        """The mean over an image's counted pixels of ``losses`` times the weight map."""
+        """``losses`` times the weight map, averaged over the counted pixels of each image."""
         # `where` keeps an infinite loss of an ignored pixel from turning into 0 * inf = NaN.
         weighted = jnp.where(self.counted > 0, losses * self.weight, 0)
         return jnp.sum(weighted, axis=(1, 2)) / jnp.maximum(jnp.sum(self.counted, axis=(1, 2)), 1)
 
     def overlaps(self) -> tuple[Array, Array, Array]:
-        """Probabilities, truth and their product, each (batch, height, width, classes), counted."""
+        """Probabilities, truth and their product, (batch, height, width, classes) each.
+
+        All three are 0 where a pixel does not count.
+        """
         counted = self.counted[..., None]
         truth = self.truth * counted
         likely = jnp.where(counted > 0, self.probabilities(), 0)
@@ -77,7 +84,7 @@ class Pixels:
 def probabilities(
     logits: Float[Array, "*shape outputs"], activation: str
 ) -> Float[Array, "*shape classes"]:
-    """The probability of every class; one output of a sigmoid is that of the second of two."""
+    """The probability of each class; a single sigmoid output is that of class 1 of two."""
     if activation == "softmax":
         return jax.nn.softmax(logits)
     if logits.shape[-1] == 1:
@@ -85,23 +92,44 @@ def probabilities(
     return jax.nn.sigmoid(logits)
 
 
-class Loss(Protocol):
-    """A loss: for each image of a batch one number."""
+@dataclasses.dataclass(frozen=True)
+class Loss(abc.ABC):
+    """A segmentation loss.
 
+    A subclass is a frozen dataclass; its fields are the keywords in ``objective.losses``.
+    """
+
+    def __post_init__(self) -> None:
+        validate_fields(self, type(self).__name__)
+
+    @abc.abstractmethod
     def __call__(self, pixels: Pixels) -> Float[Array, "batch"]:
         """The loss of each image."""
 
+    def check(self, where: str, num_classes: int, activation: str) -> None:
+        """Checks the fields against the classes of the data; by default all values are allowed.
 
-LOSSES: Registry[type[Any]] = Registry("segmentation loss")
+        Args:
+            where: the loss's key in the config, for errors.
+            num_classes: the number of classes of a pixel.
+            activation: see `Pixels`.
+
+        Raises:
+            ConfigError: a field is not for this number of classes or this activation.
+        """
+        del where, num_classes, activation
+
+
+LOSSES: Registry[type[Loss]] = Registry("segmentation loss")
 
 
 @LOSSES.register("cross_entropy")
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy:
-    """The mean over pixels of ``-w log p(true class)``, as Ronneberger et al. 2015, Equation 1.
+class CrossEntropy(Loss):
+    """``-w log p(true class)``, averaged over pixels (Ronneberger et al. 2015, Equation 1).
 
-    With sigmoids the sum over outputs of the binary cross-entropies (arXiv 1505.04597 has the
-    softmax).
+    With sigmoids the binary cross-entropies are summed over outputs; arXiv 1505.04597 uses the
+    softmax.
     """
 
     def __call__(self, pixels: Pixels) -> Float[Array, "batch"]:
@@ -111,49 +139,44 @@ class CrossEntropy:
 
 @LOSSES.register("focal")
 @dataclasses.dataclass(frozen=True)
-class Focal:
+class Focal(Loss):
     """``-alpha_t (1 - p_t)^gamma log p_t`` (Lin et al. 2017, arXiv 1708.02002, Equation 5).
 
     Attributes:
-        gamma: how much less a pixel counts that is right already; 0 is cross-entropy.
-        alpha: None: all classes alike. A number: the weight of class 1, with 1 - alpha that of the
-            other; for sigmoids, or two classes. A list: the weight of each class, for a softmax.
+        gamma: reduces the loss of pixels that are already right; 0 is cross-entropy.
+        alpha: the weights of classes. None: 1. A number, for sigmoids or two classes: the weight of
+            class 1, while class 0 has 1 - alpha. A list, for a softmax: one weight per class.
     """
 
-    gamma: float = 2.0
-    alpha: float | Sequence[float] | None = None
-
-    def __post_init__(self) -> None:
-        _not_negative("focal", gamma=self.gamma)
-        if isinstance(self.alpha, int | float) and not 0 <= self.alpha <= 1:
-            raise ConfigError(f"{WHERE}.focal.alpha is {self.alpha}; not in 0..1")
-        if isinstance(self.alpha, list | tuple):
-            _not_negative("focal", **{f"alpha[{i}]": value for i, value in enumerate(self.alpha)})
+    gamma: NonNegativeFloat = 2.0
+    alpha: Fraction | Sequence[NonNegativeFloat] | None = None
 
     def __call__(self, pixels: Pixels) -> Float[Array, "batch"]:
         """The loss of each image."""
         logs = pixels.log_likelihoods()
-        # The power's slope has no bound at 0 where gamma < 1.
+        # The slope of the power is infinite at 0 for gamma < 1.
         wrong = jnp.maximum(-jnp.expm1(logs), jnp.finfo(logs.dtype).tiny)
         losses = -(wrong**self.gamma) * logs if self.gamma else -logs
         return pixels.mean(jnp.sum(self._alpha(pixels) * losses, axis=-1))
 
-    def check(self, num_classes: int, activation: str) -> None:
-        """Raises ConfigError if ``alpha`` is not for so many classes."""
-        if isinstance(self.alpha, list | tuple):
-            if activation == "sigmoid":
+    def check(self, where: str, num_classes: int, activation: str) -> None:
+        """Checks that ``alpha`` suits the activation and the number of classes."""
+        if self.alpha is None:
+            return
+        if isinstance(self.alpha, int | float):
+            if activation == "softmax" and num_classes != 2:
                 raise ConfigError(
-                    f"{WHERE}.focal.alpha is {list(self.alpha)}; with cross_entropy = 'sigmoid' it"
-                    " is one number, the weight of what belongs to a class"
+                    f"{where}.alpha is {self.alpha}; with a softmax over {num_classes} classes it"
+                    " must be a list of one weight per class"
                 )
-            if len(self.alpha) != num_classes:
-                raise ConfigError(
-                    f"{WHERE}.focal.alpha has {len(self.alpha)} numbers for {num_classes} classes"
-                )
-        elif self.alpha is not None and activation == "softmax" and num_classes != 2:
+        elif activation == "sigmoid":
             raise ConfigError(
-                f"{WHERE}.focal.alpha is {self.alpha}; with a softmax over {num_classes} classes it"
-                " is a list of a weight for each"
+                f"{where}.alpha is {list(self.alpha)}; with cross_entropy = 'sigmoid' it must be"
+                " one number, the weight of the pixels that belong to a class"
+            )
+        elif len(self.alpha) != num_classes:
+            raise ConfigError(
+                f"{where}.alpha has {len(self.alpha)} numbers for {num_classes} classes"
             )
 
     def _alpha(self, pixels: Pixels) -> Any:
@@ -171,48 +194,47 @@ class Focal:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Overlap:
-    """What losses of overlap share: a mean over classes of one minus a coefficient.
+class _Overlap(Loss):
+    """The mean over classes of one minus a coefficient of overlap.
 
     Attributes:
-        smooth: added to numerator and denominator, in pixels, so that a class that an image lacks
-            is well predicted where it is nowhere predicted.
+        smooth: added to numerator and denominator, in pixels, so that a class which an image lacks
+            has no loss where it is not predicted.
         classes: the numbers of the classes that count; None: all.
     """
 
-    smooth: float = 1.0
-    classes: Sequence[int] | None = None
+    smooth: NonNegativeFloat = 1.0
+    classes: Sequence[NonNegativeInt] | None = None
 
-    def check(self, num_classes: int, activation: str) -> None:
-        """Raises ConfigError if ``classes`` are not among so many."""
+    def check(self, where: str, num_classes: int, activation: str) -> None:
+        """Checks that ``classes`` are classes of the data."""
         del activation
         if self.classes is None:
             return
-        wrong = [c for c in self.classes if not (isinstance(c, int) and 0 <= c < num_classes)]
-        if wrong or not self.classes or len(set(self.classes)) < len(self.classes):
-            name = type(self).__name__.lower()
+        distinct = set(self.classes)
+        if not distinct or len(distinct) < len(self.classes) or max(distinct) >= num_classes:
             raise ConfigError(
-                f"{WHERE}.{name}.classes is {list(self.classes)}; it should list classes of"
+                f"{where}.classes is {list(self.classes)}; it must list classes of"
                 f" 0..{num_classes - 1}, each once"
             )
 
     def _missing(self, numerator: Array, denominator: Array) -> Float[Array, "batch"]:
         """1 - numerator / denominator, both (batch, classes), averaged over the classes."""
         numerator, denominator = numerator + self.smooth, denominator + self.smooth
-        # Of a class that is nowhere, nothing is missing.
+        # A class that neither occurs nor is predicted has no loss.
         empty = denominator <= 0
-        shares = jnp.where(empty, 1, numerator / jnp.where(empty, 1, denominator))
+        coefficients = jnp.where(empty, 1, numerator / jnp.where(empty, 1, denominator))
         if self.classes is not None:
-            shares = shares[:, jnp.asarray(self.classes)]
-        return 1 - jnp.mean(shares, axis=-1)
+            coefficients = coefficients[:, jnp.asarray(self.classes)]
+        return 1 - jnp.mean(coefficients, axis=-1)
 
 
 @LOSSES.register("dice")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dice(_Overlap):
-    """``1 - 2 sum(p g) / (sum(p^2) + sum(g^2))`` of every class, averaged over classes.
+    """``1 - 2 sum(p g) / (sum(p^2) + sum(g^2))`` of each class, averaged over classes.
 
-    Milletari et al. 2016, arXiv 1606.04797, Section 3; sums run over an image's pixels.
+    Milletari et al. 2016, arXiv 1606.04797, Section 3. Sums run over the pixels of an image.
 
     Attributes:
         squared: whether the denominator has squares, as in the paper, or p and g themselves.
@@ -221,9 +243,6 @@ class Dice(_Overlap):
     """
 
     squared: bool = True
-
-    def __post_init__(self) -> None:
-        _not_negative("dice", smooth=self.smooth)
 
     def __call__(self, pixels: Pixels) -> Float[Array, "batch"]:
         """The loss of each image."""
@@ -235,23 +254,20 @@ class Dice(_Overlap):
 @LOSSES.register("tversky")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tversky(_Overlap):
-    """``1 - TP / (TP + alpha FP + beta FN)`` of every class, averaged over classes.
+    """``1 - TP / (TP + alpha FP + beta FN)`` of each class, averaged over classes.
 
-    Salehi et al. 2017, arXiv 1706.05721: TP, FP and FN are sums over an image's pixels of
-    probabilities.
+    Salehi et al. 2017, arXiv 1706.05721. TP, FP and FN are sums of probabilities over the pixels
+    of an image.
 
     Attributes:
         alpha: the weight of false positives.
-        beta: the weight of false negatives; the paper's best are 0.3 and 0.7.
+        beta: the weight of false negatives; the paper finds 0.3 and 0.7 best.
         smooth: added to numerator and denominator, in pixels; 0 in the paper.
         classes: the numbers of the classes that count; None: all.
     """
 
-    alpha: float = 0.3
-    beta: float = 0.7
-
-    def __post_init__(self) -> None:
-        _not_negative("tversky", alpha=self.alpha, beta=self.beta, smooth=self.smooth)
+    alpha: NonNegativeFloat = 0.3
+    beta: NonNegativeFloat = 0.7
 
     def __call__(self, pixels: Pixels) -> Float[Array, "batch"]:
         """The loss of each image."""
@@ -261,42 +277,33 @@ class Tversky(_Overlap):
 
 
 def combine(
-    section: Mapping[str, Any], num_classes: int, activation: str
+    section: Mapping[str, Any],
+    num_classes: int,
+    activation: str,
+    where: str = "config.objective.losses",
 ) -> tuple[tuple[float, Loss], ...]:
-    """The losses of a config's ``objective.losses`` and the weight of each.
+    """The weight and the loss of each entry of a config's ``objective.losses``.
 
     Args:
-        section: name -> weight, or name -> ``weight`` (1 if not given) and keywords of that loss.
-        num_classes: how many classes a pixel can have.
-        activation: one of `ACTIVATIONS`.
+        section: name -> weight, or name -> section with ``weight`` (default 1) and the keywords of
+            the loss.
+        num_classes: the number of classes of a pixel.
+        activation: see `Pixels`.
+        where: the section's key in the config, for errors.
 
     Raises:
-        ConfigError: an unknown loss or key, or a value that cannot be used.
+        ConfigError: an unknown loss or key, a value that cannot be used, or no loss with a weight.
     """
     losses = []
     for name, value in section.items():
+        constructor, key = LOSSES.lookup(name, where), f"{where}.{name}"
         keywords = dict(value) if isinstance(value, Mapping) else {"weight": value}
-        if name not in LOSSES:
-            raise ConfigError(
-                f"{WHERE}: there is no loss {name!r}{near_match(name, LOSSES)}"
-                f" (known: {', '.join(LOSSES)})"
-            )
         weight = keywords.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
-            raise ConfigError(
-                f"{WHERE}.{name}: the weight is {weight!r}; it should be a number that is not"
-                " negative, or a section of 'weight' and the loss's keywords"
-            )
-        loss = call(LOSSES[name], keywords, where=f"{WHERE}.{name}")
-        if hasattr(loss, "check"):
-            loss.check(num_classes, activation)
-        losses.append((float(weight), loss))
-    if not any(weight for weight, _ in losses):
-        raise ConfigError(f"{WHERE} is {dict(section)}; one loss at least should have a weight")
-    return tuple((weight, loss) for weight, loss in losses if weight)
-
-
-def _not_negative(loss: str, **values: Any) -> None:
-    for key, value in values.items():
-        if not value >= 0:
-            raise ConfigError(f"{WHERE}.{loss}.{key} is {value}; it should not be negative")
+        check_value(weight, NonNegativeFloat, f"{key}: the weight")
+        loss = call(constructor, keywords, where=key)
+        loss.check(key, num_classes, activation)
+        if weight:
+            losses.append((float(weight), loss))
+    if not losses:
+        raise ConfigError(f"{where} is {dict(section)}; at least one loss must have a weight")
+    return tuple(losses)

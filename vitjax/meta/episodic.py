@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.core.validation import PositiveInt, validate_fields
+from vitjax.core.validation import PositiveInt
 from vitjax.meta import mapping
 from vitjax.meta.network import DECLARED, Network, only, present_classes
 from vitjax.metrics import Mean, Metrics
@@ -54,9 +54,6 @@ class Episodic(Objective):
     target: Literal["class", "number"] = "class"
     episodes_at_once: PositiveInt | None = None
     devices: int = dataclasses.field(default=1, kw_only=True)
-
-    def __post_init__(self) -> None:
-        validate_fields(self, "config.objective")
 
     @property
     def regression(self) -> bool:

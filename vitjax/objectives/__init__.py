@@ -1,6 +1,6 @@
 """Objectives: training methods, as pure functions of (parameters, model state, batch, key).
 
-``objectives`` maps the names that a config's ``objective`` section gives to them.
+``objectives`` is the registry of the names that a config's ``objective`` section uses.
 """
 
 from vitjax.metrics import Collected, Mean, Metrics, PerClass

@@ -1,4 +1,4 @@
-"""What the trainer knows of a method: how it updates a state by a batch, and what it measures."""
+"""The interface of a training method: how it updates the state by a batch, and what it measures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.registry import Registry
+from vitjax.core.validation import validate_fields
 from vitjax.metrics import Collected, Mean, Measure, Metrics, over_axis
 from vitjax.models.protocol import Model
 from vitjax.objectives.batches import cut
@@ -29,29 +30,48 @@ Target = Literal["class", "mask", "number"]
 class Objective(abc.ABC):
     """A training method: pure functions of parameters, model state, a batch and a key.
 
-    A subclass is a frozen dataclass; its fields are the keys of the config's ``objective`` section.
-    The trainer fills in the fields ``model``, ``num_classes``, ``num_train_classes``,
-    ``normalize``, ``target`` and ``devices``, as far as the subclass has them.
+    A subclass is a frozen dataclass, registered in `objectives`; its fields are the keys of the
+    config's ``objective`` section, and their annotations are checked. The trainer fills in the
+    fields ``model``, ``num_classes``, ``num_train_classes``, ``normalize``, ``target`` and
+    ``devices``, if the subclass has them.
 
-    `loss` and `evaluate` are enough for a method of one loss and one optimizer. A method of several
-    networks or with its own order of updates overrides `update`.
+    A method with one loss and one optimizer defines `inputs`, `loss` and `evaluate`. A method with
+    several networks, optimizers or an order of updates of its own overrides `update` as well.
+
+        @objectives.register("regression")
+        @dataclasses.dataclass(frozen=True)
+        class Regression(Objective):
+            targets = ("number",)
+
+            def inputs(self, batch):
+                return batch["image"][:1]
+
+            def loss(self, params, model_state, batch, rng):
+                outputs = self.model.apply({"params": params}, batch["image"], train=True)
+                metrics = self._metrics(outputs, batch)
+                return self.average(metrics["loss"]), (model_state, metrics)
+
+            def evaluate(self, variables, batch):
+                return self._metrics(self.model.apply(variables, batch["image"]), batch)
+
+            def _metrics(self, outputs, batch):
+                errors = jnp.mean((outputs - batch["label"]) ** 2, axis=-1)
+                return {"loss": Mean.of(errors, batch["mask"], higher_is_better=False)}
 
     Attributes:
-        task: the name of its `vitjax.training.task.Task`: evaluation, prediction and figures. The
-            default reports metrics, and has neither predictions nor figures of examples.
-        targets: the data that it learns from: ``"class"`` (one class per image), ``"mask"`` (a
-            class per pixel), ``"number"``; None for any.
+        task: the name of its `vitjax.training.task.Task`, which evaluates, predicts and draws
+            figures. The default reports metrics; it has no predictions and no figures of examples.
+        targets: the data it learns from: ``"class"`` (one class per image), ``"mask"`` (one class
+            per pixel), ``"number"`` (floats); None for any.
         episodic: whether a batch is a batch of few-shot episodes.
         parameter_groups: entries of the parameters that have an optimizer each: the config's
             ``optimizer`` section then has one section per group, and ``schedule`` may have. Empty
             for one optimizer.
         own_collections: collections that the method keeps beside the model's, such as a replay
-            buffer. Checkpoints and sharding treat them like any other, the moving average leaves
+            buffer. Checkpoints and sharding treat them like any other; the moving average leaves
             them out.
-        caches_features: whether training runs on features that are computed once, before the first
-            step; such an objective has a method ``features(variables, images)``.
         model: the network.
-        axis_name: under ``pmap`` the mapped axis, else None; see `over_axis`.
+        axis_name: the mapped axis under ``pmap``, else None; see `over_axis`.
     """
 
     task: ClassVar[str] = "generic"
@@ -63,37 +83,46 @@ class Objective(abc.ABC):
     model: Model
     axis_name: str | None = dataclasses.field(default=None, kw_only=True)
 
+    def __post_init__(self) -> None:
+        validate_fields(self, "config.objective")
+
     @property
     def caches_features(self) -> bool:
-        """Whether training runs on features that are computed once."""
+        """Whether training runs on features that are computed once, before the first step.
+
+        Such an objective has a method ``features(variables, images)``.
+        """
         return False
 
     # Variables.
 
     @abc.abstractmethod
     def inputs(self, batch: Batch) -> Any:
-        """What the model receives of ``batch``, or as much of it as determines shapes."""
+        """The model's inputs in ``batch``, or as many of them as determine the shapes."""
 
     def init_model(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """The model's fresh variables, ``{"params": ..., ...}``, for inputs as in ``batch``."""
+        """Fresh variables of the model, ``{"params": ..., ...}``, for inputs as in ``batch``."""
         variables: Any = jax.jit(self.model.init)(rng, self.inputs(batch))
         return dict(variables)
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
-        """What is trained and kept, around the model's ``variables``, fresh or loaded."""
+        """The objective's variables, from the model's ``variables``, which are fresh or loaded.
+
+        A method adds entries of its own to ``params`` or other collections here.
+        """
         del rng, batch
         return dict(variables)
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The model's own variables within what `wrap` returned: what other programs can use."""
+        """The model's variables, from those that `wrap` returned: what other programs can use."""
         return {k: v for k, v in variables.items() if k not in self.own_collections}
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> dict[str, Any]:
-        """The initial variables: `wrap` around `init_model`."""
+        """The initial variables: `wrap` of `init_model`."""
         return self.wrap(rng, self.init_model(rng, batch), batch)
 
     def check(self, variables: Mapping[str, Any], data: Any, trained: Any, *, fresh: bool) -> None:
-        """Checks, before training, that the parts of the run go together.
+        """Checks, before training, that the parts of the run are compatible.
 
         Args:
             variables: the objective's variables, or their shapes.
@@ -102,7 +131,7 @@ class Objective(abc.ABC):
             fresh: whether the run starts from fresh parameters.
 
         Raises:
-            ConfigError: they do not.
+            ConfigError: they are not.
         """
         del variables, data, trained, fresh
 
@@ -114,7 +143,12 @@ class Objective(abc.ABC):
 
     @classmethod
     def fewest_outputs(cls, data: Any, arguments: Mapping[str, Any]) -> int | None:
-        """The fewest outputs that a config, whose section is ``arguments``, may ask for."""
+        """The smallest ``num_classes`` of the model that is allowed.
+
+        Args:
+            data: a `vitjax.data.Dataset`.
+            arguments: the config's ``objective`` section.
+        """
         del arguments
         return cls.model_outputs(data)
 
@@ -124,23 +158,31 @@ class Objective(abc.ABC):
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """The training loss, and ``(new model_state, metrics)``.
+        """The training loss of a batch.
 
-        The metrics hold ``"loss"``, a `Mean` whose ``count`` is the weight of the batch: gradients
-        of micro-batches are averaged by it.
+        Args:
+            params: the trained parameters.
+            model_state: all other collections.
+            batch: the examples of the step, or of one of its micro-batches.
+            rng: the key of the step.
+
+        Returns:
+            The loss to differentiate, see `average`; the new ``model_state``; and the metrics,
+            among them ``"loss"``, a `Mean` whose ``count`` is the weight of the batch: gradients of
+            micro-batches are averaged by it.
         """
 
     def at_step(self: Self, step: Any) -> Self:
-        """This objective as it is at step ``step``, which may be traced."""
+        """This objective with the settings it has at ``step``, which may be a traced number."""
         del step
         return self
 
     def gradients(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Params, tuple[ModelState, Metrics]]:
-        """The gradient of `loss`; a method with a gradient of its own overrides this.
+        """The gradient of `loss`, and its other outputs.
 
-        The FLOPs of a step are counted in it.
+        A method with another gradient overrides this. The FLOPs of a step are counted in it.
         """
         gradients, aux = jax.grad(self.loss, has_aux=True)(params, model_state, batch, rng)
         return gradients, aux
@@ -148,21 +190,21 @@ class Objective(abc.ABC):
     def update(
         self, state: TrainState, batch: Batch, rng: PRNGKeyArray, optimizer: Optimizers
     ) -> tuple[TrainState, Metrics]:
-        """One training step: by default one gradient of `loss` and one optimizer's update.
+        """One training step: by default one gradient of `loss` and one update of the optimizer.
 
-        The trainer counts the step and updates the moving average afterwards. A method with several
-        losses, networks or optimizers overrides this, and may change any field but ``step``,
-        ``rng`` and ``ema``.
+        A method with several losses, networks or optimizers overrides this. It may change all
+        fields of the state except ``step``, ``rng`` and ``ema``: the trainer counts the step and
+        updates the moving average afterwards.
 
         Args:
-            state: before the step.
-            batch: what the step sees.
+            state: the state before the step.
+            batch: the examples of the step.
             rng: the key of the step, different on each device under ``pmap``.
             optimizer: the optimizer; with `parameter_groups` one per group.
 
         Returns:
-            The new state and the metrics, ``"loss"`` and ``"grad_norm"`` among them by default;
-            ``"loss"`` is required.
+            The new state, and the metrics: ``"loss"`` is required, and the default adds
+            ``"grad_norm"``.
         """
         assert isinstance(optimizer, Optimizer)
         gradients, model_state, metrics = self.accumulate(
@@ -177,14 +219,14 @@ class Objective(abc.ABC):
     def accumulate(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray, steps: int
     ) -> tuple[Params, ModelState, dict[str, Any]]:
-        """`gradients`, model state and metrics of a batch, over micro-batches and devices.
+        """Gradients, model state and metrics of a batch, over all micro-batches and devices.
 
         Args:
             params: the parameters.
             model_state: all other collections.
-            batch: it is cut into ``steps`` micro-batches, computed one after the other. Gradients
-                are averaged by each micro-batch's weight, so the result is that of the complete
-                batch for any model without batch statistics.
+            batch: cut into ``steps`` micro-batches, which are computed one after the other.
+                Gradients are averaged by the weight of each micro-batch, so the result is that of
+                the complete batch for every model without batch statistics.
             rng: the key of the step.
             steps: the number of micro-batches.
         """
@@ -218,7 +260,7 @@ class Objective(abc.ABC):
             weight = self.sum_over_devices(metrics["loss"].count)
             scale = jnp.where(weight > 0, 1 / jnp.maximum(weight, 1e-30), 0)
             gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
-        # What is frozen is equal everywhere, and a mean of equal numbers may differ by rounding.
+        # Frozen arrays are left out: a mean of equal numbers may differ from them by rounding.
         moving = averaged(model_state, self.own_collections)
         gradients, moving = self.mean_over_devices((gradients, moving))
         return gradients, {**model_state, **moving}, over_axis(metrics, self.axis_name)
@@ -227,37 +269,38 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
-        """The metrics of one batch, ``"loss"`` among them.
+        """The metrics of one batch in evaluation, among them ``"loss"``.
 
-        Examples with ``mask`` False, such as padding, count nothing.
+        Examples whose ``mask`` is False, such as padding, do not count. Tracing this function tells
+        the direction and the unit of each metric, see `vitjax.metrics.Declaration`.
         """
 
     def final_metrics(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
-        """Further metrics, for the end of a run and ``vitjax evaluate`` alone."""
+        """Metrics that only the end of a run and ``vitjax evaluate`` compute."""
         del variables, batch
         return {}
 
     # Devices.
 
     def average(self, mean: Mean) -> Float[Array, ""]:
-        """``mean`` as a loss to differentiate: its sum over the devices' average weight.
+        """``mean`` as a loss to differentiate: its total divided by the mean weight of a device.
 
-        Under ``pmap`` the devices' losses then average to the loss of the complete batch, whatever
-        fraction of it each device holds. That has to happen before differentiation: batch
-        statistics over the axis carry each device's gradient to the others.
+        Under ``pmap`` the mean of the devices' losses is then the loss of the complete batch,
+        whatever fraction of it each device holds. This has to happen before differentiation: batch
+        statistics over the axis carry the gradient of each device to the others.
         """
         return Mean(mean.total, self.mean_over_devices(mean.count)).value()
 
     def mean_over_devices(self, tree: Any) -> Any:
-        """The mean over the mapped axis under ``pmap``; elsewhere ``tree`` itself."""
+        """The mean over the devices under ``pmap``; ``tree`` itself elsewhere."""
         return tree if self.axis_name is None else jax.lax.pmean(tree, self.axis_name)
 
     def sum_over_devices(self, tree: Any) -> Any:
-        """The sum over the mapped axis under ``pmap``; elsewhere ``tree`` itself."""
+        """The sum over the devices under ``pmap``; ``tree`` itself elsewhere."""
         return tree if self.axis_name is None else jax.lax.psum(tree, self.axis_name)
 
     def over_axis(self: Self, axis_name: str) -> Self:
-        """This objective under ``pmap``: batch statistics and weights are those of the axis."""
+        """This objective under ``pmap``: batch statistics and weights are those of all devices."""
         return dataclasses.replace(self, model=self.model.over_axis(axis_name), axis_name=axis_name)
 
 
@@ -267,7 +310,7 @@ def collect(
     labels: Array,
     mask: Array,
 ) -> Metrics:
-    """The metrics of ``measures``; probabilities are computed where there is one."""
+    """The metrics of ``measures``; ``probabilities`` is called only if there are any."""
     if not measures:
         return {}
     likely = probabilities()
@@ -278,7 +321,7 @@ def collect(
 
 
 def _divided(metrics: Metrics) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics that gather examples, and those that are sums."""
+    """The metrics that collect examples, and those that are sums."""
     collected = {name: m for name, m in metrics.items() if isinstance(m, Collected)}
     return collected, {name: m for name, m in metrics.items() if name not in collected}
 

@@ -11,15 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from vitjax.core.errors import ConfigError
-from vitjax.core.text import near_match
+from vitjax.core.validation import Fraction, NonNegativeFloat
 from vitjax.metrics import Mean, Measure, Metrics, create_measures
 from vitjax.objectives.base import Batch, ModelState, Params, Target, collect, objectives
 from vitjax.objectives.images import ImageObjective
 from vitjax.objectives.mixing import mix
 
-CROSS_ENTROPIES = ("softmax", "sigmoid")
-# Children of a step's key.
+# Children of the key of a step.
 _MIX, _DROPOUT = 0, 1
 
 
@@ -28,20 +26,20 @@ _MIX, _DROPOUT = 0, 1
 class Classification(ImageObjective):
     """Classifies images.
 
-    A batch holds ``image`` (batch, height, width, channels), ``label`` as class numbers (batch,) or
-    as soft labels (batch, classes), and ``mask`` (batch,), False where an example does not count.
+    A batch holds ``image`` (batch, height, width, channels); ``label``, class numbers (batch,) or
+    soft labels (batch, classes); and ``mask`` (batch,), False where an example does not count.
 
     Attributes:
         model: maps float images to logits (batch, classes).
-        cross_entropy: ``"softmax"``, or ``"sigmoid"`` for one binary problem per class, added up
-            over classes (Beyer et al. 2020, arXiv 2006.07159, Section 4.1).
+        cross_entropy: ``"softmax"``, or ``"sigmoid"`` for one binary problem per class, summed over
+            classes (Beyer et al. 2020, arXiv 2006.07159, Section 4.1).
         label_smoothing: fraction of the label that is spread evenly over all classes (Szegedy et
             al. 2016, arXiv 1512.00567, Section 7).
-        mixup: MixUp's alpha; 0 is off.
-        cutmix: CutMix's alpha; 0 is off. With both on, each batch gets one of the two.
+        mixup: alpha of MixUp; 0 turns it off.
+        cutmix: alpha of CutMix; 0 turns it off. With both on, each batch gets one of the two.
         mix_probability: fraction of the batches that are mixed.
-        measures: further metrics at the end of a run and in ``vitjax evaluate``, of
-            `vitjax.metrics.MEASURES`: ``"calibration_error"``, ``"confusion_matrix"``.
+        measures: names of `vitjax.metrics.MEASURES` that the end of a run and ``vitjax evaluate``
+            also compute: ``"calibration_error"``, ``"confusion_matrix"``.
 
     The other attributes are those of `vitjax.objectives.images.ImageObjective`.
     """
@@ -50,34 +48,20 @@ class Classification(ImageObjective):
     targets: ClassVar[tuple[Target, ...] | None] = ("class",)
 
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_probability: float = 1.0
+    label_smoothing: Fraction = 0.0
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
+    mix_probability: Fraction = 1.0
     measures: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._measures()
-        if self.cross_entropy not in CROSS_ENTROPIES:
-            raise ConfigError(
-                f"objective.cross_entropy is {self.cross_entropy!r}; it can be"
-                f" {' or '.join(map(repr, CROSS_ENTROPIES))}"
-                f"{near_match(self.cross_entropy, CROSS_ENTROPIES)}"
-            )
-        for name, upper in (
-            ("label_smoothing", 1.0),
-            ("mix_probability", 1.0),
-            ("mixup", float("inf")),
-            ("cutmix", float("inf")),
-        ):
-            if not 0 <= getattr(self, name) <= upper:
-                raise ConfigError(f"objective.{name} is {getattr(self, name)}; not in 0..{upper}")
 
     def prepare(
         self, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
-        """The images and soft labels that a step with key ``rng`` sees: normalised and mixed."""
+        """The normalised and mixed images and soft labels of the step whose key is ``rng``."""
         images = self.normalize(batch["image"])
         labels = self.soft_labels(batch["label"])
         return mix(
@@ -92,7 +76,7 @@ class Classification(ImageObjective):
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """Mean cross-entropy over the batch's unmasked examples."""
+        """The mean cross-entropy over the unmasked examples of the batch."""
         images, labels = self.prepare(batch, rng)
         logits, model_state = self.forward(
             params, model_state, images, jax.random.fold_in(rng, _DROPOUT)
@@ -101,12 +85,12 @@ class Classification(ImageObjective):
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
-        """Cross-entropy (no smoothing, no mixing), accuracy and, from six classes on, top-5."""
+        """Cross-entropy without smoothing and mixing, accuracy and, from six classes on, top-5."""
         logits = self.logits(variables, batch)
         return self.metrics(logits, self.soft_labels(batch["label"]), batch["mask"])
 
     def final_metrics(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
-        """What `measures` names."""
+        """The metrics of ``measures``."""
         labels = batch["label"]
         classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
         return collect(
@@ -114,7 +98,7 @@ class Classification(ImageObjective):
         )
 
     def predict(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
-        """Class probabilities: softmax, or one sigmoid per class where that was trained."""
+        """Class probabilities: a softmax, or one sigmoid per class with that cross-entropy."""
         logits = self.logits(variables, batch)
         return jax.nn.softmax(logits) if self.cross_entropy == "softmax" else jax.nn.sigmoid(logits)
 
@@ -147,7 +131,7 @@ class Classification(ImageObjective):
         return {"loss": loss, **accuracies}
 
     def soft_labels(self, labels: Num[Array, "..."]) -> Float[Array, "batch classes"]:
-        """``labels`` as rows over the classes, whether they were class numbers or rows already."""
+        """``labels``, which are class numbers or rows over the classes, as rows."""
         if labels.ndim == 1:
             return jax.nn.one_hot(labels, self.num_classes)
         return labels
@@ -158,6 +142,6 @@ class Classification(ImageObjective):
         )
 
     def _weights(self, batch: Batch) -> Array:
-        # A mixed example is as real as both of its halves.
+        # A mixed example counts if both of its parts do.
         mask = batch["mask"]
         return mask & jnp.roll(mask, 1) if self.mixup or self.cutmix else mask

@@ -1,4 +1,4 @@
-"""Transfer by a head alone: the rest of a network stays as it is."""
+"""Transfer by training the head alone; the rest of the network is frozen."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vitjax.objectives.state import FROZEN
 class HeadOnly(Classification):
     """Classifies images by a head that is trained on a frozen network.
 
-    The network is in evaluation mode throughout: nothing is dropped out, and batch normalisation
-    goes by its running statistics and leaves them alone. So an image has the same representation
-    in every epoch. With ``cache_features`` it is computed once, before the first step; batches then
-    hold ``features`` (batch, width) in place of ``image``. Evaluation takes either.
+    The network stays in evaluation mode: dropout is off, and batch normalisation uses its running
+    statistics without changing them. An image therefore has the same features in every epoch. With
+    ``cache_features`` they are computed once, before the first step; batches then hold ``features``
+    (batch, width) instead of ``image``. Evaluation accepts either.
 
     Attributes:
-        cache_features: False computes representations in every step, of images that are augmented
-            and mixed anew each time.
+        cache_features: False computes the features in every step, from images that are augmented
+            and mixed differently each time.
 
     The other attributes are those of `Classification`.
     """
@@ -42,21 +42,21 @@ class HeadOnly(Classification):
         for name in ("lora", "frozen_statistics"):
             if getattr(self, name) is not None:
                 raise ConfigError(
-                    f"config.objective.{name}: the objective 'head_only' freezes all but the head"
-                    f" already; {name} goes with 'classification'"
+                    f"config.objective.{name}: the objective 'head_only' already freezes all but"
+                    f" the head; {name} is for the objective 'classification'"
                 )
         if self.cache_features and (self.mixup or self.cutmix):
             raise ConfigError(
-                f"config.objective.{'mixup' if self.mixup else 'cutmix'} mixes images anew in each"
-                " step, and their features are computed once; take it away, or set"
-                " config.objective.cache_features = False to compute them in each step"
+                f"config.objective.{'mixup' if self.mixup else 'cutmix'} mixes images in each step,"
+                " but their features are computed once; remove it, or set"
+                " config.objective.cache_features = False to compute features in each step"
             )
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
-        """The head as what is trained, and all else of the model as what is frozen.
+        """The head as ``params``, and the rest of the model under `FROZEN`.
 
         Raises:
-            ConfigError: the model does not have one head.
+            ConfigError: the model does not have exactly one head.
         """
         del rng, batch
         head, rest = self.model.split_head(variables["params"])
@@ -69,47 +69,47 @@ class HeadOnly(Classification):
         return {"params": head, FROZEN: {**variables, "params": rest}}
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole network's variables."""
+        """The variables of the complete network."""
         frozen = variables[FROZEN]
         return {**frozen, "params": {**frozen["params"], **variables["params"]}}
 
     def check(self, variables: Mapping[str, Any], data: Any, trained: Any, *, fresh: bool) -> None:
-        """Checks that the head is trained on features of a pretrained network that stay the same.
+        """Checks that the network is pretrained, and that its features do not change.
 
         Raises:
-            ConfigError: the network would be random; or features are computed once, and images
-                change.
+            ConfigError: the network would be random; or features are computed once although images
+                are augmented.
         """
         super().check(variables, data, trained, fresh=fresh)
         if fresh:
             raise ConfigError(
-                "config.objective 'head_only' trains a head on what a network has learned, and here"
-                " the network would be random: config.init.from_checkpoint says what to start from"
+                "config.objective 'head_only' trains a head on a pretrained network, but this"
+                " network would be random; set config.init.from_checkpoint to its weights"
             )
         if self.cache_features and data.augments:
             raise ConfigError(
                 "config.data.train_transforms: the objective 'head_only' computes the features of"
-                " each image once, as it is evaluated, and training would see other images. Set it"
-                " to what eval_transforms is, or set config.objective.cache_features = False to"
+                " each image once, as in evaluation, but training would augment images. Set it to"
+                " the value of eval_transforms, or set config.objective.cache_features = False to"
                 " compute features in every step"
             )
 
     @property
     def caches_features(self) -> bool:
-        """As the field ``cache_features`` says."""
+        """The field ``cache_features``."""
         return self.cache_features
 
     def features(
         self, variables: Mapping[str, Any], images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch width"]:
-        """What the head is given of images that are normalised already."""
+        """The inputs of the head for normalised images."""
         features: Any = self.model.headless().apply(variables[FROZEN], images, train=False)
         return features
 
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """Mean cross-entropy over the batch's unmasked examples."""
+        """The mean cross-entropy over the unmasked examples of the batch."""
         if "features" in batch:
             features = batch["features"]
             labels = optax.smooth_labels(self.soft_labels(batch["label"]), self.label_smoothing)
@@ -120,7 +120,7 @@ class HeadOnly(Classification):
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def logits(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
-        """The network's outputs in evaluation, for a batch of features or of images."""
+        """The outputs of the network in evaluation, for a batch of features or images."""
         if "features" in batch:
             return _apply_head(variables["params"], batch["features"])
         return super().logits(variables, batch)

@@ -14,68 +14,66 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import Patterns, check_expressions, check_patterns, layers, listed, matches
+from vitjax.core.validation import PositiveFloat, PositiveInt, validate_fields
 from vitjax.models.protocol import Model
 from vitjax.objectives.state import FROZEN
 
 WHERE = "config.objective.lora"
 # The entry of ``params`` that holds the updates.
 UPDATES = "lora"
-# A child of the initial key, which the model's own parameters do not use.
+# A child of the initial key that the parameters of the model do not use.
 _UPDATES = 0x10A
 
 
 @dataclasses.dataclass(frozen=True)
 class LoRA:
-    """Kernels W0 become W0 + (alpha / rank) A B, of which A and B alone are trained (Sec. 4.1).
+    """Kernels become W0 + (alpha / rank) A B; only A and B are trained (Section 4.1).
 
-    What the paper writes as B A x for columns x is x A B for the rows of the house: A (in, rank)
-    and B (rank, out). A starts uniform within 1 / sqrt(in), as the authors' code has it
-    (Kaiming-uniform), and B zero, so that training starts from W0. A convolution's kernel is a
-    matrix from height x width x in to out. Of kernels stacked by ``scan_layers`` each has its own
-    A and B.
+    The paper's B A x for column vectors x is x A B for the row vectors of vitjax: A is (in, rank)
+    and B (rank, out). A starts uniform within 1 / sqrt(in), as in the authors' code
+    (Kaiming-uniform), and B at zero, so that training starts from W0. The kernel of a convolution
+    is a matrix from height x width x in to out. Kernels stacked by ``scan_layers`` have an A and a
+    B each.
 
-    The product is added to the kernel, and not computed beside it: one way for every layer, and no
-    cost once it is merged. In training a step so costs what it does when the kernels themselves are
-    trained; what is saved is the optimizer's and the moving average's memory.
+    The product is added to the kernel instead of being computed beside it: this works for every
+    layer and costs nothing once merged. A training step costs as much as one that trains the
+    kernels; the optimizer and the moving average need less memory.
 
     Attributes:
-        rank: of an update.
-        alpha: scale of an update, times the rank; None for the rank: a scale of one.
+        rank: the rank of an update.
+        alpha: the scale of an update, times the rank; None for the rank, a scale of 1.
         kernels: patterns of kernels that are updated; None for the model's ``low_rank_kernels``:
-            in a ViT the queries' and values', as in the paper.
+            in a ViT those of queries and values, as in the paper.
         trained: patterns of parameters that are trained themselves; None for the head.
     """
 
-    rank: int = 8
-    alpha: float | None = None
+    rank: PositiveInt = 8
+    alpha: PositiveFloat | None = None
     kernels: Patterns | None = None
     trained: Patterns | None = None
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"{WHERE}.rank is {self.rank}; it should be at least 1")
-        if self.alpha is not None and self.alpha <= 0:
-            raise ConfigError(f"{WHERE}.alpha is {self.alpha}; it should be above 0")
+        validate_fields(self, WHERE)
         for name in ("kernels", "trained"):
             check_expressions(listed(getattr(self, name) or ()), f"{WHERE}.{name}")
 
     def split(
         self, rng: PRNGKeyArray, model: Model, variables: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """A model's variables as what is trained and what is not.
+        """Divides the variables of a model into what is trained and what is frozen.
 
         Args:
-            rng: of the updates' start.
-            model: gives the default patterns.
+            rng: the key of the initial updates.
+            model: has the default patterns.
             variables: ``{"params": ..., ...}``.
 
         Returns:
-            ``{"params": {"lora": ..., "head": ...}, "frozen": ..., ...}``; ``lora`` holds ``a`` and
-            ``b`` under the name of each kernel.
+            ``{"params": {"lora": ..., "head": ...}, "frozen": ..., ...}``, where ``lora`` holds
+            ``a`` and ``b`` under the name of each kernel.
 
         Raises:
-            ConfigError: a pattern matches no parameter, or one that is not a kernel; or the model
-                has no default for patterns that are not given.
+            ConfigError: a pattern matches no parameter, or one that is not a kernel; or no
+                ``kernels`` are given and the model has no default.
         """
         leaves = flatten_dict(dict(variables["params"]), sep="/")
         patterns = {
@@ -84,7 +82,7 @@ class LoRA:
         }
         if not patterns["kernels"]:
             raise ConfigError(
-                f"{WHERE}.kernels is missing: a {type(model).__name__} has no default; it should be"
+                f"{WHERE}.kernels is missing: a {type(model).__name__} has no default; it must be"
                 f" regular expressions of kernels (parameters: {', '.join(leaves)})"
             )
         for name, given in patterns.items():
@@ -102,14 +100,14 @@ class LoRA:
             )
             updates[f"{UPDATES}/{name}/b"] = jnp.zeros((*stack, self.rank, columns), dtype)
         if not updates:
-            raise ConfigError(f"{WHERE}: all of the kernels are among what is trained itself")
+            raise ConfigError(f"{WHERE}: 'trained' already matches all of the kernels")
         rest = {name: leaf for name, leaf in leaves.items() if name not in trained}
         state = {name: tree for name, tree in variables.items() if name != "params"}
         params = unflatten_dict({**trained, **updates}, sep="/")
         return {"params": params, **state, FROZEN: unflatten_dict(rest, sep="/")}
 
     def merge(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The model's variables, of what `split` made."""
+        """The variables of the model, from those of `split`: updates are added to their kernels."""
         trained = dict(variables["params"])
         updates = flatten_dict(trained.pop(UPDATES), sep="/")
         leaves = flatten_dict({**variables[FROZEN]}, sep="/") | flatten_dict(trained, sep="/")
@@ -127,13 +125,13 @@ class LoRA:
 
 
 def _matrix(name: str, kernel: Any) -> tuple[tuple[int, ...], int, int]:
-    """A kernel's shape as that of matrices: the axes of a stack, rows and columns."""
+    """The shape of a kernel as a matrix: the axes of a stack, rows and columns."""
     shape = tuple(kernel.shape)
     if not 2 <= len(shape) <= 5:
         raise ConfigError(
-            f"{WHERE}.kernels: {name} has the shape {shape}, and an update is of a dense kernel"
-            " (in, out) or of a convolution's (height, width, in, out)"
+            f"{WHERE}.kernels: {name} has the shape {shape}; only dense kernels (in, out) and"
+            " convolution kernels (height, width, in, out) can be updated"
         )
-    # One axis more than those have stacks the kernels of all layers.
+    # An additional first axis stacks the kernels of all layers.
     stack, rest = shape[: len(shape) % 2], shape[len(shape) % 2 :]
     return stack, math.prod(rest[:-1]), rest[-1]

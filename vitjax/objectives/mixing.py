@@ -1,4 +1,4 @@
-"""MixUp and CutMix: pairs of examples mixed into one, on the device, inside the step."""
+"""MixUp and CutMix: pairs of examples are mixed into one, on the device, inside the step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Labels = Float[Array, "batch classes"]
 
 
 def mixup(rng: PRNGKeyArray, images: Images, labels: Labels, alpha: float) -> tuple[Images, Labels]:
-    """Mixes every example with its neighbour: ``lam * a + (1 - lam) * b``.
+    """Mixes each example with its neighbour: ``lam * a + (1 - lam) * b``.
 
-    ``lam`` ~ Beta(alpha, alpha), one for the batch, as in Zhang et al. 2018 (arXiv 1710.09412,
-    Section 2). The partner is the next example: batches are shuffled already, and a shift by one
-    moves little between devices.
+    One ``lam`` ~ Beta(alpha, alpha) is drawn per batch, as in Zhang et al. 2018 (arXiv 1710.09412,
+    Section 2). The partner is the next example: batches are already shuffled, and a shift by one
+    moves little data between devices.
     """
     lam = jax.random.beta(rng, alpha, alpha, dtype=labels.dtype)
     mixed = _blend(lam.astype(images.dtype), images)
@@ -25,10 +25,10 @@ def mixup(rng: PRNGKeyArray, images: Images, labels: Labels, alpha: float) -> tu
 def cutmix(
     rng: PRNGKeyArray, images: Images, labels: Labels, alpha: float
 ) -> tuple[Images, Labels]:
-    """Pastes a box of its neighbour into every example, and weighs the labels by the box's area.
+    """Pastes a box of its neighbour into each example, and weights the labels by the box's area.
 
     Yun et al. 2019 (arXiv 1905.04899, Section 3.1): the box has relative area ``1 - lam`` before it
-    is clipped at the border, its centre is uniform, and labels are weighed by the area left.
+    is clipped at the border, its centre is uniform, and labels are weighted by the clipped area.
     """
     height, width = images.shape[1:3]
     beta_rng, y_rng, x_rng = jax.random.split(rng, 3)
@@ -50,15 +50,15 @@ def mix(
     cutmix_alpha: float = 0.0,
     probability: float = 1.0,
 ) -> tuple[Images, Labels]:
-    """MixUp or CutMix, with equal chances where both are on, on a share ``probability`` of batches.
+    """MixUp or CutMix, with equal chances if both are on, on a fraction of the batches.
 
     Args:
-        rng: decides whether, which, and how.
+        rng: draws whether, which and how.
         images: (batch, height, width, channels).
-        labels: (batch, classes), rows adding up to one.
-        mixup_alpha: MixUp's alpha; 0 is off.
-        cutmix_alpha: CutMix's alpha; 0 is off.
-        probability: the share of batches that are mixed at all.
+        labels: (batch, classes), rows that sum to 1.
+        mixup_alpha: alpha of MixUp; 0 turns it off.
+        cutmix_alpha: alpha of CutMix; 0 turns it off.
+        probability: the fraction of batches that are mixed.
 
     Returns:
         Mixed images and labels of the same shapes.
@@ -84,7 +84,7 @@ def _blend(lam: Array, values: Array) -> Array:
 
 
 def _inside(rng: PRNGKeyArray, length: int, side: Array) -> Array:
-    """Which of ``length`` pixels lie in an interval of size ``side * length``, centred anywhere."""
+    """Which of ``length`` pixels are in a randomly centred interval of size ``side * length``."""
     size = jnp.round(side * length).astype(jnp.int32)
     start = jax.random.randint(rng, (), 0, length) - size // 2
     position = jnp.arange(length)

@@ -1,4 +1,4 @@
-"""The training state: everything that a step changes, and a checkpoint needs to resume."""
+"""The training state: everything that a step changes and a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int, UInt32
 
-# The collection of arrays that no step changes, such as another network's parameters: checkpoints
-# hold it, and neither an optimizer nor a moving average holds a copy of it.
+# The collection of arrays that no step changes, such as the parameters of another network.
+# Checkpoints hold it; the optimizer and the moving average have no copy of it.
 FROZEN = "frozen"
 
 
 class TrainState(struct.PyTreeNode):
-    """One pytree of arrays.
+    """The state of a run, as one pytree of arrays.
 
     Attributes:
         step: the number of steps taken.
@@ -51,8 +51,8 @@ class TrainState(struct.PyTreeNode):
         Args:
             variables: the objective's initial variables, with ``params`` among them.
             opt_state: the optimizer's initial state for them.
-            seed: of the run.
-            ema: whether a moving average is kept.
+            seed: the seed of the run.
+            ema: whether to keep a moving average.
             own: the objective's own collections, which are not averaged.
         """
         return cls(
@@ -61,13 +61,13 @@ class TrainState(struct.PyTreeNode):
             params=variables["params"],
             model_state={name: tree for name, tree in variables.items() if name != "params"},
             opt_state=opt_state,
-            # A copy, since the step donates its buffers and no buffer can be donated twice.
+            # A copy, since the step donates its buffers, and a buffer cannot be donated twice.
             ema=jax.tree.map(jnp.copy, averaged(variables, own)) if ema else None,
         )
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is evaluated: the moving average where one is kept, else the trained variables."""
+        """The variables to evaluate: the moving average if one is kept, else the trained ones."""
         if self.ema is not None:
             return {**self.model_state, **self.ema}
         return {"params": self.params, **self.model_state}

@@ -264,7 +264,12 @@ def _build(
         # Under pmap each device runs a program of its own, that sees its part of a batch alone.
         "devices": 1 if devices.axis_name is not None else devices.batch_shards,
     }
-    built = method(**method_arguments, **{name: parts[name] for name in offered})
+    built = call(
+        method,
+        method_arguments,
+        where="config.objective",
+        **{name: parts[name] for name in offered},
+    )
     with _blaming("config.model"):
         batch = source.example_batch(evaluated=True)
         variables = jax.eval_shape(lambda: built.init(jax.random.key(0), source.example_batch()))
