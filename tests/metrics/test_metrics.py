@@ -177,8 +177,7 @@ def test_measures_of_one_constructor_share_their_work():
     ("names", "target", "words"),
     [
         (("v_rnd",), "mask", "config.x: unknown measure 'v_rnd'; did you mean 'v_rand'"),
-        (("v_rand",), "class", "one mask per example; for one class per example there are: cal"),
-        ("v_rand", "mask", "config.x is 'v_rand'; it should be a list of names"),
+        (("v_rand",), "class", "one mask per example; for one class per example use: cal"),
     ],
 )
 def test_what_cannot_be_measured_is_named(names, target, words):

@@ -199,8 +199,8 @@ def test_fields_are_those_of_the_config():
     [
         ({"cross_entropy": "softmx"}, "did you mean 'softmax'"),
         ({"foreground": 3}, "foreground is 3; it must be a class, in 0..2"),
-        ({"measures": ["v_rnd"]}, "no 'v_rnd'; did you mean 'v_rand'"),
-        ({"measures": "v_rand"}, "should be a list of names"),
+        ({"measures": ["v_rnd"]}, "unknown measure 'v_rnd'; did you mean 'v_rand'"),
+        ({"measures": "v_rand"}, "must be a list of strings"),
         ({"losses": {"focus": 1.0}}, "unknown segmentation loss 'focus'"),
     ],
 )

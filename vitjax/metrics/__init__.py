@@ -1,8 +1,9 @@
-"""Metrics, merged exactly over batches, devices, hosts and padding.
+"""Metrics that merge exactly over batches, devices, hosts and padding.
 
-Three kinds: `Mean` (a weighted mean), `PerClass` (a vector, one ratio per class) and `Collected`
-(examples are gathered, and a `Measure` computes the value on the host). Each declares its direction
-and unit; the choice of the best checkpoint, early stopping, curves and tables read the declaration.
+There are three kinds: `Mean` (a weighted mean), `PerClass` (a vector, one ratio per class) and
+`Collected` (examples are gathered, and a `Measure` computes the value on the host). Each declares
+its direction and unit; the choice of the best checkpoint, early stopping, curves and tables read
+these declarations.
 """
 
 from vitjax.metrics.base import (

@@ -1,4 +1,4 @@
-"""What a metric is, and how the metrics of many batches become numbers."""
+"""The interface of a metric, and the way from the metrics of many batches to numbers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-# What is reported of a metric: a number, or an array such as one value per class.
+# A reported value: a number, or an array such as one value per class.
 Value = float | np.ndarray
 Self = TypeVar("Self", bound="Metric")
 
 
 class Declaration(NamedTuple):
-    """What is known of a reported value without its name.
+    """The direction and the unit of a reported value.
 
     Attributes:
-        higher_is_better: whether a larger value is better; None where neither is.
+        higher_is_better: whether a larger value is better; None if neither direction is.
         unit: ``"fraction"`` (printed as a percentage), ``"nats"``, ``"pixels"``, ...; ``""`` for
             a plain number.
     """
@@ -28,7 +28,7 @@ class Declaration(NamedTuple):
 
     @property
     def sign(self) -> int:
-        """1 where a larger value is better, -1 where a smaller one is."""
+        """1 if a larger value is better, else -1."""
         return 1 if self.higher_is_better else -1
 
     def text(self, value: float) -> str:
@@ -37,12 +37,12 @@ class Declaration(NamedTuple):
 
 
 class Metric(abc.ABC):
-    """The value of a metric over some examples, in a form that can be merged exactly.
+    """The value of a metric over some examples, in a form that merges exactly.
 
-    A metric is a pytree that an objective computes from a batch inside the compiled step. What
-    merges is kept (a sum and a count, say), so the result does not depend on how examples are
-    divided into batches, devices and hosts, and padded examples count nothing. Direction and unit
-    are static fields: tracing a step without running it tells them.
+    A metric is a pytree that an objective computes from a batch inside the compiled step. It holds
+    what can be merged, such as a sum and a count, so the result does not depend on how examples are
+    divided into batches, devices and hosts, and padded examples do not count. Direction and unit
+    are static fields: they are known from tracing a step, without running it.
 
     Attributes:
         higher_is_better: see `Declaration`.
@@ -54,7 +54,7 @@ class Metric(abc.ABC):
 
     @abc.abstractmethod
     def merge(self: Self, *others: Self) -> Self:
-        """The metric over the examples of all of them; on the host, of arrays that were fetched."""
+        """The metric over the examples of all of them, on the host, from fetched arrays."""
 
     @abc.abstractmethod
     def over_axis(self: Self, axis_name: str) -> Self:
@@ -62,14 +62,14 @@ class Metric(abc.ABC):
 
     @abc.abstractmethod
     def compute(self) -> Any:
-        """The value, on the host; NaN where no example counts."""
+        """The value, on the host; NaN if no example counts."""
 
     def reduce(self: Self) -> Self:
         """A smaller form of one batch's metric, on the host, that merges to the same value."""
         return self
 
     def values(self, name: str) -> dict[str, Value]:
-        """What is reported under ``name``, and under names that begin with it."""
+        """The reported values, by ``name`` and names that begin with it."""
         return {name: self.compute()}
 
     def declarations(self, name: str) -> dict[str, Declaration]:
@@ -77,7 +77,7 @@ class Metric(abc.ABC):
         return {name: Declaration(self.higher_is_better, self.unit)}
 
 
-# Each name to its `Metric`, of whichever kind.
+# Each name to its `Metric`, of any kind.
 Metrics = dict[str, Any]
 
 
@@ -90,14 +90,14 @@ def merge(batches: Sequence[Mapping[str, Any]]) -> Metrics:
 
 
 def values(metrics: Mapping[str, Metric]) -> dict[str, Value]:
-    """What is reported of all metrics: numbers first, arrays after them."""
+    """The reported values of all metrics, numbers first, then arrays."""
     found = {k: v for name, metric in metrics.items() for k, v in metric.values(name).items()}
     numbers = {name: value for name, value in found.items() if not isinstance(value, np.ndarray)}
     return {**numbers, **found}
 
 
 def numbers(metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Those of `values` that are single numbers."""
+    """The entries of `values` that are single numbers."""
     return {name: value for name, value in values(metrics).items() if isinstance(value, float)}
 
 
@@ -111,13 +111,13 @@ def declarations(metrics: Mapping[str, Metric]) -> dict[str, Declaration]:
     for name, metric in metrics.items():
         found |= metric.declarations(name)
     if "loss" in found:
-        # Training minimises it, whatever the objective declares.
+        # Training minimises it, so its direction is known.
         found["loss"] = found["loss"]._replace(higher_is_better=False)
     return found
 
 
 def over_axis(metrics: Metrics, axis_name: str | None) -> Metrics:
-    """``metrics`` over all devices of a mapped axis; themselves where there is none."""
+    """``metrics`` over all devices of a mapped axis; unchanged without an axis."""
     if axis_name is None:
         return metrics
     return {name: metric.over_axis(axis_name) for name, metric in metrics.items()}
@@ -129,5 +129,5 @@ def psum(metric: Any, axis_name: str) -> Any:
 
 
 def summed(metric: Any, others: Sequence[Any]) -> Any:
-    """Metrics made of sums, added in float64 so that long lists lose nothing."""
+    """Metrics made of sums, added in float64, which is exact enough for long lists."""
     return jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), metric, *others)

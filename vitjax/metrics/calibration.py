@@ -1,4 +1,4 @@
-"""How well probabilities agree with frequencies: the expected calibration error."""
+"""The expected calibration error: how well probabilities agree with frequencies."""
 
 from __future__ import annotations
 

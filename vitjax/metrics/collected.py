@@ -18,11 +18,11 @@ from vitjax.metrics.base import Declaration, Metric, Value
 
 
 class Measure(abc.ABC):
-    """How examples are collected, and what is computed of all of them.
+    """How examples are collected, and the value that is computed from all of them.
 
     A measure is a frozen dataclass of plain values, so that it can be a static part of a compiled
-    step. It is registered with the fact ``target``, the data that it is for: ``"class"`` (one class
-    per image) or ``"mask"`` (a class per pixel).
+    step. It is registered with the fact ``target``, the kind of data it is for: ``"class"`` (one
+    class per image) or ``"mask"`` (one class per pixel).
 
     Attributes:
         higher_is_better: see `vitjax.metrics.Declaration`.
@@ -38,25 +38,27 @@ class Measure(abc.ABC):
         probabilities: Float[Array, "batch *pixels classes"],
         labels: Int[Array, "batch *pixels"],
     ) -> Any:
-        """What is kept of each example: a pytree of arrays with the batch's leading axis.
+        """The values of each example that are collected, inside the compiled step.
 
-        Computed inside the step.
+        Returns:
+            A pytree of arrays with the leading axis of the batch.
         """
 
     def reduce(self, examples: Any) -> Any:
-        """What is kept of one batch, on the host and without padding: its arrays, by default.
+        """A smaller form of the examples of one batch, on the host, without padding.
 
-        A measure that can do with sums returns those, so that memory does not grow with the data.
+        The default keeps the arrays. A measure that needs only sums returns those, so that memory
+        does not grow with the data.
         """
         return examples
 
     def join(self, parts: Sequence[Any]) -> Any:
-        """What `reduce` returned for several batches, as one: by default, concatenated."""
+        """Joins what `reduce` returned for several batches; the default concatenates arrays."""
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
     @abc.abstractmethod
     def compute(self, examples: Any) -> Any:
-        """The value of all examples: a number, an array, or a mapping of names to those."""
+        """The value over all examples: a number, an array, or a mapping of names to these."""
 
     def declarations(self, name: str) -> dict[str, Declaration]:
         """The declaration of each reported name."""
@@ -67,12 +69,12 @@ class Measure(abc.ABC):
 class Collected(Metric):
     """A metric of all examples together, such as a calibration error or mean average precision.
 
-    Exact over padding, batches, devices and hosts, since the examples themselves are gathered.
+    It is exact over padding, batches, devices and hosts, since the examples are gathered.
 
     Attributes:
-        examples: what ``measure`` collects, with the batch's leading axis.
-        mask: which examples count; None once ``measure`` has reduced them.
-        measure: what is computed.
+        examples: what ``measure`` collects, with the leading axis of the batch.
+        mask: which examples count; None after ``measure`` has reduced them.
+        measure: what is collected and computed.
     """
 
     examples: Any
@@ -81,16 +83,16 @@ class Collected(Metric):
 
     @property
     def higher_is_better(self) -> bool | None:  # type: ignore[override]
-        """As the measure declares."""
+        """The measure's declaration."""
         return self.measure.higher_is_better
 
     @property
     def unit(self) -> str:  # type: ignore[override]
-        """As the measure declares."""
+        """The measure's declaration."""
         return self.measure.unit
 
     def reduce(self) -> Collected:
-        """The batch without its padding, as the measure keeps it."""
+        """The batch without padding, in the form that the measure keeps."""
         if self.mask is None:
             return self
         counted = np.asarray(self.mask).astype(bool)
@@ -108,16 +110,16 @@ class Collected(Metric):
         return gathered
 
     def compute(self) -> Any:
-        """What the measure computes of the examples."""
+        """The value of the measure over the examples."""
         return self.measure.compute(self.reduce().examples)
 
     def values(self, name: str) -> dict[str, Value]:
-        """The value under ``name``, or each under its own name where there are several."""
+        """The value under ``name``, or several values under their own names."""
         value = self.compute()
         return dict(value) if isinstance(value, Mapping) else {name: value}
 
     def declarations(self, name: str) -> dict[str, Declaration]:
-        """As the measure declares."""
+        """The measure's declaration."""
         return self.measure.declarations(name)
 
 
@@ -130,17 +132,15 @@ def create_measures(
     """The measures that a config's ``objective.measures`` names.
 
     Args:
-        names: of `MEASURES`.
-        target: of the objective's data, see `Measure`.
-        where: the key that a person wrote them under, for errors.
-        **offered: values that a measure receives if it has such a keyword.
+        names: names of `MEASURES`.
+        target: the kind of the objective's data, see `Measure`.
+        where: the key of the names in the config, for errors.
+        **offered: values that a measure receives if it has a keyword of that name.
 
     Raises:
         ConfigError: an unknown measure, or one for other data.
     """
-    if isinstance(names, str):
-        raise ConfigError(f"{where} is {names!r}; it should be a list of names")
-    # Names of one constructor that takes several are one measure: they share their work.
+    # All names of one constructor make one measure, which shares their work.
     groups: dict[Any, list[str]] = {}
     for name in names:
         groups.setdefault(MEASURES.lookup(name, where), []).append(name)
@@ -148,7 +148,7 @@ def create_measures(
             fitting = [each for each in MEASURES if MEASURES.facts(each)["target"] == target]
             raise ConfigError(
                 f"{where}: {name!r} is for data with one {MEASURES.facts(name)['target']} per"
-                f" example; for one {target} per example there are: {', '.join(fitting)}"
+                f" example; for one {target} per example use: {', '.join(fitting)}"
             )
     made = {}
     for constructor, named in groups.items():

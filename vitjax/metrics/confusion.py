@@ -1,4 +1,4 @@
-"""How often each class is taken for each other."""
+"""The confusion matrix: how often each class is predicted for each class."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ from vitjax.metrics.base import Metric, psum, summed
 
 @struct.dataclass
 class Mean(Metric):
-    """A weighted mean that has not been divided yet.
+    """A weighted mean, as a sum and a weight that are divided at the end.
 
     Attributes:
         total: the weighted sum of the values, a scalar.
         count: the sum of the weights, a scalar.
-        higher_is_better: see `Declaration`; a metric that declares no direction cannot choose the
-            best checkpoint.
+        higher_is_better: see `Declaration`; a metric without a direction cannot choose the best
+            checkpoint.
         unit: see `Declaration`.
     """
 
@@ -37,7 +37,7 @@ class Mean(Metric):
     ) -> Mean:
         """The mean of per-example ``values``, weighted by ``weights`` (None: 1).
 
-        An example of weight 0, such as padding, counts nothing, whatever its value.
+        An example of weight 0, such as padding, does not count, whatever its value.
         """
         if weights is None:
             weights = jnp.ones_like(values)
@@ -47,7 +47,7 @@ class Mean(Metric):
         return cls(total, jnp.sum(weights), higher_is_better, unit)
 
     def value(self) -> Float[Array, ""]:
-        """``total / count`` inside a step, and 0 where nothing was counted."""
+        """``total / count`` inside a step; 0 if nothing was counted."""
         return self.total / jnp.maximum(self.count, jnp.finfo(self.count.dtype).tiny)
 
     def merge(self, *others: Mean) -> Mean:
@@ -61,5 +61,5 @@ class Mean(Metric):
         return summed_over
 
     def compute(self) -> float:
-        """The mean; NaN where nothing was counted."""
+        """The mean; NaN if nothing was counted."""
         return float(self.total) / float(self.count) if float(self.count) else float("nan")

@@ -1,10 +1,10 @@
-"""How well objects are told apart, measured on whole images: Rand and information scores.
+"""How well objects are separated, measured on complete images: Rand and information scores.
 
-A boundary with a hole of one pixel is nearly perfect by its pixels, and has merged two cells. These
+A boundary with a hole of one pixel is nearly perfect pixel by pixel, but merges two cells. These
 measures compare objects instead, as the ISBI 2012 challenge does: Arganda-Carreras et al. 2015,
 "Crowdsourcing the creation of image segmentation algorithms for connectomics", Front. Neuroanat.
-9:142. They are those of the challenge's own code, Fiji's Trainable Segmentation, to the pixels at
-which its watershed and scikit-image's part plateaus differently.
+9:142. They agree with the challenge's code, Fiji's Trainable Segmentation, except for the pixels
+where its watershed and scikit-image's divide plateaus differently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vitjax.metrics.collected import MEASURES, Measure
 
 # Each name, and whether a larger value is better.
 OBJECT_MEASURES = {"v_rand": True, "v_info": True, "rand_error": False, "pixel_error": False}
-# Measures of objects: reported at the threshold where they are best.
+# Measures of objects, which are reported at their best threshold.
 _OF_OBJECTS = ("v_rand", "v_info", "rand_error")
 THRESHOLDS = tuple(tenth / 10 for tenth in range(1, 10))
 _MIDDLE = 0.5
@@ -29,21 +29,21 @@ _IGNORE = -1
 
 Image = Float[np.ndarray, "height width"]
 Objects = Int[np.ndarray, "height width"]
-# (name, threshold) -> sum over images, and what it is divided by.
+# (name, threshold) -> the sum over images, and its divisor.
 Sums = dict[tuple[str, float], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectScores(Measure):
-    """Measures of all images of a split.
+    """Measures of objects over all images of a split.
 
     ``v_rand`` and ``v_info`` are means over images, after borders are thinned; ``rand_error``
-    counts the pairs of pixels of all images together, before. Each is reported at the threshold
-    at which it is best over all images, ``<name>_threshold``; ``pixel_error`` is taken at 0.5.
-    Images whose truth has no object count for ``pixel_error`` alone.
+    counts pairs of pixels over all images, before thinning. Each is reported at the threshold that
+    is best over all images, ``<name>_threshold``; the threshold of ``pixel_error`` is 0.5. Images
+    whose truth has no object count only for ``pixel_error``.
 
     Attributes:
-        names: of `OBJECT_MEASURES`.
+        names: names of `OBJECT_MEASURES`.
         foreground: the class whose connected parts are the objects.
     """
 
@@ -55,7 +55,7 @@ class ObjectScores(Measure):
         probabilities: Float[Array, "batch height width classes"],
         labels: Int[Array, "batch height width"],
     ) -> dict[str, Array]:
-        """The foreground's probability at each pixel, and the labels."""
+        """The probability of the foreground at each pixel, and the labels."""
         return {"probability": probabilities[..., self.foreground], "label": labels}
 
     def reduce(self, examples: Any) -> Sums:
@@ -72,7 +72,7 @@ class ObjectScores(Measure):
         return {key: sum((p[key] for p in parts if key in p), np.zeros(2)) for key in keys}
 
     def compute(self, examples: Any) -> dict[str, float]:
-        """The measures in the order of their names; NaN where no image counted."""
+        """The measures in the order of ``names``; NaN if no image counts."""
         values = {}
         for name in self.names:
             found = {at: s[0] / s[1] for (key, at), s in examples.items() if key == name}
@@ -84,13 +84,13 @@ class ObjectScores(Measure):
         return values
 
     def declarations(self, name: str) -> dict[str, Declaration]:
-        """The direction of each measure; a threshold has none."""
+        """The direction of each measure; thresholds have no direction."""
         declared = {each: Declaration(OBJECT_MEASURES[each], "fraction") for each in self.names}
         thresholds = [f"{each}_threshold" for each in self.names if each in _OF_OBJECTS]
         return {**declared, **dict.fromkeys(thresholds, Declaration(None))}
 
     def _of_image(self, probability: Image, label: Objects) -> Sums:
-        """What one image adds to the sums."""
+        """The sums of one image."""
         counted = label != _IGNORE
         sums: Sums = {}
         if "pixel_error" in self.names and counted.any():
@@ -120,9 +120,9 @@ for _name in OBJECT_MEASURES:
 def parts(mask: Bool[np.ndarray, "height width"]) -> Objects:
     """The connected parts of ``mask``, numbered from 1, with 0 outside.
 
-    Pixels are connected by their sides: a boundary that touches itself by corners alone is closed.
+    Pixels are connected by their sides: a boundary whose pixels touch only at corners is closed.
     """
-    # Slow to import, and of use to runs alone that measure objects.
+    # Slow to import, and needed only by runs that measure objects.
     from skimage.measure import label
 
     objects: Objects = label(mask, connectivity=1)
@@ -132,16 +132,15 @@ def parts(mask: Bool[np.ndarray, "height width"]) -> Objects:
 def segment(
     probability: Image, threshold: float, counted: Bool[np.ndarray, "height width"] | None = None
 ) -> Objects:
-    """The objects of a map of ``probability``, from 1 on, with lines of 0 between them.
+    """The objects of a probability map, numbered from 1, with lines of 0 between them.
 
-    The connected parts above ``threshold`` grow evenly until a line of one pixel is between them:
-    how thick borders were drawn is no part of what is measured.
+    The connected parts above ``threshold`` grow evenly until one pixel is left between them, so
+    that the thickness of borders is not measured.
 
     Args:
-        probability: of being inside of an object.
-        threshold: where nothing is above it, all is one object.
-        counted: the pixels that objects can have; what does not count joins nothing, so an image
-            that was filled up has the objects that it had. None for all.
+        probability: the probability of being inside an object.
+        threshold: the threshold; if no pixel is above it, the image is one object.
+        counted: the pixels that objects can have, so that padding changes no object; None: all.
     """
     from skimage.segmentation import watershed
 
@@ -159,9 +158,10 @@ def segment(
 def v_rand(truth: Objects, segments: Objects) -> float:
     """The foreground-restricted Rand score: 1 is perfect.
 
-    ``sum p_ij^2 / (sum s_i^2 / 2 + sum t_j^2 / 2)`` with p_ij the share of pixels in segment i and
-    object j, s and t its margins (Arganda-Carreras et al. 2015, with split and merge scores alike).
-    Pixels where ``truth`` is 0 do not count, and each where ``segments`` is 0 is a segment.
+    ``sum p_ij^2 / (sum s_i^2 / 2 + sum t_j^2 / 2)`` with p_ij the fraction of pixels in segment i
+    and object j, and s and t its margins (Arganda-Carreras et al. 2015, with split and merge scores
+    weighted equally). Pixels where ``truth`` is 0 do not count; each pixel where ``segments`` is 0
+    is a segment.
     """
     both, either = _pairs(truth, segments)
     return both / either
@@ -170,32 +170,33 @@ def v_rand(truth: Objects, segments: Objects) -> float:
 def v_info(truth: Objects, segments: Objects) -> float:
     """The foreground-restricted information score: 1 is perfect.
 
-    Twice the mutual information of segments and objects over the sum of their entropies, of what
-    `v_rand` counts (Arganda-Carreras et al. 2015, with split and merge scores alike).
+    Twice the mutual information of segments and objects, divided by the sum of their entropies,
+    over the pixels that `v_rand` counts (Arganda-Carreras et al. 2015, with split and merge scores
+    weighted equally).
     """
-    joint, of_segments, of_objects = map(_entropy, _shares(truth, segments))
+    joint, of_segments, of_objects = map(_entropy, _fractions(truth, segments))
     if of_segments + of_objects <= 0:  # one object, one segment
         return 1.0
     return float(2 * (of_segments + of_objects - joint) / (of_segments + of_objects))
 
 
 def pixel_error(probability: Image, label: Objects, foreground: int) -> float:
-    """The share of pixels on the wrong side of 0.5, of those whose ``label`` is not -1."""
+    """The fraction of pixels on the wrong side of 0.5, among those whose ``label`` is not -1."""
     counted = label != _IGNORE
     return float(np.mean((probability > _MIDDLE)[counted] != (label == foreground)[counted]))
 
 
 def _pairs(truth: Objects, segments: Objects) -> tuple[float, float]:
-    """Pairs of pixels that are together in both; and in either, the mean of the two."""
+    """The pairs of pixels together in both, and the mean of the pairs together in each."""
     pixels = np.count_nonzero(truth)
     joint, of_segments, of_objects = (
-        float(np.sum((share * pixels) ** 2)) for share in _shares(truth, segments)
+        float(np.sum((each * pixels) ** 2)) for each in _fractions(truth, segments)
     )
     return joint, (of_segments + of_objects) / 2
 
 
-def _shares(truth: Objects, segments: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the pixels where ``truth`` is not 0, the joint fractions and both margins, none of them 0.
+def _fractions(truth: Objects, segments: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The positive joint fractions and both margins of the pixels where ``truth`` is not 0.
 
     A pixel where ``segments`` is 0 is a segment of its own.
     """
@@ -205,12 +206,12 @@ def _shares(truth: Objects, segments: Objects) -> tuple[np.ndarray, np.ndarray, 
     found = segments[inside].astype(np.int64)
     lines = found == 0
     found[lines] = found.max() + 1 + np.arange(np.count_nonzero(lines))
-    # Numbered without gaps, since the table has a row and a column for each number.
+    # Numbers without gaps, since the table has a row and a column for each number.
     found, objects = (np.unique(x, return_inverse=True)[1] for x in (found, truth[inside]))
     table = contingency_table(objects, found, normalize=True)
     of_segments, of_objects = (np.asarray(table.sum(axis=axis)).ravel() for axis in (0, 1))
     return table.data, of_segments, of_objects
 
 
-def _entropy(shares: np.ndarray) -> float:
-    return float(-np.sum(shares * np.log(shares)))
+def _entropy(fractions: np.ndarray) -> float:
+    return float(-np.sum(fractions * np.log(fractions)))

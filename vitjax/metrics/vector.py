@@ -14,7 +14,7 @@ class PerClass(Metric):
     """A ratio of sums for each class, reported as their mean and as one array.
 
     Under the name ``iou`` it reports ``iou``, the mean over the classes that occur (whose count is
-    not 0), and ``iou_per_class``, an array with NaN for those that do not.
+    not 0), and ``iou_per_class``, an array with NaN for the other classes.
 
     Attributes:
         total: the numerator of each class.
@@ -51,6 +51,6 @@ class PerClass(Metric):
         return {name: mean, f"{name}_per_class": each}
 
     def declarations(self, name: str) -> dict[str, Declaration]:
-        """The same for the mean and for the array."""
+        """One declaration for the mean and the array."""
         declared = Declaration(self.higher_is_better, self.unit)
         return {name: declared, f"{name}_per_class": declared}
