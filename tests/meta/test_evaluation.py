@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from small_episodes import jit
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_keywords
 from vitjax.meta import evaluation
 from vitjax.training import experiment as experiments
 from vitjax.training import loop
@@ -281,9 +282,11 @@ def test_the_best_cannot_be_chosen_by_a_test_metric():
         experiments.build(sinusoids(checkpoint={"best": "test/loss"}))
 
 
-def test_at_least_one_of_the_best_is_kept(tmp_path):
-    with pytest.raises(ConfigError, match=r"checkpoint.keep_best is 0; it is at least one"):
-        Checkpoints(tmp_path, best="val/loss", keep_best=0)
+def test_at_least_one_of_the_best_is_kept():
+    with pytest.raises(ConfigError, match=r"checkpoint.keep_best is 0; it must be at least 1"):
+        check_keywords(
+            Checkpoints, {"keep_best": 0}, where="config.checkpoint", given=["directory"]
+        )
 
 
 def test_checkpoints_are_ranked_by_their_validation(tmp_path):

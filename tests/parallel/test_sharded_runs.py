@@ -9,8 +9,8 @@ import pytest
 from vitjax.training import experiment as experiments
 from vitjax.training import features, loop
 from vitjax.training import runs as runs_of
-from vitjax.training.checkpoints import fingerprint
 from vitjax.training.evaluation import Evaluator
+from vitjax.training.fingerprint import fingerprint
 
 FSDP = {"rules": {"name": "fsdp", "min_size": 16}}
 ONE = {"devices": 1}

@@ -10,12 +10,9 @@ import pytest
 from networks import batch, objective
 
 from vitjax.objectives.state import TrainState
-from vitjax.training.checkpoints import (
-    CheckpointError,
-    Checkpoints,
-    fingerprint,
-    free_changes,
-)
+from vitjax.training.checkpoints import CheckpointError, Checkpoints
+from vitjax.training.compatibility import free_changes
+from vitjax.training.fingerprint import fingerprint
 
 CONFIG = {"model": {"name": "dense", "width": 16}, "train": {"epochs": 3}}
 

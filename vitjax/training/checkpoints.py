@@ -1,8 +1,8 @@
-"""Checkpoints: what a run needs to go on to the bit, kept by Orbax.
+"""Checkpoints: what a run needs to resume bit-exactly, stored by Orbax.
 
 A checkpoint holds the `TrainState` (step, key, parameters, model state, optimizer state, moving
-average), the loader's place and what else the loop remembers (``progress``), the config, and the
-evaluation's numbers by which the best is chosen.
+average), the position in the data and the other memory of the loop (``progress``), the config, and
+the metrics by which the best checkpoint is chosen.
 """
 
 from __future__ import annotations
@@ -16,53 +16,34 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from vitjax.config.lengths import spellings
-from vitjax.config.values import flatten
-from vitjax.core.errors import ConfigError, UserError
-
-# Config keys that may differ between a checkpoint and the run that goes on from it: where things
-# are, how often something is reported, on what and how long it runs. A new length moves a schedule
-# that depends on it, and pmap draws other dropout masks than jit; so differences are told.
-_FREE_SECTIONS = ("checkpoint.", "parallel.", "train.early_stopping.")
-_FREE_KEYS = frozenset(
-    {
-        *("imports", "train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
-        *(f"train.{key}" for key in spellings(("log_every", "evaluate_every"))),
-        *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
-        *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes")),
-        *("data.episodes.in_memory", "objective.test_steps"),
-        "imports",  # what changed in those files is reported by `vitjax.config.user_code`
-    }
-)
-# Beside those, where a checkpoint is only looked at: its arrays have to fit, and the questions that
-# are put to it are free, and so is which of a model's heads answers.
-_FREE_TO_READ = ("data.", "objective.", "model.prune")
+from vitjax.core.errors import UserError
+from vitjax.core.validation import PositiveInt
+from vitjax.training.compatibility import conflicts
+from vitjax.training.fingerprint import fingerprint
 
 
 class CheckpointError(UserError):
-    """No usable checkpoint, or one of another model or config."""
+    """There is no usable checkpoint, or it is of another model or config."""
 
 
 def begun(directory: Path) -> bool:
-    """Whether ``directory`` is there and has a checkpoint, whole or not."""
+    """Whether ``directory`` exists and has a checkpoint, complete or damaged."""
     return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a checkpoint gave back.
+    """A restored checkpoint.
 
     Attributes:
-        state: the train state, placed as the abstract state asked for.
-        progress: the loop's memory, as it was saved.
+        state: the train state, placed as in the abstract state.
+        progress: the memory of the loop, as it was saved.
         step: the step of the checkpoint.
-        config: the config that it was saved with, as plain JSON values.
+        config: the config of the checkpoint, as plain JSON values.
     """
 
     state: Any
@@ -72,34 +53,30 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run, newest and best kept.
+    """The checkpoints of one run; the newest and the best are kept.
 
     Args:
-        directory: where they are.
-        keep: how many of the newest are kept, at least one.
-        best: the metric by which the best one is kept too, such as ``"val/accuracy"``; None keeps
-            only the newest.
+        directory: the folder of the checkpoints.
+        keep: the number of newest checkpoints to keep.
+        best: the metric by which the best checkpoints are kept too, such as ``"val/accuracy"``;
+            None keeps only the newest.
         higher_is_better: the direction of ``best``.
-        keep_best: how many of the best are kept, at least one.
-        asynchronous: write in the background while training goes on.
-        read_only: only `restore` and the questions will be used.
+        keep_best: the number of best checkpoints to keep.
+        asynchronous: whether to write in the background while training continues.
+        read_only: whether to open the folder without changing it.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
-        keep: int = 2,
+        keep: PositiveInt = 2,
         best: str | None = None,
         higher_is_better: bool = True,
-        keep_best: int = 1,
+        keep_best: PositiveInt = 1,
         asynchronous: bool = True,
         read_only: bool = False,
     ):
-        if keep < 1:
-            raise ConfigError(f"config.checkpoint.keep is {keep}; a run needs at least one")
-        if keep_best < 1:
-            raise ConfigError(f"config.checkpoint.keep_best is {keep_best}; it is at least one")
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1
@@ -137,17 +114,17 @@ class Checkpoints:
         config: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Saves one checkpoint, unless there is one of this step already.
+        """Saves a checkpoint, unless one of this step exists.
 
         Args:
-            state: the train state, one copy.
+            state: the train state.
             step: its step.
-            progress: JSON values.
-            config: the config as JSON values.
-            metrics: the evaluation at this step, named as in ``best``; empty where there was none.
+            progress: the memory of the loop, as JSON values.
+            config: the config, as JSON values.
+            metrics: the evaluation at this step, named as in ``best``; None or empty without one.
 
         Raises:
-            CheckpointError: it cannot be written: the disk is full, say.
+            CheckpointError: it cannot be written, for example because the disk is full.
         """
         if step in self._manager.all_steps():
             return
@@ -165,11 +142,11 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def best_step(self) -> int | None:
-        """The step of the best checkpoint, or None where none has been scored."""
+        """The step of the best checkpoint, or None if none was evaluated."""
         return self._manager.best_step() if self.best is not None else None
 
     def best_steps(self) -> list[int]:
-        """The steps of all checkpoints that have been scored, the best first."""
+        """The steps of all checkpoints that were evaluated, the best first."""
         if self.best is None:
             return []
         scored = {step: self._manager.metrics(step) for step in self.steps()}
@@ -177,27 +154,27 @@ class Checkpoints:
         return sorted(scores, key=lambda step: (scores[step], step), reverse=True)
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk.
+        """Returns when all saved checkpoints are on disk.
 
         Raises:
-            CheckpointError: it could not be written.
+            CheckpointError: one could not be written.
         """
         with self._writing():
             self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turns what goes wrong in writing into words."""
+        """Turns any error in writing into a `CheckpointError`."""
         try:
             yield
         except Exception as error:
             raise CheckpointError(
                 f"{self.directory}: a checkpoint cannot be written: {_first_line(error)}."
-                f" Whole ones: {', '.join(f'step {step}' for step in self.steps()) or 'none'}"
+                f" Complete ones: {', '.join(f'step {step}' for step in self.steps()) or 'none'}"
             ) from error
 
     def close(self) -> None:
-        """Waits, and ends the background threads."""
+        """Waits until all is written, and ends the background threads."""
         with self._writing():
             self._manager.close()
 
@@ -209,20 +186,20 @@ class Checkpoints:
         step: int | None = None,
         say: Callable[[str], None] = print,
     ) -> Restored | None:
-        """The newest checkpoint that is whole, or the one of ``step``.
+        """The newest complete checkpoint, or the one of ``step``.
 
         Args:
             abstract_state: shapes, dtypes and shardings of the state.
             config: the run's config as JSON values, compared with the checkpoint's.
-            step: a certain checkpoint instead of the newest.
-            say: is told of damaged checkpoints that are passed over.
+            step: the step of a checkpoint to restore instead of the newest.
+            say: receives a message for each damaged checkpoint that is skipped.
 
         Returns:
-            The checkpoint, or None where there is none at all.
+            The checkpoint, or None if there is none.
 
         Raises:
             CheckpointError: the checkpoint is of another model or config, ``step`` has none, or
-                every checkpoint is damaged. Nothing is overwritten.
+                all checkpoints are damaged. Nothing is overwritten.
         """
         steps = self.steps()
         if step is not None:
@@ -242,7 +219,7 @@ class Checkpoints:
                 damage.append(f"step {candidate}: {_first_line(error)}")
                 say(
                     f"The checkpoint of step {candidate} in {self.directory} is damaged"
-                    f" ({damage[-1]}); trying the one before it."
+                    f" ({damage[-1]}); trying the previous one."
                 )
                 continue
             if damage and not self._read_only:
@@ -251,12 +228,12 @@ class Checkpoints:
         if damage:
             raise CheckpointError(
                 f"{self.directory}: no checkpoint there can be read ({'; '.join(damage)}). Move the"
-                " folder away to start anew, or bring the files back"
+                " folder away to start from scratch, or restore the files"
             )
         return None
 
     def _put_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
-        """Moves damaged checkpoints away, so that their steps can be saved again."""
+        """Moves damaged checkpoints to another folder, so that their steps can be saved again."""
         aside = self.directory.with_name(f"{self.directory.name}_damaged")
         if jax.process_index() == 0:
             aside.mkdir(exist_ok=True)
@@ -264,7 +241,7 @@ class Checkpoints:
                 target = aside / str(step)
                 shutil.rmtree(target, ignore_errors=True)
                 shutil.move(self.directory / str(step), target)
-            say(f"What is damaged was moved to {aside}")
+            say(f"The damaged checkpoints were moved to {aside}")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("damaged checkpoints are aside")
         self._manager.reload()
@@ -275,120 +252,29 @@ class Checkpoints:
             args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
         )
         saved = self._manager.item_metadata(step)["state"]
-        self._check_same(step, abstract_state, saved.tree, small.config, config)
-        state = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        ).state
-        progress = dict(small.progress)
-        if fingerprint(state) != progress.pop("fingerprint"):
-            raise ValueError("its arrays are not those that were saved")
-        return Restored(state, progress, step, small.config)
-
-    def _check_same(
-        self,
-        step: int,
-        abstract_state: Any,
-        saved_tree: Any,
-        saved_config: Mapping[str, Any],
-        config: Mapping[str, Any],
-    ) -> None:
-        """Raises CheckpointError if the checkpoint is not one of this model and config."""
-        here, there = _shapes(abstract_state), _shapes(saved_tree)
-        problem = ""
-        # Parameters first: a leaf of the model says more than the optimizer's copy of it.
-        for name in sorted({*here, *there}, key=lambda n: (not n.startswith("params"), n)):
-            if here.get(name) != there.get(name):
-                problem = (
-                    f"first differing leaf: {name} is {there.get(name, 'absent')} there and"
-                    f" {here.get(name, 'absent')} here"
-                )
-                break
-        old, new = flatten(dict(saved_config)), flatten(dict(config))
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key) and not _is_free(key, self._read_only):
-                problem += "; " if problem else ""
-                problem += (
-                    f"config.{key} is {old.get(key, 'not set')!r} there and"
-                    f" {new.get(key, 'not set')!r} here"
-                )
-                break
+        problem = conflicts(
+            saved.tree, abstract_state, small.config, config, read_only=self._read_only
+        )
         if problem:
             raise CheckpointError(
                 f"{self.directory}: the checkpoint of step {step} is of another run: {problem}."
                 " Nothing was overwritten; choose another --workdir, or the config it was made with"
             )
+        state = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        ).state
+        progress = dict(small.progress)
+        if fingerprint(state) != progress.pop("fingerprint"):
+            raise ValueError("its arrays differ from those that were saved")
+        return Restored(state, progress, step, small.config)
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         assert self.best is not None
         value = self.sign * metrics[self.best]
-        # NaN compares with nothing, and would be taken for the best.
+        # Comparisons with NaN are False, so it would be chosen as the best.
         return value if math.isfinite(value) else -math.inf
-
-
-def free_changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], *, read_only: bool = False
-) -> list[str]:
-    """In words, how two configs differ in keys in which a run may differ from its checkpoint.
-
-    Args:
-        old: the checkpoint's config.
-        new: the run's.
-        read_only: the checkpoint is only looked at, which leaves more keys free.
-    """
-    before, after = flatten(dict(old)), flatten(dict(new))
-    return [
-        f"config.{key}: {before.get(key, 'not set')!r} -> {after.get(key, 'not set')!r}"
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key) and _is_free(key, read_only) and key != "imports"
-    ]
-
-
-def fingerprint(state: Any) -> int:
-    """A checksum over all bits of a pytree of arrays, worked out where the arrays are.
-
-    Disks and copies fail without a word now and then, and the array format has no checksum.
-    """
-    return int(_fingerprint(list(jax.tree.leaves(state))))
-
-
-@jax.jit
-def _fingerprint(leaves: list[Any]) -> Any:
-    total = jnp.zeros((), jnp.uint32)
-    for number, leaf in enumerate(leaves):
-        words = _words(jnp.asarray(leaf)).astype(jnp.uint32).ravel()
-        # Odd multipliers that differ by position: a swap of two values changes the sum.
-        position = jnp.arange(words.size, dtype=jnp.uint32) * jnp.uint32(2654435761)
-        multiplier = (position + jnp.uint32(40503 * number)) | jnp.uint32(1)
-        total = total * jnp.uint32(31) + jnp.sum(words * multiplier, dtype=jnp.uint32)
-    return total
-
-
-def _words(leaf: jax.Array) -> jax.Array:
-    """The bits of ``leaf`` as unsigned integers of at most 32 bits."""
-    if leaf.dtype == jnp.bool_:
-        return leaf.astype(jnp.uint8)
-    size = min(leaf.dtype.itemsize, 4)
-    return jax.lax.bitcast_convert_type(leaf, np.dtype(f"uint{8 * size}"))
-
-
-def _shapes(tree: Any) -> dict[str, str]:
-    """Name -> "float32 (3, 3, 16, 32)" of every array in ``tree``."""
-    return {
-        _name(path): f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    }
-
-
-def _is_free(key: str, read_only: bool) -> bool:
-    # With the dot, an empty section or None is as free as its keys.
-    free = key in _FREE_KEYS or f"{key}.".startswith(_FREE_SECTIONS)
-    return free or (read_only and f"{key}.".startswith(_FREE_TO_READ))
 
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:500]
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

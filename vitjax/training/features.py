@@ -20,8 +20,8 @@ from vitjax.core.atomic import new_file
 from vitjax.data import CorruptImage, Data
 from vitjax.data.features import FeatureData
 from vitjax.objectives.state import FROZEN
-from vitjax.training.checkpoints import fingerprint
 from vitjax.training.experiment import Experiment
+from vitjax.training.fingerprint import fingerprint
 from vitjax.training.step import make_gather_step
 
 # Keys of section ``data`` that decide how examples are read, and not what they are.

@@ -25,7 +25,8 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
 from vitjax.training import flops, initialization, summary, workdir
-from vitjax.training.checkpoints import Checkpoints, begun, free_changes
+from vitjax.training.checkpoints import Checkpoints, begun
+from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator, plain
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals

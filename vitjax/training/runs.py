@@ -14,7 +14,8 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match, shortened
 from vitjax.training import checks, workdir
 from vitjax.training import experiment as experiments
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, free_changes
+from vitjax.training.checkpoints import CheckpointError, Checkpoints
+from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.logging import read
