@@ -85,11 +85,9 @@ def folder(
         DataError: the folder does not exist or has no classes, a class has no image or is missing
             in ``train``, or the examples to hold out are too many.
     """
-    if not os.path.isdir(path):
-        parent = Path(path).parent
-        siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
-        raise DataError(f"no folder {str(path)!r}{near_match(str(path), siblings)}")
-    roots = _split_roots(path)
+    check_folder(path)
+    flat = not os.path.isdir(os.path.join(path, "train"))  # has the class folders itself
+    roots = {"train": path} if flat else split_folders(path)
     names = {split: _subfolders(root) for split, root in roots.items()}
     for split, root in roots.items():
         if not names[split]:
@@ -108,7 +106,6 @@ def folder(
                     " of their own"
                 )
     splits = {s: _read_split(root, names[s], class_names, channels) for s, root in roots.items()}
-    flat = roots["train"] == path
     fractions = {"val": val_fraction, "test": test_fraction}
     for key in (s for s in splits if s != "train" and fractions[s] is not None):
         raise DataError(f"{roots[key]} exists already: leave out {key}_fraction")
@@ -131,14 +128,19 @@ def _subfolders(path: str) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _split_roots(path: str) -> dict[str, str]:
-    """The folder of each split; ``{"train": path}`` if ``path`` has the class folders itself."""
-    if not os.path.isdir(os.path.join(path, "train")):
-        return {"train": path}
+def check_folder(path: str) -> None:
+    """Raises DataError unless ``path`` is a folder; the message names the near match."""
+    if not os.path.isdir(path):
+        parent = Path(path).parent
+        siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
+        raise DataError(f"no folder {str(path)!r}{near_match(str(path), siblings)}")
+
+
+def split_folders(path: str) -> dict[str, str]:
+    """The folder of each split in ``path`` that exists, in the order of `SPLIT_FOLDERS`."""
     roots: dict[str, str] = {}
     for split, candidates in SPLIT_FOLDERS.items():
-        there = [os.path.join(path, c) for c in candidates]
-        there = [root for root in there if os.path.isdir(root)]
+        there = [os.path.join(path, c) for c in candidates if os.path.isdir(os.path.join(path, c))]
         if len(there) > 1:
             raise DataError(f"{' and '.join(there)} both exist; which one is the split {split}?")
         if there:

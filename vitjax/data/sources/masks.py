@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from vitjax.data.image_files import measure, read_image
 from vitjax.data.mask_files import read_mask
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Channels, HeldOut, hold_out, register
-from vitjax.data.sources.folder import SPLIT_FOLDERS
+from vitjax.data.sources.folder import check_folder, split_folders
 from vitjax.data.sources.mask_classes import Classes, MaskSource, check_pair, check_sizes, named
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -128,10 +127,7 @@ def masks(
             image, the two differ in size or pages, a value is not a class, or the examples to hold
             out are too many.
     """
-    if not os.path.isdir(path):
-        parent = Path(path).parent
-        siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
-        raise DataError(f"no folder {str(path)!r}{near_match(str(path), siblings)}")
+    check_folder(path)
     roots = _split_roots(path)
     found = {split: _pages(root) for split, root in roots.items()}
     pages = {split: [page for page, _ in each] for split, each in found.items()}
@@ -152,13 +148,7 @@ def _split_roots(path: str) -> dict[str, str]:
     """The folder of each split; ``{"train": path}`` where ``path`` is not split."""
     if os.path.isdir(os.path.join(path, "images")):
         return {"train": path}
-    roots = {}
-    for split, candidates in SPLIT_FOLDERS.items():
-        there = [os.path.join(path, c) for c in candidates if os.path.isdir(os.path.join(path, c))]
-        if len(there) > 1:
-            raise DataError(f"{' and '.join(there)} both exist; which one is the split {split}?")
-        if there:
-            roots[split] = there[0]
+    roots = split_folders(path)
     if "train" not in roots:
         inside = sorted(entry.name for entry in os.scandir(path))
         raise DataError(

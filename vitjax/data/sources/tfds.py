@@ -81,7 +81,7 @@ class TfdsSplit:
             features = self.features(index)
             content = features[self._image_key].bytes_list.value[0]
             label = int(features[self._label_key].int64_list.value[0])
-        except Exception as error:  # whatever array_record and protobuf raise on a damaged file
+        except Exception as error:  # of any type that array_record and protobuf raise
             raise CorruptImage(f"{name}: cannot be read: {error}") from error
         return Sample(decode_image(content, self._channels, name), label)
 

@@ -66,7 +66,7 @@ class TfdsMaskSplit:
     def _content(self, index: int, key: str) -> bytes:
         try:
             return self.records.features(index)[key].bytes_list.value[0]
-        except Exception as error:  # whatever array_record and protobuf raise on a damaged file
+        except Exception as error:  # of any type that array_record and protobuf raise
             raise CorruptImage(f"{self.name(index)}: cannot be read: {error}") from error
 
 
