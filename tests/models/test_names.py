@@ -34,6 +34,7 @@ COUNTS = {
     "resnet50_v2": 25_549_352,
     "resnet101_v2": 44_541_480,
     "resnet152_v2": 60_185_128,
+    "resnet200_v2": 64_666_152,
     "resnet20": 269_722,
     "resnet32": 464_154,
     "resnet44": 658_586,
@@ -63,12 +64,17 @@ COUNTS = {
     "unet_resnet18": 14_241_298,
     "unet_resnet34": 24_349_458,
     "unet_resnet50": 30_468_114,
+    "unet_encoder": 14_241_298,
 }
 
 
 def shapes(name, **overrides):
     images = jnp.zeros((1, *models.input_shape(name)))
     return jax.eval_shape(models.create(name, **overrides).init, jax.random.key(0), images)
+
+
+def test_every_model_of_the_registry_is_counted():
+    assert set(models.names()) == set(COUNTS)
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -162,6 +162,11 @@ class Model(nn.Module):
     def _is_head(self, entry: str) -> bool:
         return self.head_name is not None and re.fullmatch(self.head_name, entry) is not None
 
+    @property
+    def outputs(self) -> int:
+        """Outputs of the head; 0 for a model without one, or without the field ``num_classes``."""
+        return int(self._value("num_classes") or 0)
+
     def with_head(self: Self, num_classes: int | None) -> Self:
         """A copy whose head has ``num_classes`` outputs.
 

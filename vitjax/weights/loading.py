@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -70,7 +69,7 @@ def load(
     """
     weights = open_weights(source, format=format, grid=grid, part=part, say=say)
     if isinstance(model, Model):
-        own = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+        own = dict.fromkeys(model.field_names())
         made = functools.partial(type(model), **own)
         check_keywords(made, fields, where=type(model).__name__)
         if fields:
