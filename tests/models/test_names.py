@@ -155,5 +155,5 @@ def test_wrong_images(name):
     module = models.create(name)
     with pytest.raises(UserError, match=r"shape \(32, 32, 3\).*\(batch, height, width, channels\)"):
         module.apply({}, jnp.zeros((32, 32, 3)))
-    with pytest.raises(models.ImageError, match="dtype uint8: a model takes floats"):
+    with pytest.raises(models.ImageError, match="dtype uint8: a model needs floats"):
         module.apply({}, jnp.zeros((1, 32, 32, 3), jnp.uint8))

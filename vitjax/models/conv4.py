@@ -1,4 +1,4 @@
-"""The network of four convolutions on which few-shot methods are compared."""
+"""Conv4, the network of four convolutions on which few-shot methods are compared."""
 
 import functools
 import re
@@ -36,9 +36,9 @@ _CONTEXT = re.compile(r"(^|/)(film/|context$)")
 def pad_for_stride(
     x: Float[Array, "batch height width channels"], stride: int
 ) -> Float[Array, "batch padded_height padded_width channels"]:
-    """Pads for a 3 x 3 kernel as TensorFlow's ``"SAME"`` does: what is odd comes at the end.
+    """Pads for a 3 x 3 kernel as TensorFlow's ``"SAME"`` does.
 
-    So an even side is padded at its end alone, and an odd one on both ends.
+    An even side is padded at its end only, an odd one at both ends.
     """
     pads = [(0, 0)]
     for side in x.shape[1:3]:
@@ -48,39 +48,39 @@ def pad_for_stride(
 
 
 class Conv4(Model):
-    """Blocks of 3 x 3 convolution, normalisation, activation and halving, then a linear layer.
+    """Blocks of 3 x 3 convolution, normalisation, activation and downsampling, then a linear layer.
 
     Vinyals et al. 2016, arXiv:1606.04080, Sec. 4.1, and Finn et al. 2017 (MAML), arXiv:1703.03400,
-    Sec. 5.2. Details that the papers leave open are those of MAML's published code,
-    cbfinn/maml: biases in the convolutions, epsilon 1e-3, Xavier-uniform kernels, TensorFlow's
-    padding. Its batch normalisation learns a shift only; here there is a scale too, as in the
-    networks of those who came later, and as published parameter counts have it.
+    Sec. 5.2. Details that the papers leave open are those of MAML's published code, cbfinn/maml:
+    biases in the convolutions, epsilon 1e-3, Xavier-uniform kernels, TensorFlow's padding. Its
+    batch normalisation learns a shift only; this one has a scale too, as in later code and in
+    published parameter counts.
 
-    Max pooling comes before the activation, on a quarter of the numbers. For activations that
-    never fall (all but GELU) that is the same function as pooling after it.
+    Max pooling is computed before the activation, which then has a quarter of the work. For
+    monotonic activations (all but GELU) that is the same function as pooling after it.
 
     Sows ``block1``, ``block2``, ..., ``pooled`` and ``logits``.
 
     Attributes:
-        num_classes: logits; 0 or None for no head: the model then returns the features.
+        num_classes: number of logits; 0 or None for no head: the model then returns features.
         filters: channels of every convolution.
-        depth: blocks.
+        depth: number of blocks.
         downsample: ``"pool"`` (2 x 2 max pooling) or ``"stride"`` (of the convolution).
         stride_padding: of strided convolutions, ``"tensorflow"`` (see `pad_for_stride`) or
             ``"pytorch"`` (a zero on each side), as in learn2learn's network.
-        activation: ``"relu"``, or one with all derivatives: ``"tanh"``, ``"softplus"``, ``"gelu"``.
-        pooling: ``"flatten"`` (rows, columns, channels) or ``"mean"`` over the pixels: what the
-            head reads.
+        activation: ``"relu"``, or the smooth ``"tanh"``, ``"softplus"`` or ``"gelu"``.
+        pooling: the input of the head: ``"flatten"`` (rows, columns, channels) or ``"mean"`` over
+            the pixels.
         norm: ``"batch"``, ``"group"``, ``"layer"`` (over pixels and channels) or ``"none"``.
         norm_groups: groups of group normalisation.
         norm_epsilon: added to the variance. PyTorch's networks have 1e-5.
-        head_init: ``"xavier"`` (uniform), ``"normal"`` (deviation one, which cbfinn/maml has for
+        head_init: ``"xavier"`` (uniform), ``"normal"`` (standard deviation 1, as in cbfinn/maml for
             Omniglot) or ``"zeros"``.
-        num_context: context parameters (arXiv:1810.03642, Sec. 3): with n > 0, the leaf
-            ``context`` of n zeros, from which a linear layer makes a scale and a shift of each
-            channel of the block ``context_block``, between its pooling and its activation.
-        context_block: counted from one.
-        conv_impl: how convolutions are computed: see `vitjax.nn.convolution.convolve`.
+        num_context: number of context parameters (arXiv:1810.03642, Sec. 3), 0 for none. A linear
+            layer maps the parameter ``context`` to a scale and a shift of each channel of the block
+            ``context_block``, after its pooling and before its activation.
+        context_block: number of that block, from 1.
+        conv_impl: how convolutions are computed, see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -127,11 +127,11 @@ class Conv4(Model):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """Returns logits, or the features that the head would read where there is none.
+        """Returns logits, or without a head its input.
 
         Args:
-            images: floats. With ``pooling="flatten"`` the size is one with that of the images that
-                the parameters were made with.
+            images: floats. With ``pooling="flatten"`` of the size that the parameters were
+                initialised with.
             train: normalise by the batch's statistics and update ``batch_stats``, which must then
                 be mutable.
 
@@ -170,10 +170,7 @@ class Conv4(Model):
         """
         check_images(images)
         self._check_size(images)
-        dtypes: dict[str, Any] = {
-            "dtype": as_dtype(self.dtype),
-            "param_dtype": as_dtype(self.param_dtype),
-        }
+        dtypes = self.dtypes
         norm = normalization(
             self.norm,
             train=train,
@@ -220,7 +217,7 @@ class Conv4(Model):
                 self,
                 "head",
                 x,
-                "give images of the size that the parameters were made with, or take"
+                "give images of the size that the parameters were initialised with, or set"
                 " pooling='mean'",
             )
             x = nn.Dense(
@@ -234,19 +231,18 @@ class Conv4(Model):
         return x
 
     def _in_context(self, x: Array) -> Array:
-        """Scales and shifts each channel by what ``context`` says.
+        """Scales and shifts each channel by a linear function of ``context``.
 
-        The bias alone acts at a context of zeros. It starts uniform within 1 / sqrt(num_context),
-        and the kernel within sqrt(3 / num_context), as in lmzintgraf/cavia. There, too, no one is
-        added to the scale: a task starts from the scale and shift that the bias has learned.
+        At a context of zeros only the bias acts. It is initialised uniformly within
+        1 / sqrt(num_context), and the kernel within sqrt(3 / num_context), as in lmzintgraf/cavia.
+        As there, 1 is not added to the scale: an episode starts from the learned bias.
         """
         context = context_parameters(self, self.num_context, self.param_dtype)
         film = nn.Dense(
             2 * self.filters,
             kernel_init=uniform((3 / self.num_context) ** 0.5),
             bias_init=uniform(self.num_context**-0.5),
-            dtype=as_dtype(self.dtype),
-            param_dtype=as_dtype(self.param_dtype),
+            **self.dtypes,
             name="film",
         )(context)
         return x * film[: self.filters] + film[self.filters :]
@@ -257,7 +253,7 @@ class Conv4(Model):
         if self.downsample == "pool" and min(height, width) < least:
             raise ImageError(
                 f"images of {height} x {width} pixels (height x width) cannot be halved"
-                f" {self.depth} times (depth); the sides are {least} at least, or take"
+                f" {self.depth} times (depth); sides must be at least {least}, or set"
                 " downsample='stride'"
             )
 

@@ -27,23 +27,23 @@ class MLP(Model):
     """Dense layers with normalisation and activation, then a linear layer.
 
     Finn et al. 2017 (MAML), arXiv:1703.03400, Sec. 5.1 (sinusoids) and 5.2 (Omniglot without
-    convolutions). Details as in cbfinn/maml: all kernels, the last one too, start normal with
-    deviation 0.01, cut off at two deviations, and all biases at zero.
+    convolutions). Initialised as in cbfinn/maml: all kernels, also the last one, normal with
+    standard deviation 0.01, truncated at two standard deviations, and all biases zero.
 
     Sows ``hidden1``, ``hidden2``, ... and ``logits``.
 
     Attributes:
         hidden: widths of the hidden layers.
-        num_classes: outputs; 0 or None for none: the model then returns the last hidden layer.
-        activation: ``"relu"``, or one with all derivatives: ``"tanh"``, ``"softplus"``, ``"gelu"``.
+        num_classes: number of outputs; 0 or None for no head: the model then returns the last
+            hidden layer.
+        activation: ``"relu"``, or the smooth ``"tanh"``, ``"softplus"`` or ``"gelu"``.
         norm: before each activation: ``"none"``, ``"batch"``, ``"group"`` or ``"layer"``.
         norm_groups: groups of group normalisation.
         norm_epsilon: added to the variance.
-        weight_init: ``"truncated_normal"``, or ``"uniform"`` for kernels and biases within 1 /
-            sqrt(inputs), which PyTorch's linear layers, and so CAVIA's and learn2learn's, start
-            from.
-        num_context: context parameters (Zintgraf et al. 2019, arXiv:1810.03642, Sec. 3): with
-            n > 0, the leaf ``context`` of n zeros, which is appended to every input.
+        weight_init: ``"truncated_normal"``, or ``"uniform"`` for kernels and biases within
+            1 / sqrt(inputs), as in PyTorch's linear layers, and so in CAVIA and learn2learn.
+        num_context: number of context parameters (Zintgraf et al. 2019, arXiv:1810.03642, Sec. 3),
+            0 for none. The parameter ``context`` is appended to every input.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -88,10 +88,10 @@ class MLP(Model):
     def __call__(
         self, inputs: Float[Array, "batch *shape"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """Returns the outputs, or the last hidden layer where there are none.
+        """Returns the outputs, or without a head the last hidden layer.
 
         Args:
-            inputs: floats; all dimensions but the first are flattened to one.
+            inputs: floats; all axes but the first are flattened.
             train: normalise by the batch's statistics and update ``batch_stats``, which must then
                 be mutable.
 
@@ -99,11 +99,11 @@ class MLP(Model):
             (batch, num_classes), float32 or wider.
 
         Raises:
-            ImageError: inputs without a batch, of the wrong dtype or of the wrong size.
+            ImageError: inputs without a batch axis, of the wrong dtype or of the wrong size.
         """
         if inputs.ndim < 2 or not jnp.issubdtype(inputs.dtype, jnp.floating):
             raise ImageError(
-                f"inputs of shape {tuple(inputs.shape)} and dtype {inputs.dtype}: an MLP takes"
+                f"inputs of shape {tuple(inputs.shape)} and dtype {inputs.dtype}: an MLP needs"
                 " floats of (batch, ...), such as (batch, 1) for numbers"
             )
         dtype, out = as_dtype(self.dtype), output_dtype(self.param_dtype)
@@ -121,7 +121,7 @@ class MLP(Model):
             context = context_parameters(self, self.num_context, self.param_dtype)
             context = jnp.broadcast_to(context.astype(dtype), (x.shape[0], self.num_context))
             x = jnp.concatenate([x, context], axis=1)
-        check_width(self, "dense1", x, "give inputs of the size that the parameters were made with")
+        check_width(self, "dense1", x, "give inputs of the size they were initialised with")
         for i, width in enumerate(self.hidden, start=1):
             x = self._dense(width, x.shape[-1], dtype, f"dense{i}")(x)
             x = ACTIVATIONS[self.activation](norm(name=f"norm{i}")(x))

@@ -140,6 +140,11 @@ class Model(nn.Module):
         values = {name: getattr(self, name) for name in self.field_names() if name not in other}
         return {n: dict(x) if isinstance(x, Mapping) else x for n, x in values.items()}
 
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """``dtype`` and ``param_dtype`` as the keywords of a layer."""
+        return {name: as_dtype(getattr(self, name)) for name in ("dtype", "param_dtype")}
+
     # The head.
 
     @property

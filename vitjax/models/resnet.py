@@ -15,13 +15,12 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import CIFAR10, IMAGENET, MODELS, SYMMETRIC
-from vitjax.nn.batch_norm import BatchNorm
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.dtypes import as_dtype, output_dtype
-from vitjax.nn.initializers import _uniform_bias
+from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import check_images
-from vitjax.nn.norm import check_groups
+from vitjax.nn.norm import check_groups, normalization
 from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock
 
 BlockKind = Literal["basic", "bottleneck"]
@@ -44,30 +43,31 @@ def residual_layer_key(name: str) -> tuple[int, ...]:
 class ResNet(Model):
     """Residual network: stages that halve the image and double the channels.
 
-    Sows what `features` returns; ``pooled`` and ``logits``; and each block's
-    ``output``.
+    Sows the maps of `features`, ``pooled`` and ``logits``, and each block's ``output``.
 
     Attributes:
-        stage_sizes: blocks of each stage.
+        stage_sizes: number of blocks of each stage.
         block: ``"basic"`` (two 3 x 3) or ``"bottleneck"`` (1 x 1, 3 x 3, 1 x 1).
-        preactivation: `PreactivationBlock` in place of `ResidualBlock`.
-        num_classes: logits; 0 or None for no head: the model then returns the pooled features.
+        preactivation: `PreactivationBlock` instead of `ResidualBlock`.
+        num_classes: number of logits; 0 or None for no head: the model then returns the pooled
+            features.
         width: inner channels of the first stage; each later stage has twice as many.
         stem_width: channels of the stem; None for ``width``.
-        bottleneck_factor: widens the inner channels of bottlenecks alone (arXiv:1605.07146's
-            ImageNet networks).
+        bottleneck_factor: multiplies the inner channels of bottlenecks (the ImageNet networks of
+            arXiv:1605.07146).
         stem: ``"imagenet"`` (7 x 7 of stride 2, then 3 x 3 max pooling of stride 2) or ``"cifar"``
             (3 x 3 of stride 1).
-        zero_pool: the stem's max pooling pads with zeros, as BiT's does, not with -inf.
+        zero_pool: the stem's max pooling pads with zeros, as in BiT, instead of -inf.
         shortcut: where the shape changes, ``"projection"`` (1 x 1 convolution: option B of
             arXiv:1512.03385) or ``"pad"`` (no parameters: option A).
         norm: ``"batch"`` or ``"group"``.
         norm_groups: groups of group normalisation.
         standardize_epsilon: weight standardisation in all convolutions; None for none. See `Conv`.
-        zero_init_residual: start every residual branch at zero (arXiv:1706.02677, Sec. 5.1).
+        zero_init_residual: initialise every residual branch to zero (arXiv:1706.02677, Sec. 5.1).
         conv_init: ``"he"`` (normal, by the outputs: arXiv:1502.01852, Eq. 14) or ``"lecun"``.
-        head_init: ``"uniform"`` (within 1 / sqrt(inputs), as PyTorch's linear) or ``"zeros"``.
-        conv_impl: how convolutions are computed, see `vitjax.nn.conv.Conv`.
+        head_init: ``"uniform"`` (within 1 / sqrt(inputs), as PyTorch's linear layer) or
+            ``"zeros"``.
+        conv_impl: how convolutions are computed, see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -118,15 +118,14 @@ class ResNet(Model):
     def setup(self):
         """Makes the head, which `__call__` has beyond `features`."""
         if self.num_classes:
-            uniform = self.head_init == "uniform"
+            kernel_init = bias_init = nn.initializers.zeros
+            if self.head_init == "uniform":
+                kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+                bias_init = uniform(1.0, scale=self._out_width(len(self.stage_sizes) - 1) ** -0.5)
             self.head = nn.Dense(
                 self.num_classes,
-                kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-                if uniform
-                else nn.initializers.zeros,
-                bias_init=_uniform_bias(self._out_width(len(self.stage_sizes) - 1))
-                if uniform
-                else nn.initializers.zeros,
+                kernel_init=kernel_init,
+                bias_init=bias_init,
                 dtype=output_dtype(self.param_dtype),
                 param_dtype=as_dtype(self.param_dtype),
             )
@@ -134,7 +133,7 @@ class ResNet(Model):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """Returns logits, or the pooled features where there is no head.
+        """Returns logits, or without a head the pooled features.
 
         Args:
             images: floats.
@@ -175,7 +174,7 @@ class ResNet(Model):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Array]:
-        """The feature maps ``stem``, ``stage1``, ``stage2``, ..., from fine to coarse.
+        """The maps ``stem``, ``stage1``, ``stage2``, ..., from fine to coarse.
 
         A stem with max pooling gives ``unpooled`` first, the map before the pooling. The last map
         of a pre-activation network is taken after the final normalisation and ReLU.
@@ -198,7 +197,7 @@ class ResNet(Model):
         found = {}
         if imagenet:
             found["unpooled"] = x
-            # Padded by a step of its own: what converts to ONNX knows pooling without padding.
+            # A separate step, as the conversion to ONNX supports pooling without padding only.
             edge = 0 if self.zero_pool else -jnp.inf
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=edge)
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
@@ -237,30 +236,17 @@ class ResNet(Model):
             standardize_epsilon=self.standardize_epsilon,
             kernel_init=he if self.conv_init == "he" else nn.initializers.lecun_normal(),
             conv_impl=self.conv_impl,
-            dtype=as_dtype(self.dtype),
-            param_dtype=as_dtype(self.param_dtype),
+            **self.dtypes,
         )
 
     def _norm(self, train: bool) -> Layer:
-        dtypes: dict[str, Any] = {
-            "dtype": as_dtype(self.dtype),
-            "param_dtype": as_dtype(self.param_dtype),
-        }
-        if self.norm == "group":
-            return functools.partial(
-                nn.GroupNorm,
-                num_groups=self.norm_groups,
-                epsilon=1e-5,
-                use_fast_variance=False,
-                **dtypes,
-            )
-        return functools.partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=0.9,
+        return normalization(
+            self.norm,
+            train=train,
             epsilon=1e-5,
+            groups=self.norm_groups,
             axis_name=self.axis_name,
-            **dtypes,
+            **self.dtypes,
         )
 
 

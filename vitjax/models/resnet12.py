@@ -1,4 +1,4 @@
-"""The residual network of twelve layers that few-shot learning uses."""
+"""ResNet-12, the residual network of few-shot learning."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -25,14 +25,14 @@ from vitjax.nn.pooling import max_pool
 # Of the leaky ReLU.
 SLOPE = 0.1
 
-# DropBlock is for the later stages; on the feature maps of earlier ones dropout does.
+# The first block that is followed by DropBlock; the others are followed by dropout.
 FIRST_DROPBLOCK = 3
 
 
 class Block(nn.Module):
-    """Three convolutions beside one, halved by max pooling, with a leaky ReLU after the sum.
+    """Three convolutions with a 1 x 1 shortcut, then max pooling and a leaky ReLU.
 
-    Its parameters have the names that those of `vitjax.nn.residual.ResidualBlock` have.
+    The parameters have the names of those of `vitjax.nn.residual.ResidualBlock`.
 
     Attributes:
         features: output channels.
@@ -60,26 +60,27 @@ class Block(nn.Module):
 
 
 class ResNet12(Model):
-    """Four blocks of three 3 x 3 convolutions beside a 1 x 1, each block halving the image.
+    """Four residual blocks of three 3 x 3 convolutions, each of which halves the image.
 
     Oreshkin et al. 2018 (TADAM), arXiv:1805.10123, with the widths, DropBlock and further
     details of Lee et al. 2019 (MetaOptNet), arXiv:1904.03758, Sec. 4.1, and kjunelee/MetaOptNet:
-    leaky ReLU of slope 0.1, no biases, batch normalisation as PyTorch's, convolutions He-normal by
-    their outputs. The head, which MetaOptNet does without, starts as PyTorch's linear layer.
+    leaky ReLU of slope 0.1, no biases, PyTorch's batch normalisation, convolutions He-normal by
+    their outputs. The head, which MetaOptNet does not have, is initialised as PyTorch's linear
+    layer.
 
-    Max pooling comes before a block's last activation, which gives the same numbers for less.
+    Max pooling is computed before a block's last activation, which gives the same numbers faster.
 
     Sows ``stage1`` to ``stage4``, ``pooled`` and ``logits``.
 
     Attributes:
-        num_classes: logits; 0 or None for no head: the model then returns the features.
+        num_classes: number of logits; 0 or None for no head: the model then returns features.
         widths: channels of each block; TADAM's are 64, 128, 256 and 512.
-        pooling: ``"mean"`` over the pixels, or ``"flatten"``, as MetaOptNet's features were.
-        drop_rate: share of the activations behind each block that are zeroed in training: one by
-            one behind the first two blocks, and by DropBlock behind the others. Constant, where
-            MetaOptNet raises it linearly over the first 40,000 steps.
-        dropblock_size: side of DropBlock's squares in pixels; they are no larger than the image.
-        conv_impl: how convolutions are computed: see `vitjax.nn.convolution.convolve`.
+        pooling: ``"mean"`` over the pixels, or ``"flatten"``, as in MetaOptNet.
+        drop_rate: fraction of the activations after each block that are zeroed in training: by
+            dropout after the first two blocks, and by DropBlock after the others. It is constant;
+            MetaOptNet increases it linearly over the first 40,000 steps.
+        dropblock_size: side of DropBlock's squares in pixels, at most that of the map.
+        conv_impl: how convolutions are computed, see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -107,11 +108,11 @@ class ResNet12(Model):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """Returns logits, or the features that the head would read where there is none.
+        """Returns logits, or without a head its input.
 
         Args:
-            images: floats. With ``pooling="flatten"`` the size is one with that of the images that
-                the parameters were made with.
+            images: floats. With ``pooling="flatten"`` of the size that the parameters were
+                initialised with.
             train: normalise by the batch's statistics and update ``batch_stats``, which must then
                 be mutable; drop activations, drawing from the RNG collection ``"dropout"``.
 
@@ -148,12 +149,9 @@ class ResNet12(Model):
         if min(height, width) < least:
             raise ImageError(
                 f"images of {height} x {width} pixels (height x width) cannot be halved"
-                f" {len(self.widths)} times; the sides are {least} at least"
+                f" {len(self.widths)} times; sides must be at least {least}"
             )
-        dtypes: dict[str, Any] = {
-            "dtype": as_dtype(self.dtype),
-            "param_dtype": as_dtype(self.param_dtype),
-        }
+        dtypes = self.dtypes
         he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         block = functools.partial(
             Block,
@@ -186,7 +184,7 @@ class ResNet12(Model):
                 self,
                 "head",
                 x,
-                "give images of the size that the parameters were made with, or take"
+                "give images of the size that the parameters were initialised with, or set"
                 " pooling='mean'",
             )
             limit = uniform(x.shape[-1] ** -0.5)

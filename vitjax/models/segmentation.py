@@ -13,25 +13,25 @@ from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt
 from vitjax.models.protocol import Model, Shapeless
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
-from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.dtypes import output_dtype
 from vitjax.nn.norm import Norm, normalization
 from vitjax.nn.unet import HE, KERNEL, Layer, Up, UpKind
 
 
 class SegmentationModel(Model):
-    """The fields of all of the family, and the sizes of one that pads its images itself.
+    """The fields of all segmentation networks.
 
     Attributes:
-        num_classes: logits of each pixel; 0 or None for no head: the model then returns the
-            features that the head would read.
-        norm: behind each convolution of a block: ``"none"``, ``"batch"``, ``"group"`` or
+        num_classes: number of logits per pixel; 0 or None for no head: the model then returns the
+            input of the head.
+        norm: after each convolution of a block: ``"none"``, ``"batch"``, ``"group"`` or
             ``"layer"`` (over pixels and channels). Without one, convolutions have biases.
         norm_groups: groups of group normalisation.
         norm_epsilon: added to the variance.
         up: how a map is doubled: ``"transpose"`` (2 x 2 transposed convolution of stride 2),
             ``"resize"`` (bilinear, then a 3 x 3 convolution) or ``"nearest"`` (each pixel becomes
-            four; the channels stay as they are).
-        conv_impl: how convolutions are computed: see `vitjax.nn.convolution.convolve`.
+            four; the channels do not change).
+        conv_impl: how convolutions are computed, see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
         dtype: of the computation, as a dtype or its name.
         param_dtype: of the parameters, likewise.
@@ -55,11 +55,8 @@ class SegmentationModel(Model):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
-    def _dtypes(self) -> dict[str, Any]:
-        return {"dtype": as_dtype(self.dtype), "param_dtype": as_dtype(self.param_dtype)}
-
     def _conv(self, valid: bool = False) -> Layer:
-        """A constructor of convolutions: 3 x 3 where nothing else is said."""
+        """A constructor of convolutions, 3 x 3 by default."""
         return functools.partial(
             Conv,
             kernel_size=(KERNEL, KERNEL),
@@ -67,7 +64,7 @@ class SegmentationModel(Model):
             use_bias=self.norm == "none",
             kernel_init=HE,
             conv_impl=self.conv_impl,
-            **self._dtypes(),
+            **self.dtypes,
         )
 
     def _norm(self, train: bool) -> Layer:
@@ -77,14 +74,14 @@ class SegmentationModel(Model):
             epsilon=self.norm_epsilon,
             groups=self.norm_groups,
             axis_name=self.axis_name,
-            **self._dtypes(),
+            **self.dtypes,
         )
 
     def _up(self, features: int, name: str, valid: bool = False) -> Up:
-        return Up(features, self.up, valid, self._conv(valid), **self._dtypes(), name=name)
+        return Up(features, self.up, valid, self._conv(valid), **self.dtypes, name=name)
 
     def _logits(self, x: Array, name: str = "head", size: int = 1) -> Array:
-        """What the head, a convolution, makes of features; the features without a head."""
+        """The head, a convolution, applied to ``x``; without a head ``x``."""
         out = output_dtype(self.param_dtype)
         if not self.num_classes:
             return x.astype(out)

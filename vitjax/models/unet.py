@@ -1,4 +1,4 @@
-"""U-Net: as its paper has it, without padding, and in the padded form."""
+"""U-Net, without padding as in its paper, and padded."""
 
 import functools
 import re
@@ -34,7 +34,7 @@ _RISE = re.compile(r"(?:^|/)(?:gate|up|merge)(\d+)/")
 
 
 def level_widths(filters: int, depth: int, widths: Sequence[int] | None) -> tuple[int, ...]:
-    """Channels of every level, the finest first: ``widths``, or ``filters`` doubled at each.
+    """Channels of each level, the finest first: ``widths``, or ``filters`` doubled at each level.
 
     Raises:
         ConfigError: the number of widths is not depth + 1.
@@ -43,30 +43,30 @@ def level_widths(filters: int, depth: int, widths: Sequence[int] | None) -> tupl
         return tuple(filters * 2**level for level in range(depth + 1))
     if len(widths) != depth + 1:
         raise ConfigError(
-            f"widths={list(widths)!r}: depth={depth} has {depth + 1} levels, the bottom among them,"
-            f" and these are {len(widths)}"
+            f"widths={list(widths)!r}: depth={depth} has {depth + 1} levels with the bottom, and"
+            f" these are {len(widths)}"
         )
     return tuple(widths)
 
 
 class UNet(SegmentationModel):
-    """A path down, which halves the map and doubles the channels, and one up, with skips between.
+    """An encoder that halves the map and doubles the channels, and a decoder with skips.
 
     Ronneberger et al. 2015, arXiv:1505.04597, Sec. 2 and Fig. 1. ``padding="valid"`` is the paper's
-    form: no convolution pads, so the logits are smaller than the images by `margin`, every logit is
-    computed from real pixels alone, and images of a side that cannot be halved are an error.
-    ``padding="same"`` pads each convolution with zeros and takes images of any size: they are
+    form: convolutions do not pad, so the logits are smaller than the images by `margin`, each logit
+    depends on real pixels only, and images with a side that cannot be halved are an error.
+    ``padding="same"`` pads each convolution with zeros and accepts images of any size: they are
     mirrored at their borders until 2^depth divides their sides, and the logits are cropped back.
 
     Sows ``logits``, and ``output`` of each block and ``map`` of each gate.
 
     Attributes:
         filters: channels of the first level; each further level has twice as many.
-        depth: times that the map is halved.
-        widths: channels of every level, the finest first and the bottom last: depth + 1 numbers in
-            the place of what ``filters`` says.
+        depth: number of times that the map is halved.
+        widths: channels of each level, the finest first and the bottom last: depth + 1 numbers that
+            replace ``filters``.
         padding: ``"same"`` or ``"valid"``.
-        dropout: rate behind the last block of the way down (Sec. 3.1).
+        dropout: rate after the bottom's block (Sec. 3.1).
         attention: gates on all skips but the finest, as in arXiv:1804.03999, Sec. 2.
 
     The other attributes are those of `SegmentationModel`.
@@ -98,21 +98,21 @@ class UNet(SegmentationModel):
     def margin(self) -> int:
         """Pixels by which a side of the logits is smaller than that of the images.
 
-        Half of them lie on each side. The paper's network has 184: 572 become 388.
+        Half of them are lost at each end. The paper's network loses 184: 572 become 388.
         """
         if self.padding == "same":
             return 0
-        # In pixels of the image: what each level loses on the way down, at the bottom, and up.
+        # In pixels of the image, what each level loses in the encoder, the bottom and the decoder.
         down = sum(BLOCK_LOSS * 2**level for level in range(self.depth + 1))
         up = sum((self._up_loss(level) + BLOCK_LOSS) << (level - 1) for level in self._levels())
         return down + up
 
     def valid_size(self, size: int) -> int:
-        """The smallest side in pixels, of ``size`` at least, that images may have.
+        """The smallest side in pixels, at least ``size``, that images may have.
 
-        With padding that is any. Without, each max pooling must halve an even number (Sec. 2, last
-        paragraph) and at least one logit be left. A block takes 4 pixels before each halving, so
-        the sides are those to which 4 must be added for a multiple of 2^depth, above `margin`.
+        With padding each side is valid. Without, each max pooling must halve an even number (Sec.
+        2, last paragraph) and at least one logit must be left. A block loses 4 pixels before each
+        halving, so a side plus 4 is a multiple of 2^depth, and a side is larger than `margin`.
         """
         if self.padding == "same":
             return super().valid_size(size)
@@ -134,19 +134,19 @@ class UNet(SegmentationModel):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch new_height new_width classes"]:
-        """Returns the logits of every pixel, or the features that the head would read.
+        """Returns the logits of every pixel, or without a head its input.
 
         Args:
             images: floats, of any number of channels.
             train: normalise by the batch's statistics and update ``batch_stats``, which must then
-                be mutable; drop, with randomness from the collection ``"dropout"``.
+                be mutable; apply dropout, drawing from the RNG collection ``"dropout"``.
 
         Returns:
             (batch, new_height, new_width, num_classes), float32 or wider: of the size of the
-            images, or without padding of their middle, `margin` pixels less.
+            images, or without padding of their centre, `margin` pixels less.
 
         Raises:
-            ImageError: images of the wrong rank or dtype, or of a size that cannot be.
+            ImageError: images of the wrong rank, dtype or size.
         """
         check_images(images)
         valid = self.padding == "valid"
@@ -186,11 +186,11 @@ class UNet(SegmentationModel):
         return range(1, self.depth + 1)
 
     def _gated(self, level: int) -> bool:
-        # The first skip is too little abstract for a gate to choose from (arXiv:1804.03999).
+        # The features of the finest skip are not gated, as they are low-level (arXiv:1804.03999).
         return self.attention and level > 1
 
     def _up_loss(self, level: int) -> int:
-        """Pixels that the way up to ``level`` takes from a side, before its block."""
+        """Pixels that the upsampling to ``level`` takes from a side, before its block."""
         if self.up == "resize":
             return DOUBLE_LOSS + KERNEL - 1
         return DOUBLE_LOSS if self._gated(level) else 0

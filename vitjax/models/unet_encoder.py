@@ -91,7 +91,7 @@ class EncoderDecoder(SegmentationModel):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch height width classes"]:
-        """Returns the logits of every pixel, or the features that the head would read.
+        """Returns the logits of every pixel, or without a head its input.
 
         Args:
             images: floats, of any number of channels.

@@ -1,4 +1,4 @@
-"""U-Net++: a U-Net whose skips are filled with further nodes, each level a dense block."""
+"""U-Net++: a U-Net with further blocks on its skips, densely connected at each level."""
 
 import functools
 import re
@@ -24,13 +24,13 @@ _NODE = re.compile(r"(?:^|/)(?:up|node)(\d+)_(\d+)/")
 
 
 class UNetPlusPlus(SegmentationModel):
-    """Nodes x(i, j), each of which sees all nodes of its level before it and the one below it.
+    """Nodes x(i, j) that read all earlier nodes of their level and one of the level below.
 
-    Zhou et al. 2018, arXiv:1807.10165, Sec. 3.1, Eq. 1: x(i, 0) is the way down, and x(i, j) a
-    block over x(i, 0), ..., x(i, j - 1) and x(i + 1, j - 1) doubled. With deep supervision (Sec.
-    3.2) each of x(0, 1), ..., x(0, depth) has a head. In training their logits are a tuple, the
-    shallowest first; out of training they are averaged (the paper's accurate mode), or ``prune``
-    chooses one of them and computes only what it needs (fast mode).
+    Zhou et al. 2018, arXiv:1807.10165, Sec. 3.1, Eq. 1: x(i, 0) is the encoder, and x(i, j) a block
+    over x(i, 0), ..., x(i, j - 1) and x(i + 1, j - 1) doubled. With deep supervision (Sec. 3.2)
+    each of x(0, 1), ..., x(0, depth) has a head. In training the model returns a tuple of their
+    logits, the shallowest first; in evaluation it averages them (the paper's accurate mode), or
+    computes the one that ``prune`` chooses (fast mode).
 
     Convolutions pad with zeros, and images may have any size: they are mirrored at their borders
     until 2^depth divides their sides, and the logits are cropped back.
@@ -39,15 +39,15 @@ class UNetPlusPlus(SegmentationModel):
 
     Attributes:
         filters: channels of the first level; each further level has twice as many.
-        depth: times that the map is halved.
-        widths: channels of every level, the finest first and the bottom last: depth + 1 numbers in
-            the place of what ``filters`` says.
-        deep_supervision: a head on every column, not on the last alone.
-        prune: out of training, the column whose head alone is read, 1 to depth; None to average
-            all. The parameters of what is left out stay where they are. Wants deep supervision, as
-            no other head was trained without it.
+        depth: number of times that the map is halved.
+        widths: channels of each level, the finest first and the bottom last: depth + 1 numbers that
+            replace ``filters``.
+        deep_supervision: a head on every column instead of the last one only.
+        prune: in evaluation, the only column whose head is read, 1 to depth; None to average all.
+            Parameters that are not used remain. Needs deep supervision, without which only the last
+            head is trained.
 
-    The other attributes are those of `vitjax.nn.unet.SegmentationModel`.
+    The other attributes are those of `vitjax.models.segmentation.SegmentationModel`.
 
     Raises:
         ConfigError: at construction, for a value that cannot be used.
@@ -71,7 +71,7 @@ class UNetPlusPlus(SegmentationModel):
             if not self.deep_supervision:
                 raise ConfigError(
                     f"prune={self.prune!r}: without deep_supervision only the last column has a"
-                    " head; take deep_supervision=True, in training too, or leave prune out"
+                    " head; set deep_supervision=True, also in training, or leave prune out"
                 )
             if self.prune > self.depth:
                 raise ConfigError(
@@ -89,7 +89,7 @@ class UNetPlusPlus(SegmentationModel):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch height width classes"] | tuple[Array, ...]:
-        """Returns the logits of every pixel, or the features that the last head would read.
+        """Returns the logits of every pixel, or without a head the input of the last one.
 
         Args:
             images: floats, of any number of channels.
@@ -132,7 +132,7 @@ class UNetPlusPlus(SegmentationModel):
             x = max_pool(x, 2) if level else x
             x = DoubleConv(widths[level], conv, norm, name=f"node{level}_0")(x)
             nodes.append([x])
-            # A diagonal at a time: what the new level makes possible in those above it.
+            # One diagonal per level: the nodes above that depend on the new level.
             for above in range(level - 1, -1, -1):
                 place = f"{above}_{level - above}"
                 below = self._up(widths[above], f"up{place}")(nodes[above + 1][-1])

@@ -53,7 +53,7 @@ class UNetResNet(EncoderDecoder):
             norm_groups=self.norm_groups,
             conv_impl=self.conv_impl,
             axis_name=self.axis_name,
-            **self._dtypes(),
+            **self.dtypes,
             **keywords,
         )
 

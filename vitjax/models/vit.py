@@ -21,7 +21,7 @@ from vitjax.nn.conv import Conv
 from vitjax.nn.drop import dropout
 from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.inputs import ImageError, check_images
-from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
+from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.positions import sincos2d
 from vitjax.nn.transformer import Encoder, Gelu
 
@@ -39,39 +39,39 @@ _EMBEDDING = re.compile(
 class ViT(Model):
     """Vision Transformer: an image as a sequence of patches.
 
-    Initialised as google-research/vision_transformer does: Xavier-uniform kernels in attention and
-    MLP, MLP biases normal with deviation 1e-6, LeCun-normal patch embedding, position embedding
-    normal with deviation 0.02, class token and head zero.
+    Initialised as in google-research/vision_transformer: Xavier-uniform kernels in attention and
+    MLP, MLP biases normal with standard deviation 1e-6, LeCun-normal patch embedding, position
+    embedding normal with standard deviation 0.02, class token and head zero.
 
-    Sows ``patches`` (batch, rows, columns, width), ``tokens`` (what enters the encoder),
-    ``encoded`` (what leaves it, normalised unless ``fc_norm``), ``pooled``, ``representation``
-    (what enters the head) and ``logits``, beside what `EncoderBlock`, `Attention` and `MLP` sow.
+    Sows ``patches`` (batch, rows, columns, width), ``tokens`` (the input of the encoder),
+    ``encoded`` (its output, normalised unless ``fc_norm``), ``pooled``, ``representation`` (the
+    input of the head) and ``logits``; `EncoderBlock`, `Attention` and `MLP` sow more.
 
     Attributes:
         width: channels of a token.
-        depth: blocks.
-        num_heads: attention heads; must divide ``width``.
+        depth: number of blocks.
+        num_heads: number of attention heads; must divide ``width``.
         mlp_width: channels inside the MLPs; None for four times ``width``.
-        patch_size: pixels on a side of a patch, or (height, width).
-        num_classes: logits; 0 or None for no head: the model then returns the representation.
-        pooling: ``"token"`` (a class token), ``"mean"`` (of all patch tokens),
-            ``"token_and_mean"`` (one beside the other, twice as wide, as DINOv2's linear
-            classifiers have it: arXiv:2304.07193, App. B.3) or ``"map"`` (`AttentionPooling` over
-            all tokens).
-        class_token: whether there is a class token; None where ``pooling`` reads one out.
-        class_position: whether learned positions have one for the class token too.
+        patch_size: side of a patch in pixels, or (height, width).
+        num_classes: number of logits; 0 or None for no head: the model then returns the
+            representation.
+        pooling: ``"token"`` (the class token), ``"mean"`` (of all patch tokens),
+            ``"token_and_mean"`` (both concatenated, as in DINOv2's linear classifiers:
+            arXiv:2304.07193, App. B.3) or ``"map"`` (`AttentionPooling` over all tokens).
+        class_token: whether there is a class token; None for one if ``pooling`` reads it.
+        class_position: whether learned positions include one for the class token.
         positions: ``"learned"``, ``"sincos2d"`` (fixed, any image size) or ``"none"``.
-        registers: further learned tokens, without position, that nothing reads out (Darcet et al.
-            2024, arXiv:2309.16588).
+        registers: number of further learned tokens, without position, that are not pooled (Darcet
+            et al. 2024, arXiv:2309.16588).
         representation_size: width of a hidden tanh layer before the head; None for none.
         layer_scale: initial value of LayerScale; None for none.
         qk_norm: layer normalisation of queries and keys.
-        fc_norm: normalise after pooling instead of before, as MAE's fine-tuned networks do.
+        fc_norm: normalise after pooling instead of before, as in MAE's fine-tuned networks.
         norm_epsilon: added to the variance by every layer normalisation.
         dropout: rate, after the position embedding and within each block.
-        drop_path: rate of the last block, growing linearly over depth from zero.
-        gelu: ``"exact"``, as the paper and PyTorch have it, or ``"tanh"``, as Flax's ``nn.gelu``
-            and so google-research/vision_transformer's weights have it.
+        drop_path: rate of the last block; it grows linearly over depth from 0.
+        gelu: ``"exact"``, as in the paper and in PyTorch, or ``"tanh"``, as in Flax's ``nn.gelu``
+            and so for the weights of google-research/vision_transformer.
         attention_impl: ``"plain"`` or ``"fused"``; see `Attention`.
         scan_layers: see `Encoder`.
         remat: see `Encoder`.
@@ -130,11 +130,11 @@ class ViT(Model):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch classes"]:
-        """Returns logits, or the representation where there is no head.
+        """Returns logits, or without a head the representation.
 
         Args:
-            images: floats; height and width multiples of the patch size, and with learned positions
-                as they were when the parameters were made.
+            images: floats; height and width are multiples of the patch size, and with learned
+                positions those that the parameters were initialised with.
             train: apply dropout and drop path, drawing from the RNG collection ``"dropout"``.
 
         Returns:
@@ -193,8 +193,7 @@ class ViT(Model):
         self, images: Array, train: bool, collect: bool = False
     ) -> tuple[Array, list[Array]]:
         """The encoded tokens; with ``collect`` the output of each block too."""
-        dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
-        dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
+        dtypes = self.dtypes
         key_in = key_blocks = None
         if train and (self.dropout or self.drop_path):
             key_in, key_blocks = jax.random.split(self.make_rng("dropout"))
@@ -228,8 +227,7 @@ class ViT(Model):
     @nn.compact
     def _logits(self, x: Array) -> Array:
         """Pools the encoded tokens ``x`` and applies the head."""
-        param_dtype = as_dtype(self.param_dtype)
-        dtypes: dict[str, Any] = {"dtype": as_dtype(self.dtype), "param_dtype": param_dtype}
+        dtypes, out = self.dtypes, output_dtype(self.param_dtype)
         x = self._pool(x)
         if self.fc_norm:
             x = layer_norm("fc_norm", **dtypes, epsilon=self.norm_epsilon)(x)
@@ -237,14 +235,14 @@ class ViT(Model):
         if self.representation_size is not None:
             x = nn.Dense(self.representation_size, **dtypes, name="pre_logits")(x)
             x = jnp.tanh(x)
-        x = x.astype(output_dtype(param_dtype))
+        x = x.astype(out)
         self.sow("intermediates", "representation", x)
         if self.num_classes:
             x = nn.Dense(
                 self.num_classes,
                 kernel_init=nn.initializers.zeros,
-                dtype=output_dtype(param_dtype),
-                param_dtype=param_dtype,
+                dtype=out,
+                param_dtype=dtypes["param_dtype"],
                 name="head",
             )(x)
             self.sow("intermediates", "logits", x)
@@ -252,7 +250,7 @@ class ViT(Model):
 
     @property
     def has_class_token(self) -> bool:
-        """Whether there is a class token: the first of the tokens."""
+        """Whether the first token is a class token."""
         return self.pooling in _READ_TOKEN if self.class_token is None else self.class_token
 
     @property
@@ -290,8 +288,7 @@ class ViT(Model):
             patch,
             padding=0,
             use_bias=True,
-            dtype=as_dtype(self.dtype),
-            param_dtype=as_dtype(self.param_dtype),
+            **self.dtypes,
             name="patch_embedding",
         )(images)
 
@@ -322,7 +319,7 @@ class ViT(Model):
         return jnp.concatenate([*tokens, x.reshape(batch, rows * columns, self.width)], axis=1)
 
     def _pool(self, x: Array) -> Array:
-        """One vector of all tokens."""
+        """Pools all tokens to one vector."""
         if self.pooling == "map":
             return AttentionPooling(
                 self.num_heads,
@@ -330,8 +327,7 @@ class ViT(Model):
                 self.gelu,
                 self.attention_impl,
                 self.norm_epsilon,
-                dtype=as_dtype(self.dtype),
-                param_dtype=as_dtype(self.param_dtype),
+                **self.dtypes,
                 name="pool",
             )(x)
         if self.pooling == "token":
@@ -346,8 +342,8 @@ class ViT(Model):
                 raise ImageError(
                     f"the position embedding is for a grid of {made[0]} x {made[1]} patches and"
                     f" these images give {rows} x {columns} (patch_size={self.patch_size}); give"
-                    " images of the size that the parameters were made with, interpolate the"
-                    " embedding, or take positions='sincos2d'"
+                    " images of the size that the parameters were initialised with, interpolate the"
+                    " embedding, or set positions='sincos2d'"
                 )
 
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.nn.dtypes import as_dtype
-from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
+from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 
 AttentionImpl = Literal["plain", "fused"]
 
 
 def why_not_cudnn(dtype: Any, head_width: int) -> str | None:
-    """Says why cuDNN's fused attention cannot serve, or returns None where it can."""
+    """Why cuDNN's fused attention cannot be used, or None where it can."""
     if jax.default_backend() != "gpu":
         return f"the backend is {jax.default_backend()}, not gpu"
     if as_dtype(dtype) not in (jnp.bfloat16, jnp.float16):
@@ -36,8 +36,8 @@ class Attention(nn.Module):
         num_heads: heads; must divide the width of the tokens.
         qk_norm: layer normalisation of each head's queries and keys (Dehghani et al. 2023,
             arXiv:2302.05442, Sec. 2).
-        impl: ``"plain"``, which can be differentiated any number of times, or ``"fused"``, which
-            takes cuDNN's kernel where it can and `jax.nn.dot_product_attention` elsewhere.
+        impl: ``"plain"``, which has derivatives of every order, or ``"fused"``, which uses cuDNN's
+            kernel where it can and `jax.nn.dot_product_attention` elsewhere.
         norm_epsilon: added to the variance by those normalisations.
         dtype: of the computation; the softmax is in float32 or wider whatever this is.
         param_dtype: of the parameters.

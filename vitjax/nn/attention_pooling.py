@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from vitjax.nn.attention import Attention, AttentionImpl
 from vitjax.nn.dtypes import as_dtype
-from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
+from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.transformer import MLP, Gelu
 
 

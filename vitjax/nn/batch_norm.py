@@ -1,4 +1,4 @@
-"""Batch normalisation, with the pooling that follows it done first."""
+"""Batch normalisation, with the pooling that follows it computed first."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from jaxtyping import Array, Float
 from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.pooling import max_pool
 
-# The name that `vitjax_unchanged` has among a program's functions.
+# The name of `vitjax_unchanged` in a jaxpr.
 UNCHANGED = "vitjax_unchanged"
-# Above so many channels the product with the identity costs more than it saves.
+# With more channels the product with the identity costs more than it saves.
 MOST_CHANNELS = 256
 
 
 class BatchNorm(nn.Module):
     """Normalises each channel over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167, Alg. 1).
 
-    Parameters, state and numbers are those of `flax.linen.BatchNorm`: the variance is the biased
-    one, as the mean of squares less the square of the mean, and the moments are computed in float32
-    at least. Two things are done otherwise, both for inner loops, where this layer and what follows
-    it cost as much as the convolutions:
+    Parameters, state and numbers are those of `flax.linen.BatchNorm`: the variance is biased,
+    computed as the mean of squares minus the square of the mean, with moments in float32 or wider.
+    Two things differ, both for inner loops, where normalisation, activation and pooling cost as
+    much as the convolutions:
 
-    - ``pool`` and ``offset`` let the caller hand over what stands before and behind the layer.
-    - What is computed once per channel is kept from being fused into loops over all pixels, where
-      XLA would compute it again for each of them; in second derivatives that is most of the time.
+    - ``pool`` and ``offset`` take over the pooling after the layer and the bias before it.
+    - Values per channel are kept out of fused loops over all pixels, in which XLA would compute
+      them again for each pixel; in second derivatives that is most of the time.
 
     Attributes:
-        use_running_average: normalise by ``batch_stats``, not by the batch; leaves them alone.
-        momentum: share of the running moments that an update keeps.
+        use_running_average: normalise by ``batch_stats`` instead of the batch, without an update.
+        momentum: the fraction of the running moments that an update keeps.
         epsilon: added to the variance.
         axis_name: the mapped axis over which batch moments are averaged; None for none.
         scale_init: initialiser of the scale.
@@ -61,15 +61,15 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "*smaller channels"]:
         """Normalises ``x``, and then takes the largest of every ``pool`` x ``pool`` pixels.
 
-        A channel is scaled and shifted by the same numbers everywhere, so its largest pixel, or its
-        smallest where the scale is negative, is known before: the rest never needs to be
-        normalised. An activation that never falls may as well follow as stand in between.
+        All pixels of a channel have the same scale and shift, so the pixel that is largest after
+        normalisation is the largest before, or the smallest where the scale is negative: only that
+        one is normalised. A monotonic activation may follow the pooling instead of preceding it.
 
         Args:
-            x: floats; with ``pool`` above one (batch, height, width, channels).
-            pool: the window's sides in pixels, which are its steps too.
-            offset: the bias of the layer before, where it was not added yet. The mean of the batch
-                takes it away again, so then it only enters the running mean.
+            x: floats; with ``pool`` above 1 of shape (batch, height, width, channels).
+            pool: side and stride of the windows in pixels.
+            offset: the bias of the layer before, if it was not added. It cancels with the mean of
+                the batch, so in training it only enters the running mean.
         """
         features, param_dtype = x.shape[-1], as_dtype(self.param_dtype)
         scale = self.param("scale", self.scale_init, (features,), param_dtype)
@@ -104,7 +104,7 @@ class BatchNorm(nn.Module):
         return ((x - mean) * factor + bias).astype(as_dtype(self.dtype))
 
     def _moments(self, x: Any) -> tuple[Any, Any]:
-        """The means of each channel and of its square."""
+        """The mean of each channel and of its square."""
         x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
         axes = tuple(range(x.ndim - 1))
         moments = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
@@ -115,13 +115,13 @@ class BatchNorm(nn.Module):
 
 @contextlib.contextmanager
 def running_statistics(patterns: Sequence[str]) -> Iterator[None]:
-    """Within it, some layers of batch normalisation are in evaluation mode whatever a model says.
+    """A context in which some layers of batch normalisation are in evaluation mode.
 
-    They normalise by their running statistics, and leave them alone. A model knows one mode for all
-    of its layers; where a part of it is frozen, that part's statistics have to be so too.
+    They normalise by their running statistics without an update, also with ``train=True``. Where a
+    part of a model is frozen, its statistics have to be frozen too.
 
     Args:
-        patterns: regular expressions, searched for in a layer's path, such as
+        patterns: regular expressions that are searched for in a layer's path, such as
             ``"stage1_block1/norm1"``.
     """
     if not patterns:
@@ -133,8 +133,8 @@ def running_statistics(patterns: Sequence[str]) -> Iterator[None]:
         if isinstance(module, BatchNorm | nn.BatchNorm):
             path = "/".join(module.path)
             if any(re.search(pattern, path) for pattern in patterns):
-                # A module's fields are closed once it runs. This one lives for a single call of
-                # `apply`, so nobody else sees the change.
+                # The fields of a running module are frozen. This instance exists for one call of
+                # `apply`, so the change has no other effect.
                 object.__setattr__(module, "use_running_average", True)
         return call(*arguments, **keywords)
 
@@ -147,7 +147,7 @@ def _variance(mean: Any, square: Any) -> Any:
 
 
 def _once(per_channel: Any) -> Any:
-    """Keeps what is ``per_channel``, and its derivatives, out of fusions on a CPU."""
+    """Keeps values per channel, and their derivatives, out of fused loops on a CPU."""
     if jax.default_backend() != "cpu" or len(per_channel) > MOST_CHANNELS:
         return per_channel
     return vitjax_unchanged(per_channel)
@@ -155,9 +155,9 @@ def _once(per_channel: Any) -> Any:
 
 @jax.jit
 def vitjax_unchanged(per_channel: Float[Array, "channels"]) -> Float[Array, "channels"]:
-    """``per_channel`` times the identity: XLA computes a product of matrices by itself.
+    """``per_channel`` times the identity: XLA does not fuse a product of matrices.
 
-    Finite numbers stay as they are; an infinity or NaN makes all channels NaN. It is no work that
-    the model asks for; whoever counts that knows it by its name.
+    Finite numbers do not change; an infinity or NaN makes all channels NaN. FLOP counts recognise
+    the function by its name and leave it out.
     """
     return per_channel @ jnp.eye(per_channel.shape[-1], dtype=per_channel.dtype)

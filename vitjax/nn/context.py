@@ -12,8 +12,8 @@ CONTEXT = "context"
 
 
 def context_parameters(module: nn.Module, count: int, param_dtype: Any) -> Float[Array, "context"]:
-    """The leaf ``context`` among the parameters of ``module``: ``count`` numbers, zeros at first.
+    """The parameter ``context`` of ``module``: ``count`` numbers, initially zeros.
 
-    Zintgraf et al. 2019 (CAVIA), arXiv:1810.03642, Sec. 3: what is adapted to a task.
+    Zintgraf et al. 2019 (CAVIA), arXiv:1810.03642, Sec. 3: the parameters that adapt to an episode.
     """
     return module.param(CONTEXT, nn.initializers.zeros, (count,), as_dtype(param_dtype))

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution with explicit padding, and weight standardisation."""
+"""Two-dimensional convolution with explicit padding and weight standardisation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,23 +15,23 @@ Initializer = Callable[..., Any]
 
 
 class Conv(nn.Module):
-    """Two-dimensional convolution whose padding is explicit, as PyTorch's is.
+    """Two-dimensional convolution with explicit padding, as in PyTorch.
 
-    XLA's ``"SAME"`` pads a stride-2 convolution more at the end than at the beginning, so a network
-    trained with symmetric padding gives other outputs under it.
+    XLA's ``"SAME"`` pads a convolution of stride 2 more at the end than at the start, so weights
+    that were trained with symmetric padding would give other outputs.
 
     Attributes:
         features: output channels.
         kernel_size: height and width of the kernel, in pixels.
         strides: step in both directions, in pixels.
-        padding: zeros on each side, or None for what keeps the size at stride 1: ``(k - 1) // 2``
-            before and the rest of ``k - 1`` after.
-        use_bias: whether a bias is added.
-        standardize_epsilon: with a number, each output channel's kernel is brought to zero mean and
-            unit variance before use, with this added to the variance (weight standardisation,
-            arXiv:1903.10520, Eq. 3 to 5).
+        padding: zeros on each side; None keeps the size at stride 1: ``(k - 1) // 2`` zeros before
+            and the rest of ``k - 1`` after.
+        use_bias: adds a bias.
+        standardize_epsilon: weight standardisation (arXiv:1903.10520, Eq. 3 to 5): the kernel of
+            each output channel is normalised to zero mean and unit variance, with this added to the
+            variance; None for none.
         kernel_init: initialiser of the (height, width, in, out) kernel.
-        conv_impl: how it is computed: see `vitjax.nn.convolution.convolve`.
+        conv_impl: how it is computed, see `vitjax.nn.convolution.convolve`.
         dtype: of the computation.
         param_dtype: of the parameters.
     """
@@ -53,11 +53,11 @@ class Conv(nn.Module):
 
         Args:
             x: floats.
-            defer_bias: leave the bias to the next layer, and return it as well.
+            defer_bias: return the bias instead of adding it, for the next layer.
 
         Returns:
-            (batch, new_height, new_width, features); with ``defer_bias`` a pair of that, without a
-            bias, and the bias, (features,).
+            (batch, new_height, new_width, features); with ``defer_bias`` a tuple of that, without
+            the bias, and the bias of shape (features,).
         """
         dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
         shape = (*self.kernel_size, x.shape[-1], self.features)
@@ -80,7 +80,7 @@ class Conv(nn.Module):
 def standardize(
     kernel: Float[Array, "height width in out"], epsilon: float
 ) -> Float[Array, "height width in out"]:
-    """Brings each output channel's kernel to zero mean and unit variance (arXiv:1903.10520)."""
+    """Normalises the kernel of each output channel (arXiv:1903.10520, Eq. 3 to 5)."""
     mean = jnp.mean(kernel, axis=(0, 1, 2), keepdims=True)
     variance = jnp.var(kernel, axis=(0, 1, 2), keepdims=True)
     return (kernel - mean) * jax.lax.rsqrt(variance + epsilon)

@@ -1,11 +1,11 @@
-"""Convolution in two forms, equal in value: XLA's own, and one matrix product.
+"""Convolution in two forms of equal value: XLA's own, and one matrix product.
 
-XLA's convolution is the fastest where the kernel is one for the whole batch. In an inner loop it
-is not: with ``vmap`` each task brings its own kernel, which makes a grouped convolution, and on a
-CPU a convolution inside a loop runs on one core. A matrix product has neither trouble, and its
-derivatives of any order are matrix products again. Outside of loops, on a CPU, XLA's is the
-fastest forward and the product backward. ``docs/benchmarks.md`` has the figures.
-The matrix product has reverse-mode derivatives alone.
+XLA's convolution is the fastest if all of a batch has one kernel. In an inner loop it is slow:
+under ``vmap`` each episode has its own kernel, which makes a grouped convolution, and on a CPU a
+convolution inside a loop runs on one core. A matrix product avoids both, and its derivatives of any
+order are matrix products. Outside of loops, on a CPU, XLA's convolution is the fastest forward and
+the product backward; ``docs/benchmarks.md`` has the numbers. The matrix product has reverse-mode
+derivatives only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def convolve(
     padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
     impl: ConvImpl = "auto",
 ) -> Float[Array, "batch new_height new_width out"]:
-    """Cross-correlates ``x`` with ``kernel``, as all of deep learning's convolutions do.
+    """Cross-correlates ``x`` with ``kernel``, which deep learning calls a convolution.
 
     Args:
         x: floats.
@@ -40,12 +40,12 @@ def convolve(
         strides: steps in pixels, down and to the right.
         padding: zeros (before, after) the rows and the columns.
         impl: ``"lax"`` for XLA's; ``"matmul"`` for one product with shifted copies of ``x``;
-            ``"auto"`` for ``"lax"``, on a CPU with the derivatives of the product where they are
-            the faster ones. Nothing is known of the context here: `INNER_LOOP_IMPL` is for those
-            who know.
+            ``"auto"`` for ``"lax"``, on a CPU with the derivatives of the product where these are
+            faster. ``"auto"`` cannot know that it is in an inner loop: `INNER_LOOP_IMPL` is meant
+            for these.
     """
     rows, columns, channels, features = kernel.shape
-    # Rows are summed after rounding, which 16 bits would feel.
+    # Rows are summed after rounding, which is inaccurate in 16 bits.
     by_columns = tuple(strides) == (1, 1) and x.dtype.itemsize >= 4
     by_columns &= columns * channels + rows * features < rows * columns * channels
     if impl == "auto" and by_columns and jax.default_backend() == "cpu":
@@ -66,9 +66,8 @@ def _by_xla(x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple
 def _mixed(x: Any, kernel: Any, padding: tuple[tuple[int, int], ...]) -> Any:
     """XLA's convolution, with the derivatives of `_by_columns` where these are faster on a CPU.
 
-    For the kernel's they are: XLA makes images of the channels and convolves them with images,
-    after a transpose of both. For the input's XLA turns the kernel over and round, which is slow
-    where the kernel is the larger one.
+    The derivative by the kernel always is: XLA transposes input and cotangent and convolves one
+    with the other. The derivative by the input is where the kernel is large: XLA transposes it.
     """
     return _by_xla(x, kernel, (1, 1), padding)
 
@@ -81,7 +80,7 @@ def _mixed_backward(padding: Any, kept: tuple[Any, Any], cotangent: Any) -> tupl
     x, kernel = kept
     rows, columns, channels, features = kernel.shape
     see = _columns((rows, columns), padding, x.shape[1:3])
-    # Fused into the copies, what gives the cotangent would be computed for each of them.
+    # Without the barrier XLA fuses the cotangent's computation into each of the copies.
     cotangent = jax.lax.optimization_barrier(cotangent)
     spread = see.spread(cotangent)
     if kernel.size > x.size + cotangent.size:
@@ -100,17 +99,17 @@ _mixed.defvjp(_mixed_forward, _mixed_backward)
 def _by_elements(
     x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Any:
-    """The product of all that each output sees, (pixels, elements of the kernel * channels)."""
+    """One product of shape (pixels, elements of the kernel * channels) with the kernel."""
     rows, columns, channels, features = kernel.shape
     take = _elements((rows, columns), tuple(strides), _pairs(padding), x.shape[1:3])
     return _product(take(x), kernel.reshape(rows * columns * channels, features))
 
 
 def _by_columns(x: Any, kernel: Any, padding: Sequence[tuple[int, int]]) -> Any:
-    """One product for all rows of the kernel, which are summed behind it.
+    """One product for all rows of the kernel, whose outputs are summed.
 
-    The columns alone stand side by side, (pixels, columns * channels). Of a 3 x 3 kernel that makes
-    three copies of the input and three of the output, not nine: memory is what the time goes into.
+    Only the columns are concatenated, (pixels, columns * channels). A 3 x 3 kernel needs three
+    copies of the input and three of the output instead of nine: memory traffic takes most time.
     """
     see = _columns(kernel.shape[:2], _pairs(padding), x.shape[1:3])
     return see.total(_product(see.take(x), _columns_of(kernel)))
@@ -123,7 +122,7 @@ def _columns_of(kernel: Any) -> Any:
 
 
 def _product(x: Any, kernel: Any) -> Any:
-    """``x @ kernel`` over the last axis, as a product of two matrices, which XLA does best."""
+    """``x @ kernel`` over the last axis, as a product of two matrices, the fastest in XLA."""
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
@@ -132,7 +131,7 @@ def _pairs(padding: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 
 
 class _Columns(NamedTuple):
-    """What stands before and behind the product of `_by_columns`, for images of one size.
+    """The linear maps before and after the product of `_by_columns`, for images of one size.
 
     Attributes:
         take: from images to (batch, padded height, new_width, columns * channels).
@@ -181,17 +180,17 @@ def _elements(
     padding: tuple[tuple[int, int], ...],
     size: tuple[int, int],
 ) -> Callable[[Any], Any]:
-    """What each output sees, for images of one size.
+    """The pixels that each output depends on, for images of one size.
 
-    Padded images are taken apart into (batch, rows, stride, columns, stride, channels), one phase
-    of each stride at a time, so that no slice has a step: neither has a derivative then.
+    Padded images are split into (batch, rows, stride, columns, stride, channels), one phase of each
+    stride at a time, so that no slice, and no derivative of one, has a step.
 
     Returns:
         A function from images to (batch, new_height, new_width, elements of the kernel * channels).
     """
     new = tuple((size[i] + sum(padding[i]) - kernel[i]) // strides[i] + 1 for i in range(2))
     steps = tuple(new[i] + (kernel[i] - 1) // strides[i] for i in range(2))
-    # Pixels that no stride reaches are cut off: a negative padding.
+    # Negative padding cuts off the pixels that no stride reaches.
     pads = tuple((padding[i][0], steps[i] * strides[i] - size[i] - padding[i][0]) for i in range(2))
     elements = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
 
@@ -208,7 +207,7 @@ def _elements(
         return _side_by_side([seen(i, j) for i, j in elements])
 
     def give(seen: Any) -> Any:
-        """The transpose of `take`: each pixel sums over the places where it was seen."""
+        """The transpose of `take`: the sum over all outputs that depend on a pixel."""
         parts = _apart(seen, len(elements))
 
         def phase(p: int, q: int) -> Any:
@@ -222,20 +221,20 @@ def _elements(
             return jnp.broadcast_to(total, shape)  # zeros where a stride is wider than the kernel
 
         phases = [[phase(p, q) for q in range(strides[1])] for p in range(strides[0])]
-        whole = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
-        whole = whole.reshape(
-            whole.shape[0], steps[0] * strides[0], steps[1] * strides[1], whole.shape[-1]
+        pixels = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+        pixels = pixels.reshape(
+            pixels.shape[0], steps[0] * strides[0], steps[1] * strides[1], pixels.shape[-1]
         )
-        return _pad(whole, [(-before, -after) for before, after in pads])
+        return _pad(pixels, [(-before, -after) for before, after in pads])
 
     return linear(take, give)
 
 
 def _side_by_side(parts: Sequence[Any]) -> Any:
-    """Arrays joined along their channels.
+    """Concatenates arrays along their channels.
 
-    Written as a sum of padded arrays, which XLA computes in one pass on all cores of a CPU: its
-    concatenation there is one core's, after copies of all parts.
+    Written as a sum of padded arrays, which XLA computes in one pass on all cores of a CPU; its
+    concatenation copies all parts and runs on one core.
     """
     channels, last = parts[0].shape[-1], len(parts) - 1
 
@@ -246,13 +245,13 @@ def _side_by_side(parts: Sequence[Any]) -> Any:
     return functools.reduce(jnp.add, [alone(place, part) for place, part in enumerate(parts)])
 
 
-def _apart(whole: Any, number: int) -> list[tuple[int, Any]]:
-    """The places and arrays that `_side_by_side` has joined."""
-    whole = whole.reshape(*whole.shape[:-1], number, whole.shape[-1] // number)
-    return [(place, whole[..., place, :]) for place in range(number)]
+def _apart(joined: Any, number: int) -> list[tuple[int, Any]]:
+    """The places and arrays that `_side_by_side` concatenated."""
+    parts = joined.reshape(*joined.shape[:-1], number, joined.shape[-1] // number)
+    return [(place, parts[..., place, :]) for place in range(number)]
 
 
 def _pad(x: Any, pads: Sequence[tuple[int, int]]) -> Any:
-    """``x`` with zeros around rows and columns; a negative number cuts off."""
+    """``x`` with zeros around rows and columns; negative numbers cut pixels off."""
     config = [(0, 0, 0), *[(*pad, 0) for pad in pads], (0, 0, 0)]
     return jax.lax.pad(x, jnp.zeros((), x.dtype), config)

@@ -12,8 +12,8 @@ def dropout(
 ) -> Float[Array, "*shape"]:
     """Zeroes each element with probability ``rate`` and scales the rest by ``1 / (1 - rate)``.
 
-    The key is an argument, where Linen's own dropout draws one by the path of the module, so that
-    layers run by a scan and layers run one by one drop the same elements.
+    The key is an argument so that layers that run in a scan and layers that run one by one drop the
+    same elements. Linen's own dropout draws a key by the path of the module.
 
     Args:
         x: activations.
@@ -29,13 +29,13 @@ def dropout(
 def drop_path(
     x: Float[Array, "batch *shape"], rate: float | Array, key: PRNGKeyArray | None
 ) -> Float[Array, "batch *shape"]:
-    """Zeroes each example's whole ``x`` with probability ``rate`` and scales the rest to match.
+    """Zeroes all of an example's ``x`` with probability ``rate`` and scales the others to match.
 
     Stochastic depth: Huang et al. 2016, arXiv:1603.09382, Sec. 3.
 
     Args:
         x: output of a residual branch.
-        rate: probability of zero; may be traced, because it differs from layer to layer.
+        rate: probability of zero; may be traced, as it differs from layer to layer.
         key: randomness, or None to return ``x`` as it is.
     """
     if key is None:
@@ -50,15 +50,15 @@ def drop_block(
     size: int,
     key: PRNGKeyArray | None,
 ) -> Float[Array, "batch height width channels"]:
-    """Zeroes squares of ``size`` x ``size`` pixels, each channel its own, and scales the rest.
+    """Zeroes squares of ``size`` x ``size`` pixels in each channel, and scales the rest.
 
-    DropBlock: Ghiasi et al. 2018, arXiv:1810.12890, Algorithm 1. The rest is scaled by the share
-    that was kept of the whole batch, so that the expected sum stays.
+    DropBlock: Ghiasi et al. 2018, arXiv:1810.12890, Algorithm 1. The rest is divided by the
+    fraction of the batch that is kept, so that the expected sum does not change.
 
     Args:
         x: activations.
-        rate: about the share of zeros; squares that overlap make it a little less (Eq. 1).
-        size: side of the squares in pixels, cut to the sides of ``x``.
+        rate: approximate fraction of zeros; it is smaller where squares overlap (Eq. 1).
+        size: side of the squares in pixels, at most that of ``x``.
         key: randomness, or None to return ``x`` as it is.
     """
     if key is None or rate == 0:
@@ -75,7 +75,7 @@ def drop_block(
 
 
 def _spread(corners: Array, side: int, axis: int) -> Array:
-    """True for ``side`` places from each place on that is True; ``side - 1`` longer by ``axis``."""
+    """Extends each True along ``axis`` to ``side`` places; the axis grows by ``side - 1``."""
     pads = [(0, 0)] * corners.ndim
     pads[axis] = (side - 1, side - 1)
     padded = jnp.pad(corners, pads)

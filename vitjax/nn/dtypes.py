@@ -9,10 +9,10 @@ from vitjax.core.text import near_match
 
 
 def as_dtype(dtype: Any) -> jnp.dtype:
-    """The floating dtype that ``dtype`` names, be it a dtype or text such as ``"bfloat16"``.
+    """The floating dtype that ``dtype`` names: a dtype, or a string such as ``"bfloat16"``.
 
     Raises:
-        ConfigError: no such dtype, or not a floating one.
+        ConfigError: an unknown dtype, or one that is not floating.
     """
     known = ("bfloat16", "float16", "float32", "float64")
     try:
@@ -28,8 +28,8 @@ def as_dtype(dtype: Any) -> jnp.dtype:
 
 
 def output_dtype(param_dtype: Any) -> jnp.dtype:
-    """The dtype of logits: float32, or that of the parameters where that is wider.
+    """The dtype of logits: float32, or that of the parameters if that is wider.
 
-    Logits in bfloat16 carry eight bits, too few for a loss to be compared between runs.
+    Logits in bfloat16 have eight bits, too few to compare the losses of two runs.
     """
     return jnp.promote_types(jnp.float32, as_dtype(param_dtype))

@@ -1,4 +1,4 @@
-"""Checks of what a model is fed."""
+"""Checks of a model's inputs."""
 
 from typing import Any
 
@@ -10,29 +10,29 @@ from vitjax.core.errors import UserError
 
 
 class ImageError(UserError):
-    """Images of a shape or type that a model cannot take."""
+    """Images of a shape or dtype that a model does not accept."""
 
 
 def check_images(images: Any) -> None:
     """Raises ImageError unless ``images`` are floats of shape (batch, height, width, channels)."""
     if images.ndim != 4:
         raise ImageError(
-            f"images of shape {tuple(images.shape)}: a model takes (batch, height, width, channels)"
+            f"images of shape {tuple(images.shape)}: a model needs (batch, height, width, channels)"
         )
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ImageError(
-            f"images of dtype {images.dtype}: a model takes floats; scale and normalise them first"
+            f"images of dtype {images.dtype}: a model needs floats; scale and normalise them first"
         )
 
 
 def check_width(module: nn.Module, layer: str, x: Array, why: str) -> None:
-    """Raises ImageError where ``layer`` of ``module`` was made for another width than ``x`` has.
+    """Raises ImageError if the parameters of ``layer`` are for another width than that of ``x``.
 
     Args:
-        module: within its ``__call__``.
-        layer: the name of a dense layer of it.
-        x: (batch, width), what the layer is to be fed.
-        why: what to do about it, for the message.
+        module: a module, within its ``__call__``.
+        layer: the name of one of its dense layers.
+        x: (batch, width), the input of the layer.
+        why: how to fix it, for the message.
     """
     if not module.has_variable("params", layer):
         return

@@ -1,4 +1,4 @@
-"""Linear functions that bring their transpose."""
+"""Linear functions with a given transpose."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import jax
 
 
 def linear(forward: Callable[[Any], Any], transposed: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """``forward`` with ``transposed`` as its derivative, and the other way round, for ever.
+    """``forward`` with ``transposed`` as its derivative, whose derivative is ``forward`` again.
 
-    For where XLA's own transpose is slow: that of a slice is a padded array, and a sum of many
-    padded arrays asks at each number whether it lies inside of each.
+    For functions whose automatic transpose is slow: that of a slice is a padded array, and a sum of
+    many padded arrays tests at each number whether it is inside of each array.
 
     Args:
         forward: a linear function of one array.

@@ -33,18 +33,17 @@ def normalization(
     dtype: Any,
     param_dtype: Any,
 ) -> Callable[..., Callable[..., Array]]:
-    """A constructor of normalisation layers, each called ``layer(x, pool=, offset=)``.
+    """A constructor ``make(name, scale_init)`` of normalisation layers ``layer(x, pool, offset)``.
 
-    ``pool`` and ``offset`` are as in `vitjax.nn.batch_norm.BatchNorm`: the result is max-pooled
-    over ``pool`` x ``pool`` pixels, and ``offset`` is added to ``x`` before.
-
-    ``"batch"`` normalises each channel over examples and pixels; ``"layer"`` each example over
-    pixels and channels, as tf.contrib's layer normalisation does; ``"group"`` the same within
-    groups of channels. All of them have a scale and a shift per channel.
+    As in `vitjax.nn.batch_norm.BatchNorm`, ``offset`` is added to ``x`` first, and the result is
+    max-pooled over ``pool`` x ``pool`` pixels. Each layer has a scale and a shift per channel.
 
     Args:
-        norm: the kind.
-        train: batch normalisation takes the batch's statistics, not the running ones.
+        norm: ``"batch"`` normalises each channel over examples and pixels; ``"layer"`` each example
+            over pixels and channels, as tf.contrib's layer normalisation does; ``"group"`` each
+            example within groups of channels (Wu and He 2018, arXiv:1803.08494, Sec. 3); ``"none"``
+            leaves ``x`` as it is.
+        train: batch normalisation uses the statistics of the batch instead of the running ones.
         epsilon: added to the variance.
         groups: groups of group normalisation.
         axis_name: the mapped axis over which batch statistics are averaged.
@@ -53,13 +52,16 @@ def normalization(
     """
     dtypes: dict[str, Any] = {"dtype": as_dtype(dtype), "param_dtype": as_dtype(param_dtype)}
 
-    def make(name: str) -> Callable[..., Array]:
+    def make(
+        name: str, scale_init: Callable[..., Array] = nn.initializers.ones
+    ) -> Callable[..., Array]:
         if norm == "batch":
             return BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
                 epsilon=epsilon,
                 axis_name=axis_name,
+                scale_init=scale_init,
                 name=name,
                 **dtypes,
             )
@@ -71,6 +73,7 @@ def normalization(
                     num_groups=groups if norm == "group" else 1,
                     epsilon=epsilon,
                     use_fast_variance=False,
+                    scale_init=scale_init,
                     name=name,
                     **dtypes,
                 )(x)
@@ -79,24 +82,3 @@ def normalization(
         return call
 
     return make
-
-
-# Both reference implementations (google-research/vision_transformer and timm) use it.
-LAYER_NORM_EPSILON = 1e-6
-
-
-def layer_norm(
-    name: str, dtype: Any, param_dtype: Any, epsilon: float = LAYER_NORM_EPSILON
-) -> nn.LayerNorm:
-    """Layer normalisation as the ViT family uses it.
-
-    The variance is taken around the mean: E[x^2] - E[x]^2 loses all its digits in the channels of
-    very large mean that trained ViTs have.
-    """
-    return nn.LayerNorm(
-        epsilon=epsilon,
-        use_fast_variance=False,
-        dtype=as_dtype(dtype),
-        param_dtype=as_dtype(param_dtype),
-        name=name,
-    )

@@ -16,15 +16,15 @@ def max_pool(
     size: int,
     lowest: Bool[Array, "channels"] | None = None,
 ) -> Float[Array, "batch new_height new_width channels"]:
-    """The largest of every ``size`` x ``size`` pixels; what is over at the end is left out.
+    """The largest of every ``size`` x ``size`` pixels; an incomplete window at the end is left out.
 
     The gradient goes to the first of several equal pixels, as in PyTorch and in TensorFlow. It is
-    written with slices alone: XLA's own, from a window reduction, has no fast second derivative.
+    computed by slices: the second derivative of XLA's window reduction is slow.
 
     Args:
         x: the images.
-        size: of a window in pixels.
-        lowest: channels of which the smallest is taken instead.
+        size: side of a window in pixels.
+        lowest: channels whose smallest pixel is taken instead.
     """
     return _chosen(x, size, lowest)[0]
 
@@ -38,19 +38,19 @@ def _pixels(x: Any, size: int) -> list[Any]:
 
 
 def _chosen(x: Any, size: int, lowest: Any) -> tuple[Any, list[Any]]:
-    """What is pooled, and for each pixel of the windows whether it is the one that was chosen.
+    """The pooled values, and for each pixel of the windows whether it is the chosen one.
 
-    One of them always is. To ask which is equal to the pooled one would not do: XLA may compute
-    ``x`` anew where it is used, and not to the last bit as it was.
+    Exactly one pixel of a window is. Comparing pixels with the pooled value is not an alternative:
+    XLA may compute ``x`` again for each use, with another last bit.
     """
     first, *others = _pixels(x, size)
     pooled, masks = first, [jnp.ones(first.shape, bool)]
     for pixel in others:
         better = pixel > pooled
         if lowest is not None:
-            # Not by a choice among truth values, which onnxruntime lacks.
+            # onnxruntime has no `where` for booleans.
             better = (lowest & (pixel < pooled)) | (~lowest & better)
-        better |= pixel != pixel  # NaN is chosen, and stays so
+        better |= pixel != pixel  # a NaN is chosen over any number
         pooled = jnp.where(better, pixel, pooled)
         masks = [*(mask & ~better for mask in masks), better]
     return pooled, masks
@@ -61,11 +61,11 @@ def _spread(x: Any, lowest: Any, values: Any, size: int) -> Any:
     """``values`` at the chosen pixels of ``x``, zeros elsewhere; linear in ``values``."""
     parts = [jnp.where(mask, values, 0) for mask in _chosen(x, size, lowest)[1]]
     rows = [jnp.stack(parts[i : i + size], axis=3) for i in range(0, len(parts), size)]
-    whole = jnp.stack(rows, axis=2)
-    batch, down, _, right, _, channels = whole.shape
-    whole = whole.reshape(batch, down * size, right * size, channels)
+    pixels = jnp.stack(rows, axis=2)
+    batch, down, _, right, _, channels = pixels.shape
+    pixels = pixels.reshape(batch, down * size, right * size, channels)
     rest = x.shape[1] - down * size, x.shape[2] - right * size
-    return jnp.pad(whole, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
+    return jnp.pad(pixels, ((0, 0), (0, rest[0]), (0, rest[1]), (0, 0)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -84,7 +84,7 @@ def _pool_backward(size: int, kept: Any, cotangent: Any) -> tuple[Any, None]:
     return _spread(*kept, cotangent, size), None
 
 
-# Which pixel is chosen does not change with x but at a tie, so only the values have a derivative.
+# The choice of a pixel is piecewise constant in x, so only the values have a derivative.
 def _keep(function: Any) -> Any:
     return lambda x, lowest, values, size: (function(x, lowest, values, size), (x, lowest))
 

@@ -15,7 +15,7 @@ def sincos2d(height: int, width: int, channels: int) -> Float[np.ndarray, "heigh
         ConfigError: ``channels`` is not a multiple of four, or is four.
     """
     if channels % 4 or channels < 8:
-        raise ConfigError(f"positions='sincos2d' takes a width of 8, 12, 16, ...; it is {channels}")
+        raise ConfigError(f"positions='sincos2d' needs a width of 8, 12, 16, ...; it is {channels}")
     frequencies = 10_000.0 ** -np.linspace(0, 1, channels // 4)
     row, column = np.mgrid[:height, :width]
     rows, columns = row[..., None] * frequencies, column[..., None] * frequencies

@@ -1,19 +1,20 @@
 """Residual blocks, post-activation and pre-activation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Layer = Callable[..., nn.Module]
+Layer = Callable[..., Any]
 
 
 def _plan(bottleneck: bool, inner: int, features: int, stride: int) -> list[tuple[int, int, int]]:
     """The convolutions of a block's branch as (features, kernel size, stride)."""
     if bottleneck:
-        # The stride sits in the 3 x 3, as in torchvision ("v1.5"), not in the first 1 x 1.
+        # The 3 x 3 has the stride, as in torchvision ("v1.5"), instead of the first 1 x 1.
         return [(inner, 1, 1), (inner, 3, stride), (features, 1, 1)]
     return [(inner, 3, stride), (features, 3, 1)]
 
@@ -24,7 +25,7 @@ def pad_shortcut(
     """The shortcut without parameters: every ``stride``-th pixel, and zeros as further channels.
 
     Option A of arXiv:1512.03385, Sec. 3.3. Half of the new channels come before the old ones and
-    half behind them.
+    half after them.
     """
     new = features - x.shape[-1]
     x = x[:, ::stride, ::stride]
@@ -82,11 +83,11 @@ class ResidualBlock(nn.Module):
 
 
 class PreactivationBlock(nn.Module):
-    """Normalisations and ReLUs before the convolutions, and nothing after the sum.
+    """Normalisations and ReLUs before the convolutions, and none after the sum.
 
-    He et al. 2016, arXiv:1603.05027, Fig. 4(e). Where the shape changes, the shortcut starts behind
+    He et al. 2016, arXiv:1603.05027, Fig. 4(e). Where the shape changes, the shortcut starts after
     the first ReLU. Sows ``output``. The attributes are those of `ResidualBlock`; ``zero_init``
-    starts the last convolution at zero, as no normalisation follows it.
+    initialises the last convolution to zero, as no normalisation follows it.
     """
 
     features: int

@@ -1,4 +1,4 @@
-"""Variables of a loop over blocks to those of a scan over blocks, and back."""
+"""Conversion between the variables of a loop over blocks and of a scan over blocks."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from vitjax.core.errors import ConfigError
 
 
 def stack_layers(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Brings parameters, gradients or intermediates from the loop's form to the scan's.
+    """Converts parameters, gradients or intermediates of a loop to those of a scan.
 
     Args:
-        tree: nested mappings; wherever ``block_0``, ``block_1``, ... stand together they become
+        tree: nested mappings; entries ``block_0``, ``block_1``, ... of one mapping become
             ``blocks``, with a new first axis.
 
     Raises:
-        ConfigError: the numbers have a gap, or the blocks differ in their structure.
+        ConfigError: the numbers have a gap, or the blocks differ in structure.
     """
     new: dict[str, Any] = {}
     blocks: dict[int, Any] = {}
@@ -38,7 +38,7 @@ def stack_layers(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unstack_layers(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `stack_layers`: from the scan's form to the loop's."""
+    """The inverse of `stack_layers`."""
     new: dict[str, Any] = {}
     for key, value in tree.items():
         if key == "blocks":

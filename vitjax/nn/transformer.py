@@ -13,14 +13,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from vitjax.nn.attention import Attention, AttentionImpl
 from vitjax.nn.drop import drop_path, dropout
 from vitjax.nn.dtypes import as_dtype
+from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.layer_scale import LayerScale
-from vitjax.nn.norm import LAYER_NORM_EPSILON, layer_norm
 
 Gelu = Literal["exact", "tanh"]
 
 
 class MLP(nn.Module):
-    """Two dense layers with a GELU between. Sows ``hidden``, what comes out of the GELU.
+    """Two dense layers with a GELU between them. Sows ``hidden``, the output of the GELU.
 
     Attributes:
         hidden_width: channels between the two layers.
@@ -57,10 +57,10 @@ class MLP(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """One pre-norm layer: attention, then an MLP, each added to the tokens that came in.
+    """One pre-norm layer: attention, then an MLP, each added to its input.
 
-    Vaswani et al. as in arXiv:2010.11929, Eq. 2 and 3. Sows ``after_attention`` and ``after_mlp``,
-    the tokens after each addition.
+    Dosovitskiy et al. 2021, arXiv:2010.11929, Eq. 2 and 3. Sows ``after_attention`` and
+    ``after_mlp``, the tokens after each addition.
 
     Attributes:
         num_heads: heads of the attention.
@@ -140,9 +140,10 @@ class Encoder(nn.Module):
         depth: blocks.
         block: keyword arguments of `EncoderBlock`.
         drop_path_rate: of the last block; it grows linearly from zero in the first.
-        scan_layers: compile one block and run it ``depth`` times (`jax.lax.scan`): parameters and
-            intermediates then lie under ``blocks`` with a leading axis, not ``block_0``, ...
-        remat: recompute each block's activations in the backward pass instead of keeping them.
+        scan_layers: compile one block and run it ``depth`` times (`jax.lax.scan`); parameters and
+            intermediates are then under ``blocks``, with a leading axis, instead of ``block_0``,
+            ``block_1``, ...
+        remat: recompute each block's activations in the backward pass instead of storing them.
     """
 
     depth: int
@@ -177,7 +178,7 @@ class Encoder(nn.Module):
             return x, x if collect else None
 
         if self.remat:
-            # Inside a scan, common subexpressions cannot be merged across the loop anyway.
+            # Inside a scan, XLA cannot merge common subexpressions across iterations.
             run = nn.remat(run, prevent_cse=not self.scan_layers)
         if self.scan_layers:
             scan = nn.scan(

@@ -54,16 +54,16 @@ class DoubleConv(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles both sides of a map and, but for ``"nearest"``, gives it other channels.
+    """Doubles both sides of a map; ``"transpose"`` and ``"resize"`` also change its channels.
 
     The transposed convolution of 2 x 2 and stride 2 (arXiv:1505.04597, Sec. 2, "up-convolution")
-    makes four pixels of each, none of which overlaps another's: so it is one product of matrices.
-    Resizing and a convolution (Odena et al. 2016, doi:10.23915/distill.00003) have no such grid.
+    makes four pixels of each without overlap, so it is one product of matrices. Resizing and a
+    convolution (Odena et al. 2016, doi:10.23915/distill.00003) show no grid of such pixels.
 
     Attributes:
         features: output channels.
         up: see the class.
-        valid: without padding, resizing leaves out the border that would need pixels from outside.
+        valid: without padding; resizing leaves out the border that needs pixels from outside.
         conv: constructor of a 3 x 3 convolution.
         dtype: of the computation.
         param_dtype: of the parameters.
@@ -92,7 +92,7 @@ class Up(nn.Module):
         shape = (2, 2, channels, self.features)
         kernel = self.param("kernel", HE_PER_PIXEL, shape, self.param_dtype).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        # Written out: XLA would move the pixels about twice, for the product and back.
+        # Written out, as XLA's transposed convolution moves all pixels twice.
         pixels = x.astype(self.dtype).reshape(-1, channels)
         x = pixels @ kernel.transpose(2, 0, 1, 3).reshape(channels, 4 * self.features)
         x = x.reshape(batch, height, width, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
@@ -101,15 +101,14 @@ class Up(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Scales each pixel of a skip by what it and a coarser map make of it.
+    """Scales each pixel of a skip by an attention coefficient of it and of a coarser map.
 
-    Oktay et al. 2018, arXiv:1804.03999, Eq. 1 and 2 and Fig. 2: additive attention, computed on the
-    coarser map's grid, whose coefficients are resized (bilinearly, as there are two dimensions).
-    Half of the skip's channels lie in between. Sows ``map``, the coefficients as they are applied.
+    Oktay et al. 2018, arXiv:1804.03999, Eq. 1 and 2 and Fig. 2: additive attention on the grid of
+    the coarser map, with half of the skip's channels; the coefficients are resized bilinearly. Sows
+    ``map``, the resized coefficients.
 
     Attributes:
-        valid: without padding, the border is left out whose coefficients would need pixels from
-            outside.
+        valid: without padding; the border whose coefficients need pixels from outside is left out.
         conv: constructor of a convolution.
     """
 
@@ -122,7 +121,7 @@ class AttentionGate(nn.Module):
         skip: Float[Array, "batch height width channels"],
         gate: Float[Array, "batch coarse_height coarse_width gate_channels"],
     ) -> Float[Array, "batch new_height new_width channels"]:
-        """Scales the part of ``skip`` that lies over ``gate``.
+        """Scales the part of ``skip`` that covers the same area as ``gate``.
 
         Args:
             skip: at least twice as high and wide as ``gate``, with the same centre.
@@ -148,10 +147,10 @@ class AttentionGate(nn.Module):
 def double(
     x: Float[Array, "batch height width channels"], valid: bool = False
 ) -> Float[Array, "batch new_height new_width channels"]:
-    """Doubles both sides bilinearly, pixels being areas ("half-pixel centres").
+    """Doubles both sides bilinearly, with half-pixel centres.
 
-    Beyond the border stands the border's pixel. ``valid`` leaves out the first and the last row and
-    column, which alone depend on that.
+    Pixels outside of the map equal the nearest pixel of the border. ``valid`` leaves out the first
+    and the last row and column, the only ones that depend on these.
     """
     for axis in (1, 2):
         before, after = (
@@ -168,10 +167,10 @@ def double(
 def center_crop(
     x: Float[Array, "batch height width channels"], height: int, width: int
 ) -> Float[Array, "batch {height} {width} channels"]:
-    """The middle ``height`` x ``width`` pixels; of an odd rest, the smaller half is cut off first.
+    """The central ``height`` x ``width`` pixels; of an odd rest, the smaller half is at the start.
 
     Args:
-        x: as large at least.
+        x: maps at least as large.
         height: rows in pixels.
         width: columns in pixels.
     """
@@ -182,19 +181,19 @@ def center_crop(
 def reflect_to_multiple(
     images: Float[Array, "batch height width channels"], multiple: int
 ) -> Float[Array, "batch new_height new_width channels"]:
-    """Mirrors images at their borders until both sides are divided by ``multiple``.
+    """Mirrors images at their borders until both sides are multiples of ``multiple``.
 
-    Half of the new pixels, rounded down, stand before the old ones: `center_crop` takes them off.
-    The border's own pixels are not repeated. Where an image is too small for that many, it is
-    mirrored again and again; of a side of one pixel, that pixel is repeated.
+    Half of the new pixels, rounded down, come before the old ones, so that `center_crop` removes
+    them. Pixels of the border are not repeated. An image that is too small is mirrored several
+    times; a side of one pixel is repeated.
 
     Raises:
         ImageError: images without pixels.
     """
     if 0 in images.shape[1:3]:
         raise ImageError(
-            f"images of {images.shape[1]} x {images.shape[2]} pixels (height x width): there is"
-            " one at least"
+            f"images of {images.shape[1]} x {images.shape[2]} pixels (height x width): each"
+            " side must be at least 1"
         )
     pads = []
     for side in images.shape[1:3]:

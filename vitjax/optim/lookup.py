@@ -1,4 +1,4 @@
-"""Optax's optimizers by the names that it gives them."""
+"""The optimizers of optax by name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def find_optimizer(name: Any, where: str) -> Any:
 
     Args:
         name: what a person wrote.
-        where: the key they wrote it under, for the message.
+        where: the key of the name, for the message.
 
     Raises:
-        ConfigError: there is no such optimizer; the message gives the near match and all names.
+        ConfigError: an unknown optimizer; the message gives the near match and all names.
     """
     known = {
         found: getattr(module, found)

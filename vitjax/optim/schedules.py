@@ -1,8 +1,11 @@
-"""Schedules: the factor by which the optimizer's peak learning rate is multiplied at each step.
+"""Schedules: the factor on the optimizer's peak learning rate at each step.
 
-Every schedule may open with a linear warm-up and end with a linear cool-down to zero; what its name
-says happens in between. In a config lengths carry a unit: ``warmup_epochs=5``,
-``cooldown_fraction=0.2``, ``boundaries_steps=[32000, 48000]``.
+Every schedule may begin with a linear warm-up and end with a linear cool-down to zero. In a config,
+lengths have a unit: ``warmup_epochs=5``, ``cooldown_fraction=0.2``,
+``boundaries_steps=[32000, 48000]``.
+
+optax has the same curves, with other roundings: its cosine differs in the last bit in a fifth of
+the steps. These are kept so that runs repeat to the bit.
 """
 
 from __future__ import annotations
@@ -16,16 +19,16 @@ import optax
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
-from vitjax.core.validation import check_keywords
+from vitjax.core.validation import call, check_keywords, check_value
 
-# The schedule's body: (steps since warm-up, its whole length) -> factor.
+# (steps since the warm-up, length without warm-up and cool-down) -> factor.
 Body = Callable[[Any, int], Any]
 schedules: Registry[Callable[..., Body]] = Registry("schedule")
 
 
 @schedules.register("constant")
 def constant() -> Body:
-    """1 throughout."""
+    """1 at every step."""
     return lambda step, length: jnp.ones_like(step)
 
 
@@ -54,10 +57,10 @@ def step(*, boundaries: Sequence[int], factor: float = 0.1) -> Body:
 
 @schedules.register("one_cycle", lengths=("peak",))
 def one_cycle(*, peak: int | None = None, initial: float = 0.04, final: float = 1e-4) -> Body:
-    """Up a cosine from ``initial`` to 1 at ``peak``, then down one to ``final``.
+    """Half a cosine from ``initial`` up to 1 at ``peak``, then one down to ``final``.
 
     Smith and Topin 2018 (arXiv 1708.07120, Section 3). ``peak`` counts from the end of the warm-up;
-    without it, it lies at 30% of the cycle.
+    the default is 30% of the cycle.
     """
 
     def body(step: Any, length: int) -> Any:
@@ -71,7 +74,7 @@ def one_cycle(*, peak: int | None = None, initial: float = 0.04, final: float = 
 
 @schedules.register("reciprocal_sqrt", lengths=("timescale",))
 def reciprocal_sqrt(*, timescale: int = 10_000) -> Body:
-    """``sqrt(timescale / (timescale + step))``: open-ended, so meant with a cool-down.
+    """``sqrt(timescale / (timescale + step))``, without an end and so meant with a cool-down.
 
     Zhai et al. 2022 (arXiv 2106.04560, Section 3.5).
     """
@@ -79,9 +82,7 @@ def reciprocal_sqrt(*, timescale: int = 10_000) -> Body:
 
 
 class _Staircase:
-    """A body that counts from the run's start, not from the end of the warm-up."""
-
-    from_start = True
+    """A body that counts from the start of the run instead of the end of the warm-up."""
 
     def __init__(self, boundaries: Sequence[int], factor: float):
         self.boundaries, self.factor = sorted(boundaries), factor
@@ -116,11 +117,11 @@ def create(
 
     Args:
         section: the config's ``schedule`` section: ``name`` (``"constant"`` without it), ``warmup``
-            and ``cooldown`` lengths, ``warmup_from`` (the factor at step 0, default 0), and what
-            the named schedule takes.
+            and ``cooldown`` lengths, ``warmup_from`` (the factor at step 0, default 0), and the
+            arguments of the named schedule.
         run: turns lengths into steps.
         learning_rate: the peak.
-        where: where the section stands, for errors.
+        where: where the section is in the config, for errors.
 
     Returns:
         step -> learning rate, for steps as integers or traced arrays.
@@ -142,15 +143,14 @@ def create(
         )
     if "boundaries" in own and "boundaries" not in resolved:
         raise ConfigError(f"{where}: a step schedule needs {spellings(['boundaries'])}")
-    check_keywords(schedules[name], resolved, where=where)
-    if not isinstance(warmup_from, int | float) or isinstance(warmup_from, bool):
-        raise ConfigError(f"{where}.warmup_from is {warmup_from!r}; it should be a number")
-    body = schedules[name](**resolved)
+    check_value(warmup_from, float, f"{where}.warmup_from")
+    body = call(schedules[name], resolved, where=where)
     length = max(1, run.steps - warmup - cooldown)
 
     def schedule(step: Any) -> Any:
         step = jnp.asarray(step, jnp.float32)
-        since = step if getattr(body, "from_start", False) else jnp.clip(step - warmup, 0, length)
+        from_start = isinstance(body, _Staircase)
+        since = step if from_start else jnp.clip(step - warmup, 0, length)
         factor = body(since, length)
         if warmup:
             factor *= warmup_from + (1 - warmup_from) * jnp.clip(step / warmup, 0, 1)

@@ -106,7 +106,7 @@ def _of_run(
     if names[0] != names[1] and len(names[0]) == len(names[1]):
         say(
             "  its classes were others, and as many: their head is kept, unless"
-            " config.init.exclude has '^head/'"
+            f" config.init.exclude has '^{model.head_name}/'"
         )
     description = Description(type(model), model.described_fields(), None)
     weights = files.Weights(str(folder), arrays, None, description)
