@@ -66,7 +66,7 @@ def run(path: Path, *, again: bool = False) -> types.ModuleType:
         again: run it even if the module of this text is imported already.
 
     Raises:
-        ConfigError: the file does not exist, is no Python file, or fails.
+        ConfigError: the file does not exist, is not a Python file, or fails.
     """
     if not path.is_file():
         files = sorted(path.parent.glob("*.py")) if path.parent.is_dir() else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
 from pathlib import Path
 
+import filelock
 from tqdm import tqdm
 
 from vitjax.weights.errors import WeightsError
@@ -238,10 +238,13 @@ def _announced(headers: Message) -> dict[str, str]:
 @contextlib.contextmanager
 def _alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Holds the lock at ``path``, once nobody else does."""
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Another process is fetching the same file; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say("Another process is fetching the same file; waiting for it")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
