@@ -1,4 +1,4 @@
-"""What `scripts/bench/maml.py` times vitjax beside: usual JAX code, and PyTorch through a pipe."""
+"""The peers of `scripts/bench/maml.py`: usual JAX code, and PyTorch through a pipe."""
 
 from __future__ import annotations
 

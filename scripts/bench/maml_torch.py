@@ -139,7 +139,7 @@ def functional(episodes: Episodes) -> tuple[Weights, Step]:
 
 
 class Module(torch.nn.Module):
-    """The same network as a module, which `higher` wants."""
+    """The same network as a module, which `higher` needs."""
 
     def __init__(self, episodes: Episodes):
         super().__init__()

@@ -20,11 +20,11 @@ RNG = np.random.default_rng(0)
 
 
 def size(path: Path) -> tuple[int, int]:
-    assert sorted(path.parent.iterdir()) == [path], "a temporary file was left beside the picture"
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        picture.load()
-        return picture.size
+    assert sorted(path.parent.iterdir()) == [path], "a temporary file was left beside the figure"
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        image.load()
+        return image.size
 
 
 class Declared(NamedTuple):
@@ -202,7 +202,7 @@ def test_most_confused_are_the_largest_counts_of_wrong_cells(tmp_path, words):
     assert {"2 of 3", "2 of 2", "1 of 1"} <= set(words)
 
 
-def test_confusion_matrix_of_so_many_classes_that_the_whole_would_not_fit(tmp_path):
+def test_confusion_matrix_of_too_many_classes_for_a_dense_matrix(tmp_path):
     labels = np.array([0, 21_840, 5])
     names = [str(c) for c in range(21_841)]
     counts = matrix(labels, labels, len(names))
@@ -273,7 +273,7 @@ def test_many_mistakes_are_cut_short_and_it_says_so(tmp_path, words):
     assert "true class → prediction; the first 36 of 50" in words
 
 
-def test_no_mistakes_are_a_friendly_picture(tmp_path, words):
+def test_no_mistakes_are_a_figure_of_text(tmp_path, words):
     size(figures.mistakes([], [], [], [], ["cat"], tmp_path / "m.png"))
     assert words == ["No mistakes: every example was classified correctly"]
 
@@ -395,13 +395,13 @@ def test_predictions_reject(tmp_path, probabilities, message):
 # ----------------------------------------------------------------------------------------- writing
 
 
-def test_a_failed_write_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_figure_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "grid.png"
     figures.image_grid(np.zeros((1, 8, 8)), None, path)
     before = path.read_bytes()
 
     def half(figure, target, **keywords):
-        Path(target).write_bytes(b"half a picture")
+        Path(target).write_bytes(b"half a figure")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Figure, "savefig", half)
@@ -411,7 +411,7 @@ def test_a_failed_write_leaves_the_old_picture_and_nothing_else(tmp_path, monkey
     assert os.listdir(tmp_path) == ["grid.png"]
 
 
-def test_a_picture_is_replaced(tmp_path):
+def test_a_figure_is_replaced(tmp_path):
     path = tmp_path / "grid.png"
     figures.image_grid(np.zeros((1, 8, 8)), None, path)
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The pictures of few-shot learning are written and say what they should say."""
+"""The figures of few-shot learning are written and have the expected contents."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def words(figure):
 
 
 def size(path):
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return picture.size
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return image.size
 
 
 def test_adaptation_has_a_line_and_a_band_for_each_mode_and_one_for_chance(tmp_path, drawn):

@@ -16,8 +16,8 @@ def test_a_panel_for_each_probe_and_a_line_for_each_network(drawn, tmp_path):
         "a $network$ of " + 60 * "x": {"1-shot": line(4), "5-shot": line(4, 0.3, None)},
     }
     path = figures.probes(networks, tmp_path / "new/probes.png", chance=0.1, heading="digits")
-    with Image.open(path) as picture:
-        assert picture.size[0] > picture.size[1] > 300
+    with Image.open(path) as image:
+        assert image.size[0] > image.size[1] > 300
     (figure,) = drawn
     assert [axes.get_title() for axes in figure.axes] == ["1-shot", "5-shot"]
     for axes in figure.axes:

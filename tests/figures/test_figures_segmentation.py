@@ -1,4 +1,4 @@
-"""Pictures of segmentations say what they should, whatever the sizes and however many classes."""
+"""Figures of segmentation have the expected contents for all sizes and numbers of classes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ RNG = np.random.default_rng(0)
 
 
 def drawn(path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB")).astype(int)
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
 
 
 def row(height, width, classes, channels=1):
@@ -48,7 +48,7 @@ def test_a_row_is_image_truth_prediction_and_errors(tmp_path, words):
     assert near(wrong, red).mean() == pytest.approx(0.25, abs=0.01)
 
 
-def test_pictures_of_wide_images_are_low(tmp_path):
+def test_figures_of_wide_images_are_low(tmp_path):
     wide, high = (
         figures.segmentations([row(*size, 3, 3)] * 2, ["", ""], "abc", tmp_path / f"{size}.png")
         for size in ((20, 80), (80, 20))

@@ -201,13 +201,13 @@ def test_regression_learns_the_mean_of_all_sinusoids():
     assert float(metrics["loss"].value()) < float(metrics["loss_before"].value())
 
 
-def test_a_head_too_small_for_the_training_classes_is_told():
+def test_a_head_too_small_for_the_training_classes_is_an_error():
     with pytest.raises(ConfigError, match="num_classes is 5; the data has 6"):
         baseline(FineTuning, outputs=5)
     assert baseline(FineTuning, outputs=9).model.num_classes == 9
 
 
-def test_values_that_cannot_be_are_told():
+def test_invalid_values_are_errors():
     with pytest.raises(ConfigError, match=r"transform_features is 'l3'.*center_l2"):
         baseline(NearestCentroid, transform_features="l3")
     with pytest.raises(ConfigError, match="regression"):
@@ -216,7 +216,7 @@ def test_values_that_cannot_be_are_told():
         baseline(FineTuning, test_steps=None)
 
 
-def test_a_pattern_that_matches_nothing_is_told():
+def test_a_pattern_without_a_match_is_an_error():
     objective, batch = baseline(FineTuning, adapted=["^haed"]), episodes()
     with pytest.raises(ConfigError, match=r"objective.adapted: '.haed' .* did you mean 'head'"):
         objective.init(KEY, batch)

@@ -203,12 +203,12 @@ def test_episodes_at_once_change_no_number_and_the_trainer_takes_steps():
         ({"first_order": True}, "objective.first_order is True, but imaml"),
     ],
 )
-def test_what_cannot_be_used(keywords, words):
+def test_invalid_values_are_errors(keywords, words):
     with pytest.raises(ConfigError, match=words):
         build(**keywords)
 
 
-def test_a_pattern_that_matches_nothing_is_told():
+def test_a_pattern_without_a_match_is_an_error():
     objective, batch = build(adapted=["^haed"]), episodes()
     with pytest.raises(ConfigError, match=r"'.haed' matches no parameter; did you mean 'head'"):
         objective.init(jax.random.key(0), batch)

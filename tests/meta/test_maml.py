@@ -551,7 +551,7 @@ def test_absent_classes_have_no_probability():
         ({"fixed": [3]}, r"config.objective.fixed\[0\] is 3; it must be a string"),
     ],
 )
-def test_values_that_cannot_be(fields, words):
+def test_invalid_values_are_errors(fields, words):
     with pytest.raises(ConfigError, match=words):
         Maml(model=mlp(), num_classes=3, normalize=identity, **fields)
 
@@ -634,6 +634,6 @@ def test_inner_loops_have_plain_attention():
         jax.eval_shape(model.init, jax.random.key(0), images)
 
 
-def test_the_order_of_fomaml_is_no_key():
+def test_the_order_of_fomaml_is_not_a_key():
     with pytest.raises(TypeError, match="first_order"):
         FirstOrderMaml(model=mlp(), num_classes=3, normalize=identity, first_order=False)

@@ -313,7 +313,7 @@ def test_each_phase_computes_only_what_it_needs():
         ({"inductive_statistics": "runing"}, "did you mean 'running'"),
     ],
 )
-def test_what_cannot_be_used(keywords, words):
+def test_invalid_values_are_errors(keywords, words):
     with pytest.raises(ConfigError, match=words):
         build(MamlPlusPlus, **keywords)
 
@@ -324,7 +324,7 @@ def test_a_part_wants_batch_normalisation(part):
         plus(part, norm="layer").init(jax.random.key(0), episodes())
 
 
-def test_the_step_is_no_key_of_configs():
+def test_the_step_is_not_a_key_of_configs():
     assert "step" not in inspect.signature(MamlPlusPlus).parameters
     objective = plus(*PARTS)
     assert objective.at_step(7).step == 7

@@ -148,7 +148,7 @@ def test_similarities():
     assert np.all(np.isfinite(slope))
 
 
-def test_values_that_cannot_be_are_told():
+def test_invalid_values_are_errors():
     with pytest.raises(ConfigError, match=r"distance is 'euclid'; .* did you mean 'euclidean'"):
         protonet(distance="euclid")
     with pytest.raises(ConfigError, match="temperature"):

@@ -102,7 +102,7 @@ def test_minibatches_go_through_all_examples_before_any_comes_again(real, size):
     assert np.all(np.sort(passes, axis=1) == np.flatnonzero(mask))
     assert len(np.unique(draws[whole:])) == len(draws) - whole
     if real == 7:
-        assert len(np.unique(passes, axis=0)) > 1, "passes are shuffled anew"
+        assert len(np.unique(passes, axis=0)) > 1, "passes are shuffled again"
 
 
 def test_the_moments_of_adam_live_on_from_step_to_step():
@@ -171,7 +171,7 @@ def test_running_statistics_move_by_the_mean_of_the_steps():
 @pytest.mark.parametrize(
     "wrong", [{"inner_batch_size": 0}, {"test_batch_size": -1}, {"inner_steps": 0}]
 )
-def test_numbers_that_cannot_be_are_told(wrong):
+def test_invalid_values_are_errors(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         reptile(**wrong)
 
@@ -209,7 +209,7 @@ def test_the_papers_config_runs_in_the_trainer():
         experiment.build({**built.config, "objective": {"name": "reptile", "first_order": False}})
 
 
-def test_a_pattern_that_matches_nothing_is_told():
+def test_a_pattern_without_a_match_is_an_error():
     objective, batch = reptile(fixed=["^haed"]), episodes()
     with pytest.raises(ConfigError, match=r"objective.fixed: '.haed' .* did you mean 'head'"):
         objective.init(KEY, batch)

@@ -71,8 +71,8 @@ def prototypes(
 
     The features of a class without examples are zeros.
     """
-    counts = jnp.sum(onehot, axis=0)
-    return onehot.T @ features / jnp.maximum(counts, 1)[:, None]
+    sums = onehot.T @ features
+    return sums / jnp.maximum(jnp.sum(onehot, axis=0), 1)[:, None]
 
 
 def prototype_head(centers: Float[Array, "ways width"]) -> tuple[Array, Array]:
