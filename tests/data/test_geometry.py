@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,7 +98,8 @@ def test_the_given_sample_stays_as_it_is():
     sample, same = painted(), painted()
     for text in TEXTS:
         run(text, sample)
-    for name, value in vars(same).items():
+    for field in dataclasses.fields(same):
+        name, value = field.name, getattr(same, field.name)
         np.testing.assert_array_equal(getattr(sample, name), value, err_msg=name)
 
 

@@ -143,6 +143,9 @@ def test_a_second_image_is_moved_and_batched(registered):
     )
     (batch,) = take(data, 1)
     np.testing.assert_array_equal(batch["second_image"], 255 - batch["image"])
+    section = {"source": "stereo", "batch_size": 6}
+    again = vitjax.data.recall(json.loads(json.dumps(data.describe())), **section)
+    assert shapes(again.example_batch())["second_image"] == ((8, 8, 1), np.uint8)
 
 
 class Broken:

@@ -23,6 +23,7 @@ from vitjax.data.examples import (
     Rows,
     check_image,
     first_readable,
+    images_of,
     read,
 )
 from vitjax.data.image_files import read_image
@@ -126,11 +127,15 @@ class ImageData(Loader):
 
     def describe(self) -> dict[str, Any]:
         """What `recall` needs, as JSON values: class names, examples, an image's raw size."""
-        image = first_readable(self.source.split("train"), "train", self._skip_corrupt)[0].image
+        sample = first_readable(self.source.split("train"), "train", self._skip_corrupt)[0]
+        images = {
+            name: {"shape": list(image.shape), "dtype": image.dtype.name}
+            for name, image in images_of(sample).items()
+        }
         return {
             "class_names": list(self.class_names),
             "examples": {name: len(held) for name, held in self.source.splits.items()},
-            "image": {"shape": list(image.shape), "dtype": image.dtype.name},
+            **images,
         }
 
     @classmethod
@@ -151,7 +156,12 @@ class ImageData(Loader):
 
     @classmethod
     def _blank_sample(cls, description: Mapping[str, Any]) -> Sample:
-        return Sample(np.zeros(description["image"]["shape"], description["image"]["dtype"]), 0)
+        blank = {
+            name: np.zeros(description[name]["shape"], description[name]["dtype"])
+            for name in ("image", "second_image")
+            if name in description
+        }
+        return Sample(blank["image"], 0, second_image=blank.get("second_image"))
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file made ready as an evaluated example is: (height, width, channels).

@@ -162,14 +162,15 @@ class PadAndCrop(Transform):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """A part of the padded sample."""
         size, pad = pair(self.size), self.padding
-        room = [have + 2 * pad - want for have, want in zip(sample.size, size, strict=True)]
-        if min(room) < 0:
+        height, width = sample.size
+        down, right = height + 2 * pad - size[0], width + 2 * pad - size[1]
+        if down < 0 or right < 0:
             raise DataError(
                 f"pad_and_crop cannot take {size[0]}x{size[1]} out of an image of"
-                f" {sample.size[0]}x{sample.size[1]} with {pad} pixels on each side; put"
+                f" {height}x{width} with {pad} pixels on each side; put"
                 f" resize({max(size)}) before it"
             )
-        top, left = (int(rng.integers(r + 1)) - pad for r in room)
+        top, left = int(rng.integers(down + 1)) - pad, int(rng.integers(right + 1)) - pad
         return window(sample, top, left, size, "mirror" if self.mode == "reflect" else "black")
 
 

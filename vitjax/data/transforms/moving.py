@@ -42,8 +42,8 @@ def mirrored(start: int, count: int, length: int) -> np.ndarray:
 
 def each_array(sample: Sample, function: Callable[[str, np.ndarray], np.ndarray]) -> dict[str, Any]:
     """The fields of ``sample`` that are arrays of pixels, after ``function(name, array)``."""
-    arrays = vars(sample)
-    return {name: function(name, arrays[name]) for name in _FIELDS if arrays[name] is not None}
+    arrays = ((name, getattr(sample, name)) for name in _FIELDS)
+    return {name: function(name, array) for name, array in arrays if array is not None}
 
 
 def with_boxes(sample: Sample, boxes: np.ndarray, size: Size) -> dict[str, np.ndarray]:
