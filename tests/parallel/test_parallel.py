@@ -74,7 +74,7 @@ QUICK = {"xla_backend_optimization_level": 0}
 def train(name, mode, devices, accumulation_steps=1, **placement):
     """The state, metrics and predictions after `STEPS` steps in float64, so that sums agree.
 
-    And the bytes of the state on each device, by XLA's account; None under ``pmap``.
+    And the compiled step.
     """
     objective, make = NETWORKS[name]()
     way = parallel.create(mode=mode, devices=devices, **placement)
@@ -109,10 +109,13 @@ def train(name, mode, devices, accumulation_steps=1, **placement):
     both = way.compile(lambda v, b: (evaluate(v, b), predict(v, b)))
     batch = way.place_batch(make(32, seed=99, masked=5))
     found = both.lower(state.variables, batch).compile(QUICK)(state.variables, batch)
-    # What the step gives its memory away for: the state.
-    state_bytes = step.memory_analysis().alias_size_in_bytes if mode == "jit" else None
     state, metrics, *found = way.to_host((state, metrics, *found))
-    return (state, metrics_.numbers(metrics), *found), state_bytes
+    return (state, metrics_.numbers(metrics), *found), step
+
+
+def state_bytes(step):
+    """The bytes of the state on each device: the memory that a compiled step reuses."""
+    return step.memory_analysis().alias_size_in_bytes
 
 
 def gathered(objective):
@@ -133,20 +136,23 @@ def assert_equal_numbers(one, many):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_many_devices_give_the_numbers_of_one(name):
     with jax.enable_x64(True):
-        one, bytes_of_one = train(name, "jit", 1)
+        one, alone = train(name, "jit", 1)
         assert one[1]["loss"] > 0
         if name != "vit":
             statistics = jax.tree.leaves(one[0].model_state["batch_stats"])
             assert any(np.ptp(leaf) > 0.01 for leaf in statistics)
-        sharded, bytes_of_sharded = train(name, "jit", 8, **FSDP)
+        sharded, step = train(name, "jit", 8, **FSDP)
         assert_equal_numbers(one, sharded)
         # Parameters, momentum and moving average; what eight does not divide is small.
-        assert 1 / 8 < bytes_of_sharded / bytes_of_one < 1 / 7
+        assert 1 / 8 < state_bytes(step) / state_bytes(alone) < 1 / 7
+        # Parameters are gathered; activations stay where their examples are.
+        assert "all-gather" in step.as_text()
+        assert "all-to-all" not in step.as_text()
         # Where a copy is on every device, test_maml.py has the same for MAML.
         if name != "maml":
-            replicated, bytes_of_replicated = train(name, "jit", 8)
+            replicated, step = train(name, "jit", 8)
             assert_equal_numbers(one, replicated)
-            assert bytes_of_replicated == bytes_of_one
+            assert state_bytes(step) == state_bytes(alone)
             mapped, _ = train(name, "pmap", 8)
             assert_equal_numbers(one, mapped)
 

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vitjax import models, parallel
@@ -132,6 +134,27 @@ def test_the_optimizer_of_a_group_is_placed_as_the_group_s_parameters():
     }
 
 
+def test_a_step_gathers_parameters_over_the_batch_axis_alone():
+    way = parallel.create(mesh={"model": 2}, rules=[["a$", ["data", "model"]], ["b$", ["data"]]])
+    params = {name: jnp.zeros((8, 4)) for name in "ab"}
+    placed = way.place_state({"params": params, "ema": {"params": params}})
+    seen = {}
+
+    def step(state, batch):
+        for name in "ab":
+            jax.debug.inspect_array_sharding(
+                state["params"][name], callback=lambda sharding, n=name: seen.update({n: sharding})
+            )
+        return state, jnp.sum(batch["x"])
+
+    step = way.compile(step, state=placed)
+    new, _ = step(placed, way.place_batch({"x": np.zeros(4)}))
+    assert seen["a"].is_equivalent_to(NamedSharding(way.mesh, P(None, "model")), 2)
+    assert seen["b"].is_equivalent_to(way.replicated, 2)
+    assert specs(way, placed) == {"a": P("data", "model"), "b": P("data")}
+    assert jax.tree.map(lambda leaf: leaf.sharding, new) == way.state_sharding(placed)
+
+
 def test_a_mesh_has_data_first_and_gives_it_the_devices_that_are_left():
     assert dict(parallel.create(mesh={"model": 2}).mesh.shape) == {"data": 4, "model": 2}
     way = parallel.create(devices=4, mesh={"a": 2, "data": 2})
@@ -149,7 +172,7 @@ def test_a_mesh_has_data_first_and_gives_it_the_devices_that_are_left():
         ({"rules": [["kernel$", [None], 3]]}, "must be a string, a section of keys or a list of"),
         ({"rules": [["kernel$", 3]]}, "must be a string, a section of keys or a list of"),
         ({"rules": {"name": "fsdp", "min_size": -1}}, "rules.min_size is -1; it must be"),
-        ({"rules": [["kernel(", "fsdp"]]}, r"'kernel\(' is no regular expression"),
+        ({"rules": [["kernel(", "fsdp"]]}, r"'kernel\(' is not a regular expression"),
         ({"mesh": {"model": 3}}, "a mesh of 6 devices, but the run has 8"),
         ({"mesh": {"model": 16}}, "a mesh of 16 devices, but the run has 8"),
         ({"mesh": {"model": 0}}, "config.parallel.mesh.model is 0; it must be .*at least 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -95,8 +96,13 @@ class MeshJit(Parallel):
         if state is not None:
             placed = self.state_sharding(state)
             results = (placed, results)
+
+        @functools.wraps(step)
+        def gathered_step(state: Any, batch: Any) -> Any:
+            return step(placement.gather_parameters(self.rule, state, self.mesh), batch)
+
         return jax.jit(
-            step,
+            gathered_step,
             in_shardings=(placed, self.split),
             out_shardings=results,
             donate_argnums=(0,) if donate else (),

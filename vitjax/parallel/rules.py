@@ -69,9 +69,9 @@ class Replicate:
 class FullySharded:
     """Fully sharded data parallelism: each array is split over the axis that splits the batch.
 
-    The largest dimension that the axis divides is split, the last of several. The compiler gathers
-    a parameter where it is used and scatters its gradient: Rajbhandari et al. 2020 (ZeRO),
-    arXiv:1910.02054, Sec. 5, stage 3.
+    The largest dimension that the axis divides is split, the last of several. Steps gather the
+    parameters that they compute with, see `gather_parameters`, and the update of each part is
+    computed where the part is: Rajbhandari et al. 2020 (ZeRO), arXiv:1910.02054, Sec. 5.
 
     Attributes:
         axis: the mesh axis.
@@ -168,6 +168,22 @@ def shardings(rule: Rule, state: Any, mesh: Mesh) -> Any:
     return jax.tree.unflatten(structure, [NamedSharding(mesh, spec) for spec in specs])
 
 
+def gather_parameters(rule: Rule, state: Any, mesh: Mesh) -> Any:
+    """``state`` inside a step, its parameters complete over the axis that splits the batch.
+
+    Without the constraint the compiler may split activations as the parameters are, and exchange
+    those. The moving average stays as it is: a step updates it and computes nothing with it.
+    """
+
+    def gather(path: Any, leaf: Any, sharding: NamedSharding) -> Any:
+        spec = PartitionSpec(*map(_without_batch, sharding.spec))
+        if spec == sharding.spec or "params" not in (keys := _keys(path)) or keys[0] == "ema":
+            return leaf
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree_util.tree_map_with_path(gather, state, shardings(rule, state, mesh))
+
+
 def names(state: Any) -> list[str]:
     """The name by which a rule knows each leaf of ``state``, in the order of `jax.tree.leaves`.
 
@@ -176,7 +192,7 @@ def names(state: Any) -> list[str]:
     Any other array is known by its complete path, such as ``model_state/batch_stats/norm/mean``.
     """
     paths = [
-        (tuple(jax.tree_util.keystr((key,), simple=True) for key in path), np.shape(leaf))
+        (_keys(path), np.shape(leaf))
         for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
     ]
     parameters = {_below(path): shape for path, shape in paths if "params" in path}
@@ -187,6 +203,17 @@ def names(state: Any) -> list[str]:
         return next((each for each in _endings(path) if parameters.get(each) == shape), path)
 
     return ["/".join(name(path, shape)) for path, shape in paths]
+
+
+def _keys(path: Any) -> _Path:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _without_batch(entry: str | tuple[str, ...] | None) -> tuple[str, ...] | str | None:
+    """One dimension's entry of a spec without the axis that splits the batch."""
+    if isinstance(entry, tuple):
+        return tuple(axis for axis in entry if axis != AXIS)
+    return None if entry == AXIS else entry
 
 
 def _endings(path: _Path) -> Iterator[_Path]:
