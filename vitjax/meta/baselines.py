@@ -48,7 +48,7 @@ class Supervised(Episodic):
         super().__post_init__()
         if self.regression:
             return
-        given = self.model.outputs
+        given = self.model.num_outputs
         if given == 0:
             model = self.model.with_head(self.num_train_classes)
             object.__setattr__(self, "model", model)

@@ -168,7 +168,7 @@ class Model(nn.Module):
         return self.head_name is not None and re.fullmatch(self.head_name, entry) is not None
 
     @property
-    def outputs(self) -> int:
+    def num_outputs(self) -> int:
         """Outputs of the head; 0 for a model without one, or without the field ``num_classes``."""
         return int(self._value("num_classes") or 0)
 
