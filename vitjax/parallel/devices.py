@@ -1,4 +1,4 @@
-"""The devices in words."""
+"""Describes the devices of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 
 
 def describe_devices() -> str:
-    """The devices in words: ``"2 x NVIDIA H100 (gpu)"``, ``"CPU, 2 cores"``."""
+    """The devices as text: ``"2 x NVIDIA H100 (gpu)"``, ``"CPU, 2 cores"``."""
     devices = jax.devices()
     hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
     kind, platform = devices[0].device_kind, devices[0].platform
