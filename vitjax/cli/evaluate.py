@@ -47,8 +47,11 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
                 raise ConfigError(f"--{name} chooses among a run's checkpoints: give --workdir=DIR")
         config = arguments.load_config(parsed.config, overrides)
         experiment, results = tasks.evaluate_initial(config, parsed.split)
-    for line in experiment.task.describe(results, full=True):
+    summary = experiment.task.describe(results)
+    for line in summary:
         print(f"{parsed.split}: {line}")
+    for line in experiment.task.describe(results, full=True)[len(summary) :]:
+        print(line)
     return 0
 
 
