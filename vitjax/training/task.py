@@ -125,7 +125,8 @@ class Task:
 
         Args:
             results: what `evaluate` returned.
-            full: everything, as `vitjax evaluate` prints it; else a summary.
+            full: all that `vitjax evaluate` prints, which begins with the lines of the summary;
+                else these alone.
         """
         del full
         declared = {**self.experiment.declarations, **self.experiment.final_declarations}
