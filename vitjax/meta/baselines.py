@@ -208,13 +208,13 @@ class NearestCentroid(Supervised, PrototypeBased):
 class _Head(Model):
     """The last layer of a model, applied to the features of the others."""
 
-    outputs: int
+    width: int
     layer: str
 
     @nn.compact
     def __call__(self, features: Array, train: bool = False) -> Array:
         dtype = features.dtype
-        dense = nn.Dense(self.outputs, name=self.layer, dtype=dtype, param_dtype=dtype)
+        dense = nn.Dense(self.width, name=self.layer, dtype=dtype, param_dtype=dtype)
         return dense(features)
 
 
