@@ -18,131 +18,52 @@ An annotation says all of what a value may be:
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import functools
 import inspect
-import math
 import numbers
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
+from vitjax.core.constraints import (
+    Bounds,
+    Constraint,
+    Fraction,
+    Length,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OneOf,
+    PositiveFloat,
+    PositiveInt,
+    Rate,
+    alternatives,
+)
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
 
+__all__ = [
+    "Bounds",
+    "Constraint",
+    "Fraction",
+    "Length",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "OneOf",
+    "PositiveFloat",
+    "PositiveInt",
+    "Rate",
+    "call",
+    "check_keywords",
+    "check_value",
+    "keywords_of",
+    "validate_fields",
+]
+
 # Linen adds these two fields to every module; they are not for configs.
 _LINEN_FIELDS = frozenset({"parent", "name"})
-
-
-class Constraint(abc.ABC):
-    """What a value of the right type must satisfy as well; stands in ``Annotated[type, ...]``."""
-
-    options: Collection[str] = ()  # among which an error looks for the near match
-
-    @property
-    @abc.abstractmethod
-    def words(self) -> str:
-        """The constraint, as it follows "must be" in an error."""
-
-    @abc.abstractmethod
-    def allows(self, value: Any) -> bool:
-        """Whether ``value``, which is of the annotated type, satisfies the constraint."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Bounds(Constraint):
-    """A finite number within bounds.
-
-    Attributes:
-        at_least: the smallest value.
-        at_most: the largest value.
-        above: a value that all values are larger than.
-        below: a value that all values are smaller than.
-    """
-
-    at_least: float | None = None
-    at_most: float | None = None
-    above: float | None = None
-    below: float | None = None
-
-    @property
-    def words(self) -> str:
-        """For example "at least 1", "above 0" or "in [0, 1)"."""
-        lower = {"at least": self.at_least, "above": self.above}
-        upper = {"at most": self.at_most, "below": self.below}
-        parts = [[(w, v) for w, v in side.items() if v is not None] for side in (lower, upper)]
-        if all(parts):
-            (low, start), (high, end) = parts[0][0], parts[1][0]
-            left, right = "[" if low == "at least" else "(", "]" if high == "at most" else ")"
-            return f"in {left}{start}, {end}{right}"
-        return " and ".join(f"{word} {value}" for side in parts for word, value in side)
-
-    def allows(self, value: Any) -> bool:
-        """Whether ``value`` is finite and within the bounds."""
-        return (
-            math.isfinite(value)
-            and (self.at_least is None or value >= self.at_least)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Length(Constraint):
-    """A list with a number of items.
-
-    Attributes:
-        at_least: the smallest number.
-        at_most: the largest number; None for any.
-    """
-
-    at_least: int = 1
-    at_most: int | None = None
-
-    @property
-    def words(self) -> str:
-        """For example "with at least 1 item" or "with 2 items"."""
-        exact = self.at_least == self.at_most
-        number = self.at_least if exact or self.at_most is None else f"{self.at_least} to"
-        more = f" {self.at_most}" if self.at_most is not None and not exact else ""
-        items = "item" if (self.at_most or self.at_least) == 1 else "items"
-        return f"with {'at least ' if self.at_most is None else ''}{number}{more} {items}"
-
-    def allows(self, value: Any) -> bool:
-        """Whether the number of items is one of those."""
-        return self.at_least <= len(value) <= (self.at_most or len(value))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class OneOf(Constraint):
-    """One of names that are known when the value is checked, such as those of a registry.
-
-    Attributes:
-        options: the names.
-    """
-
-    options: Collection[str]
-
-    @property
-    def words(self) -> str:
-        """All names."""
-        return _alternatives([repr(option) for option in self.options])
-
-    def allows(self, value: Any) -> bool:
-        """Whether ``value`` is one of the names."""
-        return value in self.options
-
-
-PositiveInt = Annotated[int, Bounds(at_least=1)]
-NonNegativeInt = Annotated[int, Bounds(at_least=0)]
-PositiveFloat = Annotated[float, Bounds(above=0)]
-NonNegativeFloat = Annotated[float, Bounds(at_least=0)]
-Fraction = Annotated[float, Bounds(at_least=0, at_most=1)]
-Rate = Annotated[float, Bounds(at_least=0, below=1)]
 
 
 def validate_fields(instance: Any, where: str = "") -> None:
@@ -287,7 +208,7 @@ def _none_of(value: Any, members: Sequence[Any]) -> _Problem | None:
     closest = [problem for problem in problems if not problem.wrong_type]
     if len(closest) == 1:
         return closest[0]
-    words = _alternatives(list(dict.fromkeys(_describe(member) for member in members)))
+    words = alternatives(list(dict.fromkeys(_describe(member) for member in members)))
     options = [option for problem in problems for option in problem.options]
     return _Problem("", value, words, not closest, options)
 
@@ -316,9 +237,9 @@ def _describe(hint: Any) -> str:
             return " ".join(words)
         return " ".join([_describe(base), *words])
     if origin in (typing.Union, types.UnionType):
-        return _alternatives(list(dict.fromkeys(_describe(member) for member in arguments)))
+        return alternatives(list(dict.fromkeys(_describe(member) for member in arguments)))
     if origin is Literal:
-        return _alternatives([repr(option) for option in arguments])
+        return alternatives([repr(option) for option in arguments])
     if _is_section_class(hint):
         return _SECTION.one
     plain = _PLAIN.get(origin or hint)
@@ -341,10 +262,6 @@ def _several(hints: Sequence[Any]) -> str:
         words = "".join(f" {each.words}" for each in constraints if isinstance(each, Constraint))
     plain = _PLAIN.get(typing.get_origin(base) or base)
     return (plain.several if plain else "values") + words
-
-
-def _alternatives(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else "nothing"
 
 
 def _is_section_class(hint: Any) -> bool:
