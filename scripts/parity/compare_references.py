@@ -84,7 +84,7 @@ def variables(path: Path, spec: dict[str, Any], module: Model, shape: Any) -> An
     arrays: Arrays = files.read(file)
     description = Description(type(module), {}, shape[1:])
     opened = weights.Weights(str(file), arrays, layout, description)
-    return weights.fill(opened, module, expected, dict)
+    return weights.fill(opened, module, expected, lambda names: {})
 
 
 def main() -> None:

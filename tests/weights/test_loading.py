@@ -198,7 +198,7 @@ def test_damaged_files_are_told_in_words(monkeypatch, name):
     module = weights.module_of(whole, **fields, **quiet)
     example = np.zeros((1, *whole.description.input_shape), np.float32)
     expected = jax.eval_shape(module.init, jax.random.key(0), example)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape), expected)
+    zeros = leaves(jax.tree.map(lambda leaf: np.zeros(leaf.shape), expected))
     rng = np.random.default_rng(0)
     for lost in rng.choice(sorted(arrays), 12):
         array = arrays[lost]
@@ -208,7 +208,7 @@ def test_damaged_files_are_told_in_words(monkeypatch, name):
             monkeypatch.setattr(opening.files, "read", lambda path, part=None, odd=odd: odd)
             with contextlib.suppress(WeightsError):
                 found = weights.open_weights(path, **quiet)
-                weights.fill(found, module, expected, lambda: zeros, **quiet)
+                weights.fill(found, module, expected, lambda names: zeros, **quiet)
 
 
 # --------------------------------------------------------------------------------- what is changed

@@ -1,11 +1,13 @@
 """ONNX files, run by onnxruntime."""
 
+import functools
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference_files import jit
 
 from vitjax import models, weights
 from vitjax.weights.formats import onnx
@@ -43,15 +45,19 @@ CASES = {
 }
 
 
+@functools.cache
 def made(name):
     """A model with parameters and statistics of no special values."""
     model, shape = CASES[name]
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
     rng = np.random.default_rng(0)
-    moved = jax.tree.map(
-        lambda x: x + rng.uniform(0.05, 0.3, x.shape).astype(np.float32), variables
-    )
-    return model, shape, moved
+
+    def values(leaf):
+        if len(leaf.shape) > 1:
+            return rng.normal(0.1, 0.3, leaf.shape).astype(np.float32)
+        return rng.uniform(0.05, 1.3, leaf.shape).astype(np.float32)
+
+    return model, shape, jax.tree.map(values, shapes)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -63,7 +69,7 @@ def test_onnxruntime_computes_the_same(name, tmp_path):
     images = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(path))
     (found,) = session.run(["outputs"], {"images": images})
-    expected = np.asarray(jax.jit(model.apply)(variables, images))
+    expected = np.asarray(jit(model.apply)(variables, images))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 

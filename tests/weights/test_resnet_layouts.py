@@ -14,6 +14,7 @@ from reference_files import (
     check_activations,
     check_inference,
     check_round_trip,
+    jit,
     random_variables,
 )
 
@@ -268,10 +269,10 @@ def test_a_network_of_classification_fills_the_encoder_of_a_unet(tmp_path):
     options = {"stage_sizes": (1, 1), "block": "basic", "width": 8}
     unet = models.UNetResNet(**options, decoder_widths=(6, 4, 2))
     said = []
+    fresh = jit(unet.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     for format in ("torchvision", "safetensors"):
         path = weights.save(variables, module, tmp_path / "file", format, input_shape=(32, 32, 3))
         found = weights.load(path, unet, say=said.append)
-        fresh = unet.init(jax.random.key(0), np.zeros((1, 32, 32, 3)))
         assert set(found["params"]) == set(fresh["params"])
         body = {k: v for k, v in variables["params"].items() if k != "head"}
         jax.tree.map(np.testing.assert_array_equal, found["params"]["encoder"], body)
@@ -283,7 +284,7 @@ def test_a_network_of_classification_fills_the_encoder_of_a_unet(tmp_path):
                 np.testing.assert_allclose(decoder[name], leaf, rtol=1e-6)
     assert len(said) == 2
     assert "fills the model's encoder; reinitialised: head, merge1" in said[0]
-    with pytest.raises(WeightsError, match="holds a ResNet, and the model is a Conv4"):
+    with pytest.raises(WeightsError, match="of a ResNet, but the model is a Conv4"):
         weights.load(path, models.Conv4())
 
 

@@ -482,8 +482,9 @@ def test_a_hidden_layer_before_the_head_goes_with_the_head(format, tmp_path):
 
     def filled(module, say):
         expected = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), expected)
-        return weights.fill(weights.open_weights(path), module, expected, lambda: zeros, say=say)
+        zeros = {n: np.zeros(x.shape, x.dtype) for n, x in weights.loading.flat(expected).items()}
+        opened = weights.open_weights(path)
+        return weights.fill(opened, module, expected, lambda names: zeros, say=say)
 
     plain, said = module.clone(representation_size=None), []
     found = filled(plain, said.append)["params"]

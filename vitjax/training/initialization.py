@@ -19,6 +19,7 @@ from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.settings import Start
 from vitjax.weights.layouts import Description
+from vitjax.weights.loading import flat
 
 
 def variables(
@@ -55,7 +56,7 @@ def variables(
         weights,
         objective.model,
         expected,
-        fresh,
+        lambda names: flat(objective.model.unstack(fresh())),
         position_interpolation=start.position_interpolation,
         say=say,
     )

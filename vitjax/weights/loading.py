@@ -107,11 +107,21 @@ def fit(
     key = jax.random.key(0) if rng is None else rng
     example = jnp.zeros((1, *weights.shape_at(image_size, channels)))
     expected = jax.eval_shape(module.init, key, example)
+
+    def initial(names: Sequence[str]) -> Mapping[str, Any]:
+        def draw(key: jax.Array) -> dict[str, Any]:
+            made = flat(module.unstack(module.init(key, example)))
+            return {name: made[name] for name in names}
+
+        # What is not returned is not compiled.
+        found: dict[str, Any] = jax.jit(draw)(key)
+        return found
+
     return fill(
         weights,
         module,
         expected,
-        lambda: jax.jit(module.init)(key, example),
+        initial,
         position_interpolation=position_interpolation,
         say=say,
     )
@@ -121,7 +131,7 @@ def fill(
     weights: Weights,
     module: Model,
     expected: Mapping[str, Any],
-    fresh: Callable[[], Mapping[str, Any]],
+    fresh: Callable[[Sequence[str]], Mapping[str, Any]],
     *,
     position_interpolation: str = "bicubic",
     say: Callable[[str], None] = print,
@@ -132,7 +142,8 @@ def fill(
         weights: the file.
         module: the model.
         expected: shapes and dtypes of its variables.
-        fresh: returns initial variables; called only if some of them are used.
+        fresh: returns the initial values of the named variables; called only if some are used.
+            Names are as `flat` gives them for ``module.unstack(variables)``.
         position_interpolation: as in `load`.
         say: receives what is reinitialised or resized, and fields with which the file's network
             computes something else.
@@ -175,7 +186,7 @@ def fill(
             others = ", ".join(sorted({name.split("/")[1] for name in initial}))
             what = f"fills the model's {part[0]}; reinitialised: {others}"
         say(f"{weights.where}: {what}")
-        made = flat(module.unstack(fresh()))
+        made = fresh(initial)
         found |= {name: made[name] for name in initial}
     elif dropped:
         say(f"{weights.where}: the model has no head; skipped: {', '.join(dropped)}")

@@ -87,7 +87,7 @@ def _check(content: bytes, outputs: Any, input_shape: Sequence[int], onnxruntime
         (found,) = session.run(["outputs"], {"images": images})
     except Exception as error:
         raise WeightsError(f"format 'onnx': onnxruntime cannot run the graph: {error}") from error
-    expected = np.asarray(outputs(jnp.asarray(images)))
+    expected = np.asarray(jax.jit(outputs)(jnp.asarray(images)))
     scale = np.abs(expected).max()
     # Said so that NaN, which compares with nothing, fails too.
     if found.shape != expected.shape or not np.abs(found - expected).max() <= _TOLERANCE * scale:
