@@ -81,7 +81,7 @@ def test_a_path_is_itself(local, here, monkeypatch):
 
 
 def test_an_unknown_place_is_named_with_its_near_match(refused):
-    refused("augregs:S_16", "nothing is kept under 'augregs'; did you mean 'augreg'?", "gs:")
+    refused("augregs:S_16", "unknown scheme 'augregs'; did you mean 'augreg'?", "gs:")
     refused("hf:vit", "hf:owner/name")
     refused("https://", "no address of a file")
     refused("https://example.org/../../etc/passwd", "no address of a file")
@@ -134,7 +134,7 @@ def test_an_address_that_leads_out_of_encryption_is_not_followed():
 
 
 def test_what_is_no_address_is_refused_at_once(server, refused):
-    refused(f"{server.url}/a b.npz", "is no address")
+    refused(f"{server.url}/a b.npz", "is no valid address")
     assert not server.requests
 
 
@@ -153,17 +153,21 @@ def test_the_beginning_of_an_augreg_name_is_enough_where_it_is_the_only_one(
     server.serve(f"{folder}/{full}.npz", CONTENT)
     found = local("augreg:S_16-i21k-30ep-lr_0.001--")
     assert found.name == f"{full}.npz"
-    assert any("begins so" in line for line in said)
-    refused("augreg:S_16-i21k-300ep", "2 names begin so", "\n  S_16-i21k-300ep-lr_0.001--cifar100")
-    refused("augreg:S16-i21k", "no name begins so; did you mean 'S_16'?", "index.csv")
+    assert any("begins with it" in line for line in said)
+    refused(
+        "augreg:S_16-i21k-300ep", "2 names begin with it", "\n  S_16-i21k-300ep-lr_0.001--cifar100"
+    )
+    refused("augreg:S16-i21k", "no name begins with it; did you mean 'S_16'?", "index.csv")
     # All of it was kept, and serves without a network.
     assert local("augreg:S_16-i21k-30ep-lr_0.001--", offline=True) == found
     assert local(f"augreg:{full}", offline=True) == found
-    refused("augreg:S_16-i21k-300ep", "2 names begin so", offline=True)
+    refused("augreg:S_16-i21k-300ep", "2 names begin with it", offline=True)
 
 
 def test_a_wrong_augreg_name_is_named_where_there_is_no_list(refused, server):
-    refused("augreg:S_16", f"{server.url}/vit_models/augreg/S_16.npz: the server has no such file")
+    refused(
+        "augreg:S_16", f"{server.url}/vit_models/augreg/S_16.npz: the server does not have the file"
+    )
 
 
 def test_a_full_augreg_name_that_begins_others_is_itself(server, local):
@@ -193,7 +197,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_ended(server, local, refused,
     refused(
         f"{server.url}/w.npz",
         "the connection broke after 1,000 of 300,000 bytes",
-        f"fetch {server.url}/w.npz elsewhere and put it at {here}/cache/127.0.0.1_",
+        f"download {server.url}/w.npz elsewhere and copy it to {here}/cache/127.0.0.1_",
     )
     assert left(here) == [".w.npz.part", ".w.npz.version"]
     path = local(f"{server.url}/w.npz")
@@ -222,13 +226,13 @@ def test_a_beginning_that_is_longer_than_the_file_is_dropped(server, local):
 
 def test_a_server_out_of_order_is_asked_again_and_then_given_up(server, local, refused):
     server.serve("/w.npz", status=503)
-    refused(f"{server.url}/w.npz", "cannot be fetched (503 Service Unavailable)", "elsewhere")
+    refused(f"{server.url}/w.npz", "cannot be downloaded (503 Service Unavailable)", "elsewhere")
     assert len(server.requests) == download._ATTEMPTS
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(404, "not for all (404"), (403, "not for all (403"), (401, "refuses (401")],
+    [(404, "requires a login (404"), (403, "requires a login (403"), (401, "refuses (401")],
 )
 def test_what_the_server_does_not_give_is_asked_for_once(status, words, server, refused, here):
     server.serve("/w.npz", b"<html>", status=status)
@@ -242,7 +246,7 @@ def test_without_a_network_the_message_says_which_file_to_put_where(refused, loc
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/w.npz"
         place = here / "cache" / url[7:].replace(":", "_")
-        refused(url, "cannot be reached", f"fetch {url} elsewhere and put it at {place}")
+        refused(url, "cannot be reached", f"download {url} elsewhere and copy it to {place}")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(CONTENT)
         assert local(url) == place
@@ -250,8 +254,11 @@ def test_without_a_network_the_message_says_which_file_to_put_where(refused, loc
 
 def test_offline_nothing_is_asked_of_anyone(server, refused, local, here):
     place = here / "kept" / "storage.googleapis.com" / "bit_models" / "BiT-S-R50x1.npz"
-    words = ("offline", "fetch https://storage.googleapis.com/bit_models/BiT-S-R50x1.npz elsewhere")
-    refused("bit:BiT-S-R50x1", *words, f"put it at {place}", cache=here / "kept", offline=True)
+    words = (
+        "offline",
+        "download https://storage.googleapis.com/bit_models/BiT-S-R50x1.npz elsewhere",
+    )
+    refused("bit:BiT-S-R50x1", *words, f"copy it to {place}", cache=here / "kept", offline=True)
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
     assert local("bit:BiT-S-R50x1", cache=here / "kept", offline=True) == place
@@ -291,7 +298,7 @@ def test_a_file_that_its_checksum_contradicts_is_not_kept(
 ):
     server.serve(f"/{name}", CONTENT, headers)
     found = hashlib.new(algorithm, CONTENT).hexdigest()
-    words = ("is not the file that it should be", f"its {algorithm} is {found}, and should be")
+    words = ("is not the expected file", f"its {algorithm} is {found}, and should be")
     refused(f"{server.url}/{name}{fragment}", *words)
     assert left(here) == []
 
@@ -310,10 +317,10 @@ def test_a_day_in_a_name_is_no_checksum(server, local):
 def test_a_checksum_that_is_given_is_compared_with_a_kept_file_too(server, local, refused):
     server.serve("/w.npz", CONTENT)
     path = local(f"{server.url}/w.npz")
-    refused(f"{server.url}/w.npz#sha256={OTHER}", f"{path} (kept from before)", "its sha256 is")
+    refused(f"{server.url}/w.npz#sha256={OTHER}", f"{path} (from the cache)", "its sha256 is")
     assert local(f"{server.url}/w.npz#sha256={SHA256}") == path
-    refused(f"{server.url}/w.npz#crc=12", "may be sha256=... or md5=...")
-    refused(f"{server.url}/w.npz#sha256=xyz", "may be sha256=... or md5=...")
+    refused(f"{server.url}/w.npz#crc=12", "must be sha256=... or md5=...")
+    refused(f"{server.url}/w.npz#sha256=xyz", "must be sha256=... or md5=...")
 
 
 # ------------------------------------------------------------------------------------ at once
@@ -348,7 +355,7 @@ def test_who_waits_for_another_is_told(server, here, said):
         deadline = time.monotonic() + 10
         while not said and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert said == ["Another process is fetching the same file; waiting for it"]
+        assert said == ["Another process is downloading the same file; waiting for it"]
         assert server.requests == []
     thread.join()
     assert path.read_bytes() == CONTENT
@@ -368,7 +375,7 @@ def test_the_bar_counts_what_came(server, capsys, monkeypatch):
     assert (shown[0]["total"], shown[0]["desc"], shown[0]["disable"]) == (300_000, "w.npz", None)
     out, err = capsys.readouterr()
     assert "w.npz: 100%" in err
-    assert out.startswith(f"Fetching {server.url}/w.npz to ")
+    assert out.startswith(f"Downloading {server.url}/w.npz to ")
 
 
 # ------------------------------------------------------------------------------- Hugging Face
@@ -460,7 +467,7 @@ def test_the_only_file_of_weights_is_taken_whatever_its_name(hub, local, refused
     hub.add("a/b", {"odd.pth": b"1", "readme.md": b""})
     assert local("hf:a/b").name == "odd.pth"
     hub.add("a/c", {"readme.md": b"", "flax_model.msgpack": b""})
-    refused("hf:a/c", "has no file of weights (there: readme.md, flax_model.msgpack)")
+    refused("hf:a/c", "has no file of weights (it has readme.md, flax_model.msgpack)")
 
 
 @pytest.mark.parametrize("folder", ["", "part/"])
@@ -483,14 +490,14 @@ def test_a_repository_of_several_files_is_fetched_whole(folder, hub, local, here
 
 def test_a_file_whose_name_in_the_cache_its_content_contradicts_is_not_kept(hub, refused, here):
     hub.add("a/b", {"model.safetensors": CONTENT}, {"model.safetensors": OTHER})
-    refused("hf:a/b", "hf:a/b:model.safetensors: is not the file", SHA256, OTHER)
+    refused("hf:a/b", "hf:a/b:model.safetensors: is not the expected file", SHA256, OTHER)
     assert not [name for name in left(here / "hub") if name in (OTHER, "model.safetensors")]
 
 
 def test_what_the_hub_does_not_have_is_told_in_words(hub, server, refused):
     missing = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
     server.serve("/api/models/a/none", headers=missing, status=404)
-    refused("hf:a/none", "hf:a/none: there is no such repository", "HF_TOKEN")
+    refused("hf:a/none", "hf:a/none: the repository does not exist", "HF_TOKEN")
     missing = {"X-Error-Code": "RevisionNotFound"}
     server.serve("/api/models/a/b/revision/v9", headers=missing, status=404)
     refused("hf:a/b@v9", "hf:a/b@v9: has no revision 'v9'")
@@ -511,7 +518,7 @@ def test_without_a_network_the_cache_serves_or_the_message_says_how_to_fill_it(
         assert "cannot be reached" in said[-1]
         folder = here / "hub" / "models--c--d"
         refused("hf:c/d", "is not on this machine", "/c/d/resolve/main/model.safetensors elsewhere")
-        refused("hf:c/d", "offline", f"bring the folder {folder}", offline=True)
+        refused("hf:c/d", "offline", f"copy the folder {folder}", offline=True)
         refused("hf:a/b:other.npz", "other.npz elsewhere", offline=True)
         monkeypatch.setattr(library.constants, "HF_HUB_OFFLINE", True)
         assert local("hf:a/b") == path
@@ -521,4 +528,4 @@ def test_without_the_library_the_message_says_what_to_install(refused, monkeypat
     from vitjax.weights.fetch import hub
 
     monkeypatch.setattr(hub, "huggingface_hub", None)
-    refused("hf:a/b", "needs the library huggingface_hub: pip install 'vitjax[hub]'")
+    refused("hf:a/b", "requires the library huggingface_hub: pip install 'vitjax[hub]'")

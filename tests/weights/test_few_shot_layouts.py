@@ -120,7 +120,7 @@ def test_names_of_tensorflows_checkpoints(tmp_path):
 def test_maml_has_no_scale(tmp_path):
     module = models.Conv4(filters=4)
     variables = random_variables(module, (84, 84, 3))
-    with pytest.raises(WeightsError, match="params/norm1/scale is not one everywhere"):
+    with pytest.raises(WeightsError, match="params/norm1/scale is not 1 everywhere"):
         weights.save(variables, module, tmp_path / "file", "maml")
     for i in range(1, 5):
         variables["params"][f"norm{i}"]["scale"][:] = 1
@@ -142,7 +142,7 @@ def test_what_halves_the_images_is_guessed_and_said():
     opened = weights.open_weights(read("learn2learn_pooled").file)
     said = []
     assert weights.module_of(opened, say=said.append).downsample == "pool"
-    assert "no array tells what halves the images; pooling" in said[0]
+    assert "no array shows what halves the images; assumed: pooling" in said[0]
     strided = weights.module_of(opened, say=said.append, downsample="stride")
     assert strided.downsample == "stride"
     assert len(said) == 1
@@ -176,11 +176,11 @@ def test_an_epsilon_that_maml_s_code_has_not_is_told(tmp_path):
         variables = jax.tree.map(lambda x: np.ones_like(x) if x.shape == (2,) else x, variables)
         weights.save(variables, module, tmp_path / "file", "maml", say=said.append)
     assert len(said) == 1
-    assert "norm_epsilon=0.001 and no option for it, and the model 1e-05" in said[0]
+    assert "norm_epsilon=0.001 and no option for it, but the model has 1e-05" in said[0]
 
 
 def test_pixels_that_make_no_square(tmp_path):
     module = models.Conv4(filters=4, norm_epsilon=1e-5)
     variables = random_variables(module, (32, 48, 3))
-    with pytest.raises(WeightsError, match="head reads is no square of pixels"):
+    with pytest.raises(WeightsError, match="inputs of head form no square of pixels"):
         weights.save(variables, module, tmp_path / "file", "learn2learn")

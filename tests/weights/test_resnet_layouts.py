@@ -184,7 +184,7 @@ def test_networks_that_are_not_here(arrays, tmp_path, change, words):
         ("torchvision", {"shortcut": "pad"}, "only shortcut='projection'"),
         ("torchvision", {"standardize_epsilon": 1e-5}, "only standardize_epsilon=None"),
         ("timm", {"preactivation": True, "stem": "cifar"}, "only stem='imagenet'"),
-        ("timm", {"preactivation": True, "standardize_epsilon": 1e-8}, "or with neither"),
+        ("timm", {"preactivation": True, "standardize_epsilon": 1e-8}, "or neither"),
         ("npz", {}, "only preactivation=True"),
         ("pytorch-cifar", {}, "only stem='cifar'"),
         ("wideresnet-pytorch", {"stem": "cifar"}, "only preactivation=True"),

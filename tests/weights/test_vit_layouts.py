@@ -394,7 +394,7 @@ TANH = {"gelu": "tanh"}
         ("npz", {**TANH, "norm_epsilon": 1e-5}, "only norm_epsilon=1e-06"),
         ("npz", {**TANH, "pooling": "map"}, "no pooling='map'"),
         ("npz", {**TANH, "layer_scale": 0.1}, "no place for .*layer_scale1/scale"),
-        ("npz", {**TANH, "pooling": "mean", "class_token": True}, "class token that is not"),
+        ("npz", {**TANH, "pooling": "mean", "class_token": True}, "class token only for pooling"),
         ("big_vision", {**TANH, "qk_norm": True}, "no place for .*key_norm"),
         ("big_vision", {**TANH, "positions": "none"}, "no networks without positions"),
     ],

@@ -1,4 +1,4 @@
-"""Weights of a file brought to the model's grid of patches, size of patches and channels."""
+"""Resizes weights of a file to the model's grid of patches, patch size and channels."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def adapt(
     """Resizes position embeddings and first kernels that have another shape than the model's.
 
     Args:
-        found: the file's arrays under our names.
-        shapes: of the model's leaves, by name.
+        found: the file's arrays under vitjax's names.
+        shapes: of the model's parameters, by name.
         module: the model.
         interpolation: of position embeddings; one of `INTERPOLATIONS`, see `resize_positions`.
-        say: is told of every change.
+        say: receives a message for every change.
 
     Returns:
-        All of ``found``; what cannot be adapted is as it was.
+        All of ``found``; arrays that cannot be adapted are unchanged.
 
     Raises:
         ConfigError: an unknown ``interpolation``.
     """
     check_value(interpolation, Annotated[str, OneOf(INTERPOLATIONS)], "position_interpolation")
     found = dict(found)
-    # A model and the model that is a part of it, such as the encoder of a U-Net.
+    # A model and the model that is its part, such as the encoder of a U-Net.
     parts: list[tuple[str, Model]] = [("params/", module)]
     if module.backbone is not None:
         part, inner = module.backbone
@@ -103,7 +103,7 @@ def _adapt_positions(
 
 
 def channels_of(model: str | type[Model], arrays: Mapping[str, np.ndarray]) -> int | None:
-    """The channels of the images that arrays under our names are for, if they tell."""
+    """The channels of the images that arrays under vitjax's names are for; None if unknown."""
     names = () if isinstance(model, str) else [f"params/{name}" for name in model.image_kernels]
     kernels = [arrays[name] for name in names if name in arrays and arrays[name].ndim == 4]
     return kernels[0].shape[2] if kernels else None
@@ -117,9 +117,9 @@ def resize_positions(
     Args:
         positions: (1, rows, columns, width).
         grid: the new (rows, columns).
-        interpolation: ``"bicubic"``, smoothed where the grid becomes smaller, which is PyTorch's
-            with antialias and so timm's; or ``"bilinear"`` between the corners of both grids, as
-            google-research/vision_transformer does (arXiv:2010.11929, Sec. 3.2).
+        interpolation: ``"bicubic"``, smoothed if the grid becomes smaller, which is PyTorch's
+            with antialias and timm's; or ``"bilinear"`` between the corners of both grids, as in
+            google-research/vision_transformer (arXiv:2010.11929, Sec. 3.2).
 
     Returns:
         (1, new rows, new columns, width), in float64 or wider.
@@ -138,8 +138,8 @@ def resize_patches(kernel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A patch embedding's kernel for patches of another size.
 
     Beyer et al. 2023 (FlexiViT), arXiv:2212.08013, Sec. 3.4: the kernel whose products with resized
-    patches are nearest to those of the old kernel with the patches as they were; equal, where
-    patches become larger. Patches are resized bilinearly, smoothed where they become smaller.
+    patches are closest to those of the old kernel with the original patches, and equal to them if
+    patches become larger. Patches are resized bilinearly, and smoothed if they become smaller.
 
     Args:
         kernel: (height, width, channels, features).
@@ -148,7 +148,7 @@ def resize_patches(kernel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         (new height, new width, channels, features), float64.
     """
-    # Of a separable resizing, the pseudo-inverse is so too.
+    # The pseudo-inverse of a separable resizing is separable.
     rows, columns = (
         np.linalg.pinv(_resizing(old, new, "linear").T)
         for old, new in zip(kernel.shape[:2], size, strict=True)
@@ -157,10 +157,11 @@ def resize_patches(kernel: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def change_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first kernel for images of another number of channels.
+    """A kernel for images with another number of channels.
 
-    To one channel the sum over all, which is exact for grey images; else the channels in turn,
-    scaled so that images alike in all channels give the same sums. This is timm's rule.
+    One channel gets the sum of all, which is exact for grey images. Otherwise the channels are
+    repeated in turn and scaled, so that images with equal channels give the same sums. This is
+    timm's rule.
 
     Args:
         kernel: (height, width, channels, features).
@@ -177,8 +178,8 @@ def change_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 def _resizing(old: int, new: int, kind: str) -> np.ndarray:
     """The (new, old) matrix that resizes a row of ``old`` pixels.
 
-    Half-pixel centres; the filter is stretched where pixels become fewer, and its weights at each
-    new pixel sum to one within the row.
+    Pixels have half-pixel centres. The filter is stretched if pixels become fewer, and its weights
+    at each new pixel sum to one within the row.
 
     Args:
         old: pixels.

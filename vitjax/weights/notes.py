@@ -1,4 +1,4 @@
-"""What vitjax notes of a model in the files that it writes, which their arrays do not tell."""
+"""The note in files that vitjax writes: what the arrays do not say of the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
 from vitjax.weights.errors import WeightsError
 
-# Under which a file's metadata have it.
+# The note's key in the metadata of a file.
 KEY = "vitjax"
 
 
@@ -23,8 +23,8 @@ class Note:
     Attributes:
         model: the module's class.
         fields: its fields.
-        input_shape: (height, width, channels) of an example, or (features,); None where the writer
-            did not know it.
+        input_shape: (height, width, channels) of an example, or (features,); None if the writer did
+            not know it.
     """
 
     model: type[Model]
@@ -33,7 +33,7 @@ class Note:
 
 
 def text(model: Model, input_shape: Sequence[int] | None) -> str:
-    """The note of a model, to be kept under `KEY`."""
+    """The note of a model, to be stored under `KEY`."""
     note = {
         "model": type(model).__name__,
         "fields": model.described_fields(),
@@ -43,14 +43,14 @@ def text(model: Model, input_shape: Sequence[int] | None) -> str:
 
 
 def read(metadata: Mapping[str, str], where: str) -> Note | None:
-    """The note among a file's metadata, if there is one.
+    """The note in the metadata of a file; None if it has none.
 
     Args:
         metadata: of the file.
-        where: how errors call it.
+        where: its name in errors.
 
     Raises:
-        WeightsError: it is damaged, or of a model that is not here.
+        WeightsError: the note is damaged or of an unknown model.
     """
     if KEY not in metadata:
         return None
@@ -68,22 +68,21 @@ def read(metadata: Mapping[str, str], where: str) -> Note | None:
         if isinstance(value, type) and issubclass(value, models.Model)
     }
     if name not in known:
-        words = f"is of a model {name!r} that is not here{near_match(str(name), known)}"
+        words = f"is of an unknown model {name!r}{near_match(str(name), known)}"
         raise _unreadable(where, words)
     own = known[name].field_names()
     for field, _ in told:
         if field not in own:
-            words = f"has a field {field!r} that {name} has not{near_match(field, own)}"
+            words = f"has a field {field!r} that {name} does not have{near_match(field, own)}"
             raise _unreadable(where, words)
     try:
         known[name](**fields)
     except (TypeError, ValueError) as error:
-        raise _unreadable(where, f"makes no {name}: {error}") from error
+        raise _unreadable(where, f"describes no valid {name}: {error}") from error
     return Note(known[name], dict(told), None if shape is None else tuple(shape))
 
 
 def _unreadable(where: str, words: str) -> WeightsError:
     return WeightsError(
-        f"{where}: the note that vitjax left in it {words}; was it written by another version of"
-        " vitjax?"
+        f"{where}: the note of vitjax in it {words}; was it written by another version of vitjax?"
     )

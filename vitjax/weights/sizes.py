@@ -1,4 +1,4 @@
-"""Sizes of images, patches and grids, as people and files give them."""
+"""Checks of sizes of images, patches and grids in arguments and files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vitjax.weights.errors import WeightsError
 
 
 def whole(values: Any, count: int, what: str) -> tuple[int, ...]:
-    """``values``, or a single one, as a tuple of ``count`` whole numbers above zero.
+    """``values``, or a single one, as a tuple of ``count`` whole numbers above 0.
 
     Raises:
-        WeightsError: they are not, with ``what`` they are of.
+        WeightsError: they are no such numbers; the message begins with ``what``.
     """
     sides = tuple(values) if isinstance(values, list | tuple | np.ndarray) else (values,)
     if len(sides) != count or not all(_counts(side) for side in sides):
@@ -34,7 +34,7 @@ def pair(values: Any, what: str) -> tuple[int, int]:
 
 
 def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:
-    """(rows, columns) of patches in images of ``shape``, as far as both are known."""
+    """(rows, columns) of patches in images of ``shape``; None if either is unknown."""
     if patch_size is None or shape is None:
         return None
     patch = np.broadcast_to(patch_size, 2)

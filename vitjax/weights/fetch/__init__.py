@@ -1,1 +1,1 @@
-"""Where weights come from: the Hugging Face hub, https, the cache."""
+"""Downloads of weights."""

@@ -1,4 +1,4 @@
-"""One file from the web to the disk: in one or several goes, checked, whole or not there."""
+"""One file from the web to the disk: resumed, checked, and complete or absent."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 from vitjax.weights.errors import WeightsError
 
-_ATTEMPTS = 5  # in a row that bring nothing
+_ATTEMPTS = 5  # in a row without a new byte
 _PAUSE = 0.5  # seconds, twice as many after each
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 2**20
 
 
 class NotThere(WeightsError):
-    """The server has no such file, or does not show it."""
+    """The server does not have the file, or requires a login."""
 
 
 def fetch(
@@ -38,26 +38,26 @@ def fetch(
     progress: bool,
     by_hand: str,
 ) -> Path:
-    """Brings the file at ``url`` to ``path``, if it is not there yet.
+    """Downloads the file at ``url`` to ``path``, unless it exists.
 
-    A connection that breaks is taken up again where it broke off, also by a later call. Several
-    processes may ask at once: one fetches, the others wait for it.
+    A broken download is resumed, also by a later call. Several processes may call this at once: one
+    downloads, the others wait.
 
     Args:
         url: of http or https.
-        path: where to; beside it, hidden files keep what has come so far.
+        path: the target; hidden files beside it have the part downloaded so far.
         checks: algorithm to the beginning of the digest that the file must have.
-        say: is told what is fetched.
+        say: receives a message about the download.
         progress: show a bar.
-        by_hand: in words, what a person can do who has no network.
+        by_hand: what to do without a network, for errors.
 
     Returns:
         ``path``.
 
     Raises:
-        NotThere: the server has no such file.
-        WeightsError: it cannot be reached, answers with a page or an error, or sends what its own
-            checksum, or one of ``checks``, contradicts.
+        NotThere: the server does not have the file.
+        WeightsError: it cannot be reached, answers with a page or an error, or the file contradicts
+            the server's checksum or one of ``checks``.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -65,7 +65,7 @@ def fetch(
         with _alone(path.with_name(f".{path.name}.lock"), say):
             if path.is_file():  # another process was faster
                 return path
-            say(f"Fetching {url} to {path}")
+            say(f"Downloading {url} to {path}")
             announced = _receive(url, part, progress, by_hand)
             try:
                 check(part, {**announced, **checks}, url)
@@ -81,18 +81,18 @@ def fetch(
 
 
 def check(path: Path, checks: Mapping[str, str], name: str) -> None:
-    """Compares the file at ``path`` with ``checks``, see `fetch`; errors call it ``name``.
+    """Compares the file at ``path`` with ``checks``, see `fetch`; ``name`` is for errors.
 
     Raises:
-        WeightsError: it is another file.
+        WeightsError: a digest differs.
     """
     for algorithm, expected in checks.items():
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, algorithm).hexdigest()
         if not found.startswith(expected):
             raise WeightsError(
-                f"{name}: is not the file that it should be: its {algorithm} is {found}, and should"
-                f" be {expected}"
+                f"{name}: is not the expected file: its {algorithm} is {found}, and should be"
+                f" {expected}"
             )
 
 
@@ -101,13 +101,13 @@ def _refuse_page(path: Path, url: str) -> None:
         begin = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if begin.startswith((b"<!doctype", b"<html")):
         raise WeightsError(
-            f"{url}: the server answers with a web page, not with a file: the address is of a page"
-            " about it, or a login is wanted first"
+            f"{url}: the server answers with a web page, not a file: the address is of a page about"
+            " the file, or requires a login"
         )
 
 
 def _receive(url: str, part: Path, progress: bool, by_hand: str) -> dict[str, str]:
-    """Brings all of ``url`` to ``part``; returns the checksums that the server tells."""
+    """Downloads all of ``url`` to ``part``; returns the checksums that the server states."""
     fruitless = 0
     while True:
         before = _size(part)
@@ -116,11 +116,11 @@ def _receive(url: str, part: Path, progress: bool, by_hand: str) -> dict[str, st
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"{error.code} {error.reason}"
-            if error.code in (403, 404, 410):  # storage may say 403 of what is not there
+            if error.code in (403, 404, 410):  # Google's storage may answer 403 for a missing file
                 raise NotThere(
-                    f"{url}: the server has no such file, or not for all ({reason})"
+                    f"{url}: the server does not have the file, or requires a login ({reason})"
                 ) from None
-            if error.code == 416:  # what is there is longer than the file is
+            if error.code == 416:  # the part is longer than the file
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in (408, 429):
                 raise WeightsError(f"{url}: the server refuses ({reason}); {by_hand}") from None
@@ -130,26 +130,26 @@ def _receive(url: str, part: Path, progress: bool, by_hand: str) -> dict[str, st
             reason = str(error)
         fruitless = 0 if _size(part) > before else fruitless + 1
         if fruitless == _ATTEMPTS:
-            raise WeightsError(f"{url}: cannot be fetched ({reason}); {by_hand}")
+            raise WeightsError(f"{url}: cannot be downloaded ({reason}); {by_hand}")
         time.sleep(_PAUSE * 2**fruitless)
 
 
 def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
-    """One request for what ``part`` lacks of ``url``."""
+    """One request for the rest of ``url`` that ``part`` lacks."""
     request = urllib.request.Request(
         url, headers={"User-Agent": "vitjax", "Accept-Encoding": "identity"}
     )
     have = _size(part) if _note(part).is_file() else 0
     if have:
         request.add_header("Range", f"bytes={have}-")
-        # The whole file, should it have changed since.
+        # The complete file if it has changed since.
         request.add_header("If-Range", _note(part).read_text())
     with contextlib.ExitStack() as stack:
         try:
             opener = urllib.request.build_opener(_Redirect)
             answer = stack.enter_context(opener.open(request, timeout=_TIMEOUT))
         except http.client.InvalidURL as error:
-            raise WeightsError(f"{url}: is no address ({error})") from error
+            raise WeightsError(f"{url}: is no valid address ({error})") from error
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise _Broken(error) from error
         headers = answer.headers
@@ -167,7 +167,7 @@ def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
                 initial=have,
                 unit="B",
                 unit_scale=True,
-                disable=None if progress else True,  # None: where nobody watches
+                disable=None if progress else True,  # None: hidden without a terminal
             )
         )
         while chunk := _chunk(answer):
@@ -181,19 +181,19 @@ def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
-    """Follows to other addresses, but for one that leaves what protected this one behind."""
+    """Follows redirects, except from an encrypted address to one that is not."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if req.type == "https" and not newurl.startswith("https:"):
             raise WeightsError(
-                f"{req.full_url}: the server sends on to {newurl}, which is not encrypted; give"
-                " that address itself, with #sha256=..., if it is to be trusted"
+                f"{req.full_url}: the server redirects to {newurl}, which is not encrypted; give"
+                " that address itself, with #sha256=..., if you trust it"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _Broken(Exception):
-    """The connection did not last."""
+    """The connection broke."""
 
 
 def _chunk(answer: http.client.HTTPResponse) -> bytes:
@@ -208,16 +208,16 @@ def _size(path: Path) -> int:
 
 
 def _note(part: Path) -> Path:
-    """The file that tells of which version of the web's file ``part`` is the beginning."""
+    """The file with the version of the file that ``part`` is the beginning of."""
     return part.with_suffix(".version")
 
 
 def _take_note(part: Path, headers: Message) -> None:
-    """Keeps what tells versions apart; where there is nothing, no beginning can be gone on with."""
+    """Stores what identifies the version; without it, a part cannot be resumed."""
     version = headers.get("ETag", "")
-    if not version or version.startswith("W/"):  # weak: the same page, not the same bytes
+    if not version or version.startswith("W/"):  # a weak tag: the same page, possibly other bytes
         version = headers.get("Last-Modified", "")
-    # Before the note of another version goes, so does what it was the note of.
+    # The part of another version is deleted before its note.
     part.unlink(missing_ok=True)
     if version:
         _note(part).write_text(version)
@@ -226,7 +226,7 @@ def _take_note(part: Path, headers: Message) -> None:
 
 
 def _announced(headers: Message) -> dict[str, str]:
-    """The MD5 that Google's storage tells: ``x-goog-hash: crc32c=...,md5=<base64>``."""
+    """The MD5 that Google's storage states: ``x-goog-hash: crc32c=...,md5=<base64>``."""
     for value in headers.get_all("x-goog-hash", []):
         for item in value.split(","):
             algorithm, _, digest = item.strip().partition("=")
@@ -237,12 +237,12 @@ def _announced(headers: Message) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds the lock at ``path``, once nobody else does."""
+    """Holds the lock at ``path``, waiting for other processes."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        say("Another process is fetching the same file; waiting for it")
+        say("Another process is downloading the same file; waiting for it")
         lock.acquire()
     try:
         yield

@@ -1,13 +1,13 @@
-"""Weights from where people keep them: found by a short name, fetched once, kept in a folder.
+"""Weights on the web: found by a short name, downloaded once, kept in a folder.
 
-- ``hf:timm/vit_small_patch16_224.augreg_in1k``: of a repository on Hugging Face, see `hub.local`.
-- ``augreg:S_16-i21k-300ep-...``: Google's, of 2106.10270, by name or the beginning of one.
-- ``bit:BiT-M-R50x1``: Google's, of 1912.11370, under their names.
+- ``hf:timm/vit_small_patch16_224.augreg_in1k``: a repository on Hugging Face, see `hub.local`.
+- ``augreg:S_16-i21k-300ep-...``: Google's of arXiv:2106.10270, by name or its beginning.
+- ``bit:BiT-M-R50x1``: Google's of arXiv:1912.11370, by name.
 - ``https://...`` and ``gs://bucket/...``: any other file.
 
 Files are kept under VITJAX_CACHE, by default ``~/.cache/vitjax/weights``, as
-``<host>/<path of the address>``: a file that is put there by hand serves as well. VITJAX_STORAGE is
-the address of a mirror of https://storage.googleapis.com.
+``<host>/<path of the address>``; a file that is copied there by hand is used as well.
+VITJAX_STORAGE is the address of a mirror of https://storage.googleapis.com.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ def local(
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Path:
-    """The path of the weights that ``source`` names, on this machine; fetched if need be.
+    """The path on this machine of the weights that ``source`` names, downloaded if necessary.
 
-    A checksum is compared where one is to be had: in the address's fragment
-    (``#sha256=...``, ``#md5=...``), in the file's name as torchvision has it
+    A checksum is compared if one is known: from the address's fragment
+    (``#sha256=...``, ``#md5=...``), from the file's name as in torchvision
     (``resnet18-f37072fd.pth``), or from Google's storage and Hugging Face.
 
     Args:
-        source: a path, which is returned as it is, or a name as above.
-        cache: a folder to keep files in, in place of VITJAX_CACHE (and of HF_HOME).
-        offline: take only what is there already.
-        say: is told in words what is fetched.
+        source: a path, which is returned unchanged, or a name as above.
+        cache: a folder for files, in place of VITJAX_CACHE (and of HF_HOME).
+        offline: use only files that are on this machine.
+        say: receives a message about each download.
         progress: show a bar.
 
     Raises:
-        WeightsError: no file is meant, it cannot be fetched (the message says which file to put
-            where by hand), or it is not what its checksum says; then it is not kept.
+        WeightsError: the name is invalid, the file cannot be downloaded (the message says which
+            file to put where), or its checksum differs; it is then deleted.
     """
     scheme, colon, rest = source.partition(":")
     if not colon or Path(source).exists() or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         return Path(source).expanduser()
     if scheme not in _SCHEMES:
         raise WeightsError(
-            f"{source}: nothing is kept under {scheme!r}{near_match(scheme, _SCHEMES)}"
+            f"{source}: unknown scheme {scheme!r}{near_match(scheme, _SCHEMES)}"
             f" (known: {', '.join(f'{known}:' for known in _SCHEMES)}, or the path of a file)"
         )
     if scheme == "hf":
@@ -79,13 +79,13 @@ def local(
 
 
 def default_cache() -> Path:
-    """The folder that files are kept in."""
+    """The folder for downloaded files."""
     return Path(os.environ.get("VITJAX_CACHE") or "~/.cache/vitjax/weights").expanduser()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Fetcher:
-    """Fetches for one ``source``, as the arguments of `local` have it."""
+    """Downloads for one ``source``, with the arguments of `local`."""
 
     source: str
     cache: Path
@@ -94,17 +94,19 @@ class _Fetcher:
     progress: bool
 
     def file(self, url: str) -> Path:
-        """The file at ``url``, from the cache or fetched into it."""
+        """The file at ``url``, from the cache or downloaded into it."""
         url, _, fragment = url.partition("#")
         path = self.place(url)
         checks = _checksums(fragment, path.name, self.source)
         if path.is_file():
-            if fragment:  # which a person has just written, perhaps because of this very file
-                download.check(path, checks, f"{path} (kept from before)")
+            if fragment:  # the user may have added it because of this very file
+                download.check(path, checks, f"{path} (from the cache)")
             return path
-        by_hand = f"fetch {url} elsewhere and put it at {path}"
+        by_hand = f"download {url} elsewhere and copy it to {path}"
         if self.offline:
-            raise WeightsError(f"{self.source}: is not on this machine, and offline: {by_hand}")
+            raise WeightsError(
+                f"{self.source}: is not on this machine, which is offline: {by_hand}"
+            )
         mirror = (os.environ.get("VITJAX_STORAGE") or STORAGE).rstrip("/")
         address = mirror + url.removeprefix(STORAGE) if url.startswith(f"{STORAGE}/") else url
         return download.fetch(
@@ -112,7 +114,7 @@ class _Fetcher:
         )
 
     def place(self, url: str) -> Path:
-        """Where the file at ``url`` is kept."""
+        """The path of the file at ``url`` in the cache."""
         parts = urllib.parse.urlsplit(url)
         names = [name for name in urllib.parse.unquote(parts.path).split("/") if name]
         if not parts.hostname or not names or ".." in names:
@@ -123,50 +125,50 @@ class _Fetcher:
         return self.cache.joinpath(host, *names)
 
     def of_augreg(self, name: str) -> Path:
-        """AugReg's file ``name``, or the only one whose name begins so."""
+        """AugReg's file ``name``, or the only one whose name begins with it."""
         name = name.removesuffix(".npz")
         url, index = f"{_AUGREG}/{urllib.parse.quote(name)}.npz", f"{_AUGREG}/index.csv"
         if not (self.offline and self.place(index).is_file()) or self.place(url).is_file():
             try:
                 return self.file(url)
             except download.NotThere as error:
-                self.say(f"No file has this very name; looking for one that begins so in {index}")
+                self.say(f"No file has this name; looking for one that begins with it in {index}")
                 try:
                     self.file(index)
                 except download.NotThere:
                     raise error from None
         with open(self.file(index), newline="") as file:
             cells = {cell.removesuffix(".npz") for row in csv.reader(file) for cell in row}
-        # A name tells the model, the data and half a dozen settings, with dashes between.
+        # A name has the model, the data and several settings, separated by dashes.
         names = sorted(cell for cell in cells if "-" in cell)
         found = [known for known in names if known.startswith(name)]
         if not found:
             model, models = name.split("-")[0], {known.split("-")[0] for known in names}
             near = "" if model in models else near_match(model, models)
             raise WeightsError(
-                f"{self.source}: no name begins so{near} (models: {', '.join(sorted(models))};"
-                f" all names are in {self.place(index)})"
+                f"{self.source}: no name begins with it{near} (models: {', '.join(sorted(models))};"
+                f" all names: {self.place(index)})"
             )
         if len(found) > 1:
             shown = "".join(f"\n  {known}" for known in found[:20])
             raise WeightsError(
-                f"{self.source}: {len(found)} names begin so; one is to be given:{shown}"
+                f"{self.source}: {len(found)} names begin with it; choose one:{shown}"
                 + ("\n  ..." if len(found) > 20 else "")
             )
         return self.file(f"{_AUGREG}/{urllib.parse.quote(found[0])}.npz")
 
 
 def _checksums(fragment: str, name: str, source: str) -> dict[str, str]:
-    """What an address and a file's name say of its content: algorithm to the digest's beginning."""
+    """Checksums in an address and a file name: algorithm to the beginning of the digest."""
     checks = {}
     if fragment:
         algorithm, _, digest = fragment.partition("=")
         if algorithm not in ("sha256", "md5") or not re.fullmatch("[0-9a-fA-F]{8,64}", digest):
             raise WeightsError(
-                f"{source}: the part after # is {fragment!r}; it may be sha256=... or md5=..."
+                f"{source}: the part after # is {fragment!r}; it must be sha256=... or md5=..."
             )
         checks[algorithm] = digest.lower()
-    # torch.hub's way. Eight digits that read as a day of this century are one.
+    # As in torch.hub. Eight digits that are a date of this century are a date.
     named = re.search(r"-(?!20\d{6}\.)([0-9a-f]{8,64})\.(pth|pt|th|bin|safetensors)$", name)
     if named:
         checks.setdefault("sha256", named[1])

@@ -1,4 +1,4 @@
-"""Weights out of repositories on Hugging Face, through its own library and its own cache."""
+"""Weights from repositories on Hugging Face, by its own library and cache."""
 
 from __future__ import annotations
 
@@ -38,24 +38,25 @@ def local(
 
     Args:
         name: ``owner/name``, ``owner/name@revision`` or ``owner/name:file``; without a file,
-            the one of `vitjax.weights.formats.files.IN_FOLDERS` that is there, else the
-            only file of weights.
-        cache: a folder for them; None takes Hugging Face's own (HF_HOME), which other tools share.
-        offline: take only what is there already, as under HF_HUB_OFFLINE.
-        say: is told what is fetched.
+            the first of `vitjax.weights.formats.files.IN_FOLDERS` that it has, or its only
+            file of weights.
+        cache: a folder for them; None for Hugging Face's own (HF_HOME), which other tools share.
+        offline: use only files in the cache, as with HF_HUB_OFFLINE.
+        say: receives a message about each download.
         progress: show bars.
 
     Raises:
-        WeightsError: huggingface_hub is not installed; there is no such repository, revision or
-            file, or not one file of weights; no network, and the file is not in the cache.
+        WeightsError: huggingface_hub is not installed; the repository, revision or file does not
+            exist, or several files could be meant; or the file is neither in the cache nor
+            reachable.
     """
     if huggingface_hub is None:
         raise WeightsError(
-            f"hf:{name}: needs the library huggingface_hub: pip install 'vitjax[hub]'"
+            f"hf:{name}: requires the library huggingface_hub: pip install 'vitjax[hub]'"
         )
     match = _NAME.fullmatch(name)
     if not match:
-        raise WeightsError(f"hf:{name}: is not of the form hf:owner/name[@revision][:file]")
+        raise WeightsError(f"hf:{name}: must have the form hf:owner/name[@revision][:file]")
     folder = Path(cache / "huggingface" if cache else huggingface_hub.constants.HF_HUB_CACHE)
     with _bars(progress):
         return _Repository(match["repo"], match["revision"], folder, offline).bring(
@@ -64,7 +65,7 @@ def local(
 
 
 class _Repository:
-    """A repository, as the server has it or, where that may not or cannot be asked, the cache."""
+    """A repository, on the server or, if that is not reachable, in the cache."""
 
     def __init__(self, name: str, revision: str | None, folder: Path, offline: bool):
         self.name, self.revision, self.folder = name, revision, folder
@@ -72,14 +73,14 @@ class _Repository:
         self.source = f"hf:{name}" + (f"@{revision}" if revision else "")
 
     def bring(self, wanted: str | None, say: Callable[[str], None]) -> Path:
-        """The path of the file ``wanted``, or of the one that holds the weights."""
+        """The path of the file ``wanted``, or of the one with the weights."""
         names, reason = (None, "offline") if self.offline else self._listed()
         if names is None:
             names = self._kept()
             if names is None:
                 raise self._missing(wanted, reason)
             if not self.offline:
-                say(f"Hugging Face cannot be reached ({reason}); taking {self.source} as it was")
+                say(f"Hugging Face cannot be reached ({reason}); using {self.source} in the cache")
                 self.offline = True
         file = self._chosen(names, wanted, reason)
         path = self._file(file, say)
@@ -93,10 +94,10 @@ class _Repository:
         return path
 
     def _listed(self) -> tuple[list[str] | None, str]:
-        """The names of all files, or None and why the server did not tell."""
+        """The names of all files, or None and why the server did not list them."""
         errors = huggingface_hub.errors
         try:
-            # Not list_repo_files, which goes on trying for half a minute without a network.
+            # Not list_repo_files, which retries for half a minute without a network.
             told = huggingface_hub.HfApi().model_info(
                 self.name, revision=self.revision, timeout=_TIMEOUT
             )
@@ -105,16 +106,16 @@ class _Repository:
             raise WeightsError(f"{self.source}: has no revision {self.revision!r}") from error
         except errors.RepositoryNotFoundError as error:
             raise WeightsError(
-                f"{self.source}: there is no such repository, or only for those who are let in: for"
-                " these, log in with 'hf auth login' or set HF_TOKEN"
+                f"{self.source}: the repository does not exist or requires a login: use 'hf auth"
+                " login' or set HF_TOKEN"
             ) from error
         except errors.HFValidationError as error:
-            raise WeightsError(f"{self.source}: can be no repository: {error}") from error
-        except Exception as error:  # those of whichever library it speaks HTTP with
+            raise WeightsError(f"{self.source}: is no name of a repository: {error}") from error
+        except Exception as error:  # of whichever HTTP library it uses
             return None, _reason(error)
 
     def _kept(self) -> list[str] | None:
-        """The names of the files in the cache; None where nothing of the repository is in it."""
+        """The names of the files in the cache; None if the repository is not in it."""
         try:
             repositories = huggingface_hub.scan_cache_dir(self.folder).repos
         except huggingface_hub.errors.CacheNotFound:
@@ -129,7 +130,7 @@ class _Repository:
         return None
 
     def _chosen(self, names: Sequence[str], wanted: str | None, reason: str) -> str:
-        """Which of ``names`` holds the weights."""
+        """The one of ``names`` with the weights."""
         suffixes = tuple(suffix for known in files.SUFFIXES.values() for suffix in known)
         candidates = [name for name in names if name.endswith(suffixes)]
         shown = ", ".join(sorted(candidates)) or "none"
@@ -148,18 +149,18 @@ class _Repository:
         if not candidates and self.offline:
             raise self._missing(wanted, reason)
         raise WeightsError(
-            f"{self.source}: has {len(candidates)} files of weights, of which one is to be named"
-            f" as {self.source}:FILE: {shown}"
+            f"{self.source}: has {len(candidates)} files of weights; choose one as"
+            f" {self.source}:FILE: {shown}"
             if candidates
-            else f"{self.source}: has no file of weights (there: {', '.join(names[:20])})"
+            else f"{self.source}: has no file of weights (it has {', '.join(names[:20])})"
         )
 
     def _file(self, name: str, say: Callable[[str], None]) -> Path:
-        """The file ``name``, fetched if need be and then compared with its SHA-256."""
+        """The file ``name``, downloaded if necessary and compared with its SHA-256."""
         where: Any = {"revision": self.revision, "cache_dir": self.folder}
         before = huggingface_hub.try_to_load_from_cache(self.name, name, **where)
         if not isinstance(before, str):
-            say(f"Fetching {self.source}:{name} to {self.folder}")
+            say(f"Downloading {self.source}:{name} to {self.folder}")
         try:
             path = Path(
                 huggingface_hub.hf_hub_download(
@@ -168,7 +169,7 @@ class _Repository:
             )
         except Exception as error:  # as above
             raise self._missing(name, _reason(error)) from error
-        # The cache calls large files by their SHA-256, and links to them.
+        # The cache names large files by their SHA-256 and links to them.
         content = path.resolve()
         fresh = not isinstance(before, str) or Path(before).resolve() != content
         if fresh and re.fullmatch("[0-9a-f]{64}", content.name):
@@ -187,8 +188,9 @@ class _Repository:
             repo_id=self.name, repo_type="model"
         )
         return WeightsError(
-            f"{self.source}: is not on this machine, and cannot be fetched ({reason}): fetch {url}"
-            f" elsewhere and give its path, or bring the folder {kept} from a machine that has it"
+            f"{self.source}: is not on this machine, and cannot be downloaded ({reason}): download"
+            f" {url} elsewhere and give its path, or copy the folder {kept} from a machine that has"
+            " it"
         )
 
 
@@ -198,7 +200,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _bars(shown: bool) -> Iterator[None]:
-    """Hides the library's progress bars for a while, unless ``shown``."""
+    """Hides the library's progress bars within the context, unless ``shown``."""
     utils = huggingface_hub.utils
     if shown or utils.are_progress_bars_disabled():
         yield

@@ -1,1 +1,1 @@
-"""File formats of weights: safetensors, npz, PyTorch, ONNX."""
+"""Files of weights: safetensors, npz, PyTorch's, ONNX."""

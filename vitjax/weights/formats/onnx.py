@@ -1,4 +1,4 @@
-"""Models as ONNX files, through jax2onnx, which is asked for only where one is written."""
+"""Models as ONNX files, by jax2onnx, which is imported only to write one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vitjax.core.atomic import new_file
 from vitjax.models.protocol import Model
 from vitjax.weights.errors import WeightsError
 
-# jax2onnx wants an older Orbax than vitjax has, though it needs none for this: so it comes without
-# its dependencies, and those that count come by the extra.
+# jax2onnx requires an older Orbax than vitjax, which it does not need for this. So it is installed
+# without its dependencies, and the extra has the necessary ones.
 INSTALL = 'pip install "vitjax[onnx]" && pip install --no-deps jax2onnx==0.17.1'
-# A file of protocol buffers is smaller than this.
+# The limit of protocol buffers in bytes.
 _LARGEST = 2**31
-# float32 to rounding, of the largest number in the outputs.
+# Rounding errors of float32, relative to the largest output.
 _TOLERANCE = 1e-4
 
 
@@ -28,9 +28,9 @@ def write(
 ) -> None:
     """Writes ``model`` in evaluation mode as an ONNX graph from ``images`` to ``outputs``.
 
-    The graph takes any number of images as the model does: (batch, height, width, channels),
-    float32, already normalised. It is run by onnxruntime beside the model before it is written, for
-    a converter may know an operation and not all of its forms.
+    The graph takes images as the model does: (batch, height, width, channels), float32,
+    normalised, for any batch size. Before it is written, its outputs are computed with onnxruntime
+    and compared with the model's, because the converter may not support all forms of an operation.
 
     Args:
         variables: the model's.
@@ -39,8 +39,8 @@ def write(
         input_shape: (height, width, channels) of an image.
 
     Raises:
-        WeightsError: a package is missing, the model has an operation that has no counterpart, or
-            the graph computes other numbers.
+        WeightsError: a package is missing, an operation of the model has no counterpart, or the
+            outputs differ.
     """
     try:
         import onnxruntime
@@ -50,7 +50,7 @@ def write(
     size = sum(leaf.size for leaf in jax.tree.leaves(variables)) * 4
     if size >= _LARGEST:
         raise WeightsError(
-            f"format 'onnx': the weights take {size / 2**30:.1f} GiB, and a file holds less than 2"
+            f"format 'onnx': the weights have {size / 2**30:.1f} GiB, but a file must be below 2"
         )
     model = model.clone(dtype=jnp.float32, param_dtype=jnp.float32)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), dict(variables))
@@ -89,9 +89,9 @@ def _check(content: bytes, outputs: Any, input_shape: Sequence[int], onnxruntime
         raise WeightsError(f"format 'onnx': onnxruntime cannot run the graph: {error}") from error
     expected = np.asarray(jax.jit(outputs)(jnp.asarray(images)))
     scale = np.abs(expected).max()
-    # Said so that NaN, which compares with nothing, fails too.
+    # Negated, so that NaN fails too.
     if found.shape != expected.shape or not np.abs(found - expected).max() <= _TOLERANCE * scale:
         raise WeightsError(
-            "format 'onnx': the converted graph computes other numbers than the model; nothing was"
+            "format 'onnx': the outputs of the converted graph differ from the model's; nothing is"
             " written"
         )

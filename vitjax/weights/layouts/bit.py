@@ -1,4 +1,4 @@
-"""Big Transfer's networks as google-research/big_transfer publishes them."""
+"""Big Transfer's networks in the files of google-research/big_transfer."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
 def _differs(module: ResNet) -> list[str]:
     fixed = {"norm_groups": _GROUPS, "standardize_epsilon": _EPSILON}
     return [
-        f"Big Transfer's code has {name}={value} and no option for it, and the model"
-        f" {getattr(module, name)}: there the weights compute something else"
+        f"Big Transfer's code has {name}={value} and no option for it, but the model has"
+        f" {getattr(module, name)}: the weights compute something else there"
         for name, value in fixed.items()
         if getattr(module, name) != value
     ]

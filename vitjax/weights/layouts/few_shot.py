@@ -1,4 +1,4 @@
-"""The networks of few-shot learning as MAML's code, learn2learn and MetaOptNet keep them."""
+"""The networks of few-shot learning in MAML's code, learn2learn and MetaOptNet."""
 
 from __future__ import annotations
 
@@ -27,37 +27,36 @@ from vitjax.weights.layouts.residual import FORBIDDEN
 
 _IGNORED = (r".*num_batches_tracked$",)
 
-# Of TensorFlow's layer normalisation, which MAML's code has as an option.
+# Of TensorFlow's layer normalisation, an option of MAML's code.
 _LAYER_EPSILON = 1e-12
 
 
 def _side(pixels: float, name: str) -> int:
-    """The side of a square of so many pixels."""
+    """The side of a square with the given number of pixels."""
     side = round(pixels**0.5)
     if side * side != pixels:
-        raise WeightsError(f"what {name} reads is no square of pixels, which it would have to be")
+        raise WeightsError(f"the inputs of {name} form no square of pixels")
     return side
 
 
 def _input_side(side: int, depth: int) -> int:
-    """Pixels on a side of images of which halving ``depth`` times leaves ``side``."""
-    # Of the sizes that do, few-shot learning has 84.
+    """Pixels on a side of images that ``depth`` halvings reduce to ``side``."""
+    # 84 is the usual size in few-shot learning.
     return 84 if 84 >> depth == side else side << depth
 
 
 def _halved(how: str) -> dict[str, str]:
-    """What a file does not tell: strides and pooling leave the same parameters."""
-    return {"downsample": f"no array tells what halves the images; {how}, as is usual there"}
+    """What a file does not say: strides and pooling have the same parameters."""
+    return {"downsample": f"no array shows what halves the images; assumed: {how}, as usual"}
 
 
 # --------------------------------------------------------------------------------------------- MAML
 
 
 def _maml_prepare(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Names of the dict of weights in its code, be they from it or from TensorFlow's checkpoint.
+    """The names in the code's dict of weights, also for TensorFlow's checkpoint.
 
-    There they begin with ``model/``, and biases, which the code does not name, are ``Variable``,
-    ``Variable_1``, ...
+    In a checkpoint they begin with ``model/``, and biases are ``Variable``, ``Variable_1``, ...
     """
     found = {}
     for name, array in arrays.items():
@@ -89,12 +88,12 @@ def _maml_entries(module: Conv4, arrays: Arrays | None) -> list[Entry]:
 
 
 def _one(ours: str, width: int) -> Entry:
-    """A scale that is one, and for which there is no name."""
+    """A scale of 1 that files do not have."""
 
     def write(scale: np.ndarray) -> tuple[np.ndarray, ...]:
         if (scale != 1).any():
             raise WeightsError(
-                f"cbfinn/maml's batch normalisation has no scale, and {ours} is not one everywhere"
+                f"cbfinn/maml's batch normalisation has no scale, but {ours} is not 1 everywhere"
             )
         return ()
 
@@ -102,7 +101,7 @@ def _one(ours: str, width: int) -> Entry:
 
 
 def _moments(ours: str, theirs: str, width: int, arrays: Arrays | None) -> list[Entry]:
-    """Running statistics, which the code keeps as they start, and its dict of weights lacks."""
+    """Running statistics, which the code never updates and its dict of weights lacks."""
     names = {"mean": "moving_mean", "var": "moving_variance"}
     if arrays is None or f"{theirs}/moving_mean" in arrays:
         return [Entry((f"{ours}/{a}",), (f"{theirs}/{b}",)) for a, b in names.items()]
@@ -115,8 +114,8 @@ def _maml_differs(module: Conv4) -> list[str]:
     if module.norm_epsilon == own:
         return []
     return [
-        f"cbfinn/maml has norm_epsilon={own} and no option for it, and the model"
-        f" {module.norm_epsilon}: there the weights compute something else"
+        f"cbfinn/maml has norm_epsilon={own} and no option for it, but the model has"
+        f" {module.norm_epsilon}: the weights compute something else there"
     ]
 
 
@@ -127,7 +126,7 @@ def _describe_maml(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     fields["norm"] = next((norm for norm, name in norms.items() if name in arrays), "none")
     if fields["norm"] == "layer":
         fields["norm_epsilon"] = _LAYER_EPSILON
-    # Omniglot's network means over the pixels; that of miniImageNet reads all of them.
+    # Omniglot's network averages over the pixels; that of miniImageNet reads all of them.
     side = 1
     if "w5" in arrays:
         inputs, fields["num_classes"] = arrays["w5"].shape
@@ -144,7 +143,7 @@ def _describe_maml(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
 
 
 def _flattened(ours: str, theirs: str, channels: int) -> list[Entry]:
-    """A head over all pixels, which PyTorch's code flattens channel by channel, and we the last."""
+    """A head over all pixels, flattened with channels first in PyTorch's code, last in vitjax."""
     kernel, bias = dense(ours, theirs, optional=True)
     (name,) = kernel.theirs
 
@@ -180,7 +179,7 @@ def _learn2learn_entries(module: Conv4, arrays: Arrays | None) -> list[Entry]:
 
 
 def _twice(entry: Entry) -> Entry:
-    """An array that a state dict has under two names, as one module holds it twice."""
+    """An array with two names in a state dict, since one module has it twice."""
     (name,) = entry.theirs
     return dataclasses.replace(
         entry,
@@ -244,7 +243,7 @@ LAYOUTS = (
         describe=_describe_maml,
         entries=_maml_entries,
         prepare=_maml_prepare,
-        # What Adam keeps in TensorFlow's checkpoint.
+        # Adam's state in TensorFlow's checkpoint.
         ignored=(r".*/Adam(_1)?$", r"(.*/)?beta\d_power$", r"global_step$"),
         differs=_maml_differs,
         suffix=".npz",

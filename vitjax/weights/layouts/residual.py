@@ -1,4 +1,4 @@
-"""What layouts of residual networks share: one walk through the network, under any names."""
+"""What layouts of residual networks share: one walk through the network for all names."""
 
 from __future__ import annotations
 
@@ -37,22 +37,21 @@ FORBIDDEN = {
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """How a project calls the parts of a residual network.
+    """A project's names of the parts of a residual network.
 
     Attributes:
-        block: the name of a block, from its stage and its place there, both counted from one.
+        block: the name of a block, from its stage and its number in it, both counted from 1.
         convs: of the convolutions in a block, in order.
         norms: of the normalisations in a block, in order.
         shortcut_conv: of a projection.
-        shortcut_norm: of a projection's normalisation; a pre-activation network has none.
+        shortcut_norm: of a projection's normalisation; not in pre-activation networks.
         stem_conv: of the first convolution.
-        stem_norm: of the normalisation behind it; a pre-activation network has none.
-        final_norm: of the normalisation before the pooling, which only a pre-activation network
-            has.
+        stem_norm: of the normalisation after it; not in pre-activation networks.
+        final_norm: of the normalisation before the pooling; only in pre-activation networks.
         head: of the last layer.
-        within: stands between the names of a block and of a layer in it.
-        preactivation: whether the networks are pre-activation ones.
-        convolution: the entries of a convolution, from its name here and there.
+        within: separates the names of a block and of a layer in it.
+        preactivation: whether the networks have pre-activation.
+        convolution: the entries of a convolution, from vitjax's and the project's name.
         batch_norm: likewise of batch normalisation.
         group_norm: likewise of group normalisation.
         linear: likewise of the head.
@@ -75,7 +74,7 @@ class Names:
     linear: Form = dense
 
     def shape(self, arrays: Arrays, conv: str) -> tuple[int, ...] | None:
-        """(height, width, in, out) of a convolution in a file, or None where it has none."""
+        """(height, width, in, out) of a convolution in a file; None if it is missing."""
         (entry,) = self.convolution("", conv)
         (name,) = entry.theirs
         return entry.read(arrays[name])[0].shape if name in arrays else None
@@ -129,10 +128,10 @@ def describe(names: Names, arrays: Arrays) -> Description:
 
 
 def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:
-    """The fields of `ResNet` that shapes tell.
+    """The fields of `ResNet` that the shapes determine.
 
     Raises:
-        WeightsError: there is no such network here.
+        WeightsError: vitjax does not have such a network.
     """
     stem = names.shape(arrays, names.stem_conv)
     sizes = _stage_sizes(names, arrays)
@@ -172,7 +171,7 @@ def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:
 
 
 def input_shape(names: Names, arrays: Arrays) -> tuple[int, int, int]:
-    """(height, width, channels) of the papers' images, for the stem that a file has."""
+    """(height, width, channels) of the papers' images, by the stem in a file."""
     height, _, channels, _ = names.shape(arrays, names.stem_conv) or (0, 0, 0, 0)
     side = 224 if height > 3 else 32
     return side, side, channels

@@ -1,4 +1,4 @@
-"""Residual networks as torchvision, timm, and PyTorch code for small images keep them."""
+"""Residual networks of torchvision, timm, and PyTorch code for small images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from vitjax.weights.layouts.layout import (
 from vitjax.weights.layouts.residual import FORBIDDEN, Names, entries
 from vitjax.weights.layouts.timm_card import TimmResNetCard
 
-# timm's StdConv2d as its BiT networks have it; those of google-research/big_transfer have 1e-10.
+# Of timm's StdConv2d in its BiT networks; google-research/big_transfer has 1e-10.
 TIMM_EPSILON = 1e-8
 
 TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}")
 
 
 def _timm_head(ours: str, theirs: str) -> list[Entry]:
-    """A linear layer that is a 1 x 1 convolution, as timm's ``ResNetV2`` has it."""
+    """The head of timm's ``ResNetV2``, a 1 x 1 convolution."""
     return [
         Entry(
             (f"params/{ours}/kernel",),
@@ -74,15 +74,15 @@ _ANTI_ALIASED = {
         " convolutions"
     ),
 }
-# How self-supervised learning keeps the network, and what it keeps beside it.
+# Prefixes of the network in files of self-supervised learning, and other networks in them.
 _PREFIXES = ("encoder_q.", "base_encoder.", "backbone.", "encoder.")
 _COMPANIONS = (r"encoder_k\.", r"momentum_encoder\.", r"predictor\.", r"queue")
-# Behind a prefix, the layers of a projection head; elsewhere somebody's classifier.
+# With a prefix these are layers of a projection head; otherwise of a classifier.
 _PROJECTION = tuple(rf"{re.escape(prefix)}fc\.\d\." for prefix in _PREFIXES)
 
 
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Without the prefix of self-supervised learning (MoCo, SimCLR)."""
+    """Removes the prefix of self-supervised learning (MoCo, SimCLR)."""
     if "conv1.weight" in arrays:
         return dict(arrays)
     for prefix in _PREFIXES:
@@ -122,13 +122,13 @@ def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     if not module.preactivation:
         require(module, "timm", shortcut="projection", standardize_epsilon=None, zero_pool=False)
         return entries(TORCHVISION, module)
-    # Which of timm's networks are normalised in groups are BiT's, and standardise their kernels.
+    # timm's pre-activation networks with group normalisation are BiT's.
     bit = module.norm == "group"
     require(module, "timm", stem="imagenet", shortcut="projection", zero_pool=bit)
     if bit != (module.standardize_epsilon is not None):
         raise WeightsError(
-            "timm has pre-activation networks with group normalisation and standardised kernels, or"
-            f" with neither; this one has norm={module.norm!r} and standardize_epsilon="
+            "timm's pre-activation networks have group normalisation and standardised kernels, or"
+            f" neither; this one has norm={module.norm!r} and standardize_epsilon="
             f"{module.standardize_epsilon!r}"
         )
     return entries(TIMM_V2, module)

@@ -1,4 +1,4 @@
-"""U-Nets as milesial/Pytorch-UNet and segmentation_models_pytorch keep them."""
+"""U-Nets of milesial/Pytorch-UNet and segmentation_models_pytorch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _IGNORED = (r".*num_batches_tracked$",)
 
 
 def _unet_blocks(depth: int) -> list[tuple[str, str]]:
-    """Every block's name here and there."""
+    """The name of every block in vitjax and in Pytorch-UNet."""
     down = [("down1", "inc")]
     down += [(f"down{level}", f"down{level - 1}.maxpool_conv.1") for level in range(2, depth + 1)]
     bottom = ("bottom", f"down{depth}.maxpool_conv.1")
@@ -39,11 +39,11 @@ def _unet_blocks(depth: int) -> list[tuple[str, str]]:
 
 
 def _unbiased(ours: str, conv: str, norm: str) -> list[Entry]:
-    """Batch normalisation whose mean takes in the bias of the convolution before it."""
+    """Batch normalisation whose mean absorbs the bias of the convolution before it."""
     mean = f"batch_stats/{ours}/mean"
     others = [entry for entry in batch_norm(ours, norm) if entry.ours != (mean,)]
     names = (f"{norm}.running_mean", f"{conv}.bias")
-    # Files of half precision are read too, and the difference has more digits than that.
+    # In float64, since the difference of half-precision numbers needs more digits.
     read = lambda running, bias: (running.astype(np.float64) - bias,)  # noqa: E731
     return [*others, Entry((mean,), names, read)]
 
@@ -56,7 +56,7 @@ def _unet_entries(module: UNet, arrays: Arrays | None) -> list[Entry]:
         for i, place in ((1, 0), (2, 3)):
             conv, norm = (f"{theirs}.double_conv.{place + part}" for part in (0, 1))
             found += convolution(f"{ours}/conv{i}", conv)
-            # Before 2022 its convolutions had biases, which the normalisation takes away again.
+            # Before 2022 its convolutions had biases, which the normalisation cancels.
             biased = arrays is not None and f"{conv}.bias" in arrays
             norms = _unbiased if biased else lambda ours, conv, norm: batch_norm(ours, norm)
             found += norms(f"{ours}/norm{i}", conv, norm)
@@ -77,7 +77,7 @@ def _describe_unet(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     depth = count(arrays, r"up(\d+)\.") - 1
     if "up1.up.weight" not in arrays:
         raise WeightsError(
-            "its way up is bilinear, with aligned corners and no convolution, as no model here has"
+            "it upsamples bilinearly with aligned corners, which no model of vitjax does"
         )
     first = [arrays[f"{name}.double_conv.0.weight"] for _, name in _unet_blocks(depth)[: depth + 1]]
     widths = tuple(weight.shape[0] for weight in first)
@@ -115,9 +115,9 @@ def _smp_entries(module: UNetResNet, arrays: Arrays | None) -> list[Entry]:
 
 
 def _turned(entry: Entry, below: int) -> Entry:
-    """A kernel whose first inputs are the ``below`` channels from below, which here are the last.
+    """A kernel whose inputs are in another order.
 
-    There the skip's channels stand behind, here before the others.
+    The ``below`` channels of the coarser map are first in the project, and last in vitjax.
     """
 
     def read(weight: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -133,11 +133,11 @@ def _turned(entry: Entry, below: int) -> Entry:
 
 def _describe_smp(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     if "encoder.layer1.0.conv1.weight" not in arrays:
-        raise WeightsError("its encoder is no ResNet of torchvision's, as a UNetResNet's is")
+        raise WeightsError("its encoder is no ResNet of torchvision's, which a UNetResNet needs")
     encoder = {k.removeprefix("encoder."): v for k, v in arrays.items() if k.startswith("encoder.")}
     fields = residual.fields_of(TORCHVISION, encoder)
     if fields["bottleneck_factor"] != 1:
-        raise WeightsError("its encoder is a wide ResNet, as no UNetResNet's here is")
+        raise WeightsError("its encoder is a wide ResNet, which no UNetResNet has")
     steps = count(arrays, r"decoder\.blocks\.(\d+)\.")
     head = arrays.get("segmentation_head.0.weight")
     return Description(

@@ -21,13 +21,13 @@ from vitjax.weights.layouts.layout import (
     same,
 )
 
-# Before the names: of an optimizer's target, of a tree of variables, of one tower of two.
+# Prefixes: of an optimizer's target, of a tree of variables, of one tower of two.
 _PREFIXES = ("opt/target/", "params/img/", "params/", "img/")
 _SCANNED = "Transformer/encoderblock/"
 
 
 class _Names(NamedTuple):
-    """How a project numbers what is in a block, and where it keeps positions."""
+    """A project's names of the layers in a block, and of positions."""
 
     norm1: str
     attention: str
@@ -95,11 +95,11 @@ def _entries(
     if arrays is None:
         require(module, "Google's code", fc_norm=False, gelu="tanh", norm_epsilon=1e-6)
         if module.pooling == "token_and_mean" or (module.pooling == "map" and not big):
-            raise WeightsError(f"it has no pooling={module.pooling!r}")
+            raise WeightsError(f"its code has no pooling={module.pooling!r}")
         if module.has_class_token != (module.pooling == "token"):
-            raise WeightsError("a class token that is not what pooling takes has no place in it")
+            raise WeightsError("its code has a class token only for pooling='token'")
         if module.positions == "none":
-            raise WeightsError("it has no networks without positions")
+            raise WeightsError("its code has no networks without positions")
     tokens = {"class": "cls", "positions": names.positions}
     if big and module.positions == "sincos2d":
         del tokens["positions"]
@@ -123,7 +123,7 @@ def _entries(
 
 
 def _same(ours: str, theirs: str, kernel: str = "kernel", optional: bool = False) -> list[Entry]:
-    """A layer whose arrays have the same form and leaf names here and there."""
+    """A layer whose arrays have the same shapes and leaf names in both."""
     return [
         entry
         for leaf in (kernel, "bias")
@@ -138,7 +138,7 @@ def _mlp(ours: str, theirs: str) -> list[Entry]:
 
 
 def _attention(module: ViT, ours: str, theirs: str) -> list[Entry]:
-    """Flax's attention keeps the heads as an axis of their own."""
+    """Attention, whose heads are an axis of their own in Flax."""
     heads, width = module.num_heads, module.width
     split = (heads, width // heads)
 

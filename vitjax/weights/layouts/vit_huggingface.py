@@ -31,7 +31,7 @@ _TOKENS = {
     "registers": "embeddings.register_tokens",
     "positions": "embeddings.position_embeddings",
 }
-# Older and newer names, of one architecture or another, to those of DINOv2 in transformers 5.
+# Names of all architectures and versions to those of DINOv2 in transformers 5.
 _RENAMED = (
     (r"^(vit|deit|dinov2|dinov2_with_registers)\.", ""),
     (r"^layers\.", "encoder.layer."),
@@ -42,8 +42,8 @@ _RENAMED = (
     (r"(\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
-    # The token of a distilled DeiT takes part in attention and, without a head of its own, in
-    # nothing else: a register.
+    # The token of a distilled DeiT without a head of its own only takes part in attention: a
+    # register.
     (r"^embeddings\.distillation_token$", "embeddings.register_tokens"),
 )
 _FORBIDDEN = {
@@ -67,7 +67,7 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
     classes = arrays.get("classifier.weight", np.zeros((0, width)))
     registers = arrays.get("embeddings.register_tokens", np.zeros((1, 0, width)))
     scaled = f"{_BLOCK}.layer_scale1.lambda1" in arrays
-    # What the configurations of DINOv2, and of the others, have.
+    # The values in the configurations of DINOv2, and of the others.
     epsilon = 1e-6 if scaled else 1e-12
     found = vit_parts.describe(
         width=width,
@@ -84,7 +84,7 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         norm_epsilon=epsilon,
         layer_scale=1e-5 if scaled else None,
     )
-    words = f"layer_norm_eps is in its config.json and in no array; it is taken to be {epsilon}"
+    words = f"no array shows layer_norm_eps of its config.json; it is taken to be {epsilon}"
     return dataclasses.replace(found, guessed={**found.guessed, "norm_epsilon": words})
 
 

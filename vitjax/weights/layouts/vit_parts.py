@@ -1,4 +1,4 @@
-"""What the layouts of Vision Transformers share: tokens and positions, heads, descriptions."""
+"""What layouts of Vision Transformers share: tokens and positions, heads, descriptions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vitjax.weights.layouts.layout import Arrays, Description, Entry, same, squa
 
 Grid = tuple[int, int] | None
 
-# Heads of the widths that papers have; elsewhere a head is mostly 64 wide.
+# Heads for some widths of published networks; otherwise most have a width of 64 per head.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 _HEAD_WIDTH = 64
 # The names that other projects have for the two forms of GELU.
@@ -42,19 +42,18 @@ def tokens(
 ) -> list[Entry]:
     """Class token, registers and position embeddings.
 
-    Files differ in which of the first tokens have a position. The position of a token that is
-    alike for all images is the same as a change of that token: where the model has no position for
-    it, the two are added up, and no output differs.
+    Files differ in which of the first tokens have a position. These tokens are the same for all
+    images, so if the model has no position for one, the position is added to the token, and the
+    outputs are the same.
 
     Args:
         module: the model.
-        names: the format's of ``"class"``, ``"registers"`` and ``"positions"``, as far as it has
-            them.
+        names: the format's names of ``"class"``, ``"registers"`` and ``"positions"``, of those
+            that it has.
         arrays: of the file, or None for writing.
-        grid: (rows, columns) of the file's patches. For writing it is needed only where positions
-            are computed.
-        rows_for: in writing, the first tokens that have a row among the positions: ``"none"``,
-            ``"class"``, or ``"all"`` where the model has a position for the class token.
+        grid: (rows, columns) of the file's patches. Writing needs it only for computed positions.
+        rows_for: for writing, the first tokens that have a row among the positions: ``"none"``,
+            ``"class"``, or ``"all"`` if the model has a position for the class token.
     """
     first, counts = {}, []
     for here, kind, number in (
@@ -90,15 +89,15 @@ def tokens(
 
 @dataclasses.dataclass(frozen=True)
 class _Positions:
-    """Position embeddings, and the tokens that they are added to, in both forms.
+    """Position embeddings and the tokens that they are added to, in both forms.
 
     Attributes:
         module: the model.
         grid: (rows, columns) of patches.
-        rows: how many of the file's positions are of tokens before the patches.
+        rows: the number of the file's positions of tokens before the patches.
         own_row: whether the model has a position for the class token.
-        counts: tokens before the patches, class token and registers apart.
-        folds: whether those tokens take part.
+        counts: the numbers of class tokens and registers.
+        folds: whether positions are added to these tokens.
     """
 
     module: ViT
@@ -114,8 +113,8 @@ class _Positions:
         total = sum(self.counts)
         if self.grid is None or positions.ndim != 3 or not 0 <= self.rows <= total:
             raise WeightsError(
-                f"positions of shape {positions.shape} are not those of {self.grid} patches and"
-                f" of at most {total} tokens before them"
+                f"positions of shape {positions.shape} do not fit {self.grid} patches with at most"
+                f" {total} tokens before them"
             )
         width = positions.shape[-1]
         before = np.zeros((1, total, width), positions.dtype)
@@ -133,7 +132,7 @@ class _Positions:
             return (*first, *own, patches)
         if not np.allclose(patches[0].astype(np.float64), sincos2d(*self.grid, width), atol=1e-3):
             raise WeightsError(
-                "the file's positions are not those that positions='sincos2d' computes; take"
+                "the file's positions are not those that positions='sincos2d' computes; use"
                 " positions='learned'"
             )
         return (*first, *own)
@@ -147,8 +146,8 @@ class _Positions:
             patches = sincos2d(*self.grid, self.module.width)[None].astype(np.float32)
         else:
             raise WeightsError(
-                "positions='sincos2d' are computed from the size of the images, and kept in such"
-                " files: say input_shape=(height, width, channels)"
+                "positions='sincos2d' are computed from the size of the images, and stored in such"
+                " files: set input_shape=(height, width, channels)"
             )
         own = left.pop() if self.own_row else 0
         if self.folds:
@@ -160,12 +159,12 @@ class _Positions:
 
 
 def fused(ours: Sequence[str], theirs: str, arrays: Arrays | None) -> list[Entry]:
-    """Several dense layers of ours that stand one above the other in one of PyTorch's.
+    """Several dense layers of vitjax that are stacked in one of PyTorch's.
 
     Args:
         ours: names of the layers.
-        theirs: their names but for ``weight`` and ``bias``.
-        arrays: of the file, or None for writing: where it has no such bias in any block, biases are
+        theirs: the name of PyTorch's, without ``weight`` and ``bias``.
+        arrays: of the file, or None for writing. If it has no such bias in any block, biases are
             zero.
     """
     parts = len(ours)
@@ -189,7 +188,9 @@ def fused(ours: Sequence[str], theirs: str, arrays: Arrays | None) -> list[Entry
 
 def _split(array: np.ndarray, parts: int) -> tuple[np.ndarray, ...]:
     if len(array) % parts:
-        raise WeightsError(f"an array of shape {array.shape} is not {parts} of one size")
+        raise WeightsError(
+            f"has shape {array.shape}, which cannot be split into {parts} equal parts"
+        )
     return tuple(np.split(array, parts))
 
 
@@ -219,32 +220,32 @@ def describe(
         patch: (height, width) of a patch.
         channels: of the images.
         grid: (rows, columns) of patches, or None for a square.
-        positions: the file's, (1, tokens, width), or None where it has none.
-        class_token: whether there is one.
-        computed: as ``positions`` in `ViT` where the file has none; ``"none"`` where a network of
-            the format would then have other ones, or none.
+        positions: the file's, (1, tokens, width), or None if it has none.
+        class_token: whether it has one.
+        computed: ``positions`` of `ViT` for a file without them; ``"none"`` if networks of the
+            format then have other positions or none.
         registers: as in `ViT`.
         num_classes: likewise.
-        pooling: likewise; None for the class token, or the mean where there is none.
-        num_heads: likewise, or None where shapes do not tell.
+        pooling: likewise; None for the class token, or the mean without one.
+        num_heads: likewise, or None if the shapes do not determine it.
         **fields: further fields of `ViT`.
 
     Raises:
-        WeightsError: the patches make no square, and ``grid`` does not say what they make.
+        WeightsError: the patches form no square, and ``grid`` is None.
     """
     guessed = {}
     if num_heads is None:
         num_heads = _HEADS.get(width, width // _HEAD_WIDTH if width % _HEAD_WIDTH == 0 else None)
-        words = f"shapes do not tell the number of attention heads; for a width of {width}"
+        words = f"shapes do not show the number of attention heads; for a width of {width}"
         guessed["num_heads"] = f"{words} it is taken to be {num_heads}" if num_heads else words
     rows = 0
     if positions is None:
         grid = grid or (max(224 // patch[0], 1), max(224 // patch[1], 1))
         if computed == "none":
-            # Rotary ones are computed in every block, and leave no array.
+            # Rotary positions are computed in every block and have no array.
             guessed["positions"] = (
-                "no position embeddings are in it, so they may be rotary or relative, as no ViT"
-                " here has them, or it may be a network without ('none')"
+                "it has no position embeddings, so its positions may be rotary or relative, which"
+                " no ViT of vitjax has, or it may be a network without positions ('none')"
             )
         else:
             fields["positions"] = computed
@@ -259,7 +260,7 @@ def describe(
         "num_classes": num_classes,
         "pooling": pooling or ("token" if class_token else "mean"),
         "class_token": class_token,
-        # A register's position is added to it, and so then is the class token's to that.
+        # Positions of registers are added to them, and then that of the class token to it, too.
         "class_position": rows > 0 and not registers,
         "registers": registers,
         **fields,
@@ -271,22 +272,22 @@ def describe(
 
 
 def _grid(total: int, grid: Grid, class_token: bool, registers: int) -> tuple[tuple[int, int], int]:
-    """The patches' rows and columns, and how many of ``total`` positions are other tokens'."""
+    """(rows, columns) of patches, and the number of positions of other tokens in ``total``."""
     options = list(dict.fromkeys((class_token + registers, int(class_token), 0)))
     if grid is not None and total - grid[0] * grid[1] in options:
         return grid, total - grid[0] * grid[1]
     for rows in options:
         if grid is None and total > rows and round((total - rows) ** 0.5) ** 2 == total - rows:
             return square(total - rows, None, "the file"), rows
-    of = f"{total} positions, of which {' or '.join(map(str, options))} are not of patches"
+    of = f"{total} positions, {' or '.join(map(str, options))} of them of other tokens"
     return square(total - options[0], grid, f"the file ({of})"), options[0]
 
 
 def patches(arrays: Arrays, name: str) -> tuple[int, ...]:
-    """The shape of a kernel for patches of images.
+    """The shape of the kernel of a patch embedding.
 
     Raises:
-        WeightsError: it is none.
+        WeightsError: it does not have 4 axes.
     """
     shape = arrays[name].shape
     if len(shape) != 4:
@@ -295,7 +296,7 @@ def patches(arrays: Arrays, name: str) -> tuple[int, ...]:
 
 
 def has_hidden_head(module: ViT, name: str, arrays: Arrays | None) -> bool:
-    """Whether there is a layer before the head, in the model or under ``name`` in the file."""
+    """Whether a layer precedes the head, in the model or under ``name`` in the file."""
     return module.representation_size is not None or (arrays is not None and name in arrays)
 
 

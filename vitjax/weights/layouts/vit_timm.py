@@ -1,4 +1,4 @@
-"""Vision Transformers as timm names them, and DINO, DINOv2, MAE and DeiT, which name them alike."""
+"""Vision Transformers with the names of timm, which DINO, DINOv2, MAE and DeiT share."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from vitjax.weights.layouts.layout import (
 from vitjax.weights.layouts.timm_card import TimmViTCard
 
 _PATCHES = "patch_embed.proj.weight"
-# Before the names of a backbone that is one of several parts.
+# Prefixes of a backbone that is one of several networks.
 _PREFIXES = ("backbone.", "visual.trunk.", "encoder.")
 _RENAMED = (
-    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 keeps blocks in chunks
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 groups blocks in chunks
     (r"^(?:register|storage)_tokens$", "reg_token"),
 )
 _TOKENS = {"class": "cls_token", "registers": "reg_token", "positions": "pos_embed"}
@@ -95,7 +95,7 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         num_heads=None if normed is None else width // len(normed),
         qk_norm=normed is not None,
         fc_norm="fc_norm.weight" in arrays,
-        # Only its being there counts; this is what the initial values of most networks are.
+        # Only its presence matters; this is the initial value in most networks.
         layer_scale=1e-5 if scales else None,
         representation_size=None if hidden_head is None else len(hidden_head),
     )

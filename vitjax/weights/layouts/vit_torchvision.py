@@ -1,4 +1,4 @@
-"""Vision Transformers as torchvision names them."""
+"""Vision Transformers with the names of torchvision."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TOKENS = {"class": "class_token", "positions": "encoder.pos_embedding"}
 
 
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
-    # The files that torchvision publishes have an older name for the MLP's layers.
+    # The files that torchvision publishes have older names of the MLP's layers.
     new = {"1": "0", "2": "3"}
     return {
         re.sub(r"\.mlp\.linear_([12])\.", lambda found: f".mlp.{new[found[1]]}.", name): array
