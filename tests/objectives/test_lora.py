@@ -214,6 +214,13 @@ def test_only_updates_and_head_are_held_by_the_optimizer_and_the_average():
         assert np.abs(leaf - flatten_dict(first.params, sep="/")[name]).max() > 0, name
 
 
+def test_a_family_without_default_kernels_needs_patterns():
+    objective = task("resnet20", {})
+    variables = {"params": {"head": {"kernel": 1}}}
+    with pytest.raises(ConfigError, match=r"lora.kernels is missing: a ResNet has no default"):
+        objective.wrap(jax.random.key(0), variables, batch(1))
+
+
 @pytest.mark.parametrize(
     ("lora", "message"),
     [
