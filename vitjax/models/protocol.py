@@ -118,8 +118,9 @@ class Model(nn.Module):
             if isinstance(value, list | tuple | Mapping):
                 setattr(self, name, _hashable(value))
         validate_fields(self)
-        for name in {"dtype", "param_dtype"}.intersection(self.field_names()):
-            as_dtype(getattr(self, name))
+        for name in ("dtype", "param_dtype"):
+            if self._value(name) is not None:  # None is Linen's own default, by the inputs
+                as_dtype(self._value(name))
         super().__post_init__()
 
     @classmethod
