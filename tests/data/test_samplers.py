@@ -142,11 +142,18 @@ def test_p_by_k_batches():
 )
 def test_errors_name_the_key(section, message):
     with pytest.raises(ConfigError, match=message):
-        data(section).train_batches()
+        data(section)
 
 
 def test_samplers_by_class_need_one_class_per_image():
     section = {"source": "cells", "size": 32, "train": 4, "val": 2, "test": 0, "batch_size": 2}
-    made = vitjax.data.create(**section, sampler={"name": "class_balanced"})
     with pytest.raises(ConfigError, match=r"'class_balanced', which needs one class per image"):
-        made.train_batches()
+        vitjax.data.create(**section, sampler={"name": "class_balanced"})
+
+
+def test_a_run_with_a_sampler_is_recalled():
+    section = {"source": "digits", "batch_size": 20}
+    section["sampler"] = {"name": "p_by_k", "images_per_class": 2}
+    made = vitjax.data.create(**section)
+    again = vitjax.data.recall(made.describe(), **section)
+    assert again.example_batch()["image"].shape == (1, 8, 8, 1)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import call, check_keywords
+from vitjax.core.validation import call
 from vitjax.data.blank import BlankSplit
 from vitjax.data.errors import DataError
 from vitjax.data.examples import (
@@ -76,8 +76,6 @@ class ImageData(Loader):
         self._eval_pipeline = self._parse(
             settings.eval_transforms, f"{WHERE}.eval_transforms", True
         )
-        self._sampler_keys = dict(settings.sampler or {"name": "shuffled"})
-        self._check_sampler()
         self.class_names = source.class_names
         self.num_classes = self.num_train_classes = len(source.class_names)
         self.splits = tuple(source.splits)
@@ -86,7 +84,7 @@ class ImageData(Loader):
         self.image_shape = self._examples(self._first_evaluated, self._eval_pipeline).shape
         self._examples("train", self._train_pipeline)
         self._normalization = Normalization.of(settings.mean, settings.std, self.image_shape[-1])
-        self._sampler: Sampler | None = None
+        self._sampler = self._make_sampler(settings.sampler or {"name": "shuffled"})
 
     @property
     def steps_per_epoch(self) -> float:  # type: ignore[override]
@@ -152,7 +150,8 @@ class ImageData(Loader):
             name: BlankSplit(sample, count, f"blank {name}")
             for name, count in description["examples"].items()
         }
-        return cls(Source(splits, tuple(description["class_names"])), seed, **keywords)
+        source = Source(splits, tuple(description["class_names"]))
+        return cls(source, seed, **{**keywords, "sampler": None})  # which may need true labels
 
     @classmethod
     def _blank_sample(cls, description: Mapping[str, Any]) -> Sample:
@@ -183,13 +182,15 @@ class ImageData(Loader):
         sample = read(self.source.split(split), index)
         return self._eval_pipeline(sample, np.random.default_rng(0))
 
-    def _check_sampler(self) -> None:
-        """Raises ConfigError unless the sampler exists and takes its keywords."""
-        where, keys = f"{WHERE}.sampler", dict(self._sampler_keys)
+    def _make_sampler(self, section: Mapping[str, Any]) -> Sampler:
+        where, keys = f"{WHERE}.sampler", dict(section)
         if "name" not in keys:
             raise ConfigError(f"{where}: the key 'name' is missing (known: {', '.join(SAMPLERS)})")
         constructor = SAMPLERS.lookup(keys.pop("name"), f"{where}.name")
-        check_keywords(constructor, keys, where=where, given=["training"], also=["name"])
+        split = self.source.split("train")
+        training = Training(split, self.target, self.class_names, self.batch_size, self.seed)
+        sampler: Sampler = call(constructor, keys, where=where, training=training)
+        return sampler
 
     @abstractmethod
     def _arrays(self) -> Arrays:
@@ -199,16 +200,7 @@ class ImageData(Loader):
         return parse(text, where)
 
     def _train(self, share: Share) -> ExampleBatches:
-        rows = self._train_rows()
-        if self._sampler is None:
-            training = Training(
-                self.source.split("train"), self.target, self.class_names, self.batch_size,
-                self.seed,
-            )  # fmt: skip
-            keys = {k: v for k, v in self._sampler_keys.items() if k != "name"}
-            constructor = SAMPLERS[self._sampler_keys["name"]]
-            self._sampler = call(constructor, keys, where=f"{WHERE}.sampler", training=training)
-        return ExampleBatches(rows, self._sampler, share)
+        return ExampleBatches(self._train_rows(), self._sampler, share)
 
     def _evaluate(self, split: str, share: Share) -> ExampleBatches:
         return ExampleBatches(self._eval_rows(split), InOrder(), share)

@@ -110,7 +110,7 @@ class SegmentationData(ImageData):
         names = tuple(description["class_names"])
         values = tuple(description["class_values"])
         source = MaskSource(splits, names, image["channels"], values)
-        return cls(source, seed, **keywords)
+        return cls(source, seed, **{**keywords, "sampler": None})
 
     def truth(self, split: str, index: int) -> np.ndarray:
         """The classes of the pixels of `example`, -1 where one does not count: (height, width).
