@@ -292,6 +292,19 @@ def test_a_model_without_a_head():
         model.headless()
 
 
+def test_facts_of_a_name_are_checked(monkeypatch):
+    monkeypatch.setitem(models.MODELS._constructors, "other", Tiny)
+    monkeypatch.setitem(models.MODELS._facts, "other", {"papr": "none"})
+    with pytest.raises(ConfigError, match=r"facts of model 'other'.*'papr'; did you mean 'paper'"):
+        models.facts("other")
+    monkeypatch.setitem(models.MODELS._facts, "other", {"interpolation": "cubic"})
+    with pytest.raises(ConfigError, match="did you mean 'bicubic'"):
+        models.facts("other")
+    monkeypatch.setitem(models.MODELS._facts, "other", {})
+    with pytest.raises(ConfigError, match="without image_size"):
+        models.input_shape("other")
+
+
 def test_a_registered_module_must_be_a_model(monkeypatch):
     class Other(nn.Module):
         pass

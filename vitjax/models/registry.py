@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
+from vitjax.core.validation import call
 from vitjax.models.protocol import Model
 
 MODELS: Registry[Callable[..., Model]] = Registry("model")
@@ -39,7 +40,7 @@ class Facts:
     input_shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    interpolation: str = "bilinear"
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
 
 def create(name: str, /, where: str = "", **overrides: Any) -> Model:
@@ -72,9 +73,10 @@ def facts(name: str) -> dict[str, Any]:
     """The facts of a model, as `Facts` lists them.
 
     Raises:
-        ConfigError: an unknown model.
+        ConfigError: an unknown model, or one that is registered with an unknown fact.
     """
-    return dataclasses.asdict(Facts(**MODELS.facts(name)))
+    registered = call(Facts, MODELS.facts(name), where=f"the facts of model {name!r}")
+    return dataclasses.asdict(registered)
 
 
 def input_shape(name: str) -> tuple[int, ...]:
