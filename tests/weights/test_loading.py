@@ -1,4 +1,4 @@
-"""What of a file fits a model, what is made anew, and what is said where it does not fit."""
+"""What of a file fits a model, what is reinitialised, and how a misfit is reported."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from reference_files import FIXTURES, jit, random_variables
 
 from vitjax import models, weights
 from vitjax.core.errors import ConfigError
+from vitjax.models.registry import MODELS
 from vitjax.weights import WeightsError, notes, opening
 from vitjax.weights.formats import files
 from vitjax.weights.layouts import LAYOUTS, Description
@@ -436,6 +438,29 @@ def test_what_names_no_file_or_no_shape_is_not_written(tmp_path, monkeypatch, pa
     with pytest.raises(WeightsError, match=r"is no name of a file|it should be 3 whole numbers"):
         weights.save(random_variables(vit(), SHAPE), vit(), path, input_shape=shape)
     assert not list(tmp_path.iterdir())
+
+
+class OwnModel(models.Model):
+    """A model of a user's own."""
+
+    num_classes: int | None = 3
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        return nn.Dense(self.num_classes, name="head")(inputs.reshape(len(inputs), -1))
+
+
+def test_a_registered_model_of_a_user_is_read_from_its_file(tmp_path, monkeypatch):
+    module = OwnModel(num_classes=5)
+    variables = random_variables(module, SHAPE)
+    path = weights.save(variables, module, tmp_path / "own", input_shape=SHAPE)
+    with pytest.raises(WeightsError, match="unknown model 'OwnModel'"):
+        weights.open_weights(path)
+    known = {**MODELS._constructors, "own_model": OwnModel}
+    monkeypatch.setattr(MODELS, "_constructors", known)
+    assert weights.module_of(weights.open_weights(path)) == module
+    found = weights.load(path, "own_model", num_classes=5)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
 def test_what_takes_vectors_is_kept_too(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from vitjax import models
 from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
+from vitjax.models.registry import MODELS
 from vitjax.weights.errors import WeightsError
 
 # The note's key in the metadata of a file.
@@ -57,21 +59,17 @@ def read(metadata: Mapping[str, str], where: str) -> Note | None:
     try:
         found = json.loads(metadata[KEY])
         name, fields, shape = (found[key] for key in ("model", "fields", "input_shape"))
-        told = list(fields.items())
+        stated = list(fields.items())
         if shape is not None and [type(side) for side in shape] not in ([int], [int] * 3):
             raise ValueError(f"input_shape {shape}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _unreadable(where, f"is damaged ({type(error).__name__}: {error})") from error
-    known = {
-        key: value
-        for key, value in vars(models).items()
-        if isinstance(value, type) and issubclass(value, models.Model)
-    }
+    known = _classes()
     if name not in known:
         words = f"is of an unknown model {name!r}{near_match(str(name), known)}"
         raise _unreadable(where, words)
     own = known[name].field_names()
-    for field, _ in told:
+    for field, _ in stated:
         if field not in own:
             words = f"has a field {field!r} that {name} does not have{near_match(field, own)}"
             raise _unreadable(where, words)
@@ -79,7 +77,18 @@ def read(metadata: Mapping[str, str], where: str) -> Note | None:
         known[name](**fields)
     except (TypeError, ValueError) as error:
         raise _unreadable(where, f"describes no valid {name}: {error}") from error
-    return Note(known[name], dict(told), None if shape is None else tuple(shape))
+    return Note(known[name], dict(stated), None if shape is None else tuple(shape))
+
+
+def _classes() -> dict[str, type[Model]]:
+    """The classes of vitjax, and those of registered models, by name."""
+    registered = (MODELS[name] for name in MODELS.names())
+    constructors = [c.func if isinstance(c, functools.partial) else c for c in registered]
+    return {
+        value.__name__: value
+        for value in (*constructors, *vars(models).values())
+        if isinstance(value, type) and issubclass(value, Model)
+    }
 
 
 def _unreadable(where: str, words: str) -> WeightsError:
