@@ -174,6 +174,22 @@ IMAGE = np.zeros((4, 4, 1), np.uint8)
         ("class", Sample(IMAGE), r"the sample has no label, .*target='class'"),
         ("mask", Sample(IMAGE, 0), r"the sample has no mask, .*target='mask'"),
         ("boxes", Sample(IMAGE, 0), r"the sample has no boxes, .*target='boxes'"),
+        (
+            "mask",
+            Sample(IMAGE, mask=np.zeros((4, 4))),
+            r"mask is float64 .*must be int32 .*\(4, 4\)",
+        ),
+        (
+            "mask",
+            Sample(IMAGE, mask=np.zeros((5, 4), np.int32)),
+            r"mask is int32 of shape \(5, 4\)",
+        ),
+        ("boxes", Sample(IMAGE, boxes=np.zeros(4, np.float32)), r"boxes is .*shape \(4, 4\)"),
+        (
+            "boxes",
+            Sample(IMAGE, boxes=np.zeros((1, 4), np.float32), box_labels=np.zeros(2, np.int32)),
+            r"box_labels is int32 of shape \(2,\); it must be int32 of shape \(1,\)",
+        ),
         ("class", Sample(IMAGE[..., 0], 0), r"uint8 of shape \(4, 4\); images must be"),
         ("class", Sample(IMAGE.astype(int), 0), r"int64 of shape .*must be uint8 or float32"),
     ],

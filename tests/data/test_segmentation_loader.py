@@ -276,9 +276,9 @@ def test_weights_are_carried_through_the_geometry():
 def test_weight_maps_are_kept_in_a_folder(tmp_path, monkeypatch):
     section = {"sigma": 2.0, "cache_dir": str(tmp_path / "maps")}
     first = take(tissue(weight_map=section), 3)
-    files = sorted((tmp_path / "maps").iterdir())
+    # Threads that read ahead may still be writing, under names that do not end so.
+    files = sorted((tmp_path / "maps").glob("*.npy"))
     assert len(files) == 10
-    assert {file.suffix for file in files} == {".npy"}
     files[0].write_bytes(files[0].read_bytes()[:50])  # cut short: computed again
     same(take(tissue(weight_map=section), 3), first)
     monkeypatch.setattr("vitjax.data.weight_maps.weight_map", None)

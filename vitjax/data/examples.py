@@ -25,6 +25,14 @@ _AUGMENT = 1  # child of the seed
 # The number of corrupt images in a row after which the complete split counts as corrupt.
 _MAX_PROBES = 100
 
+_DTYPES = {
+    "mask": np.int32,
+    "instances": np.int32,
+    "weight": np.float32,
+    "boxes": np.float32,
+    "box_labels": np.int32,
+}
+
 
 class ExampleRng:
     """A generator that can be set to the stream of any example.
@@ -294,11 +302,6 @@ class BoxArrays(Arrays):
         boxes = field_of(sample, "boxes", "boxes", name)
         labels = field_of(sample, "box_labels", "boxes", name)
         count = len(boxes)
-        if boxes.shape != (count, 4) or labels.shape != (count,):
-            raise DataError(
-                f"{name}: boxes has shape {boxes.shape} and box_labels {labels.shape}; they must"
-                " have (objects, 4) and (objects,)"
-            )
         if count > self.max_boxes:
             raise DataError(
                 f"{name}: has {count} boxes, and config.data.max_boxes is {self.max_boxes}; it must"
@@ -307,8 +310,8 @@ class BoxArrays(Arrays):
         more = self.max_boxes - count
         return {
             **images_of(sample),
-            "boxes": np.pad(boxes.astype(np.float32), ((0, more), (0, 0))),
-            "box_labels": np.pad(labels.astype(np.int32), (0, more)),
+            "boxes": np.pad(boxes, ((0, more), (0, 0))),
+            "box_labels": np.pad(labels, (0, more)),
             "box_mask": np.arange(self.max_boxes) < count,
         }
 
@@ -318,7 +321,7 @@ def read(split: Split, index: int) -> Sample:
 
     Raises:
         CorruptImage: it cannot be read.
-        DataError: it is not a `Sample` with an image.
+        DataError: it is not a `Sample`, or a field has a wrong dtype or shape.
     """
     sample = split.read(index)
     if not isinstance(sample, Sample):
@@ -326,6 +329,16 @@ def read(split: Split, index: int) -> Sample:
             f"{split.name(index)}: read returned a {type(sample).__name__}; it must return a"
             " vitjax.data.Sample, such as Sample(image, label)"
         )
+    for field, dtype in _DTYPES.items():
+        value = getattr(sample, field)
+        if value is not None:
+            objects = 0 if sample.boxes is None else len(sample.boxes)
+            shape = {"boxes": (objects, 4), "box_labels": (objects,)}.get(field, sample.size)
+            if value.dtype != dtype or value.shape != shape:
+                raise DataError(
+                    f"{split.name(index)}: {field} is {value.dtype} of shape {value.shape}; it must"
+                    f" be {np.dtype(dtype)} of shape {shape}"
+                )
     return sample
 
 
