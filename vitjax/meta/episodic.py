@@ -159,14 +159,15 @@ class Episodic(Objective):
             one, episodes, weights, self._pieces(one, episodes)
         )
         weight = jnp.sum(weights)
+        # Each episode counts alike, whichever device computes it.
+        states, counted = self.sum_over_devices((states, weight))
 
         def mean(sum_: Array, old: Array) -> Array:
-            new = sum_ / jnp.maximum(weight, 1)
-            return jnp.where(weight > 0, new, old).astype(old.dtype)
+            new = sum_ / jnp.maximum(counted, 1)
+            return jnp.where(counted > 0, new, old).astype(old.dtype)
 
         model_state = jax.tree.map(mean, states, dict(model_state))
-        if self.axis_name is not None:
-            weight = jax.lax.pmean(weight, self.axis_name)
+        weight = self.mean_over_devices(weight)
         return total, jnp.maximum(weight, 1e-9), (model_state, metrics)
 
     # Evaluation.
