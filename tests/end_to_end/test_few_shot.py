@@ -141,7 +141,7 @@ def test_an_ensemble_of_others_than_the_best_is_refused(capsys, trained, tmp_pat
     metrics.write_text(f"{metrics.read_text()}{json.dumps(lost)}\n")
     assert main(["evaluate", f"--workdir={workdir}", ALONE, "--ensemble=2"]) == 2
     errors = capsys.readouterr().err
-    assert "1 evaluated steps that are no longer kept (7) were better" in errors
+    assert "1 evaluated steps without a checkpoint (7) were better" in errors
     assert "config.checkpoint.keep_best = 2" in errors
 
 
@@ -311,7 +311,7 @@ def test_mistakes_in_using_a_run_are_named(capsys, trained, tmp_path):
     for arguments, message in (
         (["predict", workdir, str(image)], "in few-shot learning the classes are those of a supp"),
         (["evaluate", workdir, "--ensemble=9"], "config.checkpoint.keep_best = 9"),
-        (["evaluate", workdir, "--ensemble=1"], "at least 2 checkpoints"),
+        (["evaluate", workdir, "--ensemble=1"], "--ensemble=1: must be at least 2"),
         (["evaluate", workdir, "--ensemble=2", "--config.checkpoint.best=None"], "no metric to"),
         (["evaluate", workdir, "--ensembel=2"], "did you mean '--ensemble'"),
         (["evaluate", workdir, "--config.data.episodes.ways=7"], "ways is 7, but split 'val' has"),

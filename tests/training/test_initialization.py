@@ -110,7 +110,7 @@ def test_what_a_run_has_otherwise_is_told(run):
     _, said = start(chosen)
     assert "config.data.mean None -> [0.3]" in said
     assert "config.data.std None -> [0.4]" in said
-    assert "its classes were others, and as many" in said
+    assert "its classes differ, but are equal in number" in said
     assert "from 3 to 1 channels" in said
     assert "otherwise" not in start(config(run[0]))[1]
 
@@ -140,7 +140,7 @@ def test_images_that_the_file_s_network_saw_otherwise_are_told(tmp_path):
     assert "config.data.std" not in said
     chosen = config(tmp_path, VIT)
     chosen.data.update({"mean": (0.5, 0.25, 0.5), "std": 0.5})  # one number for all channels
-    assert "normalised otherwise" not in start(chosen)[1]
+    assert "normalised differently" not in start(chosen)[1]
 
 
 def test_a_run_s_model_that_computes_otherwise_is_told(run):
@@ -168,7 +168,7 @@ def test_other_sizes_and_channels_are_adapted_and_scanned_blocks_stacked(tmp_pat
     )
 
 
-def test_excluded_parameters_are_made_anew_though_they_fit(tmp_path):
+def test_excluded_parameters_are_reinitialised_though_they_fit(tmp_path):
     path, file = written(tmp_path / "weights")
     chosen = config(path)
     chosen.init.exclude = ["^head/", "block1/conv2/"]
@@ -178,7 +178,7 @@ def test_excluded_parameters_are_made_anew_though_they_fit(tmp_path):
         *("params/head/kernel", "params/head/bias"),
         *(f"params/stage{i}_block1/conv2/kernel" for i in (1, 2)),
     }
-    assert "made anew, by config.init.exclude: " in said
+    assert "reinitialised, by config.init.exclude: " in said
     for name, leaf in found.items():
         np.testing.assert_array_equal(leaf, (fresh if name in anew else file)[name])
 

@@ -1,4 +1,4 @@
-"""Whether the parts of a run go together, before its data is read."""
+"""Checks that the parts of a run are compatible, before its data is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
 from vitjax.objectives import objectives
 
-# In words, the label that an example of each kind of data has.
+# The label of an example of each kind of data, in words.
 _LABELS = {
     "class": "one class per image",
     "mask": "a mask with a class per pixel",
@@ -20,15 +20,15 @@ _LABELS = {
 
 
 def fits(name: str, data: Mapping[str, Any]) -> None:
-    """Checks that an objective and a data section go together.
+    """Checks that an objective and the ``data`` section are compatible.
 
     Args:
-        name: of the objective.
+        name: the name of the objective.
         data: the config's section.
 
     Raises:
-        ConfigError: one is about few-shot episodes and the other is not; or the source has other
-            labels than the objective learns from.
+        ConfigError: only one of them is few-shot, or the source has labels that the objective
+            cannot learn from.
     """
     objective = objectives[name]
     given = data.get("episodes") is not None
@@ -36,8 +36,8 @@ def fits(name: str, data: Mapping[str, Any]) -> None:
     if objective.episodic and not given and not near_match("episodes", data):
         raise ConfigError(
             f"config.data.episodes is missing: the objective {name!r} learns from episodes."
-            " episodes = dict(ways=5, shots=1) in config.data makes them of the source's images;"
-            " config.objective.name = 'classification' needs none"
+            " episodes = dict(ways=5, shots=1) in config.data makes episodes of its images;"
+            " config.objective.name = 'classification' needs no episodes"
         )
     if given and not objective.episodic:
         episodic = [known for known in objectives if objectives[known].episodic]
@@ -57,13 +57,13 @@ def fits(name: str, data: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.objective.name is {name!r}, which learns from"
             f" {' or '.join(_LABELS[each] for each in objective.targets)}, and the source"
-            f" {source!r} has {_LABELS[target]}: take one of the sources {', '.join(fitting)}, or"
+            f" {source!r} has {_LABELS[target]}: use one of the sources {', '.join(fitting)}, or"
             " another objective"
         )
 
 
 def split(name: str, splits: Iterable[str]) -> None:
-    """Raises ConfigError unless the data, whose ``splits`` these are, has one of this name."""
+    """Raises ConfigError unless ``name`` is one of the data's ``splits``."""
     if name not in splits:
         raise ConfigError(
             f"--split={name}: the data has no such split{near_match(name, splits)}"
@@ -74,13 +74,19 @@ def split(name: str, splits: Iterable[str]) -> None:
 def metric(
     name: Any, where: str, declared: Mapping[str, Declaration], splits: Iterable[str]
 ) -> None:
-    """Checks that an evaluation on ``val`` gives metric ``name``, and that it has a direction.
+    """Checks that an evaluation on ``val`` has the metric ``name``, and that it has a direction.
+
+    Args:
+        name: the metric with its split, such as ``"val/accuracy"``.
+        where: its key in the config, for errors.
+        declared: the declarations of the metrics of an evaluation.
+        splits: the splits of the data.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: the split, the metric or its direction is missing.
     """
     if "val" not in splits:
-        raise ConfigError(f"{where} is {name!r}, and the data has no split 'val' to evaluate on")
+        raise ConfigError(f"{where} is {name!r}, but the data has no split 'val'")
     known = {f"val/{each}": declaration for each, declaration in declared.items()}
     known = {n: d for n, d in known.items() if not n.endswith("_per_class")}
     if name not in known:
@@ -89,6 +95,6 @@ def metric(
         )
     if known[name].higher_is_better is None:
         raise ConfigError(
-            f"{where} is {name!r}, which declares no direction: its objective should create it with"
+            f"{where} is {name!r}, which declares no direction; its objective must create it with"
             " higher_is_better=True or False"
         )

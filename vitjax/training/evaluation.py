@@ -1,4 +1,4 @@
-"""Evaluation over a complete split: every example counts exactly once."""
+"""Evaluation over a complete split: each example counts exactly once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vitjax.training.step import make_evaluate_step, make_gather_step
 
 
 class Evaluator:
-    """Evaluates an experiment's variables; compiles each function once for all calls."""
+    """Evaluates variables of an experiment; each function is compiled once for all calls."""
 
     def __init__(self, experiment: Experiment):
         self.experiment = experiment
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
     def metrics(self, variables: Any, split: str) -> dict[str, Any]:
-        """The values of the objective's metrics on ``split``, and ``examples``: how many count.
+        """The objective's metrics on ``split``, and ``examples``, the number that count.
 
         Args:
             variables: placed on the devices.
@@ -32,19 +32,19 @@ class Evaluator:
         return self._values(self.experiment.objective.evaluate, variables, split)
 
     def final_metrics(self, variables: Any, split: str) -> dict[str, Any]:
-        """`metrics`, and those that the objective has for the end of a run."""
+        """`metrics` and the objective's `final_metrics`."""
         values = self.metrics(variables, split)
-        if self.experiment.final_declarations:  # else a second pass over the data has no use
+        if self.experiment.final_declarations:  # else a second pass over the data is useless
             values |= self._values(self.experiment.objective.final_metrics, variables, split)
         return values
 
     def gather(
         self, function: Callable[[Any, Any], Any], variables: Any, split: str
     ) -> tuple[Any, np.ndarray]:
-        """``function(variables, batch)`` of all examples of ``split`` that count, in its order.
+        """``function(variables, batch)`` for all examples of ``split`` that count, in its order.
 
         Args:
-            function: a pure function; its arrays have the batch's leading axis. It is compiled.
+            function: a pure function whose arrays have the batch's leading axis; it is compiled.
             variables: placed on the devices.
             split: one of the data's splits.
 
@@ -57,7 +57,7 @@ class Evaluator:
     def first(
         self, function: Callable[[Any, Any], Any], variables: Any, split: str, count: int
     ) -> Any:
-        """As `gather`, of the first ``count`` examples, or fewer: never more than a batch has."""
+        """`gather` for the first ``count`` examples, at most those of one batch."""
         step = self._gather_step(function, count)
         with contextlib.closing(self._batches(step, variables, split)) as batches:
             return _counted([jax.device_get(next(batches))])[0]
@@ -72,8 +72,8 @@ class Evaluator:
         )
         found = []
         for batch in self._batches(step, variables, split):
-            # Examples that a metric gathers are reduced batch by batch: all of a split may be more
-            # than fits into memory.
+            # Collected examples are reduced batch by batch: a complete split may not fit into
+            # memory.
             gathers = any(isinstance(m, metrics_.Collected) for m in batch.values())
             found.append(
                 {name: m.reduce() for name, m in jax.device_get(batch).items()}
@@ -115,7 +115,7 @@ def plain(values: Mapping[str, Value]) -> dict[str, Any]:
 
 
 def _counted(batches: list[dict[str, Any]]) -> tuple[Any, np.ndarray]:
-    """The values of all batches without what is masked, and the places of the others."""
+    """The values of the examples that are not masked, and their indices."""
     mask = np.concatenate([batch["mask"] for batch in batches]).astype(bool)
     values = jax.tree.map(
         lambda *parts: np.concatenate(parts)[mask], *[batch["values"] for batch in batches]

@@ -1,4 +1,4 @@
-"""Everything that a config names, built and fitted together."""
+"""Builds everything that a config names, and checks that it is compatible."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.settings import LENGTHS, Settings, Start, positive, train_settings
 from vitjax.training.task import TASKS, Task
 
-# Folded into the run's key for the initial parameters; no step has such a number.
+# Folded into the run's key for the initial parameters; no step has this number.
 _INIT = 0x7FFFFFFF
 
-# What an objective is given beside its own section, where it has such a field.
+# What an objective receives in addition to its section, if it has the field.
 _OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "target", "devices"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The parts of a config.
+    """The parts of a run, built from a config.
 
     Attributes:
         config: the config as plain JSON values.
-        seed: the one seed that all randomness comes from.
+        seed: the seed of all randomness.
         data: a `vitjax.data.Dataset`.
         objective: the training method; it holds the model.
-        optimizer: one for all parameters, or one per group of the objective's parameters.
-        run: how long it is.
-        parallel: how it uses the devices.
+        optimizer: one optimizer, or one per group of the objective's parameters.
+        run: the length of the run.
+        parallel: how the run uses its devices.
         settings: the ``train`` section.
         checkpoint: the ``checkpoint`` section, with ``every`` in steps.
         declarations: direction and unit of each metric of an evaluation.
-        final_declarations: the same of the metrics that the end of a run has beside those.
+        final_declarations: the same for the objective's final metrics.
         start: the weights that a new run starts from; None for fresh ones.
     """
 
@@ -79,19 +79,19 @@ class Experiment:
 
     @property
     def initial_key(self) -> PRNGKeyArray:
-        """The key of the objective's fresh variables."""
+        """The key of the initial variables."""
         return jax.random.fold_in(jax.random.key(self.seed), _INIT)
 
     def initial_variables(self) -> dict[str, Any]:
-        """The objective's fresh variables, whatever the run starts from."""
+        """Fresh variables of the objective, even if the run starts from weights."""
         return self.objective.init(self.initial_key, self.data.example_batch())
 
     def initial_state(self, variables: dict[str, Any] | None = None) -> TrainState:
-        """The state before the first step, one copy.
+        """The state before the first step.
 
         Args:
-            variables: what training starts from, of `vitjax.training.initialization`; None for
-                fresh ones.
+            variables: the initial variables, see `vitjax.training.initialization`; None for fresh
+                ones.
         """
         variables = self.initial_variables() if variables is None else variables
         return TrainState.create(
@@ -112,14 +112,15 @@ class Experiment:
         )
 
     def place_batch(self) -> Callable[[Any], Any]:
-        """A function that puts a batch on the devices, and looks up the images it points to."""
+        """A function that places a batch on the devices and looks up the images it refers to."""
         return lambda batch: self._look_up(self.parallel.place_batch(batch))
 
     def batches_ahead(self, host_batches: parallel_modes.Batches) -> Generator[Any, None, None]:
-        """Yields this host's batches as `place_batch` makes them, read and placed by a thread.
+        """Yields the batches of this host as `place_batch` returns them.
 
-        The thread launches no program: all hosts have to launch theirs in one order, and images are
-        looked up on all hosts together. Closing the iterator closes ``host_batches``.
+        A thread reads and places them. It launches no program: all hosts have to launch programs in
+        the same order, and images are looked up on all hosts together. Closing the iterator closes
+        ``host_batches``.
         """
         place = self.parallel.place_batch
         with contextlib.closing(parallel_modes.ahead(host_batches, place)) as placed:
@@ -127,7 +128,7 @@ class Experiment:
 
     @functools.cached_property
     def _look_up(self) -> Callable[[Any], Any]:
-        """Looks up the images that a placed batch points to; their store is placed once."""
+        """Looks up the images that a placed batch refers to; their store is placed once."""
         if self.data.store is None:
             return lambda batch: batch
         placed = self.parallel.replicate(self.data.store)
@@ -135,15 +136,14 @@ class Experiment:
         return lambda batch: look_up(placed, batch)
 
     def check_batch_size(self) -> None:
-        """Raises ConfigError unless devices and micro-batches can share a batch evenly."""
+        """Raises ConfigError unless a batch divides evenly into devices and micro-batches."""
         size, devices = self.data.batch_size, self.parallel.batch_shards
         parts = self.settings.accumulation_steps * devices
         if size % parts:
             near = max(1, round(size / parts)) * parts
             raise ConfigError(
-                f"config.data.batch_size is {size}, which {devices} devices, with"
-                f" {self.settings.accumulation_steps} micro-batches each, cannot share evenly;"
-                f" {near} would do"
+                f"config.data.batch_size is {size}, which does not divide evenly into {devices}"
+                f" devices with {self.settings.accumulation_steps} micro-batches each; {near} does"
             )
 
     def checkpoints(self, directory: Path, *, read_only: bool = False) -> Checkpoints:
@@ -158,18 +158,18 @@ class Experiment:
         )
 
     def declared(self, metric: str) -> Declaration:
-        """The declaration of a metric with its split before it, such as ``"val/accuracy"``."""
+        """The declaration of a metric that is named with its split, such as ``"val/accuracy"``."""
         return self.declarations[metric.partition("/")[2]]
 
 
 def build(config: Any, description: Mapping[str, Any] | None = None) -> Experiment:
     """Builds everything that a config names.
 
-    Names and keys are checked first, so that a typo is reported before a data set is read.
+    Names and keys are checked first, so that a typo is reported before the data is read.
 
     Args:
         config: a ConfigDict or plain sections.
-        description: what `vitjax.data.Dataset.describe` returned, to do without the data itself.
+        description: what `vitjax.data.Dataset.describe` returned, if the data is not needed.
 
     Raises:
         ConfigError: an unknown section, name or key, naming the near match.
@@ -195,7 +195,7 @@ def _build(
     imports: Sequence[str] = (),  # `vitjax.config.user_code` has imported them
     seed: Annotated[int, Bounds(at_least=0, below=2**32)] = 0,
 ) -> Experiment:
-    # What can be checked without the data is checked before it is read.
+    # Everything that can be checked without the data is checked first.
     model_name, model_arguments = _named(model, "model")
     method_name, method_arguments = _named(objective or {"name": "classification"}, "objective")
     method = objectives.lookup(method_name, "config.objective.name")
@@ -230,7 +230,7 @@ def _build(
     else:
         source = vitjax.data.recall(description, seed=seed, **data)
     devices = parallel_modes.create(**(parallel or {}))
-    # Padding makes up for any size, so a run can be evaluated on other devices than its own.
+    # Padding allows any size, so a run can be evaluated on other devices than its own.
     source.eval_batch_size = devices.round_up(source.eval_batch_size)
 
     run = Run.of(train, source.steps_per_epoch, where="config.train")
@@ -244,10 +244,10 @@ def _build(
         raise ConfigError(
             f"config.model.num_classes is {num_classes}; the data has {needed} classes"
         )
-    # A wider output would be compared with every value of the target by broadcasting.
+    # A wider output would be compared with the target by broadcasting.
     if source.target == "number" and needed is not None and num_classes != needed:
         raise ConfigError(
-            f"config.model.num_classes is {num_classes}; in this regression it should be {needed},"
+            f"config.model.num_classes is {num_classes}; in this regression it must be {needed},"
             " the width of a target"
         )
     with _blaming("config.model"):
@@ -261,7 +261,7 @@ def _build(
         "num_train_classes": source.num_train_classes,
         "normalize": source.normalize,
         "target": source.target,
-        # Under pmap each device runs a program of its own, that sees its part of a batch alone.
+        # Under pmap each device runs its own program, which sees only its part of a batch.
         "devices": 1 if devices.axis_name is not None else devices.batch_shards,
     }
     built = call(
@@ -280,7 +280,7 @@ def _build(
     )
     rule = settings.early_stopping
     if rule is not None:
-        # The run then stands for the state that its patience waited to see beaten.
+        # The run then keeps the state that its patience waited to improve on.
         saving.setdefault("best", rule.metric)
         checks.metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
     if saving.get("best") is not None:
@@ -314,7 +314,7 @@ def _build(
 
 @contextlib.contextmanager
 def _blaming(section: str) -> Iterator[None]:
-    """Turns an error of building or tracing into one that names the section that causes it."""
+    """Turns an error of building or tracing into one that names the config section."""
     try:
         yield
     except UserError:
@@ -325,7 +325,7 @@ def _blaming(section: str) -> Iterator[None]:
 
 
 def _named(section: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    """A section's ``name`` and the rest of it."""
+    """The ``name`` of a section, and its other keys."""
     arguments = dict(section)
     if "name" not in arguments:
         raise ConfigError(f"config.{where}: the key 'name' is missing")

@@ -1,4 +1,4 @@
-"""The features of every example of a split: computed once, and kept beside the run."""
+"""The features of all examples of a split: computed once, and cached on disk."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from vitjax.training.experiment import Experiment
 from vitjax.training.fingerprint import fingerprint
 from vitjax.training.step import make_gather_step
 
-# Keys of section ``data`` that decide how examples are read, and not what they are.
+# Keys of section ``data`` that change how examples are read, but not the examples.
 _NO_MATTER = frozenset(("batch_size", "eval_batch_size", "workers", "train_transforms"))
 _SAMPLES = 16
-# Before the name of a layer in a file.
+# The prefix of a layer's name in a file.
 _LAYER = "layer/"
 _REPRESENTATION = "representation"
 
-# Variables and normalised images to the vectors of each layer, by its name.
+# (variables, normalised images) -> the vectors of each layer by its name.
 Vectors = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 
 
@@ -40,7 +40,7 @@ class Features:
     """Features of all examples of a split, in its order.
 
     Attributes:
-        layers: each layer's name to its vectors.
+        layers: the vectors of each layer by its name.
         mask: False for images that could not be read and were skipped.
     """
 
@@ -49,7 +49,7 @@ class Features:
 
 
 class Extractor:
-    """Computes the features of one network; compiles once for all splits."""
+    """Computes the features of one network; it is compiled once for all splits."""
 
     def __init__(
         self,
@@ -61,22 +61,22 @@ class Extractor:
         cache: Path | None = None,
         say: Callable[[str], None] = print,
     ):
-        """Computes nothing yet.
+        """Prepares; computes nothing.
 
         Args:
-            experiment: its data, whose images are taken as they are evaluated, and its devices.
-            variables: of the experiment's model (not of the objective), one copy.
-            vectors: a pure function of variables and normalised images: the name of each layer to
-                its vectors.
+            experiment: has the data, whose images are transformed as in evaluation, and the
+                devices.
+            variables: those of the experiment's model (not of the objective), one copy.
+            vectors: a pure function ``(variables, normalised images) -> {layer: vectors}``.
             about: what the function depends on, as JSON values; ``layers`` lists its layers.
-            cache: a folder that features are kept in; None keeps none.
-            say: receives what is computed, and what was found.
+            cache: the folder of cached features; None caches nothing.
+            say: receives what is computed or found.
         """
         self._experiment, self._cache, self._say = experiment, cache, say
         objective: Any = experiment.objective
         model, normalize = objective.model, objective.normalize
         self.layers: tuple[str, ...] = tuple(about["layers"])
-        # The head is no part of what is computed, and its training should not change the key.
+        # The features do not depend on the head, so its training must not change the key.
         self._variables = {**variables, "params": model.split_head(variables["params"])[1]}
         self._about = {**about, "model": repr(model.headless())}
         parallel = experiment.parallel
@@ -88,14 +88,14 @@ class Extractor:
         )
 
     def of(self, split: str) -> Features:
-        """The features of ``split``, from the cache where they are there and whole.
+        """The features of ``split``, from the cache if they are there and intact.
 
-        All hosts call it, and each gets all of them.
+        All hosts call this, and each receives all features.
         """
         path = None if self._cache is None else self._cache / f"{split}-{self._key(split)}.npz"
         found = None if path is None else _read(path, self._about["layers"], self._say)
         if jax.process_count() > 1:
-            # To compute them takes all hosts.
+            # Computing them takes all hosts.
             everywhere = multihost_utils.process_allgather(np.asarray(found is not None)).all()
             found = found if everywhere else None
         if found is None:
@@ -119,9 +119,9 @@ class Extractor:
         )
         with contextlib.closing(experiment.batches_ahead(batches)) as ready:
             steps = (experiment.parallel.fetch(self._step(placed, batch)) for batch in ready)
-            # One at a time: all of them may be more than a device holds.
+            # One at a time: all of them may not fit on a device.
             parts = list(map(jax.device_get, steps))
-        # Padding stands behind the last example.
+        # Padding follows the last example.
         count = experiment.data.num_examples(split)
         joined = jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
         seconds = time.perf_counter() - began
@@ -132,7 +132,7 @@ class Extractor:
         return Features(joined["values"], joined["mask"].astype(bool))
 
     def _key(self, split: str) -> str:
-        """What features depend on, as a short text."""
+        """A hash of everything that the features depend on."""
         data, config = self._experiment.data, self._experiment.config["data"]
         about = {
             **self._about,
@@ -154,13 +154,13 @@ class Extractor:
 def on_features(
     experiment: Experiment, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
 ) -> Experiment:
-    """The experiment as it trains and evaluates on features that are computed once.
+    """The experiment with features, computed once, in place of its images.
 
     Args:
         experiment: its objective has ``caches_features``.
-        variables: of the objective, one copy.
-        cache: the folder that features are kept in.
-        say: receives what is computed, and what was found.
+        variables: those of the objective, one copy.
+        cache: the folder of cached features.
+        say: receives what is computed or found.
     """
     objective: Any = experiment.objective
     data = cast(Data, experiment.data)
@@ -178,7 +178,7 @@ def on_features(
 
 
 def _digest(data: Any, split: str) -> str:
-    """A checksum of the labels of ``split`` and of some of its images, as they are evaluated."""
+    """A checksum of the labels of ``split`` and of some of its images as evaluated."""
     count = data.num_examples(split)
     digest = hashlib.sha256(np.ascontiguousarray(data.labels(split)).tobytes())
     for index in np.linspace(0, count - 1, min(count, _SAMPLES)).astype(int).tolist():
@@ -188,11 +188,11 @@ def _digest(data: Any, split: str) -> str:
 
 
 def _read(path: Path, names: Sequence[str], say: Callable[[str], None]) -> Features | None:
-    """What is in a file of features; None where there is none, or it is damaged."""
+    """The features in a file; None if it is missing or damaged."""
     if not path.is_file():
         return None
     try:
-        # Every array in the archive has a checksum, which is looked at in reading.
+        # Each array in the archive has a checksum, which is checked in reading.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Features({name: arrays[_LAYER + name] for name in names}, arrays["mask"])
     except Exception as error:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend import core
 
 from vitjax.core import jaxpr
 from vitjax.nn.batch_norm import UNCHANGED
+from vitjax.objectives.base import Batch, Objective
+from vitjax.objectives.state import TrainState
 
-# Dense bfloat16 peak of one device in FLOP/s, by a part of its `device_kind`; the vendors' data
-# sheets. The first match counts, so longer names stand first.
+# Dense bfloat16 peak of one device in FLOP/s by a part of its `device_kind`, from the vendors'
+# data sheets. The first match is used, so longer names come first.
 _PEAKS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -31,29 +35,45 @@ _PEAKS = {
     "TPU v5p": 459e12,
     "TPU v5": 459e12,
     "TPU v4": 275e12,
-    # Of these two a device is a core, and a chip has two.
+    # A device of these two is a core, and a chip has two cores.
     "TPU v3": 61.5e12,
     "TPU v2": 22.5e12,
 }
 
 
 def peak_per_second(device_kind: str) -> float | None:
-    """The dense bfloat16 peak of one device in FLOP/s, or None where it is not known."""
+    """The dense bfloat16 peak of one device in FLOP/s, or None if it is not known."""
     return next((peak for name, peak in _PEAKS.items() if name in device_kind), None)
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of the matrix products and convolutions in ``function(*arguments)``.
 
-    A multiply-add counts as two, and what batch normalisation multiplies by one as nothing. Loops
-    count as often as they run (a ``while`` loop of unknown length once), a conditional as its
-    largest branch. What ``remat`` computes again counts again.
+    A multiply-add counts as two. The multiplications by one of batch normalisation do not count.
+    The body of a loop counts once per iteration (a ``while`` loop of unknown length once), a
+    conditional as its largest branch. What ``remat`` recomputes counts again.
 
     Args:
         function: any JAX function; it is traced, not run.
         *arguments: arrays or `jax.ShapeDtypeStruct`.
     """
     return jaxpr.total(function, *arguments, cost=_cost, branches=max)
+
+
+def per_example(objective: Objective, state: TrainState, batch: Batch) -> float:
+    """FLOPs of the loss and its gradient for one example, by the formulas of the model.
+
+    They are counted on the plain model: what ``remat`` recomputes is no progress, and the
+    operations inside a fused attention kernel cannot be counted.
+
+    Args:
+        objective: the objective of the run.
+        state: the state, or its shapes.
+        batch: an example batch.
+    """
+    objective = dataclasses.replace(objective, model=objective.model.plain())
+    counted = count(objective.gradients, state.params, state.model_state, batch, jax.random.key(0))
+    return counted / len(batch["mask"])
 
 
 def _cost(equation: core.JaxprEqn) -> int | None:
@@ -69,7 +89,7 @@ def _cost(equation: core.JaxprEqn) -> int | None:
 
 
 def _count_convolution(equation: core.JaxprEqn) -> int:
-    """Counts only taps that meet an input value: dilated gradients are mostly zeros."""
+    """Counts only taps on input values: dilated gradients are mostly zeros."""
     numbers = equation.params["dimension_numbers"]
     inputs, kernel = (v.aval.shape for v in equation.invars[:2])  # type: ignore[attr-defined]
     outputs = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
@@ -84,14 +104,14 @@ def _count_convolution(equation: core.JaxprEqn) -> int:
             equation.params["lhs_dilation"][axis],
             equation.params["rhs_dilation"][axis],
         )
-    # The kernel's input features are those of one group already.
+    # The input features of the kernel are those of one group.
     features = kernel[numbers.rhs_spec[1]]
     batch, channels = outputs[numbers.out_spec[0]], outputs[numbers.out_spec[1]]
     return 2 * taps * features * batch * channels
 
 
 def _taps(size: int, kernel: int, out: int, stride: int, pad: int, dilated: int, gap: int) -> int:
-    """Pairs (output position, kernel position) along one axis that meet an input value."""
+    """The pairs (output position, kernel position) along one axis that read an input value."""
     position = np.arange(out)[:, None] * stride - pad + np.arange(kernel)[None, :] * gap
     inside = (position >= 0) & (position <= (size - 1) * dilated) & (position % dilated == 0)
     return int(inside.sum())

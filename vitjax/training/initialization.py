@@ -1,4 +1,4 @@
-"""What a new run starts from: fresh variables, a file of weights, or another run."""
+"""The initial variables of a run: fresh, from a file of weights, or from another run."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ from vitjax.weights.loading import flat
 def variables(
     experiment: Experiment, say: Callable[[str], None] = print
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What training starts from, by the config's ``init`` section.
+    """The initial variables of a run, as its config's ``init`` section says.
 
     Args:
-        experiment: the run that begins.
-        say: is told what was loaded, and what of it was changed or stays as it was made.
+        experiment: the run.
+        say: receives what was loaded, adapted or reinitialised.
 
     Returns:
-        The objective's variables; and of weights that were loaded where they are from, as JSON
-        values, else None.
+        The variables of the objective; and the origin of loaded weights as JSON values, or None.
 
     Raises:
         WeightsError: the file cannot be read, or does not fit the model.
         ConfigError: the model has no such part, or a pattern matches no parameter.
-        WorkdirError, CheckpointError: the other run is none, or has no checkpoint.
+        WorkdirError, CheckpointError: the folder of the other run holds no run, or no checkpoint.
     """
     start = experiment.start
     if start is None:
@@ -60,21 +59,21 @@ def variables(
         position_interpolation=start.position_interpolation,
         say=say,
     )
-    loaded = _made_anew(listed(start.exclude), loaded, fresh, say)
+    loaded = _reinitialised(listed(start.exclude), loaded, fresh, say)
     return objective.wrap(key, loaded, batch), origin
 
 
 def _read(
     start: Start, experiment: Experiment, say: Callable[[str], None]
 ) -> tuple[files.Weights, dict[str, Any]]:
-    """The weights, and where they are from."""
+    """The weights, and their origin."""
     source = start.from_checkpoint
     folder = Path(source).expanduser()
     if (folder / workdir.DATA).is_file() or (folder / workdir.CHECKPOINTS).is_dir():
         if (start.format, start.grid, start.part) != (None, None, None):
             raise ConfigError(
-                f"config.init: format, grid and part are for files of weights, and {source} is a"
-                " run's folder; take them away"
+                f"config.init: format, grid and part are for files of weights, but {source} is the"
+                " folder of a run; remove them"
             )
         return _of_run(folder, experiment, say)
     weights = files.open_weights(
@@ -92,8 +91,8 @@ def _read(
 def _of_run(
     folder: Path, experiment: Experiment, say: Callable[[str], None]
 ) -> tuple[files.Weights, dict[str, Any]]:
-    """What a run's folder stands for: its best checkpoint, averaged where it keeps an average."""
-    # Its devices may not be here.
+    """The weights of a run: its best checkpoint, and the moving average if it keeps one."""
+    # The run's devices may not be available.
     other, placed, step = runs.load(
         folder, ["--config.parallel=None"], with_data=False, say=lambda text: None
     )
@@ -106,7 +105,7 @@ def _of_run(
     names = [list(each.task.class_names) for each in (other, experiment)]
     if names[0] != names[1] and len(names[0]) == len(names[1]):
         say(
-            "  its classes were others, and as many: their head is kept, unless"
+            "  its classes differ, but are equal in number: the head is kept, unless"
             f" config.init.exclude has '^{model.head_name}/'"
         )
     description = Description(type(model), model.described_fields(), None)
@@ -117,31 +116,33 @@ def _of_run(
 def _compare_images(
     there: Mapping[str, Any], experiment: Experiment, say: Callable[[str], None]
 ) -> None:
-    """Tells where the weights saw images that were normalised otherwise."""
+    """Reports differences in how images are normalised."""
     for key, value in there.items():
         here = experiment.config["data"].get(key)
         pair = [None if x is None else np.ravel(x).tolist() for x in (value, here)]
-        # One number stands for all channels.
+        # A single number is for all channels.
         most = max(len(x or ()) for x in pair)
         spread = [x * most if x and len(x) == 1 else x for x in pair]
         if spread[0] != spread[1]:
-            say(f"  its images were normalised otherwise: config.data.{key} {pair[0]} -> {pair[1]}")
+            say(
+                f"  its images were normalised differently: config.data.{key} {pair[0]} -> {pair[1]}"
+            )
 
 
-def _made_anew(
+def _reinitialised(
     patterns: Sequence[str],
     loaded: Mapping[str, Any],
     fresh: Callable[[], Mapping[str, Any]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """``loaded`` with those parameters as they are made that ``patterns`` are found in."""
+    """``loaded`` with fresh values for the parameters that match ``patterns``."""
     leaves = flatten_dict(dict(loaded["params"]), sep="/")
     check_patterns(patterns, list(leaves), "config.init.exclude")
     names = [name for name in leaves if matches(name, patterns)]
     if not names:
         return dict(loaded)
     made = flatten_dict(dict(fresh()["params"]), sep="/")
-    say(f"  made anew, by config.init.exclude: {', '.join(names)}")
+    say(f"  reinitialised, by config.init.exclude: {', '.join(names)}")
     leaves |= {name: made[name] for name in names}
     return {**loaded, "params": unflatten_dict(leaves, sep="/")}
 
@@ -149,22 +150,22 @@ def _made_anew(
 def evaluate(
     experiment: Experiment, split: str = "test", say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """The numbers of what a run would start from, on one split of its data.
+    """The results of the initial variables of a run on one split of its data.
 
     Args:
-        experiment: of a config; with an ``init`` section its weights are evaluated.
-        split: one of the data's.
-        say: is told what was loaded.
+        experiment: the run; with an ``init`` section its weights are evaluated.
+        split: one of the data's splits.
+        say: receives what was loaded.
 
     Returns:
         What the task's `Task.evaluate` returns.
 
     Raises:
-        ConfigError: there is no such split.
+        ConfigError: the data has no such split.
         WeightsError: as in `variables`.
     """
     checks.split(split, experiment.data.splits)
     if experiment.start is None:
-        say("config.init.from_checkpoint is not set: these are numbers of fresh parameters")
+        say("config.init.from_checkpoint is not set: these are results of fresh parameters")
     placed = experiment.parallel.place_state(variables(experiment, say)[0])
     return experiment.task.evaluate(Evaluator(experiment), placed, split)

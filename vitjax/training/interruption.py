@@ -1,4 +1,4 @@
-"""Leaving when asked to: SIGTERM from a scheduler, SIGINT from the keyboard."""
+"""Stopping on signals: SIGTERM from a scheduler, SIGINT from the keyboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """A signal asked the run to leave, and it has: its state is in a checkpoint.
+    """The run was stopped by a signal, and its state is in a checkpoint.
 
     Attributes:
         signal: the signal's number.
@@ -18,14 +18,14 @@ class Interrupted(Exception):
     def __init__(self, number: int, step: int):
         super().__init__(
             f"Stopped by {signal.Signals(number).name} after step {step}; the checkpoint is"
-            " written, and the same command goes on from it."
+            " written, and running the command again resumes from it."
         )
         self.signal = number
 
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT; a second one of a kind acts at once, as without us."""
+    """Collects SIGTERM and SIGINT; a second signal of a kind has its usual effect."""
     received: list[int] = []
     old: dict[int, Any] = {}
 
@@ -36,7 +36,7 @@ def signals() -> Iterator[list[int]]:
     try:
         for name in (signal.SIGTERM, signal.SIGINT):
             old[name] = signal.signal(name, note)
-    except ValueError:  # Not the main thread: signals go to whoever owns it.
+    except ValueError:  # not the main thread, which receives all signals
         old = {}
     try:
         yield received

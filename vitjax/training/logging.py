@@ -1,4 +1,4 @@
-"""What a run says while it goes: metrics.jsonl, TensorBoard events, a progress bar."""
+"""The output of a running training: metrics.jsonl, TensorBoard events, a progress bar."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vitjax.training.workdir import METRICS
 
 
 class Logger:
-    """Writes the numbers of one run; on resume, what was written after ``step`` is forgotten.
+    """Writes the metrics of one run; on resume, records after ``step`` are removed.
 
     Args:
         workdir: the run's folder.
-        step: the step from which the run goes on, 0 for a new one.
-        total: the run's last step.
-        quiet: write and show nothing: on every host but the first.
+        step: the step from which the run resumes; 0 for a new run.
+        total: the last step of the run.
+        quiet: whether to write and show nothing, as on all hosts but the first.
     """
 
     def __init__(self, workdir: Path, *, step: int, total: int, quiet: bool = False):
@@ -32,9 +32,9 @@ class Logger:
             return
         kept = [record for record in read(self.path) if 0 < record["step"] <= step]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._file = open(self.path, "a")  # noqa: SIM115 - open for the run's lifetime
+        self._file = open(self.path, "a")  # noqa: SIM115 - open as long as the run
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
-        # disable=None shows the bar on terminals only: a log file gets the lines of `say` alone.
+        # disable=None shows the bar on terminals only: a log file has only the lines of `say`.
         self._bar = tqdm(
             total=total,
             initial=step,
@@ -51,7 +51,7 @@ class Logger:
             tqdm.write(text)
 
     def advance(self) -> None:
-        """One step has been handed to the device."""
+        """Counts a step that was launched."""
         if self._bar is not None:
             self._bar.update()
 
@@ -70,7 +70,7 @@ class Logger:
                     self._events.add_scalar(tag, number, step)
 
     def show(self, loss: float, examples_per_second: float) -> None:
-        """Puts the latest numbers beside the bar."""
+        """Shows the latest loss and speed next to the bar."""
         if self._bar is not None:
             self._bar.set_postfix_str(
                 f"loss {loss:.4f}, {examples_per_second:.0f} examples/s", refresh=False
@@ -86,7 +86,7 @@ class Logger:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, without a last line that a killed run left unfinished."""
+    """The records of a metrics.jsonl, without an incomplete last line of a killed run."""
     records = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

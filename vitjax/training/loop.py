@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -36,42 +35,42 @@ from vitjax.training.step import make_train_step
 
 
 class DivergedError(UserError):
-    """The loss or the gradient is no longer a number."""
+    """The loss or the gradient is NaN or infinite."""
 
 
 def train(
     experiment: Experiment, folder: str | Path, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Trains until the end of the run, from the newest checkpoint where there is one.
+    """Trains until the end of the run, from the newest checkpoint if there is one.
 
     Args:
         experiment: what to train.
-        folder: the run's folder; it is made, and locked while the run goes.
-        say: is told in words how it goes.
+        folder: the run's folder; it is created, and locked during the run.
+        say: receives progress messages.
 
     Returns:
         The summary, as in ``summary.json``.
 
     Raises:
-        ConfigError: the devices cannot share a batch evenly, or the classes of a few-shot run have
-            changed since its checkpoint.
+        ConfigError: a batch does not divide evenly into devices, or the task refuses to resume with
+            changed data.
         WorkdirError: another run writes there.
-        WeightsError: what the run is to start from cannot be read, or does not fit.
+        WeightsError: the weights to start from cannot be read, or do not fit.
         CheckpointError: the folder holds checkpoints of another model or config.
-        DivergedError: NaN or infinity in the loss or the gradient's norm.
+        DivergedError: the loss, the norm of the gradient or a parameter is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(folder)
     experiment.check_batch_size()
     if jax.process_index() > 0:
         say = _say_nothing
-    # A file that cannot be read or does not fit is told before there is a folder; and once there is
-    # a checkpoint, it may be gone.
+    # Weights are read before the folder is created, so that an error leaves none behind; with a
+    # checkpoint they are not needed any more.
     started = None
     if experiment.start is not None and not begun(folder / workdir.CHECKPOINTS):
         started = initialization.variables(experiment, say)
     with contextlib.ExitStack() as stack:
-        # Of several hosts the first one writes; the others only take part in checkpoints.
+        # Only the first host writes; the others take part in checkpoints.
         if jax.process_index() == 0:
             stack.enter_context(workdir.lock(folder))
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
@@ -87,7 +86,7 @@ def train(
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
             variables, origin = started or initialization.variables(experiment, say)
-            # Placed first: zeros of the optimizer then have the placement of their parameters.
+            # Placed first, so that the optimizer's state is placed as its parameters.
             variables = jax.device_put(variables, experiment.parallel.state_sharding(variables))
             state, progress = experiment.initial_state(variables), {"init": origin}
             del variables
@@ -103,7 +102,7 @@ def train(
             quiet=jax.process_index() > 0,
         )
         stack.callback(logger.close)
-        # What is printed must not run into the progress bar.
+        # Printed lines must not break the progress bar.
         say = logger.say if say is print else say
         experiment = experiment.task.prepare(state.model_state, folder / workdir.FEATURES, say)
         loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
@@ -139,20 +138,20 @@ class _Loop:
         self.origin = progress.get("init")
         self.clock = Clock(experiment.data.batch_size, progress.get("clock"))
         experiment.data.skipped.update(progress.get("skipped", {}))
-        # The metrics of the steps since the last report, still on the device.
+        # The metrics of the steps since the last report, on the device.
         self.pending: list[Any] = []
         self.grad_norm = math.nan
-        # The evaluation of the present step, empty where there was none.
+        # The evaluation of the current step; empty if there was none.
         self.evaluated: dict[str, float] = {}
 
     @property
     def stopped_early(self) -> bool:
-        """Whether patience has run out."""
+        """Whether the patience of early stopping is used up."""
         rule = self.experiment.settings.early_stopping
         return rule is not None and self.evaluations_since_best >= rule.patience
 
     def run(self) -> None:
-        """All steps that are left."""
+        """Takes the remaining steps."""
         experiment, settings = self.experiment, self.experiment.settings
         parallel = experiment.parallel
         objective = experiment.objective
@@ -195,7 +194,7 @@ class _Loop:
             )
 
     def finish(self) -> dict[str, Any]:
-        """Evaluates what is kept of the run, and writes the summary and the figures."""
+        """Evaluates the final variables, and writes the summary and the figures."""
         step, variables = self._kept()
         facts = {
             "steps": self.step,
@@ -210,7 +209,7 @@ class _Loop:
         return summary.write(self.evaluator, variables, self.folder, facts, self.say)
 
     def _kept(self) -> tuple[int, Any]:
-        """The step and the variables that the run stands for: the best where one is chosen."""
+        """The final variables and their step: the best checkpoint if the run chooses one."""
         self.checkpoints.wait()
         best = self.checkpoints.best_step()
         if best is None or best == self.step:
@@ -225,14 +224,15 @@ class _Loop:
         return best, self.experiment.parallel.place_state(restored.state.variables)
 
     def _after_step(self) -> None:
+        """Reports, evaluates and saves, as the settings say for this step."""
         settings, last = self.experiment.settings, self.step == self.total
         held_out = "val" in self.experiment.data.splits
         evaluate = held_out and (last or self.step % settings.evaluate_every == 0)
         every = self.experiment.checkpoint.get("every")
-        # A checkpoint is scored by its evaluation, so each evaluated state is worth one.
         save = last or (
             self.step % every == 0 if every else self.step % settings.evaluate_every == 0
         )
+        # The best checkpoint is chosen by its evaluation, so each evaluated state is saved.
         save = save or (evaluate and self.checkpoints.best is not None)
         if evaluate or save or self.step % settings.log_every == 0:
             self._report()
@@ -242,10 +242,10 @@ class _Loop:
             self._save()
 
     def _leaves(self, received: list[int]) -> bool:
-        """Whether a signal has come; of several hosts, to any of them."""
+        """Whether a signal was received, by any host."""
         if jax.process_count() == 1:
             return bool(received)
-        # Asking the others waits for them, so that is done only as often as a report is.
+        # Asking the other hosts waits for them, so it is done only as often as a report.
         if self.step % self.experiment.settings.log_every:
             return False
         heard = multihost_utils.process_allgather(np.asarray(max(received, default=0)))
@@ -260,7 +260,7 @@ class _Loop:
         self.pending = []
         first = self.step - len(fetched) + 1
         for step, metrics in enumerate(fetched, start=first):
-            # A batch of nothing but unreadable images has no loss, and that is no divergence.
+            # A batch of unreadable images has no loss; the run has not diverged.
             if metrics["loss"].count:
                 self._check_finite(step, metrics)
         speed = self.clock.lap(len(fetched))
@@ -293,7 +293,7 @@ class _Loop:
         raise DivergedError(
             f"{what}, {rate}). "
             + (
-                f"The checkpoint of step {kept[-1]} is from before and stays."
+                f"The checkpoint of step {kept[-1]} is from before and is kept."
                 if kept
                 else "There is no checkpoint yet."
             )
@@ -302,6 +302,7 @@ class _Loop:
         )
 
     def _evaluate(self) -> None:
+        """Evaluates on ``val``, records the metrics, and updates the state of early stopping."""
         with self.clock.stopped():
             values = self.evaluator.metrics(self.state.variables, "val")
         self.logger.write(self.step, "val", values)
@@ -333,6 +334,7 @@ class _Loop:
             self.evaluations_since_best += 1
 
     def _save(self) -> None:
+        """Saves a checkpoint, after checking that the run has not diverged."""
         self._report()
         if not all_finite(self.state.params):
             self._diverge(
@@ -357,7 +359,7 @@ class _Loop:
             )
 
     def _utilisation(self, examples_per_second: float) -> float | None:
-        """Share of the devices' bfloat16 peak, or None where the peak is not known."""
+        """The fraction of the devices' bfloat16 peak; None if the peak is not known."""
         devices = self.experiment.parallel.devices
         peak = flops.peak_per_second(devices[0].device_kind)
         if peak is None:
@@ -366,27 +368,18 @@ class _Loop:
 
     @functools.cached_property
     def flops_per_example(self) -> float:
-        """FLOPs of the loss and its gradient for one example, as the model's formulas have them.
-
-        Counted on the plain model: what ``remat`` computes again is not progress, and the
-        operations of a fused attention kernel cannot be seen.
-        """
-        objective, data = self.experiment.objective, self.experiment.data
-        objective = dataclasses.replace(objective, model=objective.model.plain())
-        state = self.experiment.abstract_state()
-        batch = data.example_batch()
-        counted = flops.count(
-            objective.gradients, state.params, state.model_state, batch, jax.random.key(0)
-        )
-        return counted / len(batch["mask"])
+        """FLOPs of the loss and its gradient for one example."""
+        experiment = self.experiment
+        state, batch = experiment.abstract_state(), experiment.data.example_batch()
+        return flops.per_example(experiment.objective, state, batch)
 
 
 @jax.jit
 def all_finite(tree: Any) -> jax.Array:
-    """Whether every number in ``tree`` is one."""
+    """Whether ``tree`` has no NaN and no infinity."""
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
     return jnp.stack(finite).all()
 
 
 def _say_nothing(text: str) -> None:
-    """Stands in for `print` on all hosts but the first."""
+    """Replaces `print` on all hosts but the first."""

@@ -1,4 +1,4 @@
-"""How fast a run is: its speed without pauses, and traces of a window of steps."""
+"""The speed of a run without pauses, and traces of a window of steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Clock:
 
     def __init__(self, batch_size: int, earlier: dict[str, float] | None = None):
         self.batch_size = batch_size
-        # What earlier sessions of the run have measured.
+        # The measurements of earlier sessions of the run.
         self._earlier = earlier or {"seconds": 0.0, "steady_steps": 0, "steady_seconds": 0.0}
         self.trained = 0.0
         self._steady_steps, self._steady_seconds = 0, 0.0
@@ -25,19 +25,19 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, over all sessions of the run."""
+        """Seconds of training, over all sessions of the run."""
         return self._earlier["seconds"] + self.trained
 
     @property
     def examples_per_second(self) -> float:
-        """Speed over the run, but for each session's first report, which waits for the compiler."""
+        """The speed of the run, without the first report of each session, which compiles."""
         now = self.state()
         if not now["steady_seconds"]:
             return 0.0
         return now["steady_steps"] * self.batch_size / now["steady_seconds"]
 
     def state(self) -> dict[str, float]:
-        """What a later session goes on from."""
+        """The measurements, for a later session to resume from."""
         return {
             "seconds": self.seconds,
             "steady_steps": self._earlier["steady_steps"] + self._steady_steps,
@@ -45,11 +45,11 @@ class Clock:
         }
 
     def lap(self, steps: int) -> float:
-        """Ends a lap of ``steps`` steps; returns its examples per second."""
+        """Ends a lap of ``steps`` steps, and returns its examples per second."""
         now = time.perf_counter()
         seconds, self._since = now - self._since, now
         self.trained += seconds
-        # Of one lap only, the compiler's share cannot be told; better a low figure than none.
+        # The only lap of a session includes compilation: a low number is better than none.
         if self._laps <= 1:
             self._steady_steps, self._steady_seconds = 0, 0.0
         self._laps += 1
@@ -59,7 +59,7 @@ class Clock:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Time spent inside does not count."""
+        """The time spent inside does not count."""
         before = time.perf_counter()
         yield
         self._since += time.perf_counter() - before
@@ -69,9 +69,9 @@ class Profiler:
     """Traces a window of steps for TensorBoard and Perfetto.
 
     Args:
-        window: the first step that is traced and the first that is no longer; None traces nothing.
-        folder: where the trace goes.
-        say: is told where it is.
+        window: (first, end): steps first to end - 1 are traced; None traces nothing.
+        folder: the folder of the trace.
+        say: receives a message when the trace is written.
     """
 
     def __init__(self, window: tuple[int, int] | None, folder: Path, say: Callable[[str], None]):
@@ -81,7 +81,7 @@ class Profiler:
         return self
 
     def before(self, step: int, state: Any) -> None:
-        """Is called before each step, with the state that it will be given."""
+        """Starts or stops the trace; called before each step with the state that it receives."""
         if self.window is None:
             return
         if not self.on and self.window[0] <= step < self.window[1]:

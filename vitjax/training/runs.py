@@ -1,4 +1,4 @@
-"""A finished or unfinished run, read back from its folder."""
+"""Reading a run, finished or not, from its folder."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ Say = Callable[[str], None]
 
 
 class SavedRun:
-    """The experiment of a run's folder, and its checkpoints to read.
+    """The experiment and the checkpoints of a run's folder.
 
     Attributes:
         folder: the run's folder.
         config: the config that the run was started with, as a ConfigDict.
-        experiment: of that config and the overrides.
-        checkpoints: of the run.
+        described: the description of the data that the run wrote; None if it wrote none yet.
+        experiment: the experiment of that config and the overrides.
+        checkpoints: the checkpoints of the run, opened read-only.
     """
 
     def __init__(
@@ -45,9 +46,8 @@ class SavedRun:
 
         Args:
             folder: a run's folder.
-            overrides: ``--config.`` arguments on the saved config: where the data is now, say.
-            with_data: whether the data itself is needed; else what the run recorded of it is
-                enough.
+            overrides: ``--config.`` arguments on the saved config, such as the data's new path.
+            with_data: whether the data itself is needed, or only the run's description of it.
             say: receives what has changed since the run was started.
 
         Raises:
@@ -73,14 +73,14 @@ class SavedRun:
         self.checkpoints.close()
 
     def step(self, wanted: str | int | None) -> int | None:
-        """The step of the checkpoint that a person asks for; None for the newest readable one.
+        """The step of the requested checkpoint; None for the newest readable one.
 
         Args:
-            wanted: ``"best"``, ``"last"`` or a step; None for the best where the run chooses one.
+            wanted: ``"best"``, ``"last"`` or a step; None for the best if the run chooses one.
 
         Raises:
-            CheckpointError: the run chooses no best checkpoint.
-            ConfigError: ``wanted`` is neither of these.
+            CheckpointError: ``wanted`` is ``"best"``, but the run chooses no best checkpoint.
+            ConfigError: ``wanted`` is none of these.
         """
         if wanted == "last":
             return None
@@ -96,7 +96,7 @@ class SavedRun:
             return int(wanted)
         except ValueError:
             raise ConfigError(
-                f"--checkpoint={wanted}: should be 'best', 'last' or a step"
+                f"--checkpoint={wanted}: must be 'best', 'last' or a step"
                 f"{near_match(str(wanted), ('best', 'last'))}"
             ) from None
 
@@ -106,10 +106,10 @@ class SavedRun:
         Args:
             step: its step; None for the newest readable one.
             say: receives what was loaded.
-            changes: whether to report the keys of the config that differ from the run's.
+            changes: whether to report the config keys that differ from the run's.
 
         Raises:
-            CheckpointError: there is none, or it is of another model.
+            CheckpointError: it does not exist, or is of another model.
         """
         experiment = self.experiment
         restored = self.checkpoints.restore(
@@ -127,11 +127,11 @@ class SavedRun:
         """Checks that the run can be evaluated on ``split`` of the experiment's data.
 
         Raises:
-            ConfigError: there is no such split, or the task sees that the numbers mean nothing.
+            ConfigError: the data has no such split, or the task refuses to evaluate on it.
         """
         checks.split(split, self.experiment.data.splits)
         trained, evaluated = self.config.data, self.experiment.config["data"]
-        # The same names in another data set ("0", "1") need not be the same classes.
+        # Equal names in another data set ("0", "1") may be other classes.
         if all(trained.get(key) == evaluated.get(key) for key in ("source", "dataset")):
             self.experiment.task.check_evaluation(self.described or {}, split)
 
@@ -139,12 +139,12 @@ class SavedRun:
         """The steps of the ``number`` best checkpoints, the best first.
 
         Raises:
-            ConfigError: the run does not choose checkpoints, or ``number`` is below 2.
-            CheckpointError: fewer are kept, or better ones are not.
+            ConfigError: the run chooses no best checkpoint, or ``number`` is below 2.
+            CheckpointError: fewer are kept, or some of the best are not.
         """
         checkpoints = self.checkpoints
         if number < 2:
-            raise ConfigError(f"--ensemble={number}: an ensemble has at least 2 checkpoints")
+            raise ConfigError(f"--ensemble={number}: must be at least 2")
         if checkpoints.best is None:
             raise ConfigError(
                 f"--ensemble={number}: the run has no metric to choose checkpoints by"
@@ -154,21 +154,21 @@ class SavedRun:
         if len(steps) < number:
             kept = ", ".join(map(str, steps)) or "none"
             raise CheckpointError(
-                f"--ensemble={number}: the run has kept {len(steps)} checkpoints that were"
-                f" evaluated (steps {kept}); config.checkpoint.keep_best = {number} in training"
-                " keeps as many of the best, config.checkpoint.keep of the newest"
+                f"--ensemble={number}: the run kept {len(steps)} evaluated checkpoints (steps"
+                f" {kept}); train with config.checkpoint.keep_best = {number} to keep"
+                " enough of the best"
             )
         self._check_best(steps[:number])
         return steps[:number]
 
     def _check_best(self, steps: Sequence[int]) -> None:
-        """Raises CheckpointError if the run saw better states than ``steps`` that are not kept."""
+        """Raises CheckpointError if states better than those of ``steps`` are not kept."""
         assert self.checkpoints.best is not None
         split, _, name = self.checkpoints.best.partition("/")
         kept = self.checkpoints.steps()
         records = [r for r in read(self.folder / workdir.METRICS) if r["split"] == split]
-        # Of a step that stands twice, as after a crash and a resume, the later record counts. The
-        # run will come again to what is newer than all checkpoints.
+        # Of two records of a step, as after a crash, the later one counts. Steps after the newest
+        # checkpoint are ignored: the resumed run will reach them again.
         scores = {
             record["step"]: self.checkpoints.sign * record[name]
             for record in records
@@ -178,10 +178,10 @@ class SavedRun:
         lost = sorted(step for step, score in scores.items() if score > worst and step not in kept)
         if lost:
             raise CheckpointError(
-                f"--ensemble={len(steps)}: these would not be the best: by {self.checkpoints.best},"
-                f" {len(lost)} evaluated steps that are no longer kept ({shortened(lost, 8)}) were"
-                f" better than some of those that are ({shortened(sorted(steps), 8)})."
-                f" config.checkpoint.keep_best = {len(steps)} in training keeps the best"
+                f"--ensemble={len(steps)}: the best are not kept: by {self.checkpoints.best},"
+                f" {len(lost)} evaluated steps without a checkpoint ({shortened(lost, 8)}) were"
+                f" better than some with one ({shortened(sorted(steps), 8)}). Train with"
+                f" config.checkpoint.keep_best = {len(steps)} to keep the best"
             )
 
 
@@ -196,15 +196,15 @@ def load(
     """The experiment of a run's folder, the variables of one of its checkpoints, and its step.
 
     Args:
-        folder: as `SavedRun` takes it.
-        overrides: as `SavedRun` takes them.
-        checkpoint: as `SavedRun.step` takes it.
-        with_data: as `SavedRun` takes it.
+        folder: see `SavedRun`.
+        overrides: see `SavedRun`.
+        checkpoint: see `SavedRun.step`.
+        with_data: see `SavedRun`.
         say: receives what was loaded.
 
     Raises:
         WorkdirError: the folder holds no run.
-        CheckpointError: it has no checkpoint, or not the one asked for.
+        CheckpointError: it has no checkpoint, or not the requested one.
     """
     with contextlib.closing(SavedRun(folder, overrides, with_data=with_data, say=say)) as run:
         return run.experiment, *run.variables(run.step(checkpoint), say)
@@ -223,22 +223,23 @@ def evaluate(
 
     Args:
         folder: a run's folder.
-        split: one of the data's.
-        overrides: as in `SavedRun`; where a checkpoint is only evaluated, all of ``data`` and
-            ``objective`` may be set, such as ``--config.data.episodes.test_episodes=1000``.
-        checkpoint: as in `SavedRun.step`.
-        ensemble: for a few-shot run that chooses its best checkpoints, also average the
-            probabilities of this number of them, the best by validation.
+        split: one of the data's splits.
+        overrides: see `SavedRun`; all keys of ``data`` and ``objective`` may be changed, such as
+            ``--config.data.episodes.test_episodes=1000``.
+        checkpoint: see `SavedRun.step`.
+        ensemble: the number of best checkpoints whose probabilities are averaged as well, for a
+            few-shot run that chooses its best checkpoints.
         say: receives what was loaded.
 
     Returns:
-        The experiment, and what its task's `Task.evaluate` returns; with ``ensemble`` under that
-        name `Task.ensemble` and ``checkpoints``, their steps.
+        The experiment, and what its task's `Task.evaluate` returns. With ``ensemble``, the key
+        ``"ensemble"`` holds what `Task.ensemble` returns, and the steps under ``"checkpoints"``.
 
     Raises:
-        ConfigError: there is no such split, few-shot training saw classes of it, or the objective's
-            outputs cannot be averaged.
-        CheckpointError: fewer checkpoints are kept than the ensemble needs, or better ones are not.
+        ConfigError: the data has no such split, the task refuses to evaluate on it, or the
+            objective has no probabilities to average.
+        CheckpointError: fewer checkpoints are kept than the ensemble needs, or some of the best are
+            not.
     """
     with contextlib.closing(SavedRun(folder, overrides, say=say)) as run:
         run.check_evaluation(split)

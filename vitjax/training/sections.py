@@ -17,7 +17,7 @@ _OPTIMIZER, _SCHEDULE = "config.optimizer", "config.schedule"
 def check_optimizers(
     groups: Sequence[str], optimizer: Mapping[str, Any], schedule: Mapping[str, Any]
 ) -> None:
-    """Checks both sections, as far as that is possible without the parameters.
+    """Checks both sections as far as possible without the parameters.
 
     Args:
         groups: the objective's groups of parameters; empty for one optimizer.
@@ -51,14 +51,14 @@ def create_optimizers(
         schedule: as in `check_optimizers`.
         run: turns lengths into steps.
         accumulation_steps: micro-batches per step.
-        layer_groups: the layer of each of a list of names, for ``layer_decay``.
+        layer_groups: maps names of parameters to their layers, for ``layer_decay``.
 
     Returns:
-        The optimizer, or one per group; and a tree like ``params`` of booleans: which of them are
-        trained.
+        The optimizer, or one per group; and for each parameter whether it is trained, as a tree
+        like ``params``.
 
     Raises:
-        ConfigError: as in `check_optimizers`, or a pattern that matches no parameter.
+        ConfigError: as in `check_optimizers`, or a pattern matches no parameter.
     """
     made = {}
     pairs = zip(_optimizers(groups, optimizer), _schedules(groups, schedule), strict=True)
@@ -83,7 +83,7 @@ def create_optimizers(
 def _optimizers(
     groups: Sequence[str], section: Mapping[str, Any]
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Where each optimizer's keys stand, and the keys."""
+    """For each optimizer the place of its keys in the config, and the keys."""
     if not groups:
         return [(_OPTIMIZER, section)]
     for key in section:
@@ -95,7 +95,7 @@ def _optimizers(
     for group in groups:
         if not isinstance(section.get(group), Mapping):
             raise ConfigError(
-                f"{_OPTIMIZER}.{group} is {section.get(group)!r}; it should be a section with the"
+                f"{_OPTIMIZER}.{group} is {section.get(group)!r}; it must be a section with the"
                 " name of an optimizer and its keys"
             )
     return [(f"{_OPTIMIZER}.{group}", section[group]) for group in groups]
@@ -104,7 +104,7 @@ def _optimizers(
 def _schedules(
     groups: Sequence[str], section: Mapping[str, Any]
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Where the keys of each optimizer's schedule stand, and the keys."""
+    """For each optimizer the place of its schedule in the config, and the schedule's keys."""
     if not groups:
         return [(_SCHEDULE, section)]
     if not any(isinstance(value, Mapping) for value in section.values()):

@@ -19,7 +19,7 @@ from vitjax.core.validation import (
 )
 
 LENGTHS = ("log_every", "evaluate_every")
-# In a run over episodes, by default.
+# The default number of evaluations of a run over episodes.
 _EVALUATIONS = 10
 
 
@@ -30,12 +30,12 @@ class Start:
     Attributes:
         from_checkpoint: a file, a name that `vitjax.weights.open_weights` knows, such as
             ``"hf:timm/vit_small_patch16_224.augreg_in1k"``, or the folder of another run.
-        format: the format of a file, if its names do not show it.
+        format: the format of a file, if its names do not determine it.
         grid: (rows, columns) of the patches that a file's position embeddings are for.
         part: which of several sets of weights in a file, such as ``"teacher"``.
-        position_interpolation: how position embeddings are resized: ``"bicubic"``, as timm does it,
-            or ``"bilinear"``, as ViT's published code does.
-        exclude: patterns of parameters that are initialised from scratch nevertheless.
+        position_interpolation: how position embeddings are resized: ``"bicubic"``, as in timm, or
+            ``"bilinear"``, as in the published code of ViT.
+        exclude: patterns of parameters that are initialised from scratch.
     """
 
     from_checkpoint: str
@@ -54,9 +54,9 @@ class EarlyStopping:
     """Stops a run whose validation does not improve.
 
     Attributes:
-        patience: the number of evaluations in a row that may be no better than the best before.
-        metric: the metric that is compared; it declares its direction.
-        min_delta: the least improvement that counts.
+        patience: the number of evaluations in a row without an improvement that stops the run.
+        metric: the metric that is compared, in the direction that it declares.
+        min_delta: an improvement must be larger than this.
     """
 
     patience: PositiveInt
@@ -69,13 +69,13 @@ class Settings:
     """The config's ``train`` section, with lengths in steps.
 
     Attributes:
-        evaluate_every: steps between evaluations on the validation split; by default an epoch, or
-            a tenth of the run where the data has no epochs.
-        accumulation_steps: micro-batches per step.
-        ema_decay: decay of the moving average of the weights; None keeps none.
-        log_every: steps between reports.
-        profile_steps: (first, end): steps first to end - 1 are traced; None: none.
-        early_stopping: None: train to the end.
+        evaluate_every: the steps between evaluations on the validation split; by default an epoch,
+            or a tenth of the run if the data has no epochs.
+        accumulation_steps: the micro-batches per step.
+        ema_decay: the decay of the moving average of the weights; None keeps no average.
+        log_every: the steps between reports.
+        profile_steps: (first, end): steps first to end - 1 are traced; None traces nothing.
+        early_stopping: see `EarlyStopping`; None trains to the end.
     """
 
     evaluate_every: int
@@ -95,7 +95,7 @@ class Settings:
 
 
 def train_settings(train: Mapping[str, Any], run: Run) -> Settings:
-    """The ``train`` section's settings, in steps of ``run``.
+    """The settings of the ``train`` section, with lengths in steps of ``run``.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -114,5 +114,5 @@ def train_settings(train: Mapping[str, Any], run: Run) -> Settings:
 
 
 def positive(section: dict[str, Any], lengths: Iterable[str]) -> dict[str, Any]:
-    """``section`` with lengths of at least one step: a shorter period means every step."""
+    """``section`` with ``lengths`` of at least one step: a shorter period means each step."""
     return section | {key: max(1, section[key]) for key in lengths if key in section}

@@ -19,7 +19,7 @@ EvaluateStep = Callable[[Mapping[str, Any], Batch], Metrics]
 
 
 def step_key(rng: Array, step: Any) -> PRNGKeyArray:
-    """The key of one step, from the run's key data: nothing else decides what is random in it."""
+    """The key of one step, from the run's key data; all randomness of the step comes from it."""
     return jax.random.fold_in(jax.random.wrap_key_data(rng), step)
 
 
@@ -34,8 +34,8 @@ def make_train_step(
     Args:
         objective: updates the state; under ``pmap`` it knows the mapped axis.
         optimizer: of all parameters; for an objective with parameter groups one per group.
-        ema_decay: decay of the moving average of the variables; it grows towards this value as
-            ``(1 + step) / (10 + step)``, so that the first steps are soon forgotten.
+        ema_decay: decay of the moving average of the variables, at most
+            ``(1 + step) / (10 + step)``, so that the first steps have little weight.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -48,7 +48,7 @@ def make_train_step(
             age = state.step.astype(jnp.float32)
             decay = jnp.minimum(ema_decay, (1 + age) / (10 + age))
             variables = {"params": updated.params, **updated.model_state}
-            # As a step towards the new value: the average of what does not change does not change.
+            # Written as a step towards the new value, so that constant values stay bit-equal.
             ema = jax.tree.map(
                 lambda old, new: (old + (1 - decay) * (new - old)).astype(old.dtype),
                 ema,
@@ -65,8 +65,8 @@ def make_evaluate_step(
     """Returns the pure function ``(variables, batch) -> metrics`` of an evaluation.
 
     Args:
-        function: an objective's `Objective.evaluate`, say. To its metrics the step adds
-            ``examples``, whose ``count`` is the number of examples that are not masked.
+        function: for example `Objective.evaluate`. The step adds ``examples`` to its metrics, whose
+            ``count`` is the number of unmasked examples.
         axis_name: the mapped axis under ``pmap``.
     """
 
@@ -84,10 +84,10 @@ def make_gather_step(
     first: int | None = None,
     axis_name: str | None = None,
 ) -> Callable[[Mapping[str, Any], Batch], dict[str, Any]]:
-    """Returns ``(variables, batch) -> {"mask", "values"}`` of the global batch, in its order.
+    """Returns ``(variables, batch) -> {"mask", "values"}`` for the global batch, in its order.
 
     Args:
-        function: of variables and a batch; its arrays have the batch's leading axis.
+        function: a function of variables and a batch, whose arrays have the batch's leading axis.
         first: return this many examples from the start of the batch; None for all.
         axis_name: the mapped axis under ``pmap``.
     """

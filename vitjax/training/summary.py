@@ -1,4 +1,4 @@
-"""The end of a run: final numbers and versions first, figures after them."""
+"""The end of a run: first the final results and versions, then the figures."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def write(
     """Evaluates on all held-out splits, writes ``summary.json``, then draws the figures.
 
     Args:
-        evaluator: of the run's experiment.
-        variables: what the run stands for, placed on the devices.
+        evaluator: the evaluator of the run's experiment.
+        variables: the final variables of the run, placed on the devices.
         folder: the run's folder.
-        facts: numbers of the training to keep beside those of the evaluation.
-        say: receives the results, and where the figures are.
+        facts: facts of the training that are added to the results.
+        say: receives the results, and the path of the figures.
 
     Returns:
-        What ``summary.json`` holds.
+        The contents of ``summary.json``.
     """
     experiment = evaluator.experiment
     task, first_host = experiment.task, jax.process_index() == 0
@@ -67,28 +67,28 @@ def _draw(
     folder: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Draws what any run has, and what the task has; no error ends the run."""
-    pictures = folder / workdir.FIGURES
+    """Draws the curves and the figures of the task; an error becomes a warning."""
+    folder_of_figures = folder / workdir.FIGURES
     experiment = evaluator.experiment
 
     def curves() -> None:
         if jax.process_index() == 0:
             records = read(folder / workdir.METRICS)
-            figures.curves(records, pictures / "curves.png", experiment.declarations)
+            figures.curves(records, folder_of_figures / "curves.png", experiment.declarations)
 
-    def of_the_task() -> None:
-        experiment.task.report(evaluator, variables, results, pictures)
+    def task_figures() -> None:
+        experiment.task.report(evaluator, variables, results, folder_of_figures)
 
-    for name, draw in (("curves", curves), (experiment.objective.task, of_the_task)):
+    for name, draw in (("curves", curves), (experiment.objective.task, task_figures)):
         try:
             draw()
         except Exception as error:
             say(f"warning: figures ({name}) are missing: {type(error).__name__}: {error}")
-    say(f"Figures: {pictures}")
+    say(f"Figures: {folder_of_figures}")
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers were computed with: device, versions, git revision."""
+    """The device, the versions and the git revision that results were computed with."""
     return {
         "device": describe_devices(),
         "versions": {
@@ -100,7 +100,7 @@ def environment() -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """The revision of the code, with ``+`` where files differ from it; None outside a checkout."""
+    """The revision of the code, with ``+`` if files differ from it; None outside a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

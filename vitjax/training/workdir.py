@@ -16,7 +16,7 @@ from vitjax.core.errors import UserError
 
 
 class WorkdirError(UserError):
-    """A run's folder cannot be used as asked."""
+    """The folder of a run cannot be used."""
 
 
 CONFIG = "config.json"
@@ -28,19 +28,19 @@ FIGURES = "figures"
 FEATURES = "features"
 ABOUT = "workdir.json"
 
-# Of the files above and of what checkpoints hold. A folder without `ABOUT` has format 1.
+# The version of the files above and of the checkpoints. A folder without `ABOUT` has format 1.
 FORMAT = 1
 
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Makes ``workdir`` and holds it for this process alone.
+    """Creates ``workdir`` and locks it for this process.
 
     The kernel releases the lock when the process ends, however it ends.
 
     Raises:
-        WorkdirError: another run holds it, it has another format, or the folder cannot be made or
-            written to.
+        WorkdirError: another run has locked it, it has another format, or the folder cannot be
+            created or written to.
     """
     path = workdir / ".lock"
     try:
@@ -73,7 +73,7 @@ def check_format(workdir: Path) -> None:
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
-    """The description of its data that the run in ``workdir`` wrote; None if it wrote none yet."""
+    """The description of the data that the run in ``workdir`` wrote; None if it wrote none yet."""
     path = workdir / DATA
     if not path.is_file():
         return None
