@@ -101,13 +101,13 @@ def test_what_cannot_be_taken_is_told():
     found, *_ = activations("vit_ti16", **VIT, pooling="mean")
     with pytest.raises(ConfigError, match="'after_mpl' matches no layer; did you mean 'after_mlp'"):
         found.chosen("after_mpl")
-    with pytest.raises(ConfigError, match=r"--layers=\(: no regular expression"):
+    with pytest.raises(ConfigError, match=r"--layers: '\(' is not a regular expression"):
         found.chosen("(")
     with pytest.raises(ConfigError, match="matches no layer"):
         found.chosen("attention/map")
-    with pytest.raises(ConfigError, match="no class token; take --pool=mean"):
+    with pytest.raises(ConfigError, match="no class token; use --pool=mean"):
         found.vectors(found.layers, "token")
-    with pytest.raises(ConfigError, match=r"--pool=maen: .*did you mean 'mean'"):
+    with pytest.raises(ConfigError, match=r"--pool is 'maen'.*did you mean 'mean'"):
         found.vectors(found.layers, "maen")
 
 

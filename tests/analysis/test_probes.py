@@ -11,6 +11,7 @@ from vitjax.analysis import probes
 from vitjax.analysis.logistic import Logistic
 from vitjax.analysis.probes import Examples, Sets, few_shot, knn, linear
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import check_keywords
 
 CLASSES = 4
 NAMES = ("ant", "bee", "cat", "dog")
@@ -131,11 +132,11 @@ def test_what_makes_no_linear_probe_is_told():
     one = Examples(given.train.features, np.full(80, 2, np.int32))
     with pytest.raises(ConfigError, match="all 80 training examples are of class 'cat'"):
         linear(Sets(one, given.test, given.held_out, NAMES))
-    with pytest.raises(ConfigError, match="--l2=0: the strength"):
-        linear(given, l2=0)
+    with pytest.raises(ConfigError, match="l2 is 0; it must be above 0"):
+        check_keywords(linear, {"l2": 0}, where="probe", given=["sets"])
     with pytest.raises(ConfigError, match="--refit: the data has no held-out"):
         linear(sets(held_out=0), refit=True)
-    with pytest.raises(ConfigError, match="no class two training examples; --l2=1"):
+    with pytest.raises(ConfigError, match="no class has two training examples; --l2=1"):
         linear(sets(train=4, held_out=0))
 
 
@@ -169,9 +170,10 @@ def test_as_many_neighbours_as_there_are():
     given = sets(train=20)
     assert list(knn(given)) == ["k=10", "k=20"]
     assert list(knn(sets(train=8))) == ["k=1"]
-    for k in (0, 21):
-        with pytest.raises(ConfigError, match=f"--k={k}: there are 20 training examples"):
-            knn(given, k=(k,))
+    with pytest.raises(ConfigError, match="--k=21: must be at most 20"):
+        knn(given, k=(21,))
+    with pytest.raises(ConfigError, match=r"k\[0\] is 0; it must be at least 1"):
+        check_keywords(knn, {"k": (0,)}, where="probe", given=["sets"])
 
 
 # --------------------------------------------------------------------------------------- few shots
@@ -219,7 +221,10 @@ def test_too_few_shots_are_told():
     given = sets(train=10)
     with pytest.raises(ConfigError, match="--shots=3: class 'cat' has 2 examples to learn from"):
         few_shot(given, shots=(1, 3))
-    with pytest.raises(ConfigError, match="shots and draws are at least 1"):
-        few_shot(given, shots=(0,))
-    with pytest.raises(ConfigError, match="shots and draws are at least 1"):
-        few_shot(given, shots=(1,), draws=0)
+    for keywords, message in (
+        ({"shots": (0,)}, r"shots\[0\] is 0; it must be at least 1"),
+        ({"shots": ()}, "shots is .*; it must be .* at least 1 item"),
+        ({"draws": 0}, "draws is 0; it must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_keywords(few_shot, keywords, where="probe", given=["sets"])

@@ -177,7 +177,7 @@ def test_a_run_goes_on_with_no_other_classes(capsys, config, trained, tmp_path):
     arguments = ["train", f"--config={config}", f"--workdir={workdir}", ALONE]
     assert main([*arguments, "--config.train.steps=21"]) == 2
     errors = capsys.readouterr().err
-    assert "the classes of split 'train' are not those that the run began with" in errors
+    assert "the classes of split 'train' are not those that the run started with" in errors
     assert f"1 class ('{data['class_names'][int(number)]}') new" in errors
     assert (workdir / "data.json").read_text() == noted
 
@@ -264,7 +264,7 @@ def test_data_says_the_protocol_and_draws_an_episode(capsys, config, tmp_path):
         ["val", "5", "100", "20"],
         ["test", "6", "120", "20"],
     ]
-    assert "Rotated by quarter turns, each of these classes is 4 classes." in lines
+    assert "With rotations by quarter turns, each of these classes is 4 classes." in lines
     assert "train: 5-way 1-shot, 3 queries per class" in lines
     assert "test: 10 episodes, 5-way 1-shot, 3 queries per class" in lines
     with Image.open(picture) as drawn:

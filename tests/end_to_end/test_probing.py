@@ -108,7 +108,7 @@ def test_what_the_head_is_given_is_probed(capsys, trained, tmp_path, method, kin
     [
         (["--method=liner"], "unknown probe 'liner'; did you mean 'linear'"),
         (["--method=knn", "--shots=5"], "unknown key 'shots'"),
-        (["--method=knn", "--k=2000"], "--k=2000: there are 1437 training examples"),
+        (["--method=knn", "--k=2000"], "--k=2000: must be at most 1437"),
         (["--method=few_shot", "--shots=500"], "--shots=500: class '"),
         (["--layers=after_mpl"], "'after_mpl' matches no layer; did you mean 'after_mlp'"),
         (["--pool=tokn"], "did you mean 'token'"),
@@ -127,9 +127,9 @@ def test_mistakes_are_named(capsys, trained, tmp_path, arguments, message):
 
 def test_what_is_no_classifier_of_these_images_is_told(capsys, trained, exported, tmp_path):
     assert main(["probe"]) == 2
-    assert "none is given" in capsys.readouterr().err
+    assert "needs --workdir=DIR, for a run" in capsys.readouterr().err
     assert main(["probe", f"--config={exported}", "--checkpoint=last"]) == 2
-    assert "give --workdir=DIR" in capsys.readouterr().err
+    assert "it needs --workdir=DIR" in capsys.readouterr().err
     few_shot = tmp_path / "few_shot.py"
     few_shot.write_text(FEW_SHOT)
     assert main(["probe", f"--config={few_shot}"]) == 2

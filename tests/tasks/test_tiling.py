@@ -99,5 +99,5 @@ def test_mistakes_are_named():
     task, variables = made(Unpadded(), 20)
     with pytest.raises(ConfigError, match="the model loses 12 pixels"):
         Tiler(task, variables, 12)
-    with pytest.raises(ConfigError, match="side is 0"):
+    with pytest.raises(ConfigError, match="--tile is 0"):
         Tiler(task, variables, 0)

@@ -1,11 +1,10 @@
-"""A network's layers by name, in the order of computation, each as one vector an image."""
+"""The layers of a network by name, in order of computation, as one vector per image."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +12,14 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.names import check_patterns, matches
-from vitjax.core.text import near_match
+from vitjax.core.names import check_expressions, check_patterns, matches
+from vitjax.core.validation import check_value
 from vitjax.models.protocol import Model
 
-# What the head is given, whatever the model calls it.
+# The input of the head, whatever its name in the model.
 REPRESENTATION = "representation"
 ALL = "all"
-POOLINGS = ("mean", "token")
+Pooling = Literal["mean", "token"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Layer:
     """One of a network's layers.
 
     Attributes:
-        name: the path by which it is sown, or `REPRESENTATION`.
-        depth: its place among all layers that can be probed: 0 the first, 1 the last.
+        name: the path under which it is sown, or `REPRESENTATION`.
+        depth: its position among all layers: 0 is the first, 1 the last.
     """
 
     name: str
@@ -40,39 +39,39 @@ class Activations:
     """The layers of one network, in evaluation.
 
     Attributes:
-        layers: all of them, in the order in which they are computed. What a network sows twice
-            under two names is one layer.
+        layers: all layers, in order of computation. A value that is sown under two names is one
+            layer.
     """
 
     def __init__(self, model: Model, variables: Mapping[str, Any], inputs: Any):
-        """Traces the network; nothing is computed.
+        """Traces the network; computes nothing.
 
         Args:
             model: a classifier.
-            variables: of it, or their shapes.
-            inputs: a batch as the model is fed, or its shape.
+            variables: its variables, or their shapes.
+            inputs: an input batch, or its shape.
 
         Raises:
-            ConfigError: the model cannot do without a head.
+            ConfigError: the model has no form without a head.
         """
         self._stacked = model
-        # A scan or a recomputed block returns all sown values at once, sorted by name.
+        # A scan or a recomputed block returns its sown values together, sorted by name.
         self._model = model.headless().unscanned().replaced(remat=False)
         names = _in_order(self._sown, variables, inputs)
         last = max(len(names) - 1, 1)
         self.layers = tuple(Layer(name, place / last) for place, name in enumerate(names))
 
     def chosen(self, pattern: str | None, where: str = "--layers") -> tuple[Layer, ...]:
-        """The layers that a person asks for, in order.
+        """The layers that match a pattern, in order of computation.
 
         Args:
-            pattern: None for the representation alone, `ALL` for what enters the first block, what
-                leaves each, and the representation (of a network whose blocks are not known,
-                everything); else a regular expression that is searched for in the names.
-            where: where the person wrote it.
+            pattern: None for the representation; `ALL` for the input of the first block, the
+                outputs of all blocks and the representation (all layers, if the blocks of the
+                network are not known); else a regular expression that is searched for in the names.
+            where: the option of the pattern, for errors.
 
         Raises:
-            ConfigError: it is no regular expression, or is found in no name.
+            ConfigError: the pattern is not a regular expression, or matches no layer.
         """
         names = [layer.name for layer in self.layers]
         patterns: Sequence[str] = (pattern or rf"^{REPRESENTATION}$",)
@@ -81,32 +80,26 @@ class Activations:
             if [name for name in names if matches(name, patterns)] == [REPRESENTATION]:
                 patterns = (".",)
         else:
-            try:
-                re.compile(patterns[0])
-            except re.error as error:
-                raise ConfigError(f"{where}={pattern}: no regular expression: {error}") from None
+            check_expressions(patterns, where)
             check_patterns(patterns, names, where, "layer")
         return tuple(layer for layer in self.layers if matches(layer.name, patterns))
 
     def vectors(
         self, layers: Sequence[Layer], pooling: str
     ) -> Callable[[Mapping[str, Any], Array], dict[str, Float[Array, "batch width"]]]:
-        """A pure function of variables and inputs: each layer's name to its vectors.
+        """Returns a pure function ``(variables, inputs) -> {layer: vectors}``.
 
-        Feature maps are averaged over their pixels. So are tokens with ``pooling="mean"``, those of
-        the image's patches alone; ``"token"`` takes the class token. The representation is taken as
-        the head is given it.
+        Feature maps are averaged over their pixels. Tokens are averaged over the patches of the
+        image with ``pooling="mean"``; ``"token"`` selects the class token. The representation is
+        the unchanged input of the head.
 
         Raises:
             ConfigError: an unknown pooling, or the network has no class token.
         """
-        if pooling not in POOLINGS:
-            raise ConfigError(
-                f"--pool={pooling}: can be {' or '.join(POOLINGS)}{near_match(pooling, POOLINGS)}"
-            )
+        check_value(pooling, Pooling, "--pool")
         if pooling == "token" and not self._model.has_class_token:
             raise ConfigError(
-                f"--pool=token: this {type(self._model).__name__} has no class token; take"
+                f"--pool=token: this {type(self._model).__name__} has no class token; use"
                 " --pool=mean"
             )
         first = self._model.prefix_tokens
@@ -118,7 +111,7 @@ class Activations:
             if x.ndim == 4:
                 return jnp.mean(x, axis=(1, 2), dtype=wide)
             if x.ndim == 3:
-                # The one query of attention pooling is no token of the image.
+                # The single query of attention pooling is not a token of the image.
                 start = first if x.shape[1] > first else 0
                 tokens = x[:, 0] if pooling == "token" else jnp.mean(x[:, start:], 1, dtype=wide)
                 return tokens.astype(wide)
@@ -145,10 +138,10 @@ class Activations:
 
 
 def _in_order(function: Callable[..., dict[str, Any]], *arguments: Any) -> list[str]:
-    """The keys of what ``function`` returns, by which value is computed first.
+    """The keys of the dict that ``function`` returns, in the order in which values are computed.
 
-    Dicts of sown values do not tell: a module sows when it likes. Of two keys with one value, the
-    representation's name is kept, else the first.
+    The order of sown values does not show it, since a module may sow at any time. Of two keys with
+    the same value, the representation's name is kept, else the first.
     """
     jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     made = {
@@ -159,6 +152,6 @@ def _in_order(function: Callable[..., dict[str, Any]], *arguments: Any) -> list[
     named = zip(sorted(shapes), jaxpr.jaxpr.outvars, strict=True)
     order: dict[tuple[int, int], str] = {}
     for name, value in sorted(named, key=lambda pair: pair[0] != REPRESENTATION):
-        # What is handed through unchanged comes before all that is computed.
+        # Inputs that are passed through unchanged come before all computed values.
         order.setdefault(made.get(value, (-1, 0)), name)
     return [order[key] for key in sorted(order)]

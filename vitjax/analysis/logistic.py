@@ -11,21 +11,22 @@ import optax
 from jaxtyping import Array, Float, Int
 
 _MOST_ITERATIONS = 1000
-# Of the largest entry of the gradient of the mean loss.
+# The largest entry of the gradient of the mean loss at convergence.
 _TOLERANCE = 1e-6
 
 
 class Logistic:
-    """Logistic regression on one set of examples, for one strength of L2 after the other.
+    """Logistic regression on one set of examples, for several strengths of L2 in turn.
 
-    Features are standardised by the examples' mean and deviation. Minimised is the sum of
-    cross-entropies plus l2 / 2 times the squared norm of the kernel; the bias is free.
+    Features are standardised by the mean and standard deviation of the examples. The sum of
+    cross-entropies plus l2 / 2 times the squared norm of the kernel is minimised; the bias is not
+    regularised.
 
     Attributes:
-        converged: whether the last `fit` has come to a minimum, as far as float32 can tell.
-        kernel: of the last `fit`, for standardised features.
-        bias: of the last `fit`.
-        classes: the class number of each of the kernel's columns: those that there are examples of.
+        converged: whether the last `fit` reached a minimum, up to the precision of float32.
+        kernel: the kernel of the last `fit`, for standardised features.
+        bias: the bias of the last `fit`.
+        classes: the class number of each column of the kernel: the classes that have examples.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Logistic:
         self.classes, columns = np.unique(labels, return_inverse=True)
         self._mean = features.mean(axis=0, dtype=np.float64)
         deviation = features.std(axis=0, dtype=np.float64)
-        # What never changes tells nothing, and is 0 once the mean is taken away.
+        # A constant feature is 0 after its mean is subtracted.
         self._deviation = np.where(deviation > 0, deviation, 1)
         self._inputs = jnp.asarray(self._standardised(features))
         self._labels = jnp.asarray(columns.astype(np.int32))
@@ -43,7 +44,7 @@ class Logistic:
         self.converged = False
 
     def fit(self, l2: float) -> None:
-        """Minimises, from where the last `fit` ended: strengths that are near have near minima."""
+        """Minimises, starting from the last `fit`: similar strengths have similar minima."""
         (self.kernel, self.bias), iterations = _minimise(
             (self.kernel, self.bias), self._inputs, self._labels, l2
         )
@@ -74,7 +75,7 @@ def _minimise(
     labels: Int[Array, "examples"],
     l2: Any,
 ) -> tuple[Weights, Int[Array, ""]]:
-    """The weights, and how many iterations it took."""
+    """The weights, and the number of iterations."""
 
     def objective(weights: Weights) -> Array:
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(
@@ -92,9 +93,9 @@ def _minimise(
             gradient, state, weights, value=value, grad=gradient, value_fn=objective
         )
         largest = optax.tree.norm(optax.tree.get(state, "grad"), ord="inf")
-        # Where rounding is all that is left, the value no longer falls.
-        goes_on = (largest > _TOLERANCE) & (optax.tree.get(state, "value") < value)
-        return optax.apply_updates(weights, updates), state, number + 1, goes_on
+        # At the precision of float32 the value no longer decreases.
+        unfinished = (largest > _TOLERANCE) & (optax.tree.get(state, "value") < value)
+        return optax.apply_updates(weights, updates), state, number + 1, unfinished
 
     weights, _, iterations, _ = jax.lax.while_loop(
         lambda carry: carry[3] & (carry[2] < _MOST_ITERATIONS),

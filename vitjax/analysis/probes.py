@@ -1,4 +1,4 @@
-"""What features are worth: linear, nearest-neighbour and few-shot classifiers on them."""
+"""Probes: linear, nearest-neighbour and few-shot classifiers on features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,20 @@ from jaxtyping import Array, Float, Int
 from vitjax.analysis.logistic import Logistic
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
+from vitjax.core.validation import Length, PositiveFloat, PositiveInt
 from vitjax.data.sources.base import hold_out
 
 Numbers = dict[str, Any]
 
-# Of the search for the linear probe's L2: exponents of ten, and how near the best one is found.
+# The search for the L2 of the linear probe: exponents of ten, and the final step.
 _FIRST_EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)
 _LAST_STEP = 1 / 8
 _HELD_OUT = 0.2
-# The neighbours that DINO looks at, and the temperature of their votes.
+# The numbers of neighbours in DINO, and the temperature of their votes.
 NEIGHBOURS = (10, 20, 100, 200)
 _TEMPERATURE = 0.07
 _CHUNK_BYTES = 2**28
-# A constant feature in place of a bias: so large that hardly any L2 falls on its weight.
+# A constant feature that replaces the bias: so large that its weight is hardly regularised.
 _BIAS = 100.0
 
 
@@ -37,7 +38,7 @@ class Examples:
     """Features with their classes.
 
     Attributes:
-        features: of one layer.
+        features: the features of one layer.
         labels: class numbers.
     """
 
@@ -47,13 +48,13 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """What a probe learns from, and what it is asked.
+    """The examples of a probe.
 
     Attributes:
         train: the examples to learn from.
         test: the examples to classify.
-        held_out: further ones, to choose by; None where there are none but those of ``test``.
-        class_names: of all classes.
+        held_out: examples to choose hyperparameters by; None if the data has none.
+        class_names: the names of all classes.
     """
 
     train: Examples
@@ -65,39 +66,40 @@ class Sets:
 PROBES: Registry[Callable[..., dict[str, Numbers]]] = Registry("probe")
 
 
-# `chooses`: it wants held-out examples, where there are some.
+# `chooses`: the probe uses held-out examples, if there are any.
 @PROBES.register("linear", chooses=True)
-def linear(sets: Sets, *, l2: float | None = None, refit: bool = False) -> dict[str, Numbers]:
-    """Multinomial logistic regression by L-BFGS, its L2 chosen on held-out examples.
+def linear(
+    sets: Sets, *, l2: PositiveFloat | None = None, refit: bool = False
+) -> dict[str, Numbers]:
+    """Multinomial logistic regression by L-BFGS, with L2 chosen on held-out examples.
 
-    As `vitjax.analysis.logistic.Logistic` has it. The l2 is searched for as in Radford et al. 2021
-    (CLIP), arXiv 2103.00020, App. A.3: every second power of ten from 1e-6 to 1e6, then ever nearer
-    around the best, up to eight steps a decade.
+    See `vitjax.analysis.logistic.Logistic`. The l2 is searched for as in Radford et al. 2021
+    (CLIP), arXiv 2103.00020, App. A.3: every second power of ten from 1e-6 to 1e6, then in ever
+    smaller steps around the best, up to eight steps per decade.
 
     Args:
-        sets: with no ``held_out`` the l2 is chosen on a fifth of ``train``, the same share of every
-            class, before all of it is learned from.
-        l2: what would be searched for.
-        refit: learn once more from ``train`` and ``held_out`` together, once the l2 is chosen.
+        sets: without ``held_out`` the l2 is chosen on a fifth of ``train``, the same fraction of
+            each class, before learning from all of it.
+        l2: the strength of the L2; None searches for it.
+        refit: whether to learn from ``train`` and ``held_out`` together after the l2 is chosen.
 
     Returns:
-        ``{"linear": {"accuracy", "l2", "converged"}}``, and ``held_out_accuracy`` where one was
-        searched for.
+        ``{"linear": {"accuracy", "l2", "converged"}}``, and ``held_out_accuracy`` after a search.
 
     Raises:
-        ConfigError: an l2 that is not above 0, there is nothing to refit on, or all training
-            examples are of one class.
+        ConfigError: there are no held-out examples to refit on, or all training examples are of one
+            class.
     """
-    if l2 is not None and not 0 < l2 < np.inf:
-        raise ConfigError(f"--l2={l2}: the strength of the L2 is above 0, and finite")
     classes = np.unique(sets.train.labels)
     if len(classes) < 2:
         raise ConfigError(
-            f"a linear probe tells classes apart, and all {len(sets.train.labels)} training"
+            f"a linear probe needs several classes, but all {len(sets.train.labels)} training"
             f" examples are of class {sets.class_names[classes[0]]!r}"
         )
     if refit and sets.held_out is None:
-        raise ConfigError("--refit: the data has no held-out split to learn from beside 'train'")
+        raise ConfigError(
+            "--refit: the data has no held-out split to learn from in addition to 'train'"
+        )
     found: Numbers = {}
     if l2 is None:
         learned, held_out = sets.train, sets.held_out
@@ -122,7 +124,7 @@ def _accuracy(probe: Logistic, examples: Examples) -> float:
 
 
 def _search(probe: Logistic, held_out: Examples) -> tuple[float, float]:
-    """The l2 that is best on ``held_out``, and its accuracy; of equals the strongest."""
+    """The l2 that is best on ``held_out``, and its accuracy; the strongest of equal ones."""
     scores: dict[float, float] = {}
 
     def score(exponent: float) -> float:
@@ -148,13 +150,13 @@ def _search(probe: Logistic, held_out: Examples) -> tuple[float, float]:
 
 
 def _divided(examples: Examples) -> tuple[Examples, Examples]:
-    """Four fifths and one of ``examples``, with the same share of every class."""
+    """Four fifths and one fifth of ``examples``, with the same fraction of each class."""
     classes = len(np.unique(examples.labels))
     count = min(math.ceil(_HELD_OUT * len(examples.labels)), len(examples.labels) - classes)
     if count < 1:
         raise ConfigError(
-            "the linear probe's L2 is chosen on held-out examples, and there are none: the data has"
-            " no split for it, and no class two training examples; --l2=1 goes without choosing"
+            "the linear probe's L2 is chosen on held-out examples, but there are none: the data has"
+            " no split for it, and no class has two training examples; --l2=1 needs no choice"
         )
     parts = hold_out(examples.labels, count, seed=0)
     first, second = (Examples(examples.features[i], examples.labels[i]) for i in parts)
@@ -162,7 +164,7 @@ def _divided(examples: Examples) -> tuple[Examples, Examples]:
 
 
 @PROBES.register("knn")
-def knn(sets: Sets, *, k: Sequence[int] | None = None) -> dict[str, Numbers]:
+def knn(sets: Sets, *, k: Sequence[PositiveInt] | None = None) -> dict[str, Numbers]:
     """Weighted votes of the nearest training examples, by the cosine of their features.
 
     Each of the k nearest votes for its class with exp(cosine / 0.07), as in Wu et al. 2018,
@@ -170,21 +172,20 @@ def knn(sets: Sets, *, k: Sequence[int] | None = None) -> dict[str, Numbers]:
     compared, in chunks of queries.
 
     Args:
-        sets: ``train`` is looked in, ``test`` is asked for.
-        k: how many neighbours, one or several numbers; None for those of `NEIGHBOURS` that the
-            training set has.
+        sets: the neighbours are in ``train``; ``test`` is classified.
+        k: numbers of neighbours; None for those of `NEIGHBOURS` that the training set has.
 
     Returns:
         ``{"k=20": {"accuracy"}, ...}``.
 
     Raises:
-        ConfigError: a k below 1, or larger than the training set.
+        ConfigError: a k is larger than the training set.
     """
     count = len(sets.train.labels)
     counts = [n for n in NEIGHBOURS if n <= count] or [1] if k is None else list(k)
     for each in counts:
-        if not 1 <= each <= count:
-            raise ConfigError(f"--k={each}: there are {count} training examples to be neighbours")
+        if each > count:
+            raise ConfigError(f"--k={each}: must be at most {count}, the number of examples")
     keys = jnp.asarray(_unit(sets.train.features))
     labels = jnp.asarray(sets.train.labels)
     chunk = max(1, _CHUNK_BYTES // (4 * count))
@@ -209,11 +210,11 @@ def _votes(
     counts: tuple[int, ...],
     num_classes: int,
 ) -> Float[Array, "counts queries classes"]:
-    """For each number of neighbours, what every class gets of their votes."""
+    """The votes for each class, for each number of neighbours."""
     cosines, nearest = jax.lax.top_k(
         jnp.einsum("qw,kw->qk", queries, keys, precision="highest"), max(counts)
     )
-    # Less the largest, which changes no decision and cannot overflow.
+    # The largest is subtracted, which changes no decision and prevents overflow.
     weights = jnp.exp((cosines - cosines[:, :1]) / _TEMPERATURE)
     rows = jnp.arange(len(queries))[:, None]
     empty = jnp.zeros((len(queries), num_classes))
@@ -221,40 +222,40 @@ def _votes(
 
 
 def _unit(features: Float[np.ndarray, "examples width"]) -> Float[np.ndarray, "examples width"]:
-    """Rows of length one; a row of zeros stays."""
+    """Rows of length 1; a row of zeros is unchanged."""
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     return (features / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
 @PROBES.register("few_shot")
 def few_shot(
-    sets: Sets, *, shots: Sequence[int] = (1, 5, 10), draws: int = 5, l2: float = 2.0**10
+    sets: Sets,
+    *,
+    shots: Annotated[Sequence[PositiveInt], Length()] = (1, 5, 10),
+    draws: PositiveInt = 5,
+    l2: PositiveFloat = 2.0**10,
 ) -> dict[str, Numbers]:
     """Regularised least squares on a few examples of each class, in closed form.
 
-    As Dosovitskiy et al. 2021, arXiv 2010.11929, Sec. 4.1, measure few-shot accuracy: features are
-    regressed to targets of 1 for an example's class and -1 for all others. What the paper leaves
-    open is as in google-research/big_vision: features are standardised by the few examples' mean
-    and deviation, a constant feature of 100 stands in for a bias, and l2 is 2^10.
+    The few-shot accuracy of Dosovitskiy et al. 2021, arXiv 2010.11929, Sec. 4.1: features are
+    regressed to targets of 1 for the class of an example and -1 for all others. Details that the
+    paper does not give follow google-research/big_vision: features are standardised by the mean and
+    standard deviation of the few examples, a constant feature of 100 replaces the bias, and l2 is
+    2^10.
 
     Args:
-        sets: the few are of ``train``, all of ``test`` is classified.
-        shots: examples of each class, one or several numbers. Fewer are among those of more.
-        draws: how often other examples are drawn.
-        l2: strength of the regularisation.
+        sets: the few examples are from ``train``; all of ``test`` is classified.
+        shots: numbers of examples per class. Smaller sets are subsets of larger ones.
+        draws: the number of times that examples are drawn.
+        l2: the strength of the regularisation.
 
     Returns:
         ``{"5-shot": {"accuracy", "ci95"}, ...}``: the mean over draws and half of its 95%
-        interval, None for a single draw.
+        confidence interval, None for a single draw.
 
     Raises:
-        ConfigError: a class has fewer examples than shots, or a number is below 1.
+        ConfigError: a class has fewer examples than shots.
     """
-    if draws < 1 or not l2 > 0 or not shots or min(shots) < 1:
-        raise ConfigError(
-            f"--shots={','.join(map(str, shots))}, --draws={draws}, --l2={l2:g}: shots and draws"
-            " are at least 1, and the L2 is above 0"
-        )
     counts = np.bincount(sets.train.labels, minlength=len(sets.class_names))
     fewest = int(np.argmin(counts))
     if counts[fewest] < max(shots):
@@ -288,7 +289,7 @@ def few_shot(
 def _least_squares(
     few: Examples, queries: np.ndarray, num_classes: int, l2: float
 ) -> Int[np.ndarray, "queries"]:
-    """The class of each of ``queries`` by the ridge regression on ``few``."""
+    """The class of each of ``queries`` by ridge regression on ``few``."""
     mean = few.features.mean(axis=0, dtype=np.float64)
     deviation = few.features.std(axis=0, dtype=np.float64) + 1e-5
 
@@ -298,7 +299,7 @@ def _least_squares(
 
     x, targets = inputs(few.features), 2.0 * np.eye(num_classes)[few.labels] - 1
     count, width = x.shape
-    # The smaller of two equal systems: (X'X + l2)^-1 X'Y = X' (XX' + l2)^-1 Y.
+    # The smaller of two equivalent systems: (X'X + l2)^-1 X'Y = X' (XX' + l2)^-1 Y.
     if count >= width:
         weights = np.linalg.solve(x.T @ x + l2 * np.eye(width), x.T @ targets)
     else:

@@ -1,4 +1,4 @@
-"""Probing networks: how much of the classes can be read off each of their layers."""
+"""Probing networks: how well classes can be predicted from each of their layers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Network:
     """A network to probe.
 
     Attributes:
-        name: what it is called in the results.
+        name: its name in the results.
         experiment: its model and its data.
-        variables: of its model, one copy.
-        origin: where the variables are from, as JSON values.
-        cache: the folder that its features are kept in.
+        variables: those of its model, one copy.
+        origin: the origin of the variables, as JSON values.
+        cache: the folder of its cached features.
     """
 
     name: str
@@ -61,40 +61,41 @@ def probe(
 ) -> dict[str, Any]:
     """Trains probes on the features of one or several networks, and tests them on ``split``.
 
-    Writes ``<method>.json`` and, of more than one layer, ``<method>.png``. Features are kept in a
-    folder ``features``: of a run in its own, of a config in ``output``.
+    Writes ``<method>.json`` and, for more than one layer, ``<method>.png``. Features are cached in
+    a folder ``features``, of a run in its own folder, of a config in ``output``.
 
     Args:
         workdirs: folders of runs.
-        files: configs, of which the weights that their ``init`` loads are probed.
-        overrides: ``--config.`` arguments, on the config of every network.
+        files: config files; the weights that their ``init`` loads are probed.
+        overrides: ``--config.`` arguments for the config of each network.
         method: one of `PROBES`.
-        layers: which ones; see `vitjax.analysis.activations.Activations.chosen`.
+        layers: the layers to probe; see `vitjax.analysis.activations.Activations.chosen`.
         pooling: see `vitjax.analysis.activations.Activations.vectors`.
-        split: what the probes are tested on. They learn from ``train``, and choose by ``val`` where
-            there is one and it is not tested on.
-        output: the folder to write to; None for ``probes``, of a single run in its own folder.
-        checkpoint: which of each run, see `vitjax.training.runs.load`.
-        say: is told what is done, and each number as it is found.
-        **how: the keywords of the method; None stands for what it does without.
+        split: the split that probes are tested on. They learn from ``train``, and choose by ``val``
+            if it exists and is not ``split``.
+        output: the folder to write to; None for ``probes``, which for a single run is in its own
+            folder.
+        checkpoint: the checkpoint of each run, see `vitjax.training.runs.load`.
+        say: receives progress messages and each result.
+        **how: the keywords of the method; None for its default.
 
     Returns:
-        What the JSON file holds.
+        The contents of the JSON file.
 
     Raises:
-        ConfigError: there is no such method, keyword, layer or split; nothing is to be probed; a
-            network is no classifier of images; or the networks' data differ.
+        ConfigError: an unknown method, keyword, layer or split; no network; a network that is no
+            image classifier; or networks with different data.
         WorkdirError, CheckpointError, WeightsError: a network cannot be loaded.
     """
     how = {name: value for name, value in how.items() if value is not None}
-    check_keywords(PROBES[method], how, where=f"vitjax probe --method={method}", given=("sets",))
+    check_keywords(PROBES[method], how, where=f"vitjax probe (--method={method})", given=("sets",))
     if not workdirs and not files:
         raise ConfigError(
-            "vitjax probe takes --workdir=DIR, for a run, or --config=FILE, for what its"
-            " config.init loads, or several of them; none is given"
+            "vitjax probe needs --workdir=DIR, for a run, or --config=FILE, for the weights that"
+            " its config.init loads, or several of them"
         )
     if checkpoint is not None and not workdirs:
-        raise ConfigError("--checkpoint chooses among a run's checkpoints: give --workdir=DIR")
+        raise ConfigError("--checkpoint chooses among a run's checkpoints; it needs --workdir=DIR")
     alone = len(workdirs) == 1 and not files
     folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
     folder = folder if output is None else Path(output)
@@ -116,16 +117,16 @@ def probe(
         **environment(),
     }
     write_json(folder / f"{method}.json", results)
-    say(f"Numbers: {folder / f'{method}.json'}")
+    say(f"Results: {folder / f'{method}.json'}")
     if max(len(network["layers"]) for network in found) > 1:
         data = networks[0].experiment.data
-        picture = figures.probes(
+        figure = figures.probes(
             {network["name"]: _lines(network["layers"]) for network in found},
             folder / f"{method}.png",
             chance=1 / data.num_classes,
             heading=f"{method.replace('_', '-')} probes on {split}, {data.num_classes} classes",
         )
-        say(f"Picture: {picture}")
+        say(f"Figure: {figure}")
     return results
 
 
@@ -138,7 +139,7 @@ def _probed(
     split: str,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """The numbers of each of a network's layers, in order."""
+    """The results of each layer of a network, in order of computation."""
     data = network.experiment.data
     objective: Any = network.experiment.objective
     images = network.experiment.data.example_batch(evaluated=True)["image"]
@@ -196,7 +197,7 @@ def _in_words(numbers: Mapping[str, Numbers]) -> str:
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[figures.Point]]:
-    """For each kind of probe, what `figures.probes` draws of one network."""
+    """The points of each kind of probe of one network, for `figures.probes`."""
     lines: dict[str, list[figures.Point]] = {}
     for row in rows:
         for kind, values in row["probes"].items():
@@ -213,7 +214,7 @@ def _of_run(
     split: str,
     say: Callable[[str], None],
 ) -> Network:
-    """The network that a run stands for."""
+    """The network of a run."""
     experiment, placed, step = runs.load(folder, overrides, checkpoint=checkpoint, say=say)
     _check_classifier(experiment, str(folder), split)
     variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))
@@ -229,7 +230,7 @@ def _of_config(
     split: str,
     say: Callable[[str], None],
 ) -> Network:
-    """The network that a run of a config would start from."""
+    """The initial network of a run of a config."""
     config = configs.load(file)
     configs.override(config, overrides)
     experiment = experiments.build(config)
@@ -243,7 +244,7 @@ def _of_config(
 
 
 def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
-    """Each of ``paths`` with a name of its own: its last part, where that tells it apart."""
+    """Each of ``paths`` with a unique name: its last part if that is unique, else the path."""
     paths = list(paths)
     short = [Path(path).name.removesuffix(".py") for path in paths]
     counts = Counter(short)
@@ -254,20 +255,20 @@ def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
 
 
 def _check_classifier(experiment: Experiment, where: str, split: str) -> None:
-    """Raises ConfigError unless it is about classes of images, and there is the split."""
+    """Raises ConfigError unless it classifies images and its data has the splits."""
     objective, data = experiment.objective, experiment.data
     if data.target != "class" or data.episodic:
         raise ConfigError(
-            f"{where}: a probe learns the classes of images, and the objective"
-            f" {type(objective).__name__} has none; a config with the objective 'classification'"
-            " can be probed, and its config.init.from_checkpoint may be a run of any objective"
+            f"{where}: a probe learns the classes of images, but the objective"
+            f" {type(objective).__name__} has none; use a config with the objective"
+            " 'classification', whose config.init.from_checkpoint may be a run of any objective"
         )
     for name in ("train", split):
         checks.split(name, data.splits)
 
 
 def _check_comparable(networks: Sequence[Network], split: str) -> None:
-    """Raises ConfigError if the networks are probed on different data."""
+    """Raises ConfigError if the networks have different data."""
     first, *others = networks
     for other in others:
         one, two = first.experiment.data, other.experiment.data
@@ -278,8 +279,8 @@ def _check_comparable(networks: Sequence[Network], split: str) -> None:
         else:
             continue
         raise ConfigError(
-            f"{first.name} and {other.name} have different data ({what}), and their accuracies"
-            " cannot be compared; probe each by itself"
+            f"{first.name} and {other.name} have different data ({what}), so their accuracies"
+            " cannot be compared; probe them separately"
         )
 
 

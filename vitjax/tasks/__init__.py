@@ -1,7 +1,7 @@
-"""What a person does with a run, per kind of task.
+"""Tasks: the evaluation, predictions and figures of each kind of run.
 
-One file per kind holds its evaluation, predictions and figures (`vitjax.training.task.Task`);
-`runs` has what works for all of them.
+Each task is a `vitjax.training.task.Task` in a file of its own; `runs` is the Python interface to
+runs of all tasks.
 """
 
 from vitjax.tasks.classification import Classification

@@ -1,11 +1,11 @@
-"""Image classification: class probabilities of files, a confusion matrix, the worst mistakes."""
+"""Image classification: class probabilities of files, confusion matrix, worst mistakes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from vitjax import figures
 from vitjax.core.atomic import write_text
 from vitjax.objectives.batches import cut
+from vitjax.tasks.tables import aligned, class_counts, output_names, say_counts
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
@@ -31,19 +32,17 @@ _BATCH = 64
 
 @TASKS.register("classification")
 class Classification(Task):
-    """Classification of images; its objective is a `vitjax.objectives.Classification`."""
+    """Image classification; its objective is a `vitjax.objectives.Classification`."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the model's outputs stand for; a head may have more of them than the data names."""
-        names = tuple(self.experiment.data.class_names)
-        objective: Any = self.experiment.objective
-        return names + tuple(f"class {n}" for n in range(len(names), objective.num_classes))
+        """The names of the model's outputs, of which a head may have more than the data."""
+        return output_names(self.experiment)
 
     def prepare(
         self, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
     ) -> Experiment:
-        """The experiment on features, where the objective trains on features computed once."""
+        """The experiment on cached features, if the objective trains on those."""
         if not self.experiment.objective.caches_features:
             return self.experiment
         return on_features(self.experiment, variables, cache, say)
@@ -53,7 +52,7 @@ class Classification(Task):
     ) -> list[dict[str, Any]]:
         """The most probable classes of image files.
 
-        With ``output`` it writes ``predictions.jsonl`` and ``predictions.png`` there.
+        With ``output``, ``predictions.jsonl`` and ``predictions.png`` are written there.
 
         Returns:
             For each file ``{"image": path, "predictions": [..]}``: the five most probable classes
@@ -103,7 +102,7 @@ class Classification(Task):
                 self._draw({**found, "index": index}, split, folder)
 
     def _predictions(self, variables: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
-        """Of each example its class, the most probable class, and that one's probability."""
+        """The class of each example, the predicted class and its probability."""
         objective: Any = self.experiment.objective
         likely, labels = objective.predict(variables, batch), batch["label"]
         return {
@@ -125,7 +124,7 @@ class Classification(Task):
         )
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
-        """Counts the examples of each split and class, and draws the first images as trained on."""
+        """Counts the examples of each split and class, and draws the first training images."""
         data = self.experiment.data
         counts = {
             split: class_counts(
@@ -142,9 +141,9 @@ class Classification(Task):
         return counts
 
     def _as_trained(self, batch: Any) -> tuple[np.ndarray, list[str]]:
-        """Images in 0..1 as the first step or micro-batch sees them, and labels in words."""
+        """Images in 0..1 and labels in words, as the first step or micro-batch sees them."""
         experiment, names = self.experiment, self.experiment.data.class_names
-        # Mixing is linear, so it looks the same before normalisation, which cannot be shown.
+        # Mixing is linear, so it can be shown without normalisation.
         visible: Any = dataclasses.replace(experiment.objective, normalize=unit_range)  # type: ignore[call-arg]
         key = step_key(jax.random.key_data(jax.random.key(experiment.seed)), 0)
         parts = experiment.settings.accumulation_steps
@@ -152,7 +151,7 @@ class Classification(Task):
             batch = jax.tree.map(lambda x: np.asarray(cut(x, parts))[0], dict(batch))
             key = jax.random.fold_in(key, 0)
         images, labels = jax.device_get(visible.prepare(batch, key))
-        # What label smoothing spreads over all classes is no part of the mixture.
+        # Label smoothing is not part of the mixture.
         fractions = labels - labels.min(axis=-1, keepdims=True)
         fractions = fractions / np.maximum(fractions.sum(axis=-1, keepdims=True), 1e-9)
         titles = [
@@ -166,45 +165,12 @@ class Classification(Task):
         return images, titles
 
 
-def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
-    """Lines of (image, {name: fraction}) in columns."""
-    listed: list[tuple[str, Mapping[str, float]]] = list(rows)
-    width = max((len(image) for image, _ in listed), default=0)
-    lines = []
-    for image, values in listed:
-        cells = [f"{name} {value:.1%}" for name, value in values.items()]
-        lines.append(f"{image:{width}}  " + "  ".join(f"{cell:<14}" for cell in cells).rstrip())
-    return lines
-
-
-def class_counts(names: Sequence[str], numbers: Any) -> dict[str, int]:
-    """The count of each class by its name."""
-    return dict(zip(names, map(int, numbers), strict=True))
-
-
-def say_counts(
-    counts: Mapping[str, Mapping[str, int]],
-    names: Sequence[str],
-    say: Callable[[str], None],
-    space: int = 10,
-) -> None:
-    """Reports a table with a row per class, a column per split, and sums."""
-    width = max(len("class"), *(len(name) for name in names))
-    rows: list[tuple[str, Sequence[Any]]] = [
-        ("class", list(counts)),
-        *((name, [count[name] for count in counts.values()]) for name in names),
-        ("all", [sum(count.values()) for count in counts.values()]),
-    ]
-    for name, cells in rows:
-        say(f"{name:{width}}" + "".join(f"{cell:>{space}}" for cell in cells))
-
-
 def unit_range(images: Any) -> Any:
-    """Images of bytes as floats in 0..1; others as they are."""
+    """Images of bytes as floats in 0..1; other images unchanged."""
     return images.astype("float32") / 255 if images.dtype == np.uint8 else images
 
 
 def _batches(images: Sequence[np.ndarray], size: int = _BATCH) -> Iterator[jax.Array]:
-    """Small batches: any number of images in bounded memory."""
+    """Batches of the images, small enough for any number of images."""
     for start in range(0, len(images), size):
         yield jnp.asarray(np.stack(images[start : start + size]))

@@ -1,4 +1,4 @@
-"""The figures of single episodes: what adaptation does to an image's class, or to a curve."""
+"""Figures of single episodes, before and after adaptation: predicted classes, or curves."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vitjax.meta.episodic import MODES
 from vitjax.training.evaluation import Evaluator
 
 _PARTS = ("support", "query")
-_TASKS = 3
+_EPISODES = 3
 _POINTS = 201
 _STEPS = (0, 1, 10)
 
 
-def draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
-    """Draws the first episode of ``split`` with its answers before and after adaptation.
+def draw_episode(evaluator: Evaluator, variables: Any, split: str, folder: Path) -> None:
+    """Draws the first episode of ``split`` with its predictions before and after adaptation.
 
-    All hosts call it, and the first one draws.
+    All hosts call this; the first host draws.
     """
     objective: Any = evaluator.experiment.objective
 
@@ -35,10 +35,10 @@ def draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Pat
     found = evaluator.first(answered, variables, split, 1)
     if jax.process_index() > 0:
         return
-    task = jax.tree.map(lambda x: x[0], found)
-    mask, target = task["query"]["mask"], task["query"]["target"]
-    steps = len(task["guesses"]) - 1
-    guesses = {"before": task["guesses"][0], "after": task["guesses"][-1]}
+    episode = jax.tree.map(lambda x: x[0], found)
+    mask, target = episode["query"]["mask"], episode["query"]["target"]
+    steps = len(episode["guesses"]) - 1
+    guesses = {"before": episode["guesses"][0], "after": episode["guesses"][-1]}
     if steps == 0:
         del guesses["before"]
     right = {when: int(np.sum((guess == target)[mask])) for when, guess in guesses.items()}
@@ -47,34 +47,42 @@ def draw_episode(evaluator: Evaluator, variables: Any, split: str, pictures: Pat
         heading += (
             f" {right['before']} right before adaptation, {right['after']} after"
             f" {steps} step{'' if steps == 1 else 's'} ({MODES[0]})"
-            "\nbelow each query: the class it was taken for before → after"
+            "\nbelow each query: the predicted class before → after"
         )
     else:
-        heading += f" {right['after']} right ({MODES[0]})\nbelow each: the class it was taken for"
+        heading += f" {right['after']} right ({MODES[0]})\nbelow each: the predicted class"
     draw_images(
         evaluator.experiment.data,
-        task,
+        episode,
         split,
-        pictures / "episode.png",
+        folder / "episode.png",
         heading=heading,
         **{when: guess[mask] for when, guess in guesses.items()},
     )
 
 
 def draw_images(
-    data: Any, task: Mapping[str, Any], split: str, path: str | Path, heading: str, **guesses: Any
+    data: Any,
+    episode: Mapping[str, Any],
+    split: str,
+    path: str | Path,
+    heading: str,
+    **guesses: Any,
 ) -> None:
-    """Draws one task of images.
+    """Draws one episode of images.
 
     Args:
         data: the episodes' data.
-        task: its ``support`` and ``query``, without a leading axis.
-        split: whose task it is.
+        episode: its ``support`` and ``query``, without a leading axis.
+        split: the split of the episode.
         path: the PNG to write.
-        heading: what stands above.
+        heading: the heading of the figure.
         **guesses: ``before`` and ``after`` of `figures.episode`.
     """
-    parts = {name: {k: v[task[name]["mask"]] for k, v in task[name].items()} for name in _PARTS}
+    parts = {
+        name: {key: value[episode[name]["mask"]] for key, value in episode[name].items()}
+        for name in _PARTS
+    }
     support = parts["support"]
     names = data.classes(split)
     number = dict(zip(support["target"].tolist(), support["class"].tolist(), strict=True))
@@ -88,29 +96,29 @@ def draw_images(
     )
 
 
-def draw_fits(evaluator: Evaluator, variables: Any, split: str, pictures: Path) -> None:
-    """Draws the first regressions of ``split``, fitted after some numbers of steps.
+def draw_fits(evaluator: Evaluator, variables: Any, split: str, folder: Path) -> None:
+    """Draws the first regressions of ``split``, fitted with several numbers of steps.
 
-    All hosts call it, and the first one draws.
+    All hosts call this; the first host draws.
     """
     objective: Any = evaluator.experiment.objective
     data = evaluator.experiment.data
     x = _points(data)
 
     def fitted(variables: Any, batch: Any) -> dict[str, Any]:
-        tasks = len(batch["mask"])
-        places = jnp.broadcast_to(jnp.asarray(x)[None, :, None], (tasks, len(x), 1))
+        episodes = len(batch["mask"])
+        places = jnp.broadcast_to(jnp.asarray(x)[None, :, None], (episodes, len(x), 1))
         query = {
             "input": places,
             "target": jnp.zeros_like(places),
-            "class": jnp.zeros((tasks, len(x)), jnp.int32),
-            "mask": jnp.ones((tasks, len(x)), bool),
+            "class": jnp.zeros((episodes, len(x)), jnp.int32),
+            "mask": jnp.ones((episodes, len(x)), bool),
         }
-        # A curve is made of points that know nothing of each other.
+        # The points of a curve are predicted independently of each other.
         outputs = objective.answer(variables, {**batch, "query": query})[MODES[1]]
         return {**batch, "fits": outputs[..., 0]}
 
-    found = evaluator.first(fitted, variables, split, _TASKS)
+    found = evaluator.first(fitted, variables, split, _EPISODES)
     if jax.process_index() > 0:
         return
     last = found["fits"].shape[1] - 1
@@ -118,13 +126,13 @@ def draw_fits(evaluator: Evaluator, variables: Any, split: str, pictures: Path) 
     draw_functions(
         data,
         found,
-        pictures / "fits.png",
+        folder / "fits.png",
         predicted={step: found["fits"][:, step] for step in steps},
     )
 
 
 def _points(data: Any) -> np.ndarray:
-    """Inputs all over the range of a family of functions."""
+    """Inputs spread over the range of a family of functions."""
     low, high = data.family.inputs
     return np.linspace(low, high, _POINTS, dtype=np.float32)
 
@@ -132,13 +140,13 @@ def _points(data: Any) -> np.ndarray:
 def draw_functions(
     data: Any, batch: Mapping[str, Any], path: str | Path, *, queries: bool = False, **fits: Any
 ) -> None:
-    """Draws the regression tasks of a batch.
+    """Draws the regression episodes of a batch.
 
     Args:
         data: the episodes' data, with its ``family`` of functions.
-        batch: of episodes; all of it is drawn.
+        batch: a batch of episodes; all of them are drawn.
         path: the PNG to write.
-        queries: whether the queries are drawn too.
+        queries: whether to draw the queries.
         **fits: ``predicted`` of `figures.fits`.
     """
     x = _points(data)
@@ -153,8 +161,8 @@ def draw_functions(
         )
 
     titles = [
-        ", ".join(f"{name} {values[task]:.2f}" for name, values in parameters.items())
-        for task in range(len(truth))
+        ", ".join(f"{name} {values[episode]:.2f}" for name, values in parameters.items())
+        for episode in range(len(truth))
     ]
     figures.fits(
         points("support"),

@@ -1,4 +1,4 @@
-"""A run's model for other projects' tools."""
+"""Export of a run's model to the formats of other projects."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def export(
 ) -> Path:
     """Writes a run's model in another project's format.
 
-    What is written is what `vitjax predict` would use: the moving average of the weights where the
-    run keeps one, with what was learned beside them, such as LoRA's products, added up.
+    The weights are those that `vitjax predict` uses: the moving average if the run keeps one, with
+    LoRA's products merged.
 
     Args:
         folder: a run's folder.
@@ -32,17 +32,17 @@ def export(
         output: the file; None for ``weights_<format>`` in the run's folder.
         overrides: as in `vitjax.training.runs.load`.
         checkpoint: as in `vitjax.training.runs.load`.
-        say: is told what was loaded.
+        say: receives what was loaded.
 
     Returns:
-        The file that was written.
+        The path of the written file.
 
     Raises:
         WeightsError: the format cannot hold the model.
-        WorkdirError, CheckpointError: there is no run, or no checkpoint.
+        WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
     """
     weights.check_target(format)
-    # Its devices may not be here.
+    # The run's devices may not be available.
     experiment, placed, _ = runs.load(
         folder,
         ["--config.parallel=None", *overrides],

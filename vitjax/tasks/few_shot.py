@@ -38,9 +38,9 @@ class FewShot(Task):
                     if names
                 ]
                 raise ConfigError(
-                    f"config.data: the classes of split {split!r} are not those that the run began"
-                    f" with: {' and '.join(changes)}. Nothing was overwritten; choose another"
-                    " --workdir, or the data and config.data.episodes.class_split it began with"
+                    f"config.data: the classes of split {split!r} are not those that the run"
+                    f" started with: {' and '.join(changes)}. Nothing was overwritten; choose"
+                    " another --workdir, or the original data and config.data.episodes.class_split"
                 )
 
     def check_evaluation(self, described: Mapping[str, Any], split: str) -> None:
@@ -52,13 +52,13 @@ class FewShot(Task):
         if seen:
             raise ConfigError(
                 f"config.data: split {split!r} has {_counted(seen)} that the run was trained on, of"
-                f" {len(evaluated[split])}: its results would say nothing about new classes."
-                " config.data.episodes.class_split should be the one of the training, or one whose"
+                f" {len(evaluated[split])}; its results would not be for new classes."
+                " config.data.episodes.class_split must be the one of the training, or one whose"
                 f" {split!r} shares no class with it"
             )
 
     def evaluate(self, evaluator: Evaluator, variables: Any, split: str) -> dict[str, Any]:
-        """Means over the episodes of ``split`` and their intervals.
+        """Means over the episodes of ``split``, and their confidence intervals.
 
         See `vitjax.meta.evaluation.results`.
         """
@@ -94,7 +94,7 @@ class FewShot(Task):
             super().check_ensemble()
 
     def describe(self, results: Results, *, full: bool = False) -> list[str]:
-        """Each mode's headline; with ``full`` also the table over steps, and what modes mean."""
+        """A line per mode; with ``full`` also a table over steps, and the meaning of modes."""
         lines = evaluation.describe(results)
         if not full:
             return lines
@@ -104,17 +104,17 @@ class FewShot(Task):
     def predict(
         self, variables: Any, files: Sequence[str | Path], output: str | Path | None
     ) -> list[dict[str, Any]]:
-        """Single files have no classes here: always raises ConfigError."""
+        """Raises ConfigError: without a support set, files have no classes."""
         raise ConfigError(
             f"the objective {type(self.experiment.objective).__name__} predicts nothing for single"
-            " files: in few-shot learning the classes are those of a support set; `vitjax evaluate`"
-            " measures that"
+            " files: in few-shot learning the classes are those of a support set; use `vitjax"
+            " evaluate`"
         )
 
     def report(
         self, evaluator: Evaluator, variables: Any, results: Mapping[str, Results], folder: Path
     ) -> None:
-        """Draws the course over the inner steps, and episodes before and after adaptation."""
+        """Draws curves over the inner steps, and episodes before and after adaptation."""
         if not results:
             return
         split, values = next(iter(results.items()))
@@ -144,12 +144,12 @@ class FewShot(Task):
                 say(f"{split:8}" + "".join(f"{n:>{len(head) + 4},}" for head, n in numbers))
             turned = data.num_train_classes // counts["train"]["classes"]
             if turned > 1:
-                say(f"Rotated by quarter turns, each of these classes is {turned} classes.")
+                say(f"With rotations by quarter turns, each of these classes is {turned} classes.")
             say(f"images: {' x '.join(map(str, data.image_shape))}")
         for split in data.splits:
             protocol = dict(data.protocol(split))
             if split == "train":
-                del protocol["episodes"]  # training episodes have no end
+                del protocol["episodes"]  # training episodes do not end
             say(f"{split}: {evaluation.protocol(protocol)}")
         with contextlib.closing(data.train_batches()) as batches:
             batch = jax.device_get(data.look_up(data.store, next(batches)))

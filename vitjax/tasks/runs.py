@@ -1,4 +1,4 @@
-"""The Python interface: build, train, evaluate, predict and load a run of any kind."""
+"""The Python interface: build, train, evaluate, predict and load a run of any task."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Say = Callable[[str], None]
 
 
 class Preprocess:
-    """Images as a run's model receives them in an evaluation.
+    """Prepares images for a run's model, as in evaluation.
 
     Attributes:
-        class_names: what the model's outputs stand for.
+        class_names: the names of the model's outputs.
     """
 
     def __init__(self, experiment: Experiment):
@@ -34,7 +34,7 @@ class Preprocess:
     def __call__(self, *images: str | Path | np.ndarray) -> Float[Array, "batch ..."]:
         """A batch of image files, or of images as arrays (height, width, channels), normalised.
 
-        Files are read and transformed as in an evaluation; arrays are taken as they are.
+        Files are read and transformed as in evaluation; arrays are only normalised.
 
         Raises:
             DataError: a file cannot be read; the message names it.
@@ -49,8 +49,8 @@ class Loaded(NamedTuple):
 
     Attributes:
         model: a Linen module: ``model.apply(variables, images)``.
-        variables: of the model, one copy: the moving average where the run keeps one.
-        preprocess: image files to what the model receives; it has the class names too.
+        variables: those of the model, one copy: the moving average if the run keeps one.
+        preprocess: turns image files into inputs of the model; has the class names.
     """
 
     model: Model
@@ -108,16 +108,16 @@ def evaluate(
         workdir: the run's folder.
         split: one of the data's splits.
         overrides: ``--config.key=value`` arguments on the run's config.
-        checkpoint: ``"best"``, ``"last"`` or a step; None for the best where the run chooses one.
-        ensemble: few-shot: also average the probabilities of this number of the best checkpoints.
+        checkpoint: ``"best"``, ``"last"`` or a step; None for the best if the run chooses one.
+        ensemble: few-shot: the number of best checkpoints whose probabilities are averaged too.
         say: receives what was loaded.
 
     Returns:
-        The task's results: for a classification ``{"loss": .., "accuracy": .., "examples": ..}``.
+        The results of the task, such as ``{"loss": .., "accuracy": .., "examples": ..}``.
 
     Raises:
-        WorkdirError, CheckpointError: there is no run, or no such checkpoint.
-        ConfigError: there is no such split, or the results would mean nothing.
+        WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
+        ConfigError: the data has no such split, or the task refuses to evaluate on it.
     """
     return runs.evaluate(
         workdir, split, overrides, checkpoint=checkpoint, ensemble=ensemble, say=say
@@ -127,10 +127,10 @@ def evaluate(
 def evaluate_initial(
     config: Any, split: str = "test", overrides: Sequence[str] = (), say: Say = print
 ) -> tuple[Experiment, dict[str, Any]]:
-    """The results of what a run of ``config`` would start from, on one split of its data.
+    """The results of the initial variables of a run of ``config``, on one split of its data.
 
     Args:
-        config: as in `build`; its ``init`` section says what is loaded.
+        config: as in `build`; weights are loaded as its ``init`` section says.
         split: one of the data's splits.
         overrides: as in `train`.
         say: receives what was loaded.
@@ -149,23 +149,23 @@ def predict(
     say: Say = print,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """What a run's model predicts for files.
+    """The predictions of a run's model for files.
 
     Args:
         workdir: the run's folder.
-        files: paths of image files; each is read and transformed as in an evaluation.
-        output: the folder for what is written; None writes nothing.
+        files: paths of image files; each is read and transformed as in evaluation.
+        output: the folder for the results; None writes nothing.
         overrides: as in `evaluate`.
         checkpoint: as in `evaluate`.
         say: receives what was loaded.
-        **options: keywords of the task's `Task.predict`, such as ``tile`` for a segmentation.
+        **options: keywords of the task's `Task.predict`, such as ``tile`` for segmentation.
 
     Returns:
-        JSON values for each file, see the task.
+        JSON values for each file; see the task.
 
     Raises:
-        DataError: a file cannot be read; the message names it. Nothing is written.
-        ConfigError: the run's objective predicts nothing for files, or has no such option.
+        DataError: a file cannot be read; the message names it. Nothing is written then.
+        ConfigError: the task has no predictions for files, or no such option.
     """
     return _predicted(workdir, files, output, overrides, checkpoint, say, options)[1]
 
@@ -180,7 +180,7 @@ def prediction_table(
     say: Say = print,
     **options: Any,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """`predict`, and the same as lines of text."""
+    """The result of `predict`, and its lines of text."""
     experiment, found = _predicted(workdir, files, output, overrides, checkpoint, say, options)
     return found, experiment.task.table(found)
 
@@ -192,7 +192,7 @@ def load(
     checkpoint: str | int | None = None,
     say: Say = print,
 ) -> Loaded:
-    """A run's model, its variables, and how images are prepared for it.
+    """The model of a run, its variables, and the preprocessing of its images.
 
     >>> model, variables, preprocess = vitjax.load("runs/digits")
     >>> logits = model.apply(variables, preprocess("seven.png"))
@@ -206,9 +206,9 @@ def load(
         say: receives what was loaded.
 
     Raises:
-        WorkdirError, CheckpointError: there is no run, or no such checkpoint.
+        WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
     """
-    # The run's devices may not be here.
+    # The run's devices may not be available.
     experiment, placed, _ = runs.load(
         workdir,
         ["--config.parallel=None", *overrides],
@@ -222,7 +222,7 @@ def load(
 
 
 def _loaded(config: Any, overrides: Sequence[str] = ()) -> Any:
-    """``config``, from its file if it is a path, with overrides."""
+    """``config``, loaded if it is a path, with overrides."""
     if isinstance(config, str | Path):
         config = configs.load(config)
     elif overrides:

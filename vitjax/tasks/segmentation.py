@@ -1,4 +1,4 @@
-"""Segmentation: the masks that a run gives image files, and the images it gets wrong and right."""
+"""Semantic segmentation: masks of image files, and the worst and best images of a split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vitjax import figures
 from vitjax.core.errors import ConfigError
 from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
-from vitjax.tasks.classification import aligned, class_counts, say_counts
+from vitjax.tasks.tables import aligned, class_counts, output_names, say_counts
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
 from vitjax.training.checkpoints import CheckpointError
@@ -26,8 +26,8 @@ from vitjax.training.task import TASKS, Task
 
 _EXTREMES = 3
 _SHOWN = 36
-# An image of sides up to this many pixels is predicted at once, a larger one in tiles.
-WHOLE, TILE = 1024, 512
+# Images with sides of up to `UNTILED` pixels are predicted at once, larger ones in tiles of `TILE`.
+UNTILED, TILE = 1024, 512
 
 
 @TASKS.register("segmentation")
@@ -36,10 +36,8 @@ class Segmentation(Task):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the model's outputs stand for; a head may have more of them than the data names."""
-        names = tuple(self.experiment.data.class_names)
-        objective: Any = self.experiment.objective
-        return names + tuple(f"class {n}" for n in range(len(names), objective.num_classes))
+        """The names of the model's outputs, of which a head may have more than the data."""
+        return output_names(self.experiment)
 
     def predict(
         self,
@@ -51,44 +49,44 @@ class Segmentation(Task):
         tta: bool = False,
         probabilities: bool = False,
     ) -> list[dict[str, Any]]:
-        """Segments image files of any size: large ones in tiles, a few rows at a time.
+        """Segments image files of any size; large images in tiles, a few rows at a time.
 
-        Into ``output`` go for each image ``<stem>_mask.png``, which has the values of the masks
-        that the run was trained on and a palette of colours; ``<stem>_overlay.png``; and with
-        ``probabilities`` ``<stem>_probabilities.npz`` with ``probabilities`` (height, width,
-        classes) float32. All are of the file's own size, whatever ``eval_transforms`` does to it. A
-        TIFF of several pages is as many images, whose number follows the stem.
+        For each image ``output`` receives ``<stem>_mask.png``, with the values of the masks that
+        the run was trained on and a colour palette; ``<stem>_overlay.png``; and, with
+        ``probabilities``, ``<stem>_probabilities.npz``, an array ``probabilities`` (height, width,
+        classes) in float32. All have the size of the file, also if ``eval_transforms`` resize
+        images. Each page of a TIFF is an image; its number follows the stem.
 
         Args:
-            variables: of the objective, one copy.
+            variables: those of the objective, one copy.
             files: paths of the image files.
-            output: a folder; None writes nothing.
-            tile: the side in pixels of the tiles that an image is predicted in; None predicts
-                images of up to `WHOLE` pixels a side at once, and others in tiles of `TILE`.
-            tta: average over the 8 flips and quarter turns of each image.
-            probabilities: write them too.
+            output: the folder for the results; None writes nothing.
+            tile: tile side in pixels; None predicts images with sides of up to `UNTILED` pixels at
+                once, and larger ones in tiles of `TILE`.
+            tta: whether to average over the 8 flips and quarter turns of each image.
+            probabilities: whether to write probabilities.
 
         Returns:
             For each image ``{"image": path, "fractions": {class: fraction of the pixels}}``; the
-            page follows the path, if the file has several.
+            page follows the path if the file has several.
 
         Raises:
-            ConfigError: two images would have one name in ``output``; a tile that is too small.
-            DataError: an image cannot be read. Nothing is written then.
+            ConfigError: two images have the same name in ``output``, or the tile is too small.
+            DataError: an image cannot be read; nothing is written then.
         """
         data: Any = self.experiment.data
         images = [image for path in files for image in _images(path, data.pages(path))]
         counts_of_stems = Counter(image.stem for image in images)
         if twice := [stem for stem, count in counts_of_stems.items() if count > 1]:
-            raise ConfigError(f"two images are called {twice[0]!r}: their masks would be one file")
+            raise ConfigError(f"two images are called {twice[0]!r}; their masks would be one file")
         sides = [
             max(data.prepared(data.read_picture(image.path, image.page)).shape[:2])
             for image in images
         ]  # all can be read
-        side = tile or (TILE if max(sides, default=0) > WHOLE else None)
+        side = tile or (TILE if max(sides, default=0) > UNTILED else None)
         bands = _predictor(self.experiment.objective, variables, side, tta)
         names = self.class_names
-        # A head may have more classes than the data names: their values are the next ones.
+        # Further classes of a head have the next values.
         known = data.class_values
         values = [*known, *(max(known) + 1 + extra for extra in range(len(names) - len(known)))]
         results = []
@@ -102,7 +100,7 @@ class Segmentation(Task):
                 if output is not None and probabilities:
                     place = Path(output) / f"{stem}_probabilities.npz"
                     write = stack.enter_context(probability_file(place, (*size, len(names))))
-                    found = _handed_on(found, write)
+                    found = _copied(found, write)
                 mask, counts = _decided(found, size, len(names), title)
             fractions = {n: float(c) / mask.size for n, c in zip(names, counts, strict=True)}
             results.append({"image": title, "fractions": fractions})
@@ -123,7 +121,7 @@ class Segmentation(Task):
         results: Mapping[str, Mapping[str, Any]],
         folder: Path,
     ) -> None:
-        """Draws each class's course, and the images with the lowest and the highest IoU."""
+        """Draws curves per class, and the images with the lowest and the highest IoU."""
         if jax.process_index() == 0:
             records = read(folder.parent / workdir.METRICS)
             figures.class_curves(records, self.class_names, folder / "iou.png")
@@ -133,7 +131,7 @@ class Segmentation(Task):
         objective: Any = self.experiment.objective
         ious, index = evaluator.gather(objective.image_iou, variables, split)
         own = self.experiment.parallel.to_host(variables)
-        # The first host alone computes what follows.
+        # Only the first host computes the rest.
         if jax.process_index() > 0:
             return
         data: Any = self.experiment.data
@@ -157,7 +155,7 @@ class Segmentation(Task):
         }
         say_counts(counts, data.class_names, say, space=16)
         say(f"images: {' x '.join(map(str, data.image_shape))}; classes: {data.num_classes}")
-        say("counts are of the pixels of each class")
+        say("counts are pixels per class")
         with contextlib.closing(data.train_batches()) as batches:
             batch = next(batches)
         pairs = list(zip(batch["image"], batch["label"], strict=True))[:_SHOWN]
@@ -172,9 +170,9 @@ class _Image(NamedTuple):
 
     Attributes:
         path: its file.
-        page: of the file.
-        stem: what the files that are written for it begin with.
-        title: what a person calls it.
+        page: the page of the file.
+        stem: the beginning of the names of its results.
+        title: its name in messages.
     """
 
     path: str | Path
@@ -184,11 +182,11 @@ class _Image(NamedTuple):
 
 
 def _images(path: str | Path, pages: int) -> list[_Image]:
-    """The images in a file of so many pages."""
+    """The images in a file with the given number of pages."""
     stem = Path(path).stem
     if pages == 1:
         return [_Image(path, 0, stem, str(path))]
-    width = len(str(pages - 1))  # so that files lie in order
+    width = len(str(pages - 1))  # so that names sort by page
     return [
         _Image(path, page, f"{stem}_{page:0{width}}", f"{path}, page {page}")
         for page in range(pages)
@@ -198,13 +196,13 @@ def _images(path: str | Path, pages: int) -> list[_Image]:
 def _predictor(
     objective: Any, variables: Any, side: int | None, tta: bool
 ) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
-    """A function that gives an image's class probabilities, some rows at a time.
+    """A function that yields the class probabilities of an image, some rows at a time.
 
     Args:
-        objective: of a segmentation.
-        variables: of the model, one copy.
-        side: of tiles; None predicts images whole.
-        tta: average over the 8 flips and quarter turns.
+        objective: a `vitjax.objectives.Segmentation`.
+        variables: those of the objective, one copy.
+        side: tile side in pixels; None predicts complete images.
+        tta: whether to average over the 8 flips and quarter turns.
     """
     if side is not None:
         return functools.partial(Tiler(objective, variables, side).bands, tta=tta)
@@ -214,10 +212,10 @@ def _predictor(
     return lambda image: iter([np.asarray(step(variables, {"image": image[None]}))[0]])
 
 
-def _handed_on(
+def _copied(
     bands: Iterator[np.ndarray], also: Callable[[np.ndarray], object]
 ) -> Iterator[np.ndarray]:
-    """``bands``, each of which ``also`` is given before."""
+    """``bands``, each passed to ``also`` first."""
     for rows in bands:
         also(rows)
         yield rows
@@ -229,13 +227,13 @@ def _decided(
     """The most probable class of each pixel, (height, width), and the pixels of each class.
 
     Args:
-        bands: probabilities of all pixels, some rows at a time.
+        bands: the probabilities of all pixels, some rows at a time.
         size: (height, width).
-        classes: how many there are.
-        title: what an error calls the image.
+        classes: the number of classes.
+        title: the name of the image in errors.
 
     Raises:
-        CheckpointError: a probability is none.
+        CheckpointError: a probability is NaN.
     """
     mask = np.zeros(size, np.min_scalar_type(classes - 1))
     counts = np.zeros(classes, np.int64)

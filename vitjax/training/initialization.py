@@ -125,7 +125,8 @@ def _compare_images(
         spread = [x * most if x and len(x) == 1 else x for x in pair]
         if spread[0] != spread[1]:
             say(
-                f"  its images were normalised differently: config.data.{key} {pair[0]} -> {pair[1]}"
+                "  its images were normalised differently:"
+                f" config.data.{key} {pair[0]} -> {pair[1]}"
             )
 
 

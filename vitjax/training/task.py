@@ -1,4 +1,4 @@
-"""What a task is: everything that depends on the kind of a run, behind one interface."""
+"""The interface of a task: everything that depends on the kind of a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,22 @@ Results = Mapping[str, Any]
 
 
 class Task:
-    """What a person does with one kind of run: classification, segmentation, few-shot learning.
+    """One kind of run: classification, segmentation, few-shot learning.
 
-    The objective names its task. The engine and the command line know the kind of a run only
-    through this interface. `evaluate` and `describe` have defaults that report the objective's
-    metrics, so that the smallest task has `predict` alone, or nothing.
+    A task evaluates the variables of a run, predicts for files, and draws figures. The objective
+    names its task; the engine and the command line use runs only through this interface. All
+    methods have defaults: `evaluate` and `describe` report the metrics of the objective, so the
+    smallest task overrides `predict` alone, or nothing.
+
+        @TASKS.register("regression")
+        class Regression(Task):
+            def predict(self, variables, files, output):
+                images = [self.experiment.data.read_image(path) for path in files]
+                outputs = self.experiment.objective.predict(variables, np.stack(images))
+                return [
+                    {"image": str(path), "value": float(value)}
+                    for path, value in zip(files, outputs[:, 0], strict=True)
+                ]
 
     Attributes:
         experiment: the run.
@@ -33,7 +44,7 @@ class Task:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the model's outputs stand for."""
+        """The names of the model's outputs."""
         return tuple(self.experiment.data.class_names)
 
     # Checks.
@@ -46,28 +57,28 @@ class Task:
             config: all sections, as plain values.
 
         Raises:
-            ConfigError: sections that do not go together.
+            ConfigError: the sections are not compatible.
         """
 
     def check_resume(self, described: Mapping[str, Any]) -> None:
-        """Checks that a run resumes with the data that it began with.
+        """Checks that a run resumes with the data that it started with.
 
         Args:
-            described: what `vitjax.data.Dataset.describe` returned when it began.
+            described: what `vitjax.data.Dataset.describe` returned at its start.
 
         Raises:
-            ConfigError: it would resume with other data.
+            ConfigError: the data has changed.
         """
 
     def check_evaluation(self, described: Mapping[str, Any], split: str) -> None:
-        """Checks that an evaluation of a run on ``split`` means something.
+        """Checks that the results of a run on ``split`` are meaningful.
 
         Args:
             described: as in `check_resume`.
             split: one of the data's splits.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: they are not.
         """
 
     # Training.
@@ -75,11 +86,11 @@ class Task:
     def prepare(
         self, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
     ) -> Experiment:
-        """The experiment as it is trained, once its variables are known: by default, unchanged.
+        """The experiment to train, given its initial variables; by default it is unchanged.
 
         Args:
-            variables: of the objective, one copy.
-            cache: a folder of the run for what is computed once.
+            variables: those of the objective, one copy.
+            cache: a folder of the run for arrays that are computed once.
             say: receives progress messages.
         """
         del variables, cache, say
@@ -88,32 +99,32 @@ class Task:
     # Evaluation.
 
     def evaluate(self, evaluator: Evaluator, variables: Any, split: str) -> dict[str, Any]:
-        """The results on ``split``: JSON values by name.
+        """The results on ``split``, as JSON values by name.
 
         Args:
-            evaluator: of the experiment.
+            evaluator: the evaluator of the experiment.
             variables: placed on the devices.
             split: one of the data's splits.
         """
         return evaluator.final_metrics(variables, split)
 
     def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
-        """The results of several checkpoints whose predictions are averaged.
+        """The results of the averaged predictions of several checkpoints.
 
-        A task that has them overrides `check_ensemble` too.
+        A task that defines this overrides `check_ensemble` as well.
 
         Args:
-            evaluator: of the experiment.
-            members: each one's variables, placed on the devices when it is asked for.
+            evaluator: the evaluator of the experiment.
+            members: the variables of each checkpoint, loaded when they are iterated over.
             split: one of the data's splits.
         """
         raise NotImplementedError
 
     def check_ensemble(self) -> None:
-        """Checks, before anything is evaluated, that the task has an `ensemble`.
+        """Checks, before the evaluation, that the task has an `ensemble`.
 
         Raises:
-            ConfigError: it has none.
+            ConfigError: it does not.
         """
         raise ConfigError(
             f"--ensemble: the objective {type(self.experiment.objective).__name__} has no"
@@ -121,12 +132,11 @@ class Task:
         )
 
     def describe(self, results: Results, *, full: bool = False) -> list[str]:
-        """Results in words, a line each: ``["accuracy 98.33%, loss 0.0712 on 180 examples"]``.
+        """Results as lines of text, such as ``["accuracy 98.33%, loss 0.0712 on 180 examples"]``.
 
         Args:
             results: what `evaluate` returned.
-            full: all that `vitjax evaluate` prints, which begins with the lines of the summary;
-                else these alone.
+            full: whether to add the details that `vitjax evaluate` prints after the summary.
         """
         del full
         declared = {**self.experiment.declarations, **self.experiment.final_declarations}
@@ -146,21 +156,21 @@ class Task:
     def predict(
         self, variables: Any, files: Sequence[str | Path], output: str | Path | None
     ) -> list[dict[str, Any]]:
-        """What the model predicts for files.
+        """The predictions of the model for files.
 
-        A task may take further keywords, which `vitjax predict` passes on where they are given.
+        A task may have further keywords, which are options of `vitjax predict`.
 
         Args:
-            variables: one copy.
-            files: their paths.
-            output: the folder for what is written; None writes nothing.
+            variables: those of the objective, one copy.
+            files: paths of the files.
+            output: the folder for the results; None writes nothing.
 
         Returns:
-            JSON values for each file, its path under ``"image"``.
+            JSON values for each file, with its path under ``"image"``.
 
         Raises:
             DataError: a file cannot be read; nothing is written then.
-            ConfigError: the task predicts nothing.
+            ConfigError: the task has no predictions.
         """
         del variables, files, output
         raise ConfigError(
@@ -168,7 +178,7 @@ class Task:
         )
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What `predict` returned as lines of text."""
+        """The predictions as lines of text."""
         width = max((len(str(each["image"])) for each in predictions), default=0)
         return [
             f"{each['image']:{width}}  "
@@ -181,22 +191,22 @@ class Task:
     def report(
         self, evaluator: Evaluator, variables: Any, results: Mapping[str, Results], folder: Path
     ) -> None:
-        """Draws the figures of a finished run; all hosts call it, and the first one draws.
+        """Draws the figures of a finished run; all hosts call this, the first host draws.
 
-        The numbers are on disk already: an error here ends no run.
+        The results are already on disk; an error becomes a warning.
 
         Args:
-            evaluator: of the experiment.
+            evaluator: the evaluator of the experiment.
             variables: placed on the devices.
             results: what `evaluate` returned for each split that was evaluated.
-            folder: of the figures.
+            folder: the folder of the figures.
         """
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
-        """Counts the examples of each split, and draws what is trained on first.
+        """Counts the examples of each split, and draws the first training examples.
 
         Args:
-            output: the figure's file.
+            output: the file of the figure.
             say: receives the counts, line by line.
 
         Returns:

@@ -1,0 +1,48 @@
+"""Tables of predictions and counts as lines of text, and the names of a model's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from vitjax.training.experiment import Experiment
+
+
+def output_names(experiment: Experiment) -> tuple[str, ...]:
+    """The names of a classifier's outputs: the data's classes, and numbers for further outputs."""
+    names = tuple(experiment.data.class_names)
+    objective: Any = experiment.objective
+    return names + tuple(f"class {n}" for n in range(len(names), objective.num_classes))
+
+
+def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
+    """Rows of (image, {name: fraction}) as aligned lines."""
+    listed: list[tuple[str, Mapping[str, float]]] = list(rows)
+    width = max((len(image) for image, _ in listed), default=0)
+    lines = []
+    for image, values in listed:
+        cells = [f"{name} {value:.1%}" for name, value in values.items()]
+        lines.append(f"{image:{width}}  " + "  ".join(f"{cell:<14}" for cell in cells).rstrip())
+    return lines
+
+
+def class_counts(names: Sequence[str], numbers: Any) -> dict[str, int]:
+    """The number of examples of each class, by its name."""
+    return dict(zip(names, map(int, numbers), strict=True))
+
+
+def say_counts(
+    counts: Mapping[str, Mapping[str, int]],
+    names: Sequence[str],
+    say: Callable[[str], None],
+    space: int = 10,
+) -> None:
+    """Reports a table with one row per class, one column per split, and sums."""
+    width = max(len("class"), *(len(name) for name in names))
+    rows: list[tuple[str, Sequence[Any]]] = [
+        ("class", list(counts)),
+        *((name, [count[name] for count in counts.values()]) for name in names),
+        ("all", [sum(count.values()) for count in counts.values()]),
+    ]
+    for name, cells in rows:
+        say(f"{name:{width}}" + "".join(f"{cell:>{space}}" for cell in cells))
