@@ -240,7 +240,11 @@ def test_features_of_augmented_images_are_computed_in_every_step(source, tmp_pat
     ("key", "value", "message"),
     [
         ("init", None, "network would be random; set config.init.from_checkpoint"),
-        ("data.train_transforms", "flip", "eval_transforms is, or set .*cache_features = False"),
+        (
+            "data.train_transforms",
+            "flip",
+            "the value of eval_transforms, or set .*cache_features = False",
+        ),
         ("objective.mixup", 0.2, "objective.mixup mixes images in each step"),
         ("objective.cutmix", 1.0, "objective.cutmix mixes images in each step"),
         ("objective.lora", {"rank": 2}, "objective.lora: .* already freezes all but the head"),

@@ -84,7 +84,7 @@ def test_a_regression_s_outputs_are_as_wide_as_its_target():
         model={"name": "mlp_sinusoid", "num_classes": 3},
         data={"source": "sinusoid", "batch_size": 2, "episodes": {"shots": 2, "queries": 2}},
     )
-    with pytest.raises(ConfigError, match="num_classes is 3; in this regression it should be 1"):
+    with pytest.raises(ConfigError, match="num_classes is 3; in this regression it must be 1"):
         experiments.build(chosen)
     chosen.model.num_classes = 1
     built = experiments.build(chosen)

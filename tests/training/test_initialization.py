@@ -314,10 +314,10 @@ def test_low_rank_updates_of_random_parameters_are_refused():
 def test_frozen_layers_whose_statistics_would_move_are_told(run):
     chosen = config(run[0])
     chosen.optimizer.train_only = ["^head/"]
-    with pytest.raises(ConfigError, match=r'5 layers .*frozen_statistics = "." keeps them'):
+    with pytest.raises(ConfigError, match=r'5 batch .*frozen_statistics = "." keeps and uses'):
         experiments.build(chosen)
     chosen.optimizer.train_only = ["^head/", "^stage2_block1/"]
-    with pytest.raises(ConfigError, match=r'3 layers .* such as "stage1_block1/norm1"'):
+    with pytest.raises(ConfigError, match=r'3 batch .* such as "stage1_block1/norm1"'):
         experiments.build(chosen)
     for allowed in ((), "stem|stage1"):
         chosen["objective"] = {"name": "classification", "frozen_statistics": allowed}
