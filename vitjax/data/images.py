@@ -71,6 +71,7 @@ class ImageData(Loader):
         self.settings = settings
         self.source = source
         self._skip_corrupt = settings.on_corrupt == "skip"
+        self._probed: dict[tuple[str, bool], Examples] = {}  # by split, and whether it is evaluated
         train = settings.train_transforms or ""
         self._train_pipeline = self._parse(train, f"{WHERE}.train_transforms", False)
         self._eval_pipeline = self._parse(
@@ -213,6 +214,12 @@ class ImageData(Loader):
 
     def _examples(self, name: str, pipeline: Pipeline) -> Examples:
         """The rows of split ``name`` after ``pipeline``, like the first that can be read."""
+        key = name, pipeline is self._eval_pipeline
+        if key not in self._probed:
+            self._probed[key] = self._probe(name, pipeline)
+        return self._probed[key]
+
+    def _probe(self, name: str, pipeline: Pipeline) -> Examples:
         split = self.source.split(name)
         sample, index = first_readable(split, name, self._skip_corrupt)
         sample = pipeline(sample, np.random.default_rng(0))
