@@ -77,6 +77,22 @@ class Metric(abc.ABC):
         return {name: Declaration(self.higher_is_better, self.unit)}
 
 
+class Sums(Metric):
+    """A metric whose arrays are sums over examples."""
+
+    def merge(self: Self, *others: Self) -> Self:
+        """Adds the sums, in float64, which is exact enough for many batches."""
+        added: Self = jax.tree.map(
+            lambda *sums: np.sum(np.asarray(sums, np.float64), axis=0), self, *others
+        )
+        return added
+
+    def over_axis(self: Self, axis_name: str) -> Self:
+        """Adds the sums over the devices."""
+        added: Self = jax.lax.psum(self, axis_name)
+        return added
+
+
 # Each name to its `Metric`, of any kind.
 Metrics = dict[str, Any]
 
@@ -121,13 +137,3 @@ def over_axis(metrics: Metrics, axis_name: str | None) -> Metrics:
     if axis_name is None:
         return metrics
     return {name: metric.over_axis(axis_name) for name, metric in metrics.items()}
-
-
-def psum(metric: Any, axis_name: str) -> Any:
-    """A metric made of sums, summed over the devices of a mapped axis."""
-    return jax.lax.psum(metric, axis_name)
-
-
-def summed(metric: Any, others: Sequence[Any]) -> Any:
-    """Metrics made of sums, added in float64, which is exact enough for long lists."""
-    return jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), metric, *others)

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Num
 
-from vitjax.metrics.base import Metric, psum, summed
+from vitjax.metrics.base import Sums
 
 
 @struct.dataclass
-class Mean(Metric):
+class Mean(Sums):
     """A weighted mean, as a sum and a weight that are divided at the end.
 
     Attributes:
@@ -49,16 +49,6 @@ class Mean(Metric):
     def value(self) -> Float[Array, ""]:
         """``total / count`` inside a step; 0 if nothing was counted."""
         return self.total / jnp.maximum(self.count, jnp.finfo(self.count.dtype).tiny)
-
-    def merge(self, *others: Mean) -> Mean:
-        """Adds totals and counts."""
-        merged: Mean = summed(self, others)
-        return merged
-
-    def over_axis(self, axis_name: str) -> Mean:
-        """Adds totals and counts over the devices."""
-        summed_over: Mean = psum(self, axis_name)
-        return summed_over
 
     def compute(self) -> float:
         """The mean; NaN if nothing was counted."""

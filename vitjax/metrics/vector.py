@@ -6,11 +6,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from vitjax.metrics.base import Declaration, Metric, Value, psum, summed
+from vitjax.metrics.base import Declaration, Sums, Value
 
 
 @struct.dataclass
-class PerClass(Metric):
+class PerClass(Sums):
     """A ratio of sums for each class, reported as their mean and as one array.
 
     Under the name ``iou`` it reports ``iou``, the mean over the classes that occur (whose count is
@@ -27,16 +27,6 @@ class PerClass(Metric):
     count: Float[Array, "classes"]
     higher_is_better: bool | None = struct.field(pytree_node=False, default=None)
     unit: str = struct.field(pytree_node=False, default="")
-
-    def merge(self, *others: PerClass) -> PerClass:
-        """Adds numerators and denominators."""
-        merged: PerClass = summed(self, others)
-        return merged
-
-    def over_axis(self, axis_name: str) -> PerClass:
-        """Adds numerators and denominators over the devices."""
-        summed_over: PerClass = psum(self, axis_name)
-        return summed_over
 
     def compute(self) -> Float[np.ndarray, "classes"]:
         """The ratio of each class; NaN for a class that does not occur."""

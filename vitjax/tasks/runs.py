@@ -167,7 +167,9 @@ def predict(
         DataError: a file cannot be read; the message names it. Nothing is written then.
         ConfigError: the task has no predictions for files, or no such option.
     """
-    return _predicted(workdir, files, output, overrides, checkpoint, say, options)[1]
+    return prediction_table(
+        workdir, files, output, overrides, checkpoint=checkpoint, say=say, **options
+    )[0]
 
 
 def prediction_table(
@@ -181,8 +183,21 @@ def prediction_table(
     **options: Any,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The result of `predict`, and its lines of text."""
-    experiment, found = _predicted(workdir, files, output, overrides, checkpoint, say, options)
-    return found, experiment.task.table(found)
+    if not files:
+        raise ConfigError("no files are given to predict")
+    experiment, placed, _ = runs.load(
+        workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
+    )
+    task = experiment.task
+    options = {name: value for name, value in options.items() if value}
+    check_keywords(
+        task.predict,
+        options,
+        where=f"{workdir}: vitjax predict, for the task {experiment.objective.task}",
+        given=("variables", "files", "output"),
+    )
+    found = task.predict(experiment.parallel.fetch(placed), files, output, **options)
+    return found, task.table(found)
 
 
 def load(
@@ -229,29 +244,3 @@ def _loaded(config: Any, overrides: Sequence[str] = ()) -> Any:
         config = configs.from_json(configs.to_json(config))
     configs.override(config, overrides)
     return config
-
-
-def _predicted(
-    workdir: str | Path,
-    files: Sequence[str | Path],
-    output: str | Path | None,
-    overrides: Sequence[str],
-    checkpoint: str | int | None,
-    say: Say,
-    options: dict[str, Any],
-) -> tuple[Experiment, list[dict[str, Any]]]:
-    if not files:
-        raise ConfigError("no files are given to predict")
-    experiment, placed, _ = runs.load(
-        workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
-    )
-    task = experiment.task
-    options = {name: value for name, value in options.items() if value}
-    check_keywords(
-        task.predict,
-        options,
-        where=f"{workdir}: vitjax predict, for the task {experiment.objective.task}",
-        given=("variables", "files", "output"),
-    )
-    variables = experiment.parallel.fetch(placed)
-    return experiment, task.predict(variables, files, output, **options)
