@@ -36,7 +36,7 @@ class Segmentation(Task):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names of the model's outputs, of which a head may have more than the data."""
+        """The names of the model's outputs; a head may have more than the data has classes."""
         return output_names(self.experiment)
 
     def predict(

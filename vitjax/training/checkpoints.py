@@ -27,7 +27,7 @@ from vitjax.training.fingerprint import fingerprint
 
 
 class CheckpointError(UserError):
-    """There is no usable checkpoint, or it is of another model or config."""
+    """A checkpoint is missing, damaged, or of another model or config."""
 
 
 def begun(directory: Path) -> bool:

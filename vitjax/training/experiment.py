@@ -280,7 +280,7 @@ def _build(
     )
     rule = settings.early_stopping
     if rule is not None:
-        # The run then keeps the state that its patience waited to improve on.
+        # The run then keeps its best state by the same metric.
         saving.setdefault("best", rule.metric)
         checks.metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
     if saving.get("best") is not None:

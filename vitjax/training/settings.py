@@ -28,7 +28,7 @@ class Start:
     """The ``init`` section: weights that a new run starts from.
 
     Attributes:
-        from_checkpoint: a file, a name that `vitjax.weights.open_weights` knows, such as
+        from_checkpoint: a file, a name for `vitjax.weights.open_weights`, such as
             ``"hf:timm/vit_small_patch16_224.augreg_in1k"``, or the folder of another run.
         format: the format of a file, if its names do not determine it.
         grid: (rows, columns) of the patches that a file's position embeddings are for.

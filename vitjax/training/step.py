@@ -32,7 +32,7 @@ def make_train_step(
     """Returns the pure function ``(state, batch) -> (state, metrics)`` of one training step.
 
     Args:
-        objective: updates the state; under ``pmap`` it knows the mapped axis.
+        objective: updates the state; under ``pmap`` it has the name of the mapped axis.
         optimizer: of all parameters; for an objective with parameter groups one per group.
         ema_decay: decay of the moving average of the variables, at most
             ``(1 + step) / (10 + step)``, so that the first steps have little weight.
