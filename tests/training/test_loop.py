@@ -103,7 +103,7 @@ def test_the_last_good_checkpoint_stays_when_a_run_diverges(folder, evaluate_eve
     built = experiments.build(chosen)
     with pytest.raises(loop.DivergedError) as error:
         loop.train(built, folder)
-    for word in ("step", "learning rate", "norm", "stays"):
+    for word in ("step", "learning rate", "norm", "is kept"):
         assert word in str(error.value)
     store = built.checkpoints(folder / "checkpoints", read_only=True)
     # Step 5 is the first that the huge rate took.
