@@ -1,4 +1,4 @@
-"""Checks that the parts of a run are compatible, before its data is read."""
+"""Checks that the parts of a run are compatible."""
 
 from __future__ import annotations
 
@@ -68,6 +68,30 @@ def split(name: str, splits: Iterable[str]) -> None:
         raise ConfigError(
             f"--split={name}: the data has no such split{near_match(name, splits)}"
             f" (there are: {', '.join(splits)})"
+        )
+
+
+def outputs(num_classes: int | None, needed: int | None, fewest: int | None, target: str) -> None:
+    """Checks the number of the model's outputs.
+
+    Args:
+        num_classes: the model's ``num_classes``; None for a model without a head.
+        needed: the number that the objective needs for the data, or None.
+        fewest: the smallest number that the objective allows, or None.
+        target: the target of the data.
+
+    Raises:
+        ConfigError: the model has too few outputs, or another number than a regression needs.
+    """
+    if (num_classes or 0) < (fewest or 0):
+        raise ConfigError(
+            f"config.model.num_classes is {num_classes}; the data has {needed} classes"
+        )
+    # A wider output would be compared with the target by broadcasting.
+    if target == "number" and needed is not None and num_classes != needed:
+        raise ConfigError(
+            f"config.model.num_classes is {num_classes}; in this regression it must be {needed},"
+            " the width of a target"
         )
 
 

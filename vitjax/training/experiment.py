@@ -240,16 +240,7 @@ def _build(
         model_arguments.setdefault("num_classes", needed)
     num_classes = model_arguments.get("num_classes", needed)
     fewest = method.fewest_outputs(source, method_arguments)
-    if "num_classes" in offered and (num_classes or 0) < (fewest or 0):
-        raise ConfigError(
-            f"config.model.num_classes is {num_classes}; the data has {needed} classes"
-        )
-    # A wider output would be compared with the target by broadcasting.
-    if source.target == "number" and needed is not None and num_classes != needed:
-        raise ConfigError(
-            f"config.model.num_classes is {num_classes}; in this regression it must be {needed},"
-            " the width of a target"
-        )
+    checks.outputs(num_classes, needed, fewest if "num_classes" in offered else None, source.target)
     with _blaming("config.model"):
         try:
             module = models.create(model_name, **model_arguments)

@@ -31,6 +31,7 @@ from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
 from vitjax.training.logging import Logger
 from vitjax.training.profiling import Clock, Profiler
+from vitjax.training.settings import EarlyStopping
 from vitjax.training.step import make_train_step
 
 
@@ -279,19 +280,16 @@ class _Loop:
         for name, value in checked.items():
             if not math.isfinite(value):
                 norm = checked.get("grad_norm", math.nan)
-                self._diverge(
-                    step,
-                    f"{name} is {value} at step {step} (loss {checked['loss']:.6g}, gradient norm"
-                    f" {norm:.6g}",
-                )
+                self._diverge(step, f"{name} is {value} at step {step}", norm)
 
-    def _diverge(self, step: int, what: str) -> NoReturn:
+    def _diverge(self, step: int, what: str, norm: float) -> NoReturn:
+        """Raises DivergedError; ``norm`` is that of the last gradient."""
         rates = learning_rates(self.experiment.optimizer, step - 1)
         rate = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in rates.items())
         self.checkpoints.wait()
         kept = self.checkpoints.steps()
         raise DivergedError(
-            f"{what}, {rate}). "
+            f"{what} (gradient norm {norm:.6g}, {rate}). "
             + (
                 f"The checkpoint of step {kept[-1]} is from before and is kept."
                 if kept
@@ -302,16 +300,13 @@ class _Loop:
         )
 
     def _evaluate(self) -> None:
-        """Evaluates on ``val``, records the metrics, and updates the state of early stopping."""
+        """Evaluates on ``val``, and records and prints the metrics."""
         with self.clock.stopped():
             values = self.evaluator.metrics(self.state.variables, "val")
         self.logger.write(self.step, "val", values)
         if not math.isfinite(values["loss"]):
-            self._diverge(
-                self.step,
-                f"the validation loss is {values['loss']} after step {self.step} (the last gradient"
-                f" had norm {self.grad_norm:.6g}",
-            )
+            what = f"the validation loss is {values['loss']} after step {self.step}"
+            self._diverge(self.step, what, self.grad_norm)
         self.evaluated = {
             f"val/{name}": value for name, value in values.items() if isinstance(value, float | int)
         }
@@ -322,9 +317,11 @@ class _Loop:
             if isinstance(value, float)
         )
         self.say(f"step {self.step}/{self.total}: val {shown}")
-        rule = self.experiment.settings.early_stopping
-        if rule is None:
-            return
+        if self.experiment.settings.early_stopping is not None:
+            self._update_patience(self.experiment.settings.early_stopping)
+
+    def _update_patience(self, rule: EarlyStopping) -> None:
+        """Counts the evaluations since the best value of the metric of early stopping."""
         value = self.evaluated[rule.metric]
         sign = self.experiment.declared(rule.metric).sign
         gain = math.inf if self.best is None else sign * (value - self.best)
@@ -337,11 +334,8 @@ class _Loop:
         """Saves a checkpoint, after checking that the run has not diverged."""
         self._report()
         if not all_finite(self.state.params):
-            self._diverge(
-                self.step,
-                f"parameters are NaN or infinite after step {self.step} (the last gradient had norm"
-                f" {self.grad_norm:.6g}",
-            )
+            what = f"parameters are NaN or infinite after step {self.step}"
+            self._diverge(self.step, what, self.grad_norm)
         with self.clock.stopped():
             self.checkpoints.save(
                 self.experiment.parallel.fetch(self.state),
