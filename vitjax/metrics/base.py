@@ -42,15 +42,8 @@ class Metric(abc.ABC):
     A metric is a pytree that an objective computes from a batch inside the compiled step. It holds
     what can be merged, such as a sum and a count, so the result does not depend on how examples are
     divided into batches, devices and hosts, and padded examples do not count. Direction and unit
-    are static fields: they are known from tracing a step, without running it.
-
-    Attributes:
-        higher_is_better: see `Declaration`.
-        unit: see `Declaration`.
+    are static: they are known from tracing a step, without running it.
     """
-
-    higher_is_better: bool | None
-    unit: str
 
     @abc.abstractmethod
     def merge(self: Self, *others: Self) -> Self:
@@ -72,13 +65,21 @@ class Metric(abc.ABC):
         """The reported values, by ``name`` and names that begin with it."""
         return {name: self.compute()}
 
+    @abc.abstractmethod
     def declarations(self, name: str) -> dict[str, Declaration]:
         """The declaration of each name in `values`."""
-        return {name: Declaration(self.higher_is_better, self.unit)}
 
 
 class Sums(Metric):
-    """A metric whose arrays are sums over examples."""
+    """A metric whose arrays are sums over examples.
+
+    Attributes:
+        higher_is_better: see `Declaration`.
+        unit: see `Declaration`.
+    """
+
+    higher_is_better: bool | None
+    unit: str
 
     def merge(self: Self, *others: Self) -> Self:
         """Adds the sums, in float64, which is exact enough for many batches."""
@@ -91,6 +92,10 @@ class Sums(Metric):
         """Adds the sums over the devices."""
         added: Self = jax.lax.psum(self, axis_name)
         return added
+
+    def declarations(self, name: str) -> dict[str, Declaration]:
+        """The direction and the unit of the metric."""
+        return {name: Declaration(self.higher_is_better, self.unit)}
 
 
 # Each name to its `Metric`, of any kind.

@@ -81,16 +81,6 @@ class Collected(Metric):
     mask: Bool[Array, "batch"] | None
     measure: Measure = struct.field(pytree_node=False)
 
-    @property
-    def higher_is_better(self) -> bool | None:  # type: ignore[override]
-        """The measure's declaration."""
-        return self.measure.higher_is_better
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """The measure's declaration."""
-        return self.measure.unit
-
     def reduce(self) -> Collected:
         """The batch without padding, in the form that the measure keeps."""
         if self.mask is None:

@@ -107,17 +107,22 @@ def evaluate(
     Args:
         workdir: the run's folder.
         split: one of the data's splits.
-        overrides: ``--config.key=value`` arguments on the run's config.
+        overrides: ``--config.key=value`` arguments on the run's config; all of ``data`` and
+            ``objective`` may be changed, such as the number of test episodes.
         checkpoint: ``"best"``, ``"last"`` or a step; None for the best if the run chooses one.
         ensemble: few-shot: the number of best checkpoints whose probabilities are averaged too.
         say: receives what was loaded.
 
     Returns:
-        The results of the task, such as ``{"loss": .., "accuracy": .., "examples": ..}``.
+        The results of the task, such as ``{"loss": .., "accuracy": .., "examples": ..}``. With
+        ``ensemble``, that key holds the results of the averaged probabilities, and the steps of the
+        checkpoints.
 
     Raises:
-        WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
-        ConfigError: the data has no such split, or the task refuses to evaluate on it.
+        WorkdirError, CheckpointError: the folder holds no run or no such checkpoint, or some of the
+            best checkpoints are not kept.
+        ConfigError: the data has no such split, the task refuses to evaluate on it, or it has no
+            probabilities to average.
     """
     return runs.evaluate(
         workdir, split, overrides, checkpoint=checkpoint, ensemble=ensemble, say=say

@@ -219,27 +219,9 @@ def evaluate(
     ensemble: int | None = None,
     say: Say = print,
 ) -> tuple[Experiment, dict[str, Any]]:
-    """The results of a run's checkpoint on one split of its data.
+    """The experiment, and the results of a checkpoint of a run on one split of its data.
 
-    Args:
-        folder: a run's folder.
-        split: one of the data's splits.
-        overrides: see `SavedRun`; all keys of ``data`` and ``objective`` may be changed, such as
-            ``--config.data.episodes.test_episodes=1000``.
-        checkpoint: see `SavedRun.step`.
-        ensemble: the number of best checkpoints whose probabilities are averaged as well, for a
-            few-shot run that chooses its best checkpoints.
-        say: receives what was loaded.
-
-    Returns:
-        The experiment, and what its task's `Task.evaluate` returns. With ``ensemble``, the key
-        ``"ensemble"`` holds what `Task.ensemble` returns, and the steps under ``"checkpoints"``.
-
-    Raises:
-        ConfigError: the data has no such split, the task refuses to evaluate on it, or the
-            objective has no probabilities to average.
-        CheckpointError: fewer checkpoints are kept than the ensemble needs, or some of the best are
-            not.
+    Arguments and errors are those of `vitjax.evaluate`.
     """
     with contextlib.closing(SavedRun(folder, overrides, say=say)) as run:
         run.check_evaluation(split)
