@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from vitjax import models, weights
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
+from vitjax.tasks.runs import evaluate_initial
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, loop, runs
 from vitjax.training.checkpoints import CheckpointError
@@ -333,11 +334,10 @@ def test_frozen_layers_whose_statistics_would_move_are_told(run):
 
 def test_a_config_s_weights_are_evaluated_as_its_run_is(run):
     folder, summary = run
-    built = experiments.build(config(folder))
-    values = initialization.evaluate(built, "val", say=lambda text: None)
+    _, values = evaluate_initial(config(folder), "val", say=lambda text: None)
     assert values == pytest.approx(summary["val"])
     with pytest.raises(ConfigError, match=r"--split=vall: .*did you mean 'val'"):
-        initialization.evaluate(built, "vall")
+        evaluate_initial(config(folder), "vall")
 
 
 FILE = """

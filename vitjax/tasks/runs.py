@@ -13,8 +13,9 @@ from vitjax import config as configs
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_keywords
 from vitjax.models.protocol import Model
+from vitjax.training import checks, initialization, loop, runs
 from vitjax.training import experiment as experiments
-from vitjax.training import initialization, loop, runs
+from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 
 Say = Callable[[str], None]
@@ -139,9 +140,17 @@ def evaluate_initial(
         split: one of the data's splits.
         overrides: as in `train`.
         say: receives what was loaded.
+
+    Raises:
+        ConfigError: as in `build`, or the data has no such split.
+        WeightsError: the weights cannot be read, or do not fit.
     """
     experiment = experiments.build(_loaded(config, overrides))
-    return experiment, initialization.evaluate(experiment, split, say)
+    checks.split(split, experiment.data.splits)
+    if experiment.start is None:
+        say("config.init.from_checkpoint is not set: these are results of fresh parameters")
+    placed = experiment.parallel.place_state(initialization.variables(experiment, say)[0])
+    return experiment, experiment.task.evaluate(Evaluator(experiment), placed, split)
 
 
 def predict(

@@ -14,8 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vitjax import weights as files
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_patterns, listed, matches
-from vitjax.training import checks, runs, workdir
-from vitjax.training.evaluation import Evaluator
+from vitjax.training import runs, workdir
 from vitjax.training.experiment import Experiment
 from vitjax.training.settings import Start
 from vitjax.weights.layouts import Description
@@ -146,27 +145,3 @@ def _reinitialised(
     say(f"  reinitialised, by config.init.exclude: {', '.join(names)}")
     leaves |= {name: made[name] for name in names}
     return {**loaded, "params": unflatten_dict(leaves, sep="/")}
-
-
-def evaluate(
-    experiment: Experiment, split: str = "test", say: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """The results of the initial variables of a run on one split of its data.
-
-    Args:
-        experiment: the run; with an ``init`` section its weights are evaluated.
-        split: one of the data's splits.
-        say: receives what was loaded.
-
-    Returns:
-        What the task's `Task.evaluate` returns.
-
-    Raises:
-        ConfigError: the data has no such split.
-        WeightsError: as in `variables`.
-    """
-    checks.split(split, experiment.data.splits)
-    if experiment.start is None:
-        say("config.init.from_checkpoint is not set: these are results of fresh parameters")
-    placed = experiment.parallel.place_state(variables(experiment, say)[0])
-    return experiment.task.evaluate(Evaluator(experiment), placed, split)
