@@ -247,5 +247,5 @@ def test_data_counts_pixels_and_draws_masks(trained, tmp_path, capsys):
     picture = tmp_path / "batch.png"
     assert main(["data", f"--config={config}", f"--output={picture}"]) == 0
     out = capsys.readouterr().out
-    assert "pixels of each class" in out
+    assert "counts are pixels per class" in out
     assert Image.open(picture).size[0] > 50
