@@ -129,7 +129,7 @@ def test_many_devices_give_the_numbers_of_one(gan):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("--config.optimizer.critic=None", "config.optimizer.critic is None; it should be a"),
+        ("--config.optimizer.critic=None", "config.optimizer.critic is None; it must be a"),
         ("--config.optimizer.citric.name=sgd", "unknown group 'citric'; did you mean 'critic'?"),
         ("--config.optimizer.critic.momentun=1", "config.optimizer.critic: .*'momentum'"),
         ("--config.schedule.generator.name=cosin", "config.schedule.generator.*'cosine'"),
