@@ -92,8 +92,11 @@ def beside(updates, scale):
     def intercept(call, arguments, keywords, context):
         outputs = call(*arguments, **keywords)
         module = context.module
+        # Modules that are not part of the network have no path.
+        if context.method_name != "__call__" or module.scope is None:
+            return outputs
         name = "/".join([*module.path, "kernel"])
-        if context.method_name != "__call__" or f"{name}/a" not in updates:
+        if f"{name}/a" not in updates:
             return outputs
         (x, *_), a, b = arguments, updates[f"{name}/a"], updates[f"{name}/b"]
         if isinstance(module, nn.Dense):
