@@ -12,8 +12,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Read by JAX when it is imported, and by the programs that end-to-end tests start.
 os.environ["JAX_PLATFORMS"] = "cpu"
+# The tests compile much and compute little.
+QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        QUICK_TO_COMPILE,
+        "--xla_force_host_platform_device_count=8",
+    ]
 ).strip()
 CACHE = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".jax_cache"))
 # An entry is written in place, and could be read half written: each of several processes has a

@@ -36,10 +36,6 @@ for path, workdir in zip(configs, workdirs, strict=True):
 """
 
 
-# What two hosts compute differs from what one does by rounding in any case.
-QUICK_TO_COMPILE = {**ENVIRONMENT, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-
-
 def start_two(config, workdir, *overrides):
     """Two processes that JAX takes for two hosts; several configs and folders by commas."""
     with socket.socket() as free:
@@ -48,7 +44,7 @@ def start_two(config, workdir, *overrides):
     return [
         subprocess.Popen(
             [sys.executable, "-c", HOST, address, str(number), config, workdir, *overrides],
-            env=QUICK_TO_COMPILE,
+            env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

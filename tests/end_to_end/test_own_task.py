@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import vitjax as api
+from vitjax.cli import main
 
 TASK = '''
 import dataclasses
@@ -137,7 +138,7 @@ def test_training_reports_in_its_words_and_draws_its_figures(run):
     assert counts.splitlines() == ["train: 48 examples", "val: 48 examples"]
 
 
-def test_the_workdir_alone_evaluates_and_predicts(run, vitjax, tmp_path):
+def test_the_workdir_alone_evaluates_and_predicts(capsys, run, vitjax, tmp_path):
     folder, *_ = run
     status, output, errors = vitjax("evaluate", f"--workdir={folder}", "--split=val")
     assert status == 0, errors
@@ -157,7 +158,7 @@ def test_the_workdir_alone_evaluates_and_predicts(run, vitjax, tmp_path):
     assert [each["number"] for each in found] == [dark["number"], bright["number"]]
     model, variables, preprocess = api.load(folder, say=lambda text: None)
     assert model.apply(variables, preprocess(*paths)).shape == (2, 1)
-    status, _, errors = vitjax("predict", f"--workdir={folder}", paths[0], "--tile=64")
-    assert status == 2
+    assert main(["predict", f"--workdir={folder}", str(paths[0]), "--tile=64"]) == 2
+    errors = capsys.readouterr().err
     assert "'tile'" in errors
     assert "regression" in errors

@@ -124,27 +124,25 @@ def test_a_damaged_checkpoint_is_made_again(vitjax, config, trained, tmp_path):
     assert (workdir / "checkpoints_damaged" / "60").is_dir()
 
 
-def test_two_runs_in_one_folder_the_second_refuses(vitjax, config, tmp_path):
+def test_two_runs_in_one_folder_the_second_refuses(capsys, vitjax, config, tmp_path):
     arguments = ("train", f"--config={config}", f"--workdir={tmp_path}")
     first = vitjax.start(*arguments)
     wait_for_checkpoint(first, tmp_path, 10)
     # Stopped, but not gone: it keeps the folder, however long the second takes to ask for it.
     first.send_signal(signal.SIGSTOP)
-    status, _, errors = vitjax(*arguments)
-    assert status == 2
-    assert f"another run (process {first.pid}" in errors
+    assert main([*arguments]) == 2
+    assert f"another run (process {first.pid}" in capsys.readouterr().err
     assert first.poll() is None
     first.kill()
     first.communicate()
 
 
-def test_another_config_is_refused_and_nothing_overwritten(vitjax, config, trained):
+def test_another_config_is_refused_and_nothing_overwritten(capsys, config, trained):
     workdir, _, _ = trained
     before = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file() and p.name != ".lock"}
-    status, _, errors = vitjax(
-        "train", f"--config={config}", f"--workdir={workdir}", "--config.model.mlp_width=48"
-    )
-    assert status == 2
+    arguments = ["train", f"--config={config}", f"--workdir={workdir}"]
+    assert main([*arguments, "--config.model.mlp_width=48"]) == 2
+    errors = capsys.readouterr().err
     assert "mlp/" in errors
     assert "config.model.mlp_width is 32 there and 48 here" in errors
     after = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file() and p.name != ".lock"}
