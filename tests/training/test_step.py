@@ -1,11 +1,24 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import struct
 from networks import batch, objective
 
-from vitjax.metrics import merge, numbers
+from vitjax.metrics import (
+    CalibrationError,
+    Collected,
+    Declaration,
+    Metric,
+    PerClass,
+    merge,
+    numbers,
+    values,
+)
+from vitjax.objectives import Classification
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_evaluate_step, make_gather_step, make_train_step
@@ -41,6 +54,58 @@ def test_accumulation_is_the_large_batch_in_float64(pieces):
         assert whole.params["Dense_0"]["kernel"].dtype == jnp.float64
         for name, value in numbers(whole_metrics).items():
             assert numbers(cut_metrics)[name] == pytest.approx(value, rel=1e-6)
+
+
+@struct.dataclass
+class Largest(Metric):
+    """The largest of the values: it is no sum."""
+
+    largest: jax.Array
+
+    def merge(self, *others):
+        return Largest(np.maximum.reduce([each.largest for each in (self, *others)]))
+
+    def over_axis(self, axis_name):
+        return Largest(jax.lax.pmax(self.largest, axis_name))
+
+    def over_micro_batches(self):
+        return Largest(jnp.max(self.largest, axis=0))
+
+    def compute(self):
+        return float(self.largest)
+
+    def declarations(self, name):
+        return {name: Declaration(None)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured(Classification):
+    """Reports a metric of each kind in training."""
+
+    def metrics(self, logits, labels, weights):
+        measure = CalibrationError()
+        confidence = jnp.max(jax.nn.softmax(logits), axis=-1)
+        classes = jnp.argmax(labels, axis=-1)
+        hits = labels * (jnp.argmax(logits, axis=-1) == classes)[:, None]
+        return {
+            **super().metrics(logits, labels, weights),
+            "largest": Largest(jnp.max(jnp.where(weights > 0, confidence, -jnp.inf))),
+            "recall": PerClass(weights @ hits, weights @ labels),
+            "error": Collected(
+                measure.collect(jax.nn.softmax(logits), classes), weights > 0, measure
+            ),
+        }
+
+
+def test_accumulation_merges_every_kind_of_metric():
+    task = Measured(**{f.name: getattr(objective(), f.name) for f in dataclasses.fields(Measured)})
+    _, expected = run(task, plain(optax.sgd(0.1)), [batch(16, masked=3)])
+    _, found = run(task, plain(optax.sgd(0.1), accumulation_steps=4), [batch(16, masked=3)])
+    expected, found = (values(jax.device_get(each)) for each in (expected, found))
+    assert found.keys() == expected.keys()
+    assert {"largest", "recall_per_class", "error"} <= found.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_masked_examples_change_nothing():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 # A reported value: a number, or an array such as one value per class.
@@ -54,6 +55,13 @@ class Metric(abc.ABC):
         """The metric over all devices of a mapped axis, inside the step (``pmap``)."""
 
     @abc.abstractmethod
+    def over_micro_batches(self: Self) -> Self:
+        """The metric over all micro-batches of a step, inside the step.
+
+        All arrays of ``self`` have a leading axis of micro-batches, which the result does not have.
+        """
+
+    @abc.abstractmethod
     def compute(self) -> Any:
         """The value, on the host; NaN if no example counts."""
 
@@ -91,6 +99,16 @@ class Sums(Metric):
     def over_axis(self: Self, axis_name: str) -> Self:
         """Adds the sums over the devices."""
         added: Self = jax.lax.psum(self, axis_name)
+        return added
+
+    def over_micro_batches(self: Self) -> Self:
+        """Adds the sums over the micro-batches, in their order."""
+        added: Self = jax.tree.map(
+            lambda sums: jax.lax.scan(
+                lambda total, each: (total + each, None), jnp.zeros_like(sums[0]), sums
+            )[0],
+            self,
+        )
         return added
 
     def declarations(self, name: str) -> dict[str, Declaration]:

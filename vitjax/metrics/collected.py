@@ -99,6 +99,11 @@ class Collected(Metric):
         gathered: Collected = jax.lax.all_gather(self, axis_name, tiled=True)
         return gathered
 
+    def over_micro_batches(self) -> Collected:
+        """Joins the examples of all micro-batches, in order."""
+        joined: Collected = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), self)
+        return joined
+
     def compute(self) -> Any:
         """The value of the measure over the examples."""
         return self.measure.compute(self.reduce().examples)

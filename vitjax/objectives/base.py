@@ -235,28 +235,25 @@ class Objective(abc.ABC):
         else:
 
             def micro_step(carry: Any, inputs: Any) -> tuple[Any, Any]:
-                model_state, gradients, sums = carry
+                model_state, gradients = carry
                 index, micro_batch = inputs
                 new, (model_state, metrics) = self.gradients(
                     params, model_state, micro_batch, jax.random.fold_in(rng, index)
                 )
-                collected, new_sums = _divided(metrics)
-                weight = self.sum_over_devices(new_sums["loss"].count)
+                weight = self.sum_over_devices(metrics["loss"].count)
                 gradients = jax.tree.map(
                     lambda g, n: g + n * weight.astype(n.dtype), gradients, new
                 )
-                return (model_state, gradients, jax.tree.map(jnp.add, sums, new_sums)), collected
+                return (model_state, gradients), metrics
 
             micro_batches = jax.tree.map(lambda x: cut(x, steps), dict(batch))
             first = jax.tree.map(lambda x: x[0], micro_batches)
-            shapes = jax.eval_shape(self.gradients, params, model_state, first, rng)
-            gradients, (_, metrics) = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-            (model_state, gradients, sums), collected = jax.lax.scan(
-                micro_step,
-                (model_state, gradients, _divided(metrics)[1]),
-                (jnp.arange(steps), micro_batches),
+            shapes, _ = jax.eval_shape(self.gradients, params, model_state, first, rng)
+            gradients = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+            (model_state, gradients), parts = jax.lax.scan(
+                micro_step, (model_state, gradients), (jnp.arange(steps), micro_batches)
             )
-            metrics = {**sums, **jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), collected)}
+            metrics = {name: metric.over_micro_batches() for name, metric in parts.items()}
             weight = self.sum_over_devices(metrics["loss"].count)
             scale = jnp.where(weight > 0, 1 / jnp.maximum(weight, 1e-30), 0)
             gradients = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients)
@@ -318,12 +315,6 @@ def collect(
         name: Collected(measure.collect(likely, labels), mask, measure)
         for name, measure in measures.items()
     }
-
-
-def _divided(metrics: Metrics) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The metrics that collect examples, and those that are sums."""
-    collected = {name: m for name, m in metrics.items() if isinstance(m, Collected)}
-    return collected, {name: m for name, m in metrics.items() if name not in collected}
 
 
 objectives: Registry[type[Objective]] = Registry(
