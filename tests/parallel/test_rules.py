@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
-from vitjax.objectives.state import TrainState
+from vitjax.objectives.state import FROZEN, TrainState
 from vitjax.parallel import rules
 
 TENSOR = [
@@ -153,6 +153,30 @@ def test_a_step_gathers_parameters_over_the_batch_axis_alone():
     assert seen["b"].is_equivalent_to(way.replicated, 2)
     assert specs(way, placed) == {"a": P("data", "model"), "b": P("data")}
     assert jax.tree.map(lambda leaf: leaf.sharding, new) == way.state_sharding(placed)
+
+
+def test_a_step_gathers_frozen_parameters():
+    way = parallel.create(rules={"name": "fsdp", "min_size": 16})
+    kernel = jnp.zeros((16, 8))
+    variables = {
+        "params": {"lora": {"dense/kernel": {"a": kernel}}},
+        FROZEN: {"dense": {"kernel": kernel}},
+        "replay": {"images": kernel},
+    }
+    placed = way.place_state(TrainState.create(variables, (), seed=0))
+    seen = {}
+
+    def step(state, batch):
+        for name, tree in state.model_state.items():
+            jax.debug.inspect_array_sharding(
+                jax.tree.leaves(tree)[0], callback=lambda s, n=name: seen.update({n: s.spec})
+            )
+        return state, jnp.sum(batch["x"])
+
+    way.compile(step, state=placed)(placed, way.place_batch({"x": np.zeros(8)}))
+    # As XLA reports it; a collection of the method's own stays as it is placed.
+    assert seen == {FROZEN: P(), "replay": P("data")}
+    assert specs(way, placed)["dense/kernel"] == P("data")
 
 
 def test_a_mesh_has_data_first_and_gives_it_the_devices_that_are_left():

@@ -21,6 +21,7 @@ from vitjax.core.names import check_expressions, check_patterns
 from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
 from vitjax.core.validation import NonNegativeInt
+from vitjax.objectives.state import FROZEN
 
 # The mesh axis that batches are split over.
 AXIS = "data"
@@ -177,7 +178,8 @@ def gather_parameters(rule: Rule, state: Any, mesh: Mesh) -> Any:
 
     def gather(path: Any, leaf: Any, sharding: NamedSharding) -> Any:
         spec = PartitionSpec(*map(_without_batch, sharding.spec))
-        if spec == sharding.spec or "params" not in (keys := _keys(path)) or keys[0] == "ema":
+        keys = _keys(path)
+        if spec == sharding.spec or _parameter(keys) is None or keys[0] == "ema":
             return leaf
         return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
 
@@ -189,18 +191,18 @@ def names(state: Any) -> list[str]:
 
     A parameter is known by its path below ``params``, such as ``encoder/block_0/mlp/kernel``, and
     so are copies of it: an optimizer's moments and a moving average are placed as the parameter is.
+    A frozen parameter is known by its path below ``frozen``.
     Any other array is known by its complete path, such as ``model_state/batch_stats/norm/mean``.
     """
     paths = [
         (_keys(path), np.shape(leaf))
         for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
     ]
-    parameters = {_below(path): shape for path, shape in paths if "params" in path}
+    parameters = {found: shape for path, shape in paths if (found := _parameter(path))}
 
     def name(path: _Path, shape: tuple[int, ...]) -> _Path:
-        if "params" in path:
-            return _below(path)
-        return next((each for each in _endings(path) if parameters.get(each) == shape), path)
+        copied = (each for each in _endings(path) if parameters.get(each) == shape)
+        return _parameter(path) or next(copied, path)
 
     return ["/".join(name(path, shape)) for path, shape in paths]
 
@@ -224,9 +226,15 @@ def _endings(path: _Path) -> Iterator[_Path]:
         yield from ((group, *path[start:]) for group in path[:start])
 
 
-def _below(path: _Path) -> _Path:
-    """What follows the last ``params`` in ``path``."""
-    return path[len(path) - path[::-1].index("params") :]
+def _parameter(path: _Path) -> _Path | None:
+    """The name of a trained or frozen parameter, or None for another array."""
+    if "params" in path:
+        return path[len(path) - path[::-1].index("params") :]
+    # A collection of variables, or of the state.
+    for collection in ((FROZEN,), ("model_state", FROZEN)):
+        if path[: len(collection)] == collection:
+            return path[len(collection) :]
+    return None
 
 
 def _named(rule: str | Mapping[str, Any]) -> Rule:
