@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from whole_runs import ENVIRONMENT, TINY
 
@@ -54,7 +55,10 @@ def start_two(config, workdir, *overrides):
     ]
 
 
-CLASSIFICATION = TINY.replace("steps=60", "steps=20")
+MEASURES = "    config.objective.measures = ('calibration_error', 'confusion_matrix')\n"
+CLASSIFICATION = TINY.replace("steps=60", "steps=20").replace(
+    "    return config", f"{MEASURES}    return config"
+)
 
 FEW_SHOT = """
 from ml_collections import ConfigDict
@@ -153,6 +157,11 @@ def test_two_hosts_give_the_numbers_of_one(of_two_and_of_one):
         assert two[split]["examples"] == one[split]["examples"] == 180
         assert two[split]["accuracy"] == one[split]["accuracy"]
         assert two[split]["loss"] == pytest.approx(one[split]["loss"], rel=1e-5)
+        # The examples of both hosts are collected, and those that fill up a batch are not.
+        assert two[split]["confusion_matrix"] == one[split]["confusion_matrix"]
+        assert np.sum(two[split]["confusion_matrix"]) == 180
+        error = one[split]["calibration_error"]
+        assert two[split]["calibration_error"] == pytest.approx(error, rel=1e-4)
 
 
 def test_two_hosts_train_a_head_on_features_as_one_does(of_two_and_of_one):
@@ -220,5 +229,5 @@ def test_pmap_on_several_hosts_is_refused_in_words(config, tmp_path):
     for host in start_two(config, tmp_path / "run", "--config.parallel.mode=pmap"):
         _, errors = host.communicate(timeout=120)
         assert host.returncode != 0
-        assert "'pmap' is for one host; several take 'jit'" in errors
+        assert "'pmap' supports one host; use 'jit'" in errors
     assert not (tmp_path / "run").exists()
