@@ -83,7 +83,9 @@ def test_each_optimizer_has_its_schedule_and_each_metric_its_direction(complete)
 
 def test_a_killed_run_resumes_to_equal_bits(complete, gan, vitjax, tmp_path):
     folder = tmp_path / "killed"
-    process = vitjax.start("train", f"--config={gan}", f"--workdir={folder}")
+    arguments = ["train", f"--config={gan}", f"--workdir={folder}"]
+    # A checkpoint in each step, so that the run does not end before it is killed.
+    process = vitjax.start(*arguments, "--config.checkpoint.every_steps=1")
     deadline = time.monotonic() + 240
     while not (folder / "checkpoints" / "20" / "state").is_dir():
         assert process.poll() is None, process.communicate()
@@ -91,7 +93,9 @@ def test_a_killed_run_resumes_to_equal_bits(complete, gan, vitjax, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    status, _, errors = vitjax("train", f"--config={gan}", f"--workdir={folder}")
+    saved = [int(each.name) for each in (folder / "checkpoints").iterdir() if each.name.isdigit()]
+    assert 20 <= max(saved) < 60
+    status, _, errors = vitjax(*arguments)
     assert status == 0, errors
     (one, expected), (two, found) = states(complete[0]), states(folder)
     assert one == two == 60
@@ -126,6 +130,22 @@ def test_many_devices_give_the_numbers_of_one(gan):
         )
 
 
+def test_the_copies_of_the_state_stay_equal_under_pmap(gan):
+    run = built(gan, "--config.parallel.devices=4", "--config.parallel.mode=pmap")
+    state = run.parallel.place_state(jax.device_get(run.initial_state()))
+    objective = run.objective.over_axis(run.parallel.axis_name)
+    step = run.parallel.compile(make_train_step(objective, run.optimizer, ema_decay=0.9))
+    batches = run.data.train_batches()
+    for _ in range(3):
+        state, metrics = step(state, run.place_batch()(next(batches)))
+    batches.close()
+    for path, array in jax.tree_util.tree_leaves_with_path((state, metrics)):
+        copies = np.asarray(array)
+        np.testing.assert_array_equal(
+            copies, np.broadcast_to(copies[:1], copies.shape), jax.tree_util.keystr(path)
+        )
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -133,6 +153,7 @@ def test_many_devices_give_the_numbers_of_one(gan):
         ("--config.optimizer.citric.name=sgd", "unknown group 'citric'; did you mean 'critic'?"),
         ("--config.optimizer.critic.momentun=1", "config.optimizer.critic: .*'momentum'"),
         ("--config.schedule.generator.name=cosin", "config.schedule.generator.*'cosine'"),
+        ("--config.optimizer.critic.layer_decay=0.9", "critic.layer_decay: .* group 'critic' have"),
     ],
 )
 def test_a_slip_in_a_group_is_named(gan, override, words):

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from vitjax.data import sources
 from vitjax.data.sources import ArraySplit, Source
-from vitjax.metrics import Mean
+from vitjax.metrics import Mean, over_axis
 from vitjax.models import MODELS, Model
 from vitjax.objectives import Objective, objectives
 
@@ -101,13 +101,6 @@ class TinyGan(Objective):
         scores = self.scores(critic, frozen, self.fake(generator, count, rng))
         return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(scores, 1.0))
 
-    def loss(self, params, model_state, batch, rng):
-        count = len(batch["mask"])
-        value = self.generator_loss(
-            params["generator"], params["critic"], model_state["frozen"], count, rng
-        )
-        return value, (model_state, {"loss": Mean(value, jnp.ones(()))})
-
     def update(self, state, batch, rng, optimizer):
         params, frozen = state.params, state.model_state["frozen"]
         real = self.normalize(batch["image"]).reshape(-1, 1)
@@ -115,8 +108,10 @@ class TinyGan(Objective):
 
         def critic_step(carry, key):
             critic, opt_state = carry
-            value, gradient = jax.value_and_grad(self.critic_loss)(
-                critic, params["generator"], frozen, real, key
+            value, gradient = self.mean_over_devices(
+                jax.value_and_grad(self.critic_loss)(
+                    critic, params["generator"], frozen, real, key
+                )
             )
             critic, opt_state, _ = optimizer["critic"].apply(
                 gradient, opt_state, critic, value=value
@@ -126,16 +121,18 @@ class TinyGan(Objective):
         (critic, critic_state), values = jax.lax.scan(
             critic_step, (params["critic"], state.opt_state["critic"]), keys[:-1]
         )
-        value, gradient = jax.value_and_grad(self.generator_loss)(
-            params["generator"], critic, frozen, len(real), keys[-1]
+        value, gradient = self.mean_over_devices(
+            jax.value_and_grad(self.generator_loss)(
+                params["generator"], critic, frozen, len(real), keys[-1]
+            )
         )
         generator, generator_state, norm = optimizer["generator"].apply(
             gradient, state.opt_state["generator"], params["generator"], value=value
         )
+        mean = self.mean_over_devices(jnp.mean(self.fake(generator, len(real), keys[-1])))
         played = {
             "critic": state.model_state["played"]["critic"] + self.critic_steps,
-            "mean": 0.9 * state.model_state["played"]["mean"]
-            + 0.1 * jnp.mean(self.fake(generator, len(real), keys[-1])),
+            "mean": 0.9 * state.model_state["played"]["mean"] + 0.1 * mean,
         }
         one = jnp.ones(())
         metrics = {
@@ -148,7 +145,7 @@ class TinyGan(Objective):
             opt_state={"generator": generator_state, "critic": critic_state},
             model_state={**state.model_state, "played": played},
         )
-        return state, metrics
+        return state, over_axis(metrics, self.axis_name)
 
     def evaluate(self, variables, batch):
         count = len(batch["mask"])

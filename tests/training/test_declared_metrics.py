@@ -45,10 +45,6 @@ class Scripted(Objective):
     def wrap(self, rng, variables, batch):
         return {**variables, "counted": {"steps": jnp.zeros((), jnp.int32)}}
 
-    def loss(self, params, model_state, batch, rng):
-        value = jnp.sum(jnp.square(params["head"]["kernel"]))
-        return value, (model_state, {"loss": Mean(value, jnp.ones(()))})
-
     def update(self, state, batch, rng, optimizer):
         counted = {"steps": state.model_state["counted"]["steps"] + 1}
         one = jnp.ones(())
@@ -111,6 +107,20 @@ def test_patience_follows_the_declared_direction(higher, stops, tmp_path):
 def test_a_metric_without_direction_chooses_nothing():
     with pytest.raises(ConfigError, match="'val/zeal', which declares no direction"):
         experiments.build(config(VALUES, None))
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ((), "'scripted' cannot be trained: Scripted defines none of loss, gradients and update"),
+        (("one", "two"), "an optimizer for each of one, two, but Scripted does not define update"),
+    ],
+)
+def test_a_method_that_cannot_be_trained_is_an_error_of_the_config(groups, words, monkeypatch):
+    monkeypatch.setattr(Scripted, "update", Objective.update)
+    monkeypatch.setattr(Scripted, "parameter_groups", groups)
+    with pytest.raises(ConfigError, match=words):
+        experiments.build(config(VALUES, True))
 
 
 def test_numbers_of_a_run_are_finite_json(tmp_path):

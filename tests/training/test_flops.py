@@ -1,7 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
+from networks import batch, objective
 
+from vitjax.metrics import Mean
+from vitjax.objectives import Classification
+from vitjax.objectives.state import TrainState
 from vitjax.training import flops
 
 
@@ -65,3 +71,29 @@ def test_a_branch_counts_as_its_largest():
 )
 def test_peaks(kind, peak):
     assert flops.peak_per_second(kind) == peak
+
+
+@dataclasses.dataclass(frozen=True)
+class Twice(Classification):
+    """An update of its own, with two gradients and no `accumulate`."""
+
+    def update(self, state, batch, rng, optimizer):
+        for _ in range(2):
+            gradients, _ = self.gradients(state.params, state.model_state, batch, rng)
+            params, opt_state, _ = optimizer.apply(
+                gradients, state.opt_state, state.params, value=0.0
+            )
+            state = state.replace(params=params, opt_state=opt_state)
+        return state, {"loss": Mean(jnp.zeros(()), jnp.ones(()))}
+
+
+def test_a_step_counts_what_its_update_computes():
+    plain, examples = objective(), batch(16)
+    own = Twice(model=plain.model, num_classes=plain.num_classes)
+    variables = plain.init(jax.random.key(0), examples)
+    state = jax.eval_shape(lambda: TrainState.create(variables, (), seed=0))
+    # Two layers of 48 x 16 and 16 x 7 weights: once forward, once for the gradients of the weights,
+    # and once for those of the hidden layer.
+    once = 2 * (2 * (48 * 16 + 16 * 7) + 16 * 7)
+    assert flops.per_example(plain, state, examples) == once
+    assert flops.per_example(own, state, examples) == 2 * once

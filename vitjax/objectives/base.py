@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
 from vitjax.core.validation import validate_fields
 from vitjax.metrics import Collected, Mean, Measure, Metrics, over_axis
@@ -36,7 +37,8 @@ class Objective(abc.ABC):
     ``devices``, if the subclass has them.
 
     A method with one loss and one optimizer defines `inputs`, `loss` and `evaluate`. A method with
-    several networks, optimizers or an order of updates of its own overrides `update` as well.
+    several networks, optimizers or an order of updates of its own defines `update` in place of
+    `loss`.
 
         @objectives.register("regression")
         @dataclasses.dataclass(frozen=True)
@@ -152,13 +154,35 @@ class Objective(abc.ABC):
         del arguments
         return cls.model_outputs(data)
 
+    def layer_groups(self, names: Sequence[str], group: str | None = None) -> list[int]:
+        """The layer of each parameter, for the optimizer's ``layer_decay``.
+
+        The default knows the layers of ``model`` alone. A method with parameter groups overrides
+        this for those that are networks with an order of layers, for example with
+        ``return self.critic.layer_groups(names)``.
+
+        Args:
+            names: names of the parameters of one optimizer.
+            group: the optimizer's group of parameters; None without groups.
+
+        Raises:
+            ConfigError: the layers have no order.
+        """
+        if group is None:
+            return self.model.layer_groups(names)
+        raise ConfigError(
+            f"the parameters of the group {group!r} have no order of layers:"
+            f" {type(self).__name__} declares no layer_groups"
+        )
+
     # Training.
 
-    @abc.abstractmethod
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """The training loss of a batch.
+        """The training loss of a batch, which `gradients` differentiates.
+
+        A method that overrides `update` or `gradients` needs none.
 
         Args:
             params: the trained parameters.
@@ -171,6 +195,7 @@ class Objective(abc.ABC):
             among them ``"loss"``, a `Mean` whose ``count`` is the weight of the batch: gradients of
             micro-batches are averaged by it.
         """
+        raise NotImplementedError(f"{type(self).__name__}.loss")
 
     def at_step(self: Self, step: Any) -> Self:
         """This objective with the settings it has at ``step``, which may be a traced number."""
@@ -182,7 +207,7 @@ class Objective(abc.ABC):
     ) -> tuple[Params, tuple[ModelState, Metrics]]:
         """The gradient of `loss`, and its other outputs.
 
-        A method with another gradient overrides this. The FLOPs of a step are counted in it.
+        A method with another gradient overrides this.
         """
         gradients, aux = jax.grad(self.loss, has_aux=True)(params, model_state, batch, rng)
         return gradients, aux
@@ -192,9 +217,15 @@ class Objective(abc.ABC):
     ) -> tuple[TrainState, Metrics]:
         """One training step: by default one gradient of `loss` and one update of the optimizer.
 
-        A method with several losses, networks or optimizers overrides this. It may change all
-        fields of the state except ``step``, ``rng`` and ``ema``: the trainer counts the step and
-        updates the moving average afterwards.
+        A method with several losses, networks or optimizers overrides this; one with
+        `parameter_groups` must. It may change all fields of the state except ``step``, ``rng`` and
+        ``ema``: the trainer counts the step and updates the moving average afterwards.
+
+        Under ``pmap`` each device runs this on its own part of the batch, and keeps its own copy of
+        the state. The copies stay equal only if everything that enters the new state is: pass
+        gradients and other values that are computed from ``batch`` or ``rng`` through
+        `mean_over_devices`, and the metrics through `vitjax.metrics.over_axis`. In other modes both
+        return their argument.
 
         Args:
             state: the state before the step.
@@ -206,7 +237,7 @@ class Objective(abc.ABC):
             The new state, and the metrics: ``"loss"`` is required, and the default adds
             ``"grad_norm"``.
         """
-        assert isinstance(optimizer, Optimizer)
+        assert isinstance(optimizer, Optimizer), "parameter_groups without an update"
         gradients, model_state, metrics = self.accumulate(
             state.params, state.model_state, batch, rng, optimizer.accumulation_steps
         )
@@ -297,7 +328,11 @@ class Objective(abc.ABC):
         return tree if self.axis_name is None else jax.lax.psum(tree, self.axis_name)
 
     def over_axis(self: Self, axis_name: str) -> Self:
-        """This objective under ``pmap``: batch statistics and weights are those of all devices."""
+        """This objective under ``pmap``: batch statistics and weights are those of all devices.
+
+        The default replaces ``model``. An objective with further networks that have batch
+        statistics overrides this, and replaces those as well.
+        """
         return dataclasses.replace(self, model=self.model.over_axis(axis_name), axis_name=axis_name)
 
 

@@ -9,7 +9,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
 from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
-from vitjax.objectives import objectives
+from vitjax.objectives import Objective, objectives
 
 # The label of an example of each kind of data, in words.
 _LABELS = {
@@ -17,6 +17,24 @@ _LABELS = {
     "mask": "a mask with a class per pixel",
     "number": "numbers",
 }
+
+
+def updates(name: str) -> None:
+    """Raises ConfigError unless the objective ``name`` defines how it is updated."""
+    method = objectives[name]
+    if method.update is not Objective.update:
+        return
+    if method.parameter_groups:
+        raise ConfigError(
+            f"config.objective.name: {name!r} has an optimizer for each of"
+            f" {', '.join(method.parameter_groups)}, but {method.__name__} does not define update,"
+            " and the default update uses one optimizer for all parameters"
+        )
+    if method.loss is Objective.loss and method.gradients is Objective.gradients:
+        raise ConfigError(
+            f"config.objective.name: {name!r} cannot be trained: {method.__name__} defines none of"
+            " loss, gradients and update"
+        )
 
 
 def fits(name: str, data: Mapping[str, Any]) -> None:

@@ -205,6 +205,7 @@ def _build(
     check_keywords(
         method, method_arguments, where="config.objective", given=offered | {"axis_name"}
     )
+    checks.updates(method_name)
     groups = method.parameter_groups
     sections.check_optimizers(groups, optimizer, schedule or {})
     check_keywords(
@@ -284,7 +285,7 @@ def _build(
         schedule or {},
         run,
         settings.accumulation_steps,
-        module.layer_groups,
+        built.layer_groups,
     )
     built.check(variables, source, trained, fresh=start is None)
     return Experiment(

@@ -9,12 +9,15 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.extend import core
+from jaxtyping import PRNGKeyArray
 
 from vitjax.core import jaxpr
 from vitjax.nn.batch_norm import UNCHANGED
 from vitjax.objectives.base import Batch, Objective
 from vitjax.objectives.state import TrainState
+from vitjax.optim.optimizer import Optimizer
 
 # Dense bfloat16 peak of one device in FLOP/s by a part of its `device_kind`, from the vendors'
 # data sheets. The first match is used, so longer names come first.
@@ -61,10 +64,11 @@ def count(function: Callable[..., Any], *arguments: Any) -> int:
 
 
 def per_example(objective: Objective, state: TrainState, batch: Batch) -> float:
-    """FLOPs of the loss and its gradient for one example, by the formulas of the model.
+    """FLOPs of a training step for one example, by the formulas of the networks.
 
-    They are counted on the plain model: what ``remat`` recomputes is no progress, and the
-    operations inside a fused attention kernel cannot be counted.
+    They are counted in `Objective.update`, with every network, loss and gradient that it computes,
+    but without the arithmetic of the optimizers. The model is the plain one: what ``remat``
+    recomputes is no progress, and the operations inside a fused attention kernel cannot be counted.
 
     Args:
         objective: the objective of the run.
@@ -72,8 +76,14 @@ def per_example(objective: Objective, state: TrainState, batch: Batch) -> float:
         batch: an example batch.
     """
     objective = dataclasses.replace(objective, model=objective.model.plain())
-    counted = count(objective.gradients, state.params, state.model_state, batch, jax.random.key(0))
-    return counted / len(batch["mask"])
+    idle = Optimizer(optax.with_extra_args_support(optax.identity()))
+    groups = objective.parameter_groups
+    optimizers = dict.fromkeys(groups, idle) if groups else idle
+
+    def step(state: TrainState, batch: Batch, rng: PRNGKeyArray) -> Any:
+        return objective.update(state, batch, rng, optimizers)
+
+    return count(step, state, batch, jax.random.key(0)) / len(batch["mask"])
 
 
 def _cost(equation: core.JaxprEqn) -> int | None:

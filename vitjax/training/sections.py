@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vitjax.config.lengths import Run
@@ -40,7 +41,7 @@ def create_optimizers(
     schedule: Mapping[str, Any],
     run: Run,
     accumulation_steps: int,
-    layer_groups: optimizers.LayerGroups | None = None,
+    layer_groups: Callable[..., list[int]],
 ) -> tuple[Optimizers, Any]:
     """The optimizers of both sections.
 
@@ -51,7 +52,7 @@ def create_optimizers(
         schedule: as in `check_optimizers`.
         run: turns lengths into steps.
         accumulation_steps: micro-batches per step.
-        layer_groups: maps names of parameters to their layers, for ``layer_decay``.
+        layer_groups: see `vitjax.objectives.Objective.layer_groups`.
 
     Returns:
         The optimizer, or one per group; and for each parameter whether it is trained, as a tree
@@ -68,7 +69,9 @@ def create_optimizers(
         own = params if group is None else params[group]
         rate = schedules.create(plan, run, section["learning_rate"], where_schedule)
         made[group] = Optimizer(
-            optimizers.create(own, rate, section, where, layer_groups),
+            optimizers.create(
+                own, rate, section, where, functools.partial(layer_groups, group=group)
+            ),
             rate,
             optimizers.trained(own, section, where),
             accumulation_steps,
