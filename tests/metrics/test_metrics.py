@@ -145,9 +145,9 @@ def test_declarations_are_known_without_computing():
     assert metrics.declarations(shapes) == {
         "loss": Declaration(False, "nats"),
         "recall": Declaration(True, "fraction"),
-        "recall_per_class": Declaration(True, "fraction"),
+        "recall_per_class": Declaration(True, "fraction", (CLASSES,), per_class=True),
         "calibration_error": Declaration(False, "fraction"),
-        "confusion_matrix": Declaration(None, "examples"),
+        "confusion_matrix": Declaration(None, "examples", (CLASSES, CLASSES), per_class=True),
         "median": Declaration(False, "furlongs"),
     }
 
@@ -157,6 +157,18 @@ def test_the_loss_is_lower_is_better_by_its_role():
     found = metrics.declarations(undeclared)
     assert found["loss"].higher_is_better is False
     assert found["height"].higher_is_better is None
+
+
+def test_declared_shapes_are_those_of_the_values():
+    computed = of_batch(*padded(examples(0, 4), 4))
+    found = metrics.values(jax.device_get(computed))
+    for name, declaration in metrics.declarations(computed).items():
+        assert np.shape(found[name]) == declaration.shape, name
+
+
+def test_entries_of_lists_have_the_index_in_their_names():
+    values = {"iou": 0.5, "iou_per_class": [0.25, 0.75], "matrix": [[1, 2], [3, 4]], "empty": []}
+    assert metrics.entries(values) == {"iou": 0.5, "iou_per_class/0": 0.25, "iou_per_class/1": 0.75}
 
 
 def test_values_are_written_in_their_unit():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from typing import ClassVar
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from vitjax.core.errors import ConfigError
-from vitjax.metrics import Mean
+from vitjax.metrics import Mean, PerClass
 from vitjax.models import MODELS, Model
 from vitjax.objectives import Objective, objectives
 from vitjax.training import experiment as experiments
@@ -57,7 +58,11 @@ class Scripted(Objective):
         return {
             "loss": Mean.of(value * 0, batch["mask"]),
             "zeal": Mean.of(value, batch["mask"], higher_is_better=self.higher, unit="volts"),
+            "each": PerClass(value[0] * jnp.arange(10.0), jnp.ones(10), self.higher, "volts"),
         }
+
+    def final_metrics(self, variables, batch):
+        return {"late": Mean.of(jnp.ones(len(batch["mask"])), batch["mask"], higher_is_better=True)}
 
 
 @TASKS.register("scripted")
@@ -68,14 +73,14 @@ class ScriptedTask(Task):
         raise RuntimeError("no ink")
 
 
-def config(values, higher, **train):
+def config(values, higher, best="val/zeal", **train):
     made = ConfigDict()
     made.model = {"name": "nothing_but_a_head"}
     made.data = {"source": "digits", "batch_size": 8, "eval_batch_size": 180}
     made.objective = {"name": "scripted", "values": values, "higher": higher}
     made.optimizer = {"name": "sgd", "learning_rate": 0.0}
     made.train = dict(steps=len(values), evaluate_every_steps=1, log_every_steps=1, **train)
-    made.checkpoint = {"best": "val/zeal", "keep": 1}
+    made.checkpoint = {"best": best, "keep": 1}
     return made
 
 
@@ -91,6 +96,28 @@ def test_the_best_checkpoint_is_the_best_by_the_declared_direction(higher, best,
     # A figure that fails is a warning, and the run ends well.
     assert any("warning: figures (scripted) are missing: RuntimeError: no ink" in x for x in lines)
     assert any("zeal" in line and line.startswith("val:") for line in lines)
+
+
+def test_an_entry_of_an_array_chooses_the_best_checkpoint(tmp_path):
+    built = experiments.build(config(VALUES, True, best="val/each_per_class/1"))
+    summary = loop.train(built, tmp_path, lambda text: None)
+    assert summary["checkpoint_step"] == 2
+    (array,) = built.task.describe(summary["val"])[1:]
+    assert array.startswith("each_per_class: 0 0.0000, 1 5.0000, 2 10.0000, 3 15.0000")
+
+
+@pytest.mark.parametrize(
+    ("best", "words"),
+    [
+        ("val/each_per_class", "an array of shape (10,); name one entry, such as 'val/each_per_c"),
+        ("val/each_per_class/10", "did you mean 'val/each_per_class/1'"),
+        ("val/zest", "(known: val/each, val/loss, val/zeal, val/each_per_class/0 to val/each_p"),
+        ("val/late", "'val/late', which is computed at the end of a run alone"),
+    ],
+)
+def test_what_cannot_choose_a_checkpoint_is_named(best, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        experiments.build(config(VALUES, True, best=best))
 
 
 @pytest.mark.parametrize(("higher", "stops"), [(True, 4), (False, 5)])

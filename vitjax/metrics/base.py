@@ -22,10 +22,14 @@ class Declaration(NamedTuple):
         higher_is_better: whether a larger value is better; None if neither direction is.
         unit: ``"fraction"`` (printed as a percentage), ``"nats"``, ``"pixels"``, ...; ``""`` for
             a plain number.
+        shape: the shape of an array; ``()`` for a number.
+        per_class: whether each axis of the array is the classes.
     """
 
     higher_is_better: bool | None
     unit: str = ""
+    shape: tuple[int, ...] = ()
+    per_class: bool = False
 
     @property
     def sign(self) -> int:
@@ -133,6 +137,17 @@ def values(metrics: Mapping[str, Metric]) -> dict[str, Value]:
     found = {k: v for name, metric in metrics.items() for k, v in metric.values(name).items()}
     numbers = {name: value for name, value in found.items() if not isinstance(value, np.ndarray)}
     return {**numbers, **found}
+
+
+def entries(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among ``values``, and those of each list: entry i of ``name`` is ``name/i``."""
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, float | int):
+            found[name] = value
+        elif value and isinstance(value[0], float | int):
+            found |= {f"{name}/{index}": each for index, each in enumerate(value)}
+    return found
 
 
 def numbers(metrics: Mapping[str, Metric]) -> dict[str, float]:

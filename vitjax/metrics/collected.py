@@ -61,7 +61,7 @@ class Measure(abc.ABC):
         """The value over all examples: a number, an array, or a mapping of names to these."""
 
     def declarations(self, name: str) -> dict[str, Declaration]:
-        """The declaration of each reported name."""
+        """The declaration of each reported name; the default is that of a number."""
         return {name: Declaration(self.higher_is_better, self.unit)}
 
 

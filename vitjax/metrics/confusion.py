@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from vitjax.metrics.base import Declaration
 from vitjax.metrics.collected import MEASURES, Measure
 
 
@@ -22,7 +23,6 @@ class ConfusionMatrix(Measure):
         num_classes: the number of classes.
     """
 
-    higher_is_better: ClassVar[bool | None] = None
     unit: ClassVar[str] = "examples"
 
     num_classes: int
@@ -48,3 +48,8 @@ class ConfusionMatrix(Measure):
         """The counts."""
         counts: np.ndarray = examples
         return counts
+
+    def declarations(self, name: str) -> dict[str, Declaration]:
+        """A matrix of counts, without a direction."""
+        shape = (self.num_classes, self.num_classes)
+        return {name: Declaration(None, self.unit, shape, per_class=True)}

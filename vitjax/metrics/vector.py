@@ -41,6 +41,7 @@ class PerClass(Sums):
         return {name: mean, f"{name}_per_class": each}
 
     def declarations(self, name: str) -> dict[str, Declaration]:
-        """One declaration for the mean and the array."""
-        declared = Declaration(self.higher_is_better, self.unit)
-        return {name: declared, f"{name}_per_class": declared}
+        """The declarations of the mean and of the array."""
+        mean = Declaration(self.higher_is_better, self.unit)
+        each = mean._replace(shape=tuple(self.total.shape), per_class=True)
+        return {name: mean, f"{name}_per_class": each}

@@ -114,26 +114,47 @@ def outputs(num_classes: int | None, needed: int | None, fewest: int | None, tar
 
 
 def metric(
-    name: Any, where: str, declared: Mapping[str, Declaration], splits: Iterable[str]
+    name: Any,
+    where: str,
+    declared: Mapping[str, Declaration],
+    final: Mapping[str, Declaration],
+    splits: Iterable[str],
 ) -> None:
     """Checks that an evaluation on ``val`` has the metric ``name``, and that it has a direction.
 
     Args:
-        name: the metric with its split, such as ``"val/accuracy"``.
+        name: the metric with its split, such as ``"val/accuracy"``, or ``"val/iou_per_class/1"``
+            for an entry of an array.
         where: its key in the config, for errors.
         declared: the declarations of the metrics of an evaluation.
+        final: the declarations of the metrics that only the end of a run computes.
         splits: the splits of the data.
 
     Raises:
-        ConfigError: the split, the metric or its direction is missing.
+        ConfigError: the split, the metric or its direction is missing; the metric is an array, or
+            is not computed during training.
     """
     if "val" not in splits:
         raise ConfigError(f"{where} is {name!r}, but the data has no split 'val'")
-    known = {f"val/{each}": declaration for each, declaration in declared.items()}
-    known = {n: d for n, d in known.items() if not n.endswith("_per_class")}
-    if name not in known:
+    arrays = {f"val/{each}": d.shape for each, d in declared.items() if d.shape}
+    known = {f"val/{each}": d for each, d in declared.items() if not d.shape}
+    ranges = []
+    for each, shape in arrays.items():
+        if len(shape) == 1:
+            known |= {f"{each}/{i}": declared[each.removeprefix("val/")] for i in range(*shape)}
+            ranges.append(f"{each}/0 to {each}/{shape[0] - 1}")
+    if name in arrays:
+        entry = f"; name one entry, such as '{name}/0'" if f"{name}/0" in known else ""
+        raise ConfigError(f"{where} is {name!r}, which is an array of shape {arrays[name]}{entry}")
+    if name in {f"val/{each}" for each in final}:
         raise ConfigError(
-            f"{where} is {name!r}{near_match(str(name), known)} (known: {', '.join(known)})"
+            f"{where} is {name!r}, which is computed at the end of a run alone, so it cannot choose"
+            " among checkpoints"
+        )
+    if name not in known:
+        listed = [*(each for each in known if each.count("/") == 1), *ranges]
+        raise ConfigError(
+            f"{where} is {name!r}{near_match(str(name), known)} (known: {', '.join(listed)})"
         )
     if known[name].higher_is_better is None:
         raise ConfigError(

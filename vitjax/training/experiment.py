@@ -158,8 +158,12 @@ class Experiment:
         )
 
     def declared(self, metric: str) -> Declaration:
-        """The declaration of a metric that is named with its split, such as ``"val/accuracy"``."""
-        return self.declarations[metric.partition("/")[2]]
+        """The declaration of a metric that is named with its split, such as ``"val/accuracy"``.
+
+        ``"val/iou_per_class/1"`` is one entry of an array.
+        """
+        name = metric.partition("/")[2]
+        return self.declarations[name if name in self.declarations else name.rpartition("/")[0]]
 
 
 def build(config: Any, description: Mapping[str, Any] | None = None) -> Experiment:
@@ -274,9 +278,10 @@ def _build(
     if rule is not None:
         # The run then keeps its best state by the same metric.
         saving.setdefault("best", rule.metric)
-        checks.metric(rule.metric, "config.train.early_stopping.metric", evaluated, source.splits)
+        where = "config.train.early_stopping.metric"
+        checks.metric(rule.metric, where, evaluated, final, source.splits)
     if saving.get("best") is not None:
-        checks.metric(saving["best"], "config.checkpoint.best", evaluated, source.splits)
+        checks.metric(saving["best"], "config.checkpoint.best", evaluated, final, source.splits)
     devices.check(variables)
     updates, trained = sections.create_optimizers(
         groups,

@@ -307,9 +307,7 @@ class _Loop:
         if not math.isfinite(values["loss"]):
             what = f"the validation loss is {values['loss']} after step {self.step}"
             self._diverge(self.step, what, self.grad_norm)
-        self.evaluated = {
-            f"val/{name}": value for name, value in values.items() if isinstance(value, float | int)
-        }
+        self.evaluated = {f"val/{n}": value for n, value in metrics_.entries(values).items()}
         declared = self.experiment.declarations
         shown = ", ".join(
             f"{name} {declared.get(name, Declaration(None)).text(value)}"

@@ -145,7 +145,7 @@ class Task:
             declaration = declared.get(name, Declaration(None))
             if isinstance(value, float):
                 words.append(f"{name} {declaration.text(value)}")
-            elif name.endswith("_per_class"):
+            elif declaration.per_class and len(declaration.shape) == 1:
                 each = zip(self.class_names, value, strict=True)
                 text = ", ".join(f"{label} {declaration.text(x)}" for label, x in each)
                 arrays.append(f"{name}: {text}")
