@@ -115,7 +115,9 @@ def described(**splits):
 def few_shot(**splits):
     """The task of a run on data with these classes in each split."""
     data = types.SimpleNamespace(describe=lambda: described(**splits))
-    return FewShot(types.SimpleNamespace(data=data))
+    task = object.__new__(FewShot)
+    task.data = data
+    return task
 
 
 NOTED = described(train="abcdefg", val="h", test="ij")

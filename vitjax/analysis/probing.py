@@ -17,6 +17,7 @@ from vitjax.analysis.probes import PROBES, Examples, Numbers, Sets
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_keywords
+from vitjax.data import LabelledDataset
 from vitjax.training import checks, initialization, runs, workdir
 from vitjax.training import experiment as experiments
 from vitjax.training.experiment import Experiment
@@ -140,11 +141,12 @@ def _probed(
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """The results of each layer of a network, in order of computation."""
-    data = network.experiment.data
-    objective: Any = network.experiment.objective
-    images = network.experiment.data.example_batch(evaluated=True)["image"]
+    data = _labelled(network.experiment)
+    images = data.example_batch(evaluated=True)["image"]
     activations = Activations(
-        objective.model, network.variables, jax.eval_shape(objective.normalize, images)
+        network.experiment.objective.model,
+        network.variables,
+        jax.eval_shape(data.normalize, images),
     )
     layers = activations.chosen(pattern)
     extractor = Extractor(
@@ -265,6 +267,11 @@ def _check_classifier(experiment: Experiment, where: str, split: str) -> None:
         )
     for name in ("train", split):
         checks.split(name, data.splits)
+
+
+def _labelled(experiment: Experiment) -> LabelledDataset:
+    data: LabelledDataset = checks.provides(experiment.data, LabelledDataset, "a probe")
+    return data
 
 
 def _check_comparable(networks: Sequence[Network], split: str) -> None:

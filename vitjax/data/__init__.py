@@ -10,7 +10,7 @@
 
 from vitjax.data import episodes, samplers, sources, transforms
 from vitjax.data.creation import create, recall
-from vitjax.data.dataset import Dataset
+from vitjax.data.dataset import Dataset, ImageDataset, LabelledDataset, MaskDataset
 from vitjax.data.episodes import EpisodeData, look_up
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.images import BoxData, Data, NumberData
@@ -27,6 +27,9 @@ __all__ = [
     "DataError",
     "Dataset",
     "EpisodeData",
+    "ImageDataset",
+    "LabelledDataset",
+    "MaskDataset",
     "NumberData",
     "Sample",
     "SegmentationData",

@@ -1,12 +1,14 @@
-"""What the engine knows of data: the interface of every data set."""
+"""What the engine and the tasks know of data: the interfaces of data sets."""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
 
 Target = Literal["class", "mask", "number", "boxes"]
@@ -28,7 +30,8 @@ class Dataset(ABC):
         episodic: whether batches hold few-shot episodes.
         splits: the names of the splits.
         batch_size: examples (or episodes) in a global training batch, over all hosts.
-        eval_batch_size: the same for evaluation.
+        eval_batch_size: the same for evaluation. The trainer raises it to a number that splits
+            evenly over the devices.
         class_names: the names of the classes; with target ``"number"``, of the numbers.
         num_classes: outputs that a model needs: classes, the most ways of an episode, or the
             numbers predicted.
@@ -53,6 +56,19 @@ class Dataset(ABC):
     steps_per_epoch: float | None
     skipped: dict[str, str]
     store: dict[str, np.ndarray] | None = None
+
+    @property
+    def augments(self) -> bool:
+        """Whether training sees other examples than evaluation, or other ones in each epoch."""
+        return False
+
+    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """An image file, transformed as in evaluation: (height, width, channels).
+
+        Raises:
+            DataError: it cannot be read or has a wrong size, or examples are not images.
+        """
+        raise DataError(f"{path}: cannot be read as an example; the examples are not images")
 
     @staticmethod
     def look_up(store: Any, batch: Batch) -> Batch:
@@ -128,4 +144,82 @@ class Dataset(ABC):
 
         Args:
             inputs: images of a batch, (..., height, width, channels), uint8 or floats.
+        """
+
+
+class ImageDataset(Dataset):
+    """Single images, which have an index in their split."""
+
+    @abstractmethod
+    def example(self, split: str, index: int) -> np.ndarray:
+        """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
+
+        Raises:
+            CorruptImage: it cannot be read.
+        """
+
+    @abstractmethod
+    def name(self, split: str, index: int) -> str:
+        """The name of the example at ``index`` of ``split``, such as its file."""
+
+
+class LabelledDataset(ImageDataset):
+    """Images with a label each: a class, or numbers."""
+
+    @abstractmethod
+    def labels(self, split: str) -> np.ndarray:
+        """The label of each example of ``split``.
+
+        Classes are int32 of shape (examples,); numbers are float32 of shape (examples,) or
+        (examples, numbers).
+        """
+
+
+class MaskDataset(ImageDataset):
+    """Images with a class for each pixel."""
+
+    @property
+    @abstractmethod
+    def class_values(self) -> tuple[int, ...]:
+        """For each class, its value in the mask files."""
+
+    @abstractmethod
+    def class_pixels(self, split: str) -> np.ndarray:
+        """The number of pixels of each class in ``split``: int64 of shape (classes,)."""
+
+    @abstractmethod
+    def truth(self, split: str, index: int) -> np.ndarray:
+        """The class of each pixel of `example`, -1 where it does not count: (height, width).
+
+        Raises:
+            CorruptImage: it cannot be read.
+        """
+
+    @abstractmethod
+    def pages(self, path: str | os.PathLike[str]) -> int:
+        """The number of images in a file.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+    @abstractmethod
+    def read_picture(self, path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
+        """A page of an image file, not transformed: (height, width, channels), uint8 or float32.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+    @abstractmethod
+    def prepared(self, image: np.ndarray) -> np.ndarray:
+        """The result of `read_picture`, transformed as in evaluation."""
+
+    @abstractmethod
+    def restored(self, maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Maps of a result of `prepared`, resized to the image before `prepared`.
+
+        Args:
+            maps: floats, (height, width, channels).
+            size: (height, width) of that image.
         """

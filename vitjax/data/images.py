@@ -12,6 +12,7 @@ import numpy as np
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call
 from vitjax.data.blank import BlankSplit
+from vitjax.data.dataset import ImageDataset, LabelledDataset
 from vitjax.data.errors import DataError
 from vitjax.data.examples import (
     Arrays,
@@ -39,7 +40,7 @@ from vitjax.data.sources.base import LabelledSplit, Source
 from vitjax.data.transforms.pipeline import Pipeline, parse
 
 
-class ImageData(Loader):
+class ImageData(Loader, ImageDataset):
     """Batches of examples of one source.
 
     Training batches have the examples that the sampler chooses. The order, `skipped` and the rest
@@ -179,6 +180,10 @@ class ImageData(Loader):
         """
         return self._evaluated(split, index).image
 
+    def name(self, split: str, index: int) -> str:
+        """What the source calls the example at ``index`` of ``split``."""
+        return self.source.split(split).name(index)
+
     def _evaluated(self, split: str, index: int) -> Sample:
         sample = read(self.source.split(split), index)
         return self._eval_pipeline(sample, np.random.default_rng(0))
@@ -229,7 +234,7 @@ class ImageData(Loader):
         return Examples(split, pipeline, self.seed, arrays, empty, self._skip_corrupt)
 
 
-class Data(ImageData):
+class Data(ImageData, LabelledDataset):
     """Batches of images with one class each: ``image``, ``label`` (b,) int32 and ``mask`` (b,)."""
 
     source: Source[LabelledSplit]

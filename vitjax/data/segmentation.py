@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from vitjax.data.blank import BlankSplit
+from vitjax.data.dataset import MaskDataset
 from vitjax.data.errors import CorruptImage
 from vitjax.data.examples import (
     Arrays,
@@ -33,7 +34,7 @@ from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.data.weight_maps import WeightMaps, class_weights
 
 
-class SegmentationData(ImageData):
+class SegmentationData(ImageData, MaskDataset):
     """Batches of images with a class for every pixel.
 
     Training batches are dicts of ``image`` (b, height, width, channels), uint8 or float32,

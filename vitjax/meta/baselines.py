@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import OneOf, PositiveInt
+from vitjax.data.dataset import Dataset
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
 from vitjax.meta.gradient_based import GradientBased, Learner
@@ -59,7 +60,7 @@ class Supervised(Episodic):
             )
 
     @classmethod
-    def model_outputs(cls, data: Any) -> int | None:
+    def model_outputs(cls, data: Dataset) -> int | None:
         """None for classification, where the objective adds the head."""
         if data.target == "class":
             return None

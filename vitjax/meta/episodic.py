@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.validation import PositiveInt
+from vitjax.data.dataset import Target
 from vitjax.meta import mapping
 from vitjax.meta.network import DECLARED, Network, only, present_classes
 from vitjax.metrics import Mean, Metrics
-from vitjax.objectives.base import Batch, ModelState, Objective, Params, Target
+from vitjax.objectives.base import Batch, ModelState, Objective, Params
 
 MODES = ("transductive", "inductive")
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import OneOf, PositiveFloat
+from vitjax.data.dataset import Dataset
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode, Episodic
 from vitjax.meta.network import STATISTICS, Network, only, present_classes
@@ -130,7 +131,7 @@ class ProtoNet(PrototypeBased):
     """
 
     @classmethod
-    def model_outputs(cls, data: Any) -> int | None:
+    def model_outputs(cls, data: Dataset) -> int | None:
         """None: no head."""
         del data
         return None

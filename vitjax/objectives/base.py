@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
 from vitjax.core.validation import validate_fields
+from vitjax.data.dataset import Dataset, Target
 from vitjax.metrics import Collected, Mean, Measure, Metrics, over_axis
 from vitjax.models.protocol import Model
 from vitjax.objectives.batches import cut
@@ -24,7 +25,6 @@ Params = Any
 ModelState = dict[str, Any]
 Batch = Mapping[str, Any]
 Self = TypeVar("Self", bound="Objective")
-Target = Literal["class", "mask", "number"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +88,6 @@ class Objective(abc.ABC):
     def __post_init__(self) -> None:
         validate_fields(self, "config.objective")
 
-    @property
-    def caches_features(self) -> bool:
-        """Whether training runs on features that are computed once, before the first step.
-
-        Such an objective has a method ``features(variables, images)``.
-        """
-        return False
-
     # Variables.
 
     @abc.abstractmethod
@@ -123,7 +115,9 @@ class Objective(abc.ABC):
         """The initial variables: `wrap` of `init_model`."""
         return self.wrap(rng, self.init_model(rng, batch), batch)
 
-    def check(self, variables: Mapping[str, Any], data: Any, trained: Any, *, fresh: bool) -> None:
+    def check(
+        self, variables: Mapping[str, Any], data: Dataset, trained: Any, *, fresh: bool
+    ) -> None:
         """Checks, before training, that the parts of the run are compatible.
 
         Args:
@@ -138,13 +132,13 @@ class Objective(abc.ABC):
         del variables, data, trained, fresh
 
     @classmethod
-    def model_outputs(cls, data: Any) -> int | None:
+    def model_outputs(cls, data: Dataset) -> int | None:
         """The number of outputs that the model needs for ``data``; None for one without a head."""
         outputs: int = data.num_classes
         return outputs
 
     @classmethod
-    def fewest_outputs(cls, data: Any, arguments: Mapping[str, Any]) -> int | None:
+    def fewest_outputs(cls, data: Dataset, arguments: Mapping[str, Any]) -> int | None:
         """The smallest ``num_classes`` of the model that is allowed.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.validation import Fraction, NonNegativeFloat
 from vitjax.metrics import Mean, Measure, Metrics, create_measures
-from vitjax.objectives.base import Batch, ModelState, Params, Target, collect, objectives
-from vitjax.objectives.images import ImageObjective
+from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
+from vitjax.objectives.fine_tuning import FineTunable
+from vitjax.objectives.interfaces import Classifier
 from vitjax.objectives.mixing import mix
 
 # Children of the key of a step.
@@ -23,7 +24,7 @@ _MIX, _DROPOUT = 0, 1
 
 @objectives.register("classification")
 @dataclasses.dataclass(frozen=True)
-class Classification(ImageObjective):
+class Classification(FineTunable, Classifier):
     """Classifies images.
 
     A batch holds ``image`` (batch, height, width, channels); ``label``, class numbers (batch,) or
@@ -41,11 +42,8 @@ class Classification(ImageObjective):
         measures: names of `vitjax.metrics.MEASURES` that the end of a run and ``vitjax evaluate``
             also compute: ``"calibration_error"``, ``"confusion_matrix"``.
 
-    The other attributes are those of `vitjax.objectives.images.ImageObjective`.
+    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable`.
     """
-
-    task: ClassVar[str] = "classification"
-    targets: ClassVar[tuple[Target, ...] | None] = ("class",)
 
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
     label_smoothing: Fraction = 0.0
@@ -129,12 +127,6 @@ class Classification(ImageObjective):
         }
         loss = Mean.of(losses, weights, higher_is_better=False, unit="nats")
         return {"loss": loss, **accuracies}
-
-    def soft_labels(self, labels: Num[Array, "..."]) -> Float[Array, "batch classes"]:
-        """``labels``, which are class numbers or rows over the classes, as rows."""
-        if labels.ndim == 1:
-            return jax.nn.one_hot(labels, self.num_classes)
-        return labels
 
     def _measures(self) -> dict[str, Measure]:
         return create_measures(

@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
+from vitjax.data.dataset import Dataset
 from vitjax.metrics import Metrics
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
 from vitjax.objectives.classification import Classification
@@ -73,7 +74,9 @@ class HeadOnly(Classification):
         frozen = variables[FROZEN]
         return {**frozen, "params": {**frozen["params"], **variables["params"]}}
 
-    def check(self, variables: Mapping[str, Any], data: Any, trained: Any, *, fresh: bool) -> None:
+    def check(
+        self, variables: Mapping[str, Any], data: Dataset, trained: Any, *, fresh: bool
+    ) -> None:
         """Checks that the network is pretrained, and that its features do not change.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +13,20 @@ from jaxtyping import Array, Float, Int
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import NonNegativeInt
+from vitjax.data.dataset import Dataset
 from vitjax.data.sample import IGNORE
 from vitjax.data.transforms.moving import mirrored
 from vitjax.losses.segmentation import Loss, Pixels, combine, probabilities
 from vitjax.metrics import Mean, Measure, Metrics, PerClass, create_measures
 from vitjax.models.protocol import Model
-from vitjax.objectives.base import Batch, ModelState, Params, Target, collect, objectives
-from vitjax.objectives.images import ImageObjective
+from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
+from vitjax.objectives.fine_tuning import FineTunable
+from vitjax.objectives.interfaces import Segmenter
 
 
 @objectives.register("segmentation")
 @dataclasses.dataclass(frozen=True)
-class Segmentation(ImageObjective):
+class Segmentation(FineTunable, Segmenter):
     """Classifies each pixel of an image.
 
     A batch holds ``image`` (batch, height, width, channels); ``label`` (batch, height, width),
@@ -48,11 +50,8 @@ class Segmentation(ImageObjective):
             also compute: ``"v_rand"``, ``"v_info"``, ``"rand_error"``, ``"pixel_error"``.
         foreground: the class whose connected parts are the objects that ``measures`` compare.
 
-    The other attributes are those of `vitjax.objectives.images.ImageObjective`.
+    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable`.
     """
-
-    task: ClassVar[str] = "segmentation"
-    targets: ClassVar[tuple[Target, ...] | None] = ("mask",)
 
     losses: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"cross_entropy": 1.0})
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
@@ -70,7 +69,7 @@ class Segmentation(ImageObjective):
         self._combined()
 
     @classmethod
-    def fewest_outputs(cls, data: Any, arguments: Mapping[str, Any]) -> int:
+    def fewest_outputs(cls, data: Dataset, arguments: Mapping[str, Any]) -> int:
         """The number of classes; 1 for the single sigmoid of two classes."""
         single = arguments.get("cross_entropy") == "sigmoid" and data.num_classes == 2
         return 1 if single else data.num_classes

@@ -15,14 +15,17 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.core.atomic import write_text
+from vitjax.data import LabelledDataset
+from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
-from vitjax.tasks.tables import aligned, class_counts, output_names, say_counts
+from vitjax.tasks.images import ImageTask
+from vitjax.tasks.tables import aligned, class_counts, say_counts
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.features import on_features
 from vitjax.training.step import step_key
-from vitjax.training.task import TASKS, Task
+from vitjax.training.task import TASKS
 
 TOP = 5
 _MISTAKES = 25
@@ -31,21 +34,19 @@ _BATCH = 64
 
 
 @TASKS.register("classification")
-class Classification(Task):
-    """Image classification; its objective is a `vitjax.objectives.Classification`."""
+class Classification(ImageTask[LabelledDataset, Classifier]):
+    """Image classification."""
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the model's outputs; a head may have more than the data has classes."""
-        return output_names(self.experiment)
+    needed_data = LabelledDataset
+    needed_objective = Classifier
 
     def prepare(
         self, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
     ) -> Experiment:
         """The experiment on cached features, if the objective trains on those."""
-        if not self.experiment.objective.caches_features:
+        if not self.objective.caches_features:
             return self.experiment
-        return on_features(self.experiment, variables, cache, say)
+        return on_features(self.experiment, self.objective, variables, cache, say)
 
     def predict(
         self, variables: Any, files: Sequence[str | Path], output: str | Path | None
@@ -58,9 +59,8 @@ class Classification(Task):
             For each file ``{"image": path, "predictions": [..]}``: the five most probable classes
             in order, ``{"class": name, "probability": number}``.
         """
-        data, objective = self.experiment.data, self.experiment.objective
-        images = [data.read_image(path) for path in files]
-        step = jax.jit(objective.predict)  # type: ignore[attr-defined]
+        images = [self.data.read_image(path) for path in files]
+        step = jax.jit(self.objective.predict)
         probabilities = np.concatenate(
             [np.asarray(step(variables, {"image": batch})) for batch in _batches(images)]
         )
@@ -103,8 +103,7 @@ class Classification(Task):
 
     def _predictions(self, variables: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
         """The class of each example, the predicted class and its probability."""
-        objective: Any = self.experiment.objective
-        likely, labels = objective.predict(variables, batch), batch["label"]
+        likely, labels = self.objective.predict(variables, batch), batch["label"]
         return {
             "label": labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1),
             "prediction": jnp.argmax(likely, axis=-1),
@@ -118,14 +117,14 @@ class Classification(Task):
         figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
         wrong = np.flatnonzero(labels != guesses)
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES]
-        images = [self.experiment.data.example(split, int(found["index"][i])) for i in worst]
+        images = [self.data.example(split, int(found["index"][i])) for i in worst]
         figures.mistakes(
             images, labels[worst], guesses[worst], confidence[worst], names, folder / "mistakes.png"
         )
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the examples of each split and class, and draws the first training images."""
-        data = self.experiment.data
+        data = self.data
         counts = {
             split: class_counts(
                 data.class_names, np.bincount(data.labels(split), minlength=data.num_classes)
@@ -142,9 +141,9 @@ class Classification(Task):
 
     def _as_trained(self, batch: Any) -> tuple[np.ndarray, list[str]]:
         """Images in 0..1 and labels in words, as the first step or micro-batch sees them."""
-        experiment, names = self.experiment, self.experiment.data.class_names
+        experiment, names = self.experiment, self.data.class_names
         # Mixing is linear, so it can be shown without normalisation.
-        visible: Any = dataclasses.replace(experiment.objective, normalize=unit_range)  # type: ignore[call-arg]
+        visible = dataclasses.replace(self.objective, normalize=unit_range)
         key = step_key(jax.random.key_data(jax.random.key(experiment.seed)), 0)
         parts = experiment.settings.accumulation_steps
         if parts > 1:

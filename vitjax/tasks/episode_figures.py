@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitjax import figures
-from vitjax.meta.episodic import MODES
+from vitjax.data import EpisodeData
+from vitjax.data.episodes import Family
+from vitjax.meta.episodic import MODES, Episodic
 from vitjax.training.evaluation import Evaluator
 
 _PARTS = ("support", "query")
@@ -20,12 +22,18 @@ _POINTS = 201
 _STEPS = (0, 1, 10)
 
 
-def draw_episode(evaluator: Evaluator, variables: Any, split: str, folder: Path) -> None:
+def draw_episode(
+    evaluator: Evaluator,
+    data: EpisodeData,
+    objective: Episodic,
+    variables: Any,
+    split: str,
+    folder: Path,
+) -> None:
     """Draws the first episode of ``split`` with its predictions before and after adaptation.
 
     All hosts call this; the first host draws.
     """
-    objective: Any = evaluator.experiment.objective
 
     def answered(variables: Any, batch: Any) -> dict[str, Any]:
         outputs = objective.answer(variables, batch)[MODES[0]]
@@ -52,7 +60,7 @@ def draw_episode(evaluator: Evaluator, variables: Any, split: str, folder: Path)
     else:
         heading += f" {right['after']} right ({MODES[0]})\nbelow each: the predicted class"
     draw_images(
-        evaluator.experiment.data,
+        data,
         episode,
         split,
         folder / "episode.png",
@@ -62,7 +70,7 @@ def draw_episode(evaluator: Evaluator, variables: Any, split: str, folder: Path)
 
 
 def draw_images(
-    data: Any,
+    data: EpisodeData,
     episode: Mapping[str, Any],
     split: str,
     path: str | Path,
@@ -96,14 +104,19 @@ def draw_images(
     )
 
 
-def draw_fits(evaluator: Evaluator, variables: Any, split: str, folder: Path) -> None:
+def draw_fits(
+    evaluator: Evaluator,
+    family: Family,
+    objective: Episodic,
+    variables: Any,
+    split: str,
+    folder: Path,
+) -> None:
     """Draws the first regressions of ``split``, fitted with several numbers of steps.
 
     All hosts call this; the first host draws.
     """
-    objective: Any = evaluator.experiment.objective
-    data = evaluator.experiment.data
-    x = _points(data)
+    x = _points(family)
 
     def fitted(variables: Any, batch: Any) -> dict[str, Any]:
         episodes = len(batch["mask"])
@@ -124,34 +137,39 @@ def draw_fits(evaluator: Evaluator, variables: Any, split: str, folder: Path) ->
     last = found["fits"].shape[1] - 1
     steps = [step for step in _STEPS if step < last] + [last]
     draw_functions(
-        data,
+        family,
         found,
         folder / "fits.png",
         predicted={step: found["fits"][:, step] for step in steps},
     )
 
 
-def _points(data: Any) -> np.ndarray:
+def _points(family: Family) -> np.ndarray:
     """Inputs spread over the range of a family of functions."""
-    low, high = data.family.inputs
+    low, high = family.inputs
     return np.linspace(low, high, _POINTS, dtype=np.float32)
 
 
 def draw_functions(
-    data: Any, batch: Mapping[str, Any], path: str | Path, *, queries: bool = False, **fits: Any
+    family: Family,
+    batch: Mapping[str, Any],
+    path: str | Path,
+    *,
+    queries: bool = False,
+    **fits: Any,
 ) -> None:
     """Draws the regression episodes of a batch.
 
     Args:
-        data: the episodes' data, with its ``family`` of functions.
+        family: the functions.
         batch: a batch of episodes; all of them are drawn.
         path: the PNG to write.
         queries: whether to draw the queries.
         **fits: ``predicted`` of `figures.fits`.
     """
-    x = _points(data)
-    parameters = {name: np.asarray(batch[name]) for name in data.family.parameters}
-    truth = data.family(x[None], *(values[:, None] for values in parameters.values()))
+    x = _points(family)
+    parameters = {name: np.asarray(batch[name]) for name in family.parameters}
+    truth = family(x[None], *(values[:, None] for values in parameters.values()))
 
     def points(part: str) -> tuple[np.ndarray, np.ndarray]:
         shown = batch[part]

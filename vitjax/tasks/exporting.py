@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -50,7 +49,7 @@ def export(
         with_data=False,
         say=say,
     )
-    objective: Any = experiment.objective
+    objective = experiment.objective
     variables = objective.unwrap(experiment.parallel.to_host(placed))
     example = jax.eval_shape(objective.inputs, experiment.data.example_batch())
     return weights.save(

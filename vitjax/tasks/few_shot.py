@@ -13,9 +13,10 @@ import numpy as np
 from vitjax import figures
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import shortened
+from vitjax.data import EpisodeData
 from vitjax.meta import evaluation
-from vitjax.meta.episodic import MODES
-from vitjax.tasks import episode_figures
+from vitjax.meta.episodic import MODES, Episodic
+from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.task import TASKS, Results, Task
 
@@ -23,12 +24,15 @@ _SHOWN = 3
 
 
 @TASKS.register("few_shot")
-class FewShot(Task):
-    """Few-shot classification or regression; its objective is a `vitjax.meta.episodic.Episodic`."""
+class FewShot(Task[EpisodeData, Episodic]):
+    """Few-shot classification or regression."""
+
+    needed_data = EpisodeData
+    needed_objective = Episodic
 
     def check_resume(self, described: Mapping[str, Any]) -> None:
         """Checks that a run resumes with the classes that it was trained and validated on."""
-        before, now = _classes(described), _classes(self.experiment.data.describe())
+        before, now = _classes(described), _classes(self.data.describe())
         for split in ("train", "val"):
             old, new = before.get(split, set()), now.get(split, set())
             if before and now and old != new:
@@ -45,7 +49,7 @@ class FewShot(Task):
 
     def check_evaluation(self, described: Mapping[str, Any], split: str) -> None:
         """Checks that training saw no class of ``split``; ``train`` is always allowed."""
-        trained, evaluated = _classes(described), _classes(self.experiment.data.describe())
+        trained, evaluated = _classes(described), _classes(self.data.describe())
         if split == "train" or "train" not in trained or split not in evaluated:
             return
         seen = sorted(trained["train"] & evaluated[split])
@@ -62,18 +66,15 @@ class FewShot(Task):
 
         See `vitjax.meta.evaluation.results`.
         """
-        objective: Any = self.experiment.objective
-        measured, _ = evaluator.gather(objective.measure, variables, split)
-        data: Any = self.experiment.data
-        return evaluation.results(measured, data.protocol(split))
+        measured, _ = evaluator.gather(self.objective.measure, variables, split)
+        return evaluation.results(measured, self.data.protocol(split))
 
     def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
         """The results of averaged probabilities, see `vitjax.meta.evaluation.of_ensemble`."""
-        objective: Any = self.experiment.objective
 
         def answers(variables: Any, batch: Any) -> dict[str, Any]:
             return {
-                "probabilities": objective.query_probabilities(variables, batch),
+                "probabilities": self.objective.query_probabilities(variables, batch),
                 "target": batch["query"]["target"],
                 "mask": batch["query"]["mask"],
             }
@@ -90,7 +91,7 @@ class FewShot(Task):
 
     def check_ensemble(self) -> None:
         """Checks that there are probabilities to average: those of classes."""
-        if self.experiment.data.target == "number":
+        if self.data.target == "number":
             super().check_ensemble()
 
     def describe(self, results: Results, *, full: bool = False) -> list[str]:
@@ -106,7 +107,7 @@ class FewShot(Task):
     ) -> list[dict[str, Any]]:
         """Raises ConfigError: without a support set, files have no classes."""
         raise ConfigError(
-            f"the objective {type(self.experiment.objective).__name__} predicts nothing for single"
+            f"the objective {type(self.objective).__name__} predicts nothing for single"
             " files: in few-shot learning the classes are those of a support set; use `vitjax"
             " evaluate`"
         )
@@ -118,7 +119,7 @@ class FewShot(Task):
         if not results:
             return
         split, values = next(iter(results.items()))
-        classes = self.experiment.data.target == "class"
+        classes = self.data.target == "class"
         ways = values.get("ways")
         if jax.process_index() == 0 and values["test_steps"]:
             figures.adaptation(
@@ -129,12 +130,15 @@ class FewShot(Task):
                 chance=1 / ways if classes and isinstance(ways, int) else None,
                 heading=f"{split}: {evaluation.protocol(values)}",
             )
-        draw = episode_figures.draw_episode if classes else episode_figures.draw_fits
-        draw(evaluator, variables, split, folder)
+        data, objective = self.data, self.objective
+        if classes:
+            draw_episode(evaluator, data, objective, variables, split, folder)
+        elif data.family is not None:
+            draw_fits(evaluator, data.family, objective, variables, split, folder)
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the classes and images of each split, and draws the first training episode."""
-        data: Any = self.experiment.data
+        data = self.data
         counts: dict[str, Any] = data.counts()
         if counts:
             heads = ("classes", "images", "fewest images of a class")
@@ -153,14 +157,14 @@ class FewShot(Task):
             say(f"{split}: {evaluation.protocol(protocol)}")
         with contextlib.closing(data.train_batches()) as batches:
             batch = jax.device_get(data.look_up(data.store, next(batches)))
-        if data.target == "number":
+        if data.target == "class":
+            episode = jax.tree.map(lambda x: x[0], batch)
+            draw_images(data, episode, "train", output, "The first training episode")
+            say(f"The first training episode: {output}")
+        elif data.family is not None:
             episodes = jax.tree.map(lambda x: x[:_SHOWN], batch)
-            episode_figures.draw_functions(data, episodes, output, queries=True)
+            draw_functions(data.family, episodes, output, queries=True)
             say(f"The first {len(episodes['mask'])} training episodes: {output}")
-            return counts
-        episode = jax.tree.map(lambda x: x[0], batch)
-        episode_figures.draw_images(data, episode, "train", output, "The first training episode")
-        say(f"The first training episode: {output}")
         return counts
 
 

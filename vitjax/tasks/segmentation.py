@@ -14,15 +14,18 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.core.errors import ConfigError
+from vitjax.data import MaskDataset
 from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
-from vitjax.tasks.tables import aligned, class_counts, output_names, say_counts
+from vitjax.objectives import Segmenter
+from vitjax.tasks.images import ImageTask
+from vitjax.tasks.tables import aligned, class_counts, say_counts
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
-from vitjax.training.task import TASKS, Task
+from vitjax.training.task import TASKS
 
 _EXTREMES = 3
 _SHOWN = 36
@@ -31,13 +34,11 @@ UNTILED, TILE = 1024, 512
 
 
 @TASKS.register("segmentation")
-class Segmentation(Task):
-    """Semantic segmentation; its objective is a `vitjax.objectives.Segmentation`."""
+class Segmentation(ImageTask[MaskDataset, Segmenter]):
+    """Semantic segmentation."""
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the model's outputs; a head may have more than the data has classes."""
-        return output_names(self.experiment)
+    needed_data = MaskDataset
+    needed_objective = Segmenter
 
     def predict(
         self,
@@ -74,7 +75,7 @@ class Segmentation(Task):
             ConfigError: two images have the same name in ``output``, or the tile is too small.
             DataError: an image cannot be read; nothing is written then.
         """
-        data: Any = self.experiment.data
+        data = self.data
         images = [image for path in files for image in _images(path, data.pages(path))]
         counts_of_stems = Counter(image.stem for image in images)
         if twice := [stem for stem, count in counts_of_stems.items() if count > 1]:
@@ -84,7 +85,7 @@ class Segmentation(Task):
             for image in images
         ]  # all can be read
         side = tile or (TILE if max(sides, default=0) > UNTILED else None)
-        bands = _predictor(self.experiment.objective, variables, side, tta)
+        bands = _predictor(self.objective, variables, side, tta)
         names = self.class_names
         # Further classes of a head have the next values.
         known = data.class_values
@@ -128,14 +129,12 @@ class Segmentation(Task):
         if not results:
             return
         split = "val" if "val" in results else next(iter(results))
-        objective: Any = self.experiment.objective
-        ious, index = evaluator.gather(objective.image_iou, variables, split)
+        ious, index = evaluator.gather(self.objective.image_iou, variables, split)
         own = self.experiment.parallel.to_host(variables)
         # Only the first host computes the rest.
         if jax.process_index() > 0:
             return
-        data: Any = self.experiment.data
-        predict = jax.jit(objective.predict)
+        data, predict = self.data, jax.jit(self.objective.predict)
         order = np.argsort(ious, kind="stable")
         for name, chosen in (("worst", order[:_EXTREMES]), ("best", order[::-1][:_EXTREMES])):
             rows, titles = [], []
@@ -144,12 +143,12 @@ class Segmentation(Task):
                 image, truth = data.example(split, number), data.truth(split, number)
                 likely = np.asarray(predict(own, {"image": image[None]}))[0]
                 rows.append((image, truth, likely.argmax(axis=-1)))
-                titles.append(f"{data.source.split(split).name(number)}: IoU {ious[place]:.1%}")
+                titles.append(f"{data.name(split, number)}: IoU {ious[place]:.1%}")
             figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png")
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the pixels of each split and class, and draws the first images and masks."""
-        data: Any = self.experiment.data
+        data = self.data
         counts = {
             split: class_counts(data.class_names, data.class_pixels(split)) for split in data.splits
         }
@@ -194,12 +193,12 @@ def _images(path: str | Path, pages: int) -> list[_Image]:
 
 
 def _predictor(
-    objective: Any, variables: Any, side: int | None, tta: bool
+    objective: Segmenter, variables: Any, side: int | None, tta: bool
 ) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
     """A function that yields the class probabilities of an image, some rows at a time.
 
     Args:
-        objective: a `vitjax.objectives.Segmentation`.
+        objective: the objective.
         variables: those of the objective, one copy.
         side: tile side in pixels; None predicts complete images.
         tta: whether to average over the 8 flips and quarter turns.

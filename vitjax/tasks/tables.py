@@ -1,18 +1,9 @@
-"""Tables of predictions and counts as lines of text, and the names of a model's outputs."""
+"""Tables of predictions and counts as lines of text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-
-from vitjax.training.experiment import Experiment
-
-
-def output_names(experiment: Experiment) -> tuple[str, ...]:
-    """The names of a classifier's outputs: the data's classes, and numbers for further outputs."""
-    names = tuple(experiment.data.class_names)
-    objective: Any = experiment.objective
-    return names + tuple(f"class {n}" for n in range(len(names), objective.num_classes))
 
 
 def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, Num
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import PositiveInt, check_value
 from vitjax.data.transforms.moving import mirrored
+from vitjax.objectives import Segmenter
 
 # The fraction of the tile side by which tiles of a padded model overlap.
 OVERLAP = 0.25
@@ -36,11 +37,11 @@ class Tiler:
         batch_size: the number of tiles in a batch.
     """
 
-    def __init__(self, objective: Any, variables: Any, tile: int, batch_size: int = 4):
+    def __init__(self, objective: Segmenter, variables: Any, tile: int, batch_size: int = 4):
         """Prepares.
 
         Args:
-            objective: a `vitjax.objectives.Segmentation`.
+            objective: the objective of the run.
             variables: those of the objective, one copy.
             tile: the smallest side in pixels of the input tiles; an unpadded model uses the next
                 valid size.

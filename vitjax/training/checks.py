@@ -80,6 +80,25 @@ def fits(name: str, data: Mapping[str, Any]) -> None:
         )
 
 
+def provides(part: Any, interface: type[Any], what: str) -> Any:
+    """``part``, which must have an interface.
+
+    Args:
+        part: the data or the objective of a run.
+        interface: an abstract class.
+        what: what needs it, for errors.
+
+    Raises:
+        ConfigError: ``part`` is no subclass of ``interface``.
+    """
+    if not isinstance(part, interface):
+        raise ConfigError(
+            f"{what} needs the interface {interface.__module__}.{interface.__qualname__}, and"
+            f" {type(part).__name__} does not derive from it"
+        )
+    return part
+
+
 def split(name: str, splits: Iterable[str]) -> None:
     """Raises ConfigError unless ``name`` is one of the data's ``splits``."""
     if name not in splits:

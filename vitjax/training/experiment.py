@@ -20,6 +20,7 @@ from vitjax.config import to_dict
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
+from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.models.registry import MODELS
 from vitjax.objectives import objectives
@@ -61,7 +62,7 @@ class Experiment:
 
     config: dict[str, Any]
     seed: int
-    data: Any
+    data: Dataset
     objective: Objective
     optimizer: Optimizers
     run: Run
@@ -73,7 +74,7 @@ class Experiment:
     start: Start | None = None
 
     @functools.cached_property
-    def task(self) -> Task:
+    def task(self) -> Task[Any, Any]:
         """The task of the objective."""
         return TASKS[self.objective.task](self)
 
@@ -231,7 +232,7 @@ def _build(
     TASKS[method.task].check(config)
 
     if description is None:
-        source = vitjax.data.create(seed=seed, **data)
+        source: Dataset = vitjax.data.create(seed=seed, **data)
     else:
         source = vitjax.data.recall(description, seed=seed, **data)
     devices = parallel_modes.create(**(parallel or {}))
@@ -293,7 +294,7 @@ def _build(
         built.layer_groups,
     )
     built.check(variables, source, trained, fresh=start is None)
-    return Experiment(
+    experiment = Experiment(
         config=config,
         seed=seed,
         data=source,
@@ -307,6 +308,8 @@ def _build(
         final_declarations=final,
         start=start,
     )
+    _ = experiment.task  # which checks that the data and the objective have what it needs
+    return experiment
 
 
 @contextlib.contextmanager

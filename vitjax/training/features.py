@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,9 +17,11 @@ from jax.experimental import multihost_utils
 from jaxtyping import Bool, Float
 
 from vitjax.core.atomic import new_file
-from vitjax.data import CorruptImage, Data
+from vitjax.data import CorruptImage, Data, LabelledDataset
 from vitjax.data.features import FeatureData
+from vitjax.objectives.interfaces import Classifier
 from vitjax.objectives.state import FROZEN
+from vitjax.training import checks
 from vitjax.training.experiment import Experiment
 from vitjax.training.fingerprint import fingerprint
 from vitjax.training.step import make_gather_step
@@ -73,8 +75,10 @@ class Extractor:
             say: receives what is computed or found.
         """
         self._experiment, self._cache, self._say = experiment, cache, say
-        objective: Any = experiment.objective
-        model, normalize = objective.model, objective.normalize
+        self._data: LabelledDataset = checks.provides(
+            experiment.data, LabelledDataset, "the computation of features"
+        )
+        model, normalize = experiment.objective.model, experiment.data.normalize
         self.layers: tuple[str, ...] = tuple(about["layers"])
         # The features do not depend on the head, so its training must not change the key.
         self._variables = {**variables, "params": model.split_head(variables["params"])[1]}
@@ -133,37 +137,40 @@ class Extractor:
 
     def _key(self, split: str) -> str:
         """A hash of everything that the features depend on."""
-        data, config = self._experiment.data, self._experiment.config["data"]
+        config = self._experiment.config["data"]
         about = {
             **self._about,
             "weights": fingerprint(self._variables),
             "data": {key: value for key, value in config.items() if key not in _NO_MATTER},
             "split": split,
-            "images": _digest(data, split),
+            "images": _digest(self._data, split),
         }
         text = json.dumps(about, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _note_skipped(self, split: str, mask: np.ndarray) -> None:
-        data = self._experiment.data
         for index in np.flatnonzero(~mask).tolist():
-            name = data.source.split(split).name(index)
-            data.skipped.setdefault(name, f"{name}: skipped when features were computed")
+            name = self._data.name(split, index)
+            self._data.skipped.setdefault(name, f"{name}: skipped when features were computed")
 
 
 def on_features(
-    experiment: Experiment, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
+    experiment: Experiment,
+    objective: Classifier,
+    variables: Mapping[str, Any],
+    cache: Path,
+    say: Callable[[str], None],
 ) -> Experiment:
     """The experiment with features, computed once, in place of its images.
 
     Args:
-        experiment: its objective has ``caches_features``.
+        experiment: the experiment on images.
+        objective: its objective, with ``caches_features``.
         variables: those of the objective, one copy.
         cache: the folder of cached features.
         say: receives what is computed or found.
     """
-    objective: Any = experiment.objective
-    data = cast(Data, experiment.data)
+    data: Data = checks.provides(experiment.data, Data, "training on cached features")
 
     def vectors(own: Mapping[str, Any], images: Any) -> dict[str, Any]:
         return {_REPRESENTATION: objective.features({FROZEN: own}, images)}
@@ -177,7 +184,7 @@ def on_features(
     return dataclasses.replace(experiment, data=FeatureData(data, features))
 
 
-def _digest(data: Any, split: str) -> str:
+def _digest(data: LabelledDataset, split: str) -> str:
     """A checksum of the labels of ``split`` and of some of its images as evaluated."""
     count = data.num_examples(split)
     digest = hashlib.sha256(np.ascontiguousarray(data.labels(split)).tobytes())

@@ -42,7 +42,7 @@ def write(
     """
     experiment = evaluator.experiment
     task, first_host = experiment.task, jax.process_index() == 0
-    results = {
+    results: dict[str, Any] = {
         split: task.evaluate(evaluator, variables, split)
         for split in ("test", "val")
         if split in experiment.data.splits

@@ -4,48 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
+from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
+from vitjax.objectives.base import Objective
+from vitjax.training import checks
 
 if TYPE_CHECKING:
     from vitjax.training.evaluation import Evaluator
     from vitjax.training.experiment import Experiment
 
 Results = Mapping[str, Any]
+DataT = TypeVar("DataT", bound=Dataset)
+ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
 
 
-class Task:
+class Task(Generic[DataT, ObjectiveT]):
     """One kind of run: classification, segmentation, few-shot learning.
 
     A task evaluates the variables of a run, predicts for files, and draws figures. The objective
     names its task; the engine and the command line use runs only through this interface. All
     methods have defaults: `evaluate` and `describe` report the metrics of the objective, so the
-    smallest task overrides `predict` alone, or nothing.
+    smallest task overrides `predict` alone, or nothing. A task names the interfaces that it needs
+    of data and objective; a run without them is an error before training.
 
         @TASKS.register("regression")
-        class Regression(Task):
+        class RegressionTask(Task[Dataset, Regression]):
+            needed_objective = Regression
+
             def predict(self, variables, files, output):
-                images = [self.experiment.data.read_image(path) for path in files]
-                outputs = self.experiment.objective.predict(variables, np.stack(images))
+                images = [self.data.read_image(path) for path in files]
+                outputs = self.objective.predict(variables, np.stack(images))
                 return [
                     {"image": str(path), "value": float(value)}
                     for path, value in zip(files, outputs[:, 0], strict=True)
                 ]
 
     Attributes:
+        needed_data: the interface of the data that the task uses.
+        needed_objective: the interface of the objective that the task uses.
         experiment: the run.
+        data: the data of the run.
+        objective: the objective of the run.
     """
 
+    needed_data: ClassVar[type[Any]] = Dataset
+    needed_objective: ClassVar[type[Any]] = Objective
+
     def __init__(self, experiment: Experiment):
+        """Checks that the run has what the task needs.
+
+        Raises:
+            ConfigError: its data or its objective lacks the interface.
+        """
+        what = f"the task {experiment.objective.task!r}"
         self.experiment = experiment
+        self.data: DataT = checks.provides(experiment.data, self.needed_data, what)
+        self.objective: ObjectiveT = checks.provides(
+            experiment.objective, self.needed_objective, what
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the model's outputs."""
-        return tuple(self.experiment.data.class_names)
+        return self.data.class_names
 
     # Checks.
 
@@ -127,7 +152,7 @@ class Task:
             ConfigError: it does not.
         """
         raise ConfigError(
-            f"--ensemble: the objective {type(self.experiment.objective).__name__} has no"
+            f"--ensemble: the objective {type(self.objective).__name__} has no"
             " probabilities of queries to average; few-shot classification by gradient steps has"
         )
 
@@ -174,7 +199,7 @@ class Task:
         """
         del variables, files, output
         raise ConfigError(
-            f"the objective {type(self.experiment.objective).__name__} predicts nothing for files"
+            f"the objective {type(self.objective).__name__} predicts nothing for files"
         )
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -212,12 +237,12 @@ class Task:
         Returns:
             The counts, as JSON values.
         """
-        data = self.experiment.data
+        data = self.data
         counts = {split: data.num_examples(split) for split in data.splits}
         for split, count in counts.items():
             say(f"{split}: {count:,} examples")
         return counts
 
 
-TASKS: Registry[type[Task]] = Registry("task", providers=("vitjax.tasks",))
+TASKS: Registry[type[Task[Any, Any]]] = Registry("task", providers=("vitjax.tasks",))
 TASKS.register("generic")(Task)

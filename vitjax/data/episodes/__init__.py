@@ -4,6 +4,6 @@ from vitjax.data.episodes import class_splits
 from vitjax.data.episodes.batching import look_up
 from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
-from vitjax.data.episodes.loader import EpisodeData
+from vitjax.data.episodes.loader import EpisodeData, Family
 
-__all__ = ["EpisodeData", "FunctionEpisodes", "ImageEpisodes", "class_splits", "look_up"]
+__all__ = ["EpisodeData", "Family", "FunctionEpisodes", "ImageEpisodes", "class_splits", "look_up"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from vitjax.core.validation import call
 from vitjax.data.episodes.batching import drawn, filled
-from vitjax.data.episodes.loader import EpisodeData
+from vitjax.data.episodes.loader import EpisodeData, Family
 from vitjax.data.episodes.settings import FunctionSettings
 from vitjax.data.iterator import Batch
 from vitjax.data.samplers.episodes import EpisodeSize
@@ -18,24 +18,6 @@ from vitjax.data.samplers.streams import Stream, among
 from vitjax.data.share import WHERE, Share
 from vitjax.data.sources.base import register
 from vitjax.data.transforms.values import Ascending
-
-
-class Family(Protocol):
-    """Functions of one kind, whose parameters are drawn uniformly for each episode.
-
-    Attributes:
-        name: of the kind.
-        inputs: the least and the greatest input.
-        parameters: the name of each parameter to its least and greatest value.
-    """
-
-    name: str
-    inputs: tuple[float, float]
-    parameters: Mapping[str, tuple[float, float]]
-
-    def __call__(self, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
-        """The targets at ``x``; the parameters, in order, broadcast against it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -151,6 +133,7 @@ class FunctionEpisodes(EpisodeData):
     num_classes = 1
     num_train_classes = 1
     image_shape = (1,)
+    family: Family
 
     settings_class: ClassVar[type[FunctionSettings]] = FunctionSettings
 
@@ -169,11 +152,6 @@ class FunctionEpisodes(EpisodeData):
         super().__init__(section, section.episodes, seed, None)
         self.family = source
         self.class_names = (source.name,)
-
-    def labels(self, split: str) -> np.ndarray:
-        """The class of each image: int32 of shape (0,), as there are no images."""
-        self._check_split(split)
-        return np.zeros(0, np.int32)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Classes and images of each split: nothing, as there are none."""

@@ -82,6 +82,11 @@ class ImageEpisodes(EpisodeData):
             self._valid = None if kept.valid.all() else kept.valid
             self.store = {"image": kept.images}
 
+    @property
+    def augments(self) -> bool:
+        """Whether training sees other images than evaluation, or other ones at each draw."""
+        return self._trained is not self._evaluated or self._eval.random
+
     def labels(self, split: str) -> np.ndarray:
         """The class of each image of ``split``, an index into `class_names`: int32, (images,)."""
         self._check_split(split)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.data.episodes.batching import ImageBatches, look_up
@@ -18,6 +21,24 @@ from vitjax.data.share import Share
 
 # Training has no end; this says so where a number is needed.
 ENDLESS_EPISODES = 2**31
+
+
+class Family(Protocol):
+    """Functions of one kind, whose parameters are drawn uniformly for each episode.
+
+    Attributes:
+        name: of the kind.
+        inputs: the least and the greatest input.
+        parameters: the name of each parameter to its least and greatest value.
+    """
+
+    name: str
+    inputs: tuple[float, float]
+    parameters: Mapping[str, tuple[float, float]]
+
+    def __call__(self, x: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
+        """The targets at ``x``; the parameters, in order, broadcast against it."""
+        ...
 
 
 class EpisodeData(Loader):
@@ -41,6 +62,7 @@ class EpisodeData(Loader):
         num_classes: outputs that a model needs: the most ways of an episode, or the width of a
             regression's target.
         num_train_classes: classes of split "train", turned ones included.
+        family: the functions of episodes of regression, if they are known: figures show them.
         store: None, or {"image": all images of all splits, then their turned copies}. With a store,
             batches hold "index" in place of "input", and `look_up` brings the images.
     """
@@ -48,6 +70,7 @@ class EpisodeData(Loader):
     episodic = True
     steps_per_epoch: None = None
     look_up = staticmethod(look_up)
+    family: Family | None = None
 
     def __init__(
         self,
@@ -62,6 +85,11 @@ class EpisodeData(Loader):
     @abstractmethod
     def _batches(self, split: str, stream: Stream, share: Share, training: bool) -> Batches:
         """The episodes of ``split`` that ``stream`` selects."""
+
+    def classes(self, split: str) -> tuple[str, ...]:
+        """The names of the classes of ``split``, as batches number them; none for regression."""
+        self._check_split(split)
+        return ()
 
     @abstractmethod
     def counts(self) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from vitjax.data.sample import Sample
 
 # Constructors of a `Source`. Facts: ``target``, as of `vitjax.data.dataset.Dataset` (default
 # "class"); ``episodic=True`` for what is not a `Source`, and makes episodes of its own: a
-# `vitjax.data.episodes.functions.Family`.
+# `vitjax.data.episodes.loader.Family`.
 SOURCES: Registry[Callable[..., Any]] = Registry("data source")
 
 register = SOURCES.register

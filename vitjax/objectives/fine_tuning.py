@@ -1,9 +1,9 @@
-"""The base of objectives over labelled images."""
+"""The base of objectives that can fine-tune a part of their network."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -12,27 +12,25 @@ from jaxtyping import Array, PRNGKeyArray
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import Patterns, check_expressions, check_patterns, layers, listed
 from vitjax.core.text import shortened
+from vitjax.data.dataset import Dataset
 from vitjax.nn.batch_norm import running_statistics
-from vitjax.objectives.base import Batch, ModelState, Objective, Params
+from vitjax.objectives.base import Batch, ModelState, Params
+from vitjax.objectives.interfaces import ImageObjective
 from vitjax.objectives.lora import LoRA
 from vitjax.objectives.state import FROZEN
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageObjective(Objective):
-    """An objective whose model maps a batch's images to outputs.
+class FineTunable(ImageObjective):
+    """An objective over images that trains all of its network, or a part of it.
 
     Attributes:
-        num_classes: the number of classes.
-        normalize: maps the images of a batch to the inputs of the model.
         lora: trains low-rank updates of some kernels and freezes the other parameters. None trains
             the parameters themselves.
         frozen_statistics: patterns of batch normalisation layers that stay in evaluation mode
             during training: they use their running statistics without changing them.
     """
 
-    num_classes: int
-    normalize: Callable[[Array], Array] = lambda images: images
     lora: LoRA | None = dataclasses.field(default=None, kw_only=True)
     frozen_statistics: Patterns | None = dataclasses.field(default=None, kw_only=True)
 
@@ -41,10 +39,6 @@ class ImageObjective(Objective):
         check_expressions(
             listed(self.frozen_statistics or ()), "config.objective.frozen_statistics"
         )
-
-    def inputs(self, batch: Batch) -> Array:
-        """One image of the batch; the values do not matter."""
-        return self.normalize(batch["image"][:1])
 
     def wrap(self, rng: PRNGKeyArray, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
         """The variables of the model; with ``lora`` those that are not trained are frozen.
@@ -65,7 +59,9 @@ class ImageObjective(Objective):
         """The variables of the model; low-rank updates are merged into their kernels."""
         return dict(variables) if self.lora is None else self.lora.merge(variables)
 
-    def check(self, variables: Mapping[str, Any], data: Any, trained: Any, *, fresh: bool) -> None:
+    def check(
+        self, variables: Mapping[str, Any], data: Dataset, trained: Any, *, fresh: bool
+    ) -> None:
         """Checks that frozen layers are pretrained and do not change.
 
         Raises:

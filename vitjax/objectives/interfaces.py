@@ -1,0 +1,93 @@
+"""What tasks need of objectives over images: the interfaces of classifiers and segmenters."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import jax
+from jaxtyping import Array, Float, Num, PRNGKeyArray
+
+from vitjax.data.dataset import Target
+from vitjax.objectives.base import Batch, Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageObjective(Objective):
+    """An objective whose model maps a batch's images to one output per class.
+
+    Attributes:
+        num_classes: the number of classes.
+        normalize: maps the images of a batch to the inputs of the model.
+    """
+
+    num_classes: int
+    normalize: Callable[[Array], Array] = lambda images: images
+
+    def inputs(self, batch: Batch) -> Array:
+        """One image of the batch; the values do not matter."""
+        return self.normalize(batch["image"][:1])
+
+    @abc.abstractmethod
+    def predict(
+        self, variables: Mapping[str, Any], batch: Batch
+    ) -> Float[Array, "batch *pixels classes"]:
+        """The probability of each class, per image or per pixel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier(ImageObjective):
+    """Classifies images: what the task ``"classification"`` needs.
+
+    A subclass defines `loss`, `evaluate` and `predict`.
+    """
+
+    task: ClassVar[str] = "classification"
+    targets: ClassVar[tuple[Target, ...] | None] = ("class",)
+
+    def prepare(
+        self, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
+        """The normalised images and soft labels of the step whose key is ``rng``, for figures.
+
+        A method that mixes images or labels in the step overrides this.
+        """
+        del rng
+        return self.normalize(batch["image"]), self.soft_labels(batch["label"])
+
+    def soft_labels(self, labels: Num[Array, "..."]) -> Float[Array, "batch classes"]:
+        """``labels``, which are class numbers or rows over the classes, as rows."""
+        if labels.ndim == 1:
+            return jax.nn.one_hot(labels, self.num_classes)
+        return labels
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether training runs on `features`, computed once, before the first step."""
+        return False
+
+    def features(
+        self, variables: Mapping[str, Any], images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch width"]:
+        """The features of normalised images, for an objective with `caches_features`."""
+        raise NotImplementedError(f"{type(self).__name__} declares no features")
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmenter(ImageObjective):
+    """Classifies pixels: what the task ``"segmentation"`` needs."""
+
+    task: ClassVar[str] = "segmentation"
+    targets: ClassVar[tuple[Target, ...] | None] = ("mask",)
+
+    @abc.abstractmethod
+    def per_pixel(
+        self, variables: Mapping[str, Any], images: Array
+    ) -> Float[Array, "batch rows columns classes"]:
+        """Class probabilities of the pixels that the outputs cover, without mirrored borders."""
+
+    @abc.abstractmethod
+    def image_iou(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch"]:
+        """The intersection over union of each image, averaged over the classes that occur in it."""

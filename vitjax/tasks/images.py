@@ -1,0 +1,23 @@
+"""What the tasks over images share."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from vitjax.data import Dataset
+from vitjax.objectives import ImageObjective
+from vitjax.training.task import Task
+
+DataT = TypeVar("DataT", bound=Dataset)
+ObjectiveT = TypeVar("ObjectiveT", bound=ImageObjective)
+
+
+class ImageTask(Task[DataT, ObjectiveT]):
+    """A task whose model has one output per class."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The data's classes, and numbers for further outputs of the head."""
+        names = self.data.class_names
+        more = range(len(names), self.objective.num_classes)
+        return (*names, *(f"class {number}" for number in more))
