@@ -63,6 +63,10 @@ class TinyGan(Objective):
     def lens(self):
         return TinyMLP(num_classes=4, width=8)
 
+    @classmethod
+    def model_outputs(cls, data):
+        return 1
+
     def inputs(self, batch):
         return jnp.zeros((1, LATENT))
 

@@ -1,6 +1,7 @@
 """A task names the interfaces that it needs; a run without them is an error before training."""
 
 import dataclasses
+import types
 from typing import ClassVar
 
 import jax
@@ -90,6 +91,15 @@ def test_a_classifier_has_what_its_task_needs(tmp_path):
 def test_an_interface_that_is_missing_is_named(objective, words):
     with pytest.raises(ConfigError, match=words):
         build(objective)
+
+
+def test_an_objective_for_any_data_has_a_model_without_a_head():
+    class Any(Bare):
+        targets: ClassVar = None
+
+    data = types.SimpleNamespace(num_classes=10)
+    assert Bare.model_outputs(data) == 10
+    assert Any.model_outputs(data) is None
 
 
 def test_a_task_s_needs_are_interfaces_of_data_and_objectives():

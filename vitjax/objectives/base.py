@@ -64,7 +64,8 @@ class Objective(abc.ABC):
         task: the name of its `vitjax.training.task.Task`, which evaluates, predicts and draws
             figures. The default reports metrics; it has no predictions and no figures of examples.
         targets: the data it learns from: ``"class"`` (one class per image), ``"mask"`` (one class
-            per pixel), ``"number"`` (floats); None for any.
+            per pixel), ``"number"`` (floats), ...; None for any. The model then has no head, unless
+            `model_outputs` returns a number.
         episodic: whether a batch is a batch of few-shot episodes.
         parameter_groups: entries of the parameters that have an optimizer each: the config's
             ``optimizer`` section then has one section per group, and ``schedule`` may have. Empty
@@ -133,9 +134,11 @@ class Objective(abc.ABC):
 
     @classmethod
     def model_outputs(cls, data: Dataset) -> int | None:
-        """The number of outputs that the model needs for ``data``; None for one without a head."""
-        outputs: int = data.num_classes
-        return outputs
+        """The number of outputs that the model needs for ``data``; None for one without a head.
+
+        By default the number of the data's classes; None if `targets` is None.
+        """
+        return None if cls.targets is None else data.num_classes
 
     @classmethod
     def fewest_outputs(cls, data: Dataset, arguments: Mapping[str, Any]) -> int | None:
