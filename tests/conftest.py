@@ -13,7 +13,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Read by JAX when it is imported, and by the programs that end-to-end tests start.
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The tests compile much and compute little.
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
