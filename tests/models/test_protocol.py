@@ -283,6 +283,27 @@ def test_a_small_model_needs_nothing():
         model.layer_groups(["head/kernel"])
 
 
+@pytest.mark.parametrize("model", [Tiny(), models.create("conv4", filters=4, depth=1)])
+def test_the_head_alone_continues_the_headless_model(model):
+    inputs = jnp.ones((2, 5) if isinstance(model, Tiny) else (2, 8, 8, 3))
+    variables = jit(model.init)(jax.random.key(0), inputs)
+    head, rest = model.split_head(variables["params"])
+    features = model.headless().apply({**variables, "params": rest}, inputs)
+    outputs = model.only_head(head).apply({"params": head}, features)
+    np.testing.assert_array_equal(outputs, model.apply(variables, inputs))
+    wider = model.only_head(head).with_head(9)
+    assert wider.init(jax.random.key(0), features)["params"]["head"]["kernel"].shape[-1] == 9
+
+
+def test_a_head_of_convolutions_is_not_one_dense_layer():
+    with pytest.raises(
+        ConfigError, match="Tiny is not one dense layer: it has the parameters head"
+    ):
+        Tiny().only_head({"head": {"kernel": jnp.ones((1, 1, 4, 2))}})
+    with pytest.raises(ConfigError, match="parameters none"):
+        Tiny().only_head({})
+
+
 def test_a_model_without_a_head():
     model = Headless()
     assert model.split_head({"head": 1}) == ({}, {"head": 1})

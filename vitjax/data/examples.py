@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,10 +61,12 @@ class Rows(ABC):
     Attributes:
         split: where examples come from.
         seed: of the randomness in their augmentation.
+        cheap: whether a batch is made in less time than a thread needs to hand it over.
     """
 
     split: Split
     seed: int
+    cheap: ClassVar[bool] = False
 
     @abstractmethod
     def blank(self) -> Mapping[str, np.ndarray]:
@@ -122,6 +124,11 @@ class ExampleBatches:
     rows: Rows
     sampler: Sampler
     share: Share
+
+    @property
+    def cheap(self) -> bool:
+        """Whether its rows are."""
+        return self.rows.cheap
 
     def __len__(self) -> int:
         return len(self.share)

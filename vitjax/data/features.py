@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -34,6 +34,7 @@ class FeatureRows(Rows):
     labels: np.ndarray
     mask: Bool[np.ndarray, "examples"]
     seed: int = 0
+    cheap: ClassVar[bool] = True
 
     def blank(self) -> Mapping[str, np.ndarray]:
         """Zeros of class 0."""
@@ -79,7 +80,6 @@ class FeatureData(Data):
             name: FeatureRows(data.source.split(name), array, data.labels(name), mask)
             for name, (array, mask) in features.items()
         }
-        self._workers = None  # making a batch takes less time than a thread's handing it over
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank example: its features, and its image to initialise a network."""

@@ -37,6 +37,11 @@ def report(content: dict[str, Any]) -> Batch:
 class Batches(Protocol):
     """Batches by number: picklable, and the same for every caller and order of calls."""
 
+    @property
+    def cheap(self) -> bool:
+        """Whether making a batch takes less time than a thread needs to hand it over."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Batch: ...
@@ -51,7 +56,7 @@ class BatchIterator(Iterator[Batch]):
     def __init__(
         self,
         batches: Batches,
-        workers: int | None,
+        workers: int,
         note_skipped: Callable[[Mapping[str, str]], None],
     ):
         """Starts to read ahead.
@@ -59,16 +64,15 @@ class BatchIterator(Iterator[Batch]):
         Args:
             batches: what to iterate over.
             workers: processes that make batches, if there are enough batches; 0 for threads of this
-                process; None to make each batch when it is asked for, where that takes less time
-                than a thread would need to hand it over.
+                process. Cheap batches are made when they are asked for.
             note_skipped: receives the corrupt images of a batch and what is wrong with each.
         """
         self._batches = batches
         self._note_skipped = note_skipped
-        if workers and len(batches) < _MIN_BATCHES_PER_WORKER * workers:
+        if batches.cheap or len(batches) < _MIN_BATCHES_PER_WORKER * workers:
             workers = 0
         made = (batches[index] for index in range(len(batches)))
-        self._iterators: list[Any] = [made if workers is None else _read_ahead(batches, workers)]
+        self._iterators: list[Any] = [made if batches.cheap else _read_ahead(batches, workers)]
         # Also at the interpreter's exit, before the modules that closing needs are gone.
         self._finalizer = weakref.finalize(self, _close, self._iterators, bool(workers))
 

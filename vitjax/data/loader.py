@@ -26,7 +26,7 @@ class Loader(Dataset):
 
     settings_class: ClassVar[type[LoaderSettings]] = LoaderSettings
 
-    def __init__(self, settings: LoaderSettings, seed: int, workers: int | None = None):
+    def __init__(self, settings: LoaderSettings, seed: int, workers: int = 0):
         """Sets what all kinds of data have.
 
         Args:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
@@ -20,7 +19,6 @@ from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.network import DECLARED, STATISTICS, Network
 from vitjax.meta.prototypical import PrototypeBased, unit
 from vitjax.metrics import Mean, Metrics
-from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
 
 _CENTER = "feature_mean"
@@ -206,19 +204,6 @@ class NearestCentroid(Supervised, PrototypeBased):
         return unit(features)
 
 
-class _Head(Model):
-    """The last layer of a model, applied to the features of the others."""
-
-    width: int
-    layer: str
-
-    @nn.compact
-    def __call__(self, features: Array, train: bool = False) -> Array:
-        dtype = features.dtype
-        dense = nn.Dense(self.width, name=self.layer, dtype=dtype, param_dtype=dtype)
-        return dense(features)
-
-
 @objectives.register("fine_tuning")
 @dataclasses.dataclass(frozen=True)
 class FineTuning(Supervised, GradientBased):
@@ -275,11 +260,12 @@ class FineTuning(Supervised, GradientBased):
         single = len(head) == 1 and layers == set(head)
         if not moving or not single or not set(moving) <= set(parameters.flatten(head)):
             return super().answer_episode(params, model_state, episode)
-        model = _Head(self.num_classes, layers.pop())
-        network = Network(model, lambda inputs: inputs, self.regression)
+        model = self.model.only_head(head).with_head(self.num_classes)
         answers = {}
         for mode in MODES if model_state else MODES[:1]:
             features = self._features(body, model_state, episode, mode)
+            dtype = features["support"]["input"].dtype
+            network = Network(model.replaced(dtype=dtype), lambda inputs: inputs, self.regression)
             learner = Learner(self, network, {"model": head}, {}, features)
             _, history = learner.adapt(self.test_steps, observe=learner.answers)
             answers[mode] = history.observed[mode]

@@ -194,6 +194,28 @@ class Model(nn.Module):
         """
         return self.with_head(None)
 
+    def only_head(self, head: Mapping[str, Any]) -> Model:
+        """The head alone, as a model that maps the outputs of `headless` to the model's outputs.
+
+        A family whose head is more than a dense layer overrides this.
+
+        Args:
+            head: the head's parameters, as `split_head` returns them.
+
+        Raises:
+            ConfigError: they are not those of one dense layer.
+        """
+        layers = [n for n, layer in head.items() if "kernel" in layer and layer["kernel"].ndim == 2]
+        if len(head) != 1 or not layers:
+            raise ConfigError(
+                f"the head of a {type(self).__name__} is not one dense layer: it has the parameters"
+                f" {', '.join(head) or 'none'}"
+            )
+        (entry,) = layers
+        layer = head[entry]
+        # Without a parent: Linen would make it a part of this module.
+        return DenseHead(layer["kernel"].shape[-1], entry, "bias" in layer, parent=None)
+
     # Execution.
 
     def plain(self: Self) -> Self:
@@ -320,6 +342,28 @@ class Model(nn.Module):
     def _value(self, field: str) -> Any:
         """The value of a field, or None where the model does not declare it."""
         return getattr(self, field) if field in self.field_names() else None
+
+
+class DenseHead(Model):
+    """The head of most models: one dense layer.
+
+    Attributes:
+        num_classes: the number of outputs.
+        entry: the entry of the parameters that holds the layer.
+        use_bias: whether it has a bias.
+        dtype: the dtype of the computation; None promotes inputs and parameters.
+    """
+
+    num_classes: int
+    entry: str = "head"
+    use_bias: bool = True
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, features: Array, train: bool = False) -> Array:
+        """The outputs for features (batch, width)."""
+        layer = nn.Dense(self.num_classes, self.use_bias, dtype=self.dtype, name=self.entry)
+        return layer(features)
 
 
 def numbers_in(pattern: re.Pattern[str], name: str) -> tuple[int, ...] | None:

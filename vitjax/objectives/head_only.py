@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import optax
-from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
@@ -119,21 +117,17 @@ class HeadOnly(Classification):
         else:
             images, labels = self.prepare(batch, rng)
             features = self.features(model_state, images)
-        metrics = self.metrics(_apply_head(params, features), labels, self._weights(batch))
+        metrics = self.metrics(self._head(params, features), labels, self._weights(batch))
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def logits(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
         """The outputs of the network in evaluation, for a batch of features or images."""
         if "features" in batch:
-            return _apply_head(variables["params"], batch["features"])
+            return self._head(variables["params"], batch["features"])
         return super().logits(variables, batch)
 
-
-def _apply_head(
-    params: Mapping[str, Any], features: Float[Array, "batch width"]
-) -> Float[Array, "batch classes"]:
-    (head,) = params.values()
-    kernel: jax.Array = head["kernel"]
-    layer = nn.Dense(kernel.shape[-1], use_bias="bias" in head, param_dtype=kernel.dtype)
-    logits: Any = layer.apply({"params": head}, features)
-    return logits
+    def _head(
+        self, params: Mapping[str, Any], features: Float[Array, "batch width"]
+    ) -> Float[Array, "batch classes"]:
+        logits: Any = self.model.only_head(params).apply({"params": params}, features)
+        return logits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class IndexBatches:
     sampler: EpisodeSampler
     share: Share
     valid: np.ndarray | None
+    cheap: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.share)
@@ -82,6 +83,7 @@ class ImageBatches:
     sampler: EpisodeSampler
     share: Share
     examples: Examples
+    cheap: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.share)

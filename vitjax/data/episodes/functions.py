@@ -83,6 +83,7 @@ class FunctionBatches:
     size: EpisodeSize
     stream: Stream
     share: Share
+    cheap: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.share)
@@ -149,7 +150,7 @@ class FunctionEpisodes(EpisodeData):
             ConfigError: a value cannot be used.
         """
         section = call(FunctionSettings, keywords, where=WHERE)
-        super().__init__(section, section.episodes, seed, None)
+        super().__init__(section, section.episodes, seed)
         self.family = source
         self.class_names = (source.name,)
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitjax.core.text import near_match
-from vitjax.data.episodes.batching import ImageBatches, look_up
+from vitjax.data.episodes.batching import look_up
 from vitjax.data.episodes.settings import FunctionEpisodeSettings
 from vitjax.data.errors import DataError
-from vitjax.data.iterator import Batches, BatchIterator
+from vitjax.data.iterator import Batches
 from vitjax.data.loader import Loader
 from vitjax.data.samplers.streams import Stream
 from vitjax.data.settings import LoaderSettings
@@ -77,7 +77,7 @@ class EpisodeData(Loader):
         settings: LoaderSettings,
         episodes: FunctionEpisodeSettings,
         seed: int,
-        workers: int | None,
+        workers: int = 0,
     ):
         super().__init__(settings, seed, workers)
         self.settings = episodes
@@ -113,11 +113,6 @@ class EpisodeData(Loader):
         # The fixed episodes of "train" have an end too, although training has none.
         share = dataclasses.replace(share, total=self.settings.episodes(split))
         return self._batches(split, stream, share, training=False)
-
-    def _iterator(self, batches: Batches) -> BatchIterator:
-        # Only images take time; other batches are made in a tenth of a millisecond.
-        workers = self._workers if isinstance(batches, ImageBatches) else None
-        return BatchIterator(batches, workers, self._note_skipped)
 
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
