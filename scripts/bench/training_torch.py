@@ -137,9 +137,9 @@ def _serve(pipe: Any, *arguments: Any) -> None:
 
 
 def _timm(case: Any) -> Any:
-    import timm
     import torch
 
+    timm = import_timm()
     sizes = {"img_size": case.image_size, "patch_size": case.patch_size} if case.is_vit else {}
     model: Any = timm.create_model(TIMM_NAMES[case.name], num_classes=case.num_classes, **sizes)
     if not case.is_vit and case.image_size <= SMALL:
@@ -184,11 +184,7 @@ def torch_device(platform: str, wants_timm: bool) -> tuple[str | None, str]:
         return None, "PyTorch is not installed"
     if wants_timm:
         try:
-            import torchvision  # noqa: F401
-        except Exception:  # absent, or built for another PyTorch, which it tells in many ways
-            _stand_in_for_torchvision()
-        try:
-            import timm  # noqa: F401
+            import_timm()
         except ImportError as error:
             return None, f"timm cannot be imported ({error})"
     if platform == "cpu":
@@ -198,8 +194,17 @@ def torch_device(platform: str, wants_timm: bool) -> tuple[str | None, str]:
     return None, f"this PyTorch cannot use the device that JAX runs on ({platform})"
 
 
-def _stand_in_for_torchvision() -> None:
-    """Lets timm be imported without torchvision, of which its networks need names alone."""
+def import_timm() -> Any:
+    """Imports timm in this process, also without torchvision, of which it needs only names."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception:  # missing, or built for another version of PyTorch
+        _replace_torchvision()
+    return importlib.import_module("timm")
+
+
+def _replace_torchvision() -> None:
+    """Makes ``import torchvision`` return modules in which every name is an empty class."""
 
     class Anything(type):
         def __getattr__(cls, name: str) -> Any:

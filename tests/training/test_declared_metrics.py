@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from typing import ClassVar
 
 import flax.linen as nn
@@ -12,11 +13,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from vitjax.core.errors import ConfigError
-from vitjax.metrics import Mean, PerClass
+from vitjax.data import DataError
+from vitjax.metrics import Collected, Mean, Measure, PerClass
 from vitjax.models import MODELS, Model
 from vitjax.objectives import Objective, objectives
+from vitjax.training import evaluation, loop
 from vitjax.training import experiment as experiments
-from vitjax.training import loop
 from vitjax.training.task import TASKS, Task
 
 
@@ -27,6 +29,20 @@ class NothingButAHead(Model):
     @nn.compact
     def __call__(self, images, train=False):
         return nn.Dense(1, name="head")(images.reshape(len(images), -1)[:, :1])
+
+
+UNKNOWN = 1e9  # NaN is no value of a config
+
+
+@dataclasses.dataclass(frozen=True)
+class Median(Measure):
+    """The median label, as a number of NumPy."""
+
+    def collect(self, probabilities, labels):
+        return labels
+
+    def compute(self, examples):
+        return np.float32(np.median(examples))
 
 
 @objectives.register("scripted")
@@ -55,8 +71,10 @@ class Scripted(Objective):
     def evaluate(self, variables, batch):
         step = variables["counted"]["steps"]
         value = jnp.asarray(self.values)[jnp.maximum(step - 1, 0)] * jnp.ones(len(batch["mask"]))
+        value = jnp.where(value == UNKNOWN, jnp.nan, value)
         return {
-            "loss": Mean.of(value * 0, batch["mask"]),
+            "median": Collected(batch["label"], batch["mask"], Median()),
+            "loss": Mean.of(jnp.zeros_like(value), batch["mask"]),
             "zeal": Mean.of(value, batch["mask"], higher_is_better=self.higher, unit="volts"),
             "each": PerClass(value[0] * jnp.arange(10.0), jnp.ones(10), self.higher, "volts"),
         }
@@ -155,3 +173,72 @@ def test_numbers_of_a_run_are_finite_json(tmp_path):
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {r["split"] for r in records} == {"train", "val"}
     assert np.isfinite([r["zeal"] for r in records if r["split"] == "val"]).all()
+
+
+def test_a_first_value_of_nan_does_not_use_up_the_patience(tmp_path):
+    rule = {"metric": "val/zeal", "patience": 3}
+    made = config((UNKNOWN, 2.0, 3.0, 4.0, 5.0), True, early_stopping=rule)
+    summary = loop.train(experiments.build(made), tmp_path, lambda text: None)
+    assert summary["steps"] == summary["checkpoint_step"] == 5
+
+
+def test_patience_begins_anew_with_another_metric(tmp_path):
+    def run(steps, metric):
+        rule = {"metric": metric, "patience": 2}
+        made = config((-3.0, 5.0, 5.0, 5.0, 5.0, 5.0), False, early_stopping=rule)
+        made.train.steps = steps
+        return loop.train(experiments.build(made), tmp_path, lambda text: None)["steps"]
+
+    # At step 2, the best value is -3 and one evaluation was worse. The loss is 0 at each step: its
+    # first evaluation is the best one, and two more use up the patience.
+    assert run(2, "val/zeal") == 2
+    assert run(6, "val/loss") == 5
+
+
+def test_a_damaged_best_checkpoint_is_replaced_by_the_last_state(tmp_path):
+    built = experiments.build(config(VALUES, True))
+    assert loop.train(built, tmp_path, lambda text: None)["checkpoint_step"] == 2
+    shutil.rmtree(tmp_path / "checkpoints" / "2" / "state")
+    lines = []
+    summary = loop.train(experiments.build(config(VALUES, True)), tmp_path, lines.append)
+    assert summary["checkpoint_step"] == 6
+    warned = [line for line in lines if line.startswith("warning: ") and "step 2 is dam" in line]
+    assert len(warned) == 1
+    assert not any("trying the previous" in line for line in lines)
+
+
+def test_results_that_cannot_be_printed_are_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(ScriptedTask, "describe", lambda self, results: 1 / 0)
+    lines = []
+    loop.train(experiments.build(config(VALUES[:1], True)), tmp_path, lines.append)
+    assert "warning: the results of val cannot be printed: ZeroDivisionError" in "\n".join(lines)
+
+
+def test_results_of_a_task_without_examples_are_described():
+    task = experiments.build(config(VALUES, True)).task
+    assert task.describe({"zeal": 1.0, "loss": 0.5}) == ["loss 0.5000, zeal 1.0000"]
+    assert task.describe({"zeal": 1.0, "examples": 3}) == ["zeal 1.0000 on 3 examples"]
+
+
+@pytest.mark.parametrize("merged", [1, 2, 64])
+def test_collected_examples_are_merged_before_the_end(merged, monkeypatch):
+    made = config(VALUES, True)
+    made.data.eval_batch_size = 16
+    built = experiments.build(made)
+    variables = built.parallel.place_state(built.initial_state()).variables
+    monkeypatch.setattr(evaluation, "_MERGED", merged)
+    joined, real = [], Median.join
+    monkeypatch.setattr(Median, "join", lambda self, p: joined.append(len(p)) or real(self, p))
+    values = evaluation.Evaluator(built).metrics(variables, "val")
+    assert max(joined) <= max(merged + 1, 12)
+    assert values["median"] == np.median(built.data.labels("val"))
+    assert type(values["median"]) is float
+    assert values["examples"] == built.data.num_examples("val")
+
+
+def test_a_split_without_examples_is_an_error(monkeypatch):
+    built = experiments.build(config(VALUES, True))
+    variables = built.parallel.place_state(built.initial_state()).variables
+    monkeypatch.setattr(built.data, "eval_batches", lambda *args, **kw: (x for x in ()))
+    with pytest.raises(DataError, match="split 'val' has no examples"):
+        evaluation.Evaluator(built).metrics(variables, "val")

@@ -49,7 +49,22 @@ def test_a_run_carries_its_format(tmp_path):
 
 def test_a_folder_without_a_format_is_read(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    assert workdir.read_config(tmp_path) == "{}"
+    assert workdir.read_config(tmp_path).to_dict() == {}
+
+
+@pytest.mark.parametrize("text", ["", '{"a": ', "3", "[]", "\0"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        (workdir.CONFIG, workdir.read_config),
+        (workdir.DATA, workdir.read_data),
+        (workdir.ABOUT, workdir.check_format),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, read, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(WorkdirError, match=rf"{name}: the file is damaged \("):
+        read(tmp_path)
 
 
 def test_another_format_is_refused_and_left_alone(tmp_path):

@@ -90,12 +90,12 @@ class Collected(Metric):
         return Collected(self.measure.reduce(examples), None, self.measure)
 
     def merge(self, *others: Collected) -> Collected:
-        """Joins the examples, in order."""
+        """Joins the examples."""
         parts = [each.reduce().examples for each in (self, *others)]
         return Collected(self.measure.join(parts), None, self.measure)
 
     def over_axis(self, axis_name: str) -> Collected:
-        """Gathers the examples of all devices, in the order of the global batch."""
+        """Gathers the examples of all devices; a measure must not depend on their order."""
         gathered: Collected = jax.lax.all_gather(self, axis_name, tiled=True)
         return gathered
 
@@ -111,7 +111,12 @@ class Collected(Metric):
     def values(self, name: str) -> dict[str, Value]:
         """The value under ``name``, or several values under their own names."""
         value = self.compute()
-        return dict(value) if isinstance(value, Mapping) else {name: value}
+        several = value if isinstance(value, Mapping) else {name: value}
+        # Numbers of NumPy are neither floats nor JSON values.
+        return {
+            each: np.asarray(found) if np.ndim(found) else float(found)
+            for each, found in several.items()
+        }
 
     def declarations(self, name: str) -> dict[str, Declaration]:
         """The measure's declaration."""

@@ -121,6 +121,11 @@ class FewShot(Task[EpisodeData, Episodic]):
         split, values = next(iter(results.items()))
         classes = self.data.target == "class"
         ways = values.get("ways")
+        data, objective = self.data, self.objective
+        if classes:
+            draw_episode(evaluator, data, objective, variables, split, folder)
+        elif data.family is not None:
+            draw_fits(evaluator, data.family, objective, variables, split, folder)
         if jax.process_index() == 0 and values["test_steps"]:
             figures.adaptation(
                 {mode: (values[mode]["per_step"], values[mode]["per_step_ci95"]) for mode in MODES},
@@ -130,11 +135,6 @@ class FewShot(Task[EpisodeData, Episodic]):
                 chance=1 / ways if classes and isinstance(ways, int) else None,
                 heading=f"{split}: {evaluation.protocol(values)}",
             )
-        data, objective = self.data, self.objective
-        if classes:
-            draw_episode(evaluator, data, objective, variables, split, folder)
-        elif data.family is not None:
-            draw_fits(evaluator, data.family, objective, variables, split, folder)
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the classes and images of each split, and draws the first training episode."""

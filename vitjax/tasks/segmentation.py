@@ -123,16 +123,16 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         folder: Path,
     ) -> None:
         """Draws curves per class, and the images with the lowest and the highest IoU."""
-        if jax.process_index() == 0:
-            records = read(folder.parent / workdir.METRICS)
-            figures.class_curves(records, self.class_names, folder / "iou.png")
-        if not results:
-            return
-        split = "val" if "val" in results else next(iter(results))
-        ious, index = evaluator.gather(self.objective.image_iou, variables, split)
-        own = self.experiment.parallel.to_host(variables)
+        split = "val" if "val" in results else next(iter(results), None)
+        if split is not None:
+            ious, index = evaluator.gather(self.objective.image_iou, variables, split)
+            own = self.experiment.parallel.to_host(variables)
         # Only the first host computes the rest.
         if jax.process_index() > 0:
+            return
+        records = read(folder.parent / workdir.METRICS)
+        figures.class_curves(records, self.class_names, folder / "iou.png")
+        if split is None:
             return
         data, predict = self.data, jax.jit(self.objective.predict)
         order = np.argsort(ious, kind="stable")

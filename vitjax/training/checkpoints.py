@@ -217,6 +217,11 @@ class Checkpoints:
                 raise
             except Exception as error:
                 damage.append(f"step {candidate}: {_first_line(error)}")
+                if step is not None:
+                    raise CheckpointError(
+                        f"{self.directory}: the checkpoint of step {step} is damaged"
+                        f" ({_first_line(error)})"
+                    ) from error
                 say(
                     f"The checkpoint of step {candidate} in {self.directory} is damaged"
                     f" ({damage[-1]}); trying the previous one."

@@ -10,9 +10,13 @@ import jax
 import numpy as np
 
 from vitjax import metrics as metrics_
+from vitjax.data import DataError
 from vitjax.metrics import Metrics, Value
 from vitjax.training.experiment import Experiment
 from vitjax.training.step import make_evaluate_step, make_gather_step
+
+# The number of batches of collected metrics that are kept before they are merged.
+_MERGED = 64
 
 
 class Evaluator:
@@ -28,6 +32,9 @@ class Evaluator:
         Args:
             variables: placed on the devices.
             split: one of the data's splits.
+
+        Raises:
+            DataError: the split has no examples.
         """
         return self._values(self.experiment.objective.evaluate, variables, split)
 
@@ -70,16 +77,16 @@ class Evaluator:
             ("evaluate", function),
             lambda: make_evaluate_step(function, axis_name=parallel.axis_name),
         )
-        found = []
+        found: list[metrics_.Metrics] = []
         for batch in self._batches(step, variables, split):
-            # Collected examples are reduced batch by batch: a complete split may not fit into
-            # memory.
-            gathers = any(isinstance(m, metrics_.Collected) for m in batch.values())
-            found.append(
-                {name: m.reduce() for name, m in jax.device_get(batch).items()}
-                if gathers
-                else batch
-            )
+            if any(isinstance(m, metrics_.Collected) for m in batch.values()):
+                # A complete split may not fit into memory.
+                batch = {name: m.reduce() for name, m in jax.device_get(batch).items()}
+                if len(found) == _MERGED:
+                    found = [metrics_.merge(found)]
+            found.append(batch)
+        if not found:
+            raise DataError(f"split {split!r} has no examples to evaluate on")
         merged = metrics_.merge(jax.device_get(found))
         examples = int(merged.pop("examples").count)
         return {**plain(metrics_.values(merged)), "examples": examples}

@@ -24,7 +24,7 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
 from vitjax.training import flops, initialization, summary, workdir
-from vitjax.training.checkpoints import Checkpoints, begun
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun
 from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator, plain
 from vitjax.training.experiment import Experiment
@@ -105,7 +105,7 @@ def train(
         stack.callback(logger.close)
         # Printed lines must not break the progress bar.
         say = logger.say if say is print else say
-        experiment = experiment.task.prepare(state.model_state, folder / workdir.FEATURES, say)
+        experiment = experiment.task.prepare(state.variables, folder / workdir.FEATURES, say)
         loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
         del state, restored, started
         if loop.step < experiment.run.steps and not loop.stopped_early:
@@ -134,8 +134,12 @@ class _Loop:
         self.parameters = count_parameters(state.params)
         self.state = experiment.parallel.place_state(state)
         self.next_batch = progress.get("next_batch", 0)
-        self.best = progress.get("best")
-        self.evaluations_since_best = progress.get("evaluations_since_best", 0)
+        rule = experiment.settings.early_stopping
+        self.stopping_metric = rule.metric if rule is not None else None
+        # A best value of another metric says nothing about this one.
+        same = progress.get("stopping_metric", self.stopping_metric) == self.stopping_metric
+        self.best = progress.get("best") if same else None
+        self.evaluations_since_best = progress.get("evaluations_since_best", 0) if same else 0
         self.origin = progress.get("init")
         self.clock = Clock(experiment.data.batch_size, progress.get("clock"))
         experiment.data.skipped.update(progress.get("skipped", {}))
@@ -191,7 +195,8 @@ class _Loop:
             assert rule is not None
             self.say(
                 f"Stopped early at step {self.step}: {rule.metric} has not improved for"
-                f" {rule.patience} evaluations (best {self.best:.4f})"
+                f" {rule.patience} evaluations"
+                + ("" if self.best is None else f" (best {self.best:.4f})")
             )
 
     def finish(self) -> dict[str, Any]:
@@ -215,12 +220,13 @@ class _Loop:
         best = self.checkpoints.best_step()
         if best is None or best == self.step:
             return self.step, self.state.variables
-        restored = self.checkpoints.restore(
-            self.experiment.abstract_state(),
-            config=self.experiment.config,
-            step=best,
-            say=self.say,
-        )
+        try:
+            restored = self.checkpoints.restore(
+                self.experiment.abstract_state(), config=self.experiment.config, step=best
+            )
+        except CheckpointError as error:
+            self.say(f"warning: {error}. The last state is evaluated in place of the best.")
+            return self.step, self.state.variables
         assert restored is not None
         return best, self.experiment.parallel.place_state(restored.state.variables)
 
@@ -323,7 +329,8 @@ class _Loop:
         value = self.evaluated[rule.metric]
         sign = self.experiment.declared(rule.metric).sign
         gain = math.inf if self.best is None else sign * (value - self.best)
-        if gain > rule.min_delta:
+        # Nothing is better than a best value of NaN.
+        if math.isfinite(value) and gain > rule.min_delta:
             self.best, self.evaluations_since_best = value, 0
         else:
             self.evaluations_since_best += 1
@@ -342,6 +349,7 @@ class _Loop:
                     "next_batch": self.next_batch,
                     "clock": self.clock.state(),
                     "skipped": self.experiment.data.skipped,
+                    "stopping_metric": self.stopping_metric,
                     "best": self.best,
                     "evaluations_since_best": self.evaluations_since_best,
                     "init": self.origin,

@@ -55,7 +55,7 @@ class SavedRun:
             CheckpointError: the run has no checkpoint.
         """
         self.folder = Path(folder)
-        self.config = configs.from_json(workdir.read_config(self.folder))
+        self.config = workdir.read_config(self.folder)
         user_code.restore(self.config, self.folder, say)
         config = self.config.copy_and_resolve_references()
         configs.override(config, overrides)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def write(
     if first_host:
         write_json(folder / workdir.SUMMARY, summary)
     for split, found in results.items():
-        for line in task.describe(found):
-            say(f"{split}: {line}")
+        with _warning(f"the results of {split} cannot be printed", say):
+            for line in task.describe(found):
+                say(f"{split}: {line}")
     _draw(evaluator, variables, results, folder, say)
     return summary
 
@@ -67,7 +69,7 @@ def _draw(
     folder: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Draws the curves and the figures of the task; an error becomes a warning."""
+    """Draws the curves and the figures of the task."""
     folder_of_figures = folder / workdir.FIGURES
     experiment = evaluator.experiment
 
@@ -80,11 +82,18 @@ def _draw(
         experiment.task.report(evaluator, variables, results, folder_of_figures)
 
     for name, draw in (("curves", curves), (experiment.objective.task, task_figures)):
-        try:
+        with _warning(f"figures ({name}) are missing", say):
             draw()
-        except Exception as error:
-            say(f"warning: figures ({name}) are missing: {type(error).__name__}: {error}")
     say(f"Figures: {folder_of_figures}")
+
+
+@contextlib.contextmanager
+def _warning(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Turns an error into a warning: the results of the run are already on disk."""
+    try:
+        yield
+    except Exception as error:
+        say(f"warning: {what}: {type(error).__name__}: {error}")
 
 
 def environment() -> dict[str, Any]:

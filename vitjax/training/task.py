@@ -174,7 +174,9 @@ class Task(Generic[DataT, ObjectiveT]):
                 each = zip(self.class_names, value, strict=True)
                 text = ", ".join(f"{label} {declaration.text(x)}" for label, x in each)
                 arrays.append(f"{name}: {text}")
-        return [f"{', '.join(words)} on {results['examples']} examples", *arrays]
+        if "examples" in results:
+            words[-1:] = [f"{word} on {results['examples']} examples" for word in words[-1:]]
+        return [", ".join(words), *arrays]
 
     # Prediction.
 
@@ -218,7 +220,9 @@ class Task(Generic[DataT, ObjectiveT]):
     ) -> None:
         """Draws the figures of a finished run; all hosts call this, the first host draws.
 
-        The results are already on disk; an error becomes a warning.
+        The results are already on disk; an error becomes a warning. The evaluator's methods run on
+        all hosts together, so all of them are called before the first host draws: an error in a
+        figure would leave the other hosts waiting.
 
         Args:
             evaluator: the evaluator of the experiment.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import ml_collections
 
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
@@ -64,7 +65,7 @@ def lock(workdir: Path) -> Iterator[None]:
 def check_format(workdir: Path) -> None:
     """Raises WorkdirError if this version of vitjax cannot read the format of ``workdir``."""
     path = workdir / ABOUT
-    found = json.loads(path.read_text()).get("format") if path.is_file() else FORMAT
+    found = (_read(path) or {"format": FORMAT}).get("format")
     if found != FORMAT:
         raise WorkdirError(
             f"{workdir}: the run has format {found} ({ABOUT}), and this version of vitjax reads"
@@ -73,26 +74,39 @@ def check_format(workdir: Path) -> None:
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
-    """The description of the data that the run in ``workdir`` wrote; None if it wrote none yet."""
-    path = workdir / DATA
-    if not path.is_file():
-        return None
-    noted: dict[str, Any] = json.loads(path.read_text())
-    return noted
-
-
-def read_config(workdir: Path) -> str:
-    """The JSON text of the config that the run in ``workdir`` was started with.
+    """The description of the data that the run in ``workdir`` wrote; None if it wrote none yet.
 
     Raises:
-        WorkdirError: the folder holds no run, or one of another format.
+        WorkdirError: the file is damaged.
     """
-    path = workdir / CONFIG
-    if not path.is_file():
+    return _read(workdir / DATA)
+
+
+def read_config(workdir: Path) -> ml_collections.ConfigDict:
+    """The config that the run in ``workdir`` was started with.
+
+    Raises:
+        WorkdirError: the folder holds no run, or one of another format, or the file is damaged.
+    """
+    found = _read(workdir / CONFIG)
+    if found is None:
         beside = sorted(p.parent.name for p in workdir.parent.glob(f"*/{DATA}"))
         raise WorkdirError(
             f"{workdir}: no run there (no {CONFIG})"
             + (f"; runs beside it: {', '.join(beside)}" if beside else "")
         )
     check_format(workdir)
-    return path.read_text()
+    return ml_collections.ConfigDict(found)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None without the file."""
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise TypeError("it holds no JSON object")
+    except FileNotFoundError:
+        return None
+    except (OSError, TypeError, ValueError) as error:
+        raise WorkdirError(f"{path}: the file is damaged ({error})") from error
+    return found
