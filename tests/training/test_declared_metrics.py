@@ -129,7 +129,7 @@ def test_an_entry_of_an_array_chooses_the_best_checkpoint(tmp_path):
     [
         ("val/each_per_class", "an array of shape (10,); name one entry, such as 'val/each_per_c"),
         ("val/each_per_class/10", "did you mean 'val/each_per_class/1'"),
-        ("val/zest", "(known: val/each, val/loss, val/zeal, val/each_per_class/0 to val/each_p"),
+        ("val/zest", "(known: val/each, val/loss, val/median, val/zeal, val/each_per_class/0 to"),
         ("val/late", "'val/late', which is computed at the end of a run alone"),
     ],
 )
