@@ -48,7 +48,8 @@ def make_train_step(
             age = state.step.astype(jnp.float32)
             decay = jnp.minimum(ema_decay, (1 + age) / (10 + age))
             variables = {"params": updated.params, **updated.model_state}
-            # Written as a step towards the new value, so that constant values stay bit-equal.
+            # `optax.incremental_update` as a step towards the new value, so that constant values
+            # stay bit-equal.
             ema = jax.tree.map(
                 lambda old, new: (old + (1 - decay) * (new - old)).astype(old.dtype),
                 ema,
