@@ -1,7 +1,5 @@
 """Features of every example: which layers there are, each example once, and a cache to trust."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +14,6 @@ from vitjax.training import experiment as experiments
 from vitjax.training import features
 from vitjax.training.features import Extractor
 
-# What is compiled here computes little.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 VIT = {"patch_size": 4, "width": 8, "depth": 2, "num_heads": 2, "mlp_width": 12, "num_classes": 3}
 
 
@@ -33,7 +29,9 @@ def activations(name, **fields):
 
 
 def all_sown(model, variables, images):
-    _, state = jit(lambda *given: model.apply(*given, mutable="intermediates"))(variables, images)
+    _, state = jax.jit(lambda *given: model.apply(*given, mutable="intermediates"))(
+        variables, images
+    )
     return state["intermediates"]
 
 
@@ -80,7 +78,7 @@ def test_vectors_are_what_was_sown_pooled(form, pooling):
     fields = {**VIT, "registers": 2, "layer_scale": 0.5}
     found, model, *shapes = activations("vit_ti16", **fields, **form)
     variables, images = drawn(shapes)
-    vectors = jit(found.vectors(found.layers, pooling))(variables, images)
+    vectors = jax.jit(found.vectors(found.layers, pooling))(variables, images)
     sown = all_sown(model, variables, images)
     if form:
         sown = models.unstack_layers(sown)
@@ -134,7 +132,7 @@ def extractor(chosen=None, seed=0, cache=None, say=print, pattern=None):
     """An extractor of the layers that ``pattern`` chooses, its experiment and the variables."""
     built = experiments.build(config() if chosen is None else chosen)
     objective, data = built.objective, built.data
-    variables = jit(objective.init_model)(jax.random.key(seed), data.example_batch())
+    variables = jax.jit(objective.init_model)(jax.random.key(seed), data.example_batch())
     images = jax.eval_shape(objective.normalize, data.example_batch(evaluated=True)["image"])
     found = Activations(objective.model, variables, images)
     layers = found.chosen(pattern)

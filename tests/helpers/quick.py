@@ -1,13 +1,8 @@
-"""Compiling and initialising small models in little time."""
-
-from functools import partial
+"""Variables of small models in little time."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-# The tests here compile much and compute little.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def variables_of(module, images):

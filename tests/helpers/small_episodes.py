@@ -1,16 +1,11 @@
 """Small models, losses and batches of episodes for the tests of few-shot methods."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from vitjax import models
-
-# The tests here compile much and compute little.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 DTYPES = {"dtype": "float64", "param_dtype": "float64"}
 CONV4 = {"filters": 3, "depth": 2, "downsample": "stride", "activation": "tanh"}

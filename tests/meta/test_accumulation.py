@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from small_episodes import jit
 from tiny import episodes, identity, mlp, variables
 
 from vitjax.meta import ImplicitMaml, Maml, MamlPlusPlus
@@ -39,7 +38,7 @@ def test_the_step_is_that_of_the_large_batch(method):
 
         def run(pieces):
             optimizer = Optimizer(adam, accumulation_steps=pieces)
-            step = jit(make_train_step(objective, optimizer))
+            step = jax.jit(make_train_step(objective, optimizer))
             now = TrainState.create({"params": params, **state}, optimizer.init(params), seed=0)
             for batch in batches:
                 now, metrics = step(now, batch)

@@ -19,7 +19,6 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_train_step
 
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 CLASSES = 6
 
@@ -48,7 +47,7 @@ def test_training_is_ordinary_classification_of_all_images(kind, arguments):
     params, state = variables(objective, batch)
     assert params["model"]["head"]["kernel"].shape == (8, CLASSES)
     batch["query"]["mask"][0, :2] = False
-    gradients, (new, metrics) = jit(objective.gradients)(params, state, batch, KEY)
+    gradients, (new, metrics) = jax.jit(objective.gradients)(params, state, batch, KEY)
 
     inputs = np.concatenate(
         [batch[part]["input"].reshape(-1, WIDTH) for part in batch if part != "mask"]
@@ -101,8 +100,8 @@ def test_the_nearest_centroid_of_what_lies_apart_is_the_right_one(distance, tran
     objective = baseline(NearestCentroid, distance=distance, transform_features=transform)
     batch = episodes(number=3, spread=0.02)
     params, state = variables(objective, batch)
-    _, (state, _) = jit(objective.gradients)(params, state, batch, KEY)
-    metrics = jit(objective.evaluate)({"params": params, **state}, batch)
+    _, (state, _) = jax.jit(objective.gradients)(params, state, batch, KEY)
+    metrics = jax.jit(objective.evaluate)({"params": params, **state}, batch)
     assert float(metrics["accuracy"].value()) == 1
     assert float(metrics["accuracy_inductive"].value()) == 1
 
@@ -117,7 +116,7 @@ def test_the_features_are_those_before_the_head_less_their_mean():
         [features(batch[p]["input"].reshape(-1, WIDTH)) for p in ("support", "query")]
     )
     for _ in range(2):
-        _, (state, _) = jit(objective.gradients)(params, state, batch, KEY)
+        _, (state, _) = jax.jit(objective.gradients)(params, state, batch, KEY)
     center = state["feature_mean"]["total"] / state["feature_mean"]["weight"]
     np.testing.assert_allclose(center, everything.mean(axis=0), rtol=1e-4, atol=1e-6)
     seen = features(batch["query"]["input"][0]) - center
@@ -130,7 +129,7 @@ def test_fine_tuning_trains_a_new_head_for_the_episode():
     objective = baseline(FineTuning, "batch", test_steps=20, inner_learning_rate=0.5)
     batch = episodes(number=2, spread=0.2)
     params, state = variables(objective, batch)
-    measured = jit(objective.measure)({"params": params, **state}, batch)
+    measured = jax.jit(objective.measure)({"params": params, **state}, batch)
     for mode in ("transductive", "inductive"):
         losses = measured[mode]["loss"]
         assert losses.shape == (2, 21)
@@ -154,8 +153,8 @@ def test_features_computed_once_are_those_computed_at_every_step(fixed):
     batch = episodes(number=1)
     params, state = variables(objective, batch)
     one = episode(batch)
-    once = jit(objective.answer_episode)(params, state, one)
-    each = jit(partial(GradientBased.answer_episode, objective))(params, state, one)
+    once = jax.jit(objective.answer_episode)(params, state, one)
+    each = jax.jit(partial(GradientBased.answer_episode, objective))(params, state, one)
     close(once, each, rtol=1e-3, atol=1e-5)
 
 
@@ -166,7 +165,7 @@ def test_all_of_a_network_can_be_tuned():
     learner = Learner(objective, objective.network, params, state, episode(batch))
     leaves = learner.adapt(2)
     assert np.any(leaves["dense1/kernel"] != params["model"]["dense1"]["kernel"])
-    measured = jit(objective.measure)({"params": params, **state}, batch)
+    measured = jax.jit(objective.measure)({"params": params, **state}, batch)
     assert measured["inductive"]["accuracy"].shape == (1, 3)
 
 
@@ -196,7 +195,7 @@ def test_regression_learns_the_mean_of_all_sinusoids():
     # Amplitudes of 2.55 and phases from 0 to pi, in the mean.
     mean = -2.55 * 2 / np.pi * np.cos(x)
     assert np.mean(np.square(outputs - mean)) < 0.3 * np.mean(np.square(mean))
-    metrics = jit(objective.evaluate)(state.variables, batch)
+    metrics = jax.jit(objective.evaluate)(state.variables, batch)
     assert set(metrics) == {"loss", "loss_inductive", "loss_before"}
     assert float(metrics["loss"].value()) < float(metrics["loss_before"].value())
 

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from small_episodes import jit
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_keywords
@@ -223,7 +222,7 @@ def test_the_answer_to_a_query_alone_is_the_inductive_one(images):
     evaluator, variables = images
     objective = evaluator.experiment.objective
     batch = evaluator.first(lambda _, batch: batch, variables, "test", 4)
-    measure = jit(objective.measure)
+    measure = jax.jit(objective.measure)
     together = measure(variables, {**batch, "mask": np.ones(4, bool)})
     alone = []
     for place in range(batch["query"]["target"].shape[1]):

@@ -12,8 +12,6 @@ from vitjax.optim.optimizer import Optimizer
 from vitjax.training.step import make_train_step
 
 WAYS, WIDTH = 3, 4
-# The tests here compile much and compute little.
-FAST = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +64,7 @@ def start(objective, batch):
 
 def gradients(objective, params, state, episode):
     """Gradient, state and metrics of one episode."""
-    function = jax.jit(objective.episode_gradients, compiler_options=FAST)
+    function = jax.jit(objective.episode_gradients)
     gradient, (state, metrics) = function(params, state, episode, jax.random.key(1))
     return gradient, state, metrics
 
@@ -74,9 +72,7 @@ def gradients(objective, params, state, episode):
 def by_differences(objective, params, state, episode, directions=3):
     """Checks the gradient against the bilevel loss along a few random directions."""
     key = jax.random.key(1)
-    loss = jax.jit(
-        lambda params: objective.episode_loss(params, state, episode, key)[0], compiler_options=FAST
-    )
+    loss = jax.jit(lambda params: objective.episode_loss(params, state, episode, key)[0])
     gradient = gradients(objective, params, state, episode)[0]
     rng = np.random.default_rng(3)
     for _ in range(directions):
@@ -121,7 +117,7 @@ def test_ridge_regression_has_the_gradient_of_its_closed_form():
 
     gradient, _, metrics = gradients(objective, params, state, episode)
     np.testing.assert_allclose(metrics["loss"].value(), loss(params), rtol=1e-10)
-    expected = jax.jit(jax.grad(loss), compiler_options=FAST)(params)
+    expected = jax.jit(jax.grad(loss))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), gradient, expected)
     # With damping it solves ((1 + damping) I + H / lambda) x = g for the same g.
     x = features_of(params, episode["support"])
@@ -166,7 +162,7 @@ def test_evaluation_is_held_to_the_start_too():
     for proximal in (1e-3, 2.0):
         objective = build(proximal=proximal, test_steps=40)
         params, state = start(objective, episodes())
-        measure = jax.jit(objective.measure_episode, compiler_options=FAST)
+        measure = jax.jit(objective.measure_episode)
         measured.append(measure(params, state, episode)["transductive"]["loss"])
     near = build(inner_steps=40)
     metrics = gradients(near, params, state, episode)[2]
@@ -183,7 +179,7 @@ def test_episodes_at_once_change_no_number_and_the_trainer_takes_steps():
         variables = objective.init(jax.random.key(0), batch)
         optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.5)))
         state = TrainState.create(variables, optimizer.init(variables["params"]), seed=0, ema=False)
-        step = jax.jit(make_train_step(objective, optimizer), compiler_options=FAST)
+        step = jax.jit(make_train_step(objective, optimizer))
         losses = []
         for _ in range(3):
             state, metrics = step(state, batch)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_episodes import assert_trees, directional, inner, jit, problem, relative
+from small_episodes import assert_trees, directional, inner, problem, relative
 
 from vitjax import models
 from vitjax.meta import Maml, adapt, scale_by_rates
@@ -51,10 +51,10 @@ def meta_loss(kind, optimizer, steps=3, **options):
 @pytest.mark.parametrize("kind", ["mlp", "conv4", "vit"])
 def test_meta_gradient_by_finite_differences(kind, optimizer):
     meta, params = meta_loss(kind, OPTIMIZERS[optimizer](), unroll=1)
-    value, gradient = jit(lambda p: (meta(p), jax.grad(meta)(p)))(params)
+    value, gradient = jax.jit(lambda p: (meta(p), jax.grad(meta)(p)))(params)
     assert np.isfinite(value)
     step = 1e-6 if optimizer == "adam" else 1e-5
-    for along, difference in directional(jit(meta), params, step=step):
+    for along, difference in directional(jax.jit(meta), params, step=step):
         assert abs(difference) > 1e-4
         assert abs(inner(gradient, along) - difference) < 1e-6 * abs(difference) + 1e-9
 
@@ -78,7 +78,7 @@ def test_one_step_by_formula_in_both_orders():
         product = jax.grad(lambda p: optax.tree.vdot(by_support(p, support), first))(params)
         return first, jax.tree.map(lambda g, h: g - rate * h, first, product)
 
-    ours, (first, second) = jit(lambda: ([found(True), found(False)], formula()))()
+    ours, (first, second) = jax.jit(lambda: ([found(True), found(False)], formula()))()
     assert_trees(ours[0], first)
     assert_trees(ours[1], second)
     assert relative(first, second) > 0.01
@@ -91,7 +91,7 @@ def test_first_order_of_several_steps_is_the_query_gradient_where_it_ends():
         def adapted(params, optimizer=optimizer, **options):
             return adapt(loss, params, support, steps=4, optimizer=optimizer, **options)
 
-        found, expected, exact = jit(
+        found, expected, exact = jax.jit(
             lambda adapted=adapted: (
                 jax.grad(lambda p: loss(adapted(p, first_order=True), query))(params),
                 jax.grad(loss)(adapted(params), query),
@@ -118,7 +118,7 @@ def test_adam_without_eps_root_has_no_second_derivative_at_a_zero_gradient(eps_r
             result = adapt(loss, params, (1.5, 0.0), steps=2, optimizer=optimizer, **options)
             return loss(result, (0.5, 1.0))
 
-        return jit(jax.grad(meta))(params)
+        return jax.jit(jax.grad(meta))(params)
 
     found = gradient()
     assert np.isfinite(found["used"]).all()
@@ -134,7 +134,7 @@ def test_adam_without_eps_root_has_no_second_derivative_at_a_zero_gradient(eps_r
 def test_unrolling_and_recomputing_change_nothing(kind):
     def result(**options):
         meta, params = meta_loss(kind, optax.sgd(0.3, momentum=0.5), steps=3, **options)
-        return jit(jax.value_and_grad(meta))(params)
+        return jax.jit(jax.value_and_grad(meta))(params)
 
     if kind == "mlp":
         expected = result(unroll=True)
@@ -290,10 +290,10 @@ def test_rates_have_a_gradient_in_both_orders(first_order):
         options = {"steps": 3, "optimizer": optimizer, "first_order": first_order}
         return loss(adapt(loss, params, batch, **options), batch + 0.1)
 
-    gradient = jit(jax.grad(meta))(rates)
+    gradient = jax.jit(jax.grad(meta))(rates)
     assert all((np.abs(leaf) > 1e-6).all() for leaf in gradient.values())
     if not first_order:
-        for along, difference in directional(jit(meta), rates):
+        for along, difference in directional(jax.jit(meta), rates):
             np.testing.assert_allclose(inner(gradient, along), difference, rtol=1e-7)
         return
     # The gradient of the result times that of each step, since nothing goes through the steps.
@@ -333,7 +333,9 @@ def test_recomputing_keeps_memory_from_growing_with_the_steps():
                 remat=remat,
                 unroll=1,
             )
-            compiled = jit(maml.episode_gradients).lower(params, state, episode, jax.random.key(0))
+            compiled = jax.jit(maml.episode_gradients).lower(
+                params, state, episode, jax.random.key(0)
+            )
             return compiled.compile().memory_analysis().temp_size_in_bytes
 
         one, many, recomputed = bytes_of(1, True), bytes_of(10, False), bytes_of(10, True)

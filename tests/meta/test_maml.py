@@ -17,7 +17,6 @@ from small_episodes import (
     episode_of,
     episodes,
     inner,
-    jit,
     mean_loss,
     randomized,
     relative,
@@ -129,7 +128,7 @@ def test_meta_gradient_is_that_of_pytorch(activation):
         gradients = objective.episode_gradients(params, state, episode, jax.random.key(0))
         return gradients, parameters.unflatten(learner.adapt(config["steps"]))
 
-    (gradients, (_, metrics)), adapted = jit(both)(params)
+    (gradients, (_, metrics)), adapted = jax.jit(both)(params)
     np.testing.assert_allclose(metrics["loss"].value(), arrays[f"{activation}/loss"], rtol=1e-10)
     assert_trees(adapted, found(f"{activation}/adapted"), rtol=1e-9, atol=1e-10)
     # The bias of a convolution has no gradient under batch statistics; PyTorch's is rounding.
@@ -144,7 +143,7 @@ def test_gradients_of_a_batch_are_the_mean_over_its_episodes(kind):
     # The third episode is padding.
     batch["mask"][2] = False
     key = jax.random.key(3)
-    single = jit(objective.episode_gradients)
+    single = jax.jit(objective.episode_gradients)
     rows = [single(params, state, episode_of(batch, i), key) for i in (0, 1, 3)]
     expected = jax.tree.map(lambda *leaves: sum(leaves) / 3, *[row[0] for row in rows])
     states = jax.tree.map(lambda *leaves: sum(leaves) / 3, *[row[1][0] for row in rows])
@@ -152,13 +151,15 @@ def test_gradients_of_a_batch_are_the_mean_over_its_episodes(kind):
     assert np.ptp(losses) > 0.01
     for at_once in (1, 2, 4, None):
         made_of, _, _, _ = made(kind, episodes_at_once=at_once)
-        gradients, (new, metrics) = jit(made_of.gradients)(params, state, batch, key)
+        gradients, (new, metrics) = jax.jit(made_of.gradients)(params, state, batch, key)
         assert_trees(gradients, expected)
         assert_trees(new, states)
         np.testing.assert_allclose(metrics["loss"].value(), np.mean(losses))
         assert float(metrics["loss"].count) == 3
     # Only the second-order gradient is that of the loss.
-    by_loss = jit(lambda p: jax.grad(lambda p: objective.loss(p, state, batch, key)[0])(p))(params)
+    by_loss = jax.jit(lambda p: jax.grad(lambda p: objective.loss(p, state, batch, key)[0])(p))(
+        params
+    )
     assert_trees(by_loss, expected)
 
 
@@ -167,7 +168,7 @@ def test_first_order_is_not_second_order():
     other, *_ = made(FirstOrderMaml)
     episode, key = episode_of(batch, 0), jax.random.key(0)
     second, first = (
-        jit(o.episode_gradients)(params, state, episode, key)[0] for o in (objective, other)
+        jax.jit(o.episode_gradients)(params, state, episode, key)[0] for o in (objective, other)
     )
     assert relative(first, second) > 0.01
 
@@ -180,7 +181,7 @@ def test_the_inner_loss_is_a_mean_over_the_examples_that_count():
         mask[np.flatnonzero(labels == way)[0]] = False
     learner = learner_of(objective, params, state, batch)
     support = learner.episode["support"]
-    found = parameters.unflatten(jit(lambda: learner.adapt(1))())
+    found = parameters.unflatten(jax.jit(lambda: learner.adapt(1))())
 
     def loss(model):
         outputs, _ = objective.model.apply(
@@ -201,7 +202,7 @@ def test_a_rate_is_the_published_code_s_times_the_ways():
     objective, params, state, batch = made(inner_steps=1, inner_learning_rate=0.6)
     learner = learner_of(objective, params, state, batch)
     support = learner.episode["support"]
-    found = parameters.unflatten(jit(lambda: learner.adapt(1))())
+    found = parameters.unflatten(jax.jit(lambda: learner.adapt(1))())
 
     def published(model):
         outputs, _ = objective.model.apply(
@@ -241,7 +242,7 @@ def test_rates_of_the_head_and_any_optimizer():
         inner_optimizer={"name": "adam", "b1": 0.5, "eps_root": 1e-8},
     )
     learner = learner_of(objective, params, state, batch)
-    found = jit(lambda: learner.adapt(3))()
+    found = jax.jit(lambda: learner.adapt(3))()
     loss, support = mean_loss(objective.model, state), learner.episode["support"]
     optimizer = optax.adam(1.0, b1=0.5, eps_root=1e-8)
     model = params["model"]
@@ -312,7 +313,7 @@ def test_what_is_adapted(kind, fields, moving):
     model = conv4(norm="layer", **fields.pop("model", {}))
     objective, params, state, batch = made(kind, model, (8, 8, 2), unroll=1, **fields)
     learner = learner_of(objective, params, state, batch)
-    before, after, gradients = jit(
+    before, after, gradients = jax.jit(
         lambda: (
             learner.leaves(),
             learner.adapt(2),
@@ -345,30 +346,30 @@ def test_meta_sgd_learns_its_rates():
     fresh = objective.init(jax.random.key(0), batch)["params"]["rates"]
     assert all((leaf == 0.3).all() for leaf in jax.tree.leaves(fresh))
     episode, key = episode_of(batch, 0), jax.random.key(0)
-    gradient, _ = jit(objective.episode_gradients)(params, state, episode, key)
+    gradient, _ = jax.jit(objective.episode_gradients)(params, state, episode, key)
 
     def loss(rates):
         return objective.episode_loss({**params, "rates": rates}, state, episode, key)[0]
 
-    for along, difference in directional(jit(loss), params["rates"]):
+    for along, difference in directional(jax.jit(loss), params["rates"]):
         assert abs(difference) > 1e-4
         np.testing.assert_allclose(inner(gradient["rates"], along), difference, rtol=1e-7)
     # A rate for every scalar: equal ones are MAML's.
     plain, *_ = made(Maml, fixed=["norm1/scale"])
-    found = jit(objective.episode_loss)({**params, "rates": fresh}, state, episode, key)[0]
-    expected = jit(plain.episode_loss)({"model": params["model"]}, state, episode, key)[0]
+    found = jax.jit(objective.episode_loss)({**params, "rates": fresh}, state, episode, key)[0]
+    expected = jax.jit(plain.episode_loss)({"model": params["model"]}, state, episode, key)[0]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_a_head_of_zeros_starts_undecided():
     objective, params, state, batch = made(head="zeros", test_steps=3)
     assert np.abs(params["model"]["head"]["kernel"]).min() > 0
-    measures = jit(objective.measure)({"params": params, **state}, batch)
+    measures = jax.jit(objective.measure)({"params": params, **state}, batch)
     for mode in ("transductive", "inductive"):
         assert measures[mode]["loss"].shape == (4, 4)
         np.testing.assert_allclose(measures[mode]["loss"][:, 0], np.log(3), rtol=1e-12)
         assert (measures[mode]["loss"][:, -1] < np.log(3)).any()
-    gradient = jit(objective.gradients)(params, state, batch, jax.random.key(0))[0]["model"]
+    gradient = jax.jit(objective.gradients)(params, state, batch, jax.random.key(0))[0]["model"]
     assert not np.any(gradient["head"]["kernel"])
     assert np.abs(gradient["dense1"]["kernel"]).max() > 1e-4
 
@@ -380,7 +381,7 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
     learner = learner_of(objective, params, state, batch)
     support, query = learner.episode["support"], learner.episode["query"]
 
-    @jit
+    @jax.jit
     def outputs():
         leaves = learner.leaves()
         model = parameters.unflatten(leaves)
@@ -396,7 +397,7 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
     np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), rtol=1e-12)
     assert np.ptp(distances, axis=1).min() > 1e-3
     # The head is a function of the body, whose gradient goes through it.
-    gradient, _ = jit(objective.episode_gradients)(
+    gradient, _ = jax.jit(objective.episode_gradients)(
         params, state, learner.episode, jax.random.key(0)
     )
     assert not np.any(gradient["model"]["head"]["kernel"])
@@ -406,7 +407,7 @@ def test_a_head_of_prototypes_starts_from_distances(norm):
             0
         ]
 
-    for along, difference in directional(jit(loss), params["model"], directions=1):
+    for along, difference in directional(jax.jit(loss), params["model"], directions=1):
         np.testing.assert_allclose(inner(gradient["model"], along), difference, rtol=1e-6)
 
 
@@ -441,7 +442,7 @@ def test_moments_are_those_of_the_batch(ours, dtype):
     variables = network((0.9, 0.99)).model.init(jax.random.key(0), inputs)
     variables = jax.tree.map(lambda x: x.astype(dtype), randomized(variables))
     params = variables.pop("params")
-    found = jit(network((0.9, 0.99)).moments)(params, variables, inputs)
+    found = jax.jit(network((0.9, 0.99)).moments)(params, variables, inputs)
     # With no momentum, the running statistics are the last batch's.
     _, expected = network((0.0, 0.0)).apply(params, variables, inputs, train=True)
     tolerance = 2e-6 if dtype == "float32" else 1e-13
@@ -454,7 +455,7 @@ def test_moments_are_those_of_the_batch(ours, dtype):
 def test_inductive_answers_stand_for_themselves(statistics):
     objective, params, state, batch = made(inductive_statistics=statistics, number=1)
     variables = {"params": params, **state}
-    measure = jit(objective.measure)
+    measure = jax.jit(objective.measure)
     whole = measure(variables, batch)
     number = batch["query"]["target"].shape[1]
 
@@ -467,7 +468,7 @@ def test_inductive_answers_stand_for_themselves(statistics):
         mean = sum(row[mode]["loss"] for row in alone) / number
         differs = np.abs(mean - whole[mode]["loss"]).max()
         assert differs > 1e-3 if mode == "transductive" else differs < 1e-10
-    metrics = numbers(jit(objective.evaluate)(variables, batch))
+    metrics = numbers(jax.jit(objective.evaluate)(variables, batch))
     np.testing.assert_allclose(metrics["loss"], whole["transductive"]["loss"][0, -1])
     np.testing.assert_allclose(metrics["loss_inductive"], whole["inductive"]["loss"][0, -1])
     np.testing.assert_allclose(metrics["loss_before"], whole["transductive"]["loss"][0, 0])
@@ -476,7 +477,7 @@ def test_inductive_answers_stand_for_themselves(statistics):
 def test_statistics_of_the_support_set_are_those_after_adaptation():
     objective, params, state, batch = made(number=1, test_steps=2)
     learner = learner_of(objective, params, state, batch)
-    model = parameters.unflatten(jit(lambda: learner.adapt(2, first_order=True))())
+    model = parameters.unflatten(jax.jit(lambda: learner.adapt(2, first_order=True))())
     both = jnp.concatenate([learner.episode["support"]["input"]] * 2)
     # Means over a support set twice as large are the same, so only its moments can matter.
     outputs = objective.network.apply(
@@ -486,7 +487,7 @@ def test_statistics_of_the_support_set_are_those_after_adaptation():
         train=False,
     )[0]
     loss = jnp.mean(objective.network.losses(outputs, learner.episode["query"]["target"]))
-    measures = jit(objective.measure)({"params": params, **state}, batch)
+    measures = jax.jit(objective.measure)({"params": params, **state}, batch)
     found = measures["inductive"]["loss"][0, -1]
     np.testing.assert_allclose(found, loss, rtol=1e-10)
 
@@ -495,12 +496,12 @@ def test_dropout_is_for_training():
     fields = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "num_classes": 3}
     model = models.create("vit_ti16", **fields, dropout=0.5, **DTYPES)
     objective, params, state, batch = made(Maml, model, (8, 8, 3), number=2, inner_steps=1)
-    loss = jit(lambda key: objective.loss(params, state, batch, key)[0])
+    loss = jax.jit(lambda key: objective.loss(params, state, batch, key)[0])
     first, second, again = (float(loss(jax.random.key(seed))) for seed in (0, 1, 0))
     assert abs(first - second) > 1e-4
     assert first == again
     plain, *_ = made(Maml, model.clone(dropout=0.0), (8, 8, 3), number=2, inner_steps=1)
-    evaluated = [jit(o.evaluate)({"params": params}, batch) for o in (objective, plain)]
+    evaluated = [jax.jit(o.evaluate)({"params": params}, batch) for o in (objective, plain)]
     assert_trees(*evaluated)
 
 
@@ -516,10 +517,10 @@ def test_absent_classes_have_no_probability():
     probabilities = jax.nn.softmax(only(outputs, learner.present()))
     np.testing.assert_array_equal(probabilities[:, 3:], 0)
     np.testing.assert_allclose(probabilities[:, :3], jax.nn.softmax(outputs[:, :3]), rtol=1e-12)
-    measures = jit(objective.measure)({"params": params, **state}, batch)["transductive"]
+    measures = jax.jit(objective.measure)({"params": params, **state}, batch)["transductive"]
     assert (measures["loss"] < 5).all()
     assert (measures["accuracy"] > 0).any()
-    gradient, _ = jit(objective.gradients)(params, state, batch, jax.random.key(0))
+    gradient, _ = jax.jit(objective.gradients)(params, state, batch, jax.random.key(0))
     np.testing.assert_array_equal(gradient["model"]["head"]["kernel"][:, 3:], 0)
     assert np.abs(gradient["model"]["head"]["kernel"][:, :3]).min() > 0
     # A class of which only padding is there is absent.
@@ -586,7 +587,7 @@ def test_a_query_of_a_class_that_is_not_shown_does_not_count():
     batch["support"]["mask"][0] = batch["support"]["target"][0] != 1
     fewer = jax.tree.map(np.copy, batch)
     fewer["query"]["mask"][0] = fewer["query"]["target"][0] != 1
-    gradients = jit(objective.gradients)
+    gradients = jax.jit(objective.gradients)
     (found, (_, metrics)), (expected, (_, counted)) = (
         gradients(params, state, each, jax.random.key(0)) for each in (batch, fewer)
     )
@@ -595,7 +596,7 @@ def test_a_query_of_a_class_that_is_not_shown_does_not_count():
     assert float(metrics["accuracy"].count) == 6
     assert float(metrics["loss"].value()) < 10
     variables = {"params": params, **state}
-    measured = [jit(objective.measure)(variables, each) for each in (batch, fewer)]
+    measured = [jax.jit(objective.measure)(variables, each) for each in (batch, fewer)]
     assert_trees(*measured)
     for mode, worth in of_ensemble(
         jax.device_get(objective.query_probabilities(variables, batch)),
@@ -613,7 +614,7 @@ def test_adam_learns_at_second_order_unless_told_otherwise():
         objective, params, state, batch = made(Maml, number=1, **fields)
         for part in ("support", "query"):
             batch[part]["input"][..., 0] = 0
-        return jit(objective.gradients)(params, state, batch, jax.random.key(0))[0]
+        return jax.jit(objective.gradients)(params, state, batch, jax.random.key(0))[0]
 
     found = gradients()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))

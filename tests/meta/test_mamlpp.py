@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import inspect
 
 import jax
@@ -19,8 +18,6 @@ from vitjax.training.step import make_train_step
 WAYS, STEPS, RATE, ANNEALING = 3, 3, 0.3, 10
 PARTS = ("multi_step_loss", "learned_rates", "per_step_norm", "per_step_statistics")
 COMMON = {"inner_steps": STEPS, "inner_learning_rate": RATE, "target": "class"}
-# The tests here compile much and compute little.
-FAST = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +84,7 @@ def start(objective, seed=0):
 
 def gradients(objective, params, state, episode):
     """Gradient, state and metrics of one episode."""
-    function = jax.jit(objective.episode_gradients, compiler_options=FAST)
+    function = jax.jit(objective.episode_gradients)
     gradient, (state, metrics) = function(params, state, episode, jax.random.key(1))
     return gradient, state, metrics
 
@@ -122,10 +119,7 @@ def test_without_its_parts_it_is_maml():
         gradients(ours.at_step(3), params, state, episode),
         gradients(plain, params, state, episode),
     )
-    measured = [
-        jax.jit(o.measure_episode, compiler_options=FAST)(params, state, episode)
-        for o in (ours, plain)
-    ]
+    measured = [jax.jit(o.measure_episode)(params, state, episode) for o in (ours, plain)]
     jax.tree.map(np.testing.assert_array_equal, *measured)
 
 
@@ -199,8 +193,7 @@ def test_each_part_and_all_of_them_against_loops_written_out(parts, step):
     params, state = start(objective)
     gradient, new_state, metrics = gradients(objective.at_step(step), params, state, episode)
     written = jax.jit(
-        jax.value_and_grad(lambda p: reference(p, state, episode, parts, step), has_aux=True),
-        compiler_options=FAST,
+        jax.value_and_grad(lambda p: reference(p, state, episode, parts, step), has_aux=True)
     )
     (loss, expected_state), expected = written(params)
     same(metrics["loss"].value(), loss)
@@ -223,7 +216,7 @@ def test_the_rates_start_as_the_fixed_ones_and_have_their_derivative():
     np.testing.assert_allclose(fresh["head"]["kernel"], 0.7)
     np.testing.assert_allclose(fresh["dense1"]["kernel"], RATE)
 
-    @functools.partial(jax.jit, compiler_options=FAST)
+    @jax.jit
     def loss(j, change):
         rates = dict(params["rates"], dense1=dict(params["rates"]["dense1"]))
         rates["dense1"]["kernel"] = rates["dense1"]["kernel"].at[j].add(change)
@@ -240,7 +233,7 @@ def test_each_slice_of_the_statistics_acts_on_its_own_step_alone():
     objective, episode = plus(*PARTS, test_steps=STEPS + 2), one_episode()
     assert objective.inductive_statistics == "running"
     params, state = start(objective)
-    answer = jax.jit(objective.answer_episode, compiler_options=FAST)
+    answer = jax.jit(objective.answer_episode)
     before = answer(params, state, episode)
     for j in range(STEPS + 1):
         changed = jax.tree.map(lambda leaf, j=j: leaf.at[j].add(0.5), state)
@@ -259,7 +252,7 @@ def test_the_trainer_anneals_and_trains_every_slice():
     variables = objective.init(jax.random.key(0), episodes())
     optimizer = Optimizer(optax.with_extra_args_support(optax.sgd(0.1)))
     state = TrainState.create(variables, optimizer.init(variables["params"]), seed=0, ema=False)
-    step = jax.jit(make_train_step(objective, optimizer), compiler_options=FAST)
+    step = jax.jit(make_train_step(objective, optimizer))
     for i in range(3):
         old = state
         state, metrics = step(state, episodes(4, seed=i))
@@ -280,8 +273,7 @@ def test_the_order_of_the_gradient_anneals():
     params, state = start(objective)
     key = jax.random.key(1)
     function = jax.jit(
-        lambda step: objective.at_step(step).episode_gradients(params, state, episode, key),
-        compiler_options=FAST,
+        lambda step: objective.at_step(step).episode_gradients(params, state, episode, key)
     )
     first = gradients(build(FirstOrderMaml), params, state, episode)
     second = gradients(build(Maml), params, state, episode)

@@ -13,7 +13,6 @@ from vitjax.meta import ProtoNet
 from vitjax.meta.prototypical import similarity
 from vitjax.training import experiment
 
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(0)
 
 
@@ -31,7 +30,7 @@ def test_the_loss_is_the_cross_entropy_of_distances_to_class_means(distance):
     objective = protonet(distance=distance, temperature=0.5)
     batch = episodes(number=1)
     params, state = variables(objective, batch)
-    loss, (_, metrics) = jit(objective.loss)(params, state, batch, KEY)
+    loss, (_, metrics) = jax.jit(objective.loss)(params, state, batch, KEY)
 
     one = episode(batch)
     support, query = (
@@ -70,7 +69,7 @@ def test_training_normalises_support_and_queries_together_or_apart():
     ):
         features, _, _ = objective.embed(objective.network, params["model"], state, one)
         np.testing.assert_allclose(features, support, rtol=1e-5, atol=1e-6)
-    _, (new, _) = jit(together.loss)(params, state, batch, KEY)
+    _, (new, _) = jax.jit(together.loss)(params, state, batch, KEY)
     close(new, apply(both)[1], rtol=1e-5, atol=1e-6)
 
 
@@ -79,7 +78,7 @@ def test_inductive_answers_do_not_depend_on_the_other_queries(statistics):
     objective = protonet("batch", inductive_statistics=statistics)
     batch = episodes(number=1)
     params, state = variables(objective, batch)
-    answer = jit(objective.answer)
+    answer = jax.jit(objective.answer)
     before = answer({"params": params, **state}, batch)
     others = jax.tree.map(np.copy, batch)
     others["query"]["input"][:, 1:] += 3
@@ -93,7 +92,7 @@ def test_the_statistics_of_the_support_set_are_its_own():
     batch = episodes(number=1, queries=4)
     batch["query"] = jax.tree.map(np.copy, batch["support"])
     params, state = variables(objective, batch)
-    answers = jit(objective.answer)({"params": params, **state}, batch)
+    answers = jax.jit(objective.answer)({"params": params, **state}, batch)
     np.testing.assert_allclose(answers["inductive"], answers["transductive"], rtol=1e-3, atol=1e-3)
 
 
@@ -101,16 +100,18 @@ def test_absent_classes_and_masked_shots_count_nothing():
     objective = protonet(ways=5)
     batch = episodes(number=2, ways=3)
     params, state = variables(objective, batch)
-    small = jit(protonet().loss)(params, state, batch, KEY)[0]
+    small = jax.jit(protonet().loss)(params, state, batch, KEY)[0]
     gradient = jax.grad(lambda p, b: objective.loss(p, state, b, KEY)[0])
-    np.testing.assert_allclose(jit(objective.loss)(params, state, batch, KEY)[0], small, rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(objective.loss)(params, state, batch, KEY)[0], small, rtol=1e-5
+    )
 
     spoilt = jax.tree.map(np.copy, batch)
     spoilt["support"]["input"][:, 1] = 1e3
     spoilt["support"]["mask"][:, 1] = False
     cut = jax.tree.map(np.copy, batch)
     cut["support"] = jax.tree.map(lambda x: np.delete(x, 1, axis=1), cut["support"])
-    close(jit(gradient)(params, spoilt), jit(gradient)(params, cut), rtol=1e-4, atol=1e-6)
+    close(jax.jit(gradient)(params, spoilt), jax.jit(gradient)(params, cut), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -122,8 +123,8 @@ def test_an_episode_of_nothing_but_padding_gives_no_nan(distance):
     batch["mask"][1] = False
     params, state = variables(objective, batch)
     params["model"]["dense1"]["kernel"] *= 0
-    gradients, (new, metrics) = jit(objective.gradients)(params, state, batch, KEY)
-    evaluated = jit(objective.evaluate)({"params": params, **state}, batch)
+    gradients, (new, metrics) = jax.jit(objective.gradients)(params, state, batch, KEY)
+    evaluated = jax.jit(objective.evaluate)({"params": params, **state}, batch)
     for leaf in jax.tree.leaves((gradients, new, metrics, evaluated)):
         assert np.all(np.isfinite(leaf))
 
@@ -132,9 +133,9 @@ def test_there_is_one_measure_and_no_before():
     objective = protonet()
     batch = episodes()
     params, state = variables(objective, batch)
-    measured = jit(objective.measure)({"params": params, **state}, batch)
+    measured = jax.jit(objective.measure)({"params": params, **state}, batch)
     assert measured["inductive"]["accuracy"].shape == (2, 1)
-    metrics = jit(objective.evaluate)({"params": params, **state}, batch)
+    metrics = jax.jit(objective.evaluate)({"params": params, **state}, batch)
     assert set(metrics) == {"loss", "loss_inductive", "accuracy", "accuracy_inductive"}
 
 
@@ -184,8 +185,8 @@ def test_a_query_of_a_class_that_is_not_shown_does_not_count():
     params, state = variables(objective, batch)
     fewer = jax.tree.map(np.copy, batch)
     fewer["query"]["mask"][0] = fewer["query"]["target"][0] != 1
-    found, expected = (jit(objective.gradients)(params, state, b, KEY) for b in (batch, fewer))
+    found, expected = (jax.jit(objective.gradients)(params, state, b, KEY) for b in (batch, fewer))
     close(found, expected, rtol=1e-5, atol=1e-6)
     assert float(found[1][1]["loss"].value()) < 100
-    measured = [jit(objective.measure)({"params": params, **state}, b) for b in (batch, fewer)]
+    measured = [jax.jit(objective.measure)({"params": params, **state}, b) for b in (batch, fewer)]
     close(*measured, rtol=1e-5)

@@ -17,7 +17,6 @@ from vitjax.optim.optimizer import Optimizer
 from vitjax.training import experiment
 from vitjax.training.step import make_evaluate_step, make_train_step
 
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY = jax.random.key(3)
 
 
@@ -36,7 +35,7 @@ def test_the_gradient_is_the_way_back_from_a_loop_of_adam():
     batch = episodes(number=2)
     params, state = variables(objective, batch)
     one = episode(batch)
-    gradients, (new, metrics) = jit(objective.episode_gradients)(params, state, one, KEY)
+    gradients, (new, metrics) = jax.jit(objective.episode_gradients)(params, state, one, KEY)
 
     rows = minibatches(jax.random.fold_in(KEY, 0), one["support"]["mask"], 5, 5)
     optimizer = optax.adam(0.02, b1=0.0)
@@ -60,9 +59,10 @@ def test_the_outer_gradient_is_the_mean_over_episodes():
     batch = episodes(number=4)
     params, state = variables(objective, batch)
     batch["mask"] = np.array([True, True, False, True])
-    both, _ = jit(objective.gradients)(params, state, batch, KEY)
+    both, _ = jax.jit(objective.gradients)(params, state, batch, KEY)
     each = [
-        jit(objective.episode_gradients)(params, state, episode(batch, i), KEY) for i in (0, 1, 3)
+        jax.jit(objective.episode_gradients)(params, state, episode(batch, i), KEY)
+        for i in (0, 1, 3)
     ]
     mean = jax.tree.map(lambda *g: sum(g) / 3, *(gradient for gradient, _ in each))
     close(both, mean, rtol=1e-3, atol=1e-6)
@@ -77,7 +77,7 @@ def test_a_single_step_of_gradient_descent_is_the_plain_gradient_times_its_rate(
     )
     batch = episodes()
     params, state = variables(objective, batch)
-    gradients, _ = jit(objective.episode_gradients)(params, state, episode(batch), KEY)
+    gradients, _ = jax.jit(objective.episode_gradients)(params, state, episode(batch), KEY)
     slope = jax.grad(partial(support_loss, objective))(params["model"], episode(batch)["support"])
     close(gradients["model"], jax.tree.map(lambda g: 0.25 * g, slope), rtol=1e-3, atol=1e-6)
 
@@ -86,7 +86,7 @@ def test_what_is_fixed_has_no_gradient():
     objective = reptile(fixed=("head/",), inner_steps=1)
     batch = episodes()
     params, state = variables(objective, batch)
-    gradients, _ = jit(objective.gradients)(params, state, batch, KEY)
+    gradients, _ = jax.jit(objective.gradients)(params, state, batch, KEY)
     assert not np.any(gradients["model"]["head"]["kernel"])
     assert np.any(gradients["model"]["dense1"]["kernel"])
 
@@ -113,7 +113,7 @@ def test_the_moments_of_adam_live_on_from_step_to_step():
     before = state["inner_optimizer"]
     assert all(leaf.dtype == jnp.float32 for leaf in before.values())
     state = TrainState.create({"params": params, **state}, optimizer.init(params), seed=0, ema=True)
-    step = jit(make_train_step(objective, optimizer, ema_decay=0.9))
+    step = jax.jit(make_train_step(objective, optimizer, ema_decay=0.9))
     for done in (3, 6):
         state, _ = step(state, batch)
         inner = state.model_state["inner_optimizer"]
@@ -121,7 +121,7 @@ def test_the_moments_of_adam_live_on_from_step_to_step():
     names = [name for name in inner if ".nu." in name]
     assert names
     assert all(np.all(inner[name] > 0) for name in names if "kernel" in name)
-    jit(make_evaluate_step(objective.evaluate))(state.variables, batch)
+    jax.jit(make_evaluate_step(objective.evaluate))(state.variables, batch)
 
 
 def test_evaluation_starts_from_the_kept_moments():
@@ -134,7 +134,7 @@ def test_evaluation_starts_from_the_kept_moments():
     }
     # A count at which no bias is left to correct.
     grown = {name: value + 1e6 if "count" in name else value for name, value in grown.items()}
-    measure = jit(objective.measure)
+    measure = jax.jit(objective.measure)
     fresh = measure({"params": params, **state}, batch)["transductive"]["loss"]
     kept = measure({"params": params, "inner_optimizer": grown}, batch)["transductive"]["loss"]
     assert fresh.shape == (2, 3)
@@ -155,13 +155,13 @@ def test_running_statistics_move_by_the_mean_of_the_steps():
     objective = reptile("batch", inner_steps=4, inner_batch_size=3, test_steps=2, test_batch_size=5)
     batch = episodes()
     params, state = variables(objective, batch)
-    _, (new, _) = jit(objective.gradients)(params, state, batch, KEY)
+    _, (new, _) = jax.jit(objective.gradients)(params, state, batch, KEY)
     assert jax.tree.structure(new) == jax.tree.structure(state)
     mean = new["batch_stats"]["norm1"]["mean"]
     assert np.any(mean != 0)
     # Four steps would have kept 0.9^4 of a variance of one, a single mean keeps 0.9.
     assert np.all(new["batch_stats"]["norm1"]["var"] > 0.9)
-    metrics = jit(objective.evaluate)({"params": params, **new}, batch)
+    metrics = jax.jit(objective.evaluate)({"params": params, **new}, batch)
     assert set(metrics) == {
         f"{name}{mode}" for name in ("loss", "accuracy") for mode in ("", "_inductive", "_before")
     }
@@ -195,7 +195,7 @@ def test_the_papers_config_runs_in_the_trainer():
         }
     )
     state = built.initial_state()
-    step = jit(make_train_step(built.objective, built.optimizer))
+    step = jax.jit(make_train_step(built.objective, built.optimizer))
     place = built.place_batch()
     losses = []
     with built.data.train_batches() as batches:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -22,13 +22,13 @@ def made(images=IMAGES, **fields):
 
 
 def run(module, variables, images=IMAGES, **keywords):
-    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
+    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
 
 
 def initial(name, **fields):
     module = models.create(name, **fields)
     images = jnp.zeros((1, *models.input_shape(name)))
-    variables = jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), images)
+    variables = jax.jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), images)
     return {k: np.asarray(v) for k, v in flatten_dict(variables["params"], sep="/").items()}
 
 
@@ -223,8 +223,8 @@ def test_gradient_by_finite_differences(activation):
         direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size)).reshape(x.shape), params)
         step = 1e-6
         ends = [jax.tree.map(lambda p, d, s=s: p + s * d, params, direction) for s in (step, -step)]
-        gradient = jit(jax.grad(loss))
-        numeric = (jit(loss)(ends[0]) - jit(loss)(ends[1])) / (2 * step)
+        gradient = jax.jit(jax.grad(loss))
+        numeric = (jax.jit(loss)(ends[0]) - jax.jit(loss)(ends[1])) / (2 * step)
         products = jax.tree.map(jnp.vdot, gradient(params), direction)
         exact = sum(jax.tree.leaves(products))
         # ReLU's and max pooling's kinks are nowhere within the step, so all agree this well.
@@ -245,7 +245,7 @@ def test_forms_of_convolution_agree(fields):
 def test_axis_name():
     module, variables = made(**STRIDED)
     logits, _ = run(module, variables, train=True, mutable=["batch_stats"])
-    split = jit(
+    split = jax.jit(
         jax.vmap(
             lambda x: module.clone(axis_name="tasks").apply(
                 variables, x, train=True, mutable=["batch_stats"]

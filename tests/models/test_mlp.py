@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -16,13 +16,13 @@ NUMBERS = jax.random.normal(jax.random.key(3), (8, 1))
 
 
 def run(module, variables, inputs=NUMBERS, **keywords):
-    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, inputs)
+    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, inputs)
 
 
 def initial(name, **fields):
     module = models.create(name, **fields)
     inputs = jnp.zeros((1, *models.input_shape(name)))
-    variables = jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), inputs)
+    variables = jax.jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), inputs)
     return {k: np.asarray(v) for k, v in flatten_dict(variables["params"], sep="/").items()}
 
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from quick import jit
 
 from vitjax import models
 
@@ -41,7 +40,7 @@ def test_activations(path):
         with jax.enable_x64(dtype == "float64"):
             module = getattr(models, spec["name"])(**spec["fields"], dtype=dtype, param_dtype=dtype)
             weights = jax.tree.map(lambda x, dtype=dtype: jnp.asarray(x, dtype), variables)
-            logits, state = jit(
+            logits, state = jax.jit(
                 lambda v, x, module=module: module.apply(v, x, train=train, mutable=mutable)
             )(weights, jnp.asarray(images, dtype))
             found = flatten_dict(jax.device_get(state), sep="/")

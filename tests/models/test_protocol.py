@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -209,8 +209,8 @@ def test_execution_fields_change_no_output(name):
     other = model.replaced(**EXECUTION)
     assert set(EXECUTION) == set(Model.execution_fields)
     assert (other == model) == (name == "mlp_omniglot")
-    expected = jit(model.plain().apply)(variables, inputs)
-    found = jit(other.apply)(other.stack(variables), inputs)
+    expected = jax.jit(model.plain().apply)(variables, inputs)
+    found = jax.jit(other.apply)(other.stack(variables), inputs)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert other.plain().unscanned() == model.plain().unscanned()
     restored = other.unstack(other.stack(variables))
@@ -224,14 +224,14 @@ def test_the_last_feature_map_is_what_the_head_reads(name):
     model, variables, inputs = small(name)
     if not model.feature_info():
         return
-    maps, read = jit(
+    maps, read = jax.jit(
         lambda v, x: (model.apply(v, x, method="features"), model.headless().apply(v, x))
     )(variables, inputs)
     last = maps[model.feature_info()[-1].name]
     if isinstance(model, models.ViT):
         # The class token is pooled, which no map holds; patches have to be pooled for this.
         model = model.clone(pooling="mean", class_token=True)
-        read = jit(model.headless().apply)(variables, inputs)
+        read = jax.jit(model.headless().apply)(variables, inputs)
     flat = "flatten" in (model.pooling if "pooling" in model.field_names() else "")
     pooled = last.reshape(len(last), -1) if flat else last.mean((1, 2))
     np.testing.assert_allclose(read, pooled, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.nn.residual import pad_shortcut
@@ -21,13 +21,13 @@ def made(**fields):
 
 
 def run(module, variables, images=IMAGES, **keywords):
-    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
+    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
 
 
 def initial(**fields):
     module = models.ResNet(stage_sizes=(1, 1), width=32, num_classes=7, **fields)
     images = jnp.zeros((1, 32, 32, 3))
-    variables = jit(module.init)(jax.random.key(0), images)
+    variables = jax.jit(module.init)(jax.random.key(0), images)
     return {k: np.asarray(v) for k, v in flatten_dict(variables["params"], sep="/").items()}
 
 
@@ -74,7 +74,7 @@ def test_a_branch_that_starts_at_zero(preactivation):
     module = models.ResNet(
         **{**SMALL, "stage_sizes": (2,)}, preactivation=preactivation, zero_init_residual=True
     )
-    variables = jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), IMAGES)
+    variables = jax.jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), IMAGES)
     _, state = run(module, variables, mutable=("intermediates",))
     # With the same shape before and after, the whole block is then the identity.
     found = state["intermediates"]
@@ -126,7 +126,7 @@ def test_batch_statistics_over_an_axis_equal_those_of_the_whole_batch(preactivat
 
     def apply(axis_name):
         module = whole.clone(axis_name=axis_name)
-        return jit(
+        return jax.jit(
             jax.vmap(
                 lambda x: module.apply(variables, x, train=True, mutable=["batch_stats"]),
                 axis_name="devices",

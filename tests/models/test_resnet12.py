@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -21,7 +21,7 @@ def made(**fields):
 
 
 def run(module, variables, images=IMAGES, **keywords):
-    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
+    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
 
 
 def test_counts():
@@ -34,7 +34,7 @@ def test_counts():
 
 def test_initialisation():
     module = models.ResNet12(widths=(32, 64), num_classes=40)
-    variables = jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), IMAGES)
+    variables = jax.jit(module.init)(jax.random.key(0, impl="unsafe_rbg"), IMAGES)
     flat = {k: np.asarray(v) for k, v in flatten_dict(variables["params"], sep="/").items()}
     for name, size in (("conv1", 3), ("conv3", 3), ("shortcut_conv", 1)):
         kernel = flat[f"stage2_block1/{name}/kernel"]
@@ -108,7 +108,7 @@ def test_what_is_dropped():
 
 
 def test_drop_block_drops_squares_and_keeps_the_sum():
-    drop = jit(drop_block, static_argnums=(1, 2))
+    drop = jax.jit(drop_block, static_argnums=(1, 2))
     x = jnp.ones((64, 10, 12, 3))
     out = np.asarray(drop(x, 0.2, 3, jax.random.key(0)))
     zero = out == 0

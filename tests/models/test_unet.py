@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -25,7 +25,7 @@ def made(shape=(2, 16, 12, 2), **fields):
 
 
 def run(module, variables, images, **keywords):
-    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
+    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
 
 
 def shape_of(module, *shape):
@@ -82,7 +82,7 @@ def test_initialisation():
     module = models.UNet(filters=24, depth=2, attention=True)
     images = jax.random.normal(jax.random.key(1), (2, 16, 16, 16))
     key = jax.random.key(0, impl="unsafe_rbg")
-    logits, variables = jit(module.init_with_output)(key, images)
+    logits, variables = jax.jit(module.init_with_output)(key, images)
     # So that activations neither die nor grow, which is what it is for.
     assert 0.3 < float(logits.std()) < 5
     for name, value in flatten_dict(variables["params"], sep="/").items():
@@ -297,7 +297,7 @@ def test_batch_statistics_over_a_mapped_axis():
     assert set(variables) == {"params", "batch_stats"}
     keywords = {"train": True, "mutable": ["batch_stats"]}
     logits, state = run(module, variables, images, **keywords)
-    split, states = jit(
+    split, states = jax.jit(
         jax.vmap(
             lambda x: module.clone(axis_name="parts").apply(variables, x, **keywords),
             axis_name="parts",
@@ -366,8 +366,8 @@ def test_gradient_by_finite_differences(fields):
         direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size)).reshape(x.shape), params)
         step = 1e-7
         ends = [jax.tree.map(lambda p, d, s=s: p + s * d, params, direction) for s in (step, -step)]
-        value = jit(loss)
-        gradient = jit(jax.grad(loss))(params)
+        value = jax.jit(loss)
+        gradient = jax.jit(jax.grad(loss))(params)
         numeric = (value(ends[0]) - value(ends[1])) / (2 * step)
         exact = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction)))
         np.testing.assert_allclose(numeric, exact, rtol=1e-5)

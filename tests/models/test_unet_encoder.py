@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import unfreeze
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -78,7 +78,7 @@ def test_every_parameter_of_a_vit_encoder_matters():
     def loss(params):
         return jnp.sum(jnp.sin(logits({**variables, "params": params}, images)[0]))
 
-    gradient = jit(jax.grad(loss))(variables["params"])
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         # A bias of all keys alike changes no softmax.
         assert "['key']['bias']" in jax.tree_util.keystr(path) or np.abs(leaf).max() > 0, path
@@ -90,7 +90,7 @@ def test_a_resnet_gives_the_same_network_as_the_family_of_its_own():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 6, 3)), jnp.float32)
     variables = variables_of(own, images)
     assert jax.tree.structure(variables) == jax.tree.structure(variables_of(other, images))
-    both = jit(lambda v: (own.apply(v, images), other.apply(v, images)))(variables)
+    both = jax.jit(lambda v: (own.apply(v, images), other.apply(v, images)))(variables)
     np.testing.assert_array_equal(*both)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -25,7 +25,7 @@ IMAGES = jax.random.normal(jax.random.key(7), (2, 16, 8, 2))
 
 
 def run(module, variables, images=IMAGES, **keywords):
-    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
+    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
 
 
 def shapes(module, *shape):
@@ -207,7 +207,7 @@ def test_gradients_are_finite_and_reach_every_parameter(module):
         total = sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(logits))
         return total, (logits, state["batch_stats"])
 
-    gradient, (logits, stats) = jit(jax.grad(loss, has_aux=True))(variables["params"])
+    gradient, (logits, stats) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     for name, leaf in flatten_dict(gradient, sep="/").items():
         assert np.isfinite(leaf).all(), name
         assert np.abs(leaf).max() > 0, name

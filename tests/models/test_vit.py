@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import jit, variables_of
+from quick import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -26,7 +26,7 @@ def made(**fields):
 
 
 def run(module, variables, images=IMAGES, **keywords):
-    return jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
+    return jax.jit(lambda v, x: module.apply(v, x, **keywords))(variables, images)
 
 
 def intermediates(module, variables, images=IMAGES):
@@ -36,7 +36,7 @@ def intermediates(module, variables, images=IMAGES):
 
 def test_initialisation():
     module = models.ViT(width=192, depth=1, num_heads=3, num_classes=9, registers=4)
-    params = jit(module.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]
+    params = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]
     flat = {k: np.asarray(v) for k, v in flatten_dict(params, sep="/").items()}
     block = "encoder/block_0/"
     # Xavier: uniform within sqrt(6 / (inputs + outputs)).
@@ -224,7 +224,9 @@ def gradients_and_outputs(**fields):
     module = module.clone(**fields)
     shapes = jax.eval_shape(module.init, jax.random.key(0), IMAGES)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
-    return jit(jax.grad(functools.partial(loss, module=module), has_aux=True))(variables["params"])
+    return jax.jit(jax.grad(functools.partial(loss, module=module), has_aux=True))(
+        variables["params"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -280,7 +282,7 @@ def test_dropout_and_drop_path_act_in_training_alone(fields):
     module, variables = made(**fields)
     plain = run(made()[0], variables)
     np.testing.assert_array_equal(run(module, variables), plain)
-    train = jit(lambda key: module.apply(variables, IMAGES, train=True, rngs={"dropout": key}))
+    train = jax.jit(lambda key: module.apply(variables, IMAGES, train=True, rngs={"dropout": key}))
     first, again, second = (train(jax.random.key(seed, impl="unsafe_rbg")) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - second).max() > 1e-3
@@ -351,7 +353,7 @@ def test_where_cudnn_serves(monkeypatch):
 def test_attention_has_second_derivatives():
     x = jax.random.normal(jax.random.key(0), (1, 3, 8))
     module = Attention(num_heads=2)
-    params = jit(module.init)(jax.random.key(1, impl="unsafe_rbg"), x, x)
-    hessian = jit(jax.hessian(lambda x: jnp.sum(module.apply(params, x, x) ** 2)))(x)
+    params = jax.jit(module.init)(jax.random.key(1, impl="unsafe_rbg"), x, x)
+    hessian = jax.jit(jax.hessian(lambda x: jnp.sum(module.apply(params, x, x) ** 2)))(x)
     assert np.isfinite(hessian).all()
     assert np.abs(hessian).max() > 0

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from quick import jit
 
 from vitjax.nn.batch_norm import BatchNorm
 from vitjax.nn.pooling import max_pool
@@ -70,7 +69,7 @@ def test_numbers_are_those_of_flax(shape, running):
             )
 
         ours, theirs = layers(use_running_average=running)
-        found, expected = jit(lambda: (run(ours), run(theirs)))()
+        found, expected = jax.jit(lambda: (run(ours), run(theirs)))()
         agree(found, expected)
         old, new = variables["batch_stats"], found[1]["batch_stats"]
         for name in ("mean", "var"):
@@ -105,7 +104,7 @@ def test_statistics_over_an_axis_are_those_of_the_whole(way):
 
             return jax.grad(loss, (0, 1), has_aux=True)(variables["params"], x)
 
-        (by_params, by_x), (y, state) = jit(lambda: run(layer, x, weights))()
+        (by_params, by_x), (y, state) = jax.jit(lambda: run(layer, x, weights))()
         mapped = jax.vmap if way == "vmap" else jax.pmap
         parts = (x.reshape(8, 2, 4, 4, 3), weights.reshape(8, 2, 4, 4, 3))
         (part_params, part_x), (part_y, part_state) = mapped(
@@ -135,7 +134,9 @@ def test_pooling_first_is_pooling_after(side, running):
             y, state = layer.apply(variables, x, mutable=["batch_stats"])
             return max_pool(y, 2), state
 
-        found, expected = jit(lambda: [results(f, x, weights, variables) for f in (first, after)])()
+        found, expected = jax.jit(
+            lambda: [results(f, x, weights, variables) for f in (first, after)]
+        )()
         agree(found, expected)
         assert found[0].shape == (4, side // 2, 3, 4)
 
@@ -160,7 +161,9 @@ def test_a_bias_left_over_is_a_bias_added_before(running):
             y, state = layer.apply(variables, x + offset, mutable=["batch_stats"])
             return max_pool(y, 2), state
 
-        found, expected = jit(lambda: [results(f, x, weights, variables) for f in (left, added)])()
+        found, expected = jax.jit(
+            lambda: [results(f, x, weights, variables) for f in (left, added)]
+        )()
         agree(found, expected)
         by_offset = found[2][0]["offset"]
         # The batch's mean takes the bias away again; a running one does not.

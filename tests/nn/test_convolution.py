@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import jit
 
 from vitjax.nn.convolution import INNER_LOOP_IMPL, ConvImpl, convolve
 
@@ -65,7 +64,7 @@ def test_values_and_two_derivatives(case):
             value = convolve(x, kernel, strides, padding, impl)
             return value, first(x, kernel), second(x, kernel)
 
-        found = jit(lambda: {impl: derivatives(impl) for impl in get_args(ConvImpl)})()
+        found = jax.jit(lambda: {impl: derivatives(impl) for impl in get_args(ConvImpl)})()
         assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(found["lax"]))
         for impl in ("auto", "matmul"):
             assert largest_difference(found[impl], found["lax"]) < 1e-10, impl
@@ -82,8 +81,8 @@ def test_each_task_with_a_kernel_of_its_own():
             y = convolve(x, kernel, (1, 1), SAME, impl)
             return y, jax.grad(loss, (1, 2))(impl, x, kernel)
 
-        found = jit(jax.vmap(lambda x, k: both("matmul", x, k)))(x, kernels)
-        one = jit(lambda x, k: both("lax", x, k))
+        found = jax.jit(jax.vmap(lambda x, k: both("matmul", x, k)))(x, kernels)
+        one = jax.jit(lambda x, k: both("lax", x, k))
         rows = [one(a, b) for a, b in zip(x, kernels, strict=True)]
         assert largest_difference(found, jax.tree.map(lambda *r: jnp.stack(r), *rows)) < 1e-10
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from quick import jit
 
 from vitjax.nn.pooling import max_pool
 
@@ -34,7 +33,7 @@ def test_values_and_gradients_are_those_of_flax(shape, size, ties):
     def both(pool):
         return pool(x, size), jax.grad(lambda x: jnp.sum(pool(x, size) * weights))(x)
 
-    found, expected = jit(lambda: (both(max_pool), both(reference)))()
+    found, expected = jax.jit(lambda: (both(max_pool), both(reference)))()
     for a, b in zip(found, expected, strict=True):
         assert a.shape == b.shape
         np.testing.assert_array_equal(a, b)
@@ -69,7 +68,7 @@ def test_second_and_third_derivatives_by_finite_differences(shape, size, mapped)
         def curvature(x):
             return jnp.vdot(jax.grad(slope)(x), other)
 
-        gradients = jit(lambda x: [jax.grad(f)(x) for f in (loss, slope, curvature)])
+        gradients = jax.jit(lambda x: [jax.grad(f)(x) for f in (loss, slope, curvature)])
         exact, step = gradients(x), 1e-5
 
         def difference(order, direction):
@@ -91,8 +90,8 @@ def test_of_some_channels_the_smallest():
         value, back = jax.vjp(pool, x)
         return value, *back(weights)
 
-    found = jit(lambda: both(lambda x: max_pool(x, 2, lowest)))()
-    expected = jit(lambda: both(lambda x: reference(x * sign, 2) * sign))()
+    found = jax.jit(lambda: both(lambda x: max_pool(x, 2, lowest)))()
+    expected = jax.jit(lambda: both(lambda x: reference(x * sign, 2) * sign))()
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pixelwise import CLASSES, Padded, Unpadded, batch, objective
-from quick import jit
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from vitjax.core.errors import ConfigError
@@ -18,15 +17,15 @@ KEY = jax.random.key(1)
 
 
 def variables_of(task, made):
-    return jit(task.init)(jax.random.key(0), made)
+    return jax.jit(task.init)(jax.random.key(0), made)
 
 
 def test_metrics_over_uneven_batches_are_those_of_scikit_learn():
     task = objective(losses={"cross_entropy": 1.0, "dice": 1.0})
     made = batch(11, seed=3, weights=True)
     variables = variables_of(task, made)
-    evaluate = jit(task.evaluate)
-    predicted = np.argmax(jit(task.predict)(variables, made), axis=-1)
+    evaluate = jax.jit(task.evaluate)
+    predicted = np.argmax(jax.jit(task.predict)(variables, made), axis=-1)
     parts = []
     for start in (0, 4, 8):
         # The last batch is filled up, with pixels that would count if they were let.
@@ -66,7 +65,7 @@ def test_what_is_masked_or_ignored_counts_nothing():
     made = batch(6, masked=2, weights=True)
     made["label"][3] = -1
     variables = variables_of(task, made)
-    step = jit(jax.grad(task.loss, has_aux=True))
+    step = jax.jit(jax.grad(task.loss, has_aux=True))
     params = variables["params"]
     gradient, (_, metrics) = step(params, {}, made, KEY)
     assert metrics["loss"].count == 3
@@ -89,7 +88,7 @@ def test_micro_batches_add_up_to_the_loss_of_the_whole():
     task = objective(losses={"cross_entropy": 1.0, "dice": 1.0})
     made = batch(6, masked=1, ignored=0.5, weights=True)
     params = variables_of(task, made)["params"]
-    step = jit(jax.value_and_grad(task.loss, has_aux=True))
+    step = jax.jit(jax.value_and_grad(task.loss, has_aux=True))
     (whole, _), gradient = step(params, {}, made, KEY)
     weights, losses, gradients = [], [], []
     for piece in (slice(0, 2), slice(2, 4), slice(4, 6)):
@@ -109,9 +108,9 @@ def test_deep_outputs_are_averaged():
     deep = objective(Padded(deep=True))
     made = batch()
     params = variables_of(deep, made)["params"]
-    first, last = jit(partial(deep.model.apply, train=True))({"params": params}, made["image"])
+    first, last = jax.jit(partial(deep.model.apply, train=True))({"params": params}, made["image"])
     expected = [deep.image_losses(x, made).mean() for x in (first, last)]
-    loss, (_, metrics) = jit(deep.loss)(params, {}, made, KEY)
+    loss, (_, metrics) = jax.jit(deep.loss)(params, {}, made, KEY)
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-6)
     right = np.argmax(last, axis=-1) == made["label"]
     assert numbers(metrics)["accuracy"] == pytest.approx(right[made["label"] != -1].mean())
@@ -121,21 +120,21 @@ def test_the_unpadded_form_predicts_every_pixel():
     task = objective(Unpadded())
     made = batch(2, 9, width=13)
     variables = variables_of(task, {"image": np.zeros((1, 20, 20, 2), np.float32)})
-    probabilities = jit(task.predict)(variables, made)
+    probabilities = jax.jit(task.predict)(variables, made)
     assert probabilities.shape == (2, 9, 13, CLASSES)
     # NumPy's mirroring: 6 pixels before; behind as many, and what makes the size even.
     padded = np.pad(made["image"], ((0, 0), (6, 7), (6, 7), (0, 0)), mode="reflect")
-    logits = jit(task.model.apply)(variables, padded)[:, :9, :13]
+    logits = jax.jit(task.model.apply)(variables, padded)[:, :9, :13]
     np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), atol=1e-6)
-    assert numbers(jit(task.evaluate)(variables, made))["loss"] > 0
+    assert numbers(jax.jit(task.evaluate)(variables, made))["loss"] > 0
 
 
 def test_labels_are_cropped_to_what_the_unpadded_form_gives_in_training():
     task = objective(Unpadded())
     made = batch(2, 20, ignored=0, weights=True)
     params = variables_of(task, made)["params"]
-    loss, (_, metrics) = jit(task.loss)(params, {}, made, KEY)
-    logits = jit(task.model.apply)({"params": params}, made["image"])
+    loss, (_, metrics) = jax.jit(task.loss)(params, {}, made, KEY)
+    logits = jax.jit(task.model.apply)({"params": params}, made["image"])
     assert logits.shape == (2, 8, 8, CLASSES)
     centre = {k: v[:, 6:14, 6:14] for k, v in made.items() if k in ("label", "weight")}
     np.testing.assert_allclose(
@@ -149,12 +148,12 @@ def test_one_output_speaks_for_the_second_of_two_classes():
     made = batch()
     made["label"] = np.minimum(made["label"], 1)
     variables = variables_of(task, made)
-    logits = jit(task.model.apply)(variables, made["image"])
-    probabilities = jit(task.predict)(variables, made)
+    logits = jax.jit(task.model.apply)(variables, made["image"])
+    probabilities = jax.jit(task.predict)(variables, made)
     np.testing.assert_allclose(probabilities[..., 1:], jax.nn.sigmoid(logits), rtol=1e-6)
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-6)
     guess, counted = np.asarray(logits[..., 0] > 0), made["label"] != -1
-    found = numbers(jit(task.evaluate)(variables, made))
+    found = numbers(jax.jit(task.evaluate)(variables, made))
     assert found["accuracy"] == pytest.approx(np.mean((guess == made["label"])[counted]))
     data = type("Data", (), {"num_classes": 2})
     assert type(task).fewest_outputs(data, {"cross_entropy": "sigmoid"}) == 1
@@ -165,8 +164,8 @@ def test_the_iou_of_single_images():
     task = objective()
     made = batch(5, masked=1)
     variables = variables_of(task, made)
-    guess = np.argmax(jit(task.predict)(variables, made), axis=-1)
-    found = jit(task.image_iou)(variables, made)
+    guess = np.argmax(jax.jit(task.predict)(variables, made), axis=-1)
+    found = jax.jit(task.image_iou)(variables, made)
     for image in range(4):
         counted = made["label"][image] != -1
         truth, predicted = made["label"][image][counted], guess[image][counted]

@@ -1,4 +1,4 @@
-"""Quick compilation, and a web server that serves files correctly or with faults."""
+"""A web server that serves files correctly or with faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-import reference_files
 
 
 @dataclasses.dataclass
@@ -74,12 +73,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(monkeypatch):
-    """Has vitjax compile as the tests do."""
-    monkeypatch.setattr("jax.jit", reference_files.jit)
 
 
 @pytest.fixture

@@ -19,9 +19,6 @@ from vitjax.weights.formats import files
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
-# The tests here compile much and compute little.
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 
 @dataclasses.dataclass
 class Reference:
@@ -78,7 +75,7 @@ def check_activations(name: str) -> None:
             variables = weights.load(reference.file, module, image_size=size)
             mutable = ["intermediates", "batch_stats"]
             apply = partial(module.apply, train=train, mutable=mutable)
-            logits, state = jit(apply)(variables, jnp.asarray(reference.images, dtype))
+            logits, state = jax.jit(apply)(variables, jnp.asarray(reference.images, dtype))
         found = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
         for path, value in reference.seen.items():
             np.testing.assert_allclose(

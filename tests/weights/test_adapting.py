@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_files import jit
 
 from vitjax import models, weights
 from vitjax.core.errors import ConfigError
@@ -128,7 +127,7 @@ def test_a_network_for_other_images_gives_the_logits_of_timm(small):
     module = weights.module_of(weights.open_weights(small), num_heads=2)
     variables = weights.load(small, module, image_size=(24, 40), say=said.append)
     assert said == ["position embeddings resized from 4 x 4 to 6 x 10 patches (bicubic)"]
-    logits = jit(module.apply)(variables, stored()["images"].astype(np.float32))
+    logits = jax.jit(module.apply)(variables, stored()["images"].astype(np.float32))
     np.testing.assert_allclose(logits, stored()["logits"], atol=2e-5)
 
 
@@ -161,8 +160,8 @@ def test_patches_and_channels_of_a_file_become_the_models(small):
     matrix = adapting._resizing(4, 8, "linear")
     resized = np.einsum("ip,jq,bhpwq->bhiwj", matrix, matrix, grey)
     images = np.repeat(grey.reshape(2, 16, 16, 1), 3, axis=-1).astype(np.float32)
-    logits = jit(old.apply)(variables, images)
-    found = jit(new.apply)(larger, resized.reshape(2, 32, 32, 1).astype(np.float32))
+    logits = jax.jit(old.apply)(variables, images)
+    found = jax.jit(new.apply)(larger, resized.reshape(2, 32, 32, 1).astype(np.float32))
     np.testing.assert_allclose(found, logits, atol=1e-4)
 
 

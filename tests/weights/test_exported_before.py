@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 import pytest
-from reference_files import FIXTURES, jit
+from reference_files import FIXTURES
 
 from vitjax import models, weights
 from vitjax.weights import notes
@@ -29,7 +29,7 @@ def test_an_exported_file_is_read_and_computes_the_same(name):
     variables = weights.fit(opened, module, say=pytest.fail)
     assert files.read(path).keys() == weights.loading.flat(variables).keys()
     with np.load(FIXTURES / "exported.npz") as expected:
-        found = jit(module.apply)(variables, expected["images"])
+        found = jax.jit(module.apply)(variables, expected["images"])
         np.testing.assert_allclose(found, expected[name], atol=1e-5)
 
 

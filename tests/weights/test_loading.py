@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from reference_files import FIXTURES, jit, random_variables
+from reference_files import FIXTURES, random_variables
 
 from vitjax import models, weights
 from vitjax.core.errors import ConfigError
@@ -226,7 +226,7 @@ def test_a_head_of_other_classes_is_made_anew_and_told(file):
     for name, leaf in expected.items():
         if "head" not in name:
             np.testing.assert_array_equal(found[name], leaf)
-    fresh = leaves(jit(module.init)(jax.random.key(3), np.zeros((1, *SHAPE), np.float32)))
+    fresh = leaves(jax.jit(module.init)(jax.random.key(3), np.zeros((1, *SHAPE), np.float32)))
     for leaf in ("kernel", "bias"):
         np.testing.assert_array_equal(found[f"params/head/{leaf}"], fresh[f"params/head/{leaf}"])
 
@@ -298,8 +298,8 @@ def test_a_file_of_the_house_tells_all_of_its_model(suffix, tmp_path):
     assert found == module.clone(dropout=0.0)
     jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, found), variables)
     images = np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32)
-    logits = jit(found.apply)(weights.load(path, found), images)
-    np.testing.assert_array_equal(logits, jit(module.apply)(variables, images))
+    logits = jax.jit(found.apply)(weights.load(path, found), images)
+    np.testing.assert_array_equal(logits, jax.jit(module.apply)(variables, images))
 
 
 def test_a_file_of_the_house_is_adapted_like_any(tmp_path):

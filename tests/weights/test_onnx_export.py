@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference_files import jit
 
 from vitjax import models, weights
 from vitjax.weights.formats import onnx
@@ -69,7 +68,7 @@ def test_onnxruntime_computes_the_same(name, tmp_path):
     images = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(path))
     (found,) = session.run(["outputs"], {"images": images})
-    expected = np.asarray(jit(model.apply)(variables, images))
+    expected = np.asarray(jax.jit(model.apply)(variables, images))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 

@@ -14,7 +14,6 @@ from reference_files import (
     check_activations,
     check_inference,
     check_round_trip,
-    jit,
     random_variables,
 )
 
@@ -269,7 +268,7 @@ def test_a_network_of_classification_fills_the_encoder_of_a_unet(tmp_path):
     options = {"stage_sizes": (1, 1), "block": "basic", "width": 8}
     unet = models.UNetResNet(**options, decoder_widths=(6, 4, 2))
     said = []
-    fresh = jit(unet.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    fresh = jax.jit(unet.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     for format in ("torchvision", "safetensors"):
         path = weights.save(variables, module, tmp_path / "file", format, input_shape=(32, 32, 3))
         found = weights.load(path, unet, say=said.append)

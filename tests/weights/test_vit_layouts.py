@@ -14,7 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_files import FIXTURES, jit, random_variables, read
+from reference_files import FIXTURES, random_variables, read
 
 from vitjax import models, weights
 from vitjax.weights import WeightsError
@@ -73,7 +73,7 @@ def test_a_network_is_found_out_from_its_file_and_computes_what_the_reference_do
                 fields["norm_epsilon"] = TOLD[name]["norm_epsilon"]
             module = weights.module_of(opened, **fields, say=pytest.fail)
             variables = weights.fit(opened, module, say=pytest.fail)
-            apply = jit(lambda v, x, m=module: m.apply(v, x, mutable=["intermediates"]))
+            apply = jax.jit(lambda v, x, m=module: m.apply(v, x, mutable=["intermediates"]))
             answer, state = apply(variables, jnp.asarray(reference.images, dtype))
         found = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
         np.testing.assert_allclose(answer, reference.seen["logits"], rtol=0, atol=tolerance)
@@ -200,9 +200,9 @@ def test_positions_that_a_format_lacks_are_added_up(format, registers, tmp_path)
     found = weights.module_of(opened, num_heads=2, gelu="tanh")
     assert found.class_position == (format == "timm" and not registers)
     images = np.random.default_rng(1).normal(size=(2, 12, 12, 3)).astype(np.float32)
-    expected = jit(module.apply)(variables, images)
+    expected = jax.jit(module.apply)(variables, images)
     for other in (found, module):
-        logits = jit(other.apply)(weights.fit(opened, other), images)
+        logits = jax.jit(other.apply)(weights.fit(opened, other), images)
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
@@ -238,8 +238,8 @@ def test_computed_positions_are_kept_where_a_format_keeps_positions(format, tmp_
     learned = weights.module_of(opened, num_heads=2)
     assert learned.positions == "learned"
     images = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
-    logits = jit(learned.apply)(weights.fit(opened, learned), images)
-    np.testing.assert_allclose(logits, jit(module.apply)(variables, images), atol=1e-5)
+    logits = jax.jit(learned.apply)(weights.fit(opened, learned), images)
+    np.testing.assert_allclose(logits, jax.jit(module.apply)(variables, images), atol=1e-5)
     # Learned ones are not taken for computed ones.
     name = next(name for name in arrays if "pos" in name)
     files.write(tmp_path / "other.npz", {**arrays, name: arrays[name] + 0.01})
