@@ -66,8 +66,8 @@ class Doubt(Measure):
     higher_is_better = False
     unit = "fraction"
 
-    def collect(self, probabilities, labels):
-        return 1 - jnp.max(probabilities, axis=-1)
+    def collect(self, outputs, batch):
+        return 1 - jnp.max(outputs, axis=-1)
 
     def compute(self, examples):
         return float(examples.mean())

@@ -23,6 +23,7 @@ from vitjax.metrics import (
     PerClass,
     create_measures,
 )
+from vitjax.objectives.base import collect
 
 CLASSES = 3
 
@@ -34,8 +35,8 @@ class Median(Measure):
     higher_is_better = False
     unit = "furlongs"
 
-    def collect(self, probabilities, labels):
-        return jnp.max(probabilities, axis=-1)
+    def collect(self, outputs, batch):
+        return jnp.max(outputs, axis=-1)
 
     def compute(self, examples):
         return float(np.median(examples))
@@ -54,7 +55,10 @@ def of_batch(probabilities, labels, mask):
     return {
         "loss": Mean.of(-jnp.log(probabilities[:, 0]), mask, higher_is_better=False, unit="nats"),
         "recall": PerClass(hits.sum(0), each.sum(0), higher_is_better=True, unit="fraction"),
-        **{n: Collected(m.collect(probabilities, labels), mask, m) for n, m in measures.items()},
+        **{
+            n: Collected(m.collect(probabilities, {"label": labels}), mask, m)
+            for n, m in measures.items()
+        },
     }
 
 
@@ -127,7 +131,7 @@ def test_values_are_those_of_other_libraries():
 
 def test_perfect_confidence_has_no_calibration_error():
     labels = np.array([0, 1, 2, 1])
-    found = CalibrationError().collect(jnp.eye(CLASSES)[labels], labels)
+    found = CalibrationError().collect(jnp.eye(CLASSES)[labels], {"label": labels})
     assert CalibrationError().compute(jax.device_get(found)) == 0
 
 
@@ -174,6 +178,32 @@ def test_entries_of_lists_have_the_index_in_their_names():
 def test_values_are_written_in_their_unit():
     assert Declaration(True, "fraction").text(0.98333) == "98.33%"
     assert Declaration(False, "nats").text(0.07123) == "0.0712"
+
+
+def test_a_measure_of_outputs_that_are_no_probabilities(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Recall(Measure):
+        """Retrieval: the fraction of examples whose nearest other example is of their place."""
+
+        higher_is_better = True
+
+        def collect(self, outputs, batch):
+            return {"embedding": outputs["embedding"], "place": batch["place"]}
+
+        def compute(self, examples):
+            a = examples["embedding"]
+            distances = np.linalg.norm(a[:, None] - a[None], axis=-1) + np.diag([np.inf] * len(a))
+            return float(np.mean(examples["place"][distances.argmin(1)] == examples["place"]))
+
+    monkeypatch.setattr(MEASURES, "_constructors", {**MEASURES._constructors})
+    MEASURES.register("recall_at_1", target="place")(Recall)
+    measures = create_measures(("recall_at_1",), "place", where="config.x")
+    batch = {"place": np.array([0, 0, 1, 1]), "mask": np.array([True, True, True, False])}
+    outputs = {"embedding": np.array([[0.0], [0.1], [5.0], [5.1]])}
+    found = metrics.values(collect(measures, lambda: outputs, batch))
+    # Without the last example the third has no neighbour of its place.
+    assert found == {"recall_at_1": pytest.approx(2 / 3)}
+    assert collect({}, lambda: 1 / 0, batch) == {}
 
 
 def test_measures_of_one_constructor_share_their_work():

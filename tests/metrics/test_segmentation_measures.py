@@ -35,7 +35,7 @@ def measured(images, names=tuple(OBJECT_MEASURES)):
     parts = []
     for probability, label in images:
         likely = np.stack([1 - probability, probability], axis=-1)[None]
-        parts.append(scores.reduce(scores.collect(likely, label[None])))
+        parts.append(scores.reduce(scores.collect(likely, {"label": label[None]})))
     return scores.compute(scores.join(parts))
 
 

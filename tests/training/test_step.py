@@ -92,7 +92,7 @@ class Measured(Classification):
             "largest": Largest(jnp.max(jnp.where(weights > 0, confidence, -jnp.inf))),
             "recall": PerClass(weights @ hits, weights @ labels),
             "error": Collected(
-                measure.collect(jax.nn.softmax(logits), classes), weights > 0, measure
+                measure.collect(jax.nn.softmax(logits), {"label": classes}), weights > 0, measure
             ),
         }
 

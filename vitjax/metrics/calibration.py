@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from vitjax.metrics.collected import MEASURES, Measure
 
@@ -31,11 +32,11 @@ class CalibrationError(Measure):
     bins: int = 15
 
     def collect(
-        self, probabilities: Float[Array, "batch classes"], labels: Int[Array, "batch"]
+        self, outputs: Float[Array, "batch classes"], batch: Mapping[str, Any]
     ) -> dict[str, Array]:
         """The confidence of each prediction, and whether it is right."""
-        right = jnp.argmax(probabilities, axis=-1) == labels
-        return {"confidence": jnp.max(probabilities, axis=-1), "right": right}
+        right = jnp.argmax(outputs, axis=-1) == batch["label"]
+        return {"confidence": jnp.max(outputs, axis=-1), "right": right}
 
     def compute(self, examples: Any) -> float:
         """The error, in [0, 1]; NaN for no examples."""

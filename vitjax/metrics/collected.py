@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
@@ -21,8 +21,8 @@ class Measure(abc.ABC):
     """How examples are collected, and the value that is computed from all of them.
 
     A measure is a frozen dataclass of plain values, so that it can be a static part of a compiled
-    step. It is registered with the fact ``target``, the kind of data it is for: ``"class"`` (one
-    class per image) or ``"mask"`` (one class per pixel).
+    step. It is registered with the fact ``target``, the kind of data it is for, such as ``"class"``
+    (one class per image) or ``"mask"`` (one class per pixel).
 
     Attributes:
         higher_is_better: see `vitjax.metrics.Declaration`.
@@ -33,12 +33,15 @@ class Measure(abc.ABC):
     unit: ClassVar[str] = ""
 
     @abc.abstractmethod
-    def collect(
-        self,
-        probabilities: Float[Array, "batch *pixels classes"],
-        labels: Int[Array, "batch *pixels"],
-    ) -> Any:
+    def collect(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
         """The values of each example that are collected, inside the compiled step.
+
+        Args:
+            outputs: what the objective gives to the measures of its target: for ``"class"`` and
+                ``"mask"`` the probabilities of the classes, (batch, ..., classes); any pytree for
+                the target of an objective of your own, such as embeddings or boxes.
+            batch: the evaluated batch; its ``label`` holds class numbers for ``"class"`` and
+                ``"mask"``.
 
         Returns:
             A pytree of arrays with the leading axis of the batch.

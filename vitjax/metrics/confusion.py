@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -28,10 +28,10 @@ class ConfusionMatrix(Measure):
     num_classes: int
 
     def collect(
-        self, probabilities: Float[Array, "batch classes"], labels: Int[Array, "batch"]
+        self, outputs: Float[Array, "batch classes"], batch: Mapping[str, Any]
     ) -> dict[str, Array]:
         """The true and the predicted class of each example."""
-        return {"label": labels, "prediction": jnp.argmax(probabilities, axis=-1)}
+        return {"label": batch["label"], "prediction": jnp.argmax(outputs, axis=-1)}
 
     def reduce(self, examples: Any) -> Int[np.ndarray, "classes classes"]:
         """The counts of one batch."""

@@ -10,7 +10,7 @@ where its watershed and scikit-image's divide plateaus differently.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,12 +51,10 @@ class ObjectScores(Measure):
     foreground: int = 1
 
     def collect(
-        self,
-        probabilities: Float[Array, "batch height width classes"],
-        labels: Int[Array, "batch height width"],
+        self, outputs: Float[Array, "batch height width classes"], batch: Mapping[str, Any]
     ) -> dict[str, Array]:
         """The probability of the foreground at each pixel, and the labels."""
-        return {"probability": probabilities[..., self.foreground], "label": labels}
+        return {"probability": outputs[..., self.foreground], "label": batch["label"]}
 
     def reduce(self, examples: Any) -> Sums:
         """The sums over the images of one batch."""

@@ -333,18 +333,13 @@ class Objective(abc.ABC):
         return dataclasses.replace(self, model=self.model.over_axis(axis_name), axis_name=axis_name)
 
 
-def collect(
-    measures: Mapping[str, Measure],
-    probabilities: Callable[[], Array],
-    labels: Array,
-    mask: Array,
-) -> Metrics:
-    """The metrics of ``measures``; ``probabilities`` is called only if there are any."""
+def collect(measures: Mapping[str, Measure], outputs: Callable[[], Any], batch: Batch) -> Metrics:
+    """The metrics of ``measures``; ``outputs`` is called only if there are any."""
     if not measures:
         return {}
-    likely = probabilities()
+    found = outputs()
     return {
-        name: Collected(measure.collect(likely, labels), mask, measure)
+        name: Collected(measure.collect(found, batch), batch["mask"], measure)
         for name, measure in measures.items()
     }
 

@@ -92,7 +92,9 @@ class Classification(FineTunable, Classifier):
         labels = batch["label"]
         classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
         return collect(
-            self._measures(), lambda: self.predict(variables, batch), classes, batch["mask"]
+            self._measures(),
+            lambda: self.predict(variables, batch),
+            {**batch, "label": classes},
         )
 
     def predict(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:

@@ -95,12 +95,7 @@ class Segmentation(FineTunable, Segmenter):
 
     def final_metrics(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
         """The metrics of ``measures``."""
-        return collect(
-            self._measures(),
-            lambda: self.predict(variables, batch),
-            batch["label"],
-            batch["mask"],
-        )
+        return collect(self._measures(), lambda: self.predict(variables, batch), batch)
 
     def predict(
         self, variables: Mapping[str, Any], batch: Batch
