@@ -83,11 +83,11 @@ class Regression(Objective):
 
 @TASKS.register("regression")
 class RegressionTask(Task):
-    def predict(self, variables, files, output, *, tta: bool = False):
+    def predict(self, variables, files, output, *, tta: bool = False, threshold: float = 0.5):
         images = np.stack([self.experiment.data.read_image(path) for path in files])
         numbers = np.asarray(self.experiment.objective.numbers(variables, images))
         return [
-            {"image": str(path), "number": round(float(n), 3), "tta": tta}
+            {"image": str(path), "number": round(float(n), 3), "tta": tta, "threshold": threshold}
             for path, n in zip(files, numbers)
         ]
 
@@ -148,13 +148,16 @@ def test_the_workdir_alone_evaluates_and_predicts(capsys, run, vitjax, tmp_path)
     for level in (20, 200):
         paths.append(tmp_path / f"{level}.png")
         Image.fromarray(np.full((8, 8), level, np.uint8)).save(paths[-1])
-    status, output, errors = vitjax("predict", f"--workdir={folder}", *paths, "--json", "--tta")
+    options = ["--json", "--tta", "--option", "threshold=0"]
+    status, output, errors = vitjax("predict", f"--workdir={folder}", *paths, *options)
     assert status == 0, errors
     dark, bright = (json.loads(line) for line in output.splitlines())
     assert dark["number"] < bright["number"]
     assert dark["tta"] is True
+    assert dark["threshold"] == 0
     # From Python, in a process that never saw the file.
-    found = api.predict(folder, paths, say=lambda text: None)
+    found = api.predict(folder, paths, say=lambda text: None, threshold=0, tta=None)
+    assert [(each["threshold"], each["tta"]) for each in found] == [(0, False)] * 2
     assert [each["number"] for each in found] == [dark["number"], bright["number"]]
     model, variables, preprocess = api.load(folder, say=lambda text: None)
     assert model.apply(variables, preprocess(*paths)).shape == (2, 1)

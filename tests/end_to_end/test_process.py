@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 STATE = """
 import logging, os, sys
 import jax
@@ -40,3 +42,19 @@ def test_the_library_sets_nothing(tmp_path):
 
 def test_the_command_line_sets_all(tmp_path):
     assert states(COMMAND, tmp_path)[1] == "False 50 False"
+
+
+CONFIG = """
+import jax
+
+def get_config():
+    raise ValueError(f"asynchronous: {jax.config.read('jax_cpu_enable_async_dispatch')}")
+"""
+
+
+@pytest.mark.parametrize("command", [("train", "--workdir=run"), ("data",)], ids=lambda c: c[0])
+def test_devices_are_started_before_a_config_runs(vitjax, command, tmp_path):
+    (tmp_path / "computes.py").write_text(CONFIG)
+    status, _, errors = vitjax(*command, f"--config={tmp_path / 'computes.py'}")
+    assert status == 2
+    assert "asynchronous: False" in errors

@@ -18,10 +18,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
-    config = arguments.load_config(parsed.config, overrides)
+    # Before the config, which may be a file with code of the user that computes.
     process.start_devices()
     from vitjax.training import experiment
 
+    config = arguments.load_config(parsed.config, overrides)
     experiment.build(config).task.inspect(parsed.output, print)
     return 0
 

@@ -7,9 +7,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
+from vitjax.core.errors import ConfigError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +24,38 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--tile", type=int, metavar="SIDE", help="segmentation: tile side in pixels"
     )
     parser.add_argument(
-        "--tta", action="store_true", help="segmentation: average over 8 flips and rotations"
+        "--tta",
+        action="store_const",
+        const=True,
+        help="segmentation: average over 8 flips and rotations",
     )
     parser.add_argument(
-        "--probabilities", action="store_true", help="segmentation: also write them, as .npz"
+        "--probabilities",
+        action="store_const",
+        const=True,
+        help="segmentation: also write them, as .npz",
+    )
+    parser.add_argument(
+        "--option",
+        type=arguments.assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other option of the run's task, such as a keyword of your own task's predict",
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     arguments.checkpoint(parser)
+
+
+def _options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The options of the task that were given."""
+    options = {name: getattr(parsed, name) for name in ("tile", "tta", "probabilities")}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in parsed.option:
+        if name in given:
+            raise ConfigError(f"--option {name}={value}: {name} is given twice")
+        given[name] = value
+    return given
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -42,9 +69,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         overrides,
         checkpoint=parsed.checkpoint,
         say=lambda text: print(text, file=sys.stderr),
-        tile=parsed.tile,
-        tta=parsed.tta,
-        probabilities=parsed.probabilities,
+        **_options(parsed),
     )
     if parsed.json:
         for result in results:

@@ -23,11 +23,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
-    config = arguments.load_config(parsed.config, overrides)
+    # Before the config, which may be a file with code of the user that computes.
     process.start_devices(distributed=parsed.distributed)
     from vitjax.training import experiment, loop
     from vitjax.training.interruption import Interrupted
 
+    config = arguments.load_config(parsed.config, overrides)
     try:
         loop.train(experiment.build(config), parsed.workdir)
     except Interrupted as interrupted:

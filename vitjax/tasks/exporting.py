@@ -41,13 +41,8 @@ def export(
         WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
     """
     weights.check_target(format)
-    # The run's devices may not be available.
     experiment, placed, _ = runs.load(
-        folder,
-        ["--config.parallel=None", *overrides],
-        checkpoint=checkpoint,
-        with_data=False,
-        say=say,
+        folder, overrides, checkpoint=checkpoint, with_data=False, say=say
     )
     objective = experiment.objective
     variables = objective.unwrap(experiment.parallel.to_host(placed))

@@ -172,7 +172,8 @@ def predict(
         overrides: as in `evaluate`.
         checkpoint: as in `evaluate`.
         say: receives what was loaded.
-        **options: keywords of the task's `Task.predict`, such as ``tile`` for segmentation.
+        **options: keywords of the task's `Task.predict`, such as ``tile`` for segmentation; None
+            leaves the default.
 
     Returns:
         JSON values for each file; see the task.
@@ -203,7 +204,7 @@ def prediction_table(
         workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
     )
     task = experiment.task
-    options = {name: value for name, value in options.items() if value}
+    options = {name: value for name, value in options.items() if value is not None}
     check_keywords(
         task.predict,
         options,
@@ -237,13 +238,8 @@ def load(
     Raises:
         WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
     """
-    # The run's devices may not be available.
     experiment, placed, _ = runs.load(
-        workdir,
-        ["--config.parallel=None", *overrides],
-        checkpoint=checkpoint,
-        with_data=False,
-        say=say,
+        workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
     )
     objective = experiment.objective
     variables = objective.unwrap(experiment.parallel.fetch(placed))
@@ -254,7 +250,8 @@ def _loaded(config: Any, overrides: Sequence[str] = ()) -> Any:
     """``config``, loaded if it is a path, with overrides."""
     if isinstance(config, str | Path):
         config = configs.load(config)
-    elif overrides:
+    else:
+        # A copy: paths of `imports` become absolute below, and the caller's config stays as it is.
         config = configs.from_json(configs.to_json(config))
     configs.override(config, overrides)
     return config

@@ -92,9 +92,7 @@ def _of_run(
 ) -> tuple[files.Weights, dict[str, Any]]:
     """The weights of a run: its best checkpoint, and the moving average if it keeps one."""
     # The run's devices may not be available.
-    other, placed, step = runs.load(
-        folder, ["--config.parallel=None"], with_data=False, say=lambda text: None
-    )
+    other, placed, step = runs.load(folder, with_data=False, say=lambda text: None)
     model = other.objective.model
     own = model.unstack(other.objective.unwrap(other.parallel.to_host(placed)))
     arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(own, sep="/").items()}

@@ -199,13 +199,16 @@ def load(
         folder: see `SavedRun`.
         overrides: see `SavedRun`.
         checkpoint: see `SavedRun.step`.
-        with_data: see `SavedRun`.
+        with_data: see `SavedRun`. Without the data, the run's section ``parallel`` is dropped as
+            well: its devices may not be available here, and one forward pass needs none of them.
         say: receives what was loaded.
 
     Raises:
         WorkdirError: the folder holds no run.
         CheckpointError: it has no checkpoint, or not the requested one.
     """
+    if not with_data:
+        overrides = ("--config.parallel=None", *overrides)
     with contextlib.closing(SavedRun(folder, overrides, with_data=with_data, say=say)) as run:
         return run.experiment, *run.variables(run.step(checkpoint), say)
 
