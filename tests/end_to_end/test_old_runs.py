@@ -8,10 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-import vitjax.config
 from vitjax.tasks import runs as tasks
-from vitjax.training import experiment as experiments
-from vitjax.training import loop, runs
+from vitjax.training import runs
 
 RUN = Path(__file__).parent / "fixtures" / "format_1_run.zip"
 
@@ -37,10 +35,9 @@ def test_its_checkpoint_gives_its_numbers(old):
 
 
 def test_it_resumes_from_there(old):
-    config = vitjax.config.from_json((old / "config.json").read_text())
-    vitjax.config.override(config, ["--config.train.steps=40", "--config.parallel.devices=1"])
     lines = []
-    summary = loop.train(experiments.build(config), old, lines.append)
+    overrides = ["--config.train.steps=40", "--config.parallel.devices=1"]
+    summary = tasks.train(None, old, overrides, lines.append)
     assert "Resuming from the checkpoint of step 30" in lines
     assert summary["steps"] == 40
     experiment, variables, step = runs.load(old, checkpoint="last", say=silent)
@@ -48,3 +45,4 @@ def test_it_resumes_from_there(old):
     for leaf in jax.tree.leaves(jax.device_get(variables)):
         assert np.isfinite(leaf).all()
     assert type(experiment.objective.model).__name__ == "ViT"
+    assert json.loads((old / "workdir.json").read_text()) == {"format": 2}

@@ -186,6 +186,21 @@ def test_train_and_resume_keep_the_files(run):
     assert (run / "figures" / "mine.txt").read_text()
 
 
+def test_training_resumes_by_the_run_s_folder_alone(vitjax, run, tmp_path):
+    moved = shutil.copytree(run, tmp_path / "moved")
+    status, output, errors = vitjax("train", f"--workdir={moved}", "--config.train.steps=6")
+    assert status == 0, errors
+    assert "Resuming from the checkpoint of step 4" in output
+    assert "changed since: config.train.steps: 4 -> 6" in output
+    assert json.loads((moved / "summary.json").read_text())["steps"] == 6
+    again = json.loads((moved / "config.json").read_text())
+    assert again["imports"] == json.loads((run / "config.json").read_text())["imports"]
+    status, _, errors = vitjax("train", f"--workdir={tmp_path / 'none'}")
+    assert status == 2
+    assert "--config is missing" in errors
+    assert not (tmp_path / "none").exists()
+
+
 def test_evaluate_needs_the_run_s_folder_alone(vitjax, run, tmp_path):
     moved = shutil.copytree(run, tmp_path / "moved")
     status, output, errors = vitjax("evaluate", f"--workdir={moved}")

@@ -44,12 +44,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_a_run_carries_its_format(tmp_path):
     with workdir.lock(tmp_path):
-        assert json.loads((tmp_path / "workdir.json").read_text()) == {"format": workdir.FORMAT}
+        workdir.write_config(tmp_path, {"seed": 1})
+    assert json.loads((tmp_path / "workdir.json").read_text()) == {"format": 2}
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 1}
+    assert workdir.read_config(tmp_path).to_dict() == {"seed": 1}
 
 
-def test_a_folder_without_a_format_is_read(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    assert workdir.read_config(tmp_path).to_dict() == {}
+def test_a_folder_without_a_format_is_of_the_first(tmp_path):
+    old = {"objective": {"name": "maml", "tasks_at_once": 25}}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    with workdir.lock(tmp_path):  # a process that is refused leaves both files as they are
+        pass
+    new = {"objective": {"name": "maml", "episodes_at_once": 25}}
+    assert workdir.read_config(tmp_path).to_dict() == new
+    workdir.write_config(tmp_path, new)
+    assert workdir.read_config(tmp_path).to_dict() == new
+    assert json.loads((tmp_path / "workdir.json").read_text()) == {"format": 2}
 
 
 @pytest.mark.parametrize("text", ["", '{"a": ', "3", "[]", "\0"])
@@ -70,7 +80,7 @@ def test_a_damaged_file_is_named(tmp_path, name, read, text):
 def test_another_format_is_refused_and_left_alone(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "workdir.json").write_text('{"format": 99}')
-    with pytest.raises(WorkdirError, match=r"has format 99 .* reads format 1"):
+    with pytest.raises(WorkdirError, match=r"has format 99 .* reads formats 1 to 2"):
         workdir.read_config(tmp_path)
     with pytest.raises(WorkdirError, match=r"has format 99"), workdir.lock(tmp_path):
         raise AssertionError

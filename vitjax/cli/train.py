@@ -11,9 +11,11 @@ from vitjax.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    arguments.config(parser)
+    arguments.config(parser, required=False)
     arguments.workdir(
-        parser, "the run's folder; if it has checkpoints, training resumes from the newest"
+        parser,
+        "the run's folder; if it has checkpoints, training resumes from the newest, without"
+        " --config by the config that the run saved",
     )
     parser.add_argument(
         "--distributed",
@@ -25,12 +27,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     # Before the config, which may be a file with code of the user that computes.
     process.start_devices(distributed=parsed.distributed)
-    from vitjax.training import experiment, loop
+    from vitjax.tasks import runs
     from vitjax.training.interruption import Interrupted
 
-    config = arguments.load_config(parsed.config, overrides)
     try:
-        loop.train(experiment.build(config), parsed.workdir)
+        runs.train(parsed.config, parsed.workdir, overrides)
     except Interrupted as interrupted:
         print(f"vitjax: {interrupted}", file=sys.stderr)
         return 128 + interrupted.signal
@@ -42,7 +43,8 @@ COMMAND = Command(
     "train what a config describes, or resume it",
     [
         "vitjax train --config=configs/digits/vit.py --workdir=runs/digits_vit"
-        " --config.optimizer.learning_rate=1e-3"
+        " --config.optimizer.learning_rate=1e-3",
+        "vitjax train --workdir=runs/digits_vit",
     ],
     _arguments,
     _run,

@@ -17,6 +17,7 @@ from vitjax.training import checks, initialization, loop, runs
 from vitjax.training import experiment as experiments
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
+from vitjax.training.workdir import CONFIG
 
 Say = Callable[[str], None]
 
@@ -73,12 +74,15 @@ def build(config: Any) -> Experiment:
 
 
 def train(
-    config: Any, workdir: str | Path, overrides: Sequence[str] = (), say: Say = print
+    config: Any | None,
+    workdir: str | Path,
+    overrides: Sequence[str] = (),
+    say: Say = print,
 ) -> dict[str, Any]:
     """Trains what a config describes, or resumes it from the newest checkpoint in ``workdir``.
 
     Args:
-        config: as in `build`.
+        config: as in `build`; None resumes the run in ``workdir`` by the config that it saved.
         workdir: the run's folder; it is created.
         overrides: ``--config.key=value`` arguments.
         say: receives progress messages.
@@ -87,10 +91,17 @@ def train(
         The summary, as in ``summary.json``.
 
     Raises:
-        ConfigError, DataError: as in `build`.
+        ConfigError, DataError: as in `build`; ``config`` is None and ``workdir`` holds no run.
         DivergedError: the loss or a gradient is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
+    if config is None:
+        if not Path(workdir, CONFIG).is_file():
+            raise ConfigError(
+                f"--config is missing, and {workdir} holds no run to resume (no {CONFIG}); a new"
+                " run needs --config=FILE"
+            )
+        config = runs.read_config(workdir, say)
     return loop.train(experiments.build(_loaded(config, overrides)), workdir, say)
 
 

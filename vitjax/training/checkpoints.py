@@ -22,6 +22,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vitjax.core.errors import UserError
 from vitjax.core.validation import PositiveInt
+from vitjax.training import formats
 from vitjax.training.compatibility import conflicts
 from vitjax.training.fingerprint import fingerprint
 
@@ -130,7 +131,9 @@ class Checkpoints:
             return
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave({**progress, "fingerprint": fingerprint(state)}),
+            progress=ocp.args.JsonSave(
+                {**progress, "fingerprint": fingerprint(state), "format": formats.FORMAT}
+            ),
             config=ocp.args.JsonSave(dict(config)),
         )
         scored = metrics if self.best is not None and metrics and self.best in metrics else None
@@ -150,7 +153,11 @@ class Checkpoints:
         if self.best is None:
             return []
         scored = {step: self._manager.metrics(step) for step in self.steps()}
-        scores = {step: self._score(m) for step, m in scored.items() if m and self.best in m}
+        scores = {
+            step: self._score(values)
+            for step, values in scored.items()
+            if values and self.best in formats.metrics(values)
+        }
         return sorted(scores, key=lambda step: (scores[step], step), reverse=True)
 
     def wait(self) -> None:
@@ -256,9 +263,11 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
         )
+        progress = dict(small.progress)
+        saved_config = formats.upgrade(small.config, progress.pop("format", 1))
         saved = self._manager.item_metadata(step)["state"]
         problem = conflicts(
-            saved.tree, abstract_state, small.config, config, read_only=self._read_only
+            saved.tree, abstract_state, saved_config, config, read_only=self._read_only
         )
         if problem:
             raise CheckpointError(
@@ -268,14 +277,13 @@ class Checkpoints:
         state = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         ).state
-        progress = dict(small.progress)
         if fingerprint(state) != progress.pop("fingerprint"):
             raise ValueError("its arrays differ from those that were saved")
-        return Restored(state, progress, step, small.config)
+        return Restored(state, progress, step, saved_config)
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         assert self.best is not None
-        value = self.sign * metrics[self.best]
+        value = self.sign * formats.metrics(metrics)[self.best]
         # Comparisons with NaN are False, so it would be chosen as the best.
         return value if math.isfinite(value) else -math.inf
 

@@ -82,7 +82,7 @@ def train(
         if restored is not None:
             experiment.task.check_resume(workdir.read_data(folder) or {})
         if jax.process_index() == 0:
-            write_json(folder / workdir.CONFIG, user_code.save(experiment.config, folder, say))
+            workdir.write_config(folder, user_code.save(experiment.config, folder, say))
             write_json(folder / workdir.DATA, experiment.data.describe())
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:

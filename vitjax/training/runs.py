@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from vitjax import config as configs
 from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
@@ -55,8 +57,7 @@ class SavedRun:
             CheckpointError: the run has no checkpoint.
         """
         self.folder = Path(folder)
-        self.config = workdir.read_config(self.folder)
-        user_code.restore(self.config, self.folder, say)
+        self.config = read_config(self.folder, say)
         config = self.config.copy_and_resolve_references()
         configs.override(config, overrides)
         self.described = workdir.read_data(self.folder)
@@ -183,6 +184,22 @@ class SavedRun:
                 f" better than some with one ({shortened(sorted(steps), 8)}). Train with"
                 f" config.checkpoint.keep_best = {len(steps)} to keep the best"
             )
+
+
+def read_config(folder: str | Path, say: Say = print) -> ConfigDict:
+    """The config of a run's folder, with the user's files that it imports.
+
+    Args:
+        folder: a run's folder.
+        say: receives what has changed in these files since the run was started.
+
+    Raises:
+        WorkdirError: the folder holds no run.
+        ConfigError: a file that it imports cannot be run.
+    """
+    config = workdir.read_config(Path(folder))
+    user_code.restore(config, folder, say)
+    return config
 
 
 def load(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import ml_collections
 
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
+from vitjax.training import formats
 
 
 class WorkdirError(UserError):
@@ -28,9 +29,6 @@ CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 FEATURES = "features"
 ABOUT = "workdir.json"
-
-# The version of the files above and of the checkpoints. A folder without `ABOUT` has format 1.
-FORMAT = 1
 
 
 @contextlib.contextmanager
@@ -58,19 +56,24 @@ def lock(workdir: Path) -> Iterator[None]:
     with held:
         path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
         check_format(workdir)
-        write_json(workdir / ABOUT, {"format": FORMAT})
         yield
 
 
-def check_format(workdir: Path) -> None:
-    """Raises WorkdirError if this version of vitjax cannot read the format of ``workdir``."""
+def check_format(workdir: Path) -> int:
+    """The format of ``workdir``, which is 1 without `ABOUT`.
+
+    Raises:
+        WorkdirError: this version of vitjax cannot read it.
+    """
     path = workdir / ABOUT
-    found = (_read(path) or {"format": FORMAT}).get("format")
-    if found != FORMAT:
+    found = (_read(path) or {"format": 1}).get("format")
+    if found not in range(1, formats.FORMAT + 1):
         raise WorkdirError(
             f"{workdir}: the run has format {found} ({ABOUT}), and this version of vitjax reads"
-            f" format {FORMAT}; use the version that wrote it, or choose another --workdir"
+            f" formats 1 to {formats.FORMAT}; use the version that wrote it, or choose another"
+            " --workdir"
         )
+    return int(found)
 
 
 def read_data(workdir: Path) -> dict[str, Any] | None:
@@ -83,7 +86,7 @@ def read_data(workdir: Path) -> dict[str, Any] | None:
 
 
 def read_config(workdir: Path) -> ml_collections.ConfigDict:
-    """The config that the run in ``workdir`` was started with.
+    """The config that the run in ``workdir`` was started with, in the format of this version.
 
     Raises:
         WorkdirError: the folder holds no run, or one of another format, or the file is damaged.
@@ -95,8 +98,16 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
             f"{workdir}: no run there (no {CONFIG})"
             + (f"; runs beside it: {', '.join(beside)}" if beside else "")
         )
-    check_format(workdir)
-    return ml_collections.ConfigDict(found)
+    return ml_collections.ConfigDict(formats.upgrade(found, check_format(workdir)))
+
+
+def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Writes the config of the run in ``workdir``, as plain JSON values, for `read_config`."""
+    if check_format(workdir) != formats.FORMAT:
+        # Between the two writes, the folder has no config rather than one of another format.
+        (workdir / CONFIG).unlink(missing_ok=True)
+        write_json(workdir / ABOUT, {"format": formats.FORMAT})
+    write_json(workdir / CONFIG, config)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
