@@ -7,16 +7,21 @@ import pytest
 
 STATE = """
 import logging, os, sys
-import jax
+import cv2, jax
+from absl import flags
 print(jax.config.read("jax_cpu_enable_async_dispatch"), logging.getLogger("absl").level,
-      sys.unraisablehook is sys.__unraisablehook__)
+      sys.unraisablehook is sys.__unraisablehook__, cv2.getNumThreads(), flags.FLAGS.is_parsed())
 """
 LIBRARY = """
 import pathlib
 from vitjax import parallel
 from vitjax.training.checkpoints import Checkpoints
-parallel.create(devices=1)
-Checkpoints(pathlib.Path(sys.argv[1]))
+from vitjax import data
+digits = data.create(
+    seed=0, source="digits", batch_size=2, workers=1, train_transforms="pad_and_crop(8, 1)"
+)
+with digits.train_batches() as batches:
+    next(batches)
 """
 COMMAND = """
 from vitjax.cli import process
@@ -41,7 +46,7 @@ def test_the_library_sets_nothing(tmp_path):
 
 
 def test_the_command_line_sets_all(tmp_path):
-    assert states(COMMAND, tmp_path)[1] == "False 50 False"
+    assert states(COMMAND, tmp_path)[1] == "False 50 False 1 False"
 
 
 CONFIG = """

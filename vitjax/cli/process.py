@@ -25,15 +25,18 @@ def prepare() -> None:
 
 
 def start_devices(*, distributed: bool = False) -> None:
-    """Starts JAX, with the settings that make steps on CPUs fast.
+    """Starts JAX, with the settings that make the loader and steps on CPUs fast.
 
     Args:
         distributed: start as one of several hosts, which JAX finds by Slurm, Open MPI or a TPU pod.
     """
+    import cv2
     import jax
 
     from vitjax.parallel.memory import compute_in_the_calling_thread, keep_freed_memory
 
+    # The loader transforms one image per thread; OpenCV's own threads would compete with those.
+    cv2.setNumThreads(0)
     compute_in_the_calling_thread()
     if distributed:
         jax.distributed.initialize()

@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call, keywords_of
 from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import TRANSFORMS, Size, Transform
-
-# The loader runs one transform per thread or worker process, and OpenCV's own threads would compete
-# with those for the cores.
-cv2.setNumThreads(0)
-
 
 # Names of before, and what they are called now.
 _RENAMED = {"random_crop": "crop"}
