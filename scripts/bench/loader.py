@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -20,10 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 import vitjax.data
+from vitjax.core.machine import process_cores
 
 CIFAR = {"source": "synthetic", "image_size": 32, "examples": 50_000, "val_examples": 1}
 SMALL_PIPELINES = (
@@ -54,10 +55,13 @@ def main() -> None:
     parser.add_argument("--path")
     parser.add_argument("--pipeline", default="", help="with --source")
     arguments = parser.parse_args()
+    cv2.setNumThreads(0)  # as in a run
     versions = {p: importlib.metadata.version(p) for p in ("grain", "numpy", "pillow")}
     versions["opencv"] = importlib.metadata.version("opencv-python-headless")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{platform.machine()}, {cores} cores, Python {platform.python_version()}, {versions}")
+    print(
+        f"{platform.machine()}, {process_cores()} cores, Python {platform.python_version()},"
+        f" {versions}"
+    )
     print(f"{'source':<18} {'pipeline':<78} {'workers':>7} {'examples/s':>10}")
     if arguments.source:
         section = {"source": arguments.source}

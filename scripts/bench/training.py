@@ -49,7 +49,7 @@ from training_torch import (  # type: ignore[import-not-found]
 )
 
 from vitjax.cli import process
-from vitjax.core.trees import count_parameters
+from vitjax.core.names import count_parameters
 from vitjax.training import experiment, flops, summary
 from vitjax.training.step import make_train_step
 

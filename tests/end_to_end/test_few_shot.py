@@ -311,7 +311,7 @@ def test_mistakes_in_using_a_run_are_named(capsys, trained, tmp_path):
     for arguments, message in (
         (["predict", workdir, str(image)], "in few-shot learning the classes are those of a supp"),
         (["evaluate", workdir, "--ensemble=9"], "config.checkpoint.keep_best = 9"),
-        (["evaluate", workdir, "--ensemble=1"], "--ensemble=1: must be at least 2"),
+        (["evaluate", workdir, "--ensemble=1"], "ensemble=1: must be at least 2"),
         (["evaluate", workdir, "--ensemble=2", "--config.checkpoint.best=None"], "no metric to"),
         (["evaluate", workdir, "--ensembel=2"], "did you mean '--ensemble'"),
         (["evaluate", workdir, "--config.data.episodes.ways=7"], "ways is 7, but split 'val' has"),

@@ -197,7 +197,7 @@ def test_training_resumes_by_the_run_s_folder_alone(vitjax, run, tmp_path):
     assert again["imports"] == json.loads((run / "config.json").read_text())["imports"]
     status, _, errors = vitjax("train", f"--workdir={tmp_path / 'none'}")
     assert status == 2
-    assert "--config is missing" in errors
+    assert "config is missing" in errors
     assert not (tmp_path / "none").exists()
 
 

@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
-from vitjax.core.trees import count_parameters
+from vitjax.core.names import count_parameters
 from vitjax.core.validation import call
 from vitjax.models.protocol import Model
 from vitjax.nn.batch_norm import BatchNorm

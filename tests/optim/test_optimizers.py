@@ -6,7 +6,7 @@ import pytest
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
-from vitjax.core.trees import parameter_names
+from vitjax.core.names import parameter_names
 from vitjax.models.protocol import Model
 from vitjax.optim import optimizers
 

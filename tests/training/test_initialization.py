@@ -336,7 +336,7 @@ def test_a_config_s_weights_are_evaluated_as_its_run_is(run):
     folder, summary = run
     _, values = evaluate_initial(config(folder), "val", say=lambda text: None)
     assert values == pytest.approx(summary["val"])
-    with pytest.raises(ConfigError, match=r"--split=vall: .*did you mean 'val'"):
+    with pytest.raises(ConfigError, match=r"split=vall: .*did you mean 'val'"):
         evaluate_initial(config(folder), "vall")
 
 

@@ -16,6 +16,7 @@ from vitjax.analysis.activations import Activations
 from vitjax.analysis.probes import PROBES, Examples, Numbers, Sets
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import shortened
 from vitjax.core.validation import check_keywords
 from vitjax.data import LabelledDataset
 from vitjax.training import checks, initialization, runs, workdir
@@ -92,11 +93,14 @@ def probe(
     check_keywords(PROBES[method], how, where=f"vitjax probe (--method={method})", given=("sets",))
     if not workdirs and not files:
         raise ConfigError(
-            "vitjax probe needs --workdir=DIR, for a run, or --config=FILE, for the weights that"
-            " its config.init loads, or several of them"
+            "a probe needs the folder of a run (--workdir=DIR), or a config (--config=FILE) for the"
+            " weights that its config.init loads, or several of them"
         )
     if checkpoint is not None and not workdirs:
-        raise ConfigError("--checkpoint chooses among a run's checkpoints; it needs --workdir=DIR")
+        raise ConfigError(
+            "checkpoint chooses among a run's checkpoints; it needs the folder of a run"
+            " (--workdir=DIR)"
+        )
     alone = len(workdirs) == 1 and not files
     folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
     folder = folder if output is None else Path(output)
@@ -292,4 +296,4 @@ def _check_comparable(networks: Sequence[Network], split: str) -> None:
 
 
 def _some(names: Sequence[str]) -> str:
-    return f"{len(names)} classes: {', '.join(names[:3])}, ..."
+    return f"{len(names)} classes: {shortened(names, 3)}"

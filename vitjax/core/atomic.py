@@ -24,11 +24,16 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield unfinished
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def replace(unfinished: Path, path: Path) -> None:
+    """Moves a complete file to ``path``, once its content is on the disk."""
+    with open(unfinished, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
 
 
 def write_text(path: Path, text: str) -> None:

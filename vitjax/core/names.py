@@ -1,10 +1,12 @@
-"""Regular expressions that choose parameters and layers by their names."""
+"""Names of the leaves of a pytree, and regular expressions that choose parameters by them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import jax
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
@@ -22,9 +24,25 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
     return any(re.search(pattern, name) for pattern in patterns)
 
 
+def parameter_names(params: Any) -> list[str]:
+    """The names of all leaves of ``params``, in the order of `jax.tree.leaves`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+
+
+def count_parameters(params: Any) -> int:
+    """The number of scalars in a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def layer(name: str) -> str:
+    """The layer that a leaf belongs to: ``"block1/norm1"`` for ``"block1/norm1/scale"``."""
+    return name.rpartition("/")[0]
+
+
 def layers(names: Iterable[str]) -> list[str]:
-    """The layers that leaves of these ``names``, such as ``"norm1/scale"``, belong to; sorted."""
-    return sorted({name.rpartition("/")[0] for name in names})
+    """The layers that leaves of these ``names`` belong to; sorted."""
+    return sorted(set(map(layer, names)))
 
 
 def check_expressions(patterns: Sequence[Any], where: str) -> None:

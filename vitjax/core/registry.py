@@ -6,7 +6,7 @@ import collections
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from vitjax.core.errors import ConfigError
@@ -21,6 +21,29 @@ _REGISTRATIONS: collections.Counter[str] = collections.Counter()
 def registrations(module: str) -> int:
     """How often the module of this name has registered something, in any registry."""
     return _REGISTRATIONS[module]
+
+
+def named(
+    section: Mapping[str, Any], where: str, *, key: str = "name", known: Iterable[str] = ()
+) -> tuple[Any, dict[str, Any]]:
+    """The name that a section of a config has under ``key``, and its other keys.
+
+    Args:
+        section: the section; it is not changed.
+        where: the section's place in the config.
+        key: the key of the name.
+        known: the names to list in the error.
+
+    Raises:
+        ConfigError: the key is missing.
+    """
+    rest = dict(section)
+    if key not in rest:
+        names = ", ".join(known)
+        raise ConfigError(
+            f"{where}: the key {key!r} is missing" + (f" (known: {names})" if names else "")
+        )
+    return rest.pop(key), rest
 
 
 class Registry(Generic[Constructor]):
@@ -112,6 +135,17 @@ class Registry(Generic[Constructor]):
             return self[name]
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
+
+    def from_section(
+        self, section: Mapping[str, Any], where: str, *, key: str = "name"
+    ) -> tuple[Constructor, dict[str, Any]]:
+        """The constructor that a section of a config names, and the section's other keys.
+
+        Raises:
+            ConfigError: the key is missing, or the name is unknown.
+        """
+        name, rest = named(section, where, key=key, known=self)
+        return self.lookup(name, f"{where}.{key}"), rest
 
     def create(self, name: str, /, where: str = "", **keywords: Any) -> Any:
         """Calls the constructor of ``name`` with ``keywords``, checked as `call` checks them."""

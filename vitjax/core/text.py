@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+# Receives progress messages, as `print` does.
+Say = Callable[[str], None]
 
 
 def near_match(word: str, options: Iterable[str]) -> str:

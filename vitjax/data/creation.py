@@ -69,13 +69,11 @@ class _Parts(NamedTuple):
 
 
 def _sorted_out(section: Mapping[str, Any]) -> _Parts:
-    if "source" not in section:
-        raise ConfigError(f"{WHERE}: the key 'source' is missing (known: {', '.join(SOURCES)})")
+    constructor, given = SOURCES.from_section(section, WHERE, key="source")
     name = section["source"]
-    constructor = SOURCES.lookup(name, f"{WHERE}.source")
     kind = _kind_of(name, episodic=section.get("episodes") is not None)
     readable = set(keywords_of(kind.settings_class))
-    keywords = {k: v for k, v in section.items() if (k, v) != ("episodes", None) and k != "source"}
+    keywords = {key: value for key, value in given.items() if (key, value) != ("episodes", None)}
     check_keywords(constructor, keywords, where=WHERE, also=[*readable, "episodes", "source"])
     own = {key: value for key, value in keywords.items() if key in readable}
     rest = {key: value for key, value in keywords.items() if key not in readable}

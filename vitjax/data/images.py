@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import ImageDataset, LabelledDataset
@@ -189,10 +188,8 @@ class ImageData(Loader, ImageDataset):
         return self._eval_pipeline(sample, np.random.default_rng(0))
 
     def _make_sampler(self, section: Mapping[str, Any]) -> Sampler:
-        where, keys = f"{WHERE}.sampler", dict(section)
-        if "name" not in keys:
-            raise ConfigError(f"{where}: the key 'name' is missing (known: {', '.join(SAMPLERS)})")
-        constructor = SAMPLERS.lookup(keys.pop("name"), f"{where}.name")
+        where = f"{WHERE}.sampler"
+        constructor, keys = SAMPLERS.from_section(section, where)
         split = self.source.split("train")
         training = Training(split, self.target, self.class_names, self.batch_size, self.seed)
         sampler: Sampler = call(constructor, keys, where=where, training=training)

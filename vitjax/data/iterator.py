@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+import cv2
 import grain
 import numpy as np
 from absl import flags
 
+from vitjax.core.machine import process_cores
 from vitjax.data.errors import DataError
 from vitjax.data.share import ENDLESS
 
@@ -119,23 +120,27 @@ class BatchIterator(Iterator[Batch]):
 
 def _read_ahead(batches: Batches, workers: int) -> Any:
     """Grain's iterator, in threads or worker processes."""
-    threads = max(1, min(_MAX_THREADS, cores() // max(workers, 1)))
+    threads = max(1, min(_MAX_THREADS, process_cores() // max(workers, 1)))
     dataset = grain.MapDataset.source(batches).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     )
     if workers:
-        # Grain's workers read absl flags, which only programs of absl.app have parsed.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
+        # Grain reads its absl flags, which only programs of absl.app have parsed. Only its own are
+        # marked as present: those of the program, if it has any, are still to be parsed.
+        for name in flags.FLAGS:
+            if name.startswith("grain_"):
+                flags.FLAGS[name].present = True
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
-            worker_init_fn=_leave_signals_alone,
+            worker_init_fn=_start_worker,
         )
     return iter(dataset)
 
 
-def _leave_signals_alone(index: int, count: int) -> None:
-    """Lets a worker survive a signal to the process group: the trainer ends it."""
+def _start_worker(index: int, count: int) -> None:
+    """Sets up a worker, which survives signals to the process group: the trainer ends it."""
+    # OpenCV's threads would compete with the other workers for the cores.
+    cv2.setNumThreads(0)
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
 
@@ -148,10 +153,3 @@ def _close(iterators: list[Any], workers: bool) -> None:
             # Grain's iterators over workers refer to each other, and their destructors fail loudly
             # at the interpreter's exit.
             gc.collect()
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
@@ -27,6 +28,23 @@ def read_mask(path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
             return mask_values(image)
     except Exception as error:
         raise undecodable(str(path), error) from error
+
+
+def decode_mask(data: bytes, name: str) -> np.ndarray:
+    """The mask in the bytes of a file, as `mask_values` gives it.
+
+    Args:
+        data: the bytes.
+        name: the file's name, for errors.
+
+    Raises:
+        CorruptImage: it cannot be decoded, or is in colour.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return mask_values(image)
+    except Exception as error:
+        raise undecodable(name, error) from error
 
 
 def mask_values(image: Image.Image) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from vitjax.core.machine import process_cores
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import MaskDataset
 from vitjax.data.errors import CorruptImage
@@ -24,7 +25,7 @@ from vitjax.data.examples import (
 )
 from vitjax.data.image_files import measure, read_image
 from vitjax.data.images import ImageData
-from vitjax.data.iterator import Batch, cores
+from vitjax.data.iterator import Batch
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.settings import MaskSettings
 from vitjax.data.share import Share
@@ -82,7 +83,7 @@ class SegmentationData(ImageData, MaskDataset):
             assert label is not None
             return np.bincount(label[label != IGNORE], minlength=self.num_classes)
 
-        with ThreadPoolExecutor(cores()) as threads:
+        with ThreadPoolExecutor(process_cores()) as threads:
             return np.stack(list(threads.map(counted, range(len(samples))))).sum(axis=0)
 
     def describe(self) -> dict[str, Any]:

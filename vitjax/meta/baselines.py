@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.names import layer
 from vitjax.core.validation import OneOf, PositiveInt
 from vitjax.data.dataset import Dataset
 from vitjax.meta import parameters
@@ -256,7 +257,7 @@ class FineTuning(Supervised, GradientBased):
         leaves = parameters.flatten(params["model"])
         moving, _ = parameters.partition(leaves, self.adapted, self.fixed)
         head, body = self.model.split_head(params["model"])
-        layers = {name.rpartition("/")[0] for name in parameters.flatten(head)}
+        layers = set(map(layer, parameters.flatten(head)))
         single = len(head) == 1 and layers == set(head)
         if not moving or not single or not set(moving) <= set(parameters.flatten(head)):
             return super().answer_episode(params, model_state, episode)

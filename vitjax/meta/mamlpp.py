@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.names import layer
 from vitjax.core.validation import NonNegativeInt, OneOf, PositiveInt
 from vitjax.meta import network, parameters
 from vitjax.meta.episodic import Episode
@@ -105,8 +106,8 @@ class MamlPlusPlus(GradientBased):
         params = variables["params"]
         leaves = parameters.flatten(params["model"])
         statistics = parameters.flatten(variables.get(STATISTICS, {}))
-        layers = {_layer(name) for name in statistics}
-        norm = {name: leaf for name, leaf in leaves.items() if _layer(name) in layers}
+        layers = {layer(name) for name in statistics}
+        norm = {name: leaf for name, leaf in leaves.items() if layer(name) in layers}
         if self.per_step_norm:
             _check("per_step_norm", norm)
             copies = {name: _repeat(leaf, self.inner_steps) for name, leaf in norm.items()}
@@ -287,11 +288,6 @@ class MamlPlusPlus(GradientBased):
             state, value = loss(state, jax.tree.map(lambda leaf, i=i: leaf[i], (leaves, steps)))
             values.append(value)
         return state, jnp.stack(values)
-
-
-def _layer(name: str) -> str:
-    """The name of the layer that a leaf belongs to."""
-    return name.rpartition("/")[0]
 
 
 def _repeat(leaf: Array, times: int) -> Array:

@@ -172,10 +172,7 @@ class EncoderUNet(EncoderDecoder):
 
     def make_encoder(self, **keywords: Any) -> Model:
         """The encoder, without a head; see `EncoderDecoder.make_encoder`."""
-        section = dict(self.encoder)
-        if "name" not in section:
-            raise ConfigError("encoder: the key 'name' is missing")
-        constructor = MODELS[section.pop("name")]
+        constructor, section = MODELS.from_section(self.encoder, "encoder")
         known = keywords_of(constructor)
         given = {name: getattr(self, name) for name in _SHARED if name in known} | section
         given["num_classes"] = None

@@ -14,7 +14,8 @@ import jax
 import optax
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.trees import parameter_names
+from vitjax.core.names import parameter_names
+from vitjax.core.registry import named
 from vitjax.core.validation import (
     Bounds,
     NonNegativeFloat,
@@ -164,10 +165,8 @@ def trained(params: Any, section: Mapping[str, Any], where: str = WHERE) -> Any:
 
 def _split(section: Mapping[str, Any], where: str) -> tuple[Settings, Any, dict[str, Any]]:
     """The checked `Settings`, the optimizer's constructor and its own arguments."""
-    arguments = dict(section)
-    if "name" not in arguments:
-        raise ConfigError(f"{where}: the key 'name' is missing")
-    constructor = find_optimizer(arguments.pop("name"), f"{where}.name")
+    name, arguments = named(section, where)
+    constructor = find_optimizer(name, f"{where}.name")
     known = keywords_of(Settings)
     own = {key: arguments.pop(key) for key in known if key in arguments}
     settings: Settings = call(Settings, own, where=where)

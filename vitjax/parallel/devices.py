@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import jax
+
+from vitjax.core.machine import process_cores
 
 
 def describe_devices() -> str:
@@ -13,7 +13,7 @@ def describe_devices() -> str:
     hosts = f" on {jax.process_count()} hosts" if jax.process_count() > 1 else ""
     kind, platform = devices[0].device_kind, devices[0].platform
     if platform == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = process_cores()
         local = jax.local_device_count()
         simulated = f", as {local} simulated devices" if local > 1 else ""
         return f"CPU, {cores} core{'' if cores == 1 else 's'}{simulated}{hosts}"

@@ -20,7 +20,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_expressions, check_patterns
 from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
-from vitjax.core.validation import NonNegativeInt
+from vitjax.core.validation import NonNegativeInt, call
 from vitjax.objectives.state import FROZEN
 
 # The mesh axis that batches are split over.
@@ -238,10 +238,9 @@ def _parameter(path: _Path) -> _Path | None:
 
 
 def _named(rule: str | Mapping[str, Any]) -> Rule:
-    options = {"name": rule} if isinstance(rule, str) else dict(rule)
-    if "name" not in options:
-        raise ConfigError(f"{_WHERE}: the key 'name' is missing")
-    found: Rule = RULES.create(options.pop("name"), where=_WHERE, **options)
+    section = {"name": rule} if isinstance(rule, str) else rule
+    constructor, options = RULES.from_section(section, _WHERE)
+    found: Rule = call(constructor, options, where=_WHERE)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from vitjax import config as configs
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import Say
 from vitjax.core.validation import check_keywords
 from vitjax.models.protocol import Model
 from vitjax.training import checks, initialization, loop, runs
@@ -18,8 +19,6 @@ from vitjax.training import experiment as experiments
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.workdir import CONFIG
-
-Say = Callable[[str], None]
 
 
 class Preprocess:
@@ -98,8 +97,8 @@ def train(
     if config is None:
         if not Path(workdir, CONFIG).is_file():
             raise ConfigError(
-                f"--config is missing, and {workdir} holds no run to resume (no {CONFIG}); a new"
-                " run needs --config=FILE"
+                f"config is missing, and {workdir} holds no run to resume (no {CONFIG}); a new run"
+                " needs one (--config=FILE)"
             )
         config = runs.read_config(workdir, say)
     return loop.train(experiments.build(_loaded(config, overrides)), workdir, say)
@@ -219,7 +218,7 @@ def prediction_table(
     check_keywords(
         task.predict,
         options,
-        where=f"{workdir}: vitjax predict, for the task {experiment.objective.task}",
+        where=f"{workdir}: options of predict, for the task {experiment.objective.task}",
         given=("variables", "files", "output"),
     )
     found = task.predict(experiment.parallel.fetch(placed), files, output, **options)

@@ -103,7 +103,7 @@ def split(name: str, splits: Iterable[str]) -> None:
     """Raises ConfigError unless ``name`` is one of the data's ``splits``."""
     if name not in splits:
         raise ConfigError(
-            f"--split={name}: the data has no such split{near_match(name, splits)}"
+            f"split={name}: the data has no such split{near_match(name, splits)}"
             f" (there are: {', '.join(splits)})"
         )
 

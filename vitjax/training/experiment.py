@@ -19,6 +19,7 @@ from vitjax import parallel as parallel_modes
 from vitjax.config import to_dict
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.registry import named
 from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
@@ -201,8 +202,10 @@ def _build(
     seed: Annotated[int, Bounds(at_least=0, below=2**32)] = 0,
 ) -> Experiment:
     # Everything that can be checked without the data is checked first.
-    model_name, model_arguments = _named(model, "model")
-    method_name, method_arguments = _named(objective or {"name": "classification"}, "objective")
+    model_name, model_arguments = named(model, "config.model")
+    method_name, method_arguments = named(
+        objective or {"name": "classification"}, "config.objective"
+    )
     method = objectives.lookup(method_name, "config.objective.name")
     constructor = MODELS.lookup(model_name, "config.model.name")
     offered = _OFFERED & set(keywords_of(method))
@@ -322,11 +325,3 @@ def _blaming(section: str) -> Iterator[None]:
     except (TypeError, ValueError, ZeroDivisionError, FlaxError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(f"{section}: cannot build this model: {reason[0]}") from error
-
-
-def _named(section: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    """The ``name`` of a section, and its other keys."""
-    arguments = dict(section)
-    if "name" not in arguments:
-        raise ConfigError(f"config.{where}: the key 'name' is missing")
-    return arguments.pop("name"), arguments

@@ -18,7 +18,7 @@ from vitjax import metrics as metrics_
 from vitjax.config import user_code
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
-from vitjax.core.trees import count_parameters
+from vitjax.core.names import count_parameters
 from vitjax.metrics import Declaration
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from vitjax import config as configs
 from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import near_match, shortened
+from vitjax.core.text import Say, near_match, shortened
 from vitjax.training import checks, workdir
 from vitjax.training import experiment as experiments
 from vitjax.training.checkpoints import CheckpointError, Checkpoints
@@ -21,8 +21,6 @@ from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.logging import read
-
-Say = Callable[[str], None]
 
 
 class SavedRun:
@@ -89,15 +87,14 @@ class SavedRun:
             best = self.checkpoints.best_step()
             if wanted == "best" and best is None:
                 raise CheckpointError(
-                    "--checkpoint=best: this run chooses no best checkpoint"
-                    " (config.checkpoint.best)"
+                    "checkpoint=best: this run chooses no best checkpoint (config.checkpoint.best)"
                 )
             return best
         try:
             return int(wanted)
         except ValueError:
             raise ConfigError(
-                f"--checkpoint={wanted}: must be 'best', 'last' or a step"
+                f"checkpoint={wanted}: must be 'best', 'last' or a step"
                 f"{near_match(str(wanted), ('best', 'last'))}"
             ) from None
 
@@ -145,17 +142,17 @@ class SavedRun:
         """
         checkpoints = self.checkpoints
         if number < 2:
-            raise ConfigError(f"--ensemble={number}: must be at least 2")
+            raise ConfigError(f"ensemble={number}: must be at least 2")
         if checkpoints.best is None:
             raise ConfigError(
-                f"--ensemble={number}: the run has no metric to choose checkpoints by"
+                f"ensemble={number}: the run has no metric to choose checkpoints by"
                 ' (config.checkpoint.best, such as "val/accuracy")'
             )
         steps = checkpoints.best_steps()
         if len(steps) < number:
             kept = ", ".join(map(str, steps)) or "none"
             raise CheckpointError(
-                f"--ensemble={number}: the run kept {len(steps)} evaluated checkpoints (steps"
+                f"ensemble={number}: the run kept {len(steps)} evaluated checkpoints (steps"
                 f" {kept}); train with config.checkpoint.keep_best = {number} to keep"
                 " enough of the best"
             )
@@ -179,7 +176,7 @@ class SavedRun:
         lost = sorted(step for step, score in scores.items() if score > worst and step not in kept)
         if lost:
             raise CheckpointError(
-                f"--ensemble={len(steps)}: the best are not kept: by {self.checkpoints.best},"
+                f"ensemble={len(steps)}: the best are not kept: by {self.checkpoints.best},"
                 f" {len(lost)} evaluated steps without a checkpoint ({shortened(lost, 8)}) were"
                 f" better than some with one ({shortened(sorted(steps), 8)}). Train with"
                 f" config.checkpoint.keep_best = {len(steps)} to keep the best"

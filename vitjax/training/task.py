@@ -152,7 +152,7 @@ class Task(Generic[DataT, ObjectiveT]):
             ConfigError: it does not.
         """
         raise ConfigError(
-            f"--ensemble: the objective {type(self.objective).__name__} has no"
+            f"ensemble: the objective {type(self.objective).__name__} has no"
             " probabilities of queries to average; few-shot classification by gradient steps has"
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitjax import models
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.models.protocol import Model
 from vitjax.models.registry import MODELS
@@ -153,10 +153,10 @@ def open_weights(
             return _own(where, path, arrays, note, grid)
         if str(error):
             raise WeightsError(f"{where}{error}") from error
-        some = ", ".join(sorted(arrays)[:6])
+        some = shortened(sorted(arrays), 6)
         known = format or f"any known format ({', '.join(read_formats())})"
         raise WeightsError(
-            f"{where}: its {len(arrays)} arrays ({some}, ...) are not named as in {known}"
+            f"{where}: its {len(arrays)} arrays ({some}) are not named as in {known}"
         ) from error
     description = found.description
     assert description is not None
@@ -284,6 +284,5 @@ def _without_companions(
     """``arrays`` without those of other networks, which are reported."""
     others = [name for name in arrays if layout.is_companion(name)]
     if others:
-        some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        say(f"{where}: {len(others)} arrays of other networks are skipped: {some}")
+        say(f"{where}: {len(others)} arrays of other networks are skipped: {shortened(others, 3)}")
     return {name: array for name, array in arrays.items() if name not in set(others)}

@@ -10,6 +10,7 @@ from typing import Any
 
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import call
 from vitjax.data.sources.base import SOURCES
 
 FRACTIONS = (0.64, 0.16)  # of miniImageNet's 100 classes for training and validation
@@ -49,10 +50,8 @@ def write(
     Returns:
         The split, as `deal` returns it.
     """
-    keywords = dict(section)
-    if "source" not in keywords:
-        raise ConfigError(f"the key 'source' is missing (known: {', '.join(SOURCES)})")
-    names = list(SOURCES.create(keywords.pop("source"), **keywords).class_names)
+    constructor, keywords = SOURCES.from_section(section, "data", key="source")
+    names = list(call(constructor, keywords, where="data").class_names)
     if counts is None:
         counts = [round(fraction * len(names)) for fraction in FRACTIONS]
         counts = [*counts, len(names) - sum(counts)]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitjax.core.machine import process_cores
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.examples import Examples
-from vitjax.data.iterator import cores
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import LabelledSplit, Source
 
@@ -155,7 +155,7 @@ def decode(examples: Examples, turns: int) -> Decoded:
                 valid[index] = False
                 problems[examples.split.name(index)] = str(error)
 
-    with ThreadPoolExecutor(min(_MAX_THREADS, cores())) as threads:
+    with ThreadPoolExecutor(min(_MAX_THREADS, process_cores())) as threads:
         list(threads.map(stretch, range(0, total, _DECODED_AT_ONCE)))
     for turn in range(1, turns):
         images[turn * total : (turn + 1) * total] = np.rot90(images[:total], turn, axes=(1, 2))

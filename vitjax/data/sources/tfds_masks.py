@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vitjax.core.text import near_match
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.image_files import decode_image, measure_opened
-from vitjax.data.mask_files import mask_values
+from vitjax.data.mask_files import decode_mask
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import register
 from vitjax.data.sources.mask_classes import Classes, MaskSource, check_pair, named
@@ -50,7 +49,7 @@ class TfdsMaskSplit:
         """The image and the mask at ``index``."""
         name = self.name(index)
         image = decode_image(self._content(index, self.image_key), self.channels, name)
-        mask = stored_mask(self._content(index, self.mask_key), name)
+        mask = decode_mask(self._content(index, self.mask_key), f"{name}, {self.mask_key}")
         check_pair(image, mask, name, self.mask_key)
         return Sample(image, mask=self.classes.indices(mask, f"{name}, {self.mask_key}"))
 
@@ -68,19 +67,6 @@ class TfdsMaskSplit:
             return self.records.features(index)[key].bytes_list.value[0]
         except Exception as error:  # of any type that array_record and protobuf raise
             raise CorruptImage(f"{self.name(index)}: cannot be read: {error}") from error
-
-
-def stored_mask(content: bytes, name: str) -> np.ndarray:
-    """The values of a mask stored as an image file: int32 of shape (height, width).
-
-    Raises:
-        CorruptImage: it cannot be decoded; ``name`` begins the message.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return mask_values(image)
-    except Exception as error:
-        raise CorruptImage(f"{name}: its mask cannot be decoded: {error}") from error
 
 
 @register("tfds_masks", target="mask")
@@ -157,5 +143,7 @@ def _discovered(records: Any, mask_key: str, ignore: int | None) -> tuple[int, .
     values: set[int] = set()
     for index in range(len(records)):
         content = records.features(index)[mask_key].bytes_list.value[0]
-        values.update(np.unique(stored_mask(content, records.name(index))).tolist())
+        values.update(
+            np.unique(decode_mask(content, f"{records.name(index)}, {mask_key}")).tolist()
+        )
     return tuple(sorted(value for value in values if value != ignore))

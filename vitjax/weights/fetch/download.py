@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from pathlib import Path
 import filelock
 from tqdm import tqdm
 
+from vitjax.core.atomic import replace
 from vitjax.weights.errors import WeightsError
 
 _ATTEMPTS = 5  # in a row without a new byte
@@ -73,7 +73,7 @@ def fetch(
             except WeightsError:
                 part.unlink()
                 raise
-            os.replace(part, path)
+            replace(part, path)
             _note(part).unlink(missing_ok=True)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -173,8 +173,6 @@ def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
         while chunk := _chunk(answer):
             file.write(chunk)
             bar.update(len(chunk))
-        file.flush()
-        os.fsync(file.fileno())
     if total is not None and _size(part) != total:
         raise _Broken(f"the connection broke after {_size(part):,} of {total:,} bytes")
     return _announced(headers)

@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from vitjax.core.atomic import new_file
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, shortened
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import archives, pytorch, pytorch_write, unwrapping
 
@@ -213,8 +213,8 @@ def _kind_of_archive(path: Path) -> str:
             return "pth"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
-    some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    raise WeightsError(f"is a zip archive, but not of weights; it contains {some or 'nothing'}")
+    some = shortened(names) or "nothing"
+    raise WeightsError(f"is a zip archive, but not of weights; it contains {some}")
 
 
 def located(path: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, shortened
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats.pytorch import Inert, ReadTensor, Tensor
 
@@ -128,5 +128,5 @@ def _described(tree: Any) -> str:
     """The content of ``tree`` in a few words."""
     if not isinstance(tree, dict):
         return f"a {type(tree).__name__}"
-    entries = [f"{key!r} ({type(value).__name__})" for key, value in list(dict.items(tree))[:8]]
-    return ", ".join(entries) + (", ..." if len(tree) > 8 else "") or "an empty dict"
+    entries = [f"{key!r} ({type(value).__name__})" for key, value in dict.items(tree)]
+    return shortened(entries, 8) or "an empty dict"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from vitjax.core.errors import UserError
+from vitjax.core.text import shortened
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.layout import Arrays, Description, Layout
 
@@ -119,8 +120,8 @@ def _compare(
         reason = reason or _stumbled(error)
         return Candidate(layout, prepared, required, reason=reason)
     if score < _ENOUGH:
-        some = ", ".join(unknown[:3])
-        reason = reason or f"explains {score:.0%} of the arrays; unknown are {some}, ..."
+        some = shortened(unknown, 3)
+        reason = reason or f"explains {score:.0%} of the arrays; unknown are {some}"
     return Candidate(layout, prepared, required, score, description, reason)
 
 
