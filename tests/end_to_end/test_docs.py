@@ -1,5 +1,6 @@
 """What the documentation shows does what it says."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -105,3 +106,27 @@ def test_configs_and_files_that_pages_name_exist(page):
     files = set(re.findall(r"`((?:vitjax|scripts|configs|tests)/[\w/.]+\.(?:py|sh|md))`", text))
     if page.name != "extending.md":  # which names files that the reader writes
         assert {file for file in files if not (REPOSITORY / file).exists()} == set()
+
+
+def resolves(name):
+    """Whether a dotted name is a module, or an attribute of one."""
+    found, *rest = name.split(".")
+    value = importlib.import_module(found)
+    for part in rest:
+        found = f"{found}.{part}"
+        if not hasattr(value, part):
+            try:
+                importlib.import_module(found)
+            except ModuleNotFoundError:
+                return False
+        value = getattr(value, part)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_names_of_vitjax_in_pages_exist(page):
+    text = page.read_text()
+    if page.name == "changes.md":  # whose tables give the old name first
+        text = "\n".join(line.split("|")[2] for line in text.splitlines() if line.count("|") > 2)
+    names = set(re.findall(r"(?<![\w./-])vitjax(?:\.[A-Za-z_]\w*)+", text))
+    assert {name for name in names if not resolves(name)} == set()
