@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from vitjax.core.atomic import new_file
+from vitjax.core.atomic import new_file, replace
 
 
 def test_a_new_file_comes_whole_with_its_folder(tmp_path):
@@ -53,3 +53,14 @@ def test_of_many_who_write_at_once_one_is_seen_whole(tmp_path):
         thread.join()
     assert path.read_text() in [letter * 100 for letter in "abcdefgh"]
     assert os.listdir(tmp_path) == ["b.txt"]
+
+
+def test_content_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    order = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: order.append("fsync") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append("replace") or rename(*paths))
+    (tmp_path / "part").write_text("all")
+    replace(tmp_path / "part", tmp_path / "file")
+    assert order == ["fsync", "replace"]
+    assert (tmp_path / "file").read_text() == "all"

@@ -221,3 +221,17 @@ def test_an_error_inside_the_constructor_is_its_own():
 
     with pytest.raises(TypeError, match="thing of beauty"):
         call(build, {"width": 1}, where="config.model")
+
+
+def test_a_section_names_a_constructor(tools):
+    section = {"name": "saw", "teeth": 4}
+    constructor, rest = tools.from_section(section, "config.tool")
+    assert constructor(**rest) == 4
+    assert section == {"name": "saw", "teeth": 4}
+    constructor, rest = tools.from_section({"kind": "saw", "name": 1}, "config.tool", key="kind")
+    assert rest == {"name": 1}
+    missing = r"^config.tool: the key 'name' is missing \(known: hammer, saw\)$"
+    with pytest.raises(ConfigError, match=missing):
+        tools.from_section({"teeth": 4}, "config.tool")
+    with pytest.raises(ConfigError, match=r"^config.tool.name: unknown tool 'sew'.*'saw'"):
+        tools.from_section({"name": "sew"}, "config.tool")

@@ -11,7 +11,7 @@ from PIL import Image
 import vitjax.data
 from vitjax.data import CorruptImage, DataError
 from vitjax.data.image_files import measure, read_image
-from vitjax.data.mask_files import read_mask
+from vitjax.data.mask_files import decode_mask, read_mask
 from vitjax.data.sources import SOURCES
 from vitjax.data.sources.mask_classes import Classes
 from vitjax.data.writing import probability_file, write_mask
@@ -235,3 +235,15 @@ def test_eight_and_sixteen_bits_are_read_as_asked(tmp_path):
     np.testing.assert_allclose(floats * 255, bytes_, atol=1.01)
     with pytest.raises(CorruptImage, match=r"gone.png: cannot be read: No such file"):
         read_image(tmp_path / "gone.png", 1)
+
+
+def test_bytes_of_a_mask_are_read_by_the_rules_of_its_file(tmp_path):
+    picture, exif = mask((0, 7)), Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    picture.save(tmp_path / "turned.png", exif=exif)
+    content = (tmp_path / "turned.png").read_bytes()
+    found = decode_mask(content, "set[3], mask")
+    np.testing.assert_array_equal(found, read_mask(tmp_path / "turned.png"))
+    assert found.shape == LABEL.shape[::-1]
+    with pytest.raises(CorruptImage, match=r"^set\[3\], mask: cannot be decoded: "):
+        decode_mask(content[:50], "set[3], mask")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import socket
 import threading
 import time
@@ -359,6 +360,16 @@ def test_who_waits_for_another_is_told(server, here, said):
         assert server.requests == []
     thread.join()
     assert path.read_bytes() == CONTENT
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(server, local, monkeypatch):
+    order = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: order.append("fsync") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append("replace") or rename(*paths))
+    server.serve("/w.npz", CONTENT)
+    assert local(f"{server.url}/w.npz").read_bytes() == CONTENT
+    assert order[-2:] == ["fsync", "replace"]
 
 
 def test_the_bar_counts_what_came(server, capsys, monkeypatch):
