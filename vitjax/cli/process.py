@@ -30,13 +30,12 @@ def start_devices(*, distributed: bool = False) -> None:
     Args:
         distributed: start as one of several hosts, which JAX finds by Slurm, Open MPI or a TPU pod.
     """
-    import cv2
     import jax
 
+    from vitjax.data.image_files import transform_in_the_calling_thread
     from vitjax.parallel.memory import compute_in_the_calling_thread, keep_freed_memory
 
-    # The loader transforms one image per thread; OpenCV's own threads would compete with those.
-    cv2.setNumThreads(0)
+    transform_in_the_calling_thread()
     compute_in_the_calling_thread()
     if distributed:
         jax.distributed.initialize()

@@ -28,6 +28,15 @@ _PLAIN_PNG_PARTS = frozenset(
 _PNG_PARTS_WITH_EXIF = frozenset((b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
 
 
+def transform_in_the_calling_thread() -> None:
+    """Makes OpenCV use no threads of its own, in all of this process.
+
+    The loader transforms one image per thread or worker process, and OpenCV's threads would compete
+    with those for the cores.
+    """
+    cv2.setNumThreads(0)
+
+
 def read_image(
     path: str | os.PathLike[str], channels: int, page: int = 0, *, sixteen_bits: bool = False
 ) -> np.ndarray:

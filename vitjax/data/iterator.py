@@ -9,13 +9,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-import cv2
 import grain
 import numpy as np
 from absl import flags
 
 from vitjax.core.machine import process_cores
 from vitjax.data.errors import DataError
+from vitjax.data.image_files import transform_in_the_calling_thread
 from vitjax.data.share import ENDLESS
 
 _MAX_THREADS = 16
@@ -139,8 +139,7 @@ def _read_ahead(batches: Batches, workers: int) -> Any:
 
 def _start_worker(index: int, count: int) -> None:
     """Sets up a worker, which survives signals to the process group: the trainer ends it."""
-    # OpenCV's threads would compete with the other workers for the cores.
-    cv2.setNumThreads(0)
+    transform_in_the_calling_thread()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
 
