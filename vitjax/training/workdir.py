@@ -66,7 +66,8 @@ def check_format(workdir: Path) -> int:
         WorkdirError: this version of vitjax cannot read it.
     """
     path = workdir / ABOUT
-    found = (_read(path) or {"format": 1}).get("format")
+    about = _read(path)
+    found: Any = 1 if about is None else about.get("format")
     if found not in range(1, formats.FORMAT + 1):
         raise WorkdirError(
             f"{workdir}: the run has format {found} ({ABOUT}), and this version of vitjax reads"
