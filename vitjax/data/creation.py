@@ -10,14 +10,9 @@ from vitjax.core.validation import call, check_keywords, keywords_of
 from vitjax.data.dataset import Dataset
 from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
-from vitjax.data.images import BoxData, Data, NumberData
-from vitjax.data.segmentation import SegmentationData
+from vitjax.data.images import KINDS
 from vitjax.data.share import WHERE
 from vitjax.data.sources.base import SOURCES
-
-_KINDS: Mapping[str, Any] = {
-    kind.target: kind for kind in (Data, NumberData, SegmentationData, BoxData)
-}
 
 
 def create(seed: int = 0, **section: Any) -> Dataset:
@@ -30,8 +25,8 @@ def create(seed: int = 0, **section: Any) -> Dataset:
             `vitjax.data.episodes.settings`.
 
     Returns:
-        Data of the source's target: `vitjax.data.Data`, `NumberData`, `SegmentationData` or
-        `BoxData`; with a section ``episodes``, `vitjax.data.EpisodeData`.
+        Data of the kind that `vitjax.data.KINDS` has for the source's target; with a
+        section ``episodes``, `vitjax.data.EpisodeData`.
 
     Raises:
         ConfigError: a key is unknown or missing, or a value cannot be used.
@@ -86,14 +81,14 @@ def _kind_of(source: str, episodic: bool) -> Any:
     target = facts.get("target", "class")
     if facts.get("episodic"):
         return FunctionEpisodes
-    if target not in _KINDS:
+    if target not in KINDS:
         raise ConfigError(
             f"{WHERE}.source: {source!r} is registered with target={target!r}; it must be one of"
-            f" {', '.join(map(repr, _KINDS))}"
+            f" {', '.join(map(repr, KINDS))}"
         )
     if episodic and target != "class":
         raise ConfigError(
             f"{WHERE}.episodes: the source {source!r} has the target {target!r}, and episodes need"
             " images with one class each; leave the section out"
         )
-    return ImageEpisodes if episodic else _KINDS[target]
+    return ImageEpisodes if episodic else KINDS[target]

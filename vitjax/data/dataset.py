@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
 
-Target = Literal["class", "mask", "number", "boxes"]
+# What is predicted: "class", "mask", "number", "boxes", "none", or a name of `KINDS` of your own.
+Target = str
 
 
 class Dataset(ABC):
@@ -25,8 +26,9 @@ class Dataset(ABC):
     episodes holds ``support``, ``query`` and ``mask``.
 
     Attributes:
-        target: what is predicted: ``"class"`` (one class per image), ``"mask"`` (a class per pixel)
-            ``"number"`` (floats: regression) or ``"boxes"`` (objects: detection).
+        target: what is predicted: ``"class"`` (a class per image), ``"mask"`` (a class per pixel),
+            ``"number"`` (floats: regression), ``"boxes"`` (objects: detection), ``"none"`` (no
+            labels), or another name of `vitjax.data.KINDS`.
         episodic: whether batches hold few-shot episodes.
         splits: the names of the splits.
         batch_size: examples (or episodes) in a global training batch, over all hosts.

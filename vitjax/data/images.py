@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from vitjax.core.registry import Registry
 from vitjax.core.validation import call
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import ImageDataset, LabelledDataset
@@ -231,6 +232,11 @@ class ImageData(Loader, ImageDataset):
         return Examples(split, pipeline, self.seed, arrays, empty, self._skip_corrupt)
 
 
+# The class for the data of each target. Fact: ``label``, the label of an example in words.
+KINDS: Registry[type[Any]] = Registry("kind of data")
+
+
+@KINDS.register("class", label="one class per image")
 class Data(ImageData, LabelledDataset):
     """Batches of images with one class each: ``image``, ``label`` (b,) int32 and ``mask`` (b,)."""
 
@@ -244,6 +250,7 @@ class Data(ImageData, LabelledDataset):
         return ClassArrays()
 
 
+@KINDS.register("number", label="numbers")
 class NumberData(Data):
     """Batches of images with numbers to predict: ``label`` is float32 (b,) or (b, numbers)."""
 
@@ -267,6 +274,17 @@ class NumberData(Data):
         return NumberArrays()
 
 
+@KINDS.register("none", label="no labels")
+class UnlabelledData(ImageData):
+    """Batches of images without labels: ``image`` and ``mask`` (b,)."""
+
+    target = "none"
+
+    def _arrays(self) -> Arrays:
+        return Arrays()
+
+
+@KINDS.register("boxes", label="objects in boxes")
 class BoxData(ImageData):
     """Batches of images with objects in boxes, padded to one number of boxes.
 

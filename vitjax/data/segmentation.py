@@ -24,7 +24,7 @@ from vitjax.data.examples import (
     skippable,
 )
 from vitjax.data.image_files import measure, read_image
-from vitjax.data.images import ImageData
+from vitjax.data.images import KINDS, ImageData
 from vitjax.data.iterator import Batch
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.settings import MaskSettings
@@ -35,6 +35,7 @@ from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.data.weight_maps import WeightMaps, class_weights
 
 
+@KINDS.register("mask", label="a mask with a class per pixel")
 class SegmentationData(ImageData, MaskDataset):
     """Batches of images with a class for every pixel.
 

@@ -7,16 +7,10 @@ from typing import Any
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
+from vitjax.data import KINDS
 from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
 from vitjax.objectives import Objective, objectives
-
-# The label of an example of each kind of data, in words.
-_LABELS = {
-    "class": "one class per image",
-    "mask": "a mask with a class per pixel",
-    "number": "numbers",
-}
 
 
 def updates(name: str) -> None:
@@ -68,14 +62,16 @@ def fits(name: str, data: Mapping[str, Any]) -> None:
     if objective.targets is None or source is None or source not in SOURCES:
         return  # an unknown source is reported by the data
     target = SOURCES.facts(source).get("target", "class")
-    if target not in objective.targets:
+    # An unknown target is reported by the data.
+    if target in KINDS and target not in objective.targets:
+        words = [KINDS.facts(each)["label"] for each in (*objective.targets, target)]
         fitting = [
             s for s in SOURCES if SOURCES.facts(s).get("target", "class") in objective.targets
         ]
         raise ConfigError(
             f"config.objective.name is {name!r}, which learns from"
-            f" {' or '.join(_LABELS[each] for each in objective.targets)}, and the source"
-            f" {source!r} has {_LABELS[target]}: use one of the sources {', '.join(fitting)}, or"
+            f" {' or '.join(words[:-1])}, and the source"
+            f" {source!r} has {words[-1]}: use one of the sources {', '.join(fitting)}, or"
             " another objective"
         )
 

@@ -1,6 +1,6 @@
 """Transforms of samples, and the pipelines of them that configs write as text."""
 
-from vitjax.data.transforms import color, erasing, geometry, moving, policies, warps
+from vitjax.data.transforms import color, erasing, geometry, moving, policies, views, warps
 from vitjax.data.transforms.base import TRANSFORMS, Photometric, Transform, register
 from vitjax.data.transforms.pipeline import Pipeline, parse
 
@@ -16,5 +16,6 @@ __all__ = [
     "parse",
     "policies",
     "register",
+    "views",
     "warps",
 ]
