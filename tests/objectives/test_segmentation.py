@@ -47,6 +47,15 @@ def test_metrics_over_uneven_batches_are_those_of_scikit_learn():
         assert found[name] == pytest.approx(score(truth, guess, average="macro"), rel=1e-6)
 
 
+def test_pixels_are_counted_exactly_beyond_the_integers_of_float32():
+    side = 2**12 + 1
+    task = objective(num_classes=2, model=Padded(num_classes=2))
+    made = {"label": jnp.zeros((1, side, side), jnp.int8), "mask": jnp.ones(1, bool)}
+    found = task.metrics(jnp.zeros((1, side, side, 1), jnp.bfloat16), made)
+    assert int(found["accuracy"].total) == int(found["iou"].total[0]) == side**2
+    assert values(jax.device_get(found))["iou_per_class"][0] == 1
+
+
 def test_a_class_that_occurs_nowhere_is_left_out():
     task = objective(num_classes=5, model=Padded(num_classes=5))
     made = batch()

@@ -14,15 +14,15 @@ class Mean(Sums):
     """A weighted mean, as a sum and a weight that are divided at the end.
 
     Attributes:
-        total: the weighted sum of the values, a scalar.
-        count: the sum of the weights, a scalar.
+        total: the weighted sum of the values, a scalar; an integer where it is a count.
+        count: the sum of the weights, a scalar; an integer where it is a count.
         higher_is_better: see `Declaration`; a metric without a direction cannot choose the best
             checkpoint.
         unit: see `Declaration`.
     """
 
-    total: Float[Array, ""]
-    count: Float[Array, ""]
+    total: Num[Array, ""]
+    count: Num[Array, ""]
     higher_is_better: bool | None = struct.field(pytree_node=False, default=None)
     unit: str = struct.field(pytree_node=False, default="")
 
@@ -48,7 +48,8 @@ class Mean(Sums):
 
     def value(self) -> Float[Array, ""]:
         """``total / count`` inside a step; 0 if nothing was counted."""
-        return self.total / jnp.maximum(self.count, jnp.finfo(self.count.dtype).tiny)
+        count = self.count.astype(jnp.result_type(self.count, jnp.float32))
+        return self.total / jnp.maximum(count, jnp.finfo(count.dtype).tiny)
 
     def compute(self) -> float:
         """The mean; NaN if nothing was counted."""

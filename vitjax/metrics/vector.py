@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from vitjax.metrics.base import Declaration, Sums, Value
 
@@ -23,8 +23,8 @@ class PerClass(Sums):
         unit: see `Declaration`.
     """
 
-    total: Float[Array, "classes"]
-    count: Float[Array, "classes"]
+    total: Num[Array, "classes"]
+    count: Num[Array, "classes"]
     higher_is_better: bool | None = struct.field(pytree_node=False, default=None)
     unit: str = struct.field(pytree_node=False, default="")
 

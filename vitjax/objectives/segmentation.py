@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import NonNegativeInt
@@ -172,15 +172,18 @@ class Segmentation(FineTunable, Segmenter):
 
     def _counts(
         self, predicted: Int[Array, "batch rows columns"], batch: Batch
-    ) -> dict[str, Float[Array, "batch classes"]]:
-        """The number of pixels ``predicted``, in ``truth`` and in ``both``, per image and class."""
+    ) -> dict[str, UInt[Array, "batch classes"]]:
+        """The number of pixels ``predicted``, in ``truth`` and in ``both``, per image and class.
+
+        They are integers: float32 does not count beyond 2^24 pixels, which a batch may have.
+        """
         labels = crop(batch["label"], predicted.shape[1:3])
         counted = (labels != IGNORE) & batch["mask"][:, None, None]
         right = predicted == labels
 
         def count(classes: Array, where: Array) -> Array:
-            hits = [jnp.sum((classes == c) & where, axis=(1, 2)) for c in range(self.num_classes)]
-            return jnp.stack(hits, axis=-1).astype(jnp.float32)
+            hits = [(classes == c) & where for c in range(self.num_classes)]
+            return jnp.stack([jnp.sum(h, (1, 2), dtype=jnp.uint32) for h in hits], axis=-1)
 
         return {
             "predicted": count(predicted, counted),
