@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import unflatten_dict
 from networks import batch, objective
 
 from vitjax.objectives.state import TrainState
 from vitjax.training.checkpoints import CheckpointError, Checkpoints
 from vitjax.training.compatibility import free_changes
+from vitjax.training.experiment import build
 from vitjax.training.fingerprint import fingerprint
 
 CONFIG = {"model": {"name": "dense", "width": 16}, "train": {"epochs": 3}}
@@ -102,31 +104,64 @@ def test_the_best_follows_the_declared_direction_whatever_the_name(
     assert store.sign == (1 if higher_is_better else -1)
 
 
-def test_the_episodes_of_validation_stay_those_of_the_run(checkpoints):
+@pytest.mark.parametrize("read_only", [False, True])
+def test_declared_keys_may_differ_from_the_checkpoint(checkpoints, read_only):
     store = checkpoints()
     save(store, 1)
     store.wait()
-    for read_only in (False, True):
-        store = checkpoints(read_only=read_only)
-        for key, free in (("eval_seed", read_only), ("test_episodes", True)):
-            other = {**CONFIG, "data": {"episodes": {key: 1}}}
-            if free:
-                assert store.restore(abstract(state()), config=other).step == 1
-            else:
-                with pytest.raises(CheckpointError, match=rf"config\.data\.episodes\.{key}"):
-                    store.restore(abstract(state()), config=other)
+    store = checkpoints(read_only=read_only, free_keys=("data.episodes.test_episodes",))
+    for section, key, free in (
+        ("data", "episodes.eval_seed", read_only),
+        ("data", "episodes.test_episodes", True),
+        ("model", "prune", False),
+    ):
+        other = {**CONFIG, section: unflatten_dict({**CONFIG.get(section, {}), key: 1}, sep=".")}
+        if free:
+            assert store.restore(abstract(state()), config=other).step == 1
+        else:
+            with pytest.raises(CheckpointError, match=rf"config\.{section}\.{key}"):
+                store.restore(abstract(state()), config=other)
 
 
-def test_which_head_answers_may_differ_where_a_checkpoint_is_only_looked_at(checkpoints):
-    store = checkpoints()
-    save(store, 1)
-    store.wait()
+def test_allowed_changes_are_listed():
     other = {**CONFIG, "model": {**CONFIG["model"], "prune": 2}}
-    assert checkpoints(read_only=True).restore(abstract(state()), config=other).step == 1
-    changes = free_changes(CONFIG, other, read_only=True)
+    assert free_changes(CONFIG, other) == []
+    changes = free_changes(CONFIG, other, free_keys=["model.prune"])
     assert changes == ["config.model.prune: 'not set' -> 2"]
-    with pytest.raises(CheckpointError, match=r"config\.model\.prune"):
-        checkpoints().restore(abstract(state()), config=other)
+
+
+def test_the_parts_of_a_run_declare_the_keys_of_evaluations():
+    nested = build(
+        {
+            "model": {"name": "unet_plus_plus", "filters": 2, "depth": 1},
+            "data": {
+                "source": "cells",
+                "size": 32,
+                "train": 2,
+                "val": 2,
+                "test": 2,
+                "batch_size": 2,
+            },
+            "objective": {"name": "segmentation"},
+            "optimizer": {"name": "sgd", "learning_rate": 0.1},
+            "train": {"steps": 1},
+        }
+    )
+    assert nested.free_keys() == ()
+    assert nested.free_keys(read_only=True) == ("model.prune",)
+    episodes = build(
+        {
+            "model": {"name": "mlp_sinusoid", "hidden": (4,)},
+            "data": {"source": "sinusoid", "batch_size": 2, "episodes": {"shots": 5, "queries": 5}},
+            "objective": {"name": "fomaml", "inner_steps": 1, "inner_learning_rate": 0.01},
+            "optimizer": {"name": "sgd", "learning_rate": 0.1},
+            "train": {"steps": 1},
+        }
+    )
+    assert set(episodes.free_keys()) == {
+        "objective.test_steps",
+        *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes", "in_memory")),
+    }
 
 
 # TensorStore's futures of failed reads complain to nobody when they are collected.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,8 @@ class GradientBased(Episodic):
         unroll: see `adapt`.
         first_order: omits second derivatives, see `adapt`.
     """
+
+    evaluation_fields: ClassVar[tuple[str, ...]] = ("test_steps",)
 
     inner_steps: PositiveInt = 5
     inner_learning_rate: PositiveFloat = 0.01

@@ -78,6 +78,8 @@ class Model(nn.Module):
         execution_fields: fields that change how outputs are computed and not their values, each
             with its plain value.
         regularising_fields: rates that act in training only; 0 turns each of them off.
+        evaluation_fields: fields that change outputs in evaluation alone: a checkpoint can be
+            evaluated with other values than those of its run.
         shapeless_fields: fields that change the outputs and no shape of a parameter, so that a file
             of weights has to state them.
         block_outputs: patterns of the sown values that enter the first block and leave each block.
@@ -105,6 +107,7 @@ class Model(nn.Module):
         "drop_path",
         "drop_rate",
     )
+    evaluation_fields: ClassVar[tuple[str, ...]] = ()
     shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {}
     block_outputs: ClassVar[tuple[str, ...]] = ()
     split_heads: ClassVar[str] = r"(^|/)(queries|keys|values)$"

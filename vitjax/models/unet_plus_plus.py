@@ -56,6 +56,7 @@ class UNetPlusPlus(SegmentationModel):
     head_name: ClassVar[str | None] = r"head\d+"
     image_kernels: ClassVar[tuple[str, ...]] = ("node0_0/conv1/kernel",)
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
+    evaluation_fields: ClassVar[tuple[str, ...]] = ("prune",)
 
     filters: PositiveInt = 32
     depth: PositiveInt = 4

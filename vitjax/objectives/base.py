@@ -73,6 +73,8 @@ class Objective(abc.ABC):
         own_collections: collections that the method keeps beside the model's, such as a replay
             buffer. Checkpoints and sharding treat them like any other; the moving average leaves
             them out.
+        evaluation_fields: fields that only evaluations read; a run may be resumed with other
+            values.
         model: the network.
         axis_name: the mapped axis under ``pmap``, else None; see `over_axis`.
     """
@@ -82,6 +84,7 @@ class Objective(abc.ABC):
     episodic: ClassVar[bool] = False
     parameter_groups: ClassVar[tuple[str, ...]] = ()
     own_collections: ClassVar[tuple[str, ...]] = ()
+    evaluation_fields: ClassVar[tuple[str, ...]] = ()
 
     model: Model
     axis_name: str | None = dataclasses.field(default=None, kw_only=True)

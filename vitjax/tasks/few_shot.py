@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -29,6 +29,12 @@ class FewShot(Task[EpisodeData, Episodic]):
 
     needed_data = EpisodeData
     needed_objective = Episodic
+
+    evaluation_keys: ClassVar[tuple[str, ...]] = (
+        "episodes.val_episodes",
+        "episodes.test_episodes",
+        "episodes.in_memory",
+    )
 
     def check_resume(self, described: Mapping[str, Any]) -> None:
         """Checks that a run resumes with the classes that it was trained and validated on."""

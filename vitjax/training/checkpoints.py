@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class Checkpoints:
         keep_best: the number of best checkpoints to keep.
         asynchronous: whether to write in the background while training continues.
         read_only: whether to open the folder without changing it.
+        free_keys: config keys in which a run may differ from its checkpoint, beside those that are
+            free in every run.
     """
 
     def __init__(
@@ -77,11 +79,13 @@ class Checkpoints:
         keep_best: PositiveInt = 1,
         asynchronous: bool = True,
         read_only: bool = False,
+        free_keys: Collection[str] = (),
     ):
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1
         self._read_only = read_only
+        self._free_keys = free_keys
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best is not None:
             policies.append(
@@ -267,7 +271,12 @@ class Checkpoints:
         saved_config = formats.upgrade(small.config, progress.pop("format", 1))
         saved = self._manager.item_metadata(step)["state"]
         problem = conflicts(
-            saved.tree, abstract_state, saved_config, config, read_only=self._read_only
+            saved.tree,
+            abstract_state,
+            saved_config,
+            config,
+            read_only=self._read_only,
+            free_keys=self._free_keys,
         )
         if problem:
             raise CheckpointError(

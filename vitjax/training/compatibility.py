@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,18 +20,20 @@ _FREE_KEYS = frozenset(
         *("train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
         *(f"train.{key}" for key in spellings(("log_every", "evaluate_every"))),
         *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
-        *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes")),
-        *("data.episodes.in_memory", "objective.test_steps"),
         "imports",  # `vitjax.config.user_code` reports what changed in these files
     }
 )
-# Keys that may differ as well if the checkpoint is only read: its arrays have to fit, but the data,
-# the questions and the head that answers them are free.
-_FREE_TO_READ = ("data.", "objective.", "model.prune")
+# Keys that may differ as well if the checkpoint is only read: its arrays have to fit, but the data
+# and the objective are free.
+_FREE_TO_READ = ("data.", "objective.")
 
 
 def free_changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], *, read_only: bool = False
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    read_only: bool = False,
+    free_keys: Collection[str] = (),
 ) -> list[str]:
     """The allowed differences between two configs, one line each.
 
@@ -39,11 +41,12 @@ def free_changes(
         old: the config of the checkpoint.
         new: the config of the run.
         read_only: whether the checkpoint is only read, which allows more differences.
+        free_keys: see `vitjax.training.experiment.Experiment.free_keys`.
     """
     return [
         f"config.{key}: {before!r} -> {after!r}"
         for key, before, after in _differences(old, new)
-        if _is_free(key, read_only) and key != "imports"
+        if _is_free(key, read_only, free_keys) and key != "imports"
     ]
 
 
@@ -54,6 +57,7 @@ def conflicts(
     config: Mapping[str, Any],
     *,
     read_only: bool,
+    free_keys: Collection[str] = (),
 ) -> str:
     """The first array and the first key by which a checkpoint is not one of this run.
 
@@ -63,6 +67,7 @@ def conflicts(
         saved_config: the config of the checkpoint.
         config: the config of the run.
         read_only: whether the checkpoint is only read.
+        free_keys: see `vitjax.training.experiment.Experiment.free_keys`.
 
     Returns:
         The differences in words; empty if there are none.
@@ -78,16 +83,16 @@ def conflicts(
             )
             break
     for key, before, after in _differences(saved_config, config):
-        if not _is_free(key, read_only):
+        if not _is_free(key, read_only, free_keys):
             problems.append(f"config.{key} is {before!r} there and {after!r} here")
             break
     return "; ".join(problems)
 
 
-def _is_free(key: str, read_only: bool) -> bool:
+def _is_free(key: str, read_only: bool, free_keys: Collection[str]) -> bool:
     """Whether a run may differ from its checkpoint in ``key``."""
     # With the dot, an empty section or None is as free as its keys.
-    free = key in _FREE_KEYS or f"{key}.".startswith(_FREE_SECTIONS)
+    free = key in _FREE_KEYS or key in free_keys or f"{key}.".startswith(_FREE_SECTIONS)
     return free or (read_only and f"{key}.".startswith(_FREE_TO_READ))
 
 

@@ -155,9 +155,21 @@ class Experiment:
         return Checkpoints(
             directory,
             read_only=read_only,
+            free_keys=self.free_keys(read_only=read_only),
             higher_is_better=bool(best is not None and self.declared(best).higher_is_better),
             **arguments,
         )
+
+    def free_keys(self, *, read_only: bool = False) -> tuple[str, ...]:
+        """The config keys in which this run may differ from its checkpoint, as its parts declare.
+
+        Args:
+            read_only: whether the checkpoint is only read.
+        """
+        fields = [f"objective.{name}" for name in self.objective.evaluation_fields]
+        keys = [f"data.{name}" for name in TASKS[self.objective.task].evaluation_keys]
+        model = self.objective.model.evaluation_fields if read_only else ()
+        return (*fields, *keys, *(f"model.{name}" for name in model))
 
     def declared(self, metric: str) -> Declaration:
         """The declaration of a metric that is named with its split, such as ``"val/accuracy"``.
@@ -227,7 +239,7 @@ def _build(
         Checkpoints,
         checkpoint or {},
         where="config.checkpoint",
-        given=("directory", "read_only", "higher_is_better"),
+        given=("directory", "read_only", "free_keys", "higher_is_better"),
         also=spellings(["every"]),
     )
     start = call(Start, init, where="config.init") if init else None

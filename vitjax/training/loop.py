@@ -94,7 +94,8 @@ def train(
         else:
             state, progress = restored.state, restored.progress
             say(f"Resuming from the checkpoint of step {restored.step}")
-            for change in free_changes(restored.config, experiment.config):
+            keys = experiment.free_keys()
+            for change in free_changes(restored.config, experiment.config, free_keys=keys):
                 say(f"  changed since: {change}")
         logger = Logger(
             folder,

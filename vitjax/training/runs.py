@@ -117,7 +117,13 @@ class SavedRun:
             raise CheckpointError(f"{self.folder}: the run has no checkpoint yet")
         say(f"Checkpoint of step {restored.step} of {experiment.run.steps}")
         if changes:
-            for change in free_changes(restored.config, experiment.config, read_only=True):
+            changed = free_changes(
+                restored.config,
+                experiment.config,
+                read_only=True,
+                free_keys=experiment.free_keys(read_only=True),
+            )
+            for change in changed:
                 say(f"  changed since: {change}")
         return experiment.parallel.place_state(restored.state.variables), restored.step
 

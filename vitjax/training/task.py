@@ -46,6 +46,8 @@ class Task(Generic[DataT, ObjectiveT]):
     Attributes:
         needed_data: the interface of the data that the task uses.
         needed_objective: the interface of the objective that the task uses.
+        evaluation_keys: keys of the config's ``data`` section that only evaluations of this task
+            read: a run may be resumed with other values.
         experiment: the run.
         data: the data of the run.
         objective: the objective of the run.
@@ -53,6 +55,7 @@ class Task(Generic[DataT, ObjectiveT]):
 
     needed_data: ClassVar[type[Any]] = Dataset
     needed_objective: ClassVar[type[Any]] = Objective
+    evaluation_keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, experiment: Experiment):
         """Checks that the run has what the task needs.
