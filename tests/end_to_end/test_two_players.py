@@ -13,7 +13,7 @@ from two_players import GAN
 import vitjax.config
 from vitjax.core.errors import ConfigError
 from vitjax.training import experiment as experiments
-from vitjax.training import runs
+from vitjax.training import flops, runs
 from vitjax.training.step import make_train_step
 
 
@@ -128,6 +128,15 @@ def test_many_devices_give_the_numbers_of_one(gan):
             getattr(eight, name),
             getattr(one, name),
         )
+
+
+def test_flops_are_those_of_all_turns(gan):
+    def counted(turns):
+        run = built(gan, f"--config.objective.critic_steps={turns}")
+        return flops.per_example(run.objective, run.abstract_state(), run.data.example_batch())
+
+    one, three, five = (counted(turns) for turns in (1, 3, 5))
+    assert five - three == three - one > 0
 
 
 def test_the_copies_of_the_state_stay_equal_under_pmap(gan):
