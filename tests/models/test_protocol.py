@@ -286,7 +286,7 @@ def test_a_small_model_needs_nothing():
 @pytest.mark.parametrize("model", [Tiny(), models.create("conv4", filters=4, depth=1)])
 def test_the_head_alone_continues_the_headless_model(model):
     inputs = jnp.ones((2, 5) if isinstance(model, Tiny) else (2, 8, 8, 3))
-    variables = jit(model.init)(jax.random.key(0), inputs)
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
     head, rest = model.split_head(variables["params"])
     features = model.headless().apply({**variables, "params": rest}, inputs)
     outputs = model.only_head(head).apply({"params": head}, features)
