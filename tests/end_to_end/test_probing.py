@@ -127,9 +127,9 @@ def test_mistakes_are_named(capsys, trained, tmp_path, arguments, message):
 
 def test_what_is_no_classifier_of_these_images_is_told(capsys, trained, exported, tmp_path):
     assert main(["probe"]) == 2
-    assert "needs --workdir=DIR, for a run" in capsys.readouterr().err
+    assert "a probe needs the folder of a run (--workdir=DIR)" in capsys.readouterr().err
     assert main(["probe", f"--config={exported}", "--checkpoint=last"]) == 2
-    assert "it needs --workdir=DIR" in capsys.readouterr().err
+    assert "it needs the folder of a run (--workdir=DIR)" in capsys.readouterr().err
     few_shot = tmp_path / "few_shot.py"
     few_shot.write_text(FEW_SHOT)
     assert main(["probe", f"--config={few_shot}"]) == 2

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from registered import own_models
 
 from vitjax import models
 from vitjax.core.errors import ConfigError, UserError
@@ -74,7 +75,7 @@ def shapes(name, **overrides):
 
 
 def test_every_model_of_the_registry_is_counted():
-    assert set(models.names()) == set(COUNTS)
+    assert set(own_models()) == set(COUNTS)
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -84,7 +85,7 @@ def test_parameter_count(name):
 
 
 def test_every_name_has_facts():
-    for name in models.names():
+    for name in own_models():
         facts = models.facts(name)
         assert facts["image_size"] in (28, 32, 84, 96, 160, 224, 512, 572, None)
         assert "arXiv:" in facts["paper"]

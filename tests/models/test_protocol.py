@@ -10,6 +10,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 from quick import variables_of
+from registered import own_models
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
@@ -67,10 +68,10 @@ def entries(names):
 
 def test_the_families_here_are_all_of_the_registry():
     covered = {type(models.create(name, **fields)) for name, (fields, _) in FAMILIES.items()}
-    assert covered == {type(models.create(name)) for name in models.names()}
+    assert covered == {type(models.create(name)) for name in own_models()}
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", own_models())
 def test_facts(name):
     facts = models.facts(name)
     assert "arXiv:" in facts["paper"]
@@ -84,7 +85,7 @@ def test_facts(name):
     assert facts["interpolation"] in ("bilinear", "bicubic")
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", own_models())
 def test_head_is_found_replaced_and_removed(name):
     model, shape = shallow(name)
     own = shapes(model, shape)
@@ -100,7 +101,7 @@ def test_head_is_found_replaced_and_removed(name):
     assert shapes(model.headless(), shape) == {n: s for n, s in own.items() if n not in head}
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", own_models())
 def test_parameters_that_the_family_names_are_there(name):
     model, shape = shallow(name)
     own = shapes(model, shape)
@@ -140,7 +141,7 @@ def first_uses(model, shape):
     return flatten_dict(tree["params"], sep="/")
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", own_models())
 def test_layer_groups_cover_every_parameter_in_depth_order(name):
     model, shape = shallow(name)
     uses = first_uses(model, shape)
@@ -175,7 +176,7 @@ def map_shapes(model, shape):
     return {name: x.shape for name, x in maps.items()}
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", own_models())
 def test_feature_maps_have_the_stated_strides_and_channels(name):
     model, shape = shallow(name)
     info = model.feature_info()
