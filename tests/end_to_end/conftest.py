@@ -1,9 +1,6 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from whole_runs import ENVIRONMENT, TINY
+import whole_runs
+from whole_runs import TINY
 
 
 @pytest.fixture(scope="session")
@@ -18,14 +15,14 @@ READS_THE_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
 
 
 def start(*arguments, environment=READS_THE_CACHE):
-    return subprocess.Popen(
-        [sys.executable, "-m", "vitjax", *map(str, arguments)],
-        env={**ENVIRONMENT, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
+    return whole_runs.start(["-m", "vitjax", *arguments], environment)
+
+
+@pytest.fixture(autouse=True)
+def no_process_outlives_its_test():
+    yield
+    while whole_runs.STARTED:
+        whole_runs.STARTED.pop().kill()
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,13 @@
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from whole_runs import ENVIRONMENT, TINY
+from whole_runs import TINY, start
 
 from vitjax import config as configs
 from vitjax import models, weights
@@ -23,8 +20,10 @@ jax.config.update("jax_platforms", "cpu")
 # Patient with each other where the machine has other things to do.
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), heartbeat_timeout_seconds=900)
 from vitjax import config
+from vitjax.cli import process
 from vitjax.training import experiment, loop
 from vitjax.training.interruption import Interrupted
+process.start_devices()
 configs, workdirs = sys.argv[3].split(","), sys.argv[4].split(",")
 for path, workdir in zip(configs, workdirs, strict=True):
     loaded = config.load(path)
@@ -43,15 +42,7 @@ def start_two(config, workdir, *overrides):
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     return [
-        subprocess.Popen(
-            [sys.executable, "-c", HOST, address, str(number), config, workdir, *overrides],
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        for number in range(2)
+        start(["-c", HOST, address, number, config, workdir, *overrides]) for number in range(2)
     ]
 
 

@@ -1,10 +1,30 @@
-"""What tests of whole runs share: an environment without simulated devices, a small config."""
+"""What tests of whole runs share: processes without simulated devices, a small config."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 # One real device, as on a user's laptop; the other tests' eight simulated ones are slow.
 FLAGS = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": " ".join(FLAGS)}
+# Killed after each test: one that goes on by mistake would slow down all others.
+STARTED = []
+
+
+def start(arguments, environment=None):
+    """Starts Python with ``arguments`` in the repository."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env={**ENVIRONMENT, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    STARTED.append(process)
+    return process
+
 
 TINY = """
 from ml_collections import ConfigDict

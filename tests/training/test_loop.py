@@ -1,6 +1,8 @@
 import json
 import logging
 import shutil
+import signal
+import types
 
 import jax
 import jax.numpy as jnp
@@ -251,3 +253,20 @@ def test_mistakes_are_named(section, value, message):
     with pytest.raises(ConfigError) as error:
         experiments.build(ConfigDict(wrong))
     assert message in str(error.value)
+
+
+def test_a_signal_while_hosts_ask_each_other_is_not_lost(monkeypatch):
+    received, sent = [], [signal.SIGTERM]
+
+    def exchange(mine):
+        # The other host has none; this one receives its own while it waits.
+        received.extend([sent.pop()] if sent else [])
+        return np.stack([mine, np.zeros_like(mine)])
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(loop.multihost_utils, "process_allgather", exchange)
+    settings = types.SimpleNamespace(log_every=1)
+    of_host = types.SimpleNamespace(step=3, experiment=types.SimpleNamespace(settings=settings))
+    assert not loop._Loop._leaves(of_host, received)
+    assert loop._Loop._leaves(of_host, received)
+    assert received == [signal.SIGTERM]

@@ -256,9 +256,11 @@ class _Loop:
         # Asking the other hosts waits for them, so it is done only as often as a report.
         if self.step % self.experiment.settings.log_every:
             return False
-        heard = multihost_utils.process_allgather(np.asarray(max(received, default=0)))
-        received[:] = [int(heard.max())] if heard.any() else []
-        return bool(received)
+        heard = int(multihost_utils.process_allgather(np.asarray(max(received, default=0))).max())
+        # A signal during the exchange stays in ``received``, and all hosts hear of it in the next.
+        if heard:
+            received[:] = [heard]
+        return heard > 0
 
     def _report(self) -> None:
         """Fetches the metrics of the steps since the last report; the only wait for the device."""
