@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pixelwise import CLASSES, batch, objective
 from scipy.special import expit, log_softmax, softmax
 from sklearn.metrics import log_loss
+from small_segmentation import CLASSES, batch, objective
 
 from vitjax.core.errors import ConfigError
 from vitjax.losses.segmentation import combine

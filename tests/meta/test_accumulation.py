@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from tiny import episodes, identity, mlp, variables
+from tiny_episodes import episodes, identity, mlp, variables
 
 from vitjax.meta import ImplicitMaml, Maml, MamlPlusPlus
 from vitjax.metrics import numbers

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import WIDTH, close, episode, episodes, identity, mlp, variables
+from tiny_episodes import WIDTH, close, episode, episodes, identity, mlp, variables
 
 import vitjax.data
 from vitjax import parallel

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_episodes import assert_trees, directional, inner, problem, relative
+from small_problems import assert_trees, directional, inner, problem, relative
 
 from vitjax import models
 from vitjax.meta import Maml, adapt, scale_by_rates

@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import linen as nn
 from flax.traverse_util import unflatten_dict
-from small_episodes import (
+from small_problems import (
     DTYPES,
     assert_trees,
     directional,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_episodes import assert_trees
+from small_problems import assert_trees
 
 from vitjax import models
 from vitjax.meta import Maml, mapping

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import close, episode, episodes, identity, mlp, variables
+from tiny_episodes import close, episode, episodes, identity, mlp, variables
 
 from vitjax.core.errors import ConfigError
 from vitjax.meta import Reptile

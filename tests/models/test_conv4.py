@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from quick import variables_of
+from model_variables import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError

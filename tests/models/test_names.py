@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from registered import own_models
+from own_models import own_models
 
 from vitjax import models
 from vitjax.core.errors import ConfigError, UserError

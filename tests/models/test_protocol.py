@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
-from quick import variables_of
-from registered import own_models
+from model_variables import variables_of
+from own_models import own_models
 
 from vitjax import models
 from vitjax.core.errors import ConfigError

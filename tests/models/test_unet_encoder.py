@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import unfreeze
-from quick import variables_of
+from model_variables import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError

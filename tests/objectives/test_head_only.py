@@ -9,8 +9,8 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
-from networks import CLASSES
 from PIL import Image
+from small_classifiers import CLASSES
 
 from vitjax import models, weights
 from vitjax.core.errors import ConfigError

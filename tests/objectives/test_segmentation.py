@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pixelwise import CLASSES, Padded, Unpadded, batch, objective
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
+from small_segmentation import CLASSES, Padded, Unpadded, batch, objective
 
 from vitjax.core.errors import ConfigError
 from vitjax.data.transforms.moving import mirrored

@@ -4,10 +4,10 @@ import functools
 import jax
 import numpy as np
 import optax
-import pixelwise
 import pytest
-from networks import batch
-from small_episodes import episodes
+import small_segmentation
+from small_classifiers import batch
+from small_problems import episodes
 
 from vitjax import metrics as metrics_
 from vitjax import models, parallel
@@ -31,10 +31,10 @@ def classification(name, **arguments):
 
 def segmentation(name, **arguments):
     """The same, of images with a class for every pixel and a weight map."""
-    model = models.create(name, num_classes=pixelwise.CLASSES, **DOUBLE, **arguments)
+    model = models.create(name, num_classes=small_segmentation.CLASSES, **DOUBLE, **arguments)
     losses = {"cross_entropy": 1.0, "dice": 1.0}
-    return pixelwise.objective(model, losses=losses), functools.partial(
-        pixelwise.batch, weights=True
+    return small_segmentation.objective(model, losses=losses), functools.partial(
+        small_segmentation.batch, weights=True
     )
 
 

@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 import pytest
-from pixelwise import Padded, Unpadded, objective
+from small_segmentation import Padded, Unpadded, objective
 
 from vitjax import models
 from vitjax.core.errors import ConfigError

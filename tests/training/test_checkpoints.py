@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax.traverse_util import unflatten_dict
-from networks import batch, objective
+from small_classifiers import batch, objective
 
 from vitjax.objectives.state import TrainState
 from vitjax.training.checkpoints import CheckpointError, Checkpoints

@@ -3,7 +3,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
-from networks import batch, objective
+from small_classifiers import batch, objective
 
 from vitjax.metrics import Mean
 from vitjax.objectives import Classification

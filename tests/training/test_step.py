@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import struct
-from networks import batch, objective
+from small_classifiers import batch, objective
 
 from vitjax.metrics import (
     CalibrationError,

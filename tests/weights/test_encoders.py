@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import variables_of
+from model_variables import variables_of
 
 from vitjax import models, weights
 

@@ -31,7 +31,7 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
     """
     path, argument = _resolve(str(path))
     module = user_code.run(path, again=True)
-    if not hasattr(module, "get_config"):
+    if "get_config" not in vars(module):
         raise ConfigError(f"{path}: has no function get_config()")
     try:
         config = module.get_config() if argument is None else module.get_config(argument)

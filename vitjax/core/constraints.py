@@ -1,4 +1,4 @@
-"""What a value must satisfy beside its type, as it stands in ``Annotated[type, constraint]``."""
+"""Constraints on values, written as ``Annotated[type, constraint]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 
 class Constraint(abc.ABC):
-    """What a value of the right type must satisfy as well; stands in ``Annotated[type, ...]``."""
+    """A condition on a value of the right type."""
 
     options: Collection[str] = ()  # among which an error looks for the near match
 

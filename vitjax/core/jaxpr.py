@@ -47,9 +47,13 @@ def total(
 
 def jaxprs_within(equation: core.JaxprEqn) -> list[core.Jaxpr]:
     """The jaxprs among the parameters of ``equation``, in their order."""
-    return [
-        jaxpr
+    values = [
+        value
         for parameter in equation.params.values()
         for value in (parameter if isinstance(parameter, tuple | list) else (parameter,))
-        if isinstance(jaxpr := getattr(value, "jaxpr", value), core.Jaxpr)
+    ]
+    return [
+        value.jaxpr if isinstance(value, core.ClosedJaxpr) else value
+        for value in values
+        if isinstance(value, core.ClosedJaxpr | core.Jaxpr)
     ]

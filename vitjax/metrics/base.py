@@ -69,6 +69,11 @@ class Metric(abc.ABC):
     def compute(self) -> Any:
         """The value, on the host; NaN if no example counts."""
 
+    @property
+    def grows(self) -> bool:
+        """Whether its arrays grow with the examples, so that `reduce` follows each batch."""
+        return False
+
     def reduce(self: Self) -> Self:
         """A smaller form of one batch's metric, on the host, that merges to the same value."""
         return self

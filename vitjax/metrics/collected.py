@@ -84,6 +84,11 @@ class Collected(Metric):
     mask: Bool[Array, "batch"] | None
     measure: Measure = struct.field(pytree_node=False)
 
+    @property
+    def grows(self) -> bool:
+        """True: a batch holds what is collected of each of its examples."""
+        return True
+
     def reduce(self) -> Collected:
         """The batch without padding, in the form that the measure keeps."""
         if self.mask is None:

@@ -1,5 +1,6 @@
 """U-Net on the feature maps of another model, which may bring weights from classification."""
 
+import abc
 import dataclasses
 import functools
 import re
@@ -69,13 +70,13 @@ class EncoderDecoder(SegmentationModel):
             )
         check_groups(self.norm, self.norm_groups, widths)
 
+    @abc.abstractmethod
     def make_encoder(self, **keywords: Any) -> Model:
         """The encoder, without a head.
 
         Args:
             **keywords: Linen's ``name`` or ``parent``.
         """
-        raise NotImplementedError
 
     @property
     def backbone(self) -> tuple[str, Model]:
@@ -170,6 +171,7 @@ class EncoderUNet(EncoderDecoder):
 
     encoder: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "resnet18"})
 
+    @abc.abstractmethod
     def make_encoder(self, **keywords: Any) -> Model:
         """The encoder, without a head; see `EncoderDecoder.make_encoder`."""
         constructor, section = MODELS.from_section(self.encoder, "encoder")

@@ -32,10 +32,8 @@ def pad_shortcut(
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
 
 
-class ResidualBlock(nn.Module):
-    """Convolutions and normalisations beside a shortcut, with a ReLU after the sum.
-
-    He et al. 2016, arXiv:1512.03385, Fig. 2 (basic) and Fig. 5 (bottleneck). Sows ``output``.
+class _Block(nn.Module):
+    """The fields of a residual block.
 
     Attributes:
         features: output channels.
@@ -56,6 +54,13 @@ class ResidualBlock(nn.Module):
     zero_init: bool
     conv: Layer
     norm: Layer
+
+
+class ResidualBlock(_Block):
+    """Convolutions and normalisations beside a shortcut, with a ReLU after the sum.
+
+    He et al. 2016, arXiv:1512.03385, Fig. 2 (basic) and Fig. 5 (bottleneck). Sows ``output``.
+    """
 
     @nn.compact
     def __call__(
@@ -82,22 +87,13 @@ class ResidualBlock(nn.Module):
         return x
 
 
-class PreactivationBlock(nn.Module):
+class PreactivationBlock(_Block):
     """Normalisations and ReLUs before the convolutions, and none after the sum.
 
     He et al. 2016, arXiv:1603.05027, Fig. 4(e). Where the shape changes, the shortcut starts after
-    the first ReLU. Sows ``output``. The attributes are those of `ResidualBlock`; ``zero_init``
-    initialises the last convolution to zero, as no normalisation follows it.
+    the first ReLU. Sows ``output``. Here ``zero_init`` initialises the last convolution to zero, as
+    no normalisation follows it.
     """
-
-    features: int
-    inner: int
-    stride: int
-    bottleneck: bool
-    shortcut: str
-    zero_init: bool
-    conv: Layer
-    norm: Layer
 
     @nn.compact
     def __call__(

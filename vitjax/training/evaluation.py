@@ -79,7 +79,7 @@ class Evaluator:
         )
         found: list[metrics_.Metrics] = []
         for batch in self._batches(step, variables, split):
-            if any(isinstance(m, metrics_.Collected) for m in batch.values()):
+            if any(metric.grows for metric in batch.values()):
                 # A complete split may not fit into memory.
                 batch = {name: m.reduce() for name, m in jax.device_get(batch).items()}
                 if len(found) == _MERGED:
