@@ -17,9 +17,9 @@ from vitjax.nn.activations import ACTIVATIONS, Activation
 from vitjax.nn.context import CONTEXT, context_parameters
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
-from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.head import HeadPooling, pooled_head
 from vitjax.nn.initializers import uniform
-from vitjax.nn.inputs import ImageError, check_images, check_width
+from vitjax.nn.inputs import ImageError, check_images
 from vitjax.nn.norm import Norm, check_groups, normalization
 
 HEAD_INITS = {
@@ -104,7 +104,7 @@ class Conv4(Model):
     downsample: Literal["pool", "stride"] = "pool"
     stride_padding: Literal["tensorflow", "pytorch"] = "tensorflow"
     activation: Activation = "relu"
-    pooling: Literal["flatten", "mean"] = "flatten"
+    pooling: HeadPooling = "flatten"
     norm: Norm = "batch"
     norm_groups: PositiveInt = 8
     norm_epsilon: PositiveFloat = 1e-3
@@ -206,29 +206,14 @@ class Conv4(Model):
     @nn.compact
     def _logits(self, x: Array) -> Array:
         """Pools the last map ``x`` and applies the head."""
-        out = output_dtype(self.param_dtype)
-        if self.pooling == "mean":
-            x = jnp.mean(x, axis=(1, 2), dtype=out)
-        else:
-            x = x.reshape(x.shape[0], -1).astype(out)
-        self.sow("intermediates", "pooled", x)
-        if self.num_classes:
-            check_width(
-                self,
-                "head",
-                x,
-                "give images of the size that the parameters were initialised with, or set"
-                " pooling='mean'",
-            )
-            x = nn.Dense(
-                self.num_classes,
-                kernel_init=HEAD_INITS[self.head_init],
-                dtype=out,
-                param_dtype=as_dtype(self.param_dtype),
-                name="head",
-            )(x)
-            self.sow("intermediates", "logits", x)
-        return x
+        return pooled_head(
+            self,
+            x,
+            self.num_classes,
+            self.pooling,
+            self.param_dtype,
+            kernel_init=HEAD_INITS[self.head_init],
+        )
 
     def _in_context(self, x: Array) -> Array:
         """Scales and shifts each channel by a linear function of ``context``.

@@ -1,8 +1,9 @@
 """ResNet-12, the residual network of few-shot learning."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,9 +17,9 @@ from vitjax.models.resnet import residual_layer_key
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.drop import drop_block, dropout
-from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.head import HeadPooling, pooled_head
 from vitjax.nn.initializers import uniform
-from vitjax.nn.inputs import ImageError, check_images, check_width
+from vitjax.nn.inputs import ImageError, check_images
 from vitjax.nn.norm import normalization
 from vitjax.nn.pooling import max_pool
 
@@ -97,7 +98,7 @@ class ResNet12(Model):
 
     num_classes: NonNegativeInt | None = 5
     widths: Annotated[Sequence[PositiveInt], Length()] = (64, 160, 320, 640)
-    pooling: Literal["flatten", "mean"] = "mean"
+    pooling: HeadPooling = "mean"
     drop_rate: Rate = 0.0
     dropblock_size: PositiveInt = 5
     conv_impl: ConvImpl = "auto"
@@ -173,31 +174,17 @@ class ResNet12(Model):
     @nn.compact
     def _logits(self, x: Array) -> Array:
         """Pools the last map ``x`` and applies the head."""
-        out = output_dtype(self.param_dtype)
-        if self.pooling == "mean":
-            x = jnp.mean(x, axis=(1, 2), dtype=out)
-        else:
-            x = x.reshape(x.shape[0], -1).astype(out)
-        self.sow("intermediates", "pooled", x)
-        if self.num_classes:
-            check_width(
-                self,
-                "head",
-                x,
-                "give images of the size that the parameters were initialised with, or set"
-                " pooling='mean'",
-            )
-            limit = uniform(x.shape[-1] ** -0.5)
-            x = nn.Dense(
-                self.num_classes,
-                kernel_init=limit,
-                bias_init=limit,
-                dtype=out,
-                param_dtype=as_dtype(self.param_dtype),
-                name="head",
-            )(x)
-            self.sow("intermediates", "logits", x)
-        return x
+        inputs = math.prod(x.shape[1:] if self.pooling == "flatten" else x.shape[3:])
+        limit = uniform(inputs**-0.5)
+        return pooled_head(
+            self,
+            x,
+            self.num_classes,
+            self.pooling,
+            self.param_dtype,
+            kernel_init=limit,
+            bias_init=limit,
+        )
 
     def _drop(self, x: Array, block: int, key: PRNGKeyArray) -> Array:
         if block < FIRST_DROPBLOCK:
