@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
+import os
 import signal
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -138,10 +141,23 @@ def _read_ahead(batches: Batches, workers: int) -> Any:
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Sets up a worker, which survives signals to the process group: the trainer ends it."""
+    """Sets up a worker, which survives signals to the process group: the trainer ends it.
+
+    It also ends with the trainer, if that is killed. Python's resource tracker then removes the
+    batches in shared memory, for it waits for the last process that may use them.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     transform_in_the_calling_thread()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the process that started it has ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _close(iterators: list[Any], workers: bool) -> None:
