@@ -195,12 +195,27 @@ def damage(folder, how):
             file.unlink()
     elif how == "empty json":
         (folder / "progress" / "metadata").write_text("")
+    else:
+        item, key, value = how
+        file = folder / item / "metadata"
+        content = json.loads(file.read_text())
+        assert content[key] != value
+        file.write_text(json.dumps({**content, key: value}))
 
 
 @unheard
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize(
-    "how", ["truncate", "flip a bit", "garbage", "no data", "no progress", "empty json"]
+    "how",
+    [
+        *("truncate", "flip a bit", "garbage", "no data", "no progress", "empty json"),
+        ("progress", "next_batch", 3),
+        ("progress", "best", 0.5),
+        ("progress", "fingerprint", 1),
+        ("progress", "format", 1),
+        ("config", "train", {"epochs": 4}),
+    ],
+    ids=str,
 )
 def test_a_damaged_newest_checkpoint_is_passed_over_in_words(checkpoints, tmp_path, how):
     store = checkpoints()
@@ -222,6 +237,18 @@ def test_a_damaged_newest_checkpoint_is_passed_over_in_words(checkpoints, tmp_pa
     save(again, 2)
     again.wait()
     assert again.steps() == [1, 2]
+
+
+def test_a_checkpoint_of_before_digests_is_read(checkpoints, tmp_path):
+    store = checkpoints()
+    save(store, 1)
+    store.close()
+    file = tmp_path / "checkpoints" / "1" / "progress" / "metadata"
+    content = json.loads(file.read_text())
+    del content["digest"]
+    file.write_text(json.dumps(content))
+    restored = checkpoints().restore(abstract(state()), config=CONFIG)
+    assert restored.progress == {"next_batch": 1, "best": None}
 
 
 @unheard

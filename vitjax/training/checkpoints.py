@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -133,11 +135,10 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        memory = {**progress, "fingerprint": fingerprint(state), "format": formats.FORMAT}
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave(
-                {**progress, "fingerprint": fingerprint(state), "format": formats.FORMAT}
-            ),
+            progress=ocp.args.JsonSave({**memory, "digest": _digest(memory, config)}),
             config=ocp.args.JsonSave(dict(config)),
         )
         scored = metrics if self.best is not None and metrics and self.best in metrics else None
@@ -268,6 +269,10 @@ class Checkpoints:
             args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
         )
         progress = dict(small.progress)
+        # Checkpoints of older versions have no digest.
+        digest = progress.pop("digest", None)
+        if digest is not None and digest != _digest(progress, small.config):
+            raise ValueError("its progress or config differs from what was saved")
         saved_config = formats.upgrade(small.config, progress.pop("format", 1))
         saved = self._manager.item_metadata(step)["state"]
         problem = conflicts(
@@ -295,6 +300,14 @@ class Checkpoints:
         value = self.sign * formats.metrics(metrics)[self.best]
         # Comparisons with NaN are False, so it would be chosen as the best.
         return value if math.isfinite(value) else -math.inf
+
+
+def _digest(progress: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The SHA-256 of JSON values, which reading them back from a file does not change."""
+    text = json.dumps([progress, config], sort_keys=True)
+    # Keys that are numbers become strings, before which they were in another order.
+    text = json.dumps(json.loads(text), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _first_line(error: BaseException) -> str:
