@@ -11,7 +11,7 @@ from flax.traverse_util import unflatten_dict
 from small_classifiers import batch, objective
 
 from vitjax.objectives.state import TrainState
-from vitjax.training.checkpoints import CheckpointError, Checkpoints
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedError
 from vitjax.training.compatibility import free_changes
 from vitjax.training.experiment import build
 from vitjax.training.fingerprint import fingerprint
@@ -316,3 +316,41 @@ def test_the_fingerprint_sees_every_bit_and_place():
         seen.add(fingerprint(changed))
     assert len(seen) == 6
     assert fingerprint(jax.tree.map(np.asarray, tree)) == fingerprint(tree)
+
+
+@pytest.mark.parametrize("step", [None, 2])
+def test_a_reader_takes_the_next_one_when_a_training_removes_a_checkpoint(
+    checkpoints, tmp_path, monkeypatch, step
+):
+    store = checkpoints(keep=1)
+    save(store, 2)
+    store.wait()
+    reader = checkpoints(read_only=True)
+    real, said = Checkpoints._restore, []
+
+    def removed_meanwhile(self, candidate, *arguments):
+        if candidate == 2:
+            save(store, 3)
+            store.wait()
+            assert store.steps() == [3]
+        return real(self, candidate, *arguments)
+
+    monkeypatch.setattr(Checkpoints, "_restore", removed_meanwhile)
+    if step is None:
+        restored = reader.restore(abstract(state()), config=CONFIG, say=said.append)
+        assert restored.step == 3
+        same(restored.state, state(3, seed=3))
+    else:
+        with pytest.raises(RemovedError, match="step 2 was removed by the running training"):
+            reader.restore(abstract(state()), config=CONFIG, step=2, say=said.append)
+    assert said == []
+
+
+def test_a_reader_is_never_told_to_move_the_folder(checkpoints, tmp_path):
+    store = checkpoints()
+    save(store, 1)
+    store.close()
+    damage(tmp_path / "checkpoints" / "1", "empty json")
+    with pytest.raises(CheckpointError, match="no checkpoint there can be read") as caught:
+        checkpoints(read_only=True).restore(abstract(state()), config=CONFIG, say=print)
+    assert "Move" not in str(caught.value)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from vitjax.training import workdir
+from vitjax.training.logging import read
 from vitjax.training.workdir import WorkdirError
 
 TRY = (
@@ -85,3 +86,39 @@ def test_another_format_is_refused_and_left_alone(tmp_path):
     with pytest.raises(WorkdirError, match=r"has format 99"), workdir.lock(tmp_path):
         raise AssertionError
     assert (tmp_path / "workdir.json").read_text() == '{"format": 99}'
+
+
+GOOD = [
+    {"step": step, "split": "train", "loss": 1.0 / step, "iou": [0.5, None]} for step in (1, 2, 3)
+]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"",
+        b"17",
+        b"null",
+        b"[" * 100_000,
+        b"\x00\xff\xfe",
+        b'{"step": "two", "split": "train"}',
+        b'{"split": "train", "loss": 1.0}',
+        b'{"step": 2, "loss": 1.0}',
+        b'{"step": 2, "split": "train", "loss": "low"}',
+    ],
+    ids=lambda line: repr(line[:20]),
+)
+def test_a_damaged_line_of_metrics_hides_no_other(tmp_path, line, caplog):
+    path = tmp_path / workdir.METRICS
+    lines = [json.dumps(record).encode() for record in GOOD]
+    path.write_bytes(b"\n".join([lines[0], line, *lines[1:], b'{"step": 4, "spl']))
+    assert read(path) == GOOD
+    assert "1 damaged lines (2)" in caplog.text
+
+
+def test_metrics_that_are_no_file_are_an_error(tmp_path):
+    (tmp_path / workdir.METRICS).mkdir()
+    with pytest.raises(WorkdirError, match=r"metrics.jsonl: cannot be read"):
+        read(tmp_path / workdir.METRICS)
+    assert read(tmp_path / "none") == []

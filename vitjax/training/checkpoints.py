@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,24 @@ from vitjax.training.fingerprint import fingerprint
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or of another model or config."""
+
+
+class RemovedError(CheckpointError):
+    """A training that runs removed a checkpoint that another process was about to read."""
+
+
+# How often to look whether the removal of a checkpoint is complete.
+_REMOVAL_POLLS = 20
+
+
+def _despite_removals(action: Callable[[], Any]) -> Any:
+    """The result of listing checkpoints, whose folders a running training may remove meanwhile."""
+    for _ in range(_REMOVAL_POLLS):
+        try:
+            return action()
+        except (FileNotFoundError, NotADirectoryError):
+            time.sleep(0.05)
+    return action()
 
 
 def begun(directory: Path) -> bool:
@@ -95,22 +114,24 @@ class Checkpoints:
                     get_metric_fn=self._score, n=keep_best, keep_checkpoints_without_metrics=False
                 )
             )
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "progress": ocp.JsonCheckpointHandler(),
-                "config": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-                best_fn=self._score if best is not None else None,
-                enable_async_checkpointing=asynchronous,
-                cleanup_tmp_directories=not read_only,
-                create=not read_only,
-                read_only=read_only,
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            best_fn=self._score if best is not None else None,
+            enable_async_checkpointing=asynchronous,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
         )
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "progress": ocp.JsonCheckpointHandler(),
+            "config": ocp.JsonCheckpointHandler(),
+        }
+
+        def opened() -> Any:
+            return ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+
+        self._manager = _despite_removals(opened) if read_only else opened()
 
     def save(
         self,
@@ -212,7 +233,11 @@ class Checkpoints:
         Raises:
             CheckpointError: the checkpoint is of another model or config, ``step`` has none, or
                 all checkpoints are damaged. Nothing is overwritten.
+            RemovedError: a training that runs removed the checkpoint of ``step`` meanwhile.
         """
+        if self._read_only and not self.steps():
+            # The list may have been read while a training replaced its only checkpoint.
+            _despite_removals(self._manager.reload)
         steps = self.steps()
         if step is not None:
             if step not in steps:
@@ -228,6 +253,14 @@ class Checkpoints:
             except CheckpointError:
                 raise
             except Exception as error:
+                if self._read_only and self._vanishes(candidate):
+                    _despite_removals(self._manager.reload)
+                    if step is not None:
+                        raise RemovedError(
+                            f"{self.directory}: the checkpoint of step {step} was removed by the"
+                            " running training"
+                        ) from error
+                    return self.restore(abstract_state, config=config, say=say)
                 damage.append(f"step {candidate}: {_first_line(error)}")
                 if step is not None:
                     raise CheckpointError(
@@ -244,10 +277,23 @@ class Checkpoints:
             return restored
         if damage:
             raise CheckpointError(
-                f"{self.directory}: no checkpoint there can be read ({'; '.join(damage)}). Move the"
-                " folder away to start from scratch, or restore the files"
+                f"{self.directory}: no checkpoint there can be read ({'; '.join(damage)}). "
+                + (
+                    "Restore the files"
+                    if self._read_only
+                    else "Move the folder away to start from scratch, or restore the files"
+                )
             )
         return None
+
+    def _vanishes(self, step: int) -> bool:
+        """Whether a training that runs is removing the checkpoint of ``step``."""
+        folder = self.directory / str(step)
+        for _ in range(_REMOVAL_POLLS):
+            if not folder.is_dir():
+                return True
+            time.sleep(0.1)
+        return False
 
     def _put_aside(self, steps: list[int], say: Callable[[str], None]) -> None:
         """Moves damaged checkpoints to another folder, so that their steps can be saved again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from vitjax.core.atomic import finite, write_text
-from vitjax.training.workdir import METRICS
+from vitjax.core.text import shortened
+from vitjax.training.workdir import METRICS, WorkdirError
+
+_log = logging.getLogger(__name__)
 
 
 class Logger:
@@ -86,11 +90,44 @@ class Logger:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, without an incomplete last line of a killed run."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    """The records of a metrics.jsonl.
+
+    An incomplete last line, as a killed run leaves it, is not read. Every other damaged line is
+    left out with a warning, and those after it are read.
+
+    Raises:
+        WorkdirError: the file cannot be read.
+    """
+    try:
+        lines = path.read_bytes().decode(errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise WorkdirError(f"{path}: cannot be read ({error.strerror})") from error
+    records, damaged = [], []
+    for number, line in enumerate(lines[:-1], start=1):
+        record = _record(line)
+        if record is None:
+            damaged.append(number)
+        else:
+            records.append(record)
+    if damaged:
+        _log.warning(
+            "%s: left out %d damaged lines (%s)", path, len(damaged), shortened(damaged, 5)
+        )
     return records
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """The record in a line; None if it holds none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    step, split = record.get("step"), record.pop("split", None)
+    fits = all(x is None or isinstance(x, int | float | list) for x in record.values())
+    if type(step) is not int or not isinstance(split, str) or not fits:
+        return None
+    return {**record, "split": split}

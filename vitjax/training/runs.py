@@ -16,7 +16,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say, near_match, shortened
 from vitjax.training import checks, workdir
 from vitjax.training import experiment as experiments
-from vitjax.training.checkpoints import CheckpointError, Checkpoints
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedError
 from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
@@ -127,6 +127,18 @@ class SavedRun:
                 say(f"  changed since: {change}")
         return experiment.parallel.place_state(restored.state.variables), restored.step
 
+    def chosen(self, wanted: str | int | None, say: Say) -> tuple[Any, int]:
+        """The result of `variables` for the checkpoint that `step` finds.
+
+        A training that runs may remove it before it is read; the next one is then taken.
+        """
+        while True:
+            try:
+                return self.variables(self.step(wanted), say)
+            except RemovedError:
+                if wanted not in (None, "best", "last"):
+                    raise
+
     def check_evaluation(self, split: str) -> None:
         """Checks that the run can be evaluated on ``split`` of the experiment's data.
 
@@ -230,7 +242,7 @@ def load(
     if not with_data:
         overrides = ("--config.parallel=None", *overrides)
     with contextlib.closing(SavedRun(folder, overrides, with_data=with_data, say=say)) as run:
-        return run.experiment, *run.variables(run.step(checkpoint), say)
+        return run.experiment, *run.chosen(checkpoint, say)
 
 
 def evaluate(
@@ -253,7 +265,7 @@ def evaluate(
             run.experiment.task.check_ensemble()
             steps = run.best_steps(ensemble)
         task, evaluator = run.experiment.task, Evaluator(run.experiment)
-        variables, _ = run.variables(run.step(checkpoint), say)
+        variables, _ = run.chosen(checkpoint, say)
         results = task.evaluate(evaluator, variables, split)
         if steps is not None:
 
