@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
-from vitjax.core.atomic import new_file, replace
+from vitjax.core.atomic import naming, new_file, replace
 
 
 def test_a_new_file_comes_whole_with_its_folder(tmp_path):
@@ -64,3 +65,10 @@ def test_content_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     replace(tmp_path / "part", tmp_path / "file")
     assert order == ["fsync", "replace"]
     assert (tmp_path / "file").read_text() == "all"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_is_reported_with_the_file_s_name():
+    path = Path("/dev/full")
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), naming(path):
+        path.write_text("x")

@@ -15,9 +15,10 @@ def prepare() -> None:
     """Silences what dependencies report beside vitjax; imports none of them."""
     # Without a GPU, JAX reports what it looked for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Orbax reports each of its steps through absl, and an error again from each thread that it
-    # passes. vitjax raises the error once, as a CheckpointError.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Orbax reports each of its steps through absl, and an error again from each thread and each
+    # array that it concerns. vitjax raises the error once, as a CheckpointError.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # They report packages that their examples need, and each shape that is not written down.
     for name in ("jax2onnx", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)

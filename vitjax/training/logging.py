@@ -8,11 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from vitjax.core.atomic import finite, write_text
+from vitjax.core.atomic import finite, naming, write_text
 from vitjax.core.text import shortened
+from vitjax.training.events import Events
 from vitjax.training.workdir import METRICS, WorkdirError
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Logger:
         kept = [record for record in read(self.path) if 0 < record["step"] <= step]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = open(self.path, "a")  # noqa: SIM115 - open as long as the run
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._events = Events(workdir / "tensorboard", next_step=step + 1)
         # disable=None shows the bar on terminals only: a log file has only the lines of `say`.
         self._bar = tqdm(
             total=total,
@@ -64,14 +64,16 @@ class Logger:
         if self.quiet:
             return
         record = {"step": step, "split": split, **values}
-        self._file.write(json.dumps(finite(record)) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            each = value if isinstance(value, list) else [value]
-            for place, number in enumerate(each):
-                if isinstance(number, int | float) and math.isfinite(number):
-                    tag = f"{split}/{name}" + (f"/{place}" if isinstance(value, list) else "")
-                    self._events.add_scalar(tag, number, step)
+        with naming(self.path):
+            self._file.write(json.dumps(finite(record)) + "\n")
+            self._file.flush()
+        numbers = {
+            f"{split}/{name}" + (f"/{place}" if isinstance(value, list) else ""): number
+            for name, value in values.items()
+            for place, number in enumerate(value if isinstance(value, list) else [value])
+            if isinstance(number, int | float) and math.isfinite(number)
+        }
+        self._events.write(step, numbers)
 
     def show(self, loss: float, examples_per_second: float) -> None:
         """Shows the latest loss and speed next to the bar."""
@@ -85,7 +87,8 @@ class Logger:
         if self.quiet:
             return
         self._bar.close()
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
         self._events.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import filelock
 import ml_collections
 
-from vitjax.core.atomic import write_json
+from vitjax.core.atomic import naming, write_json
 from vitjax.core.errors import UserError
 from vitjax.training import formats
 
@@ -54,7 +54,8 @@ def lock(workdir: Path) -> Iterator[None]:
     except OSError as error:
         raise WorkdirError(f"{workdir}: cannot write there ({error.strerror})") from error
     with held:
-        path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
+        with naming(path):
+            path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
         check_format(workdir)
         yield
 
