@@ -1,6 +1,6 @@
 import pytest
 import whole_runs
-from whole_runs import TINY
+from whole_runs import READS_THE_CACHE, TINY
 
 
 @pytest.fixture(scope="session")
@@ -8,10 +8,6 @@ def config(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "tiny.py"
     path.write_text(TINY)
     return path
-
-
-# For what may be killed: half an entry in the cache of compiled code would be there forever.
-READS_THE_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
 
 
 def start(*arguments, environment=READS_THE_CACHE):

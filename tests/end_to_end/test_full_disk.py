@@ -16,7 +16,8 @@ sys.exit(main(sys.argv[1:]))
 
 def test_a_checkpoint_that_does_not_fit_ends_the_run_in_one_line(config, tmp_path):
     process = whole_runs.start(
-        [*("-c", LIMITED, 16_384), "train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+        [*("-c", LIMITED, 16_384), "train", f"--config={config}", f"--workdir={tmp_path / 'run'}"],
+        whole_runs.READS_THE_CACHE,
     )
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2

@@ -8,6 +8,8 @@ from pathlib import Path
 # One real device, as on a user's laptop; the other tests' eight simulated ones are slow.
 FLAGS = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
 ENVIRONMENT = {**os.environ, "XLA_FLAGS": " ".join(FLAGS)}
+# For what may be killed: half an entry in the cache of compiled code would be there forever.
+READS_THE_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
 # Killed after each test: one that goes on by mistake would slow down all others.
 STARTED = []
 
