@@ -35,6 +35,7 @@ HOMES = {
     "sklearn": {"data"},
     "cv2": {"data"},
     "PIL": {"data"},
+    "pyarrow": {"data"},
     "orbax": {"training"},
     "tensorboardX": {"training"},
     "tqdm": {"training", "weights"},

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
+from vitjax.data.sources.base import Stored
 
 # What is predicted: "class", "mask", "number", "boxes", "none", or a name of `KINDS` of your own.
 Target = str
@@ -44,6 +45,7 @@ class Dataset(ABC):
         skipped: the name of each corrupt image met so far and what is wrong with it.
         store: arrays that stay on the device and that batches point into, for `look_up`; None if
             batches are complete.
+        notes: what the source understood of its files, in words, one line each.
     """
 
     target: ClassVar[Target] = "class"
@@ -58,6 +60,7 @@ class Dataset(ABC):
     steps_per_epoch: float | None
     skipped: dict[str, str]
     store: dict[str, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def augments(self) -> bool:
@@ -163,6 +166,14 @@ class ImageDataset(Dataset):
     @abstractmethod
     def name(self, split: str, index: int) -> str:
         """The name of the example at ``index`` of ``split``, such as its file."""
+
+    def stored(self, split: str) -> Stored | None:
+        """The examples of ``split`` as they are stored, to be measured and compared undecoded.
+
+        None, the default, where that is not possible.
+        """
+        del split
+        return None
 
 
 class LabelledDataset(ImageDataset):

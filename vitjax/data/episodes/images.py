@@ -65,6 +65,7 @@ class ImageEpisodes(EpisodeData):
             chosen = class_splits.resolve(settings.class_split, source.class_names, present)
         self._pool = Pool.of(source, chosen)
         self.class_names = source.class_names
+        self.notes = source.notes
         self.splits = tuple(self._pool.ranges)
         self._check_sizes()
         self._turns = 1 if settings.rotations is None else TURNS
