@@ -37,7 +37,7 @@ class Sizes:
 
 
 def sizes(split: Stored, most: int = MOST_MEASURED) -> Sizes:
-    """Measures up to ``most`` images, evenly spread over the split; unreadable ones are left out."""
+    """Measures up to ``most`` images, spread evenly over the split; corrupt ones are left out."""
     indices = np.unique(np.linspace(0, len(split) - 1, min(most, len(split))).astype(np.int64))
 
     def size(index: int) -> tuple[int, int] | None:

@@ -66,7 +66,7 @@ def weighted(
         weights = weights * _of_classes(training, class_weights)
     if not weights.any():
         raise ConfigError(
-            f"{WHERE}.sampler: all training examples have the weight 0; one must be above 0"
+            f"{WHERE}.sampler: all examples of train have the weight 0; one must be above 0"
         )
     return Weighted.of(training.seed, weights)
 
