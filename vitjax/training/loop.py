@@ -62,8 +62,8 @@ def train(
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(folder)
-    experiment.check_batch_size()
     checks.trainable(experiment.data)
+    experiment.check_batch_size()
     if jax.process_index() > 0:
         say = _say_nothing
     # Weights are read before the folder is created, so that an error leaves none behind; with a
