@@ -205,6 +205,30 @@ def test_images_outside_of_class_folders_are_counted(folder):
     assert f"warning: {root}: 3 images stand outside of class folders" in source.notes[-1]
 
 
+def test_several_levels_of_folders_name_a_class(folder):
+    names = ("indoor/bath", "indoor/kitchen", "outdoor/lake")
+    root = folder(*(f"{name}/{part}" for name in names for part in ("one", "two")), "indoor:1")
+    whole = {"val_fraction": 0, "test_fraction": 0}
+    assert read(root, **whole)[1].class_names == ("indoor", "outdoor")
+    counts, source = read(root, levels=2, **whole)
+    assert (counts, source.class_names) == ({"train": 12}, names)
+    assert (
+        "1 images stand outside of class folders and are left out (indoor/0.png" in source.notes[1]
+    )
+    _, source = read(root, levels=3, **whole)
+    assert source.class_names[:2] == ("indoor/bath/one", "indoor/bath/two")
+    with pytest.raises(DataError, match="no folders 4 levels below it"):
+        read(root, levels=4)
+
+
+def test_a_level_of_one_folder_is_part_of_the_name(folder):
+    counts, source = read(
+        folder("train/Greek/alpha", "train/Greek/beta", "val/Latin/a"), levels=2, classes="all"
+    )
+    assert counts == {"train": 4, "val": 2}
+    assert source.class_names == ("Greek/alpha", "Greek/beta", "Latin/a")
+
+
 def written(path: Path, suffix: str) -> None:
     kinds = {".jfif": "JPEG", ".jpe": "JPEG", ".dib": "BMP", ".pgm": "PPM", ".pbm": "PPM"}
     picture = {".pgm": IMAGE.convert("L"), ".pbm": IMAGE.convert("1")}.get(suffix, IMAGE)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vitjax.core.text import shortened
-from vitjax.core.validation import NonNegativeInt
+from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
 from vitjax.data.file_listing import FileTree, kinds
 from vitjax.data.image_files import IMAGE_SUFFIXES
@@ -29,6 +29,7 @@ def folder(
     channels: Channels = 3,
     classes: ClassChoice = "train",
     splits: Mapping[str, str] | None = None,
+    levels: PositiveInt = 1,
     val_fraction: HeldOut | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
@@ -51,6 +52,8 @@ def folder(
             those of all splits together; or the names of classes to read, in this order.
         splits: the folder of each split, relative to ``path``, such as ``{"train": "photos"}``;
             None to recognise them by their names.
+        levels: how many levels of folders name a class: with 2, ``indoor/kitchen/1.jpg`` is of the
+            class ``indoor/kitchen``.
         val_fraction: fraction of the examples outside of other splits to hold out as ``val``, if it
             does not exist. None means 0.1 if ``path`` has the class folders itself, else 0.
         test_fraction: the same for ``test``.
@@ -62,8 +65,9 @@ def folder(
             out are too many.
     """
     tree = FileTree(IMAGE_SUFFIXES)
-    layout = find_layout(tree, path, splits, () if isinstance(classes, str) else classes)
-    found = {split: tree.listing(root).folders for split, root in layout.roots.items()}
+    chosen = () if isinstance(classes, str) else classes
+    layout = find_layout(tree, path, splits, chosen, levels)
+    found = {split: _class_folders(tree, root, levels) for split, root in layout.roots.items()}
     wanted = None if isinstance(classes, str) else frozenset(classes)
     counts = {
         split: {
@@ -79,11 +83,29 @@ def folder(
     }
     where = dict(layout.roots)
     notes = [*layout.notes, say_splits(files, where), *left_out]
-    notes += [note for split, root in layout.roots.items() for note in _ignored(tree, root)]
+    notes += [note for root in layout.roots.values() for note in _ignored(tree, root, levels)]
     default = 0.1 if layout.flat else 0.0
     fractions = {"val": val_fraction, "test": test_fraction}
     notes += hold_out_splits(files, fractions, default, split_seed, path)
     return Source(files, class_names, notes=tuple(notes))
+
+
+def _class_folders(tree: FileTree, root: str, levels: int) -> list[str]:
+    """The class folders in ``root``, relative to it.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = [""]
+    for _ in range(levels):
+        names = [
+            os.path.join(name, inner)
+            for name in names
+            for inner in tree.listing(os.path.join(root, name)).folders
+        ]
+    if not names:
+        raise DataError(f"{root} has no folders {levels} levels below it (config.data.levels)")
+    return sorted(names)
 
 
 def _images(tree: FileTree, path: str, required: bool) -> list[str]:
@@ -118,7 +140,7 @@ def _read_split(
     return ImageFiles(root, paths, np.asarray(labels, np.int32), channels)
 
 
-def _ignored(tree: FileTree, root: str) -> list[str]:
+def _ignored(tree: FileTree, root: str, levels: int) -> list[str]:
     """What there is to say of files in ``root`` that are not read."""
     notes = []
     others = tree.others_below(root)
@@ -126,7 +148,7 @@ def _ignored(tree: FileTree, root: str) -> list[str]:
         notes.append(
             f"{root}: {others.total():,} files are not images and are left out ({kinds(others)})"
         )
-    outside = tree.listing(root).files
+    outside = [file for file in tree.files_below(root) if file.count(os.sep) < levels]
     if outside:
         notes.append(
             f"warning: {root}: {len(outside):,} images stand outside of class folders and are left"

@@ -47,6 +47,7 @@ def find_layout(
     path: str,
     splits: Mapping[str, str] | None = None,
     classes: Collection[str] = (),
+    levels: int = 1,
 ) -> FolderLayout:
     """Finds the folders of splits and of classes in ``path``.
 
@@ -57,16 +58,18 @@ def find_layout(
         path: the folder.
         splits: folder of each split, relative to ``path``; None to recognise them by their names.
         classes: names of folders that are classes, whatever they are called.
+        levels: how many levels of folders name a class; with more than one, no folder is passed
+            through.
 
     Raises:
         DataError: there are no class folders, or they can be read as splits and as classes.
     """
     check_folder(path)
     if splits is not None:
-        roots, notes = _split_roots(tree, _given(path, splits))
+        roots, notes = _split_roots(tree, _given(path, splits), levels)
         return FolderLayout(roots, False, tuple(notes))
     root = path
-    while (inner := _only_folder(tree, root)) is not None:
+    while levels == 1 and (inner := _only_folder(tree, root)) is not None:
         root = inner
     notes = [f"{path} holds one folder of data: {root} is read"] if root != path else []
     filled = [n for n in tree.listing(root).folders if tree.files_below(os.path.join(root, n))]
@@ -75,7 +78,7 @@ def find_layout(
     others = [name for name in filled if name not in suspects]
     holding = [name for name in suspects if _holds_classes(tree, os.path.join(root, name))]
     if holding and not others:
-        roots, more = _split_roots(tree, _rooted(root, named))
+        roots, more = _split_roots(tree, _rooted(root, named), levels)
         return FolderLayout(roots, False, (*notes, *more))
     chosen = bool(classes) and all(name in others for name in classes) and not holding
     if suspects and not chosen:
@@ -118,7 +121,9 @@ def _holds_classes(tree: FileTree, path: str) -> bool:
     return len(filled) > 1 or (len(filled) == 1 and not listing.files)
 
 
-def _split_roots(tree: FileTree, folders: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _split_roots(
+    tree: FileTree, folders: Mapping[str, str], levels: int
+) -> tuple[dict[str, str], list[str]]:
     """The folder with the class folders of each split, and what there is to say of it."""
     roots, notes = {}, []
     train_classes: Collection[str] = ()
@@ -130,7 +135,7 @@ def _split_roots(tree: FileTree, folders: Mapping[str, str]) -> tuple[dict[str, 
                 f" is left out, and there is no split {split!r}"
             )
             continue
-        while (inner := _only_folder_of_split(tree, folder, train_classes)) is not None:
+        while levels == 1 and (inner := _only_folder_of_split(tree, folder, train_classes)):
             folder = inner
         if split == "train":
             train_classes = tree.listing(folder).folders
