@@ -48,6 +48,20 @@ def test_copies_across_splits_are_found(photos):
     assert line.endswith(", ...")
 
 
+@pytest.mark.parametrize("size", [100, 2**14, 2**14 + 1, 50_000])
+def test_what_differs_late_is_told_apart(tmp_path, size):
+    head = np.random.default_rng(0).bytes(size - 1)
+    contents = {"train/a": b"1", "train/b": b"2", "test/a": b"3", "test/b": b"2"}
+    for place, last in contents.items():
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.bmp").write_bytes(head + last)
+    found = repeats(SOURCES.create("folder", path=str(tmp_path)).splits)
+    pair = tuple(str(tmp_path / split / "b" / "0.bmp") for split in ("train", "test"))
+    assert found.pairs == {("train", "test"): [pair]}
+    some = repeats(SOURCES.create("folder", path=str(tmp_path)).splits, 4 * 2**14 + 200)
+    assert some.compared == (4 if size <= 2**14 else 0)
+
+
 def test_what_is_too_large_is_left_out_and_said(photos):
     found = repeats(SOURCES.create("folder", path=str(photos)).splits, most_bytes=2000)
     assert 0 < found.compared < found.total == 20
@@ -121,9 +135,9 @@ class Counted(Stored):
     def stored_bytes(self, index: int) -> int:
         return self.first + index
 
-    def stored(self, index: int) -> bytes:
+    def stored(self, index: int, most: int | None = None) -> bytes:
         self.read.append(index)
-        return bytes(self.first + index)
+        return bytes(self.first + index)[:most]
 
 
 def test_only_files_of_one_length_are_read():

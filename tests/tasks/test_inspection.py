@@ -23,8 +23,8 @@ def config(**data):
         "data": {
             "source": "folder",
             "batch_size": 8,
-            "train_transforms": "resize((6, 6))",
-            "eval_transforms": "resize((6, 6))",
+            "train_transforms": "resize((16, 16))",
+            "eval_transforms": "resize((16, 16))",
             **data,
         },
         "optimizer": {"name": "sgd", "learning_rate": 0.1},
@@ -181,3 +181,15 @@ def test_configs_for_folders_have_the_splits_that_they_need(photos, name, splits
     best = made.get("checkpoint", {}).get("best")
     assert "train" in data.splits
     assert best is None or best.split("/")[0] in data.splits
+
+
+def test_images_of_episodes_are_compared_too(photos, tmp_path):
+    path = photos("train/a:3", "train/b:3", "test/c:3", "test/d:3")
+    copy = Path(path, "test", "c", "1.png")
+    copy.write_bytes(Path(path, "train", "b", "2.png").read_bytes())
+    made = config(path=path, classes="all", episodes={"ways": 2, "shots": 1, "queries": 1})
+    made["data"] |= {"train_transforms": None, "eval_batch_size": 8}
+    made["model"], made["objective"] = {"name": "conv4", "filters": 4}, {"name": "protonet"}
+    said = inspected(vitjax.build(made), tmp_path / "x.png")
+    expected = f"1 examples of test are in train as well, byte for byte: {copy} = "
+    assert any(line.startswith(f"warning: {expected}") for line in said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,7 +18,12 @@ from vitjax.data.sources.base import Stored
 # The most bytes that are read to compare contents: some seconds.
 MOST_BYTES = 2**30
 MOST_MEASURED = 1000
+_HEAD = 2**14  # bytes
 _MOST_THREADS = 16
+
+
+Example = tuple[str, int]  # its split and its index
+Group = tuple[int, list[Example]]  # a number of bytes, and examples of that many
 
 
 @dataclass(frozen=True)
@@ -71,47 +76,72 @@ class Repeats:
 def repeats(splits: Mapping[str, Stored], most_bytes: int = MOST_BYTES) -> Repeats:
     """Finds examples that occur in two splits.
 
-    Only examples whose number of bytes occurs in two splits are read. If these are more than
-    ``most_bytes`` together, those of fewer bytes are compared and the others left out. Examples
-    that cannot be read are left out too.
+    Only examples whose number of bytes occurs in two splits are read, first their heads and then,
+    where these are the same, the rest. If that is more than ``most_bytes``, the smaller ones are
+    compared and the others left out. Examples that cannot be read are left out too.
     """
-    by_bytes: dict[int, list[tuple[str, int]]] = defaultdict(list)
-    total = 0
+    by_bytes: dict[int, list[Example]] = defaultdict(list)
     for name, split in splits.items():
-        total += len(split)
         for index in range(len(split)):
             try:
                 by_bytes[split.stored_bytes(index)].append((name, index))
             except OSError:
                 continue
-    left, chosen, left_out = most_bytes, [], 0
-    for size, examples in sorted(by_bytes.items()):
-        if len({name for name, _ in examples}) < 2:
-            continue
-        if size * len(examples) > left:
-            left_out += len(examples)
-            continue
-        left -= size * len(examples)
-        chosen += examples
-    with _threads() as threads:
-        digests = list(threads.map(lambda example: _digest(splits, *example), chosen))
-    held: dict[bytes, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for digest, (name, index) in zip(digests, chosen, strict=True):
-        if digest is not None:
-            held[digest][name].append(index)
+    groups = _shared(sorted(by_bytes.items()))
+    left, left_out = most_bytes, 0
+    for most in (_HEAD, None):
+        done = [(size, examples) for size, examples in groups if most is None and size <= _HEAD]
+        chosen = []
+        for size, examples in groups:
+            if most is None and size <= _HEAD:
+                continue
+            cost = len(examples) * min(size, most or size)
+            if cost > left:
+                left_out += len(examples)
+            else:
+                left -= cost
+                chosen.append((size, examples))
+        groups = sorted([*done, *_shared(_divided(splits, chosen, most))], key=lambda g: g[0])
     pairs: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    for places in held.values():
+    for _, examples in groups:
+        places: dict[str, list[int]] = defaultdict(list)
+        for name, index in examples:
+            places[name].append(index)
         for first, second in combinations([name for name in splits if name in places], 2):
             original = splits[first].name(places[first][0])
             pairs[first, second] += [(original, splits[second].name(i)) for i in places[second]]
+    total = sum(map(len, splits.values()))
     return Repeats(dict(pairs), total - left_out, total)
 
 
-def _digest(splits: Mapping[str, Stored], name: str, index: int) -> bytes | None:
-    try:
-        return hashlib.blake2b(splits[name].stored(index), digest_size=16).digest()
-    except OSError:
-        return None
+def _shared(groups: Iterable[Group]) -> list[Group]:
+    """The groups whose examples are of several splits."""
+    return [group for group in groups if len({name for name, _ in group[1]}) > 1]
+
+
+def _divided(
+    splits: Mapping[str, Stored], groups: Sequence[Group], most: int | None
+) -> list[Group]:
+    """The groups divided by their examples' first ``most`` bytes; None reads all of them."""
+
+    def digest(example: Example) -> bytes | None:
+        name, index = example
+        try:
+            return hashlib.blake2b(splits[name].stored(index, most), digest_size=16).digest()
+        except OSError:
+            return None
+
+    examples = [example for _, group in groups for example in group]
+    with _threads() as threads:
+        digests = iter(list(threads.map(digest, examples)))
+    divided: list[Group] = []
+    for size, group in groups:
+        parts: dict[bytes, list[Example]] = defaultdict(list)
+        for example, found in zip(group, digests, strict=False):
+            if found is not None:
+                parts[found].append(example)
+        divided += [(size, part) for part in parts.values()]
+    return divided
 
 
 def _threads() -> ThreadPoolExecutor:

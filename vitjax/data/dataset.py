@@ -75,6 +75,14 @@ class Dataset(ABC):
         """
         raise DataError(f"{path}: cannot be read as an example; the examples are not images")
 
+    def stored(self, split: str) -> Stored | None:
+        """The examples of ``split`` as they are stored, to be measured and compared undecoded.
+
+        None, the default, where that is not possible.
+        """
+        del split
+        return None
+
     @staticmethod
     def look_up(store: Any, batch: Batch) -> Batch:
         """``batch`` with what it points to in ``store``; pure JAX, for use inside ``jit``.
@@ -166,14 +174,6 @@ class ImageDataset(Dataset):
     @abstractmethod
     def name(self, split: str, index: int) -> str:
         """The name of the example at ``index`` of ``split``, such as its file."""
-
-    def stored(self, split: str) -> Stored | None:
-        """The examples of ``split`` as they are stored, to be measured and compared undecoded.
-
-        None, the default, where that is not possible.
-        """
-        del split
-        return None
 
 
 class LabelledDataset(ImageDataset):

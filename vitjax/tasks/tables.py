@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vitjax.core.text import shortened
-from vitjax.data import ImageDataset
+from vitjax.data import Dataset
 from vitjax.data.comparing import describe_repeats, describe_sizes, repeats, sizes
 
 
@@ -66,7 +66,7 @@ def _percent(part: int, of: int) -> str:
     return f"{part / of:.1%}" if of else "-"
 
 
-def say_stored(data: ImageDataset, say: Callable[[str], None]) -> None:
+def say_stored(data: Dataset, say: Callable[[str], None]) -> None:
     """Reports image sizes, and examples that are in two splits, if the source can tell."""
     found = {split: data.stored(split) for split in data.splits}
     stored = {split: held for split, held in found.items() if held is not None}

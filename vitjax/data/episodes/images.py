@@ -24,7 +24,7 @@ from vitjax.data.samplers.episodes import TURNS, EpisodeSampler
 from vitjax.data.samplers.streams import Stream
 from vitjax.data.share import WHERE as DATA
 from vitjax.data.share import Share
-from vitjax.data.sources.base import ArraySplit, LabelledSplit, Source
+from vitjax.data.sources.base import ArraySplit, LabelledSplit, Source, Stored
 from vitjax.data.transforms.pipeline import Pipeline, parse
 
 # The most bytes that in_memory="auto" keeps: a gibibyte fits on every device.
@@ -151,6 +151,11 @@ class ImageEpisodes(EpisodeData):
         """
         self._check_split(split)
         return self._eval.fixed(read(self._pool, self._pool.ranges[split][0] + index).image)
+
+    def stored(self, split: str) -> Stored | None:
+        """The images of ``split`` as they are stored; None if the source cannot compare them."""
+        self._check_split(split)
+        return self._pool.stored(split)
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file made ready as an evaluated example is: (height, width, channels).

@@ -96,8 +96,13 @@ class Stored(ABC):
         """The length of `stored`, found without reading it; raises OSError if it is not there."""
 
     @abstractmethod
-    def stored(self, index: int) -> bytes:
-        """What the image at ``index`` is read from; raises OSError if it is not there."""
+    def stored(self, index: int, most: int | None = None) -> bytes:
+        """What the image at ``index`` is read from; raises OSError if it is not there.
+
+        Args:
+            index: of the example.
+            most: return only the first bytes, at most this many; None for all.
+        """
 
 
 AnySplit = TypeVar("AnySplit", bound=Split, covariant=True)
@@ -170,9 +175,9 @@ class ArraySplit(Stored):
         """The bytes of the image's array."""
         return self.images[0].nbytes
 
-    def stored(self, index: int) -> bytes:
+    def stored(self, index: int, most: int | None = None) -> bytes:
         """The image's array."""
-        return self.images[index].tobytes()
+        return self.images[index].tobytes()[:most]
 
 
 def hold_out(

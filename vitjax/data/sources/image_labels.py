@@ -64,10 +64,10 @@ class ImageFiles(Stored):
         """The size of the file."""
         return os.stat(self.name(index)).st_size
 
-    def stored(self, index: int) -> bytes:
+    def stored(self, index: int, most: int | None = None) -> bytes:
         """The content of the file."""
         with open(self.name(index), "rb") as file:
-            return file.read()
+            return file.read(most)
 
     def take(self, indices: np.ndarray) -> ImageFiles:
         """The examples at ``indices``, as a split of their own."""

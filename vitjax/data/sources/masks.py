@@ -88,11 +88,11 @@ class MaskSplit(Stored):
         """The size of the image's file."""
         return os.stat(self.pages[index].image).st_size
 
-    def stored(self, index: int) -> bytes:
-        """The content of the image's file, and the page."""
+    def stored(self, index: int, most: int | None = None) -> bytes:
+        """The page, and the content of the image's file."""
         page = self.pages[index]
         with open(page.image, "rb") as file:
-            return file.read() + page.page.to_bytes(8, "big")
+            return page.page.to_bytes(8, "big") + file.read(most)
 
 
 @register("masks", target="mask")
