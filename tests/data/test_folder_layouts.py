@@ -319,3 +319,18 @@ def test_a_path_that_is_no_folder_of_classes(folder, tmp_path):
         read(root / "cat")
     with pytest.raises(DataError, match=r"0.png is a file, and must be a folder"):
         read(root / "cat" / "0.png")
+    (tmp_path / "photos.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match=r"photos.csv is a table: config.data.source = 'manifest'"):
+        read(tmp_path / "photos.csv")
+
+
+def test_folders_of_masks_follow_the_same_rules(tmp_path):
+    for split in ("Training", "Validation"):
+        for kind in ("images", "masks", "images/@eaDir/0.png", "masks/.cache"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            Image.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / split / kind / "0.png")
+        links(
+            tmp_path, [(f"{split}/images/again", f"{split}/images"), (f"{split}/masks/up", split)]
+        )
+    source = SOURCES.create("masks", path=str(tmp_path), classes=(0, 1))
+    assert {split: len(held) for split, held in source.splits.items()} == {"train": 1, "val": 1}

@@ -167,9 +167,13 @@ def test_the_error_for_a_missing_val_says_what_can_be_done(photos, section):
     assert vitjax.build(wrong).data.num_examples("val") == 2
 
 
-FOLDERS = ("folder/vit", "transfer/fine_tune", "transfer/head_only", "transfer/lora")
-FOLDERS += ("transfer/bitfit", "transfer/higher_resolution", "transfer/pretrain")
-FOLDERS += ("transfer/comparison",)
+CONFIGS = Path(__file__).parents[2] / "configs"
+FOLDERS = [
+    path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for folder in ("folder", "transfer")
+    for path in sorted((CONFIGS / folder).glob("*.py"))
+    if path.stem != "linear_probe"  # of digits
+]
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vitjax.core.text import near_match, shortened
 from vitjax.data.errors import DataError
 from vitjax.data.file_listing import FileTree, check_folder, kinds
+from vitjax.data.sources.tables import PARQUET_SUFFIXES, TEXT_SUFFIXES
 from vitjax.data.split_names import SPLITS, splits_among
 
 # With this many classes beside it, a folder of images that is called "test" is a class as well.
@@ -64,6 +65,8 @@ def find_layout(
     Raises:
         DataError: there are no class folders, or they can be read as splits and as classes.
     """
+    if os.path.isfile(path) and path.lower().endswith((*TEXT_SUFFIXES, *PARQUET_SUFFIXES)):
+        raise DataError(f"{path} is a table: config.data.source = 'manifest' reads it")
     check_folder(path)
     if splits is not None:
         roots, notes = _split_roots(tree, _given(path, splits), levels)
