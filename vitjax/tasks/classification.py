@@ -19,7 +19,8 @@ from vitjax.data import LabelledDataset
 from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
 from vitjax.tasks.images import ImageTask
-from vitjax.tasks.tables import aligned, class_counts, say_counts, say_stored
+from vitjax.tasks.inspecting import say_stored
+from vitjax.tasks.tables import aligned, class_counts, say_counts
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment

@@ -17,7 +17,7 @@ from vitjax.data import EpisodeData
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
 from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
-from vitjax.tasks.tables import say_stored
+from vitjax.tasks.inspecting import say_stored
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.task import TASKS, Results, Task
 

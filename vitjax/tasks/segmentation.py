@@ -19,7 +19,8 @@ from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
 from vitjax.objectives import Segmenter
 from vitjax.tasks.images import ImageTask
-from vitjax.tasks.tables import aligned, class_counts, say_counts, say_stored
+from vitjax.tasks.inspecting import say_stored
+from vitjax.tasks.tables import aligned, class_counts, say_counts
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
 from vitjax.training.checkpoints import CheckpointError

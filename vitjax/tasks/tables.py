@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vitjax.core.text import shortened
-from vitjax.data import Dataset
-from vitjax.data.comparing import describe_repeats, describe_sizes, repeats, sizes
 
 
 def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
@@ -64,14 +62,3 @@ def imbalance(count: Mapping[str, int]) -> str:
 
 def _percent(part: int, of: int) -> str:
     return f"{part / of:.1%}" if of else "-"
-
-
-def say_stored(data: Dataset, say: Callable[[str], None]) -> None:
-    """Reports image sizes, and examples that are in two splits, if the source can tell."""
-    found = {split: data.stored(split) for split in data.splits}
-    stored = {split: held for split, held in found.items() if held is not None}
-    lines = describe_sizes({split: sizes(held) for split, held in stored.items()})
-    if len(stored) > 1:
-        lines += describe_repeats(repeats(stored))
-    for line in lines:
-        say(line)
