@@ -111,6 +111,10 @@ def test_the_only_class_of_a_small_split_is_not_passed_through(folder):
     counts, source = read(folder("train/a", "train/b", "val/b/north", "val/b/south"))
     assert counts == {"train": 4, "val": 4}
     assert source.split("val").labels.tolist() == [1] * 4
+    root = folder(
+        "episodes/train/a", "episodes/train/b", "episodes/val/c/north", "episodes/val/c/south"
+    )
+    assert read(root / "episodes", classes="all")[1].class_names == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(
@@ -160,6 +164,12 @@ def test_a_config_says_which_folders_are_splits_or_classes(folder):
     assert counts == {"train": 8}
     assert source.class_names == ("dog", "cat")
     assert source.split("train").labels.tolist() == [1] * 4 + [0] * 4
+    inside = root / "inside"
+    folder(*(f"inside/{split}/{name}" for split in ("train", "test") for name in ("cat", "test")))
+    assert read(inside, classes=["cat", "test"])[0] == {"train": 4, "test": 4}
+    (root / "cat" / "train").mkdir()
+    (root / "cat" / "test").mkdir()
+    assert read(root, classes=["dog", "cat"], **everything)[0] == {"train": 8}
     counts, source = read(root, classes=("test", "cat"), **everything)
     assert counts == {"train": 6}
     assert source.class_names == ("test", "cat")
@@ -212,9 +222,7 @@ def test_several_levels_of_folders_name_a_class(folder):
     assert read(root, **whole)[1].class_names == ("indoor", "outdoor")
     counts, source = read(root, levels=2, **whole)
     assert (counts, source.class_names) == ({"train": 12}, names)
-    assert (
-        "1 images stand outside of class folders and are left out (indoor/0.png" in source.notes[1]
-    )
+    assert f"warning: {root}: 1 images stand outside of class folders" in source.notes[2]
     _, source = read(root, levels=3, **whole)
     assert source.class_names[:2] == ("indoor/bath/one", "indoor/bath/two")
     with pytest.raises(DataError, match="no folders 4 levels below it"):
@@ -275,7 +283,7 @@ def test_what_systems_leave_in_folders_is_not_read(folder, name):
     counts, source = read(root, val_fraction=0, test_fraction=0)
     assert counts == {"train": 4}
     assert source.class_names == ("cat", "dog")
-    assert len(source.notes) == 1
+    assert len(source.notes) == 2
 
 
 def links(root: Path, pairs: Sequence[tuple[str, str]]) -> None:

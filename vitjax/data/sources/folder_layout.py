@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from vitjax.core.text import near_match, shortened
 from vitjax.data.errors import DataError
-from vitjax.data.file_listing import FileTree, check_folder, kinds
+from vitjax.data.file_listing import FileTree, check_folder, is_left_behind, kinds
 from vitjax.data.sources.tables import PARQUET_SUFFIXES, TEXT_SUFFIXES
-from vitjax.data.split_names import SPLITS, splits_among
+from vitjax.data.split_names import SPLITS, split_named, splits_among
 
 # With this many classes beside it, a folder of images that is called "test" is a class as well.
 _MANY = 3
@@ -39,7 +39,7 @@ def split_folders(path: str) -> dict[str, str]:
         DataError: two folders have names of the same split.
     """
     with os.scandir(path) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        names = sorted(e.name for e in entries if e.is_dir() and not is_left_behind(e.name))
     return _rooted(path, splits_among(names))
 
 
@@ -77,14 +77,15 @@ def find_layout(
     notes = [f"{path} holds one folder of data: {root} is read"] if root != path else []
     filled = [n for n in tree.listing(root).folders if tree.files_below(os.path.join(root, n))]
     named = splits_among(tree.listing(root).folders)
-    suspects = {n: s for s in SPLITS for n in filled if named.get(n) == s and n not in classes}
+    # Names of classes that are inside of splits say nothing of the folders here.
+    given = classes if all(name in filled for name in classes) else ()
+    suspects = {n: s for s in SPLITS for n in filled if named.get(n) == s and n not in given}
     others = [name for name in filled if name not in suspects]
     holding = [name for name in suspects if _holds_classes(tree, os.path.join(root, name))]
     if holding and not others:
         roots, more = _split_roots(tree, _rooted(root, named), levels)
         return FolderLayout(roots, False, (*notes, *more))
-    chosen = bool(classes) and all(name in others for name in classes) and not holding
-    if suspects and not chosen:
+    if suspects and (holding or not given):
         if holding or len(suspects) > 1 or len(others) < _MANY:
             raise _ambiguous(root, suspects, others, bool(holding))
         notes += [
@@ -99,7 +100,8 @@ def find_layout(
             f"{root} has no class folders (it holds {held}): {_EXPECTED}; source='manifest' reads"
             " a table of files and classes"
         )
-    _check_not_inverted(tree, root, filled)
+    if not given:
+        _check_not_inverted(tree, root, filled)
     return FolderLayout({"train": root}, True, tuple(notes))
 
 
@@ -130,6 +132,7 @@ def _split_roots(
     """The folder with the class folders of each split, and what there is to say of it."""
     roots, notes = {}, []
     train_classes: Collection[str] = ()
+    passed = False  # a folder in that of train
     for split, folder in folders.items():
         found = tree.listing(folder)
         if found.files and not _holds_classes(tree, folder) and split != "train":
@@ -139,7 +142,9 @@ def _split_roots(
             )
             continue
         while levels == 1 and (inner := _only_folder_of_split(tree, folder, train_classes)):
-            folder = inner
+            if split != "train" and not passed and not split_named(os.path.basename(inner)):
+                break
+            folder, passed = inner, passed or split == "train"
         if split == "train":
             train_classes = tree.listing(folder).folders
         if not tree.listing(folder).folders:
@@ -233,5 +238,6 @@ def _check_not_inverted(tree: FileTree, root: str, classes: Collection[str]) -> 
         if len(set(named.values())) > 1:
             raise DataError(
                 f"{inner} holds the folders {' and '.join(named)}, which are named like splits, and"
-                f" would be one class: {_EXPECTED}. If {inner} is the data set, it is the path"
+                f" would be one class: {_EXPECTED}. If {inner} is the data set, it is the path; if"
+                f" it is a class, config.data.classes = {sorted(classes)} says so"
             )

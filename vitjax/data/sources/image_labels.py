@@ -87,14 +87,14 @@ def choose_classes(
         where: what errors call the source.
 
     Returns:
-        The names of the classes, and notes on those that are left out.
+        The names of the classes, and notes on them and on those that are left out.
 
     Raises:
         DataError: a class is unknown, or one of another split is missing in ``train``.
     """
     found = dict.fromkeys(name for classes in counts.values() for name in classes)
     if choice == "all":
-        return tuple(sorted(found)), []
+        return _said(tuple(sorted(found)))
     first = "train" if "train" in counts else next(iter(counts))
     own = tuple(counts[first])
     if isinstance(choice, str):
@@ -106,7 +106,7 @@ def choose_classes(
                         f'{near_match(name, own)}; with classes="all" splits may have classes of'
                         " their own, and classes=[...] lists those to read"
                     )
-        return own, []
+        return _said(own)
     chosen = tuple(choice)
     for name in chosen:
         if chosen.count(name) > 1:
@@ -120,12 +120,17 @@ def choose_classes(
             raise DataError(f"{where}: classes lists {name!r}, of which {first!r} has no images")
     left_out = [name for name in found if name not in chosen]
     if not left_out:
-        return chosen, []
+        return _said(chosen)
     images = sum(classes.get(name, 0) for classes in counts.values() for name in left_out)
     return chosen, [
         f"classes: {len(chosen)} of {len(found)}; {images:,} images of the others"
         f" ({shortened(left_out)}) are left out"
     ]
+
+
+def _said(classes: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
+    kinds = "class" if len(classes) == 1 else "classes"
+    return classes, [f"{len(classes)} {kinds}: {shortened(classes, 10)}"]
 
 
 def hold_out_splits(
