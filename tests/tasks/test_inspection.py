@@ -193,7 +193,10 @@ def test_images_of_episodes_are_compared_too(photos, tmp_path):
     copy.write_bytes(Path(path, "train", "b", "2.png").read_bytes())
     made = config(path=path, classes="all", episodes={"ways": 2, "shots": 1, "queries": 1})
     made["data"] |= {"train_transforms": None, "eval_batch_size": 8}
+    made["data"]["episodes"]["class_split"] = {"train": ["a", "b"], "test": ["c", "d"]}
     made["model"], made["objective"] = {"name": "conv4", "filters": 4}, {"name": "protonet"}
-    said = inspected(vitjax.build(made), tmp_path / "x.png")
+    experiment = vitjax.build(made)
+    assert "split again by class" in experiment.data.notes[-1]
+    said = inspected(experiment, tmp_path / "x.png")
     expected = f"1 examples of test are in train as well, byte for byte: {copy} = "
     assert any(line.startswith(f"warning: {expected}") for line in said)

@@ -60,12 +60,14 @@ class ImageEpisodes(EpisodeData):
         if section.train_transforms is not None:
             self._train_pipeline = parse(section.train_transforms, f"{DATA}.train_transforms")
         chosen = None
+        self.notes = source.notes
         if settings.class_split is not None:
             present = {int(c) for split in source.splits.values() for c in np.unique(split.labels)}
             chosen = class_splits.resolve(settings.class_split, source.class_names, present)
+            again = "all these images are split again by class: config.data.episodes.class_split"
+            self.notes = (*source.notes, again) if source.notes else ()
         self._pool = Pool.of(source, chosen)
         self.class_names = source.class_names
-        self.notes = source.notes
         self.splits = tuple(self._pool.ranges)
         self._check_sizes()
         self._turns = 1 if settings.rotations is None else TURNS
