@@ -35,6 +35,7 @@ HOMES = {
     "sklearn": {"data"},
     "cv2": {"data"},
     "PIL": {"data"},
+    "pyarrow": {"data"},
     "orbax": {"training"},
     "tensorboardX": {"training"},
     "tqdm": {"training", "weights"},
@@ -166,7 +167,8 @@ def extra(project, name: str) -> list[str]:
 
 def test_every_import_is_a_declared_dependency(project):
     # What an extra brings, the code does without where it is missing.
-    named = [*project["dependencies"], *extra(project, "hub"), *extra(project, "onnx")]
+    named = list(project["dependencies"])
+    named += [each for name in ("hub", "onnx", "parquet") for each in extra(project, name)]
     # It comes without its dependencies, which no extra can say: scripts/install.sh.
     declared = {canonical(requirement) for requirement in named} | {"jax2onnx"}
     distributions = metadata.packages_distributions()

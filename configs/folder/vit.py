@@ -4,7 +4,10 @@
     vitjax train --config=configs/folder/vit.py --workdir=runs/photos --config.data.path=photos
 
 ``photos`` holds ``<class>/*.jpg``, of which a tenth is held out for ``val`` and for ``test``; or
-``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way.
+``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way or by other usual names. Where
+there is no ``val``, it is a tenth of ``train``. A table of files and classes is read with
+
+    --config.data.source=manifest --config.data.path=photos.csv
 """
 
 from ml_collections import ConfigDict
@@ -17,6 +20,7 @@ def get_config() -> ConfigDict:
     config.data = dict(
         source="folder",
         path="photos",
+        val_fraction=0.1,  # where there is no ``val``
         batch_size=64,
         train_transforms="random_resized_crop(96, scale=(0.3, 1.0)) | flip | trivial_augment",
         eval_transforms="resize(110) | center_crop(96)",

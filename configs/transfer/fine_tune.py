@@ -6,7 +6,8 @@ r"""A ViT-S/16 pretrained on ImageNet, fine-tuned on your own images, one folder
         --config.data.path=cifar10.npz
 
 ``photos`` holds ``<class>/*.jpg``, of which a tenth is held out for ``val`` and for ``test``; or
-``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way.
+``train/<class>/*.jpg``, and ``val/`` and ``test/`` in the same way. Where there is no ``val``, it
+is a tenth of ``train``.
 
 The weights (Steiner et al. 2022, arXiv 2106.10270) are fetched once.
 ``--config.init.from_checkpoint`` names any other file or run, and ``--config.model.name`` its size.
@@ -50,4 +51,4 @@ def data(source: str) -> dict:
     """A folder of images, or ``cifar10.npz``, of which 1,000 training images are held out."""
     if source == "cifar10":
         return dict(source="npz", path="cifar10.npz", val_examples=1000)
-    return dict(source="folder", path="photos", on_corrupt="skip")
+    return dict(source="folder", path="photos", val_fraction=0.1, on_corrupt="skip")

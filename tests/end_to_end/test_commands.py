@@ -77,8 +77,9 @@ def test_data_counts_and_draws(capsys, config, tmp_path):
     assert main(["data", f"--config={config}", f"--output={picture}"]) == 0
     output = capsys.readouterr().out
     assert [line.split() for line in output.splitlines() if line.startswith("all")] == [
-        ["all", "1437", "180", "180"]
+        ["all", "1437", "100.0%", "180", "100.0%", "180", "100.0%"]
     ]
+    assert "no example is in two splits (1,797 compared byte for byte)" in output
     with Image.open(picture) as drawn:
         assert min(drawn.size) > 200
 

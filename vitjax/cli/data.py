@@ -20,10 +20,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     # Before the config, which may be a file with code of the user that computes.
     process.start_devices()
-    from vitjax.training import experiment
+    from vitjax.training import checks, experiment
 
     config = arguments.load_config(parsed.config, overrides)
-    experiment.build(config).task.inspect(parsed.output, print)
+    built = experiment.build(config)
+    for note in built.data.notes:
+        print(note)
+    built.task.inspect(parsed.output, print)
+    checks.trainable(built.data)
     return 0
 
 

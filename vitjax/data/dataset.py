@@ -10,6 +10,7 @@ import numpy as np
 
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
+from vitjax.data.sources.base import Stored
 
 # What is predicted: "class", "mask", "number", "boxes", "none", or a name of `KINDS` of your own.
 Target = str
@@ -44,6 +45,7 @@ class Dataset(ABC):
         skipped: the name of each corrupt image met so far and what is wrong with it.
         store: arrays that stay on the device and that batches point into, for `look_up`; None if
             batches are complete.
+        notes: what the source understood of its files, in words, one line each.
     """
 
     target: ClassVar[Target] = "class"
@@ -58,6 +60,7 @@ class Dataset(ABC):
     steps_per_epoch: float | None
     skipped: dict[str, str]
     store: dict[str, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def augments(self) -> bool:
@@ -71,6 +74,14 @@ class Dataset(ABC):
             DataError: it cannot be read or has a wrong size, or examples are not images.
         """
         raise DataError(f"{path}: cannot be read as an example; the examples are not images")
+
+    def stored(self, split: str) -> Stored | None:
+        """The examples of ``split`` as they are stored, to be measured and compared undecoded.
+
+        None, the default, where that is not possible.
+        """
+        del split
+        return None
 
     @staticmethod
     def look_up(store: Any, batch: Batch) -> Batch:

@@ -17,6 +17,12 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from vitjax.data.errors import CorruptImage
 
+# Suffixes of the files that are read as images wherever folders are searched for them.
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
 _ORIENTATION = 0x0112  # the EXIF tag

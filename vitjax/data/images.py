@@ -36,7 +36,7 @@ from vitjax.data.samplers.base import SAMPLERS, Sampler, Training
 from vitjax.data.samplers.order import InOrder
 from vitjax.data.settings import BoxSettings, ExampleSettings
 from vitjax.data.share import WHERE, Share
-from vitjax.data.sources.base import LabelledSplit, Source
+from vitjax.data.sources.base import LabelledSplit, Source, Stored
 from vitjax.data.transforms.pipeline import Pipeline, parse
 
 
@@ -79,19 +79,23 @@ class ImageData(Loader, ImageDataset):
             settings.eval_transforms, f"{WHERE}.eval_transforms", True
         )
         self.class_names = source.class_names
+        self.notes = source.notes
         self.num_classes = self.num_train_classes = len(source.class_names)
         self.splits = tuple(source.splits)
         first = next((s for s in ("val", "test", "train") if s in source.splits), None)
         self._first_evaluated = first or next(iter(source.splits))
         self.image_shape = self._examples(self._first_evaluated, self._eval_pipeline).shape
-        self._examples("train", self._train_pipeline)
+        # Without a split "train" a run can be evaluated; see `vitjax.training.checks.trainable`.
+        self._trained = "train" if "train" in source.splits else self._first_evaluated
+        self._examples(self._trained, self._train_pipeline)
         self._normalization = Normalization.of(settings.mean, settings.std, self.image_shape[-1])
-        self._sampler = self._make_sampler(settings.sampler or {"name": "shuffled"})
+        default = "weighted" if self._trained in source.example_weights else "shuffled"
+        self._sampler = self._make_sampler(settings.sampler or {"name": default})
 
     @property
     def steps_per_epoch(self) -> float:  # type: ignore[override]
         """Training batches in which every example is seen once; seldom an integer."""
-        return self.num_examples("train") / self.batch_size
+        return self.num_examples(self._trained) / self.batch_size
 
     def num_examples(self, split: str) -> int:
         """The number of examples of ``split``."""
@@ -127,7 +131,9 @@ class ImageData(Loader, ImageDataset):
 
     def describe(self) -> dict[str, Any]:
         """What `recall` needs, as JSON values: class names, examples, an image's raw size."""
-        sample = first_readable(self.source.split("train"), "train", self._skip_corrupt)[0]
+        sample = first_readable(
+            self.source.split(self._trained), self._trained, self._skip_corrupt
+        )[0]
         images = {
             name: {"shape": list(image.shape), "dtype": image.dtype.name}
             for name, image in images_of(sample).items()
@@ -184,6 +190,11 @@ class ImageData(Loader, ImageDataset):
         """What the source calls the example at ``index`` of ``split``."""
         return self.source.split(split).name(index)
 
+    def stored(self, split: str) -> Stored | None:
+        """The examples of ``split`` as they are stored; None if the source cannot compare them."""
+        held = self.source.split(split)
+        return held if isinstance(held, Stored) else None
+
     def _evaluated(self, split: str, index: int) -> Sample:
         sample = read(self.source.split(split), index)
         return self._eval_pipeline(sample, np.random.default_rng(0))
@@ -191,8 +202,14 @@ class ImageData(Loader, ImageDataset):
     def _make_sampler(self, section: Mapping[str, Any]) -> Sampler:
         where = f"{WHERE}.sampler"
         constructor, keys = SAMPLERS.from_section(section, where)
-        split = self.source.split("train")
-        training = Training(split, self.target, self.class_names, self.batch_size, self.seed)
+        training = Training(
+            self.source.split(self._trained),
+            self.target,
+            self.class_names,
+            self.batch_size,
+            self.seed,
+            self.source.example_weights.get(self._trained),
+        )
         sampler: Sampler = call(constructor, keys, where=where, training=training)
         return sampler
 
@@ -204,13 +221,14 @@ class ImageData(Loader, ImageDataset):
         return parse(text, where)
 
     def _train(self, share: Share) -> ExampleBatches:
+        self.source.split("train")  # which raises an error if it does not exist
         return ExampleBatches(self._train_rows(), self._sampler, share)
 
     def _evaluate(self, split: str, share: Share) -> ExampleBatches:
         return ExampleBatches(self._eval_rows(split), InOrder(), share)
 
     def _train_rows(self) -> Rows:
-        return self._examples("train", self._train_pipeline)
+        return self._examples(self._trained, self._train_pipeline)
 
     def _eval_rows(self, split: str) -> Rows:
         return self._examples(split, self._eval_pipeline)

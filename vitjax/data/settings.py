@@ -54,6 +54,7 @@ class ExampleSettings(ImageFileSettings):
 
     Attributes:
         sampler: ``name`` of a sampler and its keywords, see `vitjax.data.samplers`; None means
+            ``{"name": "weighted"}`` if the source has a weight for each example, else
             ``{"name": "shuffled"}``.
     """
 

@@ -19,6 +19,7 @@ from vitjax.data import LabelledDataset
 from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
 from vitjax.tasks.images import ImageTask
+from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.tables import aligned, class_counts, say_counts
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
@@ -133,6 +134,9 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         }
         say_counts(counts, data.class_names, say)
         say(f"images: {' x '.join(map(str, data.image_shape))}; classes: {data.num_classes}")
+        say_stored(data, say)
+        if "train" not in data.splits:
+            return counts
         with contextlib.closing(data.train_batches()) as batches:
             images, titles = self._as_trained(next(batches))
         figures.image_grid(images[:_SHOWN], titles[:_SHOWN], output)

@@ -17,6 +17,7 @@ from vitjax.data import EpisodeData
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
 from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
+from vitjax.tasks.inspecting import say_stored
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.task import TASKS, Results, Task
 
@@ -156,6 +157,7 @@ class FewShot(Task[EpisodeData, Episodic]):
             if turned > 1:
                 say(f"With rotations by quarter turns, each of these classes is {turned} classes.")
             say(f"images: {' x '.join(map(str, data.image_shape))}")
+            say_stored(data, say)
         for split in data.splits:
             protocol = dict(data.protocol(split))
             if split == "train":

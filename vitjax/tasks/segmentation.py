@@ -19,6 +19,7 @@ from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
 from vitjax.objectives import Segmenter
 from vitjax.tasks.images import ImageTask
+from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.tables import aligned, class_counts, say_counts
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
@@ -155,6 +156,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         say_counts(counts, data.class_names, say, space=16)
         say(f"images: {' x '.join(map(str, data.image_shape))}; classes: {data.num_classes}")
         say("counts are pixels per class")
+        say_stored(data, say)
         with contextlib.closing(data.train_batches()) as batches:
             batch = next(batches)
         pairs = list(zip(batch["image"], batch["label"], strict=True))[:_SHOWN]

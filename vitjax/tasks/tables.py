@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from vitjax.core.text import shortened
+
 
 def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
     """Rows of (image, {name: fraction}) as aligned lines."""
@@ -28,12 +30,35 @@ def say_counts(
     say: Callable[[str], None],
     space: int = 10,
 ) -> None:
-    """Reports a table with one row per class, one column per split, and sums."""
+    """Reports a table with one row per class, a count and its percentage per split, and sums.
+
+    A line on the imbalance of the first split follows.
+    """
     width = max(len("class"), *(len(name) for name in names))
-    rows: list[tuple[str, Sequence[Any]]] = [
-        ("class", list(counts)),
-        *((name, [count[name] for count in counts.values()]) for name in names),
-        ("all", [sum(count.values()) for count in counts.values()]),
-    ]
-    for name, cells in rows:
-        say(f"{name:{width}}" + "".join(f"{cell:>{space}}" for cell in cells))
+    say(f"{'class':{width}}" + "".join(f"{split:>{space}}{'%':>8}" for split in counts))
+    totals = {split: sum(count.values()) for split, count in counts.items()}
+    for name in names:
+        cells = [(count[name], totals[split]) for split, count in counts.items()]
+        say(f"{name:{width}}" + "".join(f"{n:>{space}}{_percent(n, of):>8}" for n, of in cells))
+    say(
+        f"{'all':{width}}"
+        + "".join(f"{of:>{space}}{_percent(of, of):>8}" for of in totals.values())
+    )
+    split, count = next(iter(counts.items()))
+    say(f"imbalance of {split}: {imbalance(count)}")
+
+
+def imbalance(count: Mapping[str, int]) -> str:
+    """The largest class over the smallest, in words; "none" if all are equal."""
+    largest, smallest = max(count, key=count.__getitem__), min(count, key=count.__getitem__)
+    if not count[smallest]:
+        empty = [name for name, number in count.items() if not number]
+        return f"no examples of {shortened(empty)}"
+    if count[largest] == count[smallest]:
+        return "none, all classes are of one size"
+    ratio = count[largest] / count[smallest]
+    return f"{ratio:.1f} ({largest} {count[largest]} / {smallest} {count[smallest]})"
+
+
+def _percent(part: int, of: int) -> str:
+    return f"{part / of:.1%}" if of else "-"

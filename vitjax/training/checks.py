@@ -7,7 +7,7 @@ from typing import Any
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
-from vitjax.data import KINDS
+from vitjax.data import KINDS, Dataset
 from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
 from vitjax.objectives import Objective, objectives
@@ -73,6 +73,24 @@ def fits(name: str, data: Mapping[str, Any]) -> None:
             f" {' or '.join(words[:-1])}, and the source"
             f" {source!r} has {words[-1]}: use one of the sources {', '.join(fitting)}, or"
             " another objective"
+        )
+
+
+def trainable(data: Dataset) -> None:
+    """Checks that there is something to learn: examples to train on, of several classes.
+
+    Raises:
+        ConfigError: the data has no split ``train``, or one class alone.
+    """
+    if "train" not in data.splits:
+        raise ConfigError(
+            f"the data has no split 'train' to learn from (there are: {', '.join(data.splits)})"
+        )
+    if data.target == "class" and not data.episodic and data.num_classes < 2:
+        raise ConfigError(
+            f"the data has one class, {data.class_names[0]!r}, and nothing to tell it from; two or"
+            " more are needed. A folder of images has one folder per class: config.data.path is the"
+            " folder that holds those"
         )
 
 
@@ -150,7 +168,12 @@ def metric(
             is not computed during training.
     """
     if "val" not in splits:
-        raise ConfigError(f"{where} is {name!r}, but the data has no split 'val'")
+        raise ConfigError(
+            f"{where} is {name!r}, but the data has no split 'val' (there are:"
+            f" {', '.join(splits)}). --config.data.val_fraction=0.1 holds out a tenth of the"
+            " training examples, for sources with that key;"
+            f" --{where.removesuffix('.metric')}=None does without"
+        )
     arrays = {f"val/{each}": d.shape for each, d in declared.items() if d.shape}
     known = {f"val/{each}": d for each, d in declared.items() if not d.shape}
     ranges = []

@@ -291,12 +291,15 @@ def _build(
         run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
     )
     rule = settings.early_stopping
+    # Data without a split "train" is only evaluated.
+    chooses = "train" in source.splits
     if rule is not None:
         # The run then keeps its best state by the same metric.
         saving.setdefault("best", rule.metric)
         where = "config.train.early_stopping.metric"
-        checks.metric(rule.metric, where, evaluated, final, source.splits)
-    if saving.get("best") is not None:
+        if chooses:
+            checks.metric(rule.metric, where, evaluated, final, source.splits)
+    if saving.get("best") is not None and chooses:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, final, source.splits)
     devices.check(variables)
     updates, trained = sections.create_optimizers(

@@ -23,7 +23,7 @@ from vitjax.metrics import Declaration
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
-from vitjax.training import flops, initialization, summary, workdir
+from vitjax.training import checks, flops, initialization, summary, workdir
 from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun
 from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator, plain
@@ -62,6 +62,7 @@ def train(
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(folder)
+    checks.trainable(experiment.data)
     experiment.check_batch_size()
     if jax.process_index() > 0:
         say = _say_nothing
@@ -84,6 +85,8 @@ def train(
         if jax.process_index() == 0:
             workdir.write_config(folder, user_code.save(experiment.config, folder, say))
             write_json(folder / workdir.DATA, experiment.data.describe())
+        for note in experiment.data.notes:
+            say(note)
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
             variables, origin = started or initialization.variables(experiment, say)

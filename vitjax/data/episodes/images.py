@@ -24,7 +24,7 @@ from vitjax.data.samplers.episodes import TURNS, EpisodeSampler
 from vitjax.data.samplers.streams import Stream
 from vitjax.data.share import WHERE as DATA
 from vitjax.data.share import Share
-from vitjax.data.sources.base import ArraySplit, LabelledSplit, Source
+from vitjax.data.sources.base import ArraySplit, LabelledSplit, Source, Stored
 from vitjax.data.transforms.pipeline import Pipeline, parse
 
 # The most bytes that in_memory="auto" keeps: a gibibyte fits on every device.
@@ -60,9 +60,12 @@ class ImageEpisodes(EpisodeData):
         if section.train_transforms is not None:
             self._train_pipeline = parse(section.train_transforms, f"{DATA}.train_transforms")
         chosen = None
+        self.notes = source.notes
         if settings.class_split is not None:
             present = {int(c) for split in source.splits.values() for c in np.unique(split.labels)}
             chosen = class_splits.resolve(settings.class_split, source.class_names, present)
+            again = "all these images are split again by class: config.data.episodes.class_split"
+            self.notes = (*source.notes, again) if source.notes else ()
         self._pool = Pool.of(source, chosen)
         self.class_names = source.class_names
         self.splits = tuple(self._pool.ranges)
@@ -150,6 +153,11 @@ class ImageEpisodes(EpisodeData):
         """
         self._check_split(split)
         return self._eval.fixed(read(self._pool, self._pool.ranges[split][0] + index).image)
+
+    def stored(self, split: str) -> Stored | None:
+        """The images of ``split`` as they are stored; None if the source cannot compare them."""
+        self._check_split(split)
+        return self._pool.stored(split)
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file made ready as an evaluated example is: (height, width, channels).

@@ -12,7 +12,7 @@ from vitjax.core.machine import process_cores
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.examples import Examples
 from vitjax.data.sample import Sample
-from vitjax.data.sources.base import LabelledSplit, Source
+from vitjax.data.sources.base import LabelledSplit, Source, Stored
 
 _MAX_THREADS = 16
 _DECODED_AT_ONCE = 256  # by one thread before it looks for more work
@@ -92,6 +92,44 @@ class Pool:
         labels = self.labels_of(split)
         order = np.argsort(labels, kind="stable") + self.ranges[split][0]
         return order.astype(np.int32), np.unique(labels, return_counts=True)[1]
+
+    def stored(self, split: str) -> Stored | None:
+        """The images of ``split`` as they are stored; None if the source cannot compare them."""
+        start, stop = self.ranges[split]
+        parts = [part for part in self.parts if isinstance(part, Stored)]
+        whole = len(parts) == len(self.parts)
+        return _Stretch(parts, self.part[start:stop], self.row[start:stop]) if whole else None
+
+
+@dataclass(frozen=True)
+class _Stretch(Stored):
+    """Some images of a pool."""
+
+    parts: Sequence[Stored]
+    part: np.ndarray
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def name(self, index: int) -> str:
+        part, row = self._of(index)
+        return part.name(row)
+
+    def size(self, index: int) -> tuple[int, int]:
+        part, row = self._of(index)
+        return part.size(row)
+
+    def stored_bytes(self, index: int) -> int:
+        part, row = self._of(index)
+        return part.stored_bytes(row)
+
+    def stored(self, index: int, most: int | None = None) -> bytes:
+        part, row = self._of(index)
+        return part.stored(row, most)
+
+    def _of(self, index: int) -> tuple[Stored, int]:
+        return self.parts[self.part[index]], int(self.row[index])
 
 
 def _check_disjoint(source: Source[LabelledSplit]) -> None:

@@ -41,6 +41,8 @@ class Training:
         class_names: of the source.
         batch_size: of the global batch.
         seed: of the order.
+        weights: of the examples by the source, at least 0, float64 of shape (examples,); None if it
+            has none.
     """
 
     split: Split
@@ -48,6 +50,7 @@ class Training:
     class_names: tuple[str, ...]
     batch_size: int
     seed: int
+    weights: np.ndarray | None = None
 
     def classes(self, sampler: str) -> np.ndarray:
         """The class of each example, int32 of shape (examples,).

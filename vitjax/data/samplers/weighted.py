@@ -40,30 +40,50 @@ class Weighted(Sampler):
 
 
 @register("weighted")
-def weighted(training: Training, class_weights: Mapping[str, NonNegativeFloat]) -> Weighted:
-    """Draws an example with a probability proportional to the weight of its class.
+def weighted(
+    training: Training, class_weights: Mapping[str, NonNegativeFloat] | None = None
+) -> Weighted:
+    """Draws an example with a probability proportional to its weight.
+
+    That is the example's own weight, where the source has those, times that of its class.
 
     Args:
         training: what is sampled.
         class_weights: class name to the weight of each of its examples; 1 for classes not named.
+            None for sources with a weight for each example.
 
     Raises:
-        ConfigError: a name is not a class, or all examples have weight 0.
+        ConfigError: there are no weights of either kind, a name is not a class, or all examples
+            have weight 0.
     """
-    classes = training.classes("weighted")
+    if class_weights is None and training.weights is None:
+        raise ConfigError(
+            f"{WHERE}.sampler: the key 'class_weights' is missing, and the source has no weight for"
+            " each example"
+        )
+    weights = np.ones(len(training.split)) if training.weights is None else training.weights
+    if class_weights is not None:
+        weights = weights * _of_classes(training, class_weights)
+    if not weights.any():
+        raise ConfigError(
+            f"{WHERE}.sampler: all examples of train have the weight 0; one must be above 0"
+        )
+    return Weighted.of(training.seed, weights)
+
+
+def _of_classes(training: Training, class_weights: Mapping[str, float]) -> np.ndarray:
+    """The weight of each example's class, (examples,)."""
     of_class = np.ones(len(training.class_names))
-    key = f"{WHERE}.sampler.class_weights"
     for name, weight in class_weights.items():
         if name not in training.class_names:
             raise ConfigError(
-                f"{key}: {name!r} is not a class{near_match(name, training.class_names)} (classes:"
+                f"{WHERE}.sampler.class_weights: {name!r} is not a"
+                f" class{near_match(name, training.class_names)} (classes:"
                 f" {', '.join(training.class_names)})"
             )
         of_class[training.class_names.index(name)] = weight
-    weights = of_class[classes]
-    if not weights.any():
-        raise ConfigError(f"{key} gives all examples the weight 0; one must be above 0")
-    return Weighted.of(training.seed, weights)
+    weights: np.ndarray = of_class[training.classes("weighted")]
+    return weights
 
 
 @register("class_balanced")

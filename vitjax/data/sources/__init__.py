@@ -2,7 +2,7 @@
 
 from vitjax.data.image_files import decode_image
 from vitjax.data.sample import Sample
-from vitjax.data.sources import arrays, cells, folder, glyphs, masks, tfds, tfds_masks
+from vitjax.data.sources import arrays, cells, folder, glyphs, manifest, masks, tfds, tfds_masks
 from vitjax.data.sources.base import (
     SOURCES,
     ArraySplit,
@@ -10,6 +10,7 @@ from vitjax.data.sources.base import (
     SizedSplit,
     Source,
     Split,
+    Stored,
     hold_out,
     register,
 )
@@ -22,12 +23,14 @@ __all__ = [
     "SizedSplit",
     "Source",
     "Split",
+    "Stored",
     "arrays",
     "cells",
     "decode_image",
     "folder",
     "glyphs",
     "hold_out",
+    "manifest",
     "masks",
     "register",
     "tfds",

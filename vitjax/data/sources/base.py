@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -68,6 +69,42 @@ class SizedSplit(Split, Protocol):
         ...
 
 
+class Stored(ABC):
+    """A `Split` whose examples can be compared and measured without decoding them.
+
+    Derive from it where that is possible: ``vitjax data`` then reports image sizes and examples
+    that occur in two splits.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """As of `Split`."""
+
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the image at ``index``.
+
+        Raises:
+            CorruptImage: it cannot be read.
+        """
+
+    @abstractmethod
+    def stored_bytes(self, index: int) -> int:
+        """The length of `stored`, found without reading it; raises OSError if it is not there."""
+
+    @abstractmethod
+    def stored(self, index: int, most: int | None = None) -> bytes:
+        """What the image at ``index`` is read from; raises OSError if it is not there.
+
+        Args:
+            index: of the example.
+            most: return only the first bytes, at most this many; None for all.
+        """
+
+
 AnySplit = TypeVar("AnySplit", bound=Split, covariant=True)
 
 
@@ -79,10 +116,15 @@ class Source(Generic[AnySplit]):
         splits: split name ("train", and "val" and "test" if they exist) to `Split`.
         class_names: name of each class, which class indices point into; with target ``"number"``,
             of each number.
+        example_weights: for splits whose examples count differently in sampling, a weight at least
+            0 of each example, float64 of shape (examples,).
+        notes: what was understood of the files, in words, one line each.
     """
 
     splits: Mapping[str, AnySplit]
     class_names: tuple[str, ...]
+    example_weights: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def split(self, name: str) -> AnySplit:
         """The split called ``name``.
@@ -99,7 +141,7 @@ class Source(Generic[AnySplit]):
 
 
 @dataclass(frozen=True)
-class ArraySplit:
+class ArraySplit(Stored):
     """A `LabelledSplit` over arrays in memory.
 
     Attributes:
@@ -123,6 +165,19 @@ class ArraySplit:
     def name(self, index: int) -> str:
         """The array and the row."""
         return f"{self.origin}[{index}]"
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width)."""
+        height, width = self.images.shape[1:3]
+        return height, width
+
+    def stored_bytes(self, index: int) -> int:
+        """The bytes of the image's array."""
+        return self.images[0].nbytes
+
+    def stored(self, index: int, most: int | None = None) -> bytes:
+        """The image's array."""
+        return self.images[index].tobytes()[:most]
 
 
 def hold_out(

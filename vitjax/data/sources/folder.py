@@ -2,197 +2,156 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vitjax.core.text import near_match
-from vitjax.core.validation import NonNegativeInt
+from vitjax.core.text import shortened
+from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import read_image
-from vitjax.data.sample import Sample
-from vitjax.data.sources.base import Channels, HeldOut, Source, hold_out, register
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FolderSplit:
-    """A `LabelledSplit` over image files.
-
-    Attributes:
-        root: the folder that ``paths`` are relative to.
-        paths: one image file each.
-        labels: int32 of shape (examples,).
-        channels: of the decoded images, 3 or 1.
-    """
-
-    root: str
-    paths: Sequence[str]
-    labels: np.ndarray
-    channels: int
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, index: int) -> Sample:
-        """The sample at ``index``; its image is uint8."""
-        return Sample(read_image(self.name(index), self.channels), int(self.labels[index]))
-
-    def name(self, index: int) -> str:
-        """The file's path."""
-        return os.path.join(self.root, self.paths[index])
+from vitjax.data.file_listing import FileTree, kinds
+from vitjax.data.image_files import IMAGE_SUFFIXES
+from vitjax.data.sources.base import Channels, HeldOut, Source, register
+from vitjax.data.sources.folder_layout import find_layout
+from vitjax.data.sources.image_labels import (
+    ClassChoice,
+    ImageFiles,
+    choose_classes,
+    hold_out_splits,
+    say_splits,
+)
 
 
 @register("folder")
 def folder(
     path: str,
     channels: Channels = 3,
-    classes: Literal["train", "all"] = "train",
+    classes: ClassChoice = "train",
+    splits: Mapping[str, str] | None = None,
+    levels: PositiveInt = 1,
     val_fraction: HeldOut | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
 ) -> Source:
-    """Image files in one folder per class: PNG, JPEG and WebP, recognised by suffix.
+    """Image files in one folder per class, recognised by suffix.
 
-    Either ``path`` has folders ``train`` and optionally ``val`` (or ``validation``, ``valid``) and
-    ``test``, with the class folders inside, or it has the class folders itself and is split here,
-    with the same fraction of every class in each split. Classes are named by their folders and
-    numbered in sorted order. Files may be in subfolders of a class's folder; hidden files and
-    folders are ignored, and files of other kinds are ignored with a warning.
+    Either ``path`` has folders of splits with the class folders inside, ``train`` and optionally
+    ``val`` and ``test``, also by their other usual names, see `vitjax.data.split_names`; or it has
+    the class folders itself and is split here, with the same fraction of every class in each split.
+    A folder around them that holds nothing else is passed through. Classes are named by their
+    folders and numbered in sorted order. Files may be in subfolders of a class's folder. Hidden
+    files and what systems leave in folders are ignored, and files of other kinds are left out with
+    a note. Of a file with several pages or frames the first is read.
 
     Args:
         path: the folder.
         channels: 3 to read images as RGB, 1 to read them as grey.
         classes: "train" if every split has the classes of ``train``, and any other is an error;
             "all" if splits have classes of their own, as in few-shot learning: the classes are then
-            those of all splits together.
-        val_fraction: fraction of all examples to hold out as ``val``, if it does not exist. None
-            means 0.1 if ``path`` has the class folders itself, else 0.
+            those of all splits together; or the names of classes to read, in this order.
+        splits: the folder of each split, relative to ``path``, such as ``{"train": "photos"}``;
+            None to recognise them by their names.
+        levels: how many levels of folders name a class: with 2, ``indoor/kitchen/1.jpg`` is of the
+            class ``indoor/kitchen``.
+        val_fraction: fraction of the examples outside of other splits to hold out as ``val``, if it
+            does not exist. None means 0.1 if ``path`` has the class folders itself, else 0.
         test_fraction: the same for ``test``.
         split_seed: selects the examples that are held out.
 
     Raises:
-        DataError: the folder does not exist or has no classes, a class has no image or is missing
-            in ``train``, or the examples to hold out are too many.
+        DataError: the folder does not exist or has no classes, its folders can be read as splits
+            and as classes, a class has no image or is missing in ``train``, or the examples to hold
+            out are too many.
     """
-    check_folder(path)
-    flat = not os.path.isdir(os.path.join(path, "train"))  # has the class folders itself
-    roots = {"train": path} if flat else split_folders(path)
-    names = {split: _subfolders(root) for split, root in roots.items()}
-    for split, root in roots.items():
-        if not names[split]:
-            raise DataError(
-                f"{root} has no class folders: images are expected in {root}/<class>/<file>"
-            )
-    class_names = names["train"]
-    if classes == "all":
-        class_names = sorted({name for split in names.values() for name in split})
-    for split, found in names.items():
-        for name in found:
-            if name not in class_names:
-                raise DataError(
-                    f"{roots[split]} has the class {name!r}, which {roots['train']} lacks"
-                    f'{near_match(name, class_names)}; with classes="all" splits may have classes'
-                    " of their own"
-                )
-    splits = {s: _read_split(root, names[s], class_names, channels) for s, root in roots.items()}
+    tree = FileTree(IMAGE_SUFFIXES)
+    chosen = () if isinstance(classes, str) else classes
+    layout = find_layout(tree, path, splits, chosen, levels)
+    found = {split: _class_folders(tree, root, levels) for split, root in layout.roots.items()}
+    wanted = None if isinstance(classes, str) else frozenset(classes)
+    counts = {
+        split: {
+            name: len(_images(tree, os.path.join(root, name), wanted is None or name in wanted))
+            for name in found[split]
+        }
+        for split, root in layout.roots.items()
+    }
+    class_names, left_out = choose_classes(counts, classes, path)
+    files = {
+        split: _read_split(tree, root, class_names, found[split], channels)
+        for split, root in layout.roots.items()
+    }
+    where = dict(layout.roots)
+    notes = [*layout.notes, say_splits(files, where), *left_out]
+    notes += [note for root in layout.roots.values() for note in _ignored(tree, root, levels)]
+    default = 0.1 if layout.flat else 0.0
     fractions = {"val": val_fraction, "test": test_fraction}
-    for key in (s for s in splits if s != "train" and fractions[s] is not None):
-        raise DataError(f"{roots[key]} exists already: leave out {key}_fraction")
-    total = len(splits["train"])
-    rest = splits["train"]
-    for key, fraction in fractions.items():
-        if fraction is None:
-            fraction = 0.1 if flat else 0.0
-        count = round(fraction * total)
-        if count and key not in splits:
-            kept, held = hold_out(rest.labels, count, split_seed)
-            splits[key] = _take(rest, held)
-            rest = _take(rest, kept)
-    splits["train"] = rest
-    return Source(splits, tuple(class_names))
+    notes += hold_out_splits(files, fractions, default, split_seed, path)
+    return Source(files, class_names, notes=tuple(notes))
 
 
-def _subfolders(path: str) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def _class_folders(tree: FileTree, root: str, levels: int) -> list[str]:
+    """The class folders in ``root``, relative to it.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = [""]
+    for _ in range(levels):
+        names = [
+            os.path.join(name, inner)
+            for name in names
+            for inner in tree.listing(os.path.join(root, name)).folders
+        ]
+    if not names:
+        raise DataError(f"{root} has no folders {levels} levels below it (config.data.levels)")
+    return sorted(names)
 
 
-def check_folder(path: str) -> None:
-    """Raises DataError unless ``path`` is a folder; the message names the near match."""
-    if not os.path.isdir(path):
-        parent = Path(path).parent
-        siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
-        raise DataError(f"no folder {str(path)!r}{near_match(str(path), siblings)}")
+def _images(tree: FileTree, path: str, required: bool) -> list[str]:
+    """The images of a class folder.
 
-
-def split_folders(path: str) -> dict[str, str]:
-    """The folder of each split in ``path`` that exists, in the order of `SPLIT_FOLDERS`."""
-    roots: dict[str, str] = {}
-    for split, candidates in SPLIT_FOLDERS.items():
-        there = [os.path.join(path, c) for c in candidates if os.path.isdir(os.path.join(path, c))]
-        if len(there) > 1:
-            raise DataError(f"{' and '.join(there)} both exist; which one is the split {split}?")
-        if there:
-            roots[split] = there[0]
-    return roots
+    Raises:
+        DataError: there are none, and the class is ``required``.
+    """
+    files = tree.files_below(path)
+    if not files and required:
+        others = tree.others_below(path)
+        held = f" that can be read (it holds {kinds(others)} files)" if others else ""
+        raise DataError(
+            f"{path} has no image{held}: images are files of the kinds"
+            f" {', '.join(IMAGE_SUFFIXES)}. Give the class an image, or remove its folder"
+        )
+    return files
 
 
 def _read_split(
-    root: str, folders: Sequence[str], class_names: Sequence[str], channels: int
-) -> FolderSplit:
-    """Lists the images of one split; ``folders`` are the class folders in ``root``."""
+    tree: FileTree, root: str, class_names: Sequence[str], folders: Sequence[str], channels: int
+) -> ImageFiles:
+    """The images of one split; ``folders`` are the class folders in ``root``."""
     number = {name: index for index, name in enumerate(class_names)}
     paths: list[str] = []
     labels: list[int] = []
-    ignored: Counter[str] = Counter()
     for name in folders:
-        files = _images_below(os.path.join(root, name), ignored)
-        if not files:
-            raise DataError(
-                f"{os.path.join(root, name)} has no image ({', '.join(SUFFIXES)}): give the class"
-                " an image, or remove its folder"
-            )
-        paths += [os.path.join(name, file) for file in files]
-        labels += [number[name]] * len(files)
-    if ignored:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(ignored.items()))
-        _log.warning(
-            "%s: ignored %d files that are not %s (%s)",
-            root,
-            ignored.total(),
-            "/".join(SUFFIXES),
-            kinds,
+        if name in number:
+            files = tree.files_below(os.path.join(root, name))
+            paths += [os.path.join(name, file) for file in files]
+            labels += [number[name]] * len(files)
+    return ImageFiles(root, paths, np.asarray(labels, np.int32), channels)
+
+
+def _ignored(tree: FileTree, root: str, levels: int) -> list[str]:
+    """What there is to say of files in ``root`` that are not read."""
+    notes = []
+    others = tree.others_below(root)
+    if others:
+        notes.append(
+            f"{root}: {others.total():,} files are not images and are left out ({kinds(others)})"
         )
-    return FolderSplit(root, paths, np.asarray(labels, np.int32), channels)
-
-
-def _images_below(root: str, ignored: Counter[str]) -> list[str]:
-    """Image files below ``root``, relative to it and sorted; counts others in ``ignored``."""
-    found = []
-    for folder_path, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            suffix = os.path.splitext(file)[1].lower()
-            if file.startswith("."):
-                continue
-            if suffix in SUFFIXES:
-                found.append(os.path.relpath(os.path.join(folder_path, file), root))
-            else:
-                ignored[suffix or "without a suffix"] += 1
-    return sorted(found)
-
-
-def _take(split: FolderSplit, indices: np.ndarray) -> FolderSplit:
-    paths = [split.paths[i] for i in indices]
-    return FolderSplit(split.root, paths, split.labels[indices], split.channels)
+    outside = [file for file in tree.files_below(root) if file.count(os.sep) < levels]
+    if outside:
+        notes.append(
+            f"warning: {root}: {len(outside):,} images stand outside of class folders and are left"
+            f" out ({shortened(outside, 3)})"
+        )
+    return notes

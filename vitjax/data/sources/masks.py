@@ -13,14 +13,14 @@ import numpy as np
 from vitjax.core.text import near_match
 from vitjax.core.validation import NonNegativeInt
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.image_files import measure, read_image
+from vitjax.data.file_listing import FileTree, check_folder
+from vitjax.data.image_files import IMAGE_SUFFIXES, measure, read_image
 from vitjax.data.mask_files import read_mask
 from vitjax.data.sample import Sample
-from vitjax.data.sources.base import Channels, HeldOut, hold_out, register
-from vitjax.data.sources.folder import check_folder, split_folders
+from vitjax.data.sources.base import Channels, HeldOut, Stored, hold_out, register
+from vitjax.data.sources.folder_layout import split_folders
 from vitjax.data.sources.mask_classes import Classes, MaskSource, check_pair, check_sizes, named
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 _MASK_FOLDERS = ("masks", "labels")
 _MOST_CLASSES = 256  # with more distinct values, a mask does not hold classes
@@ -46,7 +46,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class MaskSplit:
+class MaskSplit(Stored):
     """A `SizedSplit` over image files and mask files.
 
     Attributes:
@@ -83,6 +83,16 @@ class MaskSplit:
         """The image's file, and its page if it has several."""
         page = self.pages[index]
         return f"{page.image}, page {page.page}" if page.paged else page.image
+
+    def stored_bytes(self, index: int) -> int:
+        """The size of the image's file."""
+        return os.stat(self.pages[index].image).st_size
+
+    def stored(self, index: int, most: int | None = None) -> bytes:
+        """The page, and the content of the image's file."""
+        page = self.pages[index]
+        with open(page.image, "rb") as file:
+            return page.page.to_bytes(8, "big") + file.read(most)
 
 
 @register("masks", target="mask")
@@ -166,18 +176,14 @@ def _natural(stem: str) -> list[Any]:
 def _files(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
     """Stem, relative to ``folder``, to image file, in natural order."""
     found: dict[str, str] = {}
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            stem, suffix = os.path.splitext(os.path.relpath(os.path.join(place, file), folder))
-            if file.startswith(".") or suffix.lower() not in suffixes:
-                continue
-            if stem in found:
-                raise DataError(
-                    f"{found[stem]} and {os.path.join(place, file)} have the same stem; which one"
-                    " is it?"
-                )
-            found[stem] = os.path.join(place, file)
+    for file in FileTree(suffixes).files_below(folder):
+        stem = os.path.splitext(file)[0]
+        if stem in found:
+            raise DataError(
+                f"{found[stem]} and {os.path.join(folder, file)} have the same stem; which one is"
+                " it?"
+            )
+        found[stem] = os.path.join(folder, file)
     return {stem: found[stem] for stem in sorted(found, key=_natural)}
 
 
