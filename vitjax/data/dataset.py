@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
+from vitjax.data.pictures import Picture, name_of
 
 # What is predicted: "class", "mask", "number", "boxes", "none", or a name of `KINDS` of your own.
 Target = str
@@ -64,13 +64,17 @@ class Dataset(ABC):
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
 
-    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """An image file, transformed as in evaluation: (height, width, channels).
+    def read_image(self, picture: Picture) -> np.ndarray:
+        """A picture, transformed as in evaluation: (height, width, channels).
+
+        Args:
+            picture: an image file, a Pillow image, or pixels as an array.
 
         Raises:
             DataError: it cannot be read or has a wrong size, or examples are not images.
         """
-        raise DataError(f"{path}: cannot be read as an example; the examples are not images")
+        name = name_of(picture)
+        raise DataError(f"{name}: cannot be read as an example; the examples are not images")
 
     @staticmethod
     def look_up(store: Any, batch: Batch) -> Batch:
@@ -198,16 +202,16 @@ class MaskDataset(ImageDataset):
         """
 
     @abstractmethod
-    def pages(self, path: str | os.PathLike[str]) -> int:
-        """The number of images in a file.
+    def pages(self, picture: Picture) -> int:
+        """The number of images in a file; 1 for an image or an array.
 
         Raises:
             DataError: it cannot be read.
         """
 
     @abstractmethod
-    def read_picture(self, path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
-        """A page of an image file, not transformed: (height, width, channels), uint8 or float32.
+    def read_picture(self, picture: Picture, page: int = 0) -> np.ndarray:
+        """A page of a picture, not transformed: (height, width, channels), uint8 or float32.
 
         Raises:
             DataError: it cannot be read.

@@ -27,10 +27,10 @@ from vitjax.data.examples import (
     images_of,
     read,
 )
-from vitjax.data.image_files import read_image
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization
+from vitjax.data.pictures import Picture, name_of, read_picture
 from vitjax.data.sample import Sample
 from vitjax.data.samplers.base import SAMPLERS, Sampler, Training
 from vitjax.data.samplers.order import InOrder
@@ -164,13 +164,13 @@ class ImageData(Loader, ImageDataset):
         }
         return Sample(blank["image"], 0, second_image=blank.get("second_image"))
 
-    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """An image file made ready as an evaluated example is: (height, width, channels).
+    def read_image(self, picture: Picture) -> np.ndarray:
+        """A picture made ready as an evaluated example is: (height, width, channels).
 
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(path, self._eval_pipeline, self.image_shape)
+        return read_evaluated(picture, self._eval_pipeline, self.image_shape)
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
@@ -306,18 +306,16 @@ class BoxData(ImageData):
         return BoxArrays(self.settings.max_boxes)
 
 
-def read_evaluated(
-    path: str | os.PathLike[str], pipeline: Pipeline, shape: tuple[int, int, int]
-) -> np.ndarray:
-    """An image file after ``pipeline``, whose result must have ``shape``.
+def read_evaluated(picture: Picture, pipeline: Pipeline, shape: tuple[int, int, int]) -> np.ndarray:
+    """A picture after ``pipeline``, whose result must have ``shape``.
 
     Raises:
         DataError: it cannot be read, or the result has another shape.
     """
-    image = pipeline.fixed(read_image(path, shape[-1]))
+    image = pipeline.fixed(read_picture(picture, shape[-1]))
     if image.shape != shape:
         raise DataError(
-            f"{path}: is of shape {image.shape} after eval_transforms; the model was trained on"
+            f"{name_of(picture)}: is of shape {image.shape} after eval_transforms; the model was trained on"
             f" {shape}"
         )
     return image
