@@ -94,7 +94,7 @@ def test_more_classes_than_the_run_s(name):
     objective, takes_any = made(name, norm="none"), METHODS[name][3]
     assert objective.for_ways(2).num_classes in (2, WAYS)
     if not takes_any:
-        with pytest.raises(ConfigError, match="there are 5 classes, and .* at most 3"):
+        with pytest.raises(ConfigError, match=r"there are 5 classes, and .* at most 3"):
             objective.for_ways(5)
         return
     params, state = variables(objective, episodes(number=1))

@@ -89,6 +89,8 @@ def find_images(
                 found.append(image)
     if missing:
         raise ConfigError(_absent(missing))
+    if not found:
+        raise ConfigError("no images are left: predictions wrote all that were found")
     if ignored and say is not None:
         say(f"Left out: {_kinds(ignored)}")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -315,7 +314,7 @@ def read_evaluated(picture: Picture, pipeline: Pipeline, shape: tuple[int, int, 
     image = pipeline.fixed(read_picture(picture, shape[-1]))
     if image.shape != shape:
         raise DataError(
-            f"{name_of(picture)}: is of shape {image.shape} after eval_transforms; the model was trained on"
-            f" {shape}"
+            f"{name_of(picture)}: is of shape {image.shape} after eval_transforms; the model was"
+            f" trained on {shape}"
         )
     return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -16,9 +17,23 @@ from vitjax.data.image_files import (
     upright,
 )
 
-# A file, a Pillow image, or pixels: (height, width) or (height, width, channels), bytes, 16 bits, or
+# A file, a Pillow image, or pixels, (height, width) or (height, width, channels): bytes, 16 bits or
 # floats where 1 is white.
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+def is_file(picture: Picture) -> bool:
+    """Whether a picture is the path of a file."""
+    return isinstance(picture, str | os.PathLike)
+
+
+def several(pictures: Picture | Iterable[Picture]) -> list[Picture]:
+    """Pictures as a list; a single one is a list of one, and (n, height, width, channels) are n."""
+    if isinstance(pictures, str | os.PathLike | Image.Image):
+        return [pictures]
+    if isinstance(pictures, np.ndarray) and pictures.ndim in (2, 3):
+        return [pictures]
+    return list(pictures)
 
 
 def name_of(picture: Picture, number: int | None = None) -> str:

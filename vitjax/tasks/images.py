@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from vitjax.data import Dataset
 from vitjax.objectives import ImageObjective
+from vitjax.tasks.reading import check_heads
 from vitjax.training.task import Task
 
 DataT = TypeVar("DataT", bound=Dataset)
@@ -21,3 +23,11 @@ class ImageTask(Task[DataT, ObjectiveT]):
         names = self.data.class_names
         more = range(len(names), self.objective.num_classes)
         return (*names, *(f"class {number}" for number in more))
+
+    def check_files(self, files: Sequence[Any]) -> None:
+        """Reads the head of each image file.
+
+        Raises:
+            DataError: some are not images; the message counts them and lists the first.
+        """
+        check_heads(files)
