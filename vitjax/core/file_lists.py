@@ -45,55 +45,53 @@ def find_images(
 
     Returns:
         The paths in the order in which they are named, those of a folder or wildcard in natural
-        order. A file that a folder or wildcard finds again is not repeated.
+        order. A file that is named or found again is not repeated.
 
     Raises:
         ConfigError: a path does not exist, a folder or wildcard has no image, or nothing is named.
             All missing paths are counted, and the first are listed.
     """
-    named = [named] if isinstance(named, str | os.PathLike) else list(named)
+    given = [named] if isinstance(named, str | os.PathLike) else named
     entries: list[str] = []
-    for each in map(os.fspath, named):
-        entries += _lines(each[1:]) if each.startswith("@") else [each]
-    for each in lists:
-        entries += _lines(os.fspath(each))
+    for text in [os.fspath(path) for path in given]:
+        entries += _lines(text[1:]) if text.startswith("@") else [text]
+    for path in lists:
+        entries += _lines(os.fspath(path))
     if not entries:
         raise ConfigError("no images are given: name files, folders, wildcards or a list of them")
-    found: list[str] = []
-    taken = {_key(path) for path in apart_from}
+    left_out = {_key(path) for path in apart_from}
+    found: dict[str, str] = {}  # by absolute path, as written
     missing: list[str] = []
     ignored: Counter[str] = Counter()
     for entry in entries:
-        path, others = os.path.expanduser(entry), Counter[str]()
-        if os.path.isdir(path):
-            images = list(_below(path, others))
-        elif os.path.lexists(path):
-            found.append(path)
-            taken.add(_key(path))
+        place, others = os.path.expanduser(entry), Counter[str]()
+        if os.path.isdir(place):
+            images = list(_below(place, others))
+        elif os.path.lexists(place):
+            found.setdefault(_key(place), place)
             continue
-        elif _WILDCARDS & set(path):
-            images = _matched(path, others)
+        elif _WILDCARDS & set(place):
+            images = _matched(place, others)
         else:
             missing.append(entry)
             continue
         if not images:
-            kind = "folder" if os.path.isdir(path) else "wildcard"
+            kind = "folder" if os.path.isdir(place) else "wildcard"
             raise ConfigError(
                 f"the {kind} {entry!r} has no image ({_kinds(others)}); images are recognised by"
                 f" suffix: {' '.join(sorted(IMAGE_SUFFIXES))}"
             )
         ignored += others
         for image in images:
-            if (key := _key(image)) not in taken:
-                taken.add(key)
-                found.append(image)
+            if (key := _key(image)) not in left_out:
+                found.setdefault(key, image)
     if missing:
         raise ConfigError(_absent(missing))
     if not found:
         raise ConfigError("no images are left: predictions wrote all that were found")
     if ignored and say is not None:
         say(f"Left out: {_kinds(ignored)}")
-    return found
+    return list(found.values())
 
 
 def images_below(folder: PathLike) -> list[str]:

@@ -65,10 +65,7 @@ class AdaptedClassifier:
                 learned head has outputs; a class has no images.
             DataError: an image cannot be read.
         """
-        if data.target != "class":
-            raise ConfigError(
-                "support: the run is a regression of numbers; only classifications adapt to images"
-            )
+        check_classes(data)
         files = support_images(support)
         self.class_names = tuple(files)
         self.shots = {name: len(images) for name, images in files.items()}
@@ -169,6 +166,14 @@ class AdaptedClassifier:
     def _all(self, images: Sequence[Picture], output: int) -> np.ndarray:
         rows = [answer.values for answer in self.answers(several(images), output=output)]
         return np.asarray(rows, np.float32).reshape(len(rows), len(self.class_names))
+
+
+def check_classes(data: EpisodeData) -> None:
+    """Raises ConfigError for a run without classes."""
+    if data.target != "class":
+        raise ConfigError(
+            "support: the run is a regression of numbers; only classifications adapt to images"
+        )
 
 
 def support_images(support: Support) -> dict[str, list[Picture]]:

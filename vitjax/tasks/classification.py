@@ -112,7 +112,7 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
                 figures.predictions(
                     [answer.image for answer in shown],
                     [answer.name for answer in shown],
-                    np.stack([answer.values for answer in shown]),
+                    np.stack([np.asarray(answer.values) for answer in shown]),
                     names,
                     path,
                     total=count,

@@ -19,7 +19,7 @@ from vitjax.data import EpisodeData
 from vitjax.data.pictures import Picture
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
-from vitjax.tasks.adapted import AdaptedClassifier, Support
+from vitjax.tasks.adapted import AdaptedClassifier, Support, check_classes, support_images
 from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
 from vitjax.tasks.output import FIGURE, OutputFolder, figure
 from vitjax.tasks.reading import BATCH, Answer, OnCorrupt, check_heads
@@ -116,9 +116,29 @@ class FewShot(Task[EpisodeData, Episodic]):
         steps = evaluation.table(results) if results["test_steps"] else []
         return [*lines, *steps, *(f"({line})" for line in evaluation.MEANING)]
 
-    def check_files(self, files: Sequence[Any]) -> None:
-        """Reads the head of each image file; raises DataError if some are not images."""
-        check_heads(files)
+    def check_prediction(self, files: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """Checks the support set, and reads the head of each image file that must be readable.
+
+        Raises:
+            ConfigError: there is no support set, or the method cannot take its classes.
+            DataError: some files are not images; the message counts them and lists the first.
+        """
+        support = support_images(self._support(options.get("support")))
+        self.objective.for_ways(len(support))
+        check_heads([picture for images in support.values() for picture in images])
+        if options.get("on_corrupt") != "skip":
+            check_heads(files)
+
+    def _support(self, support: Any) -> Any:
+        """``support``; raises ConfigError if there is none, or the run has no classes."""
+        check_classes(self.data)
+        if support is None:
+            raise ConfigError(
+                f"the objective {type(self.objective).__name__} predicts nothing for single"
+                " files: in few-shot learning the classes are those of a support set; give"
+                " --support=DIR (support=), with a folder of images for each class"
+            )
+        return support
 
     def adapt(
         self, variables: Any, support: Support, *, transductive: bool = False
@@ -163,12 +183,7 @@ class FewShot(Task[EpisodeData, Episodic]):
             ConfigError: there is no support set, or the method cannot take its classes.
             DataError: an image cannot be read.
         """
-        if support is None:
-            raise ConfigError(
-                f"the objective {type(self.objective).__name__} predicts nothing for single"
-                " files: in few-shot learning the classes are those of a support set; give"
-                " --support=DIR (support=), with a folder of images for each class"
-            )
+        support = self._support(support)
         folder = OutputFolder.of(output)
         if folder is not None:
             folder.check([FIGURE])

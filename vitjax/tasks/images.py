@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from vitjax.data import Dataset
@@ -24,10 +24,11 @@ class ImageTask(Task[DataT, ObjectiveT]):
         more = range(len(names), self.objective.num_classes)
         return (*names, *(f"class {number}" for number in more))
 
-    def check_files(self, files: Sequence[Any]) -> None:
-        """Reads the head of each image file.
+    def check_prediction(self, files: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """Reads the head of each image file, unless unreadable ones are to be skipped.
 
         Raises:
             DataError: some are not images; the message counts them and lists the first.
         """
-        check_heads(files)
+        if options.get("on_corrupt") != "skip":
+            check_heads(files)

@@ -70,8 +70,7 @@ def start(
             where=f"{workdir}, task {experiment.objective.task}: predict",
             given=("variables", "files", "output"),
         )
-        if options.get("on_corrupt") != "skip":
-            task.check_files(found)
+        task.check_prediction(found, options)
         placed, _ = run.variables(run.step(checkpoint), say)
     task.say = say
     variables = experiment.parallel.fetch(placed)
@@ -113,7 +112,7 @@ def _results(
     )
     if unread:
         say(f"Skipped {len(unread):,} of {count:,} images, which cannot be read:")
-        for result in unread[:_LISTED]:
-            say(f"  {result['error']}")
+        for failed in unread[:_LISTED]:
+            say(f"  {failed['error']}")
         if len(unread) > _LISTED:
             say(f"  and {len(unread) - _LISTED:,} more")

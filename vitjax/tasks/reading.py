@@ -68,6 +68,7 @@ def answers(
     """
     size = min(batch_size, len(pictures))
     waiting: list[Answer] = []
+    images = 0
     for picture, (number, found) in zip(
         pictures, enumerate(read_ahead(read, pictures, on_corrupt)), strict=True
     ):
@@ -76,9 +77,10 @@ def answers(
             waiting.append(Answer(name, error=str(found)))
         else:
             waiting.append(Answer(name, found))
-        if sum(answer.error is None for answer in waiting) == size:
+            images += 1
+        if images == size:
             yield from _computed(compute, waiting, size)
-            waiting = []
+            waiting, images = [], 0
     yield from _computed(compute, waiting, size)
 
 

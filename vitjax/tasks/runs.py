@@ -150,7 +150,7 @@ def predict(
             ``on_corrupt="skip"`` gives an ``"error"`` for a file that cannot be read.
 
     Returns:
-        JSON values for each file; see the task. `vitjax.tasks.prediction.start` gives them one
+        JSON values for each file, once; see the task. `vitjax.tasks.prediction.start` gives them one
         after the other, for more files than fit into memory.
 
     Raises:

@@ -188,14 +188,16 @@ class Task(Generic[DataT, ObjectiveT]):
 
     # Prediction.
 
-    def check_files(self, files: Sequence[Any]) -> None:
-        """Checks files to predict before the model is loaded, as far as this is quick.
+    def check_prediction(self, files: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """Checks what is to be predicted before the model is loaded, as far as this is quick.
 
         Args:
             files: as in `predict`; each exists.
+            options: the keywords of `predict` that were given.
 
         Raises:
             DataError: a file cannot be read.
+            ConfigError: an option cannot be used.
         """
 
     def predict(
