@@ -2,7 +2,9 @@
 
 import io
 import os
+import re
 import types
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -117,6 +119,13 @@ def test_any_names_can_be_sorted(names):
 def test_numbers_sort_by_value_and_superscripts_as_letters():
     names = ["a10", "a9", "a²", "a", "9"]
     assert sorted(names, key=natural_key) == ["9", "a", "a9", "a10", "a²"]
+
+
+def test_no_code_takes_superscripts_for_digits():
+    """`str.isdigit` and `isnumeric` are true for "²", which `int` refuses; `isdecimal` is not."""
+    package = Path(file_lists.__file__).parents[1]
+    misused = re.compile(r"\.(isdigit|isnumeric)\(")
+    assert [path for path in package.rglob("*.py") if misused.search(path.read_text())] == []
 
 
 def test_names_that_are_not_utf_8(tmp_path):

@@ -150,8 +150,8 @@ def predict(
             ``on_corrupt="skip"`` gives an ``"error"`` for a file that cannot be read.
 
     Returns:
-        JSON values for each file, once; see the task. `vitjax.tasks.prediction.start` gives them one
-        after the other, for more files than fit into memory.
+        JSON values for each file, once; see the task. `vitjax.tasks.prediction.start` gives them
+        one after the other.
 
     Raises:
         DataError: a file cannot be read; the message names it. Nothing is written then.
