@@ -78,6 +78,22 @@ def test_the_logits_are_those_of_the_evaluated_episode(name):
     np.testing.assert_allclose(alone[0], expected["inductive"][-1][1], rtol=2e-4, atol=2e-5)
 
 
+def test_a_method_that_answers_episodes_its_own_way_classifies_in_that_way():
+    class Doubled(meta.Maml):
+        def answer_episode(self, params, model_state, episode):
+            found = super().answer_episode(params, model_state, episode)
+            return {mode: 2 * outputs for mode, outputs in found.items()}
+
+    plain = made("fomaml", norm="none")
+    doubled = Doubled(model=plain.model, num_classes=WAYS, normalize=identity, inner_steps=2)
+    batch = episodes(number=1)
+    params, state = variables(plain, batch)
+    one = episode(batch)
+    found = classified(doubled, params, state, one, "inductive")
+    expected = 2 * classified(plain, params, state, one, "inductive")
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+
+
 def test_a_method_that_only_answers_episodes_has_the_same_classifier():
     objective = made("maml")
     batch = episodes(number=1)

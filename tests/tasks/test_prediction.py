@@ -123,7 +123,7 @@ def test_few_images_are_in_memory_and_results_come_before_the_last_is_read(task)
     assert len(read) < 100
     results.close()
     assert len(read) < 100
-    assert not [t for t in threading.enumerate() if t.name.startswith("pictures")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("images")]
 
 
 def test_bytes_among_floats_mean_the_same():

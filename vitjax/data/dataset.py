@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vitjax.data.any_image import AnyImage, name_of
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
-from vitjax.data.pictures import Picture, name_of
 
 # What is predicted: "class", "mask", "number", "boxes", "none", or a name of `KINDS` of your own.
 Target = str
@@ -64,16 +64,16 @@ class Dataset(ABC):
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
 
-    def read_image(self, picture: Picture) -> np.ndarray:
-        """A picture, transformed as in evaluation: (height, width, channels).
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image, transformed as in evaluation: (height, width, channels).
 
         Args:
-            picture: an image file, a Pillow image, or pixels as an array.
+            image: an image file, a Pillow image, or pixels as an array.
 
         Raises:
             DataError: it cannot be read or has a wrong size, or examples are not images.
         """
-        name = name_of(picture)
+        name = name_of(image)
         raise DataError(f"{name}: cannot be read as an example; the examples are not images")
 
     @staticmethod
@@ -202,7 +202,7 @@ class MaskDataset(ImageDataset):
         """
 
     @abstractmethod
-    def pages(self, picture: Picture) -> int:
+    def pages(self, image: AnyImage) -> int:
         """The number of images in a file; 1 for an image or an array.
 
         Raises:
@@ -210,8 +210,8 @@ class MaskDataset(ImageDataset):
         """
 
     @abstractmethod
-    def read_picture(self, picture: Picture, page: int = 0) -> np.ndarray:
-        """A page of a picture, not transformed: (height, width, channels), uint8 or float32.
+    def read_picture(self, image: AnyImage, page: int = 0) -> np.ndarray:
+        """A page of an image, not transformed: (height, width, channels), uint8 or float32.
 
         Raises:
             DataError: it cannot be read.

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitjax.core.registry import Registry
 from vitjax.core.validation import call
+from vitjax.data.any_image import AnyImage, name_of, read_any_image
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import ImageDataset, LabelledDataset
 from vitjax.data.errors import DataError
@@ -29,7 +30,6 @@ from vitjax.data.examples import (
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization
-from vitjax.data.pictures import Picture, name_of, read_picture
 from vitjax.data.sample import Sample
 from vitjax.data.samplers.base import SAMPLERS, Sampler, Training
 from vitjax.data.samplers.order import InOrder
@@ -163,13 +163,13 @@ class ImageData(Loader, ImageDataset):
         }
         return Sample(blank["image"], 0, second_image=blank.get("second_image"))
 
-    def read_image(self, picture: Picture) -> np.ndarray:
-        """A picture made ready as an evaluated example is: (height, width, channels).
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image made ready as an evaluated example is: (height, width, channels).
 
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(picture, self._eval_pipeline, self.image_shape)
+        return read_evaluated(image, self._eval_pipeline, self.image_shape)
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
@@ -305,16 +305,16 @@ class BoxData(ImageData):
         return BoxArrays(self.settings.max_boxes)
 
 
-def read_evaluated(picture: Picture, pipeline: Pipeline, shape: tuple[int, int, int]) -> np.ndarray:
-    """A picture after ``pipeline``, whose result must have ``shape``.
+def read_evaluated(image: AnyImage, pipeline: Pipeline, shape: tuple[int, int, int]) -> np.ndarray:
+    """An image after ``pipeline``, whose result must have ``shape``.
 
     Raises:
         DataError: it cannot be read, or the result has another shape.
     """
-    image = pipeline.fixed(read_picture(picture, shape[-1]))
-    if image.shape != shape:
+    result = pipeline.fixed(read_any_image(image, shape[-1]))
+    if result.shape != shape:
         raise DataError(
-            f"{name_of(picture)}: is of shape {image.shape} after eval_transforms; the model was"
+            f"{name_of(image)}: is of shape {result.shape} after eval_transforms; the model was"
             f" trained on {shape}"
         )
-    return image
+    return result

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from vitjax.core.machine import process_cores
+from vitjax.data.any_image import AnyImage, read_any_image
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import MaskDataset
 from vitjax.data.errors import CorruptImage
@@ -26,7 +27,6 @@ from vitjax.data.examples import (
 from vitjax.data.image_files import measure
 from vitjax.data.images import KINDS, ImageData
 from vitjax.data.iterator import Batch
-from vitjax.data.pictures import Picture, read_picture
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.settings import MaskSettings
 from vitjax.data.share import Share
@@ -126,8 +126,8 @@ class SegmentationData(ImageData, MaskDataset):
         assert mask is not None
         return mask
 
-    def read_image(self, picture: Picture) -> np.ndarray:
-        """A picture of any size made ready as an evaluated example is.
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image of any size made ready as an evaluated example is.
 
         Returns:
             (height, width, channels), uint8 or float32.
@@ -135,23 +135,23 @@ class SegmentationData(ImageData, MaskDataset):
         Raises:
             DataError: it cannot be read.
         """
-        return self.prepared(self.read_picture(picture))
+        return self.prepared(self.read_picture(image))
 
-    def pages(self, picture: Picture) -> int:
+    def pages(self, image: AnyImage) -> int:
         """The number of images in a file; 1 for an image or an array.
 
         Raises:
             DataError: it cannot be read.
         """
-        return measure(picture)[0] if isinstance(picture, str | os.PathLike) else 1
+        return measure(image)[0] if isinstance(image, str | os.PathLike) else 1
 
-    def read_picture(self, picture: Picture, page: int = 0) -> np.ndarray:
-        """A page of a picture as it is: (height, width, channels), uint8 or float32.
+    def read_picture(self, image: AnyImage, page: int = 0) -> np.ndarray:
+        """A page of an image as it is: (height, width, channels), uint8 or float32.
 
         Raises:
             DataError: it cannot be read.
         """
-        return read_picture(picture, self.source.channels, page, sixteen_bits=True)
+        return read_any_image(image, self.source.channels, page, sixteen_bits=True)
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """The result of `read_picture` made ready as an evaluated example is."""

@@ -51,6 +51,17 @@ class Episodic(Objective):
     targets: ClassVar[tuple[Target, ...] | None] = ("class", "number")
     episodic: ClassVar[bool] = True
 
+    def __init_subclass__(cls, **keywords: Any):
+        """Lets a class that answers episodes its own way classify later queries in the same way.
+
+        It may inherit an `adapt_to` that answers in the way of its base class. Unless it defines
+        its own, it has the general one of this class, which uses its `answer_episode`.
+        """
+        super().__init_subclass__(**keywords)
+        if "answer_episode" in vars(cls) and "adapt_to" not in vars(cls):
+            for name in ("adapt_to", "answer_adapted"):
+                setattr(cls, name, vars(Episodic)[name])
+
     num_classes: int
     normalize: Callable[[Array], Array]
     target: Literal["class", "number"] = "class"

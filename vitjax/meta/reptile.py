@@ -116,6 +116,10 @@ class Reptile(GradientBased):
         answers: Answers = trained.history.observed
         return answers
 
+    # As of any gradient-based method, by the leaves below.
+    adapt_to = GradientBased.adapt_to
+    answer_adapted = GradientBased.answer_adapted
+
     def adapted_leaves(
         self,
         network: Network,

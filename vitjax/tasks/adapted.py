@@ -15,7 +15,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import images_below, subfolders
 from vitjax.core.text import near_match, shortened
 from vitjax.data import EpisodeData
-from vitjax.data.pictures import Picture, name_of, several
+from vitjax.data.any_image import AnyImage, name_of, several
 from vitjax.data.sources.folder import SPLIT_FOLDERS
 from vitjax.meta.episodic import Episodic
 from vitjax.tasks.reading import BATCH, Answer, OnCorrupt, answers, read_ahead, stacked
@@ -23,7 +23,7 @@ from vitjax.tasks.tables import TOP, ranked
 from vitjax.training.checkpoints import CheckpointError
 
 # A folder with a folder of images per class, or the images of each class by its name.
-Support = str | os.PathLike[str] | Mapping[str, Sequence[Picture]]
+Support = str | os.PathLike[str] | Mapping[str, Sequence[AnyImage]]
 
 
 class AdaptedClassifier:
@@ -89,16 +89,16 @@ class AdaptedClassifier:
         logits = outputs[:, : len(self.class_names)].astype("float32")
         return logits, jax.nn.softmax(logits, axis=-1)
 
-    def logits(self, images: Sequence[Picture]) -> Float[np.ndarray, "images ways"]:
+    def logits(self, images: Sequence[AnyImage]) -> Float[np.ndarray, "images ways"]:
         """The logits of images: paths, Pillow images or arrays, transformed as in evaluation."""
         return self._all(images, 0)
 
-    def probabilities(self, images: Sequence[Picture]) -> Float[np.ndarray, "images ways"]:
+    def probabilities(self, images: Sequence[AnyImage]) -> Float[np.ndarray, "images ways"]:
         """The probability of each class for images, as of `logits`."""
         return self._all(images, 1)
 
     def predict(
-        self, images: Picture | Sequence[Picture], *, top: int = TOP
+        self, images: AnyImage | Sequence[AnyImage], *, top: int = TOP
     ) -> list[dict[str, Any]]:
         """The classes and probabilities of images.
 
@@ -122,7 +122,7 @@ class AdaptedClassifier:
 
     def answers(
         self,
-        images: Sequence[Picture],
+        images: Sequence[AnyImage],
         *,
         batch_size: int = BATCH,
         on_corrupt: OnCorrupt = "error",
@@ -163,7 +163,7 @@ class AdaptedClassifier:
             raise CheckpointError("the adapted model gives logits of NaN or infinity")
         return values
 
-    def _all(self, images: Sequence[Picture], output: int) -> np.ndarray:
+    def _all(self, images: Sequence[AnyImage], output: int) -> np.ndarray:
         rows = [answer.values for answer in self.answers(several(images), output=output)]
         return np.asarray(rows, np.float32).reshape(len(rows), len(self.class_names))
 
@@ -176,7 +176,7 @@ def check_classes(data: EpisodeData) -> None:
         )
 
 
-def support_images(support: Support) -> dict[str, list[Picture]]:
+def support_images(support: Support) -> dict[str, list[AnyImage]]:
     """The images of each class of a support set.
 
     Args:

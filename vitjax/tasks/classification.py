@@ -17,7 +17,7 @@ import numpy as np
 from vitjax import figures
 from vitjax.core.validation import PositiveInt
 from vitjax.data import LabelledDataset
-from vitjax.data.pictures import Picture
+from vitjax.data.any_image import AnyImage
 from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
 from vitjax.tasks.images import ImageTask
@@ -61,7 +61,7 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
     def predict(
         self,
         variables: Any,
-        files: Sequence[Picture],
+        files: Sequence[AnyImage],
         output: str | os.PathLike[str] | None,
         *,
         top: PositiveInt = TOP,

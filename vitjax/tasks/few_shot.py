@@ -16,7 +16,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import shortened
 from vitjax.core.validation import PositiveInt
 from vitjax.data import EpisodeData
-from vitjax.data.pictures import Picture
+from vitjax.data.any_image import AnyImage
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
 from vitjax.tasks.adapted import AdaptedClassifier, Support, check_classes, support_images
@@ -151,7 +151,7 @@ class FewShot(Task[EpisodeData, Episodic]):
     def predict(
         self,
         variables: Any,
-        files: Sequence[Picture],
+        files: Sequence[AnyImage],
         output: str | os.PathLike[str] | None,
         *,
         support: Any = None,

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import check_keywords
-from vitjax.data.pictures import Picture, several
+from vitjax.data.any_image import AnyImage, several
 from vitjax.models.protocol import Model
 from vitjax.tasks.reading import stacked
 from vitjax.training.experiment import Experiment
@@ -27,7 +27,7 @@ class Preprocess:
         self._data = experiment.data
         self.class_names = experiment.task.class_names
 
-    def __call__(self, *images: Picture) -> Float[Array, "batch ..."]:
+    def __call__(self, *images: AnyImage) -> Float[Array, "batch ..."]:
         """A batch of images, transformed as in evaluation and normalised.
 
         Args:
@@ -75,7 +75,9 @@ class Loaded:
     def __iter__(self) -> Iterator[Any]:
         return iter((self.model, self.variables, self.preprocess))
 
-    def predict(self, images: Picture | Sequence[Picture], **options: Any) -> list[dict[str, Any]]:
+    def predict(
+        self, images: AnyImage | Sequence[AnyImage], **options: Any
+    ) -> list[dict[str, Any]]:
         """The predictions for images, as `vitjax.predict` returns them.
 
         A classification gives ``{"image": name, "predictions": [{"class": .., "probability": ..},

@@ -1,4 +1,4 @@
-"""Pictures read by threads ahead of the model, in batches of one size."""
+"""Images read by threads ahead of the model, in batches of one size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from vitjax.core.machine import process_cores
 from vitjax.data import DataError
+from vitjax.data.any_image import AnyImage, name_of
 from vitjax.data.image_files import measure
-from vitjax.data.pictures import Picture, name_of
 
 OnCorrupt = Literal["error", "skip"]
 
@@ -26,10 +26,10 @@ ItemT = TypeVar("ItemT")
 
 
 class Answer(NamedTuple):
-    """What was computed for a picture, or why it could not be read.
+    """What was computed for an image, or why it could not be read.
 
     Attributes:
-        name: of the picture, as results call it.
+        name: of the image, as results call it.
         image: its pixels as the model's data has them.
         values: the outputs for it.
         error: why it could not be read; the others are None then.
@@ -42,45 +42,45 @@ class Answer(NamedTuple):
 
     @property
     def failure(self) -> dict[str, str]:
-        """The result for a picture that could not be read."""
+        """The result for an image that could not be read."""
         return {"image": self.name, "error": str(self.error)}
 
 
 def answers(
     compute: Callable[[np.ndarray], Any],
-    read: Callable[[Picture], np.ndarray],
-    pictures: Sequence[Picture],
+    read: Callable[[AnyImage], np.ndarray],
+    images: Sequence[AnyImage],
     batch_size: int,
     on_corrupt: OnCorrupt,
 ) -> Iterator[Answer]:
-    """Yields the outputs for each picture, in order; one batch of pictures is in memory.
+    """Yields the outputs for each image, in order; one batch of images is in memory.
 
     Args:
         compute: the outputs for a batch of images; all batches have one size, so that it is
             compiled once. The last one is padded.
-        read: the pixels of a picture, of one shape for all.
-        pictures: what to read.
+        read: the pixels of an image, of one shape for all.
+        images: what to read.
         batch_size: the number of images in a batch.
-        on_corrupt: "skip" to yield an error for a picture that cannot be read.
+        on_corrupt: "skip" to yield an error for an image that cannot be read.
 
     Raises:
-        DataError: a picture cannot be read, and is not to be skipped.
+        DataError: an image cannot be read, and is not to be skipped.
     """
-    size = min(batch_size, len(pictures))
+    size = min(batch_size, len(images))
     waiting: list[Answer] = []
-    images = 0
-    for picture, (number, found) in zip(
-        pictures, enumerate(read_ahead(read, pictures, on_corrupt)), strict=True
+    readable = 0
+    for image, (number, found) in zip(
+        images, enumerate(read_ahead(read, images, on_corrupt)), strict=True
     ):
-        name = name_of(picture, number)
+        name = name_of(image, number)
         if isinstance(found, DataError):
             waiting.append(Answer(name, error=str(found)))
         else:
             waiting.append(Answer(name, found))
-            images += 1
-        if images == size:
+            readable += 1
+        if readable == size:
             yield from _computed(compute, waiting, size)
-            waiting, images = [], 0
+            waiting, readable = [], 0
     yield from _computed(compute, waiting, size)
 
 
@@ -104,7 +104,7 @@ def read_ahead(
     """
     count = threads or min(_MAX_THREADS, process_cores())
     waiting: deque[Future[Any]] = deque()
-    pool = ThreadPoolExecutor(count, thread_name_prefix="pictures")
+    pool = ThreadPoolExecutor(count, thread_name_prefix="images")
 
     def result() -> Any:
         try:
@@ -125,13 +125,13 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def check_heads(pictures: Iterable[Picture]) -> None:
+def check_heads(images: Iterable[AnyImage]) -> None:
     """Reads the head of each image file, in threads.
 
     Raises:
         DataError: some are not images; the message counts them and lists the first.
     """
-    files = [picture for picture in pictures if isinstance(picture, str | os.PathLike)]
+    files = [image for image in images if isinstance(image, str | os.PathLike)]
     errors = [found for found in read_ahead(measure, files, "skip") if isinstance(found, DataError)]
     if errors:
         shown = "\n".join(f"  {error}" for error in errors[:_LISTED])

@@ -16,7 +16,7 @@ from vitjax import figures
 from vitjax.core.errors import ConfigError
 from vitjax.core.machine import process_cores
 from vitjax.data import DataError, MaskDataset
-from vitjax.data.pictures import Picture, is_file, name_of
+from vitjax.data.any_image import AnyImage, is_file, name_of
 from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
 from vitjax.objectives import Segmenter
@@ -47,7 +47,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
     def predict(
         self,
         variables: Any,
-        files: Sequence[Picture],
+        files: Sequence[AnyImage],
         output: str | os.PathLike[str] | None,
         *,
         tile: int | None = None,
@@ -137,7 +137,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         extra = len(self.class_names) - len(known)
         return [*known, *(max(known) + 1 + number for number in range(extra))]
 
-    def _plan(self, files: Sequence[Picture], on_corrupt: OnCorrupt) -> _Plan:
+    def _plan(self, files: Sequence[AnyImage], on_corrupt: OnCorrupt) -> _Plan:
         """All images, each read once to see that it can be, and the longest side."""
         data = self.data
 
@@ -264,7 +264,7 @@ class _Image(NamedTuple):
         title: its name in messages.
     """
 
-    picture: Picture
+    picture: AnyImage
     page: int
     end: str
     title: str

@@ -9,6 +9,7 @@ import numpy as np
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call
+from vitjax.data.any_image import AnyImage
 from vitjax.data.episodes import class_splits
 from vitjax.data.episodes.batching import ImageBatches, IndexBatches
 from vitjax.data.episodes.loader import EpisodeData
@@ -19,7 +20,6 @@ from vitjax.data.examples import ClassArrays, Examples, check_image, first_reada
 from vitjax.data.images import read_evaluated
 from vitjax.data.iterator import Batch, Batches
 from vitjax.data.normalization import Normalization
-from vitjax.data.pictures import Picture
 from vitjax.data.samplers.episodes import TURNS, EpisodeSampler
 from vitjax.data.samplers.streams import Stream
 from vitjax.data.share import WHERE as DATA
@@ -151,13 +151,13 @@ class ImageEpisodes(EpisodeData):
         self._check_split(split)
         return self._eval.fixed(read(self._pool, self._pool.ranges[split][0] + index).image)
 
-    def read_image(self, picture: Picture) -> np.ndarray:
-        """A picture made ready as an evaluated example is: (height, width, channels).
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image made ready as an evaluated example is: (height, width, channels).
 
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(picture, self._eval, self.image_shape)
+        return read_evaluated(image, self._eval, self.image_shape)
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank episode: shapes and dtypes as a step or an evaluation is fed."""

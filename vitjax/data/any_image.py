@@ -1,4 +1,4 @@
-"""Pictures to predict: files, opened images, or arrays, all to the same pixels."""
+"""Images to predict: files, opened images, or arrays, all to the same pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from vitjax.data.errors import DataError
 from vitjax.data.image_files import (
@@ -19,40 +20,40 @@ from vitjax.data.image_files import (
 
 # A file, a Pillow image, or pixels, (height, width) or (height, width, channels): bytes, 16 bits or
 # floats where 1 is white.
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+AnyImage = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
-def is_file(picture: Picture) -> bool:
-    """Whether a picture is the path of a file."""
-    return isinstance(picture, str | os.PathLike)
+def is_file(image: AnyImage) -> bool:
+    """Whether an image is the path of a file."""
+    return isinstance(image, str | os.PathLike)
 
 
-def several(pictures: Picture | Iterable[Picture]) -> list[Picture]:
-    """Pictures as a list; a single one is a list of one, and (n, height, width, channels) are n."""
-    if isinstance(pictures, str | os.PathLike | Image.Image):
-        return [pictures]
-    if isinstance(pictures, np.ndarray) and pictures.ndim in (2, 3):
-        return [pictures]
-    return list(pictures)
+def several(images: AnyImage | Iterable[AnyImage]) -> list[AnyImage]:
+    """Images as a list; a single one is a list of one, and (n, height, width, channels) are n."""
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim in (2, 3):
+        return [images]
+    return list(images)
 
 
-def name_of(picture: Picture, number: int | None = None) -> str:
-    """What results and errors call a picture: its path, or that it is the image ``number``."""
-    if isinstance(picture, str | os.PathLike):
-        return os.fspath(picture)
-    file = getattr(picture, "filename", "")
-    return file or ("the image" if number is None else f"image {number}")
+def name_of(image: AnyImage, number: int | None = None) -> str:
+    """What results and errors call an image: its path, or that it is the image ``number``."""
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    file = image.filename if isinstance(image, ImageFile) else ""
+    return os.fsdecode(file) or ("the image" if number is None else f"image {number}")
 
 
-def read_picture(
-    picture: Picture, channels: int, page: int = 0, *, sixteen_bits: bool = False
+def read_any_image(
+    image: AnyImage, channels: int, page: int = 0, *, sixteen_bits: bool = False
 ) -> np.ndarray:
-    """The pixels of a picture, as `vitjax.data.image_files.read_image` gives those of a file.
+    """The pixels of an image, as `vitjax.data.image_files.read_image` gives those of a file.
 
     A file, the image that Pillow opens, and its pixels as an array have the same result.
 
     Args:
-        picture: the picture.
+        image: the image.
         channels: 3 for RGB or 1 for grey.
         page: of a file with several, from 0.
         sixteen_bits: as in `read_image`.
@@ -64,15 +65,15 @@ def read_picture(
         CorruptImage: it cannot be read, or not decoded in full.
         DataError: an array is not an image.
     """
-    if isinstance(picture, str | os.PathLike):
-        return read_image(picture, channels, page, sixteen_bits=sixteen_bits)
-    if isinstance(picture, Image.Image):
-        return _of_pillow(picture, channels, sixteen_bits)
-    if not isinstance(picture, np.ndarray):
+    if isinstance(image, str | os.PathLike):
+        return read_image(image, channels, page, sixteen_bits=sixteen_bits)
+    if isinstance(image, Image.Image):
+        return _of_pillow(image, channels, sixteen_bits)
+    if not isinstance(image, np.ndarray):
         raise DataError(
-            f"an image is a path, a Pillow image or a NumPy array, not {type(picture).__name__}"
+            f"an image is a path, a Pillow image or a NumPy array, not {type(image).__name__}"
         )
-    return _of_array(picture, channels, sixteen_bits)
+    return _of_array(image, channels, sixteen_bits)
 
 
 def _of_pillow(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndarray:
