@@ -1,5 +1,7 @@
 """Few-shot models on a person's own classes: the logits of an episode that is evaluated."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -122,6 +124,10 @@ def test_results_a_figure_and_what_was_skipped(run, tmp_path):
     assert "error" in results[1]
     assert all(len(each["predictions"]) == 2 for each in results if "error" not in each)
     assert said[0].endswith("3 classes with 2 images each; inductive: each alone")
+    about = json.loads((tmp_path / "out" / "support.json").read_text())
+    assert about.pop("method") == type(task.objective).__name__
+    shots = {f"class {number}": 2 for number in range(3)}
+    assert about == {"mode": "inductive", "shots": shots}
     with Image.open(tmp_path / "out" / "predictions.png") as drawn:
         assert min(drawn.size) > 100
     (folder / "class 0" / "0.png").write_bytes(b"no image")

@@ -83,6 +83,12 @@ class AdaptedClassifier:
         self._adapted = adapt(params, state, part)
         self._logits = jax.jit(self._computed)
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """The method, the mode and the number of support images of each class, as JSON values."""
+        method = type(self._objective).__name__
+        return {"method": method, "mode": self._mode, "shots": self.shots}
+
     def _computed(self, adapted: Any, images: Any) -> tuple[Any, Any]:
         """Logits and probabilities of a batch; a wider head's further outputs are left out."""
         outputs = self._objective.answer_adapted(adapted, images, self._mode)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from vitjax import figures
+from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import shortened
 from vitjax.core.validation import PositiveInt
@@ -28,6 +29,7 @@ from vitjax.training.evaluation import Evaluator
 from vitjax.training.task import TASKS, Results, Task
 
 _SHOWN = 3
+SUPPORT = "support.json"
 _ANSWERS = 6  # images of a class in the figure of predictions
 
 
@@ -162,13 +164,14 @@ class FewShot(Task[EpisodeData, Episodic]):
     ) -> Iterator[dict[str, Any]]:
         """Yields the classes of images, which are those of a support set.
 
-        ``output`` receives ``predictions.png``, with the support images of each class and the first
-        images that were given it.
+        ``output`` receives ``support.json``, with the method, the mode and the number of support
+        images of each class, and ``predictions.png``, with the support images of each class and the
+        first images that were given it.
 
         Args:
             variables: those of the objective, one copy.
             files: paths, Pillow images or arrays.
-            output: the folder for the figure; None draws none.
+            output: the folder for these; None writes nothing.
             support: see `vitjax.tasks.adapted.Support`.
             transductive: see `AdaptedClassifier`.
             top: the number of classes of a result.
@@ -186,7 +189,7 @@ class FewShot(Task[EpisodeData, Episodic]):
         support = self._support(support)
         folder = OutputFolder.of(output)
         if folder is not None:
-            folder.check([FIGURE])
+            folder.check([FIGURE, SUPPORT])
         classifier = self.adapt(variables, support, transductive=transductive)
         heading = _adaptation(classifier, self.objective)
         self.say(heading)
@@ -201,6 +204,9 @@ class FewShot(Task[EpisodeData, Episodic]):
                 shown.append((chosen, answer))
             counts[chosen] += 1
             yield classifier.result(answer, top)
+        if folder is not None:
+            with folder.writing(SUPPORT) as path:
+                write_json(path, classifier.described)
         if folder is not None and shown:
             with figure(folder, FIGURE) as path:
                 _draw_answers(classifier, shown, f"{heading}\n{_first(shown, counts)}", path)
