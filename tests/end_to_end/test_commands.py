@@ -72,6 +72,43 @@ def test_predict_names_the_file_that_cannot_be_read_and_writes_nothing(
     assert not output.exists()
 
 
+def test_predict_takes_folders_and_lists_and_goes_past_what_cannot_be_read(
+    capsys, trained, images, tmp_path
+):
+    (tmp_path / "more").mkdir()
+    images[1] = images[1].rename(tmp_path / "more" / "two²10.png")
+    images.append(tmp_path / "more" / "bad.png")
+    images[2].write_bytes(b"no image")
+    (tmp_path / "list.txt").write_text(f"{tmp_path / 'more'}\n")
+    output = tmp_path / "predicted"
+    arguments = ["predict", f"--workdir={trained[0]}", f"{tmp_path}/*.png", f"--output={output}"]
+    arguments += [f"--list={tmp_path / 'list.txt'}", "--top=2", "--tta"]
+    assert main(arguments) == 2
+    assert "1 of 3 images cannot be read" in capsys.readouterr().err
+    assert not output.exists()
+    assert main([*arguments, "--on-corrupt=skip"]) == 0
+    said = capsys.readouterr()
+    rows = (output / "predictions.csv").read_text().splitlines()
+    assert rows[0] == "image,class,probability,class_2,probability_2,error"
+    assert [row.split(",")[0] for row in rows[1:]] == [str(images[i]) for i in (0, 2, 1)]
+    assert said.out.count("%") == 4
+    assert "2 images in" in said.err
+    assert "images per second" in said.err
+    assert "Skipped 1 of 3 images" in said.err
+    assert "bad.png: cannot be decoded" in said.err
+    # Again: what was predicted is replaced, and what was not is kept.
+    assert main([*arguments, "--on-corrupt=skip"]) == 0
+    (output / "predictions.png").write_text("mine")
+    assert main([*arguments, "--on-corrupt=skip"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--on-corrupt=skip", "--overwrite"]) == 0
+    capsys.readouterr()
+    images[0].write_bytes(b"")
+    images[1].unlink()
+    assert main([*arguments, "--on-corrupt=skip"]) == 2
+    assert "no image can be read; the first:" in capsys.readouterr().err
+
+
 def test_data_counts_and_draws(capsys, config, tmp_path):
     picture = tmp_path / "batch.png"
     assert main(["data", f"--config={config}", f"--output={picture}"]) == 0
@@ -118,6 +155,8 @@ def test_help_imports_nothing_that_computes():
     [
         (["train", "--config=configs/digits/vitt.py", "--workdir=x"], "did you mean 'configs/dig"),
         (["evaluate", "--workdir=nowhere"], "no run there"),
+        (["predict", "--workdir=nowhere", "missing.png"], "no file or folder 'missing.png'"),
+        (["predict", "--workdir=nowhere"], "no images are given"),
         (["models", "vitti"], "did you mean"),
         (["models", "--config.a=1"], "has no argument"),
     ],
@@ -135,6 +174,9 @@ def test_mistakes_in_using_a_run_are_named(capsys, trained, tmp_path):
         (["evaluate", workdir, "--checkpoint=7"], "no checkpoint of step 7; there are: 40, 50, 60"),
         (["evaluate", workdir, "--checkpoint=best"], "chooses no best checkpoint"),
         (["predict", workdir, "missing.png"], "missing.png"),
+        (["predict", workdir, "scripts/../README.md", "--top=0"], "predict.top is 0; it must be"),
+        (["predict", workdir, "README.md", "--support=docs"], "unknown key 'support'"),
+        (["predict", workdir, "README.md"], "README.md: cannot be decoded"),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from test_training import assert_same_bits, final_state, wait_for_checkpoint
 
+import vitjax as api
 from vitjax import config as configs
 from vitjax.cli import main
+from vitjax.core.errors import ConfigError
 from vitjax.training import experiment, loop, runs
 from vitjax.training.logging import read
 
@@ -302,6 +304,42 @@ def test_a_regression_has_errors_and_draws_functions(capsys, tmp_path):
     assert "The first 3 training episodes" in capsys.readouterr().out
     assert main(["evaluate", workdir, "--ensemble=2"]) == 2
     assert "has no probabilities of queries" in capsys.readouterr().err
+
+
+def test_new_classes_from_a_few_images_of_each(capsys, trained, tmp_path):
+    workdir, _ = trained
+    rng = np.random.default_rng(0)
+    for name in ("support/vertical/1", "support/vertical/2", "support/level/1", "new/a", "new/b"):
+        pixels = rng.integers(0, 60, (16, 16), dtype=np.uint8)
+        pixels[:, 7:9] = 255
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.T if "level" in name or "b" in name else pixels).save(path)
+    support, output = f"--support={tmp_path / 'support'}", f"--output={tmp_path / 'out'}"
+    arguments = ["predict", f"--workdir={workdir}", str(tmp_path / "new"), support, output]
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert "Maml, 2 classes with 1 to 2 images each; inductive: each alone" in said.err
+    assert said.out.count("%") == 4
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    found = [json.loads(line)["predictions"] for line in lines]
+    assert all({p["class"] for p in each} == {"vertical", "level"} for each in found)
+    assert [sum(p["probability"] for p in each) for each in found] == pytest.approx([1, 1])
+    header = (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0]
+    assert header == "image,class,probability,class_2,probability_2"
+    assert (tmp_path / "out" / "predictions.png").is_file()
+    classifier = api.load(workdir, say=lambda text: None).adapt(tmp_path / "support")
+    assert classifier.class_names == ("level", "vertical")
+    again = classifier.predict([tmp_path / "new" / "a.png", tmp_path / "new" / "b.png"])
+    assert [each["predictions"] for each in again] == found
+    for number in range(4):
+        shutil.copytree(tmp_path / "support" / "level", tmp_path / "support" / f"class{number}")
+    assert main(arguments) == 2
+    assert "6 classes, and the learned head of Maml was trained for at most 5" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(ConfigError, match="folder of images for each class"):
+        api.load(workdir, say=lambda text: None).predict(tmp_path / "new" / "a.png")
 
 
 def test_mistakes_in_using_a_run_are_named(capsys, trained, tmp_path):

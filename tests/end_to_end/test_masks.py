@@ -12,8 +12,10 @@ from PIL import Image
 from test_training import assert_same_bits, final_state, wait_for_checkpoint
 from whole_runs import ENVIRONMENT
 
+import vitjax as api
 from vitjax import config as configs
 from vitjax.cli import main
+from vitjax.core.errors import ConfigError
 from vitjax.data.mask_files import read_mask
 from vitjax.training import experiment, loop
 from vitjax.training.logging import read
@@ -185,8 +187,10 @@ for side in (300, 4096):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     row = np.arange(side).astype(np.uint8)
     Image.fromarray(row[:, None] + row).save(f"{sys.argv[2]}/{side}.png", compress_level=1)
-    built.task.predict(
-        variables, [f"{sys.argv[2]}/{side}.png"], f"{sys.argv[2]}/output", tile=256
+    list(
+        built.task.predict(
+            variables, [f"{sys.argv[2]}/{side}.png"], f"{sys.argv[2]}/output", tile=256
+        )
     )
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
@@ -220,10 +224,52 @@ def test_a_bad_file_leaves_nothing(trained, tmp_path, capsys):
     again = tmp_path / "again"
     again.mkdir()
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(again / "good.tif")
-    paths = [str(good), str(again / "good.tif")]
-    assert main(["predict", f"--workdir={run}", *paths, f"--output={output}"]) == 2
-    assert "two images are called 'good'" in capsys.readouterr().err
-    assert not output.exists()
+    # Two images of one name have masks in folders of their own; the bad one has none.
+    paths = [str(good), str(again), str(bad), "--on-corrupt=skip", "--json"]
+    assert main(["predict", f"--workdir={run}", *paths, f"--output={output}"]) == 0
+    said = capsys.readouterr()
+    assert "bad.png: cannot be decoded" in said.err
+    assert ["error" in json.loads(line) for line in said.out.splitlines()] == [False, False, True]
+    written = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    assert written == {
+        *("predictions.jsonl", "predictions.csv", ".predicted"),
+        *("good_mask.png", "good_overlay.png", "again/good_mask.png", "again/good_overlay.png"),
+    }
+
+
+def test_a_truth_mask_is_not_replaced(trained, tmp_path, capsys):
+    _, run = trained
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "car.png")
+    truth = tmp_path / "car_mask.png"
+    truth.write_bytes(b"drawn by hand")
+    arguments = ["predict", f"--workdir={run}", str(tmp_path / "car.png"), f"--output={tmp_path}"]
+    assert main(arguments) == 2
+    assert "has car_mask.png: the file exists already" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"car.png", "car_mask.png"}
+    truth.unlink()
+    assert main(arguments) == 0
+    # The folder again, with its masks: they are results, not images.
+    capsys.readouterr()
+    assert main([*arguments[:2], str(tmp_path), f"--output={tmp_path}", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["image"] == str(tmp_path / "car.png")
+    (header, row) = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert header == "image,fraction of background,fraction of cell"
+    assert sum(map(float, row.split(",")[1:])) == pytest.approx(1)
+
+
+def test_a_loaded_run_segments_arrays(trained, tmp_path):
+    _, run = trained
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 33), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    loaded = api.load(run, say=lambda text: None)
+    file, array = loaded.predict([tmp_path / "a.png", pixels])
+    assert file["fractions"] == array["fractions"]
+    assert file["mask"].shape == (32, 33)
+    np.testing.assert_array_equal(file["mask"], array["mask"])
+    assert np.mean(file["mask"] == 1) == file["fractions"]["cell"]
+    with pytest.raises(ConfigError, match="'probabilities' is not an option of images in memory"):
+        loaded.predict(pixels, probabilities=True)
 
 
 def test_the_pages_of_a_stack_have_masks_of_their_own(trained, tmp_path, capsys):

@@ -62,7 +62,8 @@ def test_one_device_predicts_with_a_run_of_eight(example, vitjax):
     status, output, errors = vitjax("predict", f"--workdir={run}", folder / "a.png")
     assert status == 0, errors
     assert "a.png" in output
-    status, output, errors = vitjax("predict", f"--workdir={run}", "a.png", "--option", "tile=4")
+    arguments = [folder / "a.png", "--option", "tile=4"]
+    status, output, errors = vitjax("predict", f"--workdir={run}", *arguments)
     assert status == 2
     assert "'tile'" in errors
 

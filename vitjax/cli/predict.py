@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,62 @@ from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
 from vitjax.core.errors import ConfigError
 
+# Lines of a table that are aligned together and printed at once.
+_ROWS = 64
+
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     arguments.workdir(parser)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="an image file")
     parser.add_argument(
-        "--output", type=Path, help="folder for predictions.jsonl and predictions.png, or the masks"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="an image file, a folder of them, a quoted wildcard such as 'photos/**/*.jpg', or"
+        " @FILE, a text file with one of these per line (@- reads standard input)",
     )
     parser.add_argument(
-        "--tile", type=int, metavar="SIDE", help="segmentation: tile side in pixels"
+        "--list", action="append", default=[], metavar="FILE", help="the same as @FILE"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for predictions.jsonl, predictions.csv and predictions.png, or the masks",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files in --output that no prediction wrote",
+    )
+    parser.add_argument(
+        "--on-corrupt",
+        choices=("error", "skip"),
+        help="skip: leave out images that cannot be read, and report them at the end",
+    )
+    parser.add_argument("--top", type=int, metavar="K", help="the K most probable classes (5)")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="images that the model takes at once (64)"
     )
     parser.add_argument(
         "--tta",
         action="store_const",
         const=True,
-        help="segmentation: average over 8 flips and rotations",
+        help="average over an image and its mirror image; segmentation: over 8 flips and rotations",
+    )
+    parser.add_argument(
+        "--support",
+        type=Path,
+        metavar="DIR",
+        help="few-shot: a folder with a folder of images for each new class",
+    )
+    parser.add_argument(
+        "--transductive",
+        action="store_const",
+        const=True,
+        help="few-shot: normalise all images together instead of classifying each alone",
+    )
+    parser.add_argument(
+        "--tile", type=int, metavar="SIDE", help="segmentation: tile side in pixels"
     )
     parser.add_argument(
         "--probabilities",
@@ -47,9 +89,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     arguments.checkpoint(parser)
 
 
+_OPTIONS = (
+    *("tile", "tta", "probabilities", "top", "batch_size", "on_corrupt", "support"),
+    "transductive",
+)
+
+
 def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     """The options of the task that were given."""
-    options = {name: getattr(parsed, name) for name in ("tile", "tta", "probabilities")}
+    options = {name: getattr(parsed, name) for name in _OPTIONS}
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in parsed.option:
         if name in given:
@@ -59,23 +107,34 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
-    process.start_devices()
-    from vitjax.tasks import runs
+    from vitjax.core.file_lists import find_images
 
-    results, lines = runs.prediction_table(
+    options = _options(parsed)
+    named = [*parsed.images, *(f"@{path}" for path in parsed.list)]
+    if "@-" in named:
+        named = list(find_images(named))  # standard input can be read once
+    else:
+        find_images(named)  # a mistake is reported before JAX is imported
+    process.start_devices()
+    from vitjax.tasks import prediction
+
+    started = prediction.start(
         parsed.workdir,
-        parsed.images,
+        named,
         parsed.output,
         overrides,
         checkpoint=parsed.checkpoint,
+        overwrite=parsed.overwrite,
         say=lambda text: print(text, file=sys.stderr),
-        **_options(parsed),
+        **options,
     )
     if parsed.json:
-        for result in results:
-            print(json.dumps(result))
+        for result in started.results:
+            print(json.dumps(result), flush=True)
         return 0
-    print("\n".join(lines))
+    while rows := list(islice(started.results, _ROWS)):
+        if read := [row for row in rows if "error" not in row]:
+            print("\n".join(started.task.table(read)), flush=True)
     if parsed.output:
         print(f"Written: {parsed.output}")
     return 0
@@ -84,7 +143,11 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
 COMMAND = Command(
     "predict",
     "classify or segment image files with a run's model",
-    ["vitjax predict --workdir=runs/pets cat.jpg dog.png --output=predicted"],
+    [
+        "vitjax predict --workdir=runs/pets cat.jpg dog.png --output=predicted",
+        "vitjax predict --workdir=runs/pets photos 'more/*.png' @files.txt --on-corrupt=skip",
+        "vitjax predict --workdir=runs/maml --support=support photos   # new classes",
+    ],
     _arguments,
     _run,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 # Receives progress messages, as `print` does.
@@ -15,6 +16,15 @@ def near_match(word: str, options: Iterable[str]) -> str:
     cutoff = 0.6 if len(str(word)) > 3 else 0.5
     found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """A key that sorts ``slice10`` after ``slice9``.
+
+    Only decimal digits are numbers: a superscript, such as that of ``a²``, is a letter.
+    """
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)]
 
 
 def shortened(names: Sequence[object], most: int = 5) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
 
+from vitjax.data.any_image import AnyImage, name_of
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
 from vitjax.data.sources.base import Stored
@@ -67,13 +67,17 @@ class Dataset(ABC):
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
 
-    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """An image file, transformed as in evaluation: (height, width, channels).
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image, transformed as in evaluation: (height, width, channels).
+
+        Args:
+            image: an image file, a Pillow image, or pixels as an array.
 
         Raises:
             DataError: it cannot be read or has a wrong size, or examples are not images.
         """
-        raise DataError(f"{path}: cannot be read as an example; the examples are not images")
+        name = name_of(image)
+        raise DataError(f"{name}: cannot be read as an example; the examples are not images")
 
     def stored(self, split: str) -> Stored | None:
         """The examples of ``split`` as they are stored, to be measured and compared undecoded.
@@ -209,16 +213,16 @@ class MaskDataset(ImageDataset):
         """
 
     @abstractmethod
-    def pages(self, path: str | os.PathLike[str]) -> int:
-        """The number of images in a file.
+    def pages(self, image: AnyImage) -> int:
+        """The number of images in a file; 1 for an image or an array.
 
         Raises:
             DataError: it cannot be read.
         """
 
     @abstractmethod
-    def read_picture(self, path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
-        """A page of an image file, not transformed: (height, width, channels), uint8 or float32.
+    def read_picture(self, image: AnyImage, page: int = 0) -> np.ndarray:
+        """A page of an image, not transformed: (height, width, channels), uint8 or float32.
 
         Raises:
             DataError: it cannot be read.

@@ -166,7 +166,7 @@ def decode_image(data: bytes, channels: int, name: str) -> np.ndarray:
                 array = _decode_with_opencv(data, channels)
                 if array is not None:
                     return array
-            return _decode_with_pillow(image, channels)
+            return decode_with_pillow(image, channels)
     except Exception as error:
         if not data:
             raise CorruptImage(f"{name}: cannot be decoded: it is empty") from error
@@ -234,7 +234,12 @@ def _decode_with_opencv(data: bytes, channels: int) -> np.ndarray | None:
     return array[..., None]
 
 
-def _decode_with_pillow(image: Image.Image, channels: int) -> np.ndarray:
+def decode_with_pillow(image: Image.Image, channels: int) -> np.ndarray:
+    """The pixels of an opened image, as `decode_image` gives them.
+
+    Raises:
+        Exception: of any type, see `undecodable`.
+    """
     image.load()
     image = upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -11,6 +10,7 @@ import numpy as np
 
 from vitjax.core.registry import Registry
 from vitjax.core.validation import call
+from vitjax.data.any_image import AnyImage, name_of, read_any_image
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import ImageDataset, LabelledDataset
 from vitjax.data.errors import DataError
@@ -27,7 +27,6 @@ from vitjax.data.examples import (
     images_of,
     read,
 )
-from vitjax.data.image_files import read_image
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization
@@ -170,13 +169,13 @@ class ImageData(Loader, ImageDataset):
         }
         return Sample(blank["image"], 0, second_image=blank.get("second_image"))
 
-    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """An image file made ready as an evaluated example is: (height, width, channels).
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image made ready as an evaluated example is: (height, width, channels).
 
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(path, self._eval_pipeline, self.image_shape)
+        return read_evaluated(image, self._eval_pipeline, self.image_shape)
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
@@ -324,18 +323,16 @@ class BoxData(ImageData):
         return BoxArrays(self.settings.max_boxes)
 
 
-def read_evaluated(
-    path: str | os.PathLike[str], pipeline: Pipeline, shape: tuple[int, int, int]
-) -> np.ndarray:
-    """An image file after ``pipeline``, whose result must have ``shape``.
+def read_evaluated(image: AnyImage, pipeline: Pipeline, shape: tuple[int, int, int]) -> np.ndarray:
+    """An image after ``pipeline``, whose result must have ``shape``.
 
     Raises:
         DataError: it cannot be read, or the result has another shape.
     """
-    image = pipeline.fixed(read_image(path, shape[-1]))
-    if image.shape != shape:
+    result = pipeline.fixed(read_any_image(image, shape[-1]))
+    if result.shape != shape:
         raise DataError(
-            f"{path}: is of shape {image.shape} after eval_transforms; the model was trained on"
-            f" {shape}"
+            f"{name_of(image)}: is of shape {result.shape} after eval_transforms; the model was"
+            f" trained on {shape}"
         )
-    return image
+    return result

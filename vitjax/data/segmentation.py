@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from vitjax.core.machine import process_cores
+from vitjax.data.any_image import AnyImage, read_any_image
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import MaskDataset
 from vitjax.data.errors import CorruptImage
@@ -23,7 +24,7 @@ from vitjax.data.examples import (
     read,
     skippable,
 )
-from vitjax.data.image_files import measure, read_image
+from vitjax.data.image_files import measure
 from vitjax.data.images import KINDS, ImageData
 from vitjax.data.iterator import Batch
 from vitjax.data.sample import IGNORE, Sample
@@ -125,8 +126,8 @@ class SegmentationData(ImageData, MaskDataset):
         assert mask is not None
         return mask
 
-    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """An image file of any size made ready as an evaluated example is.
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image of any size made ready as an evaluated example is.
 
         Returns:
             (height, width, channels), uint8 or float32.
@@ -134,23 +135,23 @@ class SegmentationData(ImageData, MaskDataset):
         Raises:
             DataError: it cannot be read.
         """
-        return self.prepared(self.read_picture(path))
+        return self.prepared(self.read_picture(image))
 
-    def pages(self, path: str | os.PathLike[str]) -> int:
-        """The number of images in a file.
-
-        Raises:
-            DataError: it cannot be read.
-        """
-        return measure(path)[0]
-
-    def read_picture(self, path: str | os.PathLike[str], page: int = 0) -> np.ndarray:
-        """A page of an image file as it is: (height, width, channels), uint8 or float32.
+    def pages(self, image: AnyImage) -> int:
+        """The number of images in a file; 1 for an image or an array.
 
         Raises:
             DataError: it cannot be read.
         """
-        return read_image(path, self.source.channels, page, sixteen_bits=True)
+        return measure(image)[0] if isinstance(image, str | os.PathLike) else 1
+
+    def read_picture(self, image: AnyImage, page: int = 0) -> np.ndarray:
+        """A page of an image as it is: (height, width, channels), uint8 or float32.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return read_any_image(image, self.source.channels, page, sixteen_bits=True)
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """The result of `read_picture` made ready as an evaluated example is."""

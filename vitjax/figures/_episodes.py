@@ -105,6 +105,8 @@ def episode(
     *,
     before: Int[np.ndarray, "queries"] | None = None,
     after: Int[np.ndarray, "queries"] | None = None,
+    captions: Sequence[str] | None = None,
+    titles: tuple[str, str] = ("support", "queries"),
     heading: str = "",
 ) -> Path:
     """Draws one episode: a row per class with its support images and the first of its queries.
@@ -120,6 +122,8 @@ def episode(
         path: the PNG file to write.
         before: the predicted label of each query before adaptation.
         after: the predicted label of each query after adaptation.
+        captions: the text below each query, for queries without predictions.
+        titles: what is written above support images and above queries.
         heading: the title, of one or more lines.
     """
     shown = min(len(class_names), _MOST_CLASSES)
@@ -133,7 +137,7 @@ def episode(
     across = [
         min(limit, max(map(len, x))) for limit, x in zip(most, (supports, queries), strict=True)
     ]
-    caption = 0.2 if after is not None else 0.05
+    caption = 0.2 if after is not None or captions is not None else 0.05
     columns = 2 if many else 1
     rows = math.ceil(shown / columns)
     block = name_width + sum(across) * (side + gap) + 0.3
@@ -146,9 +150,9 @@ def episode(
     canvas.write_heading(figure, heading)
     for column in range(columns):
         left = 0.15 + column * (block + 0.25) + name_width
-        _title(figure, left, top, f"support{_of(across[0], supports)}")
+        _title(figure, left, top, f"{titles[0]}{_of(across[0], supports)}")
         left += across[0] * (side + gap) + 0.25
-        _title(figure, left, top, f"queries{_of(across[1], queries)}")
+        _title(figure, left, top, f"{titles[1]}{_of(across[1], queries)}")
     for label in range(shown):
         column, row = divmod(label, rows)
         left = 0.15 + column * (block + 0.25)
@@ -169,6 +173,10 @@ def episode(
             if after is not None:
                 guesses = [int(g[index]) for g in (before, after) if g is not None]
                 _judge(figure, axes, at + side / 2, above + side, guesses, label)
+            elif captions is not None:
+                text = canvas.one_line(captions[index], 16)
+                style = {"fontsize": 6.5, "color": "#444444", "ha": "center"}
+                canvas.write(figure, at + side / 2, above + side + 0.15, text, **style)
     return canvas.save(figure, path)
 
 

@@ -85,6 +85,8 @@ def predictions(
     probabilities: Any,
     class_names: Sequence[str],
     path: str | Path,
+    *,
+    total: int | None = None,
 ) -> Path:
     """Draws the first 24 images, each with bars of its five most probable classes.
 
@@ -94,6 +96,7 @@ def predictions(
         probabilities: (images, classes), each in [0, 1]; NaN has no bar.
         class_names: the name of each class.
         path: the PNG file to write.
+        total: the number of images that ``images`` are the first of; None for their own number.
 
     Raises:
         ValueError: the sizes of the arguments differ.
@@ -109,7 +112,7 @@ def predictions(
     shown = min(len(images), 24)
     columns = 1 if shown == 1 else 2 if shown <= 8 else 3
     rows = math.ceil(shown / columns)
-    heading = _shown(shown, len(images))
+    heading = _shown(shown, len(images) if total is None else total)
     cell, side, gap, top = 4.6, 1.5, 0.15, 0.45 if heading else 0.1
     figure = canvas.new_figure(columns * cell + gap, rows * (side + 0.4) + top)
     for index in range(shown):

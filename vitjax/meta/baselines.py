@@ -17,7 +17,7 @@ from vitjax.data.dataset import Dataset
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
 from vitjax.meta.gradient_based import GradientBased, Learner
-from vitjax.meta.network import DECLARED, STATISTICS, Network
+from vitjax.meta.network import DECLARED, STATISTICS, Network, Part
 from vitjax.meta.prototypical import PrototypeBased, unit
 from vitjax.metrics import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
@@ -27,6 +27,7 @@ _CENTER = "feature_mean"
 _DECAY = 0.99
 
 Self = TypeVar("Self", bound="Supervised")
+FineTuningSelf = TypeVar("FineTuningSelf", bound="FineTuning")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,35 +255,69 @@ class FineTuning(Supervised, GradientBased):
 
     def answer_episode(self, params: Params, model_state: ModelState, episode: Episode) -> Answers:
         """Both modes, before the first of ``test_steps`` updates and after each."""
+        parts = self._head_alone(params)
+        if parts is None:
+            return super().answer_episode(params, model_state, episode)
+        answers = {}
+        for mode in MODES if model_state else MODES[:1]:
+            learner = self._head_learner(*parts, model_state, episode, mode)
+            _, history = learner.adapt(self.test_steps, observe=learner.answers)
+            answers[mode] = history.observed[mode]
+        return {mode: answers.get(mode, answers[MODES[0]]) for mode in MODES}
+
+    def for_ways(self: FineTuningSelf, ways: int) -> FineTuningSelf:
+        """This objective for any number of classes: the head is a new one."""
+        return dataclasses.replace(self, num_classes=ways)
+
+    def adapt_to(
+        self, params: Params, model_state: ModelState, support: Part, mode: str
+    ) -> dict[str, Any]:
+        """As of any gradient-based method; a head that alone adapts is trained on features."""
+        parts = self._head_alone(params)
+        if parts is None:
+            return super().adapt_to(params, model_state, support, mode)
+        head, body = parts
+        learner = self._head_learner(head, body, model_state, {"support": support}, mode)
+        leaves = {**parameters.flatten(body), **learner.adapt(self.test_steps)}
+        state = self._state(body, model_state, support, mode)
+        return {"params": parameters.unflatten(leaves), "state": state}
+
+    def _head_alone(self, params: Params) -> tuple[Any, Any] | None:
+        """The head and the rest of the model, if the head is one layer and alone adapts."""
         leaves = parameters.flatten(params["model"])
         moving, _ = parameters.partition(leaves, self.adapted, self.fixed)
         head, body = self.model.split_head(params["model"])
         layers = set(map(layer, parameters.flatten(head)))
         single = len(head) == 1 and layers == set(head)
         if not moving or not single or not set(moving) <= set(parameters.flatten(head)):
-            return super().answer_episode(params, model_state, episode)
+            return None
+        return head, body
+
+    def _head_learner(
+        self, head: Any, body: Any, state: ModelState, episode: Episode, mode: str
+    ) -> Learner:
+        """A head that adapts to the features of ``episode``."""
+        features = self._features(body, state, episode, mode)
         model = self.model.only_head(head).with_head(self.num_classes)
-        answers = {}
-        for mode in MODES if model_state else MODES[:1]:
-            features = self._features(body, model_state, episode, mode)
-            dtype = features["support"]["input"].dtype
-            network = Network(model.replaced(dtype=dtype), lambda inputs: inputs, self.regression)
-            learner = Learner(self, network, {"model": head}, {}, features)
-            _, history = learner.adapt(self.test_steps, observe=learner.answers)
-            answers[mode] = history.observed[mode]
-        return {mode: answers.get(mode, answers[MODES[0]]) for mode in MODES}
+        dtype = features["support"]["input"].dtype
+        network = Network(model.replaced(dtype=dtype), lambda inputs: inputs, self.regression)
+        return Learner(self, network, {"model": head}, {}, features)
 
     def _features(self, body: Any, state: ModelState, episode: Episode, mode: str) -> Episode:
         """``episode`` with the head's inputs in place of the model's."""
         network = self.network.without_regularisers().without_head()
-        train = mode == "transductive"
-        if not train:
-            inputs = episode["support"]["input"]
-            state = network.inductive_state(body, state, inputs, self.inductive_statistics)
+        state = self._state(body, state, episode["support"], mode)
         return {
-            part: {
-                **episode[part],
-                "input": network.apply(body, state, episode[part]["input"], train=train)[0],
+            name: {
+                **part,
+                "input": network.apply(body, state, part["input"], train=mode == "transductive")[0],
             }
-            for part in ("support", "query")
+            for name, part in episode.items()
         }
+
+    def _state(self, body: Any, state: ModelState, support: Part, mode: str) -> ModelState:
+        """The model's state that normalises queries in ``mode``."""
+        if mode == "transductive":
+            return state
+        network = self.network.without_regularisers().without_head()
+        return network.inductive_state(body, state, support["input"], self.inductive_statistics)

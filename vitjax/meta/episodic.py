@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.validation import PositiveInt
 from vitjax.data.dataset import Target
 from vitjax.meta import mapping
-from vitjax.meta.network import DECLARED, Network, only, present_classes
+from vitjax.meta.network import DECLARED, Network, Part, only, present_classes
 from vitjax.metrics import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params
 
@@ -49,6 +50,17 @@ class Episodic(Objective):
     task: ClassVar[str] = "few_shot"
     targets: ClassVar[tuple[Target, ...] | None] = ("class", "number")
     episodic: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **keywords: Any):
+        """Lets a class that answers episodes its own way classify later queries in the same way.
+
+        It may inherit an `adapt_to` that answers in the way of its base class. Unless it defines
+        its own, it has the general one of this class, which uses its `answer_episode`.
+        """
+        super().__init_subclass__(**keywords)
+        if "answer_episode" in vars(cls) and "adapt_to" not in vars(cls):
+            for name in ("adapt_to", "answer_adapted"):
+                setattr(cls, name, vars(Episodic)[name])
 
     num_classes: int
     normalize: Callable[[Array], Array]
@@ -194,6 +206,59 @@ class Episodic(Objective):
     def measure(self, variables: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
         """`measure_episode` of each episode: {mode: {"loss": (episodes, steps + 1), ...}}."""
         return self._map(self.measure_episode, variables, batch)
+
+    # Classifiers: adapted once, for queries that come later.
+
+    def for_ways(self: Self, ways: int) -> Self:
+        """This objective for episodes with the given number of classes.
+
+        Raises:
+            ConfigError: the head is learned, and has fewer outputs.
+        """
+        if ways > self.num_classes:
+            raise ConfigError(
+                f"there are {ways} classes, and the learned head of {type(self).__name__} was"
+                f" trained for at most {self.num_classes}: its weights for further classes do not"
+                f" exist. Give at most {self.num_classes} classes, or use a run of a method that"
+                " takes any number: protonet, nearest_centroid, fine_tuning, or one with"
+                " config.objective.head = 'prototypes' or 'zeros'"
+            )
+        return self
+
+    def adapt_to(
+        self, params: Params, model_state: ModelState, support: Part, mode: str
+    ) -> dict[str, Any]:
+        """What `answer_adapted` needs to classify queries that are not known yet.
+
+        A method that adapts overrides both, so that it adapts once for any number of queries; this
+        default adapts again for each call of `answer_adapted`.
+
+        Args:
+            params: the objective's parameters.
+            model_state: the model's other collections.
+            support: ``input``, ``target`` and ``mask`` of the support set; any number per class.
+            mode: one of `MODES`.
+        """
+        del mode
+        return {"params": params, "state": dict(model_state), "support": dict(support)}
+
+    def answer_adapted(
+        self, adapted: Mapping[str, Any], inputs: Num[Array, "queries *shape"], mode: str
+    ) -> Float[Array, "queries outputs"]:
+        """The outputs for queries after the last step, as `answer_episode` gives them.
+
+        Args:
+            adapted: the result of `adapt_to` in the same mode.
+            inputs: the queries; in the transductive mode, all of them.
+            mode: one of `MODES`.
+        """
+        query = {
+            "input": inputs,
+            "target": jnp.zeros(len(inputs), jnp.int32),
+            "mask": jnp.ones(len(inputs), bool),
+        }
+        episode = {"support": adapted["support"], "query": query}
+        return self.answer_episode(adapted["params"], adapted["state"], episode)[mode][-1]
 
     def query_probabilities(
         self, variables: Mapping[str, Any], batch: Batch

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_expressions, check_patterns, matches
@@ -26,6 +26,8 @@ from vitjax.optim.lookup import find_optimizer
 _OPTIMIZER = "config.objective.inner_optimizer"
 # Added under the square root of Adam, which has no second derivative at zero.
 _EPS_ROOT = 1e-8
+
+Self = TypeVar("Self", bound="GradientBased")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +170,45 @@ class GradientBased(Episodic):
         answers: Answers = history.observed
         return answers
 
+    def for_ways(self: Self, ways: int) -> Self:
+        """As of `Episodic`; a head of zeros or prototypes has an output for each class."""
+        if ways <= self.num_classes or self.head == "learned":
+            return super().for_ways(ways)
+        return dataclasses.replace(self, num_classes=ways, model=self.model.with_head(ways))
+
+    def adapt_to(
+        self, params: Params, model_state: ModelState, support: Part, mode: str
+    ) -> dict[str, Any]:
+        """The model's parameters after ``test_steps`` updates, and the state for queries."""
+        network = self.network.without_regularisers()
+        steps = self.test_steps or self.inner_steps
+        leaves, state = self.adapted_leaves(network, params, model_state, support, steps)
+        adapted, state = self.model_at(params, leaves, state, steps)
+        if mode == "inductive":
+            statistics = self.inductive_statistics
+            state = network.inductive_state(adapted, state, support["input"], statistics)
+        return {"params": adapted, "state": state}
+
+    def answer_adapted(
+        self, adapted: Mapping[str, Any], inputs: Array, mode: str
+    ) -> Float[Array, "queries outputs"]:
+        """One pass of the adapted model."""
+        network = self.network.without_regularisers()
+        params, state = adapted["params"], adapted["state"]
+        return network.apply(params, state, inputs, train=mode == "transductive")[0]
+
+    def adapted_leaves(
+        self,
+        network: Network,
+        params: Params,
+        model_state: ModelState,
+        support: Part,
+        steps: int,
+    ) -> tuple[Leaves, ModelState]:
+        """The leaves of the model after ``steps`` updates on ``support``, and the model's state."""
+        learner = Learner(self, network, params, model_state, {"support": support})
+        return learner.adapt(steps, unroll=1, first_order=True), model_state
+
     def _unit_optimizer(self) -> optax.GradientTransformation:
         """The inner optimizer at a learning rate of one; `rates` scales its updates per leaf."""
         keywords = dict(self.inner_optimizer)
@@ -227,7 +268,10 @@ class Learner:
             return leaves
         kernel, bias = parameters.head_names(leaves, objective.model)
         if objective.head == "zeros":
-            head = (jnp.zeros_like(leaves[kernel]), jnp.zeros_like(leaves[bias]))
+            # Of a model for other ways than the run's, see `for_ways`.
+            outputs = objective.model.num_outputs or leaves[bias].shape[-1]
+            shapes = [(*leaves[name].shape[:-1], outputs) for name in (kernel, bias)]
+            head = tuple(map(jnp.zeros, shapes))
         else:
             onehot = jax.nn.one_hot(support["target"], objective.num_classes)
             features = self.features(leaves, support)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
@@ -14,6 +14,8 @@ from vitjax.meta import parameters
 from vitjax.meta.gradient_based import GradientBased
 from vitjax.meta.parameters import Leaves
 from vitjax.objectives.base import Params, objectives
+
+Self = TypeVar("Self", bound="MetaSgd")
 
 
 @objectives.register("maml")
@@ -86,6 +88,15 @@ class MetaSgd(GradientBased):
         start, _ = super().rates({}, moving)
         rates = {name: jnp.full_like(leaf, start[name]) for name, leaf in moving.items()}
         return {"rates": parameters.unflatten(rates)}
+
+    def for_ways(self: Self, ways: int) -> Self:
+        """As of `Episodic`: further outputs of the head would have no learned rates."""
+        if ways > self.num_classes:
+            raise ConfigError(
+                f"there are {ways} classes, and meta_sgd learned a rate for each weight of a head"
+                f" for {self.num_classes}; give at most {self.num_classes} classes"
+            )
+        return self
 
     def rates(self, params: Params, leaves: Leaves) -> tuple[Leaves, bool]:
         """The learned rates."""

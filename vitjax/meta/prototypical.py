@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,13 @@ from vitjax.core.validation import OneOf, PositiveFloat
 from vitjax.data.dataset import Dataset
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode, Episodic
-from vitjax.meta.network import STATISTICS, Network, only, present_classes
+from vitjax.meta.network import STATISTICS, Network, Part, only, present_classes
 from vitjax.metrics import Metrics
 from vitjax.objectives.base import ModelState, Params, objectives
 
 DISTANCES = ("euclidean", "cosine")
+
+Self = TypeVar("Self", bound="PrototypeBased")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,38 @@ class PrototypeBased(Episodic):
         features, _ = network.apply(body, state, _inputs(episode), train=False)
         return {"transductive": transductive, "inductive": logits(*_split(features, episode))}
 
+    def for_ways(self: Self, ways: int) -> Self:
+        """This objective for any number of classes: each has a prototype."""
+        return dataclasses.replace(self, num_classes=ways)
+
+    def adapt_to(
+        self, params: Params, model_state: ModelState, support: Part, mode: str
+    ) -> dict[str, Any]:
+        """The prototypes; in the transductive mode they depend on the queries."""
+        if mode == "transductive":
+            return super().adapt_to(params, model_state, support, mode)
+        network = self.network.without_regularisers()
+        body, state = self.body(params, model_state)
+        state = network.inductive_state(body, state, support["input"], self.inductive_statistics)
+        features, _ = network.apply(body, state, support["input"], train=False)
+        return {
+            "params": body,
+            "state": state,
+            "model_state": dict(model_state),
+            "centers": self.centers(self.transform(features, model_state), support),
+        }
+
+    def answer_adapted(
+        self, adapted: Mapping[str, Any], inputs: Array, mode: str
+    ) -> Float[Array, "queries outputs"]:
+        """The logits by the distances to the prototypes."""
+        if mode == "transductive":
+            return super().answer_adapted(adapted, inputs, mode)
+        network = self.network.without_regularisers()
+        features, _ = network.apply(adapted["params"], adapted["state"], inputs, train=False)
+        features = self.transform(features, adapted["model_state"])
+        return similarity(features, adapted["centers"], self.distance) / self.temperature
+
     def embed(
         self, network: Network, body: Any, state: ModelState, episode: Episode, rng: Any = None
     ) -> tuple[Array, Array, ModelState]:
@@ -110,10 +145,16 @@ class PrototypeBased(Episodic):
     ) -> Float[Array, "queries ways"]:
         """The logits of queries from their features; very low for classes the episode lacks."""
         part = episode["support"]
-        onehot = jax.nn.one_hot(part["target"], self.num_classes, dtype=support.dtype)
-        centers = parameters.prototypes(support, onehot * part["mask"][:, None])
+        centers = self.centers(support, part)
         outputs = similarity(query, centers, self.distance) / self.temperature
         return only(outputs, present_classes(part, self.num_classes))
+
+    def centers(
+        self, features: Float[Array, "shots width"], part: Part
+    ) -> Float[Array, "ways width"]:
+        """The prototype of each class of a support set with these features."""
+        onehot = jax.nn.one_hot(part["target"], self.num_classes, dtype=features.dtype)
+        return parameters.prototypes(features, onehot * part["mask"][:, None])
 
 
 @objectives.register("protonet")

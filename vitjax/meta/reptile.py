@@ -17,7 +17,7 @@ from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.inner_loop import adapt
-from vitjax.meta.network import Network
+from vitjax.meta.network import Network, Part
 from vitjax.meta.parameters import Leaves
 from vitjax.metrics import Metrics
 from vitjax.objectives.base import Batch, ModelState, Params, objectives
@@ -115,6 +115,25 @@ class Reptile(GradientBased):
         )
         answers: Answers = trained.history.observed
         return answers
+
+    # As of any gradient-based method, by the leaves below.
+    adapt_to = GradientBased.adapt_to
+    answer_adapted = GradientBased.answer_adapted
+
+    def adapted_leaves(
+        self,
+        network: Network,
+        params: Params,
+        model_state: ModelState,
+        support: Part,
+        steps: int,
+    ) -> tuple[Leaves, ModelState]:
+        """The leaves after ``steps`` minibatches, and the state without the inner optimizer's."""
+        trained = self._train(
+            network, params, model_state, {"support": support}, None, steps, self.test_batch_size
+        )
+        state = {name: tree for name, tree in model_state.items() if name != _INNER}
+        return {**parameters.flatten(params["model"]), **trained.leaves}, state
 
     def _train(
         self,

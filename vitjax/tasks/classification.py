@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitjax import figures
-from vitjax.core.atomic import write_text
+from vitjax.core.validation import PositiveInt
 from vitjax.data import LabelledDataset
+from vitjax.data.any_image import AnyImage
 from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
-from vitjax.tasks.tables import aligned, class_counts, say_counts
+from vitjax.tasks.output import FIGURE, OutputFolder, figure
+from vitjax.tasks.reading import BATCH, OnCorrupt, answers, unit_range
+from vitjax.tasks.tables import (
+    TOP,
+    aligned_ranks,
+    class_counts,
+    ranked,
+    ranked_row,
+    say_counts,
+)
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
@@ -28,10 +39,9 @@ from vitjax.training.features import on_features
 from vitjax.training.step import step_key
 from vitjax.training.task import TASKS
 
-TOP = 5
 _MISTAKES = 25
 _SHOWN = 36
-_BATCH = 64
+_PREDICTED = 24  # images of the figure of predictions
 
 
 @TASKS.register("classification")
@@ -50,44 +60,80 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         return on_features(self.experiment, self.objective, variables, cache, say)
 
     def predict(
-        self, variables: Any, files: Sequence[str | Path], output: str | Path | None
-    ) -> list[dict[str, Any]]:
-        """The most probable classes of image files.
+        self,
+        variables: Any,
+        files: Sequence[AnyImage],
+        output: str | os.PathLike[str] | None,
+        *,
+        top: PositiveInt = TOP,
+        tta: bool = False,
+        batch_size: PositiveInt = BATCH,
+        on_corrupt: OnCorrupt = "error",
+    ) -> Iterator[dict[str, Any]]:
+        """Yields the most probable classes of images.
 
-        With ``output``, ``predictions.jsonl`` and ``predictions.png`` are written there.
+        Threads read images ahead of the model, and one batch of them is in memory. ``output``
+        receives ``predictions.png``, with the first images.
 
-        Returns:
-            For each file ``{"image": path, "predictions": [..]}``: the five most probable classes
-            in order, ``{"class": name, "probability": number}``.
+        Args:
+            variables: those of the objective, one copy.
+            files: paths, Pillow images or arrays.
+            output: the folder for the figure; None draws none.
+            top: the number of classes of a result.
+            tta: whether to average the probabilities of an image and of its mirror image.
+            batch_size: the number of images that pass through the model at once.
+            on_corrupt: "skip" to yield an error for an image that cannot be read.
+
+        Yields:
+            For each image ``{"image": path, "predictions": [..]}``: the ``top`` most probable
+            classes in order, ``{"class": name, "probability": number}``; or its ``"error"``.
+
+        Raises:
+            DataError: an image cannot be read.
+            ConfigError: the figure would replace a file that no prediction wrote.
         """
-        images = [self.data.read_image(path) for path in files]
-        step = jax.jit(self.objective.predict)
-        probabilities = np.concatenate(
-            [np.asarray(step(variables, {"image": batch})) for batch in _batches(images)]
-        )
-        if not np.isfinite(probabilities).all():
-            raise CheckpointError("the checkpoint's model gives probabilities of NaN")
-        names = self.class_names
-        results = []
-        for path, row in zip(files, probabilities, strict=True):
-            order = np.argsort(-row, kind="stable")[:TOP]
-            top = [{"class": names[i], "probability": round(float(row[i]), 6)} for i in order]
-            results.append({"image": str(path), "predictions": top})
-        if output is not None:
-            lines = "".join(json.dumps(result) + "\n" for result in results)
-            write_text(Path(output) / "predictions.jsonl", lines)
-            titles = [str(path) for path in files]
-            figures.predictions(
-                images, titles, probabilities, names, Path(output) / "predictions.png"
-            )
-        return results
+        folder = OutputFolder.of(output)
+        if folder is not None:
+            folder.check([FIGURE])
+        step = jax.jit(functools.partial(self._probabilities, tta=tta))
+        compute = functools.partial(step, variables)
+        names, shown, count = self.class_names, [], 0
+        for answer in answers(compute, self.data.read_image, files, batch_size, on_corrupt):
+            if answer.values is None:
+                yield answer.failure
+                continue
+            if not np.isfinite(answer.values).all():
+                raise CheckpointError("the checkpoint's model gives probabilities of NaN")
+            count += 1
+            if folder is not None and count <= _PREDICTED:
+                shown.append(answer)
+            yield {"image": answer.name, "predictions": ranked(names, answer.values, top)}
+        if folder is not None and shown:
+            with figure(folder, FIGURE) as path:
+                figures.predictions(
+                    [answer.image for answer in shown],
+                    [answer.name for answer in shown],
+                    np.stack([np.asarray(answer.values) for answer in shown]),
+                    names,
+                    path,
+                    total=count,
+                )
+
+    def _probabilities(self, variables: Any, images: Any, tta: bool) -> Any:
+        """The probabilities of a batch, (images, classes)."""
+        likely = self.objective.predict(variables, {"image": images})
+        if not tta:
+            return likely
+        mirrored = self.objective.predict(variables, {"image": jnp.flip(images, axis=2)})
+        return (likely + mirrored) / 2
+
+    def row(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """The classes and their probabilities in order."""
+        return ranked_row(prediction)
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
         """A line per image: its classes and their probabilities."""
-        return aligned(
-            (each["image"], {p["class"]: p["probability"] for p in each["predictions"]})
-            for each in predictions
-        )
+        return aligned_ranks(predictions)
 
     def report(
         self,
@@ -166,14 +212,3 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
             for row in fractions
         ]
         return images, titles
-
-
-def unit_range(images: Any) -> Any:
-    """Images of bytes as floats in 0..1; other images unchanged."""
-    return images.astype("float32") / 255 if images.dtype == np.uint8 else images
-
-
-def _batches(images: Sequence[np.ndarray], size: int = _BATCH) -> Iterator[jax.Array]:
-    """Batches of the images, small enough for any number of images."""
-    for start in range(0, len(images), size):
-        yield jnp.asarray(np.stack(images[start : start + size]))

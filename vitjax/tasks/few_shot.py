@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,17 +12,26 @@ import jax
 import numpy as np
 
 from vitjax import figures
+from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import shortened
+from vitjax.core.validation import PositiveInt
 from vitjax.data import EpisodeData
+from vitjax.data.any_image import AnyImage
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
+from vitjax.tasks.adapted import AdaptedClassifier, Support, check_classes, support_images
 from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
 from vitjax.tasks.inspecting import say_stored
+from vitjax.tasks.output import FIGURE, OutputFolder, figure
+from vitjax.tasks.reading import BATCH, Answer, OnCorrupt, check_heads
+from vitjax.tasks.tables import TOP, aligned_ranks, ranked_row
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.task import TASKS, Results, Task
 
 _SHOWN = 3
+SUPPORT = "support.json"
+_ANSWERS = 6  # images of a class in the figure of predictions
 
 
 @TASKS.register("few_shot")
@@ -109,15 +119,106 @@ class FewShot(Task[EpisodeData, Episodic]):
         steps = evaluation.table(results) if results["test_steps"] else []
         return [*lines, *steps, *(f"({line})" for line in evaluation.MEANING)]
 
-    def predict(
-        self, variables: Any, files: Sequence[str | Path], output: str | Path | None
-    ) -> list[dict[str, Any]]:
-        """Raises ConfigError: without a support set, files have no classes."""
-        raise ConfigError(
-            f"the objective {type(self.objective).__name__} predicts nothing for single"
-            " files: in few-shot learning the classes are those of a support set; use `vitjax"
-            " evaluate`"
+    def check_prediction(self, files: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """Checks the support set, and reads the head of each image file that must be readable.
+
+        Raises:
+            ConfigError: there is no support set, or the method cannot take its classes.
+            DataError: some files are not images; the message counts them and lists the first.
+        """
+        support = support_images(self._support(options.get("support")))
+        self.objective.for_ways(len(support))
+        check_heads([picture for images in support.values() for picture in images])
+        if options.get("on_corrupt") != "skip":
+            check_heads(files)
+
+    def _support(self, support: Any) -> Any:
+        """``support``; raises ConfigError if there is none, or the run has no classes."""
+        check_classes(self.data)
+        if support is None:
+            raise ConfigError(
+                f"the objective {type(self.objective).__name__} predicts nothing for single"
+                " files: in few-shot learning the classes are those of a support set; give"
+                " --support=DIR (support=), with a folder of images for each class"
+            )
+        return support
+
+    def adapt(
+        self, variables: Any, support: Support, *, transductive: bool = False
+    ) -> AdaptedClassifier:
+        """A classifier of the classes of a support set, see `AdaptedClassifier`."""
+        return AdaptedClassifier(
+            self.objective, self.data, variables, support, transductive=transductive
         )
+
+    def predict(
+        self,
+        variables: Any,
+        files: Sequence[AnyImage],
+        output: str | os.PathLike[str] | None,
+        *,
+        support: Any = None,
+        transductive: bool = False,
+        top: PositiveInt = TOP,
+        batch_size: PositiveInt = BATCH,
+        on_corrupt: OnCorrupt = "error",
+    ) -> Iterator[dict[str, Any]]:
+        """Yields the classes of images, which are those of a support set.
+
+        ``output`` receives ``support.json``, with the method, the mode and the number of support
+        images of each class, and ``predictions.png``, with the support images of each class and the
+        first images that were given it.
+
+        Args:
+            variables: those of the objective, one copy.
+            files: paths, Pillow images or arrays.
+            output: the folder for these; None writes nothing.
+            support: see `vitjax.tasks.adapted.Support`.
+            transductive: see `AdaptedClassifier`.
+            top: the number of classes of a result.
+            batch_size: the number of images that pass through the model at once.
+            on_corrupt: "skip" to yield an error for an image that cannot be read; support images
+                must all be readable.
+
+        Yields:
+            As of a classification.
+
+        Raises:
+            ConfigError: there is no support set, or the method cannot take its classes.
+            DataError: an image cannot be read.
+        """
+        support = self._support(support)
+        folder = OutputFolder.of(output)
+        if folder is not None:
+            folder.check([FIGURE, SUPPORT])
+        classifier = self.adapt(variables, support, transductive=transductive)
+        heading = _adaptation(classifier, self.objective)
+        self.say(heading)
+        shown: list[tuple[int, Answer]] = []
+        counts = np.zeros(len(classifier.class_names), int)
+        for answer in classifier.answers(files, batch_size=batch_size, on_corrupt=on_corrupt):
+            if answer.values is None:
+                yield answer.failure
+                continue
+            chosen = int(answer.values.argmax())
+            if folder is not None and counts[chosen] < _ANSWERS:
+                shown.append((chosen, answer))
+            counts[chosen] += 1
+            yield classifier.result(answer, top)
+        if folder is not None:
+            with folder.writing(SUPPORT) as path:
+                write_json(path, classifier.described)
+        if folder is not None and shown:
+            with figure(folder, FIGURE) as path:
+                _draw_answers(classifier, shown, f"{heading}\n{_first(shown, counts)}", path)
+
+    def row(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """The classes and their probabilities in order."""
+        return ranked_row(prediction)
+
+    def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+        """A line per image: its classes and their probabilities."""
+        return aligned_ranks(predictions)
 
     def report(
         self, evaluator: Evaluator, variables: Any, results: Mapping[str, Results], folder: Path
@@ -174,6 +275,37 @@ class FewShot(Task[EpisodeData, Episodic]):
             draw_functions(data.family, episodes, output, queries=True)
             say(f"The first {len(episodes['mask'])} training episodes: {output}")
         return counts
+
+
+def _adaptation(classifier: AdaptedClassifier, objective: Episodic) -> str:
+    """What was adapted, to how many images, and how images are classified."""
+    shots = sorted(set(classifier.shots.values()))
+    each = f"{shots[0]}" if len(shots) == 1 else f"{shots[0]} to {shots[-1]}"
+    mode = "transductive: all together" if classifier.transductive else "inductive: each alone"
+    return (
+        f"{type(objective).__name__}, {len(classifier.class_names)} classes with {each}"
+        f" image{'' if shots == [1] else 's'} each; {mode}"
+    )
+
+
+def _first(shown: Sequence[Any], counts: np.ndarray) -> str:
+    total = int(counts.sum())
+    number = f"{total:,}" if len(shown) == total else f"{len(shown)} of {total:,}"
+    return f"beside each class, the images that were given it ({number}), and their probability"
+
+
+def _draw_answers(
+    classifier: AdaptedClassifier, shown: Sequence[tuple[int, Answer]], heading: str, path: Path
+) -> None:
+    figures.episode(
+        classifier.support,
+        ([answer.image for _, answer in shown], np.array([chosen for chosen, _ in shown])),
+        classifier.class_names,
+        path,
+        captions=[f"{answer.values.max():.0%}" for _, answer in shown if answer.values is not None],
+        titles=("support", "images given this class"),
+        heading=heading,
+    )
 
 
 def _classes(description: Mapping[str, Any]) -> dict[str, set[str]]:

@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from jaxtyping import Array, Float
+from typing import Any
 
 from vitjax import config as configs
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say
-from vitjax.core.validation import check_keywords
-from vitjax.models.protocol import Model
+from vitjax.tasks import prediction
+from vitjax.tasks.loaded import Loaded
 from vitjax.training import checks, initialization, loop, runs
 from vitjax.training import experiment as experiments
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.workdir import CONFIG
-
-
-class Preprocess:
-    """Prepares images for a run's model, as in evaluation.
-
-    Attributes:
-        class_names: the names of the model's outputs.
-    """
-
-    def __init__(self, experiment: Experiment):
-        self._data = experiment.data
-        self.class_names = experiment.task.class_names
-
-    def __call__(self, *images: str | Path | np.ndarray) -> Float[Array, "batch ..."]:
-        """A batch of image files, or of images as arrays (height, width, channels), normalised.
-
-        Files are read and transformed as in evaluation; arrays are only normalised.
-
-        Raises:
-            DataError: a file cannot be read; the message names it.
-        """
-        read = [x if isinstance(x, np.ndarray) else self._data.read_image(x) for x in images]
-        normalized: Array = self._data.normalize(np.stack(read))
-        return normalized
-
-
-class Loaded(NamedTuple):
-    """A run's model, ready to use.
-
-    Attributes:
-        model: a Linen module: ``model.apply(variables, images)``.
-        variables: those of the model, one copy: the moving average if the run keeps one.
-        preprocess: turns image files into inputs of the model; has the class names.
-    """
-
-    model: Model
-    variables: dict[str, Any]
-    preprocess: Preprocess
 
 
 def build(config: Any) -> Experiment:
@@ -165,11 +125,12 @@ def evaluate_initial(
 
 def predict(
     workdir: str | Path,
-    files: Sequence[str | Path],
-    output: str | Path | None = None,
+    files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     *,
     checkpoint: str | int | None = None,
+    overwrite: bool = False,
     say: Say = print,
     **options: Any,
 ) -> list[dict[str, Any]]:
@@ -177,52 +138,37 @@ def predict(
 
     Args:
         workdir: the run's folder.
-        files: paths of image files; each is read and transformed as in evaluation.
+        files: image files, folders of them, wildcards, or ``"@FILE"`` for a list in a text file;
+            see `vitjax.core.file_lists.find_images`. Images are transformed as in evaluation.
         output: the folder for the results; None writes nothing.
         overrides: as in `evaluate`.
         checkpoint: as in `evaluate`.
-        say: receives what was loaded.
-        **options: keywords of the task's `Task.predict`, such as ``tile`` for segmentation; None
-            leaves the default.
+        overwrite: whether files in ``output`` that no prediction wrote may be replaced.
+        say: receives what was loaded, the speed, and what was skipped.
+        **options: keywords of the task's `Task.predict`, such as ``tile`` for segmentation, ``top``
+            for classification and ``support`` for few-shot learning; None leaves the default.
+            ``on_corrupt="skip"`` gives an ``"error"`` for a file that cannot be read.
 
     Returns:
-        JSON values for each file; see the task.
+        JSON values for each file, once; see the task. `vitjax.tasks.prediction.start` gives them
+        one after the other.
 
     Raises:
         DataError: a file cannot be read; the message names it. Nothing is written then.
-        ConfigError: the task has no predictions for files, or no such option.
+        ConfigError: a path does not exist; the task has no predictions for files, or no such
+            option; a file would be replaced that no prediction wrote.
     """
-    return prediction_table(
-        workdir, files, output, overrides, checkpoint=checkpoint, say=say, **options
-    )[0]
-
-
-def prediction_table(
-    workdir: str | Path,
-    files: Sequence[str | Path],
-    output: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    *,
-    checkpoint: str | int | None = None,
-    say: Say = print,
-    **options: Any,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The result of `predict`, and its lines of text."""
-    if not files:
-        raise ConfigError("no files are given to predict")
-    experiment, placed, _ = runs.load(
-        workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
+    started = prediction.start(
+        workdir,
+        files,
+        output,
+        overrides,
+        checkpoint=checkpoint,
+        overwrite=overwrite,
+        say=say,
+        **options,
     )
-    task = experiment.task
-    options = {name: value for name, value in options.items() if value is not None}
-    check_keywords(
-        task.predict,
-        options,
-        where=f"{workdir}: options of predict, for the task {experiment.objective.task}",
-        given=("variables", "files", "output"),
-    )
-    found = task.predict(experiment.parallel.fetch(placed), files, output, **options)
-    return found, task.table(found)
+    return list(started.results)
 
 
 def load(
@@ -232,12 +178,13 @@ def load(
     checkpoint: str | int | None = None,
     say: Say = print,
 ) -> Loaded:
-    """The model of a run, its variables, and the preprocessing of its images.
+    """The model of a run, its variables, the preprocessing of its images, and its predictions.
 
-    >>> model, variables, preprocess = vitjax.load("runs/digits")
-    >>> logits = model.apply(variables, preprocess("seven.png"))
-    >>> preprocess.class_names[int(logits[0].argmax())]
+    >>> run = vitjax.load("runs/digits")
+    >>> run.predict("seven.png")[0]["predictions"][0]["class"]
     '7'
+    >>> model, variables, preprocess = run
+    >>> logits = model.apply(variables, preprocess("seven.png"))
 
     Args:
         workdir: the run's folder.
@@ -251,9 +198,7 @@ def load(
     experiment, placed, _ = runs.load(
         workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
     )
-    objective = experiment.objective
-    variables = objective.unwrap(experiment.parallel.fetch(placed))
-    return Loaded(objective.model, variables, Preprocess(experiment))
+    return Loaded(experiment, experiment.parallel.fetch(placed))
 
 
 def _loaded(config: Any, overrides: Sequence[str] = ()) -> Any:

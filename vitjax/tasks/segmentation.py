@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import Counter
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,16 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.core.errors import ConfigError
-from vitjax.data import MaskDataset
+from vitjax.core.machine import process_cores
+from vitjax.data import DataError, MaskDataset
+from vitjax.data.any_image import AnyImage, is_file, name_of
 from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
 from vitjax.objectives import Segmenter
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
+from vitjax.tasks.output import OutputFolder, result_names
+from vitjax.tasks.reading import OnCorrupt, read_ahead
 from vitjax.tasks.tables import aligned, class_counts, say_counts
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
@@ -44,73 +48,159 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
     def predict(
         self,
         variables: Any,
-        files: Sequence[str | Path],
-        output: str | Path | None,
+        files: Sequence[AnyImage],
+        output: str | os.PathLike[str] | None,
         *,
         tile: int | None = None,
         tta: bool = False,
         probabilities: bool = False,
-    ) -> list[dict[str, Any]]:
-        """Segments image files of any size; large images in tiles, a few rows at a time.
+        on_corrupt: OnCorrupt = "error",
+    ) -> Iterator[dict[str, Any]]:
+        """Segments images of any size; large images in tiles, a few rows at a time.
 
         For each image ``output`` receives ``<stem>_mask.png``, with the values of the masks that
         the run was trained on and a colour palette; ``<stem>_overlay.png``; and, with
         ``probabilities``, ``<stem>_probabilities.npz``, an array ``probabilities`` (height, width,
         classes) in float32. All have the size of the file, also if ``eval_transforms`` resize
-        images. Each page of a TIFF is an image; its number follows the stem.
+        images. Each page of a TIFF is an image; its number follows the stem. Where two images have
+        one stem, see `result_names`.
 
         Args:
             variables: those of the objective, one copy.
-            files: paths of the image files.
+            files: paths, Pillow images or arrays.
             output: the folder for the results; None writes nothing.
             tile: tile side in pixels; None predicts images with sides of up to `UNTILED` pixels at
                 once, and larger ones in tiles of `TILE`.
             tta: whether to average over the 8 flips and quarter turns of each image.
             probabilities: whether to write probabilities.
+            on_corrupt: "skip" to yield an error for an image that cannot be read.
 
-        Returns:
+        Yields:
             For each image ``{"image": path, "fractions": {class: fraction of the pixels}}``; the
-            page follows the path if the file has several.
+            page follows the path if the file has several; or its ``"error"``.
 
         Raises:
-            ConfigError: two images have the same name in ``output``, or the tile is too small.
+            ConfigError: the tile is too small, or a file that no prediction wrote would be
+                replaced.
             DataError: an image cannot be read; nothing is written then.
         """
+        folder, classes = OutputFolder.of(output), len(self.class_names)
+        kinds = ["_mask.png", "_overlay.png", *(["_probabilities.npz"] if probabilities else [])]
+        plan = self._plan(files, on_corrupt)
+        if folder is not None:
+            folder.check(f"{stem}{kind}" for stem in plan.stems if stem for kind in kinds)
+        values = self._values()
+        writer = _Probabilities(folder if probabilities else None, classes)
+        for found in self._segmented(variables, plan, tile, tta, writer):
+            if found.error is not None:
+                yield {"image": found.title, "error": found.error}
+                continue
+            if folder is not None:
+                with folder.writing(f"{found.stem}_mask.png") as path:
+                    write_mask(path, found.mask, figures.palette(classes), values)
+                with folder.writing(f"{found.stem}_overlay.png") as path:
+                    write_image(path, overlay(found.picture, found.mask, classes))
+            yield self._result(found)
+
+    def predict_images(self, variables: Any, images: Sequence[Any], **options: Any) -> list[Any]:
+        """As `predict`, with ``"mask"`` in each result: the class of each pixel, by number.
+
+        Args:
+            variables: those of the objective, one copy.
+            images: paths, Pillow images or arrays.
+            **options: ``tile``, ``tta`` and ``on_corrupt`` of `predict`.
+        """
+        tile, tta = options.pop("tile", None), options.pop("tta", False)
+        plan = self._plan(images, options.pop("on_corrupt", "error"))
+        if options:
+            raise ConfigError(
+                f"predict: {next(iter(options))!r} is not an option of images in memory; they are"
+                " tile, tta and on_corrupt"
+            )
+        nowhere = _Probabilities(None, len(self.class_names))
+        return [
+            {"image": found.title, "error": found.error}
+            if found.error is not None
+            else {**self._result(found), "mask": found.mask}
+            for found in self._segmented(variables, plan, tile, tta, nowhere)
+        ]
+
+    def _result(self, found: _Segmented) -> dict[str, Any]:
+        fractions = {
+            name: float(count) / found.mask.size
+            for name, count in zip(self.class_names, found.counts, strict=True)
+        }
+        return {"image": found.title, "fractions": fractions}
+
+    def _values(self) -> list[int]:
+        """The value of each class in a mask file; further classes of a head have the next ones."""
+        known = self.data.class_values
+        extra = len(self.class_names) - len(known)
+        return [*known, *(max(known) + 1 + number for number in range(extra))]
+
+    def _plan(self, files: Sequence[AnyImage], on_corrupt: OnCorrupt) -> _Plan:
+        """All images, each read once to see that it can be, and the longest side."""
         data = self.data
-        images = [image for path in files for image in _images(path, data.pages(path))]
-        counts_of_stems = Counter(image.stem for image in images)
-        if twice := [stem for stem, count in counts_of_stems.items() if count > 1]:
-            raise ConfigError(f"two images are called {twice[0]!r}; their masks would be one file")
-        sides = [
-            max(data.prepared(data.read_picture(image.path, image.page)).shape[:2])
-            for image in images
-        ]  # all can be read
-        side = tile or (TILE if max(sides, default=0) > UNTILED else None)
+
+        def measured(image: _Image) -> int:
+            prepared = data.prepared(data.read_picture(image.picture, image.page))
+            return max(prepared.shape[:2])
+
+        images: list[_Image] = []
+        unread: dict[int, str] = {}
+        for number, (file, pages) in enumerate(
+            zip(files, read_ahead(data.pages, files, on_corrupt), strict=True)
+        ):
+            name = name_of(file, number)
+            if isinstance(pages, DataError):
+                unread[len(images)] = str(pages)
+                pages = 1
+            for page in range(pages):
+                title = name if pages == 1 else f"{name}, page {page}"
+                width = len(str(pages - 1))  # so that names sort by page
+                images.append(_Image(file, page, f"_{page:0{width}}" if pages > 1 else "", title))
+        readable = [image for place, image in enumerate(images) if place not in unread]
+        places = [place for place in range(len(images)) if place not in unread]
+        longest = 0
+        sides = read_ahead(measured, readable, on_corrupt, threads=min(4, process_cores()))
+        for place, side in zip(places, sides, strict=True):
+            if isinstance(side, DataError):
+                unread[place] = str(side)
+            else:
+                longest = max(longest, side)
+        stems = result_names([(image.title_of_file, image.end) for image in images])
+        kept = [None if place in unread else stem for place, stem in enumerate(stems)]
+        return _Plan(images, kept, unread, longest)
+
+    def _segmented(
+        self, variables: Any, plan: _Plan, tile: int | None, tta: bool, writer: _Probabilities
+    ) -> Iterator[_Segmented]:
+        """The mask of each image of ``plan``, one after the other."""
+        data, classes = self.data, len(self.class_names)
+        side = tile or (TILE if plan.longest > UNTILED else None)
         bands = _predictor(self.objective, variables, side, tta)
-        names = self.class_names
-        # Further classes of a head have the next values.
-        known = data.class_values
-        values = [*known, *(max(known) + 1 + extra for extra in range(len(names) - len(known)))]
-        results = []
-        for path, page, stem, title in images:
-            picture = data.read_picture(path, page)
+        for place, (image, stem) in enumerate(zip(plan.images, plan.stems, strict=True)):
+            if stem is None:
+                yield _Segmented(image.title, error=plan.unread[place])
+                continue
+            picture = data.read_picture(image.picture, image.page)
             fed, size = data.prepared(picture), picture.shape[:2]
             found = bands(fed)
             if fed.shape[:2] != size:
                 found = iter([data.restored(np.concatenate(list(found)), size)])
-            with contextlib.ExitStack() as stack:
-                if output is not None and probabilities:
-                    place = Path(output) / f"{stem}_probabilities.npz"
-                    write = stack.enter_context(probability_file(place, (*size, len(names))))
+            with writer.writing(stem, size) as write:
+                if write is not None:
                     found = _copied(found, write)
-                mask, counts = _decided(found, size, len(names), title)
-            fractions = {n: float(c) / mask.size for n, c in zip(names, counts, strict=True)}
-            results.append({"image": title, "fractions": fractions})
-            if output is not None:
-                folder, classes = Path(output), len(names)
-                write_mask(folder / f"{stem}_mask.png", mask, figures.palette(classes), values)
-                write_image(folder / f"{stem}_overlay.png", overlay(picture, mask, classes))
-        return results
+                mask, counts = _decided(found, size, classes, image.title)
+            yield _Segmented(image.title, stem, picture, mask, counts)
+
+    def row(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """The fraction of the pixels of each class."""
+        fractions = prediction["fractions"].items()
+        return {
+            "image": prediction["image"],
+            **{f"fraction of {name}": value for name, value in fractions},
+        }
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
         """A line per image: the fraction of its pixels in each class."""
@@ -170,28 +260,69 @@ class _Image(NamedTuple):
     """An image to predict.
 
     Attributes:
-        path: its file.
+        picture: its file, or the image itself.
         page: the page of the file.
-        stem: the beginning of the names of its results.
+        end: what follows the stem of the file in the names of its results.
         title: its name in messages.
     """
 
-    path: str | Path
+    picture: AnyImage
     page: int
-    stem: str
+    end: str
     title: str
 
+    @property
+    def title_of_file(self) -> str:
+        """The file's path; for an image that is not a file, its title."""
+        return name_of(self.picture) if is_file(self.picture) else self.title
 
-def _images(path: str | Path, pages: int) -> list[_Image]:
-    """The images in a file with the given number of pages."""
-    stem = Path(path).stem
-    if pages == 1:
-        return [_Image(path, 0, stem, str(path))]
-    width = len(str(pages - 1))  # so that names sort by page
-    return [
-        _Image(path, page, f"{stem}_{page:0{width}}", f"{path}, page {page}")
-        for page in range(pages)
-    ]
+
+class _Plan(NamedTuple):
+    """What will be segmented.
+
+    Attributes:
+        images: all images.
+        stems: the beginning of the names of each image's results; None if it cannot be read.
+        unread: why an image cannot be read, by its place in ``images``.
+        longest: the longest side of a prepared image, in pixels.
+    """
+
+    images: list[_Image]
+    stems: list[str | None]
+    unread: dict[int, str]
+    longest: int
+
+
+class _Segmented(NamedTuple):
+    """An image and its mask, or why it cannot be read."""
+
+    title: str
+    stem: str = ""
+    picture: Any = None
+    mask: Any = None
+    counts: Any = None
+    error: str | None = None
+
+
+class _Probabilities(NamedTuple):
+    """Where the probabilities of images are written; nowhere without a folder."""
+
+    folder: OutputFolder | None
+    classes: int
+
+    @contextlib.contextmanager
+    def writing(
+        self, stem: str, size: tuple[int, int]
+    ) -> Iterator[Callable[[np.ndarray], object] | None]:
+        """Yields a function that takes the next rows of an image of ``size``."""
+        if self.folder is None:
+            yield None
+            return
+        with (
+            self.folder.writing(f"{stem}_probabilities.npz") as path,
+            probability_file(path, (*size, self.classes)) as write,
+        ):
+            yield write
 
 
 def _predictor(

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vitjax.core.text import shortened
+
+TOP = 5  # classes of a result
 
 
 def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
@@ -17,6 +21,29 @@ def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
         cells = [f"{name} {value:.1%}" for name, value in values.items()]
         lines.append(f"{image:{width}}  " + "  ".join(f"{cell:<14}" for cell in cells).rstrip())
     return lines
+
+
+def aligned_ranks(predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line per image: its most probable classes."""
+    return aligned(
+        (each["image"], {p["class"]: p["probability"] for p in each["predictions"]})
+        for each in predictions
+    )
+
+
+def ranked_row(prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the most probable classes: ``class``, ``probability``, ``class_2``, ..."""
+    row: dict[str, Any] = {"image": prediction["image"]}
+    for place, each in enumerate(prediction["predictions"], 1):
+        end = "" if place == 1 else f"_{place}"
+        row[f"class{end}"], row[f"probability{end}"] = each["class"], each["probability"]
+    return row
+
+
+def ranked(names: Sequence[str], probabilities: Any, top: int) -> list[dict[str, Any]]:
+    """The ``top`` most probable classes: ``[{"class": name, "probability": number}, ..]``."""
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"class": names[i], "probability": round(float(probabilities[i]), 6)} for i in order]
 
 
 def class_counts(names: Sequence[str], numbers: Any) -> dict[str, int]:

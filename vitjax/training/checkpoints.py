@@ -54,7 +54,7 @@ def _despite_removals(action: Callable[[], Any]) -> Any:
 
 def begun(directory: Path) -> bool:
     """Whether ``directory`` exists and has a checkpoint, complete or damaged."""
-    return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
+    return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
+from vitjax.core.text import Say
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.objectives.base import Objective
@@ -51,7 +53,10 @@ class Task(Generic[DataT, ObjectiveT]):
         experiment: the run.
         data: the data of the run.
         objective: the objective of the run.
+        say: receives what predictions report beside their results; nothing is shown by default.
     """
+
+    say: Say = staticmethod(lambda text: None)
 
     needed_data: ClassVar[type[Any]] = Dataset
     needed_objective: ClassVar[type[Any]] = Objective
@@ -183,29 +188,73 @@ class Task(Generic[DataT, ObjectiveT]):
 
     # Prediction.
 
+    def check_prediction(self, files: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """Checks what is to be predicted before the model is loaded, as far as this is quick.
+
+        Args:
+            files: as in `predict`; each exists.
+            options: the keywords of `predict` that were given.
+
+        Raises:
+            DataError: a file cannot be read.
+            ConfigError: an option cannot be used.
+        """
+
     def predict(
-        self, variables: Any, files: Sequence[str | Path], output: str | Path | None
-    ) -> list[dict[str, Any]]:
+        self, variables: Any, files: Sequence[Any], output: str | os.PathLike[str] | None
+    ) -> Iterable[dict[str, Any]]:
         """The predictions of the model for files.
 
-        A task may have further keywords, which are options of `vitjax predict`.
+        A task may have further keywords, which are options of `vitjax predict`. Those of vitjax's
+        own tasks are generators, so that any number of files takes little memory. The results are
+        written to ``predictions.jsonl`` and ``predictions.csv`` in ``output`` for every task.
 
         Args:
             variables: those of the objective, one copy.
-            files: paths of the files.
-            output: the folder for the results; None writes nothing.
+            files: paths of the files; also Pillow images and arrays, if the task's data reads them.
+            output: the folder for what else the task writes, such as figures; None writes nothing.
 
         Returns:
-            JSON values for each file, with its path under ``"image"``.
+            JSON values for each file, with its path under ``"image"``; for one that cannot be read
+            and is to be skipped (a keyword ``on_corrupt="skip"``), its ``"error"``.
 
         Raises:
-            DataError: a file cannot be read; nothing is written then.
+            DataError: a file cannot be read.
             ConfigError: the task has no predictions.
         """
         del variables, files, output
         raise ConfigError(
             f"the objective {type(self.objective).__name__} predicts nothing for files"
         )
+
+    def predict_images(self, variables: Any, images: Sequence[Any], **options: Any) -> list[Any]:
+        """As `predict`, for `vitjax.load(...).predict`: results may also hold arrays."""
+        return list(self.predict(variables, images, None, **options))
+
+    def adapt(self, variables: Any, support: Any, *, transductive: bool = False) -> Any:
+        """A classifier of new classes from a few images of each.
+
+        Args:
+            variables: those of the objective, one copy.
+            support: the images of the classes.
+            transductive: whether images are classified together.
+
+        Raises:
+            ConfigError: the run does not learn to do that.
+        """
+        del variables, support, transductive
+        raise ConfigError(
+            f"the run's objective {type(self.objective).__name__} does not adapt to new classes;"
+            " few-shot runs do (config.data.episodes and an objective such as maml or protonet)"
+        )
+
+    def row(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """A prediction as a row of ``predictions.csv``: its numbers and texts by column."""
+        return {
+            name: value
+            for name, value in prediction.items()
+            if isinstance(value, str | int | float)
+        }
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
         """The predictions as lines of text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call
+from vitjax.data.any_image import AnyImage
 from vitjax.data.episodes import class_splits
 from vitjax.data.episodes.batching import ImageBatches, IndexBatches
 from vitjax.data.episodes.loader import EpisodeData
@@ -159,13 +159,13 @@ class ImageEpisodes(EpisodeData):
         self._check_split(split)
         return self._pool.stored(split)
 
-    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
-        """An image file made ready as an evaluated example is: (height, width, channels).
+    def read_image(self, image: AnyImage) -> np.ndarray:
+        """An image made ready as an evaluated example is: (height, width, channels).
 
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(path, self._eval, self.image_shape)
+        return read_evaluated(image, self._eval, self.image_shape)
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank episode: shapes and dtypes as a step or an evaluation is fed."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from vitjax.core.text import near_match
+from vitjax.core.text import natural_key, near_match
 from vitjax.core.validation import NonNegativeInt
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.file_listing import FileTree, check_folder
@@ -168,11 +166,6 @@ def _split_roots(path: str) -> dict[str, str]:
     return roots
 
 
-def _natural(stem: str) -> list[Any]:
-    """A key that sorts slice10 after slice9."""
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", stem)]
-
-
 def _files(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
     """Stem, relative to ``folder``, to image file, in natural order."""
     found: dict[str, str] = {}
@@ -184,7 +177,7 @@ def _files(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
                 " it?"
             )
         found[stem] = os.path.join(folder, file)
-    return {stem: found[stem] for stem in sorted(found, key=_natural)}
+    return {stem: found[stem] for stem in sorted(found, key=natural_key)}
 
 
 def _pages(root: str) -> list[tuple[Page, bool]]:

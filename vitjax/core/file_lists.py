@@ -1,0 +1,200 @@
+"""Files that a person names: by path, folder, wildcard, or in a text file."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import Say, natural_key, near_match, shortened
+
+PathLike = str | os.PathLike[str]
+
+# By these a folder's images are told from its other files. A file that is named itself may have any
+# suffix.
+IMAGE_SUFFIXES = frozenset(
+    (".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm")
+) | {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+# Of small copies that some systems put beside images.
+_THUMBNAILS = ("@eadir", "__macosx")
+_WILDCARDS = frozenset("*?[")
+_STDIN = "-"
+
+
+def find_images(
+    named: PathLike | Sequence[PathLike],
+    lists: Sequence[PathLike] = (),
+    *,
+    say: Say | None = None,
+    apart_from: Iterable[PathLike] = (),
+) -> list[str]:
+    """The image files that a person names, each checked to exist.
+
+    Args:
+        named: files; folders, whose images are found recursively; wildcards such as
+            ``"photos/**/*.jpg"``; and ``"@FILE"`` for a text file of these, ``"@-"`` for standard
+            input. A file whose name has wildcards or begins with ``@`` is written ``./@name``.
+        lists: further text files. A line names a file, folder or wildcard relative to the current
+            folder; empty lines and those that begin with ``#`` are ignored.
+        say: receives how many files of other kinds were left out.
+        apart_from: files of folders and wildcards that are left out.
+
+    Returns:
+        The paths in the order in which they are named, those of a folder or wildcard in natural
+        order. A file that is named or found again is not repeated.
+
+    Raises:
+        ConfigError: a path does not exist, a folder or wildcard has no image, or nothing is named.
+            All missing paths are counted, and the first are listed.
+    """
+    given = [named] if isinstance(named, str | os.PathLike) else named
+    entries: list[str] = []
+    for text in [os.fspath(path) for path in given]:
+        entries += _lines(text[1:]) if text.startswith("@") else [text]
+    for path in lists:
+        entries += _lines(os.fspath(path))
+    if not entries:
+        raise ConfigError("no images are given: name files, folders, wildcards or a list of them")
+    left_out = {_key(path) for path in apart_from}
+    found: dict[str, str] = {}  # by absolute path, as written
+    missing: list[str] = []
+    ignored: Counter[str] = Counter()
+    for entry in entries:
+        place, others = os.path.expanduser(entry), Counter[str]()
+        if os.path.isdir(place):
+            images = list(_below(place, others))
+        elif os.path.lexists(place):
+            found.setdefault(_key(place), place)
+            continue
+        elif _WILDCARDS & set(place):
+            images = _matched(place, others)
+        else:
+            missing.append(entry)
+            continue
+        if not images:
+            kind = "folder" if os.path.isdir(place) else "wildcard"
+            raise ConfigError(
+                f"the {kind} {entry!r} has no image ({_kinds(others)}); images are recognised by"
+                f" suffix: {' '.join(sorted(IMAGE_SUFFIXES))}"
+            )
+        ignored += others
+        for image in images:
+            if (key := _key(image)) not in left_out:
+                found.setdefault(key, image)
+    if missing:
+        raise ConfigError(_absent(missing))
+    if not found:
+        raise ConfigError("no images are left: predictions wrote all that were found")
+    if ignored and say is not None:
+        say(f"Left out: {_kinds(ignored)}")
+    return list(found.values())
+
+
+def images_below(folder: PathLike) -> list[str]:
+    """The image files in ``folder`` and its subfolders, in natural order.
+
+    Hidden files and folders and thumbnails are left out; a link to a folder that contains it is
+    followed once.
+    """
+    return list(_below(os.fspath(folder), Counter()))
+
+
+def subfolders(folder: PathLike) -> list[str]:
+    """The names of the folders in ``folder``, in natural order, without hidden ones."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name)]
+    return sorted(names, key=natural_key)
+
+
+def _lines(path: str) -> list[str]:
+    """The entries of a text file."""
+    place = os.path.expanduser(path)
+    try:
+        data = sys.stdin.buffer.read() if path == _STDIN else Path(place).read_bytes()
+    except OSError as error:
+        near = "" if os.path.exists(place) else _near(path)
+        raise ConfigError(
+            f"the list {path!r} cannot be read: {error.strerror or error}{near}"
+        ) from error
+    if b"\0" in data:
+        raise ConfigError(f"the list {path!r} is not a text file; it must have one path per line")
+    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
+    entries = [line for line in lines if line.strip() and not line.startswith("#")]
+    if not entries:
+        raise ConfigError(f"the list {path!r} has no paths")
+    return entries
+
+
+def _below(root: str, ignored: Counter[str]) -> Iterator[str]:
+    found = []
+    # The folders above each one: a link to one of these would be followed for ever.
+    above: dict[str, frozenset[str]] = {root: frozenset((os.path.realpath(root),))}
+    for place, folders, files in os.walk(root, followlinks=True):
+        kept = []
+        for name in folders:
+            real = os.path.realpath(os.path.join(place, name))
+            if not _hidden(name) and real not in above[place]:
+                kept.append(name)
+                above[os.path.join(place, name)] = above[place] | {real}
+        folders[:] = kept
+        found += [os.path.relpath(os.path.join(place, name), root) for name in files]
+    for name in sorted(found, key=natural_key):
+        if _is_image(name, ignored):
+            yield os.path.join(root, name)
+
+
+def _matched(pattern: str, ignored: Counter[str]) -> list[str]:
+    images: list[str] = []
+    for path in sorted(glob.glob(pattern, recursive=True), key=natural_key):
+        if os.path.isdir(path):
+            images += [] if "**" in pattern else _below(path, ignored)
+        elif _is_image(path, ignored):
+            images.append(path)
+    return images
+
+
+def _is_image(path: str, ignored: Counter[str]) -> bool:
+    name = os.path.basename(path)
+    if name.startswith("."):
+        return False
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in IMAGE_SUFFIXES:
+        ignored[suffix or "without a suffix"] += 1
+        return False
+    return True
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _THUMBNAILS
+
+
+def _key(path: PathLike) -> str:
+    return os.path.abspath(path)
+
+
+def _kinds(ignored: Counter[str]) -> str:
+    total = ignored.total()
+    if not total:
+        return "it is empty"
+    kinds = shortened([f"{count} {suffix}" for suffix, count in ignored.most_common()])
+    return f"{total:,} file{'s' * (total > 1)} of other kinds: {kinds}"
+
+
+def _absent(missing: Sequence[str]) -> str:
+    if len(missing) == 1:
+        return f"no file or folder {missing[0]!r}{_near(missing[0])}"
+    shown = shortened(list(map(repr, missing)))
+    return f"{len(missing):,} files or folders do not exist: {shown}{_near(missing[0])}"
+
+
+def _near(path: str) -> str:
+    """The near match of a missing path among its siblings, or the folder that is missing."""
+    place = Path(os.path.expanduser(path))
+    parent = place.parent
+    if not parent.is_dir():
+        return f" (there is no folder {str(parent)!r})"
+    return near_match(str(place), [str(parent / name) for name in sorted(os.listdir(parent))])
