@@ -16,7 +16,7 @@ from vitjax.core.file_lists import images_below, subfolders
 from vitjax.core.text import near_match, shortened
 from vitjax.data import EpisodeData
 from vitjax.data.any_image import AnyImage, name_of, several
-from vitjax.data.sources.folder import SPLIT_FOLDERS
+from vitjax.data.split_names import split_named
 from vitjax.meta.episodic import Episodic
 from vitjax.tasks.reading import BATCH, Answer, OnCorrupt, answers, read_ahead, stacked
 from vitjax.tasks.tables import TOP, ranked
@@ -216,8 +216,7 @@ def support_images(support: Support) -> dict[str, list[AnyImage]]:
         )
     if empty := [name for name, images in files.items() if not images]:
         raise ConfigError(f"{where}: no images of {shortened(list(map(repr, empty)))}")
-    splits = {name for names in SPLIT_FOLDERS.values() for name in names}
-    if files and {name.lower() for name in files} <= splits:
+    if files and all(map(split_named, files)):
         raise ConfigError(
             f"{where}: its folders {shortened(list(files))} are splits, not classes; name the one"
             " that holds the classes, such as .../train"

@@ -193,7 +193,7 @@ def counted(names: Sequence[str]) -> dict[str, int]:
     counts = Counter(names)
 
     def place(name: str) -> tuple[bool, int, str]:
-        number = name.isascii() and name.isdigit()
+        number = name.isascii() and name.isdecimal() and len(name) < 20
         return not number, int(name) if number else 0, name
 
     return {name: counts[name] for name in sorted(counts, key=place)}
