@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,6 @@ def test_timms_networks_are_the_registered_ones(opened, name, model):
         ("resnet50_gn", "norm", "group"),
         ("resnetv2_50x1_bit", "standardize_epsilon", 1e-8),
         ("vit_base_patch16_siglip_gap_224", "pooling", "mean"),
-        ("deit3_small_patch16_224", "layer_scale", 1e-5),
     ],
 )
 def test_timms_networks_are_told_by_their_shapes(opened, name, field, value):
@@ -73,6 +73,32 @@ def test_timms_networks_are_told_by_their_shapes(opened, name, field, value):
     found = opened(timm()[name], say=said.append)
     assert getattr(weights.module_of(found, say=said.append), field) == value
     assert not [line for line in said if "heads" not in line]
+
+
+def test_the_size_of_images_tells_deit_iii_from_an_oblong_network(opened):
+    """196 positions: 14 x 14 patches, or 13 x 15 and a class token."""
+    shapes, said = timm()["deit3_small_patch16_224"], []
+    message = refused(opened, shapes)
+    assert "196 positions can be read in several ways" in message
+    for words in (
+        "grid=14,14: 14 x 14 patches without a position of the class token, for images of 224 x 224",
+        "grid=13,15: 13 x 15 patches and 1 position of other tokens, for images of 208 x 240",
+        "grid=15,13: ",
+    ):
+        assert words in message
+    found = weights.module_of(opened(shapes, image_size=224, say=said.append), say=said.append)
+    assert (found.layer_scale, found.class_position) == (1e-5, False)
+    assert "read as 14 x 14 patches without a position of the class token" in said[0]
+    assert opened(shapes, grid=(14, 14)).description.grid == (14, 14)
+    oblong = opened(shapes, image_size=(208, 240), say=said.append)
+    assert (oblong.description.grid, oblong.description.fields["class_position"]) == (
+        (13, 15),
+        True,
+    )
+    refused(opened, shapes, image_size=384)
+    # DeiT III's own names are of it alone.
+    own = {re.sub(r"ls(\d)\.gamma", r"gamma_\1", name): shape for name, shape in shapes.items()}
+    assert opened(own, say=pytest.fail).description.grid == (14, 14)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,12 @@ def _read(
             )
         return _of_run(folder, experiment, say)
     weights = files.open_weights(
-        source, format=start.format, grid=start.grid, part=start.part, say=say
+        source,
+        format=start.format,
+        grid=start.grid,
+        image_size=_image_size(experiment),
+        part=start.part,
+        say=say,
     )
     origin: dict[str, Any] = {"from_checkpoint": source, "format": weights.format}
     if (digest := weights.sha256) is not None:
@@ -108,6 +113,12 @@ def _of_run(
     description = Description(type(model), model.described_fields(), None)
     weights = files.Weights(str(folder), arrays, None, description)
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
+
+
+def _image_size(experiment: Experiment) -> tuple[int, int] | None:
+    """(height, width) of the run's images in pixels; None for other examples."""
+    shape = np.shape(experiment.data.example_batch().get("image", ()))
+    return (shape[1], shape[2]) if len(shape) == 4 else None
 
 
 def _compare_images(

@@ -19,7 +19,7 @@ from vitjax.weights import adapting
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
 from vitjax.weights.layouts.layout import inside
-from vitjax.weights.opening import Weights, class_of, module_of, open_weights
+from vitjax.weights.opening import Weights, class_of, module_of, open_weights, usual_size
 
 
 def load(
@@ -67,7 +67,8 @@ def load(
             left over or of another shape are listed.
         ConfigError: a field is unknown, or fields are given with a module.
     """
-    weights = open_weights(source, format=format, grid=grid, part=part, say=say)
+    size = image_size if isinstance(model, Model) else usual_size(model, image_size)
+    weights = open_weights(source, format=format, grid=grid, image_size=size, part=part, say=say)
     if isinstance(model, Model):
         own = dict.fromkeys(model.field_names())
         made = functools.partial(type(model), **own)

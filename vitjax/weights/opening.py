@@ -20,11 +20,12 @@ from vitjax.weights import adapting, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
 from vitjax.weights.formats import files
-from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout, card
+from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Known, Layout, card
 from vitjax.weights.layouts.recognition import recognise
 
 # The format of vitjax's own names, as in a tree of variables.
 OWN = "safetensors"
+_IMAGE_SIZE = "image_size, pixels on a side or (height, width),"
 _OWN_NAMES = re.compile(r"(params|batch_stats)/")
 
 
@@ -75,8 +76,7 @@ class Weights:
             return stated
         height, width, own = (None, None, None) if stated is None or len(stated) == 1 else stated
         if image_size is not None:
-            what = "image_size, pixels on a side or (height, width),"
-            height, width = sizes.pair(image_size, what)
+            height, width = sizes.pair(image_size, _IMAGE_SIZE)
         if channels is not None:
             sizes.whole(channels, 1, "channels")
         else:
@@ -94,6 +94,7 @@ def open_weights(
     *,
     format: str | None = None,
     grid: Sequence[int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     part: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Weights:
@@ -102,10 +103,13 @@ def open_weights(
     Args:
         source: a path, or a name such as ``"hf:..."``, see `vitjax.weights.fetch.fetching.local`.
         format: one of `read_formats`; None recognises it from the names and shapes in the file.
-        grid: (rows, columns) of patches of the position embeddings; None for a square.
+        grid: (rows, columns) of patches of the position embeddings; None if the file, or
+            ``image_size``, shows it.
+        image_size: pixels on a side, or (height, width), of the images that the model will see. If
+            the position embeddings can be read in several ways, it decides.
         part: which of several sets of weights in one file, see `vitjax.weights.formats.files.read`.
-        say: receives messages about downloads, skipped arrays of other networks and a layout that
-            fits nearly as well.
+        say: receives messages about downloads, skipped arrays of other networks, a layout that
+            fits nearly as well, and decisions that more than the arrays led to.
 
     Raises:
         WeightsError: the file does not exist, has no weights or no known layout, or ``grid`` is
@@ -127,10 +131,14 @@ def open_weights(
         pair = (rows, columns)
     if note and pair is None:
         pair = sizes.grid_of(note.fields.get("patch_size"), note.input_shape)
+    shown = None if image_size is None else sizes.pair(image_size, _IMAGE_SIZE)
 
     def describe(layout: Layout, prepared: Arrays) -> Description:
         reader = layout.card if layout.card is not None and layout.card.knows(beside) else None
-        known = reader.grid(beside, prepared) if reader is not None and pair is None else pair
+        known = Known(pair, shown)
+        if reader is not None and pair is None:
+            own_size = reader.image_size(beside, prepared)
+            known = Known(reader.grid(beside, prepared), own_size or shown)
         found = layout.describe(prepared, known)
         if note:
             # The writer knew more than the shapes show.
@@ -162,6 +170,8 @@ def open_weights(
     assert description is not None
     if grid is not None and description.grid is None:
         raise _gridless(where, found.layout.name)
+    for words in description.notes:
+        say(f"{where}: {words}")
     own_arrays = _without_companions(found.layout, found.arrays, where, say)
     mean, std = None, None
     if found.layout.card is not None and found.layout.card.knows(beside):
@@ -172,6 +182,16 @@ def open_weights(
 def read_formats() -> tuple[str, ...]:
     """The names of all formats that `open_weights` reads, vitjax's own first."""
     return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
+
+
+def usual_size(
+    model: str | None, image_size: int | Sequence[int] | None
+) -> int | Sequence[int] | None:
+    """``image_size``, or for None that of the named model's paper, if it has positions to read."""
+    if image_size is not None or model not in models.names():
+        return image_size
+    positions = class_of(model)[0].position_embedding
+    return None if positions is None else models.input_shape(model)[:2]
 
 
 def check_format(format: str) -> None:

@@ -17,7 +17,7 @@ from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import files, onnx
 from vitjax.weights.layouts import LAYOUTS, Layout
 from vitjax.weights.loading import fit, flat
-from vitjax.weights.opening import OWN, module_with, open_weights, read_formats
+from vitjax.weights.opening import OWN, module_with, open_weights, read_formats, usual_size
 
 # A graph and no layout of arrays; it is only written.
 ONNX = "onnx"
@@ -154,7 +154,8 @@ def convert(
             written.
     """
     check_target(format)
-    weights = open_weights(source, format=read_as, grid=grid, part=part, say=say)
+    size = usual_size(model, image_size)
+    weights = open_weights(source, format=read_as, grid=grid, image_size=size, part=part, say=say)
     module = module_with(weights, model, fields or {}, say)
     variables = fit(
         weights,

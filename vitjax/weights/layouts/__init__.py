@@ -14,7 +14,7 @@ from vitjax.weights.layouts import (
     vit_timm,
     vit_torchvision,
 )
-from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, Known, Layout
 
 LAYOUTS: tuple[Layout, ...] = (
     *unet.LAYOUTS,
@@ -27,4 +27,4 @@ LAYOUTS: tuple[Layout, ...] = (
     *vit_flax.LAYOUTS,
 )
 
-__all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Layout"]
+__all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Known", "Layout"]

@@ -16,6 +16,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     bared,
     made_with,
@@ -101,7 +102,7 @@ def _timm_siblings(fields: Mapping[str, Any]) -> str:
     return _ANTI_ALIASED.get(own, "")
 
 
-def _describe_timm(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_timm(arrays: Arrays, known: Known) -> Description:
     if "stem.conv.weight" not in arrays:
         found = residual.describe(TORCHVISION, arrays)
         return dataclasses.replace(found, siblings=_timm_siblings(found.fields))
@@ -174,7 +175,7 @@ LAYOUTS = (
         source="akamaster/pytorch_resnet_cifar10 and kuangliu/pytorch-cifar",
         required=(r"conv1\.weight", r"layer1\.0\.bn2\.weight"),
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(SMALL_IMAGES, arrays),
+        describe=lambda arrays, known: residual.describe(SMALL_IMAGES, arrays),
         entries=_small_entries,
         ignored=_IGNORED,
         suffix=".th",
@@ -185,7 +186,7 @@ LAYOUTS = (
         source="torchvision.models.resnet",
         required=_REQUIRED,
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(TORCHVISION, arrays),
+        describe=lambda arrays, known: residual.describe(TORCHVISION, arrays),
         entries=_torchvision_entries,
         prepare=_prepare,
         ignored=_IGNORED,
@@ -216,7 +217,7 @@ LAYOUTS = (
         source="xternalz/WideResNet-pytorch",
         required=(r"conv1\.weight", r"block1\.layer\.0\.bn1\.weight", r"bn1\.weight"),
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(WIDE, arrays),
+        describe=lambda arrays, known: residual.describe(WIDE, arrays),
         entries=_wide_entries,
         ignored=_IGNORED,
         suffix=".pt",

@@ -16,6 +16,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     bared,
     convolution,
@@ -29,13 +30,14 @@ from vitjax.weights.layouts.layout import (
 from vitjax.weights.layouts.timm_card import TimmViTCard
 
 _PATCHES = "patch_embed.proj.weight"
+# The name of registers in DINOv2's own files; in timm's it is reg_token.
+_REGISTERS = "register_tokens"
 # Prefixes of a backbone that is one of several networks.
 _PREFIXES = ("backbone.", "visual.trunk.", "encoder.")
 _RENAMED = (
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 groups blocks in chunks
-    (r"^(?:register|storage)_tokens$", "reg_token"),
+    (r"^storage_tokens$", _REGISTERS),
 )
-_TOKENS = {"class": "cls_token", "registers": "reg_token", "positions": "pos_embed"}
 _SWIGLU = "SwiGLU in its MLPs"
 _FORBIDDEN = {
     r"^(head_dist\.|dist_token$)": "a distillation token (distilled DeiT)",
@@ -51,6 +53,21 @@ _FORBIDDEN = {
 }
 
 
+def _tokens(arrays: Arrays | None) -> dict[str, str]:
+    """The names of the first tokens and of the positions."""
+    registers = _REGISTERS if arrays is not None and _REGISTERS in arrays else "reg_token"
+    return {"class": "cls_token", "registers": registers, "positions": "pos_embed"}
+
+
+def _positioned(arrays: Arrays, token: bool, registers: int) -> tuple[int, ...]:
+    """The numbers of first tokens that may have a position, the usual number first."""
+    if "blocks.0.gamma_1" in arrays:  # DeiT III's own names; its class token has no position
+        return (0,)
+    if _REGISTERS in arrays or "mask_token" in arrays:  # DINOv2, DINO, MAE
+        return (int(token),)
+    return int(token) + registers, 0  # all or none, by no_embed_class
+
+
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     for prefix in _PREFIXES:
         if prefix + _PATCHES in arrays:
@@ -63,7 +80,7 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
+def _describe(arrays: Arrays, known: Known) -> Description:
     width, channels, *patch = vit_parts.patches(arrays, _PATCHES)
     hidden = arrays["blocks.0.mlp.fc1.weight"]
     if len(hidden) != arrays["blocks.0.mlp.fc2.weight"].shape[1]:
@@ -79,6 +96,8 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
     elif classes.shape[1] == 2 * width:
         pooling = "token_and_mean"
     hidden_head = arrays.get("pre_logits.fc.weight")
+    name = _tokens(arrays)["registers"]
+    registers = arrays[name].shape[1] if name in arrays else 0
     scales = {"blocks.0.ls1.gamma", "blocks.0.gamma_1"}.intersection(arrays)
     found = vit_parts.describe(
         width=width,
@@ -86,10 +105,11 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         mlp_width=len(hidden),
         patch=patch,
         channels=channels,
-        grid=grid,
+        known=known,
         positions=arrays.get("pos_embed"),
         class_token=token,
-        registers=arrays["reg_token"].shape[1] if "reg_token" in arrays else 0,
+        positioned=_positioned(arrays, token, registers),
+        registers=registers,
         num_classes=len(classes),
         pooling=pooling,
         num_heads=None if normed is None else width // len(normed),
@@ -120,7 +140,7 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         require(module, "timm", representation_size=None)
         if module.pooling == "token_and_mean":
             raise WeightsError("timm has no pooling='token_and_mean'")
-    entries = vit_parts.tokens(module, _TOKENS, arrays, grid, rows_for="all")
+    entries = vit_parts.tokens(module, _tokens(arrays), arrays, grid, rows_for="all")
     entries += convolution("patch_embedding", "patch_embed.proj", bias=True)
     for i in range(module.depth):
         ours, theirs = f"encoder/block_{i}", f"blocks.{i}"
