@@ -49,6 +49,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="a field of the model that the file does not show, such as num_heads=6",
     )
     parser.add_argument("--part", help="which of several sets of weights in FILE, such as teacher")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="arrays of FILE to leave out, a regular expression of their names",
+    )
+    parser.add_argument(
+        "--allow-nonfinite", action="store_true", help="accept weights that are NaN or infinite"
+    )
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:

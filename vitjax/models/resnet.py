@@ -115,6 +115,15 @@ class ResNet(Model):
                 " without bound; leave it out, or standardize_epsilon, or preactivation"
             )
 
+    def effective_fields(self) -> dict[str, Any]:
+        """As `Model.effective_fields`."""
+        fields = super().effective_fields()
+        for initial in ("zero_init_residual", "conv_init", "head_init"):
+            del fields[initial]
+        grouped = {} if self.norm == "group" else {"norm_groups": None}
+        stem = None if self.stem_width == self.width else self.stem_width
+        return {**fields, "stem_width": stem, **grouped}
+
     def setup(self):
         """Makes the head, which `__call__` has beyond `features`."""
         if self.num_classes:

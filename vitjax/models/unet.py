@@ -120,6 +120,14 @@ class UNet(SegmentationModel):
         least = max(size, self.margin + 1) + BLOCK_LOSS
         return -(-least // multiple) * multiple - BLOCK_LOSS
 
+    def effective_fields(self) -> dict[str, Any]:
+        """As `Model.effective_fields`."""
+        widths = level_widths(self.filters, self.depth, self.widths)
+        doubled = widths == level_widths(widths[0], self.depth, None)
+        grouped = {} if self.norm == "group" else {"norm_groups": None}
+        own = {"widths": None if doubled else widths, "filters": widths[0]}
+        return {**super().effective_fields(), **own, **grouped}
+
     def layer_key(self, name: str) -> tuple[int, ...]:
         """Each block down, the bottom, each level up with its gate, then the head."""
         if level := numbers_in(_DOWN, name):

@@ -258,6 +258,18 @@ class ViT(Model):
         """Tokens before those of the patches: the class token and the registers."""
         return self.has_class_token + self.registers
 
+    def effective_fields(self) -> dict[str, Any]:
+        """As `Model.effective_fields`."""
+        positioned = self.has_class_token and self.positions == "learned"
+        usual_token = self.has_class_token == (self.pooling in _READ_TOKEN)
+        return {
+            **super().effective_fields(),
+            "mlp_width": None if self.mlp_width == 4 * self.width else self.mlp_width,
+            "class_token": None if usual_token else self.has_class_token,
+            "class_position": self.class_position or not positioned,
+            "patch_size": self.patch[0] if self.patch[0] == self.patch[1] else self.patch,
+        }
+
     @property
     def patch(self) -> tuple[int, int]:
         """The (height, width) of a patch in pixels."""

@@ -55,7 +55,9 @@ def variables(
         objective.model,
         expected,
         lambda names: flat(objective.model.unstack(fresh())),
+        exclude=listed(start.exclude),
         position_interpolation=start.position_interpolation,
+        allow_nonfinite=start.allow_nonfinite,
         say=say,
     )
     loaded = _reinitialised(listed(start.exclude), loaded, fresh, say)
@@ -69,10 +71,10 @@ def _read(
     source = start.from_checkpoint
     folder = Path(source).expanduser()
     if (folder / workdir.DATA).is_file() or (folder / workdir.CHECKPOINTS).is_dir():
-        if (start.format, start.grid, start.part) != (None, None, None):
+        if (start.format, start.grid, start.part, listed(start.ignore)) != (None, None, None, ()):
             raise ConfigError(
-                f"config.init: format, grid and part are for files of weights, but {source} is the"
-                " folder of a run; remove them"
+                "config.init: format, grid, part and ignore are for files of weights, but"
+                f" {source} is the folder of a run; remove them"
             )
         return _of_run(folder, experiment, say)
     weights = files.open_weights(
@@ -81,6 +83,7 @@ def _read(
         grid=start.grid,
         image_size=_image_size(experiment),
         part=start.part,
+        ignore=listed(start.ignore),
         say=say,
     )
     origin: dict[str, Any] = {"from_checkpoint": source, "format": weights.format}

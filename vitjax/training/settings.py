@@ -36,6 +36,8 @@ class Start:
         position_interpolation: how position embeddings are resized: ``"bicubic"``, as in timm, or
             ``"bilinear"``, as in the published code of ViT.
         exclude: patterns of parameters that are initialised from scratch.
+        ignore: patterns of names in a file whose arrays are left out.
+        allow_nonfinite: take weights that are NaN or infinite.
     """
 
     from_checkpoint: str
@@ -44,9 +46,12 @@ class Start:
     part: str | None = None
     position_interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     exclude: Patterns = ()
+    ignore: Patterns = ()
+    allow_nonfinite: bool = False
 
     def __post_init__(self) -> None:
         check_expressions(listed(self.exclude), "config.init.exclude")
+        check_expressions(listed(self.ignore), "config.init.ignore")
 
 
 @dataclasses.dataclass(frozen=True)

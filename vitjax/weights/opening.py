@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from vitjax import models
+from vitjax.core.names import matches
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.models.protocol import Model
 from vitjax.models.registry import MODELS
-from vitjax.weights import adapting, notes, sizes
+from vitjax.weights import adapting, naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
 from vitjax.weights.formats import files
-from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Known, Layout, card
-from vitjax.weights.layouts.recognition import recognise
+from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Known, Layout, card, prefixes
+from vitjax.weights.layouts.recognition import Candidate, is_beside, recognise
 
 # The format of vitjax's own names, as in a tree of variables.
 OWN = "safetensors"
@@ -41,6 +42,8 @@ class Weights:
         path: the file on this machine; None if the weights are from no file.
         mean: of the training images, per channel, if a file beside it states it.
         std: their standard deviation, likewise.
+        heads: the file's arrays of a head that has another form than the layout's, in words; they
+            are not among ``arrays``.
     """
 
     where: str
@@ -50,6 +53,7 @@ class Weights:
     path: Path | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    heads: tuple[str, ...] = ()
 
     @property
     def format(self) -> str:
@@ -96,6 +100,7 @@ def open_weights(
     grid: Sequence[int] | None = None,
     image_size: int | Sequence[int] | None = None,
     part: str | None = None,
+    ignore: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> Weights:
     """Reads a file and recognises its layout.
@@ -108,6 +113,7 @@ def open_weights(
         image_size: pixels on a side, or (height, width), of the images that the model will see. If
             the position embeddings can be read in several ways, it decides.
         part: which of several sets of weights in one file, see `vitjax.weights.formats.files.read`.
+        ignore: regular expressions of names in the file; their arrays are left out.
         say: receives messages about downloads, skipped arrays of other networks, a layout that
             fits nearly as well, and decisions that more than the arrays led to.
 
@@ -118,7 +124,7 @@ def open_weights(
     if format is not None:
         check_format(format)
     path = files.located(fetching.local(str(source), say=say))
-    where, arrays = str(source), files.read(path, part=part)
+    where, arrays = str(source), _without(files.read(path, part=part), ignore, str(source))
     note = notes.read(files.metadata(path), where)
     own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
     # Names of big_vision begin in the same way, but its files have no note.
@@ -155,7 +161,7 @@ def open_weights(
 
     layouts = [layout for layout in LAYOUTS if format in (None, layout.name)]
     try:
-        found = recognise(arrays, layouts, describe, lambda words: say(f"{where}: {words}"))
+        found, skipped = _network_in(arrays, layouts, describe, where, say)
     except WeightsError as error:
         if own:
             return _own(where, path, arrays, note, grid)
@@ -170,13 +176,19 @@ def open_weights(
     assert description is not None
     if grid is not None and description.grid is None:
         raise _gridless(where, found.layout.name)
-    for words in description.notes:
+    for words in (*skipped, *description.notes):
         say(f"{where}: {words}")
-    own_arrays = _without_companions(found.layout, found.arrays, where, say)
+    own_arrays = _without_companions(found, where, say)
+    heads = tuple(f"{name} {found.arrays[name].shape}" for name in found.heads)
+    if heads:
+        say(
+            f"{where}: its head has another form than that of the format and is left out:"
+            f" {shortened(heads, 4)}"
+        )
     mean, std = None, None
     if found.layout.card is not None and found.layout.card.knows(beside):
         mean, std = map(card.numbers, found.layout.card.normalization(beside))
-    return Weights(where, own_arrays, found.layout, description, path, mean, std)
+    return Weights(where, own_arrays, found.layout, description, path, mean, std, heads)
 
 
 def read_formats() -> tuple[str, ...]:
@@ -298,11 +310,81 @@ def _gridless(where: str, format: str) -> WeightsError:
     )
 
 
+def _network_in(
+    arrays: Arrays,
+    layouts: Sequence[Layout],
+    describe: Callable[[Layout, Arrays], Description],
+    where: str,
+    say: Callable[[str], None],
+) -> tuple[Candidate, list[str]]:
+    """The network that a file is of, or the only one that is a part of it.
+
+    Returns:
+        The network, and what was skipped, in words.
+
+    Raises:
+        WeightsError: as `recognise`, with the parts that could be read.
+    """
+    try:
+        whole = recognise(arrays, layouts, describe, lambda words: say(f"{where}: {words}"))
+    except WeightsError as error:
+        parts = prefixes.networks_in(
+            arrays, layouts, lambda some: recognise(some, layouts, describe, lambda words: None)
+        )
+        prefix, candidate = next(iter(parts.items()), ("", None))
+        others = [name for name in arrays if not name.startswith(prefix)]
+        # A network that vitjax does not have may contain one that it has.
+        alone = not str(error) or all(is_beside(name, arrays[name]) for name in others)
+        if candidate is not None and len(parts) == 1 and alone:
+            words = f"its arrays under {prefix!r} are read; {len(others)} others are skipped"
+            return candidate, [f"{words}: {shortened(others, 3)}"]
+        if not parts:
+            raise
+        listed = "".join(
+            f"\n  part={prefix[:-1]!r}: {_kind_of(candidate)}"
+            for prefix, candidate in parts.items()
+        )
+        reason = str(error) or f": has {len(parts)} networks"
+        raise WeightsError(
+            f"{reason}; a part of it can be read (part=..., --part):{listed}"
+        ) from error
+    return whole, []
+
+
+def _kind_of(candidate: Candidate) -> str:
+    """A network in a few words."""
+    description = candidate.description
+    assert description is not None
+    found = naming.of(description)
+    return f"{'' if found is None else f'a {found}, '}read as {candidate.title}"
+
+
+def _without(arrays: Arrays, ignore: Sequence[str], where: str) -> dict[str, np.ndarray]:
+    """``arrays`` without those whose names match one of ``ignore``.
+
+    Raises:
+        WeightsError: a pattern matches none.
+    """
+    for pattern in ignore:
+        if not any(matches(name, (pattern,)) for name in arrays):
+            raise WeightsError(
+                f"{where}: ignore: {pattern!r} matches no array of the file"
+                f"{near_match(pattern, arrays)}"
+            )
+    return {name: array for name, array in arrays.items() if not matches(name, ignore)}
+
+
 def _without_companions(
-    layout: Layout, arrays: Arrays, where: str, say: Callable[[str], None]
+    found: Candidate, where: str, say: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
-    """``arrays`` without those of other networks, which are reported."""
-    others = [name for name in arrays if layout.is_companion(name)]
+    """A network's arrays without those of other networks and of training, which are reported."""
+    others = [name for name in found.arrays if found.layout.is_companion(name)]
     if others:
         say(f"{where}: {len(others)} arrays of other networks are skipped: {shortened(others, 3)}")
-    return {name: array for name, array in arrays.items() if name not in set(others)}
+    if found.extras:
+        say(
+            f"{where}: {len(found.extras)} arrays of training are skipped:"
+            f" {shortened(found.extras, 3)}"
+        )
+    left_out = {*others, *found.extras, *found.heads}
+    return {name: array for name, array in found.arrays.items() if name not in left_out}

@@ -127,8 +127,10 @@ def convert(
     read_as: str | None = None,
     grid: Sequence[int] | None = None,
     part: str | None = None,
+    ignore: Sequence[str] = (),
     image_size: int | Sequence[int] | None = None,
     position_interpolation: str = "bicubic",
+    allow_nonfinite: bool = False,
     fields: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> Converted:
@@ -142,9 +144,11 @@ def convert(
         read_as: of the source, one of `vitjax.weights.read_formats`; None recognises it.
         grid: (rows, columns) of patches of position embeddings; None for a square.
         part: which of several sets of weights in one file.
+        ignore: regular expressions of names in the file; their arrays are left out.
         image_size: pixels on a side, or (height, width), for which position embeddings are resized;
             None keeps them.
         position_interpolation: as in `vitjax.weights.load`.
+        allow_nonfinite: likewise.
         fields: of the model, such as ``{"num_heads": 6}``.
         say: receives what is assumed, changed or skipped.
 
@@ -155,13 +159,16 @@ def convert(
     """
     check_target(format)
     size = usual_size(model, image_size)
-    weights = open_weights(source, format=read_as, grid=grid, image_size=size, part=part, say=say)
+    weights = open_weights(
+        source, format=read_as, grid=grid, image_size=size, part=part, ignore=ignore, say=say
+    )
     module = module_with(weights, model, fields or {}, say)
     variables = fit(
         weights,
         module,
         image_size=image_size,
         position_interpolation=position_interpolation,
+        allow_nonfinite=allow_nonfinite,
         say=say,
     )
     shape = weights.shape_at(image_size)
