@@ -17,7 +17,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", help="a name of `vitjax models` (default: derived from the file)"
     )
-    parser.add_argument("--output", required=True, type=Path, help="the file to write")
+    parser.add_argument(
+        "--output", type=Path, help="the file to write (default: none, FILE is only read and named)"
+    )
     parser.add_argument(
         "--format", default="safetensors", help="the format to write (default: vitjax's own)"
     )
@@ -36,9 +38,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--position-interpolation",
-        default="bicubic",
         metavar="HOW",
-        help="how positions are resized: bicubic (as timm) or bilinear (as ViT's published code)",
+        help="how positions are resized: bicubic (as timm), bicubic_plain (transformers),"
+        " bicubic_offset (DINOv2), bicubic_corners (torchvision) or bilinear (ViT's published code)"
+        " (default: as the project of FILE)",
     )
     parser.add_argument(
         "--field",
@@ -61,6 +64,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _start(parsed: argparse.Namespace) -> list[str]:
+    """The entries of a config's ``init`` section that read the file in the same way."""
+    options = {
+        "position_interpolation": parsed.position_interpolation,
+        "format": parsed.read_as,
+        "grid": parsed.grid,
+        "part": parsed.part,
+        "ignore": tuple(parsed.ignore) or None,
+        "allow_nonfinite": parsed.allow_nonfinite or None,
+    }
+    given = {"from_checkpoint": parsed.source, **options}
+    return [f"{key}={value!r}" for key, value in given.items() if value is not None]
+
+
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     from vitjax import weights
 
@@ -74,6 +91,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         part=parsed.part,
         image_size=parsed.image_size,
         position_interpolation=parsed.position_interpolation,
+        ignore=parsed.ignore,
+        allow_nonfinite=parsed.allow_nonfinite,
         fields=dict(parsed.field),
     )
     examples = "images of " if len(done.input_shape) == 3 else "vectors of "
@@ -81,7 +100,11 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         f"Read as {done.read_as}: {type(done.module).__name__} of {done.parameters:,} parameters,"
         f" for {examples}{' x '.join(map(str, done.input_shape))}"
     )
-    print(f"Written: {done.path}")
+    if done.named is not None:
+        print(f"The network is a {done.named}. In a config:")
+        print(f"  {done.named.config}")
+        print(f"  config.init = dict({', '.join(_start(parsed))})")
+    print("Nothing is written without --output" if done.path is None else f"Written: {done.path}")
     return 0
 
 
@@ -89,6 +112,7 @@ COMMAND = Command(
     "import",
     "read another project's weights and write them as vitjax's, or as a third project's",
     [
+        "vitjax import vit_small.safetensors",
         "vitjax import vit_small.safetensors --model=vit_s16 --output=vit_s16.safetensors",
         "vitjax import hf:timm/vit_small_patch16_224.augreg_in1k --format=npz --output=s16.npz",
     ],

@@ -44,7 +44,7 @@ def load(
     grid: Sequence[int] | None = None,
     part: str | None = None,
     ignore: Sequence[str] = (),
-    position_interpolation: str = "bicubic",
+    position_interpolation: str | None = None,
     allow_nonfinite: bool = False,
     rng: jax.Array | None = None,
     say: Callable[[str], None] = print,
@@ -68,8 +68,8 @@ def load(
         grid: as in `open_weights`.
         part: as in `open_weights`.
         ignore: as in `open_weights`.
-        position_interpolation: ``"bicubic"`` or ``"bilinear"``, see
-            `vitjax.weights.adapting.resize_positions`.
+        position_interpolation: how positions are resized, see
+            `vitjax.weights.adapting.resize_positions`; None for the way of the file's project.
         allow_nonfinite: take weights that are NaN or infinite, which are an error otherwise.
         rng: for parameters that are reinitialised; None for ``jax.random.key(0)``.
         say: receives a message for each change.
@@ -120,7 +120,7 @@ def fit(
     *,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    position_interpolation: str = "bicubic",
+    position_interpolation: str | None = None,
     allow_nonfinite: bool = False,
     rng: jax.Array | None = None,
     say: Callable[[str], None] = print,
@@ -157,7 +157,7 @@ def fill(
     fresh: Callable[[Sequence[str]], Mapping[str, Any]],
     *,
     exclude: Sequence[str] = (),
-    position_interpolation: str = "bicubic",
+    position_interpolation: str | None = None,
     allow_nonfinite: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def fill(
         leaves,
         {name: tuple(leaf.shape) for name, leaf in shapes.items()},
         module,
-        interpolation=position_interpolation,
+        interpolation=position_interpolation or weights.description.interpolation,
         say=say,
     )
     leaves = {

@@ -336,7 +336,7 @@ def _network_in(
         # A network that vitjax does not have may contain one that it has.
         alone = not str(error) or all(is_beside(name, arrays[name]) for name in others)
         if candidate is not None and len(parts) == 1 and alone:
-            words = f"its arrays under {prefix!r} are read; {len(others)} others are skipped"
+            words = f"its arrays under {prefix!r} are read; the others ({len(others)}) are skipped"
             return candidate, [f"{words}: {shortened(others, 3)}"]
         if not parts:
             raise

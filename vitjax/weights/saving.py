@@ -12,7 +12,7 @@ import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
-from vitjax.weights import notes, sizes
+from vitjax.weights import naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import files, onnx
 from vitjax.weights.layouts import LAYOUTS, Layout
@@ -32,14 +32,16 @@ class Converted:
         module: the model.
         parameters: the number of scalars in its parameters.
         input_shape: (height, width, channels) of its examples, or (features,).
-        path: the file that was written.
+        path: the file that was written; None if none was to be written.
+        named: the registered model that is nearest to the network, if any is of its class.
     """
 
     read_as: str
     module: Model
     parameters: int
     input_shape: tuple[int, ...]
-    path: Path
+    path: Path | None
+    named: naming.Named | None
 
 
 def save(
@@ -120,7 +122,7 @@ def save(
 
 def convert(
     source: str | Path,
-    output: str | Path,
+    output: str | Path | None,
     *,
     model: str | None = None,
     format: str = OWN,
@@ -129,7 +131,7 @@ def convert(
     part: str | None = None,
     ignore: Sequence[str] = (),
     image_size: int | Sequence[int] | None = None,
-    position_interpolation: str = "bicubic",
+    position_interpolation: str | None = None,
     allow_nonfinite: bool = False,
     fields: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
@@ -138,7 +140,7 @@ def convert(
 
     Args:
         source: a path, or a name such as ``"hf:..."``, see `vitjax.weights.fetch.fetching.local`.
-        output: the file to write, see `save`.
+        output: the file to write, see `save`; None reads and checks the source only.
         model: one of `vitjax.models.names`; None for what the file says.
         format: of the output, one of `written_formats`.
         read_as: of the source, one of `vitjax.weights.read_formats`; None recognises it.
@@ -172,9 +174,11 @@ def convert(
         say=say,
     )
     shape = weights.shape_at(image_size)
-    path = save(variables, module, output, format, input_shape=shape, say=say)
+    path = None
+    if output is not None:
+        path = save(variables, module, output, format, input_shape=shape, say=say)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    return Converted(weights.format, module, count, shape, path)
+    return Converted(weights.format, module, count, shape, path, naming.nearest(module))
 
 
 def written_formats() -> tuple[str, ...]:

@@ -76,6 +76,8 @@ class Description:
             to list the names that the layout explains, which do not depend on them.
         siblings: published networks of the project that have exactly these names and shapes but
             compute something else, with how they differ.
+        interpolation: how the project resizes position embeddings, see
+            `vitjax.weights.adapting.resize_positions`.
         notes: decisions that more than the arrays led to, in words; they are reported.
     """
 
@@ -86,6 +88,7 @@ class Description:
     guessed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     placeholders: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     siblings: str = ""
+    interpolation: str = "bicubic"
     notes: tuple[str, ...] = ()
 
 

@@ -84,6 +84,7 @@ def _describe(names: _Names, arrays: Arrays, known: Known) -> Description:
         # big_vision adds positions before it prepends the class token.
         positioned=(0 if names is _BIG_VISION else int("cls" in arrays),),
         num_classes=len(arrays.get("head/bias", ())),
+        interpolation="bilinear",
         pooling="map" if "MAPHead_0/probe" in arrays else None,
         num_heads=arrays[f"{block}/{names.attention}/query/kernel"].shape[1],
         representation_size=None if hidden is None else len(hidden),

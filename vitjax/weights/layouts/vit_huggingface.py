@@ -83,6 +83,8 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         class_token=token,
         positioned=(int(token) + (0 if scaled else registers.shape[1]),),
         registers=registers.shape[1],
+        # transformers smooths the positions of Dinov2WithRegisters alone.
+        interpolation="bicubic" if scaled and registers.shape[1] else "bicubic_plain",
         num_classes=len(classes),
         pooling="token_and_mean" if classes.shape[1] == 2 * width else None,
         norm_epsilon=epsilon,

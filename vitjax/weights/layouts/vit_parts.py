@@ -211,6 +211,7 @@ def describe(
     num_classes: int = 0,
     pooling: str | None = None,
     num_heads: int | None = None,
+    interpolation: str = "bicubic",
     **fields: Any,
 ) -> Description:
     """The description of a ViT.
@@ -232,6 +233,7 @@ def describe(
         num_classes: likewise.
         pooling: likewise; None for the class token, or the mean without one.
         num_heads: likewise, or None if the shapes do not determine it.
+        interpolation: as in `Description`.
         **fields: further fields of `ViT`.
 
     Raises:
@@ -273,7 +275,16 @@ def describe(
     if num_heads is None:
         del found["num_heads"]
     shape = (grid[0] * patch[0], grid[1] * patch[1], channels)
-    return Description(ViT, found, shape, grid, guessed, {"num_heads": 1}, notes=notes)
+    return Description(
+        ViT,
+        found,
+        shape,
+        grid,
+        guessed,
+        {"num_heads": 1},
+        interpolation=interpolation,
+        notes=notes,
+    )
 
 
 def patches(arrays: Arrays, name: str) -> tuple[int, ...]:

@@ -68,6 +68,13 @@ def _positioned(arrays: Arrays, token: bool, registers: int) -> tuple[int, ...]:
     return int(token) + registers, 0  # all or none, by no_embed_class
 
 
+def _interpolation(arrays: Arrays, *, scaled: bool, registers: int) -> str:
+    """How the project resizes positions: timm's way unless the file has another project's names."""
+    if "mask_token" not in arrays or registers:
+        return "bicubic"
+    return "bicubic_offset" if scaled else "bicubic_plain"  # DINOv2, MAE
+
+
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     for prefix in _PREFIXES:
         if prefix + _PATCHES in arrays:
@@ -110,6 +117,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         class_token=token,
         positioned=_positioned(arrays, token, registers),
         registers=registers,
+        interpolation=_interpolation(arrays, scaled=bool(scales), registers=registers),
         num_classes=len(classes),
         pooling=pooling,
         num_heads=None if normed is None else width // len(normed),

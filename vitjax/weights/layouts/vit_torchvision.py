@@ -49,6 +49,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         positions=arrays.get("encoder.pos_embedding"),
         class_token="class_token" in arrays,
         positioned=(int("class_token" in arrays),),
+        interpolation="bicubic_corners",
         num_classes=len(arrays.get("heads.head.weight", ())),
         representation_size=None if hidden is None else len(hidden),
     )
