@@ -72,7 +72,7 @@ def test_timms_networks_are_told_by_their_shapes(opened, name, field, value):
     said = []
     found = opened(timm()[name], say=said.append)
     assert getattr(weights.module_of(found, say=said.append), field) == value
-    assert not [line for line in said if "heads" not in line]
+    assert not [line for line in said if "heads" not in line and "of groups" not in line]
 
 
 def test_the_size_of_images_tells_deit_iii_from_an_oblong_network(opened):
@@ -137,6 +137,20 @@ def test_relatives_are_refused_with_the_reason(opened, name, words):
         assert words in refused(
             opened, timm()[name], format=format
         ) or "not named as in" in refused(opened, timm()[name], format=format)
+
+
+def test_what_no_array_of_a_resnet_shows_is_said(opened):
+    """The groups of a normalisation, and what follows a first convolution of 3 x 3."""
+    said = []
+    found = opened(timm()["resnet50_gn"], format="torchvision", say=said.append)
+    assert not said
+    assert weights.module_of(found, say=said.append).norm_groups == 32
+    assert "taken to be 32; norm_groups=... overrides it" in said[0]
+    shapes, said = {**timm()["resnet34"], "conv1.weight": [64, 3, 3, 3]}, []
+    assert opened(shapes, say=said.append).description.fields["stem"] == "cifar"
+    assert len(said) == 1
+    assert "a torchvision ResNet of which only conv1 was replaced" in said[0]
+    opened(timm()["resnet34"], say=pytest.fail)
 
 
 def test_anti_aliasing_with_filters_is_refused(opened):

@@ -9,6 +9,7 @@ from vitjax.weights.layouts import (
     few_shot,
     resnet,
     unet,
+    vit_contrastive,
     vit_flax,
     vit_huggingface,
     vit_timm,
@@ -24,6 +25,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *vit_timm.LAYOUTS,
     *vit_torchvision.LAYOUTS,
     *vit_huggingface.LAYOUTS,
+    *vit_contrastive.LAYOUTS,
     *vit_flax.LAYOUTS,
 )
 

@@ -28,7 +28,7 @@ from vitjax.weights.layouts.timm_card import TimmResNetCard
 # Of timm's StdConv2d in its BiT networks; google-research/big_transfer has 1e-10.
 TIMM_EPSILON = 1e-8
 
-TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}")
+TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}", imagenet=True)
 
 
 def _timm_head(ours: str, theirs: str) -> list[Entry]:

@@ -74,6 +74,15 @@ def _unet_entries(module: UNet, arrays: Arrays | None) -> list[Entry]:
     return found + convolution("head", "outc.conv", bias=True, optional=True)
 
 
+def _unet_differs(module: UNet) -> list[str]:
+    if module.uneven == "zeros":
+        return []
+    return [
+        f"Pytorch-UNet pads sides that {2**module.depth} does not divide with zeros, but the model"
+        " mirrors such images (uneven='reflect'): the weights compute something else there"
+    ]
+
+
 def _describe_unet(arrays: Arrays, known: Known) -> Description:
     depth = count(arrays, r"up(\d+)\.") - 1
     if "up1.up.weight" not in arrays:
@@ -90,6 +99,7 @@ def _describe_unet(arrays: Arrays, known: Known) -> Description:
         "widths": None if doubled else widths,
         "num_classes": None if head is None else head.shape[0],
         "norm": "batch",
+        "uneven": "zeros",
     }
     return Description(UNet, fields, (512, 512, channels))
 
@@ -169,6 +179,7 @@ LAYOUTS = (
         describe=_describe_unet,
         entries=_unet_entries,
         ignored=_IGNORED,
+        differs=_unet_differs,
         suffix=".pth",
     ),
     Layout(

@@ -97,7 +97,9 @@ def _entries(
 ) -> list[Entry]:
     big = names is _BIG_VISION
     if arrays is None:
-        require(module, "Google's code", fc_norm=False, gelu="tanh", norm_epsilon=1e-6)
+        require(
+            module, "Google's code", fc_norm=False, gelu="tanh", norm_epsilon=1e-6, pre_norm=False
+        )
         if module.pooling == "token_and_mean" or (module.pooling == "map" and not big):
             raise WeightsError(f"its code has no pooling={module.pooling!r}")
         if module.has_class_token != (module.pooling == "token"):

@@ -30,6 +30,7 @@ _GELUS = {
     "gelu_tanh": "tanh",
     "gelu_pytorch_tanh": "tanh",
     "gelu_fast": "tanh",
+    "quick_gelu": "quick",
 }
 
 

@@ -145,7 +145,9 @@ def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
     if arrays is None:
-        require(module, "timm", representation_size=None)
+        require(module, "timm", representation_size=None, pre_norm=False)
+        if module.gelu == "quick":
+            raise WeightsError("timm's network of these names has no gelu='quick'")
         if module.pooling == "token_and_mean":
             raise WeightsError("timm has no pooling='token_and_mean'")
     entries = vit_parts.tokens(module, _tokens(arrays), arrays, grid, rows_for="all")

@@ -57,7 +57,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
     if arrays is None:
-        require(module, "torchvision", pooling="token", gelu="exact", fc_norm=False)
+        require(module, "torchvision", pooling="token", gelu="exact", fc_norm=False, pre_norm=False)
         if module.positions == "none" or not isinstance(module.patch_size, int):
             raise WeightsError("torchvision has only ViTs with positions and square patches")
     entries = vit_parts.tokens(module, _TOKENS, arrays, grid)

@@ -1,0 +1,78 @@
+"""Keras' files (``.h5``, ``.weights.h5``, ``.keras``), read with h5py.
+
+Errors do not name the file: `files` adds its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import archives
+
+# The record of a .keras archive with the weights.
+WEIGHTS = "model.weights.h5"
+MAGIC = b"\x89HDF"
+_MOST_BYTES = 2**36
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the file at ``path`` by their paths in it, such as ``conv1/kernel``.
+
+    In a file of Keras 2 each array has its layer's name twice, of which one is left out, and ``:0``
+    after its name. Optimizer state is left out. A ``.keras`` archive is read in the same way; the
+    model's configuration in it, which may contain code, is not.
+
+    Raises:
+        WeightsError: h5py is not installed, or the file is damaged.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise WeightsError(
+            'is an HDF5 file (Keras), which needs h5py: pip install "vitjax[keras]"'
+        ) from None
+    arrays: dict[str, np.ndarray] = {}
+
+    def collect(name: str, item: Any) -> None:
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub":
+            return
+        if item.size * item.dtype.itemsize > max(_MOST_BYTES, path.stat().st_size):
+            raise WeightsError(
+                f"is damaged: {name} of shape {item.shape} is larger than any weights"
+            )
+        arrays[_plain(name)] = item[()]
+
+    try:
+        with _opened(path) as source, h5py.File(source, "r") as file:
+            file.visititems(collect)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"is cut short or damaged: h5py cannot read it ({error})") from error
+    return {name: x for name, x in arrays.items() if not name.startswith("optimizer")}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The HDF5 file at ``path``, or in the archive there."""
+    if not zipfile.is_zipfile(path):
+        yield path
+        return
+    with archives.opened(path) as archive, archives.reading(WEIGHTS):
+        yield io.BytesIO(archive.read(WEIGHTS))
+
+
+def _plain(name: str) -> str:
+    """``"conv1/kernel"`` for ``"model_weights/conv1/conv1/kernel:0"``."""
+    parts = [part for part in name.removesuffix(":0").split("/") if part]
+    if parts[0] == "model_weights":
+        del parts[0]
+    return "/".join(part for i, part in enumerate(parts) if not i or part != parts[i - 1])
