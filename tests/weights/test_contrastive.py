@@ -136,6 +136,44 @@ def test_the_tower_with_openai_s_names_computes_the_same(whole, tmp_path):
     check_computes(path, stored()["clip"])
 
 
+@pytest.mark.parametrize("architecture", [None, "vit_x_clip_quickgelu_224"])
+def test_the_tower_with_timm_s_names_computes_the_same(architecture, tmp_path):
+    path = tmp_path / "model.safetensors"
+    arrays = {}
+    for name, array in openai().items():
+        if not name.startswith("visual."):
+            continue
+        for old, new in (
+            ("visual.", ""),
+            ("conv1.", "patch_embed.proj."),
+            ("class_embedding", "cls_token"),
+            ("positional_embedding", "pos_embed"),
+            ("ln_pre.", "norm_pre."),
+            ("ln_post.", "norm."),
+            ("transformer.resblocks.", "blocks."),
+            (".ln_", ".norm"),
+            (".attn.in_proj_", ".attn.qkv."),
+            (".out_proj.", ".proj."),
+            (".c_fc.", ".fc1."),
+            (".c_proj.", ".fc2."),
+        ):
+            name = name.replace(old, new)
+        arrays[name] = array
+    arrays |= {"head.weight": arrays.pop("proj").T, "head.bias": np.zeros(6, np.float32)}
+    arrays["cls_token"] = arrays["cls_token"].reshape(1, 1, 8)
+    arrays["pos_embed"] = arrays["pos_embed"][None]
+    files.write(path, arrays)
+    if architecture is not None:
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture}))
+        check_computes(path, stored()["clip"])
+        return
+    with pytest.raises(
+        WeightsError, match=r"tower of CLIP, and no array shows its GELU.*set gelu="
+    ):
+        weights.module_of(weights.open_weights(path), num_heads=2)
+    check_computes(path, stored()["clip"], gelu="quick")
+
+
 def test_another_number_of_outputs_makes_a_new_head(tmp_path):
     path, said = tmp_path / "file.npz", []
     files.write(path, openai())

@@ -124,7 +124,6 @@ def test_the_size_of_images_tells_deit_iii_from_an_oblong_network(opened):
         ("cait_xxs24_224", "talking heads (CaiT)"),
         ("vit_small_r26_s32_224", "a convolutional network before its patches"),
         ("eva_giant_patch14_224", "biases of queries and values only"),
-        ("vit_base_patch16_clip_224", "before the first block (CLIP)"),
         ("deit_tiny_distilled_patch16_224", "a distillation token"),
     ],
 )

@@ -286,7 +286,6 @@ ONES = np.ones((1, 1, 8), np.float32)
         ("vit_dinov2", {"rope_embed.periods": ONES}, "rotary"),
         ("vit_dinov2", {"blocks.0.0.mlp.w12.weight": ONES[0]}, "SwiGLU"),
         ("vit_hf_dinov2", {"dinov2.encoder.layer.0.mlp.weights_in.weight": ONES[0]}, "SwiGLU"),
-        ("vit_timm_token", {"norm_pre.weight": ONES[0, 0]}, "before the first block"),
         ("vit_npz_token", {"conv_root/kernel": ONES}, "a ResNet before its patches"),
     ],
 )

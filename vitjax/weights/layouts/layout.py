@@ -194,6 +194,11 @@ def batch_norm(ours: str, theirs: str) -> list[Entry]:
     ]
 
 
+def absent_bias(ours: str, width: int) -> Entry:
+    """The bias of a layer that has none in the file: zeros."""
+    return Entry((f"params/{ours}/bias",), (), lambda: (np.zeros(width, np.float32),))
+
+
 def same(ours: str, theirs: str, *, optional: bool = False) -> list[Entry]:
     """One array of the same shape in both; ``ours`` is its complete name."""
     return [Entry((ours,), (theirs,), optional=optional)]

@@ -17,6 +17,7 @@ from vitjax.weights.layouts.layout import (
     Entry,
     Known,
     Layout,
+    absent_bias,
     bared,
     convolution,
     count,
@@ -45,11 +46,6 @@ def _tokens_of(arrays: Arrays, names: Mapping[str, str]) -> dict[str, np.ndarray
         if name in found:
             found[name] = found[name].reshape(1, -1, found[name].shape[-1])
     return found
-
-
-def _bias(ours: str, width: int) -> Entry:
-    """A bias that the project does not have."""
-    return Entry((f"params/{ours}/bias",), (), lambda: (np.zeros(width, np.float32),))
 
 
 # ----------------------------------------------------------------------------------- transformers
@@ -94,7 +90,7 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
     entries = vit_parts.tokens(module, _TOKENS, arrays, grid)
     biased = arrays is None or "embeddings.patch_embedding.bias" in arrays
     entries += convolution("patch_embedding", "embeddings.patch_embedding", bias=biased)
-    entries += [] if biased else [_bias("patch_embedding", module.width)]
+    entries += [] if biased else [absent_bias("patch_embedding", module.width)]
     entries += norm("pre_norm", "pre_layrnorm") if module.pre_norm else []
     for i in range(module.depth):
         ours, theirs = f"encoder/block_{i}", f"encoder.layers.{i}"
@@ -116,7 +112,7 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         entries += dense("pool/mlp/dense2", "head.mlp.fc2")
     if arrays is not None and _PROJECTION in arrays:
         entries += dense("head", "visual_projection", bias=False, optional=True)
-        entries.append(_bias("head", len(arrays[_PROJECTION])))
+        entries.append(absent_bias("head", len(arrays[_PROJECTION])))
     return entries
 
 
@@ -182,7 +178,10 @@ def _open_describe(arrays: Arrays, known: Known) -> Description:
 
 def _open_entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
     entries = vit_parts.tokens(module, _OPEN_TOKENS, arrays, grid)
-    entries += [*convolution("patch_embedding", "conv1"), _bias("patch_embedding", module.width)]
+    entries += [
+        *convolution("patch_embedding", "conv1"),
+        absent_bias("patch_embedding", module.width),
+    ]
     entries += norm("pre_norm", "ln_pre") if module.pre_norm else []
     for i in range(module.depth):
         ours, theirs = f"encoder/block_{i}", f"transformer.resblocks.{i}"
@@ -196,7 +195,7 @@ def _open_entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = Non
     entries += norm("encoder_norm", "ln_post")
     if arrays is not None and "proj" in arrays:
         entries += [*same("params/head/kernel", "proj", optional=True)]
-        entries.append(_bias("head", arrays["proj"].shape[-1]))
+        entries.append(absent_bias("head", arrays["proj"].shape[-1]))
     return entries
 
 

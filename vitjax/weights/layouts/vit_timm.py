@@ -18,6 +18,7 @@ from vitjax.weights.layouts.layout import (
     Entry,
     Known,
     Layout,
+    absent_bias,
     bared,
     convolution,
     count,
@@ -38,12 +39,15 @@ _RENAMED = (
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 groups blocks in chunks
     (r"^storage_tokens$", _REGISTERS),
 )
+_TOWER_GELU = (
+    "it is a tower of CLIP, and no array shows its GELU: gelu='quick' for names of timm with"
+    " 'quickgelu', gelu='exact' for its others"
+)
 _SWIGLU = "SwiGLU in its MLPs"
 _FORBIDDEN = {
     r"^(head_dist\.|dist_token$)": "a distillation token (distilled DeiT)",
     r"rope_embed\.|(^|\.)rope\.": "rotary positions (DINOv3, RoPE-ViT)",
     r"^blocks\.0\.mlp\.(w12|fc1_g)\.": _SWIGLU,
-    r"^norm_pre\.": "a normalisation of its tokens before the first block (CLIP)",
     r"^blocks\.0\.(attn|mlp)\.norm\.": "further normalisations inside its blocks",
     r"\.(relative_position_bias_table|rel_pos_[hw])$": "relative positions (BEiT, SAM)",
     r"\.attn\.[qv]_bias$": "biases of queries and values only (BEiT, EVA)",
@@ -94,6 +98,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         raise WeightsError(f"has {_SWIGLU}, which no ViT here has")
     classes = arrays.get("head.weight", np.zeros((0, width)))
     normed = arrays.get("blocks.0.attn.q_norm.weight")
+    tower = "norm_pre.weight" in arrays
     token = "cls_token" in arrays
     pooling = None
     if "attn_pool.latent" in arrays:
@@ -122,12 +127,15 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         pooling=pooling,
         num_heads=None if normed is None else width // len(normed),
         qk_norm=normed is not None,
+        pre_norm=tower,
+        **({"norm_epsilon": 1e-5} if tower else {}),
         fc_norm="fc_norm.weight" in arrays,
         # Only its presence matters; this is the initial value in most networks.
         layer_scale=1e-5 if scales else None,
         representation_size=None if hidden_head is None else len(hidden_head),
     )
-    return dataclasses.replace(found, siblings=_siblings(arrays, found.fields))
+    guessed = {**found.guessed, **({"gelu": _TOWER_GELU} if tower else {})}
+    return dataclasses.replace(found, guessed=guessed, siblings=_siblings(arrays, found.fields))
 
 
 def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
@@ -151,7 +159,10 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         if module.pooling == "token_and_mean":
             raise WeightsError("timm has no pooling='token_and_mean'")
     entries = vit_parts.tokens(module, _tokens(arrays), arrays, grid, rows_for="all")
-    entries += convolution("patch_embedding", "patch_embed.proj", bias=True)
+    biased = arrays is None or f"{_PATCHES[:-6]}bias" in arrays or not module.pre_norm
+    entries += convolution("patch_embedding", "patch_embed.proj", bias=biased)
+    entries += [] if biased else [absent_bias("patch_embedding", module.width)]
+    entries += norm("pre_norm", "norm_pre") if module.pre_norm else []
     for i in range(module.depth):
         ours, theirs = f"encoder/block_{i}", f"blocks.{i}"
         parts = [f"{ours}/attention/{name}" for name in ("query", "key", "value")]
