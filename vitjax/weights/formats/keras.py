@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ from vitjax.weights.formats import archives
 # The record of a .keras archive with the weights.
 WEIGHTS = "model.weights.h5"
 MAGIC = b"\x89HDF"
+# Keras 3 numbers the layers of a kind in its own files.
+_NUMBERED = re.compile(r"(^|/)vars/\d+$")
+_UNNAMED = """is a file of Keras 3, which has no names of layers; write it with them (for weights alone,
+build the model and call load_weights in place of load_model):
+  import keras
+  keras.models.load_model("model.keras").save("model.h5")"""
 _MOST_BYTES = 2**36
 
 
@@ -57,7 +64,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"is cut short or damaged: h5py cannot read it ({error})") from error
-    return {name: x for name, x in arrays.items() if not name.startswith("optimizer")}
+    arrays = {name: x for name, x in arrays.items() if not name.startswith("optimizer")}
+    if arrays and all(_NUMBERED.search(name) for name in arrays):
+        raise WeightsError(_UNNAMED)
+    return arrays
 
 
 @contextlib.contextmanager

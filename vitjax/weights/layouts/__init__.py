@@ -8,6 +8,7 @@ from vitjax.weights.layouts import (
     bit,
     few_shot,
     resnet,
+    resnet_keras,
     unet,
     vit_contrastive,
     vit_flax,
@@ -20,6 +21,7 @@ from vitjax.weights.layouts.layout import Arrays, Description, Entry, Known, Lay
 LAYOUTS: tuple[Layout, ...] = (
     *unet.LAYOUTS,
     *resnet.LAYOUTS,
+    *resnet_keras.LAYOUTS,
     *bit.LAYOUTS,
     *few_shot.LAYOUTS,
     *vit_timm.LAYOUTS,

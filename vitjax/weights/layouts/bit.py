@@ -55,6 +55,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
 
 def _entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     fields = {"preactivation": True, "norm": "group", "stem": "imagenet", "block": "bottleneck"}
+    fields |= {"strided": "3x3"} if arrays is None else {}
     require(module, "big_transfer", **fields, shortcut="projection", zero_pool=True)
     if module.standardize_epsilon is None:
         require(module, "big_transfer", standardize_epsilon=_EPSILON)

@@ -113,13 +113,19 @@ def _describe_timm(arrays: Arrays, known: Known) -> Description:
     return dataclasses.replace(found, fields={**found.fields, **bit})
 
 
+def _written(arrays: Arrays | None) -> dict[str, Any]:
+    """What the projects' code has, though files of others under its names may have it otherwise."""
+    return {"strided": "3x3"} if arrays is None else {}
+
+
 def _torchvision_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     plain = {"preactivation": False, "shortcut": "projection", "standardize_epsilon": None}
-    require(module, "torchvision", **plain, zero_pool=False)
+    require(module, "torchvision", **plain, zero_pool=False, **_written(arrays))
     return entries(TORCHVISION, module)
 
 
 def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
+    require(module, "timm", **_written(arrays))
     if not module.preactivation:
         require(module, "timm", shortcut="projection", standardize_epsilon=None, zero_pool=False)
         return entries(TORCHVISION, module)
@@ -137,7 +143,7 @@ def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
 
 def _small_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     fields = {"preactivation": False, "stem": "cifar", "norm": "batch", "standardize_epsilon": None}
-    require(module, "PyTorch code for CIFAR", **fields)
+    require(module, "PyTorch code for CIFAR", **fields, **_written(arrays))
     return entries(SMALL_IMAGES, module)
 
 
