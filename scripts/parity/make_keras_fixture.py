@@ -37,7 +37,7 @@ def main() -> None:
         found[f"weights/{variable.path}"] = value
     found["images"] = rng.normal(size=(2, 32, 32, 3)).astype(np.float16)
     found["logits"] = np.asarray(model(found["images"].astype(np.float32), training=False))
-    np.savez_compressed(path, **found)
+    np.savez_compressed(path, **found)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

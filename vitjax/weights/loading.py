@@ -226,8 +226,8 @@ def fill(
         words = about_head(weights, leaves, shapes, initial, dropped, module)
         what = f"the head is reinitialised: {words}"
         if part is not None:
-            others = ", ".join(sorted({name.split("/")[1] for name in initial}))
-            what = f"fills the model's {part[0]}; reinitialised: {others}"
+            rest = ", ".join(sorted({name.split("/")[1] for name in initial}))
+            what = f"fills the model's {part[0]}; reinitialised: {rest}"
         say(f"{weights.where}: {what}")
     elif dropped:
         say(f"{weights.where}: the model has no head; skipped: {', '.join(dropped)}")

@@ -78,7 +78,7 @@ class Fault:
 
     def concerns(self, names: Set[str]) -> bool:
         """Whether it is about none but the parameters ``names``."""
-        return bool(self.ours) and names.issuperset(self.ours)
+        return bool(self.ours) and all(name in names for name in self.ours)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,10 +23,10 @@ WEIGHTS = "model.weights.h5"
 MAGIC = b"\x89HDF"
 # Keras 3 numbers the layers of a kind in its own files.
 _NUMBERED = re.compile(r"(^|/)vars/\d+$")
-_UNNAMED = """is a file of Keras 3, which has no names of layers; write it with them (for weights alone,
-build the model and call load_weights in place of load_model):
+_UNNAMED = """is a file of Keras 3, which has no names of layers; write it with them:
   import keras
-  keras.models.load_model("model.keras").save("model.h5")"""
+  keras.models.load_model("model.keras").save("model.h5")
+For a file of weights alone, build the model and call its load_weights instead of load_model."""
 _MOST_BYTES = 2**36
 
 

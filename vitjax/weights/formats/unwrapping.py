@@ -104,7 +104,7 @@ def without_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every outermost dict in ``tree`` that has tensors, with its path."""
     # A dict may be in several others, or in itself.
     if not isinstance(tree, dict) or id(tree) in seen:
@@ -125,7 +125,7 @@ def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, M
         yield from inner
 
 
-def _has_matrix(content: Mapping[str, Any]) -> bool:
+def _has_matrix(content: dict[str, Any]) -> bool:
     return any(isinstance(x, Tensor) and len(x.shape) > 1 for x in dict.values(content))
 
 

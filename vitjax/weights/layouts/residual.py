@@ -128,7 +128,8 @@ def describe(names: Names, arrays: Arrays) -> Description:
         WeightsError: vitjax does not have such a network.
     """
     fields, shape = fields_of(names, arrays), input_shape(names, arrays)
-    guessed, notes = {}, ()
+    guessed: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
     if fields["norm"] == "group" and not names.preactivation:  # those of BiT all have 32
         fields["norm_groups"] = GROUPS
         guessed["norm_groups"] = (

@@ -150,6 +150,7 @@ def _open_describe(arrays: Arrays, known: Known) -> Description:
     width, channels, *patch = vit_parts.patches(arrays, "conv1.weight")
     projection = arrays.get("proj", np.zeros((width, 0)))
     own = any(name in arrays for name in _OPENAI)
+    fields: dict[str, Any] = {"gelu": "quick"} if own else {}
     found = vit_parts.describe(
         width=width,
         depth=count(arrays, r"transformer\.resblocks\.(\d+)\."),
@@ -163,7 +164,7 @@ def _open_describe(arrays: Arrays, known: Known) -> Description:
         num_classes=projection.shape[1],
         pre_norm="ln_pre.weight" in arrays,
         norm_epsilon=1e-5,
-        **({"gelu": "quick"} if own else {}),
+        **fields,
     )
     if own:
         return found

@@ -245,7 +245,7 @@ def describe(
         num_heads = _HEADS.get(width, width // _HEAD_WIDTH if width % _HEAD_WIDTH == 0 else None)
         words = f"shapes do not show the number of attention heads; for a width of {width}"
         guessed["num_heads"] = f"{words} it is taken to be {num_heads}" if num_heads else words
-    rows, notes = 0, ()
+    rows, notes = 0, tuple[str, ...]()
     if positions is None:
         grid = known.grid or (max(224 // patch[0], 1), max(224 // patch[1], 1))
         if computed == "none":

@@ -39,6 +39,7 @@ _RENAMED = (
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 groups blocks in chunks
     (r"^storage_tokens$", _REGISTERS),
 )
+_TOWER_FIELDS: dict[str, Any] = {"norm_epsilon": 1e-5}
 _TOWER_GELU = (
     "it is a tower of CLIP, and no array shows its GELU: gelu='quick' for names of timm with"
     " 'quickgelu', gelu='exact' for its others"
@@ -128,7 +129,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         num_heads=None if normed is None else width // len(normed),
         qk_norm=normed is not None,
         pre_norm=tower,
-        **({"norm_epsilon": 1e-5} if tower else {}),
+        **_TOWER_FIELDS if tower else {},
         fc_norm="fc_norm.weight" in arrays,
         # Only its presence matters; this is the initial value in most networks.
         layer_scale=1e-5 if scales else None,
