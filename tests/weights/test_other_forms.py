@@ -158,6 +158,14 @@ def test_a_resnet_of_keras_computes_what_keras_does(tmp_path):
         weights.save(variables, module, tmp_path / "resnet.pth", "torchvision")
 
 
+def test_a_file_of_keras_that_would_fill_the_memory_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file.create_dataset("fc/kernel:0", (2**20, 2**14), "f4", chunks=(64, 64))
+    with pytest.raises(WeightsError, match=r"refused: its [\d,]+ bytes would unpack to 68,719,476"):
+        files.read(tmp_path / "weights.h5")
+
+
 def test_a_damaged_file_of_keras_is_told(tmp_path):
     pytest.importorskip("h5py")
     (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30))

@@ -27,7 +27,6 @@ _UNNAMED = """is a file of Keras 3, which has no names of layers; write it with 
   import keras
   keras.models.load_model("model.keras").save("model.h5")
 For a file of weights alone, build the model and call its load_weights instead of load_model."""
-_MOST_BYTES = 2**36
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -46,24 +45,24 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(
             'is an HDF5 file (Keras), which needs h5py: pip install "vitjax[keras]"'
         ) from None
-    arrays: dict[str, np.ndarray] = {}
+    found: dict[str, Any] = {}
 
     def collect(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub":
-            return
-        if item.size * item.dtype.itemsize > max(_MOST_BYTES, path.stat().st_size):
-            raise WeightsError(
-                f"is damaged: {name} of shape {item.shape} is larger than any weights"
-            )
-        arrays[_plain(name)] = item[()]
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
+            found[name] = item
 
     try:
         with _opened(path) as source, h5py.File(source, "r") as file:
             file.visititems(collect)
+            # A dataset may have any shape without a number in the file.
+            archives.check_growth(path.stat().st_size, sum(item.nbytes for item in found.values()))
+            arrays = {_plain(name): item[()] for name, item in found.items()}
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"is cut short or damaged: h5py cannot read it ({error})") from error
+        raise WeightsError(
+            f"is cut short or damaged: h5py cannot read it as HDF5 ({error})"
+        ) from error
     arrays = {name: x for name, x in arrays.items() if not name.startswith("optimizer")}
     if arrays and all(_NUMBERED.search(name) for name in arrays):
         raise WeightsError(_UNNAMED)
