@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vitjax import models
@@ -92,19 +91,12 @@ def _unknown(description: Description) -> dict[str, Any]:
     return {k: v for k, v in description.placeholders.items() if k not in description.fields}
 
 
-@functools.cache
-def _registered_at(names: tuple[str, ...]) -> tuple[tuple[str, Model], ...]:
-    found = []
-    for name in names:
+def _registered() -> Iterator[tuple[str, Model]]:
+    for name in models.names():
         try:
-            found.append((name, models.create(name)))
+            yield name, models.create(name)
         except (ConfigError, TypeError):  # a model of a user's own with required fields
             continue
-    return tuple(found)
-
-
-def _registered() -> tuple[tuple[str, Model], ...]:
-    return _registered_at(models.names())
 
 
 def _structural(fields: Mapping[str, Any]) -> int:
