@@ -156,6 +156,15 @@ def test_the_way_of_a_project_is_known_from_its_file(name, expected):
     assert opened.description.interpolation == expected
 
 
+def test_dino_s_way_is_known_where_its_head_is(tmp_path):
+    reference = read("vit_timm_token")
+    arrays = {f"backbone.{name}": array for name, array in files.read(reference.file).items()}
+    arrays["head.mlp.0.weight"] = np.ones((8, 8), np.float32)
+    files.write(tmp_path / "dino.npz", arrays)
+    opened = weights.open_weights(tmp_path / "dino.npz", grid=reference.spec["grid"], say=str)
+    assert opened.description.interpolation == "bicubic_offset"
+
+
 def test_a_constant_stays_one():
     grid = np.full((1, 5, 3, 2), 0.7)
     for interpolation in get_args(adapting.Interpolation):

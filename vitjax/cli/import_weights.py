@@ -28,7 +28,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=arguments.sides,
         metavar="SIDE",
-        help="size of the images that positions are resized for: SIDE or HEIGHT,WIDTH",
+        help="size of the images, SIDE or HEIGHT,WIDTH: positions are resized for it, and read by it"
+        " if several ways are possible",
     )
     parser.add_argument(
         "--grid",

@@ -44,6 +44,8 @@ _TOWER_GELU = (
     "it is a tower of CLIP, and no array shows its GELU: gelu='quick' for names of timm with"
     " 'quickgelu', gelu='exact' for its others"
 )
+# The head of DINO and iBOT.
+_SELF_DISTILLED = r"((dino|ibot)_)?head\.(mlp|last_layer)"
 _SWIGLU = "SwiGLU in its MLPs"
 _FORBIDDEN = {
     r"^(head_dist\.|dist_token$)": "a distillation token (distilled DeiT)",
@@ -75,7 +77,11 @@ def _positioned(arrays: Arrays, token: bool, registers: int) -> tuple[int, ...]:
 
 def _interpolation(arrays: Arrays, *, scaled: bool, registers: int) -> str:
     """How the project resizes positions: timm's way unless the file has another project's names."""
-    if "mask_token" not in arrays or registers:
+    if registers:
+        return "bicubic"
+    if any(re.match(_SELF_DISTILLED, name) for name in arrays):
+        return "bicubic_offset"
+    if "mask_token" not in arrays:
         return "bicubic"
     return "bicubic_offset" if scaled else "bicubic_plain"  # DINOv2, MAE
 
@@ -222,7 +228,7 @@ LAYOUTS = (
         ignored=(r"mask_token$", r"\S*\.bias_mask$"),
         companions=(
             r"decoder[_.]",  # MAE
-            r"((dino|ibot)_)?head\.(mlp|last_layer)",  # DINO, iBOT
+            _SELF_DISTILLED,
             r"visual\.head\.|text\.|logit_(scale|bias)$",  # the other tower of two
         ),
         differs=_differs,
