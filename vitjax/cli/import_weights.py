@@ -28,8 +28,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=arguments.sides,
         metavar="SIDE",
-        help="size of the images, SIDE or HEIGHT,WIDTH: positions are resized for it, and read by it"
-        " if several ways are possible",
+        help="size of the images, SIDE or HEIGHT,WIDTH: positions are resized for it, and it"
+        " decides between several ways to read them",
     )
     parser.add_argument(
         "--grid",
