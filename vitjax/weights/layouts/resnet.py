@@ -16,6 +16,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     bared,
     made_with,
@@ -27,7 +28,7 @@ from vitjax.weights.layouts.timm_card import TimmResNetCard
 # Of timm's StdConv2d in its BiT networks; google-research/big_transfer has 1e-10.
 TIMM_EPSILON = 1e-8
 
-TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}")
+TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}", imagenet=True)
 
 
 def _timm_head(ours: str, theirs: str) -> list[Entry]:
@@ -101,7 +102,7 @@ def _timm_siblings(fields: Mapping[str, Any]) -> str:
     return _ANTI_ALIASED.get(own, "")
 
 
-def _describe_timm(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_timm(arrays: Arrays, known: Known) -> Description:
     if "stem.conv.weight" not in arrays:
         found = residual.describe(TORCHVISION, arrays)
         return dataclasses.replace(found, siblings=_timm_siblings(found.fields))
@@ -112,13 +113,19 @@ def _describe_timm(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     return dataclasses.replace(found, fields={**found.fields, **bit})
 
 
+def _written(arrays: Arrays | None) -> dict[str, Any]:
+    """What the projects' code has, though files of others under its names may have it otherwise."""
+    return {"strided": "3x3"} if arrays is None else {}
+
+
 def _torchvision_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     plain = {"preactivation": False, "shortcut": "projection", "standardize_epsilon": None}
-    require(module, "torchvision", **plain, zero_pool=False)
+    require(module, "torchvision", **plain, zero_pool=False, **_written(arrays))
     return entries(TORCHVISION, module)
 
 
 def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
+    require(module, "timm", **_written(arrays))
     if not module.preactivation:
         require(module, "timm", shortcut="projection", standardize_epsilon=None, zero_pool=False)
         return entries(TORCHVISION, module)
@@ -136,7 +143,7 @@ def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
 
 def _small_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     fields = {"preactivation": False, "stem": "cifar", "norm": "batch", "standardize_epsilon": None}
-    require(module, "PyTorch code for CIFAR", **fields)
+    require(module, "PyTorch code for CIFAR", **fields, **_written(arrays))
     return entries(SMALL_IMAGES, module)
 
 
@@ -174,7 +181,7 @@ LAYOUTS = (
         source="akamaster/pytorch_resnet_cifar10 and kuangliu/pytorch-cifar",
         required=(r"conv1\.weight", r"layer1\.0\.bn2\.weight"),
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(SMALL_IMAGES, arrays),
+        describe=lambda arrays, known: residual.describe(SMALL_IMAGES, arrays),
         entries=_small_entries,
         ignored=_IGNORED,
         suffix=".th",
@@ -185,7 +192,7 @@ LAYOUTS = (
         source="torchvision.models.resnet",
         required=_REQUIRED,
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(TORCHVISION, arrays),
+        describe=lambda arrays, known: residual.describe(TORCHVISION, arrays),
         entries=_torchvision_entries,
         prepare=_prepare,
         ignored=_IGNORED,
@@ -216,7 +223,7 @@ LAYOUTS = (
         source="xternalz/WideResNet-pytorch",
         required=(r"conv1\.weight", r"block1\.layer\.0\.bn1\.weight", r"bn1\.weight"),
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(WIDE, arrays),
+        describe=lambda arrays, known: residual.describe(WIDE, arrays),
         entries=_wide_entries,
         ignored=_IGNORED,
         suffix=".pt",

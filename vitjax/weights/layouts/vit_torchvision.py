@@ -13,6 +13,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     convolution,
     count,
@@ -35,7 +36,7 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     }
 
 
-def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
+def _describe(arrays: Arrays, known: Known) -> Description:
     width, channels, *patch = vit_parts.patches(arrays, "conv_proj.weight")
     hidden = arrays.get("heads.pre_logits.weight")
     return vit_parts.describe(
@@ -44,9 +45,11 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         mlp_width=len(arrays[f"{_BLOCK}.mlp.0.weight"]),
         patch=patch,
         channels=channels,
-        grid=grid,
+        known=known,
         positions=arrays.get("encoder.pos_embedding"),
         class_token="class_token" in arrays,
+        positioned=(int("class_token" in arrays),),
+        interpolation="bicubic_corners",
         num_classes=len(arrays.get("heads.head.weight", ())),
         representation_size=None if hidden is None else len(hidden),
     )
@@ -54,7 +57,7 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
     if arrays is None:
-        require(module, "torchvision", pooling="token", gelu="exact", fc_norm=False)
+        require(module, "torchvision", pooling="token", gelu="exact", fc_norm=False, pre_norm=False)
         if module.positions == "none" or not isinstance(module.patch_size, int):
             raise WeightsError("torchvision has only ViTs with positions and square patches")
     entries = vit_parts.tokens(module, _TOKENS, arrays, grid)
