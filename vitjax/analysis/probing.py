@@ -221,7 +221,10 @@ def _of_run(
     say: Callable[[str], None],
 ) -> Network:
     """The network of a run."""
-    experiment, placed, step = runs.load(folder, overrides, checkpoint=checkpoint, say=say)
+    # A probe learns the classes of the data, which may be others than the run's.
+    experiment, placed, step = runs.load(
+        folder, overrides, checkpoint=checkpoint, same_classes=False, say=say
+    )
     _check_classifier(experiment, str(folder), split)
     variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))
     origin = {"workdir": str(folder), "step": step}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vitjax.data.class_order import ClassList, Match
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
 
@@ -44,6 +45,8 @@ class Dataset(ABC):
         skipped: the name of each corrupt image met so far and what is wrong with it.
         store: arrays that stay on the device and that batches point into, for `look_up`; None if
             batches are complete.
+        matched: how the classes were matched to those of a run, whose order `class_names` and
+            labels then have; None if they were not.
     """
 
     target: ClassVar[Target] = "class"
@@ -58,11 +61,17 @@ class Dataset(ABC):
     steps_per_epoch: float | None
     skipped: dict[str, str]
     store: dict[str, np.ndarray] | None = None
+    matched: Match | None = None
 
     @property
     def augments(self) -> bool:
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
+
+    @property
+    def class_list(self) -> ClassList:
+        """The classes, in the order of their numbers."""
+        return ClassList(self.class_names)
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, transformed as in evaluation: (height, width, channels).
@@ -184,6 +193,11 @@ class MaskDataset(ImageDataset):
     @abstractmethod
     def class_values(self) -> tuple[int, ...]:
         """For each class, its value in the mask files."""
+
+    @property
+    def class_list(self) -> ClassList:
+        """The classes, in the order of their numbers, and their values in masks."""
+        return ClassList(self.class_names, self.class_values)
 
     @abstractmethod
     def class_pixels(self, split: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
 from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
 from vitjax.training.evaluation import Evaluator
-from vitjax.training.task import TASKS, Results, Task
+from vitjax.training.task import TASKS, Details, Results, Table, Task
 
 _SHOWN = 3
 
@@ -67,6 +67,22 @@ class FewShot(Task[EpisodeData, Episodic]):
                 f" {split!r} shares no class with it"
             )
 
+    def explain_outputs(self, there: int, here: int) -> str:
+        """The ways that the head was trained for, and the ways of the episodes."""
+        if self.data.target == "number":
+            return super().explain_outputs(there, here)
+        name = self.experiment.config.get("objective", {}).get("name")
+        text = f"the head of {name} fixes the ways: {there}; the data's episodes have up to {here}"
+        if here < there:
+            return (
+                f"{text}. With config.data.episodes.train_ways={there}, the {there} outputs are"
+                f" kept, and episodes of {here} ways use the first {here}"
+            )
+        return (
+            f"{text}. Episodes of more ways need a run that is trained with config.data"
+            f".episodes.train_ways={here}, or a method without such a head, such as 'protonet'"
+        )
+
     def evaluate(self, evaluator: Evaluator, variables: Any, split: str) -> dict[str, Any]:
         """Means over the episodes of ``split``, and their confidence intervals.
 
@@ -74,6 +90,18 @@ class FewShot(Task[EpisodeData, Episodic]):
         """
         measured, _ = evaluator.gather(self.objective.measure, variables, split)
         return evaluation.results(measured, self.data.protocol(split))
+
+    def evaluate_in_detail(self, evaluator: Evaluator, variables: Any, split: str) -> Details:
+        """`evaluate`, and a table of all episodes, modes and steps."""
+        measured, index = evaluator.gather(self.objective.measure, variables, split)
+        results = evaluation.results(measured, self.data.protocol(split))
+        names = list(measured[MODES[0]])
+        rows = []
+        for place, number in enumerate(index.tolist()):
+            for mode in MODES:
+                steps = zip(*(measured[mode][name][place].tolist() for name in names), strict=True)
+                rows += [(number, mode, step, *values) for step, values in enumerate(steps)]
+        return Details(results, {"episodes": Table(("episode", "mode", "step", *names), rows)})
 
     def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
         """The results of averaged probabilities, see `vitjax.meta.evaluation.of_ensemble`."""

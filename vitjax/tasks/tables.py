@@ -17,6 +17,11 @@ def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
     return lines
 
 
+def short_name(name: str) -> str:
+    """The last part of the name of an example that is a path: its file."""
+    return name.rstrip("/").rpartition("/")[2] or name
+
+
 def class_counts(names: Sequence[str], numbers: Any) -> dict[str, int]:
     """The number of examples of each class, by its name."""
     return dict(zip(names, map(int, numbers), strict=True))

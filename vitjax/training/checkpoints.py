@@ -67,6 +67,8 @@ class Checkpoints:
         read_only: whether to open the folder without changing it.
         free_keys: config keys in which a run may differ from its checkpoint, beside those that are
             free in every run.
+        explain: from the shapes of a checkpoint of another model, what differs and what can be
+            done, in words; empty if it cannot say.
     """
 
     def __init__(
@@ -80,12 +82,14 @@ class Checkpoints:
         asynchronous: bool = True,
         read_only: bool = False,
         free_keys: Collection[str] = (),
+        explain: Callable[[Any], str] = lambda tree: "",
     ):
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1
         self._read_only = read_only
         self._free_keys = free_keys
+        self._explain = explain
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best is not None:
             policies.append(
@@ -279,10 +283,13 @@ class Checkpoints:
             free_keys=self._free_keys,
         )
         if problem:
-            raise CheckpointError(
-                f"{self.directory}: the checkpoint of step {step} is of another run: {problem}."
-                " Nothing was overwritten; choose another --workdir, or the config it was made with"
-            )
+            where = f"{self.directory}: the checkpoint of step {step}"
+            explained = self._explain(saved.tree)
+            safe = "" if self._read_only else " Nothing was overwritten; choose another --workdir"
+            if explained:
+                raise CheckpointError(f"{where} does not fit: {explained}.{safe}")
+            way = f"{safe}, or the config" if safe else " Use the config"
+            raise CheckpointError(f"{where} is of another run: {problem}.{way} it was made with")
         state = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         ).state

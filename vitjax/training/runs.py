@@ -4,23 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from vitjax import config as configs
-from vitjax.config import user_code
+from vitjax.config import to_dict, user_code
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say, near_match, shortened
-from vitjax.training import checks, workdir
+from vitjax.data.class_order import ClassList, Match
+from vitjax.training import checks, evaluation_files, initialization, workdir
 from vitjax.training import experiment as experiments
-from vitjax.training.checkpoints import CheckpointError, Checkpoints
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun
 from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.logging import read
+from vitjax.training.summary import environment
+from vitjax.training.task import Table
+
+
+class Evaluation(NamedTuple):
+    """An evaluation.
+
+    Attributes:
+        experiment: what was evaluated.
+        results: what the task's `evaluate` returned, with ``ensemble`` if there is one.
+        record: the results, and the checkpoint, config and data that they were computed with, as
+            JSON values.
+        tables: classes and examples.
+        name: the beginning of the names of its files.
+    """
+
+    experiment: Experiment
+    results: dict[str, Any]
+    record: dict[str, Any]
+    tables: dict[str, Table]
+    name: str
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Writes its files to ``folder``; returns their paths."""
+        return evaluation_files.write(Path(folder), self.name, self.record, self.tables)
 
 
 class SavedRun:
@@ -40,6 +66,7 @@ class SavedRun:
         overrides: Sequence[str] = (),
         *,
         with_data: bool = True,
+        same_classes: bool = True,
         say: Say = print,
     ):
         """Opens a run.
@@ -48,9 +75,12 @@ class SavedRun:
             folder: a run's folder.
             overrides: ``--config.`` arguments on the saved config, such as the data's new path.
             with_data: whether the data itself is needed, or only the run's description of it.
-            say: receives what has changed since the run was started.
+            same_classes: whether the data's classes are those of the run, to be matched by name; a
+                probe, which learns its own, takes any.
+            say: receives what has changed since the run was started, and how classes are matched.
 
         Raises:
+            ConfigError: the data has classes that the run does not have.
             WorkdirError: the folder holds no run.
             CheckpointError: the run has no checkpoint.
         """
@@ -60,8 +90,12 @@ class SavedRun:
         configs.override(config, overrides)
         self.described = workdir.read_data(self.folder)
         self.experiment: Experiment = experiments.build(
-            config, None if with_data else self.described
+            config,
+            None if with_data else self.described,
+            classes=ClassList.described(self.described) if same_classes else None,
         )
+        if self.experiment.data.matched is not None:
+            say_match(self.experiment.data.matched, self.config.data, config.data, say)
         directory = self.folder / workdir.CHECKPOINTS
         if not directory.is_dir():
             raise CheckpointError(f"{self.folder}: the run has no checkpoint yet")
@@ -205,12 +239,56 @@ def read_config(folder: str | Path, say: Say = print) -> ConfigDict:
     return config
 
 
+def to_resume(config: Any, folder: str | Path, say: Say = print) -> Experiment:
+    """The experiment of a config, with the classes of the run in ``folder`` if there is one.
+
+    Args:
+        config: a ConfigDict or plain sections.
+        folder: the folder to train in.
+        say: receives how classes are matched.
+
+    Raises:
+        ConfigError, DataError: as of `vitjax.training.experiment.build`; the run that would be
+            resumed has other classes.
+    """
+    folder = Path(folder)
+    known = None
+    if begun(folder / workdir.CHECKPOINTS):
+        known = ClassList.described(workdir.read_data(folder))
+    experiment = experiments.build(config, classes=known, complete=True)
+    if experiment.data.matched is not None and experiment.data.matched.text():
+        say(experiment.data.matched.text())
+    return experiment
+
+
+def say_match(
+    match: Match, trained: Mapping[str, Any], evaluated: Mapping[str, Any], say: Say
+) -> None:
+    """Reports how the classes of data are matched to those of a run.
+
+    Args:
+        match: the match.
+        trained: the section ``data`` that the run was trained with.
+        evaluated: the section ``data`` that is used.
+        say: receives the lines.
+    """
+    if match.text():
+        say(match.text())
+    same = all(trained.get(key) == evaluated.get(key) for key in ("source", "dataset", "path"))
+    if match.known.numbered and match.own.numbered and match.own.values is None and not same:
+        say(
+            "The classes of the run and of the data have numbers as names: class 0 of the data is"
+            " taken for class 0 of the run, and so on"
+        )
+
+
 def load(
     folder: str | Path,
     overrides: Sequence[str] = (),
     *,
     checkpoint: str | int | None = None,
     with_data: bool = True,
+    same_classes: bool = True,
     say: Say = print,
 ) -> tuple[Experiment, Any, int]:
     """The experiment of a run's folder, the variables of one of its checkpoints, and its step.
@@ -221,6 +299,7 @@ def load(
         checkpoint: see `SavedRun.step`.
         with_data: see `SavedRun`. Without the data, the run's section ``parallel`` is dropped as
             well: its devices may not be available here, and one forward pass needs none of them.
+        same_classes: see `SavedRun`.
         say: receives what was loaded.
 
     Raises:
@@ -229,7 +308,8 @@ def load(
     """
     if not with_data:
         overrides = ("--config.parallel=None", *overrides)
-    with contextlib.closing(SavedRun(folder, overrides, with_data=with_data, say=say)) as run:
+    opened = SavedRun(folder, overrides, with_data=with_data, same_classes=same_classes, say=say)
+    with contextlib.closing(opened) as run:
         return run.experiment, *run.variables(run.step(checkpoint), say)
 
 
@@ -241,10 +321,11 @@ def evaluate(
     checkpoint: str | int | None = None,
     ensemble: int | None = None,
     say: Say = print,
-) -> tuple[Experiment, dict[str, Any]]:
-    """The experiment, and the results of a checkpoint of a run on one split of its data.
+    progress: Say | None = None,
+) -> Evaluation:
+    """The results of a checkpoint of a run on one split of its data.
 
-    Arguments and errors are those of `vitjax.evaluate`.
+    Arguments and errors are those of `vitjax.evaluate`; ``progress`` receives how far it is.
     """
     with contextlib.closing(SavedRun(folder, overrides, say=say)) as run:
         run.check_evaluation(split)
@@ -252,9 +333,9 @@ def evaluate(
         if ensemble is not None:
             run.experiment.task.check_ensemble()
             steps = run.best_steps(ensemble)
-        task, evaluator = run.experiment.task, Evaluator(run.experiment)
-        variables, _ = run.variables(run.step(checkpoint), say)
-        results = task.evaluate(evaluator, variables, split)
+        task, evaluator = run.experiment.task, Evaluator(run.experiment, progress)
+        variables, step = run.variables(run.step(checkpoint), say)
+        results, tables = task.evaluate_in_detail(evaluator, variables, split)
         if steps is not None:
 
             def members() -> Iterator[Any]:
@@ -263,4 +344,52 @@ def evaluate(
 
             mean = task.ensemble(evaluator, members(), split)
             results = {**results, "ensemble": {"checkpoints": steps, **mean}}
-        return run.experiment, results
+        used = run.experiment.config
+        changed = evaluation_files.changes(to_dict(run.config), used)
+        facts = {"workdir": str(run.folder), "checkpoint": checkpoint, "checkpoint_step": step}
+        record = _record(run.experiment, split, results, tables, {**facts, "changes": changed})
+        name = evaluation_files.stem(split, checkpoint, ensemble, changed)
+        return Evaluation(run.experiment, results, record, tables, name)
+
+
+def evaluate_initial(config: Any, split: str, say: Say, progress: Say | None = None) -> Evaluation:
+    """The results of the initial variables of a run of ``config``.
+
+    Arguments and errors are those of `vitjax.tasks.runs.evaluate_initial`.
+    """
+    experiment = experiments.build(config)
+    checks.split(split, experiment.data.splits)
+    if experiment.start is None:
+        say("config.init.from_checkpoint is not set: these are results of fresh parameters")
+    variables, origin = initialization.variables(experiment, say)
+    placed = experiment.parallel.place_state(variables)
+    evaluator = Evaluator(experiment, progress)
+    results, tables = experiment.task.evaluate_in_detail(evaluator, placed, split)
+    record = _record(experiment, split, results, tables, {"init": origin})
+    return Evaluation(experiment, results, record, tables, split)
+
+
+def _record(
+    experiment: Experiment,
+    split: str,
+    results: Mapping[str, Any],
+    tables: Mapping[str, Table],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The contents of an evaluation's JSON file."""
+    data = experiment.data
+    known = {} if data.episodic else {"class_names": list(data.class_names)}
+    if data.matched is not None and data.matched.missing:
+        known["missing_classes"] = list(data.matched.missing)
+    if "per_class" in tables:
+        known["per_class"] = evaluation_files.rows(tables["per_class"])
+    skipped = {"skipped": sorted(data.skipped)} if data.skipped else {}
+    return {
+        "split": split,
+        **facts,
+        "results": dict(results),
+        **known,
+        **skipped,
+        "config": experiment.config,
+        **environment(),
+    }
