@@ -13,7 +13,7 @@ from test_training import assert_same_bits, final_state, wait_for_checkpoint
 
 from vitjax import config as configs
 from vitjax.cli import main
-from vitjax.training import experiment, loop, runs
+from vitjax.training import experiment, loop, run_evaluation
 from vitjax.training.logging import read
 
 TINY = """
@@ -86,17 +86,19 @@ def test_a_run_leaves_both_modes_every_step_and_pictures(trained):
     for name in ("curves", "adaptation", "episode"):
         with Image.open(workdir / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 200
-    assert output.splitlines()[-1] == f"Figures: {workdir / 'figures'}"
+    assert output.splitlines()[-2:] == [
+        f"Figures: {workdir / 'figures'}",
+        f"To train longer: vitjax train --workdir={workdir} --config.train.steps=40",
+    ]
 
 
-def test_evaluate_gives_the_summary_s_numbers_and_the_ensemble_apart(capsys, monkeypatch, trained):
+def test_evaluate_gives_the_summary_s_numbers_and_the_ensemble_apart(capsys, trained):
     workdir, _ = trained
     found = summary(workdir)["test"]
-    given = []
-    real = runs.evaluate
-    monkeypatch.setattr(runs, "evaluate", lambda *a, **k: given.append(real(*a, **k)) or given[-1])
     assert main(["evaluate", f"--workdir={workdir}", ALONE, "--ensemble=2"]) == 0
-    ((_, values),) = given
+    record = json.loads((workdir / "evaluation" / "test-ensemble2.json").read_text())
+    assert record["checkpoint_step"] == summary(workdir)["checkpoint_step"]
+    values = record["results"]
     ensemble = values.pop("ensemble")
     # To the bit.
     assert values == found
@@ -125,7 +127,7 @@ def test_evaluate_takes_other_episodes_and_steps(trained):
         "--config.objective.test_steps=1",
     ]
     said = []
-    _, values = runs.evaluate(trained[0], overrides=[ALONE, *more], say=said.append)
+    values = run_evaluation.evaluate(trained[0], overrides=[ALONE, *more], say=said.append).results
     assert (values["episodes"], values["queries"], values["test_steps"]) == (13, 2, 1)
     for change in ("data.episodes.test_episodes: 10 -> 13", "data.episodes.queries: 3 -> 2"):
         assert f"  changed since: config.{change}" in said

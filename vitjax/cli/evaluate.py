@@ -17,7 +17,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say
 
 if TYPE_CHECKING:
-    from vitjax.training.runs import Evaluation
+    from vitjax.training.run_evaluation import Evaluation
 
 _FOLDER = "evaluation"
 
@@ -52,13 +52,13 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
             f" config.init loads; {'neither is' if parsed.config is None else 'both are'} given"
         )
     process.start_devices()
-    from vitjax.training import runs
+    from vitjax.training import run_evaluation
 
     # Standard output is for the results alone.
     aside = functools.partial(print, file=sys.stderr, flush=True)
     say = aside if parsed.json else print
     if parsed.config is None:
-        found = runs.evaluate(
+        found = run_evaluation.evaluate(
             parsed.workdir,
             parsed.split,
             overrides,
@@ -72,7 +72,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
             if getattr(parsed, name) is not None:
                 raise ConfigError(f"--{name} chooses among a run's checkpoints: give --workdir=DIR")
         config = arguments.load_config(parsed.config, overrides)
-        found = runs.evaluate_initial(config, parsed.split, say, aside)
+        found = run_evaluation.evaluate_initial(config, parsed.split, say, aside)
     if parsed.json:
         print(json.dumps(finite(found.record), indent=2))
     else:

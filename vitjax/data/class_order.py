@@ -160,10 +160,10 @@ def _refusal(
         parts.append(f"the data does not have {_listed(list(map(str, missing)))}")
     ways = []
     if unknown and own.values is not None:
-        ways.append("config.data.class_names gives the classes of masks the names of the run")
+        ways.append("For masks, config.data.class_names gives the classes the names of the run")
     elif unknown and own.numbered and not known.numbered:
         ways.append(
-            "data without names has numbers as names: an array class_names in an .npz file names"
+            "Data without names has numbers as names: an array class_names in an .npz file names"
             " them"
         )
     if complete:
@@ -172,10 +172,10 @@ def _refusal(
             " config.init.from_checkpoint starts a new run from this one's weights"
         )
     else:
-        ways.append("rename the classes, or leave those out that the run does not have")
+        ways.append("Rename the classes, or leave those out that the run does not have")
     return (
         f"config.data: the run has {known.text()} and the data has {own.text()}; classes are"
-        f" matched by name, and {' and '.join(parts)}. {'. '.join(w[0].upper() + w[1:] for w in ways)}"
+        f" matched by name, and {' and '.join(parts)}. {'. '.join(ways)}"
     )
 
 

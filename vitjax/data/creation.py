@@ -27,9 +27,9 @@ def create(
 
     Args:
         seed: of the order of training examples and their augmentation; or of training episodes.
-        run_classes: the classes of a run, which the data's are matched to by name; labels are then the
-            numbers of the run. None keeps the order of the source. Episodes number their classes
-            themselves and are not matched.
+        run_classes: the classes of a run, which the data's are matched to by name; labels are then
+            the numbers of the run. None keeps the order of the source. Episodes number their
+            classes themselves and are not matched.
         all_classes: whether the data must have all classes of the run.
         **section: ``source``, the keywords of that source, and the keys of the kind of data, see
             `vitjax.data.settings`; with a section ``episodes`` inside, see
@@ -53,8 +53,9 @@ def create(
         if not matched.same:
             if parts.kind.target == "number":
                 raise ConfigError(
-                    f"{WHERE}: the run predicts the numbers {', '.join(run_classes.names)}, and the data"
-                    f" has {', '.join(source.class_names)}; they must be the same, in this order"
+                    f"{WHERE}: the run predicts the numbers {', '.join(run_classes.names)}, and the"
+                    f" data has {', '.join(source.class_names)}; they must be the same, in this"
+                    " order"
                 )
             source = source.in_class_order(matched)
     data: Dataset = parts.kind(source, seed, **parts.own)

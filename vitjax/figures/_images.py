@@ -45,8 +45,9 @@ def mistakes(
     lengths = {len(images), labels.size, predictions.size, confidences.size, len(files)}
     if len(lengths) != 1:
         raise ValueError(
-            f"{len(images)} images, {labels.size} labels, {predictions.size} predictions,"
-            f" {confidences.size} confidences and {len(files)} files: the numbers must be equal"
+            f"{len(images)} images, {labels.size} labels, {predictions.size} predictions and"
+            f" {confidences.size} confidences, with {len(files)} file names: the numbers must be"
+            " equal"
         )
     if not len(images):
         return canvas.message("No mistakes: every example was classified correctly", path)

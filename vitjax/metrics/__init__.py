@@ -28,8 +28,8 @@ from vitjax.metrics.vector import PerClass
 __all__ = [
     "MEASURES",
     "CalibrationError",
-    "Collected",
     "ClassScores",
+    "Collected",
     "ConfusionMatrix",
     "Declaration",
     "Mean",

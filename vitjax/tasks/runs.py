@@ -14,8 +14,8 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say
 from vitjax.core.validation import check_keywords
 from vitjax.models.protocol import Model
-from vitjax.training import loop, runs
 from vitjax.training import experiment as experiments
+from vitjax.training import loop, run_evaluation, runs
 from vitjax.training.experiment import Experiment
 from vitjax.training.workdir import CONFIG
 
@@ -138,7 +138,7 @@ def evaluate(
         ConfigError: the data has no such split or classes that the run does not have, the task
             refuses to evaluate on it, or it has no probabilities to average.
     """
-    found = runs.evaluate(
+    found = run_evaluation.evaluate(
         workdir, split, overrides, checkpoint=checkpoint, ensemble=ensemble, say=say
     )
     if output is not None:
@@ -161,7 +161,7 @@ def evaluate_initial(
         ConfigError: as in `build`, or the data has no such split.
         WeightsError: the weights cannot be read, or do not fit.
     """
-    return runs.evaluate_initial(_loaded(config, overrides), split, say)[:2]
+    return run_evaluation.evaluate_initial(_loaded(config, overrides), split, say)[:2]
 
 
 def predict(
