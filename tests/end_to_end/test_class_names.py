@@ -232,3 +232,92 @@ def test_a_folder_that_cannot_be_written_still_gives_results(run, tmp_path, caps
     printed = capsys.readouterr()
     assert "test: accuracy" in printed.out
     assert "warning: nothing is written" in printed.err
+
+
+SHADES = (20, 120, 220)
+
+
+def pairs(root, values, count=6):
+    """Grey images of three shades, and masks that tell them by ``values``."""
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        classes = np.kron(generator.integers(0, 3, (2, 2)), np.ones((4, 4), int))
+        image = np.array(SHADES)[classes] + generator.integers(-10, 10, (8, 8))
+        for name, pixels in (("images", image), ("masks", np.array(values)[classes])):
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def masks_run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("masks")
+    pairs(root / "data", (0, 1, 2))
+    config = {
+        "model": {"name": "unet", "filters": 4, "depth": 1, "norm": "batch"},
+        "data": {
+            "source": "masks",
+            "path": str(root / "data"),
+            "batch_size": 8,
+            "val_fraction": 0.0,
+            "class_names": ("dark", "grey", "light"),
+        },
+        "objective": {"name": "segmentation"},
+        "optimizer": {"name": "adam", "learning_rate": 0.02},
+        "train": {"steps": 40},
+    }
+    vitjax.train(config, root / "run", say=lambda text: None)
+    return root / "run"
+
+
+def ious(run, output, *keys, path=None):
+    """The IoU of each class, by its name."""
+    overrides = [f"--config.data.{key}" for key in keys]
+    overrides += [f"--config.data.path={path}"] if path else []
+    found = vitjax.evaluate(run, "train", overrides, output=output, say=lambda text: None)
+    (file,) = output.glob("*.json")
+    record = json.loads(file.read_text())
+    assert found["iou_per_class"] == pytest.approx(
+        [np.nan if row["iou"] is None else row["iou"] for row in record["per_class"]], nan_ok=True
+    )
+    return {row["class"]: row["iou"] for row in record["per_class"]}
+
+
+def test_classes_of_masks_are_matched_whatever_their_order_and_values(masks_run, tmp_path):
+    own = ious(masks_run, tmp_path / "own")
+    assert list(own) == ["dark", "grey", "light"]
+    assert min(own.values()) > 0.5
+    # Swapped values, by name and, for masks without names, by value.
+    swapped = ("classes=(2,0,1)", "class_names=('light','dark','grey')")
+    assert ious(masks_run, tmp_path / "swapped", *swapped) == own
+    assert ious(masks_run, tmp_path / "unnamed", "classes=(2,0,1)", "class_names=None") == own
+    # Other values of the same names.
+    other = pairs(tmp_path / "other", (200, 0, 100))
+    keys = ("classes=(0,100,200)", "class_names=('grey','light','dark')")
+    assert ious(masks_run, tmp_path / "values", *keys, path=other) == own
+
+
+def test_ignored_classes_of_masks_are_not_taken_for_others(masks_run, tmp_path):
+    keys = ("ignore=0", "class_names=('grey','light')")
+    found = ious(masks_run, tmp_path / "ignored", *keys)
+    assert min(found["grey"], found["light"]) > 0.5
+
+
+def test_other_names_of_masks_are_refused(masks_run, capsys):
+    names = "--config.data.class_names=('dark','grey','bright')"
+    assert main(["evaluate", f"--workdir={masks_run}", "--split=train", names]) == 2
+    errors = capsys.readouterr().err
+    assert "the run does not have 'bright'; did you mean 'light'" in errors
+    assert "config.data.class_names gives the classes" in errors
+
+
+def test_numbers_of_each_image(masks_run, tmp_path):
+    vitjax.evaluate(masks_run, "train", output=tmp_path, say=lambda text: None)
+    with open(tmp_path / "train_per_image.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"].rsplit("/", 1)[1] for row in rows] == [f"{n}.png" for n in range(6)]
+    for row in rows:
+        each = [float(row[f"iou of {n}"]) for n in ("dark", "grey", "light") if row[f"iou of {n}"]]
+        assert float(row["iou"]) == pytest.approx(np.mean(each))
+        assert 0 <= float(row["accuracy"]) <= 1

@@ -1,5 +1,6 @@
 """A few-shot run from the command line: what it leaves, says, resumes to, and refuses."""
 
+import csv
 import json
 import os
 import shutil
@@ -132,6 +133,32 @@ def test_evaluate_takes_other_episodes_and_steps(trained):
     for change in ("data.episodes.test_episodes: 10 -> 13", "data.episodes.queries: 3 -> 2"):
         assert f"  changed since: config.{change}" in said
     assert len(said) == 1 + len(more)
+
+
+def test_episodes_of_other_ways_say_what_the_head_fixes(capsys, trained):
+    arguments = ["evaluate", f"--workdir={trained[0]}", ALONE, "--config.data.episodes.ways=3"]
+    assert main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert "the head of maml fixes the ways: 5; the data's episodes have up to 3" in errors
+    assert "another run" not in errors
+    # What it advises works.
+    assert main([*arguments, "--config.data.episodes.train_ways=5"]) == 0
+    assert "3-way 1-shot" in capsys.readouterr().out
+
+
+def test_an_evaluation_has_the_numbers_of_each_episode(trained, tmp_path):
+    found = run_evaluation.evaluate(trained[0], "val", [ALONE], say=lambda text: None)
+    found.write(tmp_path)
+    record = json.loads((tmp_path / "val.json").read_text())
+    assert record["results"] == summary(trained[0])["val"]
+    with open(tmp_path / record["files"]["episodes"], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 2 * 3
+    for mode in ("transductive", "inductive"):
+        for step, mean in enumerate(record["results"][mode]["per_step"]):
+            chosen = [row for row in rows if (row["mode"], row["step"]) == (mode, str(step))]
+            assert [int(row["episode"]) for row in chosen] == list(range(6))
+            assert np.mean([float(row["accuracy"]) for row in chosen]) == pytest.approx(mean)
 
 
 def test_an_ensemble_of_others_than_the_best_is_refused(capsys, trained, tmp_path):
