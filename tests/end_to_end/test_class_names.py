@@ -54,6 +54,7 @@ def run(tmp_path_factory):
         },
         "optimizer": {"name": "adam", "learning_rate": 0.01},
         "train": {"steps": 100},
+        "parallel": {"devices": 1},
     }
     vitjax.train(config, root / "run", say=lambda text: None)
     return root / "run"
@@ -207,7 +208,7 @@ def test_other_evaluations_have_files_of_their_own(run, tmp_path, capsys):
         [],
         ["--split=val"],
         ["--checkpoint=100"],
-        ["--config.parallel.devices=1"],
+        ["--config.parallel.devices=2"],
         [f"--config.data.path={part}"],
     ):
         assert main(["evaluate", f"--workdir={workdir}", *more]) == 0
@@ -266,6 +267,7 @@ def masks_run(tmp_path_factory):
         "objective": {"name": "segmentation"},
         "optimizer": {"name": "adam", "learning_rate": 0.02},
         "train": {"steps": 40},
+        "parallel": {"devices": 1},
     }
     vitjax.train(config, root / "run", say=lambda text: None)
     return root / "run"

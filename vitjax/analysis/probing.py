@@ -125,13 +125,15 @@ def probe(
     say(f"Results: {folder / f'{method}.json'}")
     if max(len(network["layers"]) for network in found) > 1:
         data = networks[0].experiment.data
-        figure = figures.probes(
-            {network["name"]: _lines(network["layers"]) for network in found},
-            folder / f"{method}.png",
-            chance=1 / data.num_classes,
-            heading=f"{method.replace('_', '-')} probes on {split}, {data.num_classes} classes",
-        )
-        say(f"Figure: {figure}")
+        path = folder / f"{method}.png"
+        with figures.optional(str(path), say):
+            figures.probes(
+                {network["name"]: _lines(network["layers"]) for network in found},
+                path,
+                chance=1 / data.num_classes,
+                heading=f"{method.replace('_', '-')} probes on {split}, {data.num_classes} classes",
+            )
+            say(f"Figure: {path}")
     return results
 
 

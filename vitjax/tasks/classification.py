@@ -79,9 +79,9 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
             lines = "".join(json.dumps(result) + "\n" for result in results)
             write_text(Path(output) / "predictions.jsonl", lines)
             titles = [str(path) for path in files]
-            figures.predictions(
-                images, titles, probabilities, names, Path(output) / "predictions.png"
-            )
+            path = Path(output) / "predictions.png"
+            with figures.optional(str(path)):
+                figures.predictions(images, titles, probabilities, names, path)
         return results
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -169,8 +169,9 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         say(f"images: {' x '.join(map(str, data.image_shape))}; classes: {data.num_classes}")
         with contextlib.closing(data.train_batches()) as batches:
             images, titles = self._as_trained(next(batches))
-        figures.image_grid(images[:_SHOWN], titles[:_SHOWN], output)
-        say(f"The first {min(_SHOWN, len(images))} images of the first batch: {output}")
+        with figures.optional(str(output), say):
+            figures.image_grid(images[:_SHOWN], titles[:_SHOWN], output)
+            say(f"The first {min(_SHOWN, len(images))} images of the first batch: {output}")
         return counts
 
     def _as_trained(self, batch: Any) -> tuple[np.ndarray, list[str]]:

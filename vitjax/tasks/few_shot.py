@@ -193,12 +193,14 @@ class FewShot(Task[EpisodeData, Episodic]):
             batch = jax.device_get(data.look_up(data.store, next(batches)))
         if data.target == "class":
             episode = jax.tree.map(lambda x: x[0], batch)
-            draw_images(data, episode, "train", output, "The first training episode")
-            say(f"The first training episode: {output}")
+            with figures.optional(str(output), say):
+                draw_images(data, episode, "train", output, "The first training episode")
+                say(f"The first training episode: {output}")
         elif data.family is not None:
             episodes = jax.tree.map(lambda x: x[:_SHOWN], batch)
-            draw_functions(data.family, episodes, output, queries=True)
-            say(f"The first {len(episodes['mask'])} training episodes: {output}")
+            with figures.optional(str(output), say):
+                draw_functions(data.family, episodes, output, queries=True)
+                say(f"The first {len(episodes['mask'])} training episodes: {output}")
         return counts
 
 

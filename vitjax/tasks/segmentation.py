@@ -176,9 +176,10 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         with contextlib.closing(data.train_batches()) as batches:
             batch = next(batches)
         pairs = list(zip(batch["image"], batch["label"], strict=True))[:_SHOWN]
-        images = [overlay(image, label, data.num_classes) for image, label in pairs]
-        figures.image_grid(images, [""] * len(images), output)
-        say(f"The first {len(images)} images of the first batch: {output}")
+        with figures.optional(str(output), say):
+            images = [overlay(image, label, data.num_classes) for image, label in pairs]
+            figures.image_grid(images, [""] * len(images), output)
+            say(f"The first {len(images)} images of the first batch: {output}")
         return counts
 
 

@@ -36,6 +36,18 @@ def begun(directory: Path) -> bool:
     return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
 
 
+def check_path(directory: Path) -> None:
+    """Raises CheckpointError for a path that is not UTF-8, which TensorStore cannot open."""
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError:
+        shown = str(directory).encode(errors="replace").decode()
+        raise CheckpointError(
+            f"{shown}: the path is not UTF-8, and checkpoints cannot be stored there; rename the"
+            " folder, or choose another one"
+        ) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """A restored checkpoint.
@@ -84,6 +96,7 @@ class Checkpoints:
         free_keys: Collection[str] = (),
         explain: Callable[[Any], str] = lambda tree: "",
     ):
+        check_path(directory)
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1

@@ -25,7 +25,7 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
 from vitjax.training import checks, flops, initialization, summary, workdir
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun, check_path
 from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator, plain
 from vitjax.training.experiment import Experiment
@@ -59,12 +59,14 @@ def train(
             those that the run started with, or the task refuses to resume with changed data.
         WorkdirError: another run writes there.
         WeightsError: the weights to start from cannot be read, or do not fit.
-        CheckpointError: the folder holds checkpoints of another model or config.
+        CheckpointError: the folder holds checkpoints of another model or config, or its path is not
+            UTF-8.
         DivergedError: the loss, the norm of the gradient or a parameter is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(folder)
     experiment.check_batch_size()
+    check_path(folder)
     if jax.process_index() > 0:
         say = _say_nothing
     # Weights are read before the folder is created, so that an error leaves none behind; with a
