@@ -18,7 +18,7 @@ from vitjax.training.checkpoints import CheckpointError
 LATIN = os.fsdecode(b"caf\xe9")
 ODD = (LATIN, "a\nb", "c\x1b[31mred\td$")
 SHARED = {
-    "model": {"name": "mlp_omniglot", "hidden": (4,)},
+    "model": {"name": "mlp_omniglot", "hidden": (4, 4)},
     "optimizer": {"name": "sgd", "learning_rate": 0.1},
     "train": {"steps": 2},
     "parallel": {"devices": 1},

@@ -211,7 +211,7 @@ class RenumberedSplit:
         table = np.asarray([*self.numbers, IGNORE], np.int32)
         fields: dict[str, Any] = {}
         if sample.label is not None:
-            fields["label"] = int(table[sample.label])
+            fields["label"] = int(table[int(sample.label)])
         if sample.mask is not None:
             fields["mask"] = table[sample.mask]
         if sample.box_labels is not None:

@@ -179,7 +179,9 @@ class Evaluator:
         )
         total = len(batches)
         with contextlib.closing(self.experiment.batches_ahead(batches)) as placed:
-            results = (parallel.fetch(self._first(step)(variables, batch)) for batch in placed)
+            results: Iterator[Any] = (
+                parallel.fetch(self._first(step)(variables, batch)) for batch in placed
+            )
             if self._say is not None:
                 results = Progress(self._say).over(results, total, f"evaluating {split}")
             yield from results

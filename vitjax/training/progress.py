@@ -50,7 +50,7 @@ class Progress:
         )
         began = spoken = time.monotonic()
         with contextlib.closing(bar):
-            for done, result in enumerate(results, start=1):
+            for done, result in enumerate(_one_behind(results), start=1):
                 # Steps are launched long before they are computed.
                 jax.block_until_ready(result)
                 bar.update()
@@ -60,6 +60,15 @@ class Progress:
                     left = duration((now - began) / done * (total - done))
                     self._say(f"{what}: {done} of {total} batches, about {left} left")
                 yield result
+
+
+def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """``items``, each after the next one was requested: one step computes while another waits."""
+    waiting: list[Item] = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
 
 
 @contextlib.contextmanager

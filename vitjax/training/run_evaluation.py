@@ -106,7 +106,7 @@ def _record(
 ) -> dict[str, Any]:
     """The contents of an evaluation's JSON file."""
     data = experiment.data
-    known = {} if data.episodic else {"class_names": list(data.class_names)}
+    known: dict[str, Any] = {} if data.episodic else {"class_names": list(data.class_names)}
     if data.matched is not None and data.matched.missing:
         known["missing_classes"] = list(data.matched.missing)
     if "per_class" in tables:
