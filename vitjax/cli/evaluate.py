@@ -99,7 +99,8 @@ def _write(parsed: argparse.Namespace, found: Evaluation, say: Say, warn: Say) -
         # The folder of a run may be one that others own. Its results are printed.
         warn(f"warning: nothing is written: {error.strerror or error} ({folder})")
         return
-    say(f"Written: {', '.join(map(str, paths))}")
+    first, *others = paths
+    say(f"Written: {', '.join([str(first), *(path.name for path in others)])}")
 
 
 COMMAND = Command(

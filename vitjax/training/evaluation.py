@@ -177,13 +177,12 @@ class Evaluator:
         batches = self.experiment.data.eval_batches(
             split, process_index=jax.process_index(), process_count=jax.process_count()
         )
-        total = len(batches)
         with contextlib.closing(self.experiment.batches_ahead(batches)) as placed:
             results: Iterator[Any] = (
                 parallel.fetch(self._first(step)(variables, batch)) for batch in placed
             )
             if self._say is not None:
-                results = Progress(self._say).over(results, total, f"evaluating {split}")
+                results = Progress(self._say).over(results, len(batches), f"evaluating {split}")
             yield from results
 
     def _first(self, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -301,10 +301,11 @@ class _Loop:
         self.logger.write(self.step, "train", values)
         self.logger.show(values["loss"], speed)
         if not self.logger.has_bar:
-            left = (self.total - self.step) * self.experiment.data.batch_size / speed
+            steps = self.total - self.step
+            left = duration(steps * self.experiment.data.batch_size / speed)
             self.say(
                 f"step {self.step}/{self.total}: train loss {values['loss']:.4f},"
-                f" {speed:.0f} examples/s, about {duration(left)} left"
+                f" {speed:.0f} examples/s" + (f", about {left} left" if steps else "")
             )
 
     def _check_finite(self, step: int, metrics: metrics_.Metrics) -> None:
