@@ -301,12 +301,17 @@ class _Loop:
         self.logger.write(self.step, "train", values)
         self.logger.show(values["loss"], speed)
         if not self.logger.has_bar:
-            steps = self.total - self.step
-            left = duration(steps * self.experiment.data.batch_size / speed)
-            self.say(
-                f"step {self.step}/{self.total}: train loss {values['loss']:.4f},"
-                f" {speed:.0f} examples/s" + (f", about {left} left" if steps else "")
-            )
+            self._say_progress(values["loss"], speed)
+
+    def _say_progress(self, loss: float, speed: float) -> None:
+        """A line in place of the progress bar; ``speed`` in examples per second."""
+        text, about = f"{speed:.0f} examples/s", "about"
+        if self.clock.compiled_in_last_lap:
+            text, about = f"{text} with compilation", "less than"
+        if self.step < self.total:
+            left = (self.total - self.step) * self.experiment.data.batch_size / speed
+            text = f"{text}, {about} {duration(left)} left"
+        self.say(f"step {self.step}/{self.total}: train loss {loss:.4f}, {text}")
 
     def _check_finite(self, step: int, metrics: metrics_.Metrics) -> None:
         checked = {n: metrics[n].compute() for n in ("loss", "grad_norm") if n in metrics}
