@@ -15,6 +15,7 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.core.atomic import write_text
+from vitjax.core.text import Say
 from vitjax.data import LabelledDataset
 from vitjax.metrics import ClassScores
 from vitjax.objectives import Classifier
@@ -127,7 +128,7 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         for split in list(results)[:1]:
             found, index = evaluator.gather(self._predictions, variables, split)
             if jax.process_index() == 0:
-                self._draw({**found, "index": index}, split, folder)
+                self._draw({**found, "index": index}, split, folder, evaluator.say)
 
     def _predictions(self, variables: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
         """The class of each example, the predicted class and its probability."""
@@ -138,23 +139,27 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
             "confidence": jnp.max(likely, axis=-1),
         }
 
-    def _draw(self, found: Mapping[str, np.ndarray], split: str, folder: Path) -> None:
+    def _draw(
+        self, found: Mapping[str, np.ndarray], split: str, folder: Path, say: Say | None
+    ) -> None:
         labels, guesses, confidence = (found[k] for k in ("label", "prediction", "confidence"))
         names = self.class_names
-        counts = figures.count_confusions(labels, guesses, len(names))
-        figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
+        with figures.optional("confusion_matrix.png", say):
+            counts = figures.count_confusions(labels, guesses, len(names))
+            figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
         wrong = np.flatnonzero(labels != guesses)
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES]
         numbers = found["index"][worst].tolist()
-        figures.mistakes(
-            [self.data.example(split, number) for number in numbers],
-            labels[worst],
-            guesses[worst],
-            confidence[worst],
-            names,
-            folder / "mistakes.png",
-            files=[short_name(self.data.name(split, number)) for number in numbers],
-        )
+        with figures.optional("mistakes.png", say):
+            figures.mistakes(
+                [self.data.example(split, number) for number in numbers],
+                labels[worst],
+                guesses[worst],
+                confidence[worst],
+                names,
+                folder / "mistakes.png",
+                files=[short_name(self.data.name(split, number)) for number in numbers],
+            )
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the examples of each split and class, and draws the first training images."""

@@ -156,10 +156,11 @@ class FewShot(Task[EpisodeData, Episodic]):
         classes = self.data.target == "class"
         ways = values.get("ways")
         data, objective = self.data, self.objective
-        if classes:
-            draw_episode(evaluator, data, objective, variables, split, folder)
-        elif data.family is not None:
-            draw_fits(evaluator, data.family, objective, variables, split, folder)
+        with figures.optional("the first episodes", evaluator.say):
+            if classes:
+                draw_episode(evaluator, data, objective, variables, split, folder)
+            elif data.family is not None:
+                draw_fits(evaluator, data.family, objective, variables, split, folder)
         if jax.process_index() == 0 and values["test_steps"]:
             figures.adaptation(
                 {mode: (values[mode]["per_step"], values[mode]["per_step_ci95"]) for mode in MODES},

@@ -149,7 +149,8 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         if jax.process_index() > 0:
             return
         records = read(folder.parent / workdir.METRICS)
-        figures.class_curves(records, self.class_names, folder / "iou.png")
+        with figures.optional("iou.png", evaluator.say):
+            figures.class_curves(records, self.class_names, folder / "iou.png")
         if split is None:
             return
         data, predict = self.data, jax.jit(self.objective.predict)
@@ -162,7 +163,9 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
                 rows.append((image, truth, likely.argmax(axis=-1)))
                 name_of_file = short_name(data.name(split, number))
                 titles.append(f"{name_of_file}: IoU {ious[place]:.1%}")
-            figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png")
+            if rows:  # a single image is the worst
+                with figures.optional(f"{name}.png", evaluator.say):
+                    figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png")
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the pixels of each split and class, and draws the first images and masks."""

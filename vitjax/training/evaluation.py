@@ -38,12 +38,13 @@ class Evaluator:
 
     Args:
         experiment: what is evaluated.
-        say: receives how far an evaluation is, and that a step is being compiled; None for neither.
+        say: receives how far an evaluation is, that a step is being compiled, and that a figure
+            cannot be drawn; None for none of these.
     """
 
     def __init__(self, experiment: Experiment, say: Say | None = None):
         self.experiment = experiment
-        self._say = say
+        self.say = say
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._called: set[Callable[..., Any]] = set()
         self._also: tuple[Callable[..., Any], Gathered] | None = None
@@ -181,16 +182,16 @@ class Evaluator:
             results: Iterator[Any] = (
                 parallel.fetch(self._first(step)(variables, batch)) for batch in placed
             )
-            if self._say is not None:
-                results = Progress(self._say).over(results, len(batches), f"evaluating {split}")
+            if self.say is not None:
+                results = Progress(self.say).over(results, len(batches), f"evaluating {split}")
             yield from results
 
     def _first(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """``step``; its first call, which compiles it, is reported if it takes long."""
-        if self._say is None or step in self._called:
+        if self.say is None or step in self._called:
             return step
         self._called.add(step)
-        say = self._say
+        say = self.say
 
         def call(*arguments: Any) -> Any:
             with noted_if_long(say, "The evaluation step is being compiled"):
