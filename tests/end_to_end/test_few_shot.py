@@ -1,5 +1,6 @@
 """A few-shot run from the command line: what it leaves, says, resumes to, and refuses."""
 
+import csv
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import vitjax as api
 from vitjax import config as configs
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
-from vitjax.training import experiment, loop, runs
+from vitjax.training import experiment, loop, run_evaluation
 from vitjax.training.logging import read
 
 TINY = """
@@ -88,17 +89,19 @@ def test_a_run_leaves_both_modes_every_step_and_pictures(trained):
     for name in ("curves", "adaptation", "episode"):
         with Image.open(workdir / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 200
-    assert output.splitlines()[-1] == f"Figures: {workdir / 'figures'}"
+    assert output.splitlines()[-2:] == [
+        f"Figures: {workdir / 'figures'}",
+        f"To train longer: vitjax train --workdir={workdir} --config.train.steps=40",
+    ]
 
 
-def test_evaluate_gives_the_summary_s_numbers_and_the_ensemble_apart(capsys, monkeypatch, trained):
+def test_evaluate_gives_the_summary_s_numbers_and_the_ensemble_apart(capsys, trained):
     workdir, _ = trained
     found = summary(workdir)["test"]
-    given = []
-    real = runs.evaluate
-    monkeypatch.setattr(runs, "evaluate", lambda *a, **k: given.append(real(*a, **k)) or given[-1])
     assert main(["evaluate", f"--workdir={workdir}", ALONE, "--ensemble=2"]) == 0
-    ((_, values),) = given
+    record = json.loads((workdir / "evaluation" / "test-ensemble2.json").read_text())
+    assert record["checkpoint_step"] == summary(workdir)["checkpoint_step"]
+    values = record["results"]
     ensemble = values.pop("ensemble")
     # To the bit.
     assert values == found
@@ -127,11 +130,37 @@ def test_evaluate_takes_other_episodes_and_steps(trained):
         "--config.objective.test_steps=1",
     ]
     said = []
-    _, values = runs.evaluate(trained[0], overrides=[ALONE, *more], say=said.append)
+    values = run_evaluation.evaluate(trained[0], overrides=[ALONE, *more], say=said.append).results
     assert (values["episodes"], values["queries"], values["test_steps"]) == (13, 2, 1)
     for change in ("data.episodes.test_episodes: 10 -> 13", "data.episodes.queries: 3 -> 2"):
         assert f"  changed since: config.{change}" in said
     assert len(said) == 1 + len(more)
+
+
+def test_episodes_of_other_ways_say_what_the_head_fixes(capsys, trained):
+    arguments = ["evaluate", f"--workdir={trained[0]}", ALONE, "--config.data.episodes.ways=3"]
+    assert main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert "the head of maml fixes the ways: 5; the data's episodes have up to 3" in errors
+    assert "another run" not in errors
+    # What it advises works.
+    assert main([*arguments, "--config.data.episodes.train_ways=5"]) == 0
+    assert "3-way 1-shot" in capsys.readouterr().out
+
+
+def test_an_evaluation_has_the_numbers_of_each_episode(trained, tmp_path):
+    found = run_evaluation.evaluate(trained[0], "val", [ALONE], say=lambda text: None)
+    found.write(tmp_path)
+    record = json.loads((tmp_path / "val.json").read_text())
+    assert record["results"] == summary(trained[0])["val"]
+    with open(tmp_path / record["files"]["episodes"], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 2 * 3
+    for mode in ("transductive", "inductive"):
+        for step, mean in enumerate(record["results"][mode]["per_step"]):
+            chosen = [row for row in rows if (row["mode"], row["step"]) == (mode, str(step))]
+            assert [int(row["episode"]) for row in chosen] == list(range(6))
+            assert np.mean([float(row["accuracy"]) for row in chosen]) == pytest.approx(mean)
 
 
 def test_an_ensemble_of_others_than_the_best_is_refused(capsys, trained, tmp_path):

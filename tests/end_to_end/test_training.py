@@ -61,8 +61,12 @@ def test_a_run_leaves_what_the_readme_says(trained):
     assert [r["step"] for r in records if r["split"] == "val"] == [20, 40, 60]
     assert all(np.isfinite(r["loss"]) for r in records)
     assert "Training on CPU" in output
-    assert "accuracy" in output.splitlines()[-3]
-    assert str(workdir / "figures") in output.splitlines()[-1]
+    assert "accuracy" in output.splitlines()[-4]
+    assert str(workdir / "figures") in output.splitlines()[-2]
+    assert "vitjax train --workdir=" in output.splitlines()[-1]
+    # Without a terminal, a line per report.
+    reports = [line for line in output.splitlines() if "train loss" in line]
+    assert [line.split("/")[0] for line in reports] == [f"step {n}" for n in range(10, 70, 10)]
     # No warning, scary or not, on a machine without an accelerator.
     assert errors == ""
 

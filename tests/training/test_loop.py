@@ -47,6 +47,20 @@ def test_metrics_are_fetched_only_when_reported(folder, monkeypatch):
     assert [len(tree) for tree in of_steps] == [4, 2, 2, 4]
 
 
+def test_without_a_terminal_each_report_is_a_line(folder):
+    said = []
+    loop.train(experiments.build(config()), folder, say=said.append)
+    records = [r for r in read(folder / "metrics.jsonl") if r["split"] == "train"]
+    lines = [line for line in said if "train loss" in line]
+    assert len(lines) == len(records) == 4
+    for line, record in zip(lines, records, strict=True):
+        start = f"step {record['step']}/12: train loss {record['loss']:.4f}, "
+        assert line.startswith(start)
+        assert f"{record['examples_per_second']:.0f} examples/s" in line
+        assert line.endswith(" left") == (record["step"] < 12)
+    assert said[-1] == (f"To train longer: vitjax train --workdir={folder} --config.train.steps=24")
+
+
 def test_a_run_compiles_its_step_once(folder, caplog):
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         loop.train(experiments.build(config()), folder)

@@ -125,13 +125,15 @@ def probe(
     say(f"Results: {folder / f'{method}.json'}")
     if max(len(network["layers"]) for network in found) > 1:
         data = networks[0].experiment.data
-        figure = figures.probes(
-            {network["name"]: _lines(network["layers"]) for network in found},
-            folder / f"{method}.png",
-            chance=1 / data.num_classes,
-            heading=f"{method.replace('_', '-')} probes on {split}, {data.num_classes} classes",
-        )
-        say(f"Figure: {figure}")
+        path = folder / f"{method}.png"
+        with figures.optional(str(path), say):
+            figures.probes(
+                {network["name"]: _lines(network["layers"]) for network in found},
+                path,
+                chance=1 / data.num_classes,
+                heading=f"{method.replace('_', '-')} probes on {split}, {data.num_classes} classes",
+            )
+            say(f"Figure: {path}")
     return results
 
 
@@ -221,7 +223,10 @@ def _of_run(
     say: Callable[[str], None],
 ) -> Network:
     """The network of a run."""
-    experiment, placed, step = runs.load(folder, overrides, checkpoint=checkpoint, say=say)
+    # A probe learns the classes of the data, which may be others than the run's.
+    experiment, placed, step = runs.load(
+        folder, overrides, checkpoint=checkpoint, same_classes=False, say=say
+    )
     _check_classifier(experiment, str(folder), split)
     variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))
     origin = {"workdir": str(folder), "step": step}

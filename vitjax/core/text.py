@@ -27,6 +27,17 @@ def natural_key(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if place % 2 else (-1, part) for place, part in enumerate(parts)]
 
 
+def duration(seconds: float) -> str:
+    """A time in the units that people use: ``"45 s"``, ``"3 min"``, ``"2 h 10 min"``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h" if hours >= 48 else f"{hours} h {rest} min"
+
+
 def shortened(names: Sequence[object], most: int = 5) -> str:
     """The first ``most`` of ``names``, and ``...`` where there are more."""
     return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")

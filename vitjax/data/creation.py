@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call, check_keywords, keywords_of
+from vitjax.data.class_order import ClassList, Match, match
 from vitjax.data.dataset import Dataset
 from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
@@ -15,11 +16,21 @@ from vitjax.data.share import WHERE
 from vitjax.data.sources.base import SOURCES
 
 
-def create(seed: int = 0, **section: Any) -> Dataset:
+def create(
+    seed: int = 0,
+    *,
+    run_classes: ClassList | None = None,
+    all_classes: bool = False,
+    **section: Any,
+) -> Dataset:
     """Builds the data that section ``data`` of a config describes.
 
     Args:
         seed: of the order of training examples and their augmentation; or of training episodes.
+        run_classes: the classes of a run, which the data's are matched to by name; labels are then
+            the numbers of the run. None keeps the order of the source. Episodes number their
+            classes themselves and are not matched.
+        all_classes: whether the data must have all classes of the run.
         **section: ``source``, the keywords of that source, and the keys of the kind of data, see
             `vitjax.data.settings`; with a section ``episodes`` inside, see
             `vitjax.data.episodes.settings`.
@@ -29,13 +40,26 @@ def create(seed: int = 0, **section: Any) -> Dataset:
         section ``episodes``, `vitjax.data.EpisodeData`.
 
     Raises:
-        ConfigError: a key is unknown or missing, or a value cannot be used.
+        ConfigError: a key is unknown or missing, a value cannot be used, or the classes are not
+            those of the run.
         DataError: the source cannot be read, or its images and a value do not go together.
     """
     parts = _sorted_out(section)
     check_keywords(parts.kind.settings_class, parts.own, where=WHERE)
     source = call(parts.constructor, parts.rest, where=WHERE)
+    matched: Match | None = None
+    if run_classes is not None and not parts.kind.episodic and parts.kind.target != "none":
+        matched = match(run_classes, source.class_list, complete=all_classes)
+        if not matched.same:
+            if parts.kind.target == "number":
+                raise ConfigError(
+                    f"{WHERE}: the run predicts the numbers {', '.join(run_classes.names)}, and the"
+                    f" data has {', '.join(source.class_names)}; they must be the same, in this"
+                    " order"
+                )
+            source = source.in_class_order(matched)
     data: Dataset = parts.kind(source, seed, **parts.own)
+    data.matched = matched
     return data
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vitjax.data.any_image import AnyImage, name_of
+from vitjax.data.class_order import ClassList, Match
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
 from vitjax.data.sources.base import Stored
@@ -46,6 +47,8 @@ class Dataset(ABC):
         store: arrays that stay on the device and that batches point into, for `look_up`; None if
             batches are complete.
         notes: what the source understood of its files, in words, one line each.
+        matched: how the classes were matched to those of a run, whose order `class_names` and
+            labels then have; None if they were not.
     """
 
     target: ClassVar[Target] = "class"
@@ -61,11 +64,17 @@ class Dataset(ABC):
     skipped: dict[str, str]
     store: dict[str, np.ndarray] | None = None
     notes: tuple[str, ...] = ()
+    matched: Match | None = None
 
     @property
     def augments(self) -> bool:
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
+
+    @property
+    def class_list(self) -> ClassList:
+        """The classes, in the order of their numbers."""
+        return ClassList(self.class_names)
 
     def read_image(self, image: AnyImage) -> np.ndarray:
         """An image, transformed as in evaluation: (height, width, channels).
@@ -199,6 +208,11 @@ class MaskDataset(ImageDataset):
     @abstractmethod
     def class_values(self) -> tuple[int, ...]:
         """For each class, its value in the mask files."""
+
+    @property
+    def class_list(self) -> ClassList:
+        """The classes, in the order of their numbers, and their values in masks."""
+        return ClassList(self.class_names, self.class_values)
 
     @abstractmethod
     def class_pixels(self, split: str) -> np.ndarray:

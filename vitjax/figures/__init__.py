@@ -9,6 +9,7 @@ from vitjax.figures._confusion import confusion_matrix, count_confusions
 from vitjax.figures._curves import Declared, curves
 from vitjax.figures._episodes import adaptation, episode, fits
 from vitjax.figures._images import image_grid, mistakes, predictions
+from vitjax.figures._optional import optional
 from vitjax.figures._pixels import pixels
 from vitjax.figures._probes import Point, probes
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
@@ -26,6 +27,7 @@ __all__ = [
     "fits",
     "image_grid",
     "mistakes",
+    "optional",
     "overlay",
     "palette",
     "pixels",

@@ -22,6 +22,7 @@ def mistakes(
     confidences: Sequence[float] | np.ndarray,
     class_names: Sequence[str],
     path: str | Path,
+    files: Sequence[str] | None = None,
 ) -> Path:
     """Draws misclassified images, each with "true class → predicted class" and the confidence.
 
@@ -32,6 +33,7 @@ def mistakes(
         confidences: the probability of the predicted class, for each image.
         class_names: the name of each class.
         path: the PNG file to write.
+        files: the name of each image, written above it; None for no names.
 
     Raises:
         ValueError: the arguments have different lengths, or an index is not that of a class.
@@ -39,19 +41,24 @@ def mistakes(
     labels = class_numbers(labels, len(class_names), "labels")
     predictions = class_numbers(predictions, len(class_names), "predictions")
     confidences = np.asarray(confidences, dtype=np.float64).reshape(-1)
-    lengths = {len(images), labels.size, predictions.size, confidences.size}
+    files = [""] * len(images) if files is None else files
+    lengths = {len(images), labels.size, predictions.size, confidences.size, len(files)}
     if len(lengths) != 1:
         raise ValueError(
             f"{len(images)} images, {labels.size} labels, {predictions.size} predictions and"
-            f" {confidences.size} confidences: the numbers must be equal"
+            f" {confidences.size} confidences, with {len(files)} file names: the numbers must be"
+            " equal"
         )
     if not len(images):
         return canvas.message("No mistakes: every example was classified correctly", path)
     names = [canvas.one_line(name, 16) for name in class_names]
     space = " " if max(map(len, names)) <= 7 else "\n"
     titles = [
-        f"{names[label]}{space}→ {names[prediction]} {confidence:.0%}"
-        for label, prediction, confidence in zip(labels, predictions, confidences, strict=True)
+        (f"{canvas.one_line(file, 24)}\n" if file else "")
+        + f"{names[label]}{space}→ {names[prediction]} {confidence:.0%}"
+        for file, label, prediction, confidence in zip(
+            files, labels, predictions, confidences, strict=True
+        )
     ]
     return _grid(images, titles, path, heading="true class → prediction", most=36)
 

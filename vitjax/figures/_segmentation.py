@@ -65,7 +65,7 @@ def segmentations(
 
     Args:
         rows: an image (height, width, channels), its true and its predicted classes (height,
-            width); pixels with the true class -1 do not count.
+            width); pixels with the true class -1 do not count, and are grey in all masks.
         titles: the text above each row.
         class_names: the name of each class.
         path: the PNG file to write.
@@ -90,7 +90,7 @@ def segmentations(
         images = (
             (canvas.one_line(title, 40), image),
             ("truth", colored(truth, count)),
-            ("prediction", colored(predicted, count)),
+            ("prediction", colored(np.where(truth == -1, -1, predicted), count)),
             ("wrong", errors),
         )
         for column, (name, shown) in enumerate(images):

@@ -114,6 +114,7 @@ def describe(values: Mapping[str, Any]) -> list[str]:
     if values[MODES[0]] == values[MODES[1]]:
         # The model has no batch statistics.
         lines = [f"transductive and inductive {lines[0].removeprefix(MODES[0]).lstrip()}"]
+    lines += best_steps(values)
     ensemble = values.get("ensemble")
     if ensemble is not None:
         steps = ", ".join(map(str, ensemble["checkpoints"]))
@@ -121,6 +122,28 @@ def describe(values: Mapping[str, Any]) -> list[str]:
             f"ensemble of the checkpoints of steps {steps}: {mode} {headline(ensemble[mode])}"
             for mode in MODES
         ]
+    return lines
+
+
+def best_steps(values: Mapping[str, Any]) -> list[str]:
+    """For each mode whose last step is not the best, the results after each step as a line."""
+    shown = MODES[:1] if values[MODES[0]] == values[MODES[1]] else MODES
+    lines = []
+    for mode in shown:
+        means = np.asarray(values[mode]["per_step"], np.float64)
+        if not np.isfinite(means).all():
+            continue
+        fraction = "accuracy" in values[mode]
+        best = int(means.argmax() if fraction else means.argmin())
+        if means[best] == means[-1]:
+            continue
+        name = "accuracy" if fraction else "squared error"
+        each = ", ".join(f"{mean:.2%}" if fraction else f"{mean:.4g}" for mean in means)
+        of_mode = f"{mode} " if len(shown) > 1 else ""
+        lines.append(
+            f"{of_mode}{name} after 0 to {len(means) - 1} steps: {each}; step {best} is the best,"
+            " not the last"
+        )
     return lines
 
 

@@ -88,6 +88,16 @@ class GradientBased(Episodic):
         """Whether training differentiates through the inner gradients."""
         return not self.first_order
 
+    @property
+    def compilation_hint(self) -> str:
+        """That ``unroll=1`` compiles a single inner step in place of all."""
+        if self.unroll is not True or self.remat or self.inner_steps == 1:
+            return ""
+        return (
+            f"config.objective.unroll=1 compiles one inner step in place of {self.inner_steps}, and"
+            " is a little slower in training"
+        )
+
     def check_model(self, model_params: Params) -> None:
         """Raises ConfigError for a pattern that matches no parameter, or if none is adapted."""
         leaves = parameters.flatten(model_params)

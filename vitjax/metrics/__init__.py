@@ -20,7 +20,7 @@ from vitjax.metrics.base import (
 )
 from vitjax.metrics.calibration import CalibrationError
 from vitjax.metrics.collected import MEASURES, Collected, Measure, create_measures
-from vitjax.metrics.confusion import ConfusionMatrix
+from vitjax.metrics.confusion import ClassScores, ConfusionMatrix, ratio
 from vitjax.metrics.mean import Mean
 from vitjax.metrics.objects import ObjectScores
 from vitjax.metrics.vector import PerClass
@@ -28,6 +28,7 @@ from vitjax.metrics.vector import PerClass
 __all__ = [
     "MEASURES",
     "CalibrationError",
+    "ClassScores",
     "Collected",
     "ConfusionMatrix",
     "Declaration",
@@ -44,5 +45,6 @@ __all__ = [
     "merge",
     "numbers",
     "over_axis",
+    "ratio",
     "values",
 ]

@@ -7,6 +7,7 @@ from flax import struct
 from jaxtyping import Array, Float, Num
 
 from vitjax.metrics.base import Declaration, Sums, Value
+from vitjax.metrics.confusion import ratio
 
 
 @struct.dataclass
@@ -30,8 +31,7 @@ class PerClass(Sums):
 
     def compute(self) -> Float[np.ndarray, "classes"]:
         """The ratio of each class; NaN for a class that does not occur."""
-        total, count = np.asarray(self.total, np.float64), np.asarray(self.count, np.float64)
-        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        return ratio(self.total, self.count)
 
     def values(self, name: str) -> dict[str, Value]:
         """The mean over the classes that occur, and the array."""

@@ -92,6 +92,11 @@ class Objective(abc.ABC):
     def __post_init__(self) -> None:
         validate_fields(self, "config.objective")
 
+    @property
+    def compilation_hint(self) -> str:
+        """What shortens a long compilation of the training step, in words; empty for nothing."""
+        return ""
+
     # Variables.
 
     @abc.abstractmethod

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
-from jaxtyping import Array, Float, Num, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PRNGKeyArray, UInt
 
 from vitjax.data.dataset import Target
+from vitjax.data.sample import IGNORE
 from vitjax.objectives.base import Batch, Objective
 
 
@@ -91,3 +93,24 @@ class Segmenter(ImageObjective):
     @abc.abstractmethod
     def image_iou(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch"]:
         """The intersection over union of each image, averaged over the classes that occur in it."""
+
+    def image_counts(
+        self, variables: Mapping[str, Any], batch: Batch
+    ) -> dict[str, UInt[Array, "batch classes"]]:
+        """The pixels of each image and class: ``predicted``, in ``truth``, and in ``both``.
+
+        Pixels that do not count in the labels count in none of them.
+        """
+        chosen = jnp.argmax(self.predict(variables, batch), axis=-1)
+        labels = batch["label"]
+        counted = (labels != IGNORE) & batch["mask"][:, None, None]
+
+        def count(classes: Array, where: Array) -> Array:
+            hits = [(classes == c) & where for c in range(self.num_classes)]
+            return jnp.stack([jnp.sum(h, (1, 2), dtype=jnp.uint32) for h in hits], axis=-1)
+
+        return {
+            "predicted": count(chosen, counted),
+            "truth": count(labels, counted),
+            "both": count(labels, counted & (chosen == labels)),
+        }

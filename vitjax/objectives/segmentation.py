@@ -112,11 +112,16 @@ class Segmentation(FineTunable, Segmenter):
 
     def image_iou(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch"]:
         """The intersection over union of each image, averaged over the classes that occur in it."""
-        predicted = decide(self._logits(variables, batch["image"]))
-        counts = self._counts(predicted, batch)
+        counts = self.image_counts(variables, batch)
         union = counts["predicted"] + counts["truth"] - counts["both"]
         ratios = counts["both"] / jnp.maximum(union, 1)
         return jnp.sum(ratios, axis=-1) / jnp.maximum(jnp.sum(union > 0, axis=-1), 1)
+
+    def image_counts(
+        self, variables: Mapping[str, Any], batch: Batch
+    ) -> dict[str, UInt[Array, "batch classes"]]:
+        """As of `Segmenter`, from the logits."""
+        return self._counts(decide(self._logits(variables, batch["image"])), batch)
 
     def image_losses(
         self, logits: Float[Array, "batch rows columns outputs"], batch: Batch

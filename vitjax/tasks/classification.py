@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitjax import figures
+from vitjax.core.text import Say
 from vitjax.core.validation import PositiveInt
 from vitjax.data import LabelledDataset
 from vitjax.data.any_image import AnyImage
+from vitjax.metrics import ClassScores
 from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
 from vitjax.tasks.images import ImageTask
@@ -31,17 +33,20 @@ from vitjax.tasks.tables import (
     ranked,
     ranked_row,
     say_counts,
+    short_name,
 )
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.features import on_features
 from vitjax.training.step import step_key
-from vitjax.training.task import TASKS
+from vitjax.training.task import TASKS, Details, Table
 
 _MISTAKES = 25
 _SHOWN = 36
 _PREDICTED = 24  # images of the figure of predictions
+# With more classes, a file of the confusion matrix has only its cells that are not 0.
+_DENSE = 1000
 
 
 @TASKS.register("classification")
@@ -135,6 +140,31 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         """A line per image: its classes and their probabilities."""
         return aligned_ranks(predictions)
 
+    def evaluate_in_detail(self, evaluator: Evaluator, variables: Any, split: str) -> Details:
+        """`evaluate`, and tables of classes, of confusions and of the prediction for each image."""
+        with evaluator.also_gathering(self._predictions) as gathered:
+            results = self.evaluate(evaluator, variables, split)
+        found, index = gathered.values, gathered.index
+        if index is None:  # a task of one's own evaluates in another way
+            found, index = evaluator.gather(self._predictions, variables, split)
+        labels, guesses, confidence = (found[k] for k in ("label", "prediction", "confidence"))
+        names = self.class_names
+        tables = {
+            "per_class": _per_class(names, labels, guesses),
+            "confusion_matrix": _confusions(names, labels, guesses),
+            "predictions": Table(
+                ("file", "label", "prediction", "probability"),
+                [
+                    (self.data.name(split, number), names[label], names[guess], float(likely))
+                    for number, label, guess, likely in zip(
+                        *(array.tolist() for array in (index, labels, guesses, confidence)),
+                        strict=True,
+                    )
+                ],
+            ),
+        }
+        return Details(results, tables)
+
     def report(
         self,
         evaluator: Evaluator,
@@ -146,7 +176,7 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         for split in list(results)[:1]:
             found, index = evaluator.gather(self._predictions, variables, split)
             if jax.process_index() == 0:
-                self._draw({**found, "index": index}, split, folder)
+                self._draw({**found, "index": index}, split, folder, evaluator.say)
 
     def _predictions(self, variables: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
         """The class of each example, the predicted class and its probability."""
@@ -157,17 +187,27 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
             "confidence": jnp.max(likely, axis=-1),
         }
 
-    def _draw(self, found: Mapping[str, np.ndarray], split: str, folder: Path) -> None:
+    def _draw(
+        self, found: Mapping[str, np.ndarray], split: str, folder: Path, say: Say | None
+    ) -> None:
         labels, guesses, confidence = (found[k] for k in ("label", "prediction", "confidence"))
         names = self.class_names
-        counts = figures.count_confusions(labels, guesses, len(names))
-        figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
+        with figures.optional("confusion_matrix.png", say):
+            counts = figures.count_confusions(labels, guesses, len(names))
+            figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
         wrong = np.flatnonzero(labels != guesses)
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES]
-        images = [self.data.example(split, int(found["index"][i])) for i in worst]
-        figures.mistakes(
-            images, labels[worst], guesses[worst], confidence[worst], names, folder / "mistakes.png"
-        )
+        numbers = found["index"][worst].tolist()
+        with figures.optional("mistakes.png", say):
+            figures.mistakes(
+                [self.data.example(split, number) for number in numbers],
+                labels[worst],
+                guesses[worst],
+                confidence[worst],
+                names,
+                folder / "mistakes.png",
+                files=[short_name(self.data.name(split, number)) for number in numbers],
+            )
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the examples of each split and class, and draws the first training images."""
@@ -185,8 +225,9 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
             return counts
         with contextlib.closing(data.train_batches()) as batches:
             images, titles = self._as_trained(next(batches))
-        figures.image_grid(images[:_SHOWN], titles[:_SHOWN], output)
-        say(f"The first {min(_SHOWN, len(images))} images of the first batch: {output}")
+        with figures.optional(str(output), say):
+            figures.image_grid(images[:_SHOWN], titles[:_SHOWN], output)
+            say(f"The first {min(_SHOWN, len(images))} images of the first batch: {output}")
         return counts
 
     def _as_trained(self, batch: Any) -> tuple[np.ndarray, list[str]]:
@@ -212,3 +253,28 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
             for row in fractions
         ]
         return images, titles
+
+
+def _per_class(names: Sequence[str], labels: np.ndarray, guesses: np.ndarray) -> Table:
+    """Precision, recall, F1 and the number of examples of each class."""
+    number = len(names)
+    scores = ClassScores.of(
+        np.bincount(labels[labels == guesses], minlength=number),
+        np.bincount(guesses, minlength=number),
+        np.bincount(labels, minlength=number),
+    )
+    columns = [values.tolist() for values in scores]
+    return Table(("class", *scores._fields), list(zip(names, *columns, strict=True)))
+
+
+def _confusions(names: Sequence[str], labels: np.ndarray, guesses: np.ndarray) -> Table:
+    """The confusion matrix: a row per true class, or for many classes a row per cell."""
+    counts = figures.count_confusions(labels, guesses, len(names))
+    if len(names) <= _DENSE:
+        rows = [(name, *row) for name, row in zip(names, counts.toarray().tolist(), strict=True)]
+        return Table(("true class", *names), rows)
+    cells = zip(counts.row.tolist(), counts.col.tolist(), counts.data.tolist(), strict=True)
+    return Table(
+        ("true class", "predicted class", "examples"),
+        [(names[row], names[column], count) for row, column, count in cells],
+    )

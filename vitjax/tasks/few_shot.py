@@ -27,7 +27,7 @@ from vitjax.tasks.output import FIGURE, OutputFolder, figure
 from vitjax.tasks.reading import BATCH, Answer, OnCorrupt, check_heads
 from vitjax.tasks.tables import TOP, aligned_ranks, ranked_row
 from vitjax.training.evaluation import Evaluator
-from vitjax.training.task import TASKS, Results, Task
+from vitjax.training.task import TASKS, Details, Results, Table, Task
 
 _SHOWN = 3
 SUPPORT = "support.json"
@@ -78,6 +78,22 @@ class FewShot(Task[EpisodeData, Episodic]):
                 f" {split!r} shares no class with it"
             )
 
+    def explain_outputs(self, there: int, here: int) -> str:
+        """The ways that the head was trained for, and the ways of the episodes."""
+        if self.data.target == "number":
+            return super().explain_outputs(there, here)
+        name = self.experiment.config.get("objective", {}).get("name")
+        text = f"the head of {name} fixes the ways: {there}; the data's episodes have up to {here}"
+        if here < there:
+            return (
+                f"{text}. With config.data.episodes.train_ways={there}, the {there} outputs are"
+                f" kept, and episodes of {here} ways use the first {here}"
+            )
+        return (
+            f"{text}. Episodes of more ways need a run that is trained with config.data"
+            f".episodes.train_ways={here}, or a method without such a head, such as 'protonet'"
+        )
+
     def evaluate(self, evaluator: Evaluator, variables: Any, split: str) -> dict[str, Any]:
         """Means over the episodes of ``split``, and their confidence intervals.
 
@@ -85,6 +101,18 @@ class FewShot(Task[EpisodeData, Episodic]):
         """
         measured, _ = evaluator.gather(self.objective.measure, variables, split)
         return evaluation.results(measured, self.data.protocol(split))
+
+    def evaluate_in_detail(self, evaluator: Evaluator, variables: Any, split: str) -> Details:
+        """`evaluate`, and a table of all episodes, modes and steps."""
+        measured, index = evaluator.gather(self.objective.measure, variables, split)
+        results = evaluation.results(measured, self.data.protocol(split))
+        names = list(measured[MODES[0]])
+        rows = []
+        for place, number in enumerate(index.tolist()):
+            for mode in MODES:
+                steps = zip(*(measured[mode][name][place].tolist() for name in names), strict=True)
+                rows += [(number, mode, step, *values) for step, values in enumerate(steps)]
+        return Details(results, {"episodes": Table(("episode", "mode", "step", *names), rows)})
 
     def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
         """The results of averaged probabilities, see `vitjax.meta.evaluation.of_ensemble`."""
@@ -230,10 +258,11 @@ class FewShot(Task[EpisodeData, Episodic]):
         classes = self.data.target == "class"
         ways = values.get("ways")
         data, objective = self.data, self.objective
-        if classes:
-            draw_episode(evaluator, data, objective, variables, split, folder)
-        elif data.family is not None:
-            draw_fits(evaluator, data.family, objective, variables, split, folder)
+        with figures.optional("the first episodes", evaluator.say):
+            if classes:
+                draw_episode(evaluator, data, objective, variables, split, folder)
+            elif data.family is not None:
+                draw_fits(evaluator, data.family, objective, variables, split, folder)
         if jax.process_index() == 0 and values["test_steps"]:
             figures.adaptation(
                 {mode: (values[mode]["per_step"], values[mode]["per_step_ci95"]) for mode in MODES},
@@ -268,12 +297,14 @@ class FewShot(Task[EpisodeData, Episodic]):
             batch = jax.device_get(data.look_up(data.store, next(batches)))
         if data.target == "class":
             episode = jax.tree.map(lambda x: x[0], batch)
-            draw_images(data, episode, "train", output, "The first training episode")
-            say(f"The first training episode: {output}")
+            with figures.optional(str(output), say):
+                draw_images(data, episode, "train", output, "The first training episode")
+                say(f"The first training episode: {output}")
         elif data.family is not None:
             episodes = jax.tree.map(lambda x: x[:_SHOWN], batch)
-            draw_functions(data.family, episodes, output, queries=True)
-            say(f"The first {len(episodes['mask'])} training episodes: {output}")
+            with figures.optional(str(output), say):
+                draw_functions(data.family, episodes, output, queries=True)
+                say(f"The first {len(episodes['mask'])} training episodes: {output}")
         return counts
 
 

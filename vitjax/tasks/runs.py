@@ -12,9 +12,8 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say
 from vitjax.tasks import prediction
 from vitjax.tasks.loaded import Loaded
-from vitjax.training import checks, initialization, loop, runs
 from vitjax.training import experiment as experiments
-from vitjax.training.evaluation import Evaluator
+from vitjax.training import loop, run_evaluation, runs
 from vitjax.training.experiment import Experiment
 from vitjax.training.workdir import CONFIG
 
@@ -50,7 +49,8 @@ def train(
         The summary, as in ``summary.json``.
 
     Raises:
-        ConfigError, DataError: as in `build`; ``config`` is None and ``workdir`` holds no run.
+        ConfigError, DataError: as in `build`; ``config`` is None and ``workdir`` holds no run, or
+            the run there has other classes.
         DivergedError: the loss or a gradient is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
@@ -61,7 +61,7 @@ def train(
                 " needs one (--config=FILE)"
             )
         config = runs.read_config(workdir, say)
-    return loop.train(experiments.build(_loaded(config, overrides)), workdir, say)
+    return loop.train(runs.to_resume(_loaded(config, overrides), workdir, say), workdir, say)
 
 
 def evaluate(
@@ -71,6 +71,7 @@ def evaluate(
     *,
     checkpoint: str | int | None = None,
     ensemble: int | None = None,
+    output: str | Path | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
     """The results of a run on one split of its data.
@@ -82,6 +83,8 @@ def evaluate(
             ``objective`` may be changed, such as the number of test episodes.
         checkpoint: ``"best"``, ``"last"`` or a step; None for the best if the run chooses one.
         ensemble: few-shot: the number of best checkpoints whose probabilities are averaged too.
+        output: a folder for the results as JSON, and for classes and examples as CSV, as of
+            ``vitjax evaluate``; None writes nothing.
         say: receives what was loaded.
 
     Returns:
@@ -92,12 +95,15 @@ def evaluate(
     Raises:
         WorkdirError, CheckpointError: the folder holds no run or no such checkpoint, or some of the
             best checkpoints are not kept.
-        ConfigError: the data has no such split, the task refuses to evaluate on it, or it has no
-            probabilities to average.
+        ConfigError: the data has no such split or classes that the run does not have, the task
+            refuses to evaluate on it, or it has no probabilities to average.
     """
-    return runs.evaluate(
+    found = run_evaluation.evaluate(
         workdir, split, overrides, checkpoint=checkpoint, ensemble=ensemble, say=say
-    )[1]
+    )
+    if output is not None:
+        found.write(output)
+    return found.results
 
 
 def evaluate_initial(
@@ -115,12 +121,7 @@ def evaluate_initial(
         ConfigError: as in `build`, or the data has no such split.
         WeightsError: the weights cannot be read, or do not fit.
     """
-    experiment = experiments.build(_loaded(config, overrides))
-    checks.split(split, experiment.data.splits)
-    if experiment.start is None:
-        say("config.init.from_checkpoint is not set: these are results of fresh parameters")
-    placed = experiment.parallel.place_state(initialization.variables(experiment, say)[0])
-    return experiment, experiment.task.evaluate(Evaluator(experiment), placed, split)
+    return run_evaluation.evaluate_initial(_loaded(config, overrides), split, say)[:2]
 
 
 def predict(

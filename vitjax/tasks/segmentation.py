@@ -19,18 +19,19 @@ from vitjax.data import DataError, MaskDataset
 from vitjax.data.any_image import AnyImage, is_file, name_of
 from vitjax.data.writing import probability_file, write_image, write_mask
 from vitjax.figures import overlay
+from vitjax.metrics import ClassScores, ratio
 from vitjax.objectives import Segmenter
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import OutputFolder, result_names
 from vitjax.tasks.reading import OnCorrupt, read_ahead
-from vitjax.tasks.tables import aligned, class_counts, say_counts
+from vitjax.tasks.tables import aligned, class_counts, say_counts, short_name
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
-from vitjax.training.task import TASKS
+from vitjax.training.task import TASKS, Details, Table
 
 _EXTREMES = 3
 _SHOWN = 36
@@ -206,6 +207,23 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         """A line per image: the fraction of its pixels in each class."""
         return aligned((each["image"], each["fractions"]) for each in predictions)
 
+    def evaluate_in_detail(self, evaluator: Evaluator, variables: Any, split: str) -> Details:
+        """`evaluate`, and tables of classes and of images."""
+        with evaluator.also_gathering(self.objective.image_counts) as gathered:
+            results = self.evaluate(evaluator, variables, split)
+        counts, index = gathered.values, gathered.index
+        if index is None:  # a task of one's own evaluates in another way
+            counts, index = evaluator.gather(self.objective.image_counts, variables, split)
+        both, predicted, truth = (
+            counts[key].astype(np.int64) for key in ("both", "predicted", "truth")
+        )
+        names = [self.data.name(split, number) for number in index.tolist()]
+        tables = {
+            "per_class": _per_class(self.class_names, both, predicted, truth),
+            "per_image": _per_image(self.class_names, names, both, predicted, truth),
+        }
+        return Details(results, tables)
+
     def report(
         self,
         evaluator: Evaluator,
@@ -222,20 +240,23 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         if jax.process_index() > 0:
             return
         records = read(folder.parent / workdir.METRICS)
-        figures.class_curves(records, self.class_names, folder / "iou.png")
+        with figures.optional("iou.png", evaluator.say):
+            figures.class_curves(records, self.class_names, folder / "iou.png")
         if split is None:
             return
         data, predict = self.data, jax.jit(self.objective.predict)
-        order = np.argsort(ious, kind="stable")
-        for name, chosen in (("worst", order[:_EXTREMES]), ("best", order[::-1][:_EXTREMES])):
+        for name, chosen in _extremes(ious).items():
             rows, titles = [], []
             for place in map(int, chosen):
                 number = int(index[place])
                 image, truth = data.example(split, number), data.truth(split, number)
                 likely = np.asarray(predict(own, {"image": image[None]}))[0]
                 rows.append((image, truth, likely.argmax(axis=-1)))
-                titles.append(f"{data.name(split, number)}: IoU {ious[place]:.1%}")
-            figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png")
+                name_of_file = short_name(data.name(split, number))
+                titles.append(f"{name_of_file}: IoU {ious[place]:.1%}")
+            if rows:  # a single image is the worst
+                with figures.optional(f"{name}.png", evaluator.say):
+                    figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png")
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the pixels of each split and class, and draws the first images and masks."""
@@ -250,10 +271,67 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         with contextlib.closing(data.train_batches()) as batches:
             batch = next(batches)
         pairs = list(zip(batch["image"], batch["label"], strict=True))[:_SHOWN]
-        images = [overlay(image, label, data.num_classes) for image, label in pairs]
-        figures.image_grid(images, [""] * len(images), output)
-        say(f"The first {len(images)} images of the first batch: {output}")
+        with figures.optional(str(output), say):
+            images = [overlay(image, label, data.num_classes) for image, label in pairs]
+            figures.image_grid(images, [""] * len(images), output)
+            say(f"The first {len(images)} images of the first batch: {output}")
         return counts
+
+
+def _extremes(ious: np.ndarray) -> dict[str, np.ndarray]:
+    """The images with the lowest and the highest IoU; none is in both."""
+    order = np.argsort(ious, kind="stable")
+    worst = min(_EXTREMES, -(-len(order) // 2))
+    best = min(_EXTREMES, len(order) - worst)
+    return {"worst": order[:worst], "best": order[::-1][:best]}
+
+
+def _per_class(
+    names: Sequence[str], both: np.ndarray, predicted: np.ndarray, truth: np.ndarray
+) -> Table:
+    """IoU, Dice, precision, recall and pixels of each class, over all images.
+
+    Args:
+        names: the name of each class.
+        both: right pixels, (images, classes).
+        predicted: predicted pixels, (images, classes).
+        truth: true pixels, (images, classes).
+    """
+    sums = [counts.sum(axis=0) for counts in (both, predicted, truth)]
+    scores = ClassScores.of(*sums)
+    columns = {
+        "class": list(names),
+        "iou": ratio(sums[0], sums[1] + sums[2] - sums[0]).tolist(),
+        "dice": scores.f1.tolist(),
+        "precision": scores.precision.tolist(),
+        "recall": scores.recall.tolist(),
+        "pixels": scores.support.tolist(),
+        "predicted_pixels": scores.predicted.tolist(),
+    }
+    return Table(tuple(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _per_image(
+    names: Sequence[str],
+    files: Sequence[str],
+    both: np.ndarray,
+    predicted: np.ndarray,
+    truth: np.ndarray,
+) -> Table:
+    """The pixel accuracy and the IoU of each image, with the IoU of each class; see `_per_class`.
+
+    The IoU of an image is the mean over the classes that occur in it, in truth or prediction.
+    """
+    union = predicted + truth - both
+    ious = ratio(both, union)
+    occurring = (union > 0).sum(axis=1)
+    means = ratio(np.nansum(ious, axis=1), occurring)
+    accuracies = ratio(both.sum(axis=1), truth.sum(axis=1))
+    rows = zip(files, accuracies.tolist(), means.tolist(), ious.tolist(), strict=True)
+    return Table(
+        ("file", "accuracy", "iou", *(f"iou of {name}" for name in names)),
+        [(file, accuracy, mean, *each) for file, accuracy, mean, each in rows],
+    )
 
 
 class _Image(NamedTuple):

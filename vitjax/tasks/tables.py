@@ -46,6 +46,11 @@ def ranked(names: Sequence[str], probabilities: Any, top: int) -> list[dict[str,
     return [{"class": names[i], "probability": round(float(probabilities[i]), 6)} for i in order]
 
 
+def short_name(name: str) -> str:
+    """The last part of the name of an example that is a path: its file."""
+    return name.rstrip("/").rpartition("/")[2] or name
+
+
 def class_counts(names: Sequence[str], numbers: Any) -> dict[str, int]:
     """The number of examples of each class, by its name."""
     return dict(zip(names, map(int, numbers), strict=True))

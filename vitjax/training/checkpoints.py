@@ -57,6 +57,18 @@ def begun(directory: Path) -> bool:
     return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
+def check_path(directory: Path) -> None:
+    """Raises CheckpointError for a path that is not UTF-8, which TensorStore cannot open."""
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError:
+        shown = str(directory).encode(errors="replace").decode()
+        raise CheckpointError(
+            f"{shown}: the path is not UTF-8, and checkpoints cannot be stored there; rename the"
+            " folder, or choose another one"
+        ) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """A restored checkpoint.
@@ -88,6 +100,8 @@ class Checkpoints:
         read_only: whether to open the folder without changing it.
         free_keys: config keys in which a run may differ from its checkpoint, beside those that are
             free in every run.
+        explain: from the shapes of a checkpoint of another model, what differs and what can be
+            done, in words; empty if it cannot say.
     """
 
     def __init__(
@@ -101,12 +115,15 @@ class Checkpoints:
         asynchronous: bool = True,
         read_only: bool = False,
         free_keys: Collection[str] = (),
+        explain: Callable[[Any], str] = lambda tree: "",
     ):
+        check_path(directory)
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1
         self._read_only = read_only
         self._free_keys = free_keys
+        self._explain = explain
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best is not None:
             policies.append(
@@ -330,10 +347,13 @@ class Checkpoints:
             free_keys=self._free_keys,
         )
         if problem:
-            raise CheckpointError(
-                f"{self.directory}: the checkpoint of step {step} is of another run: {problem}."
-                " Nothing was overwritten; choose another --workdir, or the config it was made with"
-            )
+            where = f"{self.directory}: the checkpoint of step {step}"
+            explained = self._explain(saved.tree)
+            safe = "" if self._read_only else " Nothing was overwritten; choose another --workdir"
+            if explained:
+                raise CheckpointError(f"{where} does not fit: {explained}.{safe}")
+            way = f"{safe}, or the config" if safe else " Use the config"
+            raise CheckpointError(f"{where} is of another run: {problem}.{way} it was made with")
         state = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         ).state

@@ -8,6 +8,7 @@ from typing import Any
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
 from vitjax.data import KINDS, Dataset
+from vitjax.data.class_order import ClassList, match
 from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
 from vitjax.objectives import Objective, objectives
@@ -111,6 +112,27 @@ def provides(part: Any, interface: type[Any], what: str) -> Any:
             f" {type(part).__name__} does not derive from it"
         )
     return part
+
+
+def same_classes(described: Mapping[str, Any], data: Dataset) -> None:
+    """Checks that a run resumes with the classes that it started with, in their order.
+
+    Args:
+        described: what `vitjax.data.Dataset.describe` returned when the run started.
+        data: the data to resume with.
+
+    Raises:
+        ConfigError: a class is new or gone, or has another number.
+    """
+    known = ClassList.described(described)
+    if known is None or data.episodic or data.target == "none":
+        return
+    found = match(known, data.class_list, complete=True)
+    if not found.same:
+        raise ConfigError(
+            "config.data: the data has the classes of the run in another order; vitjax.train and"
+            " vitjax.training.runs.to_resume match them by name"
+        )
 
 
 def split(name: str, splits: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -89,6 +90,33 @@ def conflicts(
     return "; ".join(problems)
 
 
+def other_outputs(saved_tree: Any, tree: Any, head_pattern: str) -> tuple[int, int] | None:
+    """The outputs of the head in a checkpoint and in a run, if no other parameters differ.
+
+    Args:
+        saved_tree: as in `conflicts`.
+        tree: as in `conflicts`.
+        head_pattern: matches the names of the head's parameters within the model's.
+    """
+    there, here = _sizes(saved_tree), _sizes(tree)
+    different = [
+        name
+        for name in {*there, *here}
+        if name.startswith("params/") and there.get(name) != here.get(name)
+    ]
+    found = set()
+    for name in different:
+        own = name.removeprefix("params/").removeprefix("model/")
+        if name not in there or name not in here or not re.search(head_pattern, own):
+            return None
+        *inputs, outputs = there[name]
+        *same_inputs, same_outputs = here[name]
+        if inputs != same_inputs:
+            return None
+        found.add((outputs, same_outputs))
+    return found.pop() if len(found) == 1 else None
+
+
 def _is_free(key: str, read_only: bool, free_keys: Collection[str]) -> bool:
     """Whether a run may differ from its checkpoint in ``key``."""
     # With the dot, an empty section or None is as free as its keys.
@@ -107,8 +135,18 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
 def _shapes(tree: Any) -> dict[str, str]:
     """Name -> "float32 (3, 3, 16, 32)" of each array in ``tree``."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (
-            f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
-        )
+        name: f"{np.dtype(leaf.dtype).name} {tuple(leaf.shape)}"
+        for name, leaf in _leaves(tree).items()
+    }
+
+
+def _sizes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each array in ``tree`` that has an axis."""
+    return {name: tuple(leaf.shape) for name, leaf in _leaves(tree).items() if leaf.shape}
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
     }

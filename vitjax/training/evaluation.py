@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from vitjax import metrics as metrics_
+from vitjax.core.text import Say
 from vitjax.data import DataError
 from vitjax.metrics import Metrics, Value
 from vitjax.training.experiment import Experiment
+from vitjax.training.progress import Progress, noted_if_long
 from vitjax.training.step import make_evaluate_step, make_gather_step
 
 # The number of batches of collected metrics that are kept before they are merged.
 _MERGED = 64
 
 
-class Evaluator:
-    """Evaluates variables of an experiment; each function is compiled once for all calls."""
+class Gathered:
+    """What `Evaluator.also_gathering` gathered.
 
-    def __init__(self, experiment: Experiment):
+    Attributes:
+        values: see `Evaluator.gather`; None before an evaluation.
+        index: see `Evaluator.gather`.
+    """
+
+    values: Any = None
+    index: np.ndarray | None = None
+
+
+class Evaluator:
+    """Evaluates variables of an experiment; each function is compiled once for all calls.
+
+    Args:
+        experiment: what is evaluated.
+        say: receives how far an evaluation is, that a step is being compiled, and that a figure
+            cannot be drawn; None for none of these.
+    """
+
+    def __init__(self, experiment: Experiment, say: Say | None = None):
         self.experiment = experiment
+        self.say = say
         self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._called: set[Callable[..., Any]] = set()
+        self._also: tuple[Callable[..., Any], Gathered] | None = None
 
     def metrics(self, variables: Any, split: str) -> dict[str, Any]:
         """The objective's metrics on ``split``, and ``examples``, the number that count.
@@ -36,7 +59,29 @@ class Evaluator:
         Raises:
             DataError: the split has no examples.
         """
-        return self._values(self.experiment.objective.evaluate, variables, split)
+        if self._also is None:
+            return self._values(self.experiment.objective.evaluate, variables, split)
+        (function, gathered), self._also = self._also, None
+        parts: list[Any] = []
+        values = self._values(
+            self.experiment.objective.evaluate, variables, split, (function, parts.append)
+        )
+        gathered.values, gathered.index = _counted(parts)
+        return values
+
+    @contextlib.contextmanager
+    def also_gathering(self, function: Callable[[Any, Any], Any]) -> Iterator[Gathered]:
+        """Within it, the first `metrics` gathers ``function`` as well, in one pass over the data.
+
+        Args:
+            function: as of `gather`.
+        """
+        gathered = Gathered()
+        self._also = function, gathered
+        try:
+            yield gathered
+        finally:
+            self._also = None
 
     def final_metrics(self, variables: Any, split: str) -> dict[str, Any]:
         """`metrics` and the objective's `final_metrics`."""
@@ -70,15 +115,37 @@ class Evaluator:
             return _counted([jax.device_get(next(batches))])[0]
 
     def _values(
-        self, function: Callable[..., Metrics], variables: Any, split: str
+        self,
+        function: Callable[..., Metrics],
+        variables: Any,
+        split: str,
+        also: tuple[Callable[..., Any], Callable[[Any], object]] | None = None,
     ) -> dict[str, Any]:
-        parallel = self.experiment.parallel
-        step = self._compile(
-            ("evaluate", function),
-            lambda: make_evaluate_step(function, axis_name=parallel.axis_name),
-        )
+        """The values of the metrics of ``function``.
+
+        ``also``: a function to gather, and what receives its values for each batch.
+        """
+        axis = self.experiment.parallel.axis_name
+        gathered, receive = also or (None, None)
+
+        def make() -> Callable[..., Any]:
+            evaluate = make_evaluate_step(function, axis_name=axis)
+            if gathered is None:
+                return evaluate
+            gather = make_gather_step(gathered, axis_name=axis)
+
+            # In one program, the forward pass that both need is computed once.
+            def evaluate_and_gather(variables: Any, batch: Any) -> dict[str, Any]:
+                return {"metrics": evaluate(variables, batch), "gathered": gather(variables, batch)}
+
+            return evaluate_and_gather
+
+        step = self._compile(("evaluate", function, gathered), make)
         found: list[metrics_.Metrics] = []
         for batch in self._batches(step, variables, split):
+            if receive is not None:
+                receive(jax.device_get(batch["gathered"]))
+                batch = batch["metrics"]
             if any(metric.grows for metric in batch.values()):
                 # A complete split may not fit into memory.
                 batch = {name: m.reduce() for name, m in jax.device_get(batch).items()}
@@ -112,8 +179,25 @@ class Evaluator:
             split, process_index=jax.process_index(), process_count=jax.process_count()
         )
         with contextlib.closing(self.experiment.batches_ahead(batches)) as placed:
-            for batch in placed:
-                yield parallel.fetch(step(variables, batch))
+            results: Iterator[Any] = (
+                parallel.fetch(self._first(step)(variables, batch)) for batch in placed
+            )
+            if self.say is not None:
+                results = Progress(self.say).over(results, len(batches), f"evaluating {split}")
+            yield from results
+
+    def _first(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """``step``; its first call, which compiles it, is reported if it takes long."""
+        if self.say is None or step in self._called:
+            return step
+        self._called.add(step)
+        say = self.say
+
+        def call(*arguments: Any) -> Any:
+            with noted_if_long(say, "The evaluation step is being compiled"):
+                return step(*arguments)
+
+        return call
 
 
 def plain(values: Mapping[str, Value]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.registry import named
 from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
+from vitjax.data.class_order import ClassList
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.models.registry import MODELS
@@ -32,6 +33,7 @@ from vitjax.optim.optimizer import Optimizers
 from vitjax.parallel.base import Parallel
 from vitjax.training import checks, sections
 from vitjax.training.checkpoints import Checkpoints
+from vitjax.training.compatibility import other_outputs
 from vitjax.training.settings import LENGTHS, Settings, Start, positive, train_settings
 from vitjax.training.task import TASKS, Task
 
@@ -157,8 +159,15 @@ class Experiment:
             read_only=read_only,
             free_keys=self.free_keys(read_only=read_only),
             higher_is_better=bool(best is not None and self.declared(best).higher_is_better),
+            explain=self._explain,
             **arguments,
         )
+
+    def _explain(self, saved_tree: Any) -> str:
+        """What differs between this run and a checkpoint whose head has other outputs."""
+        pattern = self.objective.model.head_pattern
+        found = other_outputs(saved_tree, self.abstract_state(), pattern)
+        return "" if found is None else self.task.explain_outputs(*found)
 
     def free_keys(self, *, read_only: bool = False) -> tuple[str, ...]:
         """The config keys in which this run may differ from its checkpoint, as its parts declare.
@@ -180,7 +189,13 @@ class Experiment:
         return self.declarations[name if name in self.declarations else name.rpartition("/")[0]]
 
 
-def build(config: Any, description: Mapping[str, Any] | None = None) -> Experiment:
+def build(
+    config: Any,
+    description: Mapping[str, Any] | None = None,
+    *,
+    classes: ClassList | None = None,
+    complete: bool = False,
+) -> Experiment:
     """Builds everything that a config names.
 
     Names and keys are checked first, so that a typo is reported before the data is read.
@@ -188,19 +203,26 @@ def build(config: Any, description: Mapping[str, Any] | None = None) -> Experime
     Args:
         config: a ConfigDict or plain sections.
         description: what `vitjax.data.Dataset.describe` returned, if the data is not needed.
+        classes: the classes of the run whose variables are used: those of the data are matched to
+            them by name, see `vitjax.data.create`.
+        complete: whether the data must have all of them.
 
     Raises:
-        ConfigError: an unknown section, name or key, naming the near match.
+        ConfigError: an unknown section, name or key, naming the near match; the data's classes are
+            not those of the run.
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
-    return call(_build, plain, where="config", config=plain, description=description)
+    given = {"description": description, "classes": classes, "complete": complete}
+    return call(_build, plain, where="config", config=plain, **given)
 
 
 def _build(
     *,
     config: dict[str, Any],
     description: Mapping[str, Any] | None,
+    classes: ClassList | None,
+    complete: bool,
     model: Mapping[str, Any],
     data: Mapping[str, Any],
     optimizer: Mapping[str, Any],
@@ -239,7 +261,7 @@ def _build(
         Checkpoints,
         checkpoint or {},
         where="config.checkpoint",
-        given=("directory", "read_only", "free_keys", "higher_is_better"),
+        given=("directory", "read_only", "free_keys", "higher_is_better", "explain"),
         also=spellings(["every"]),
     )
     start = call(Start, init, where="config.init") if init else None
@@ -247,7 +269,9 @@ def _build(
     TASKS[method.task].check(config)
 
     if description is None:
-        source: Dataset = vitjax.data.create(seed=seed, **data)
+        source: Dataset = vitjax.data.create(
+            seed=seed, run_classes=classes, all_classes=complete, **data
+        )
     else:
         source = vitjax.data.recall(description, seed=seed, **data)
     devices = parallel_modes.create(**(parallel or {}))

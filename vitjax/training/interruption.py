@@ -15,10 +15,10 @@ class Interrupted(Exception):
         signal: the signal's number.
     """
 
-    def __init__(self, number: int, step: int):
+    def __init__(self, number: int, step: int, command: str):
         super().__init__(
             f"Stopped by {signal.Signals(number).name} after step {step}; the checkpoint is"
-            " written, and running the command again resumes from it."
+            f" written. To resume from it: {command}"
         )
         self.signal = number
 

@@ -54,6 +54,11 @@ class Logger:
         if not self.quiet:
             tqdm.write(text)
 
+    @property
+    def has_bar(self) -> bool:
+        """Whether a progress bar is shown, as on a terminal."""
+        return self._bar is not None and not self._bar.disable
+
     def advance(self) -> None:
         """Counts a step that was launched."""
         if self._bar is not None:

@@ -19,18 +19,20 @@ from vitjax.config import user_code
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.names import count_parameters
+from vitjax.core.text import duration
 from vitjax.metrics import Declaration
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
 from vitjax.training import checks, flops, initialization, summary, workdir
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun, check_path
 from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator, plain
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
 from vitjax.training.logging import Logger
 from vitjax.training.profiling import Clock, Profiler
+from vitjax.training.progress import noted_if_long
 from vitjax.training.settings import EarlyStopping
 from vitjax.training.step import make_train_step
 
@@ -53,17 +55,19 @@ def train(
         The summary, as in ``summary.json``.
 
     Raises:
-        ConfigError: a batch does not divide evenly into devices, or the task refuses to resume with
-            changed data.
+        ConfigError: a batch does not divide evenly into devices, the data has other classes than
+            those that the run started with, or the task refuses to resume with changed data.
         WorkdirError: another run writes there.
         WeightsError: the weights to start from cannot be read, or do not fit.
-        CheckpointError: the folder holds checkpoints of another model or config.
+        CheckpointError: the folder holds checkpoints of another model or config, or its path is not
+            UTF-8.
         DivergedError: the loss, the norm of the gradient or a parameter is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(folder)
     checks.trainable(experiment.data)
     experiment.check_batch_size()
+    check_path(folder)
     if jax.process_index() > 0:
         say = _say_nothing
     # Weights are read before the folder is created, so that an error leaves none behind; with a
@@ -75,13 +79,15 @@ def train(
         # Only the first host writes; the others take part in checkpoints.
         if jax.process_index() == 0:
             stack.enter_context(workdir.lock(folder))
+        if begun(folder / workdir.CHECKPOINTS):
+            described = workdir.read_data(folder) or {}
+            checks.same_classes(described, experiment.data)
+            experiment.task.check_resume(described)
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(
             experiment.abstract_state(), config=experiment.config, say=say
         )
-        if restored is not None:
-            experiment.task.check_resume(workdir.read_data(folder) or {})
         if jax.process_index() == 0:
             workdir.write_config(folder, user_code.save(experiment.config, folder, say))
             write_json(folder / workdir.DATA, experiment.data.describe())
@@ -132,7 +138,7 @@ class _Loop:
     ):
         self.experiment, self.folder = experiment, folder
         self.checkpoints, self.logger, self.say = checkpoints, logger, say
-        self.evaluator = Evaluator(experiment)
+        self.evaluator = Evaluator(experiment, say)
         self.total = experiment.run.steps
         self.step = int(state.step)
         self.parameters = count_parameters(state.params)
@@ -177,11 +183,16 @@ class _Loop:
             process_count=jax.process_count(),
         )
         batches = experiment.batches_ahead(host_batches)
+        text = "The training step is being compiled, which can take minutes"
+        text = "; ".join(part for part in (text, experiment.objective.compilation_hint) if part)
+        compiling: contextlib.AbstractContextManager[None] = noted_if_long(self.say, text)
         profiler = Profiler(settings.profile_steps, self.folder / "profile", self.say)
         with contextlib.closing(batches), signals() as received, profiler:
             for batch in batches:
                 profiler.before(self.step, self.state)
-                self.state, metrics = train_step(self.state, batch)
+                with compiling:
+                    self.state, metrics = train_step(self.state, batch)
+                compiling = contextlib.nullcontext()
                 self.pending.append(metrics)
                 self.step += 1
                 self.next_batch += 1
@@ -191,7 +202,8 @@ class _Loop:
                 if self._leaves(received):
                     self._save()
                     self.checkpoints.wait()
-                    raise Interrupted(received[0], self.step)
+                    command = workdir.resume_command(self.folder)
+                    raise Interrupted(received[0], self.step, command)
                 if self.step == self.total or self.stopped_early:
                     break
         if self.stopped_early:
@@ -216,7 +228,12 @@ class _Loop:
             "seconds": self.clock.seconds,
             **({"init": self.origin} if self.origin else {}),
         }
-        return summary.write(self.evaluator, variables, self.folder, facts, self.say)
+        found = summary.write(self.evaluator, variables, self.folder, facts, self.say)
+        lengths = self.experiment.config["train"]
+        key = "steps" if lengths.get("steps") is not None else "epochs"
+        longer = f"--config.train.{key}={2 * lengths[key]}"
+        self.say(f"To train longer: {workdir.resume_command(self.folder, longer)}")
+        return found
 
     def _kept(self) -> tuple[int, Any]:
         """The final variables and their step: the best checkpoint if the run chooses one."""
@@ -286,6 +303,18 @@ class _Loop:
             values["mfu"] = utilisation
         self.logger.write(self.step, "train", values)
         self.logger.show(values["loss"], speed)
+        if not self.logger.has_bar:
+            self._say_progress(values["loss"], speed)
+
+    def _say_progress(self, loss: float, speed: float) -> None:
+        """A line in place of the progress bar; ``speed`` in examples per second."""
+        text, about = f"{speed:.0f} examples/s", "about"
+        if self.clock.compiled_in_last_lap:
+            text, about = f"{text} with compilation", "less than"
+        if self.step < self.total:
+            left = (self.total - self.step) * self.experiment.data.batch_size / speed
+            text = f"{text}, {about} {duration(left)} left"
+        self.say(f"step {self.step}/{self.total}: train loss {loss:.4f}, {text}")
 
     def _check_finite(self, step: int, metrics: metrics_.Metrics) -> None:
         checked = {n: metrics[n].compute() for n in ("loss", "grad_norm") if n in metrics}

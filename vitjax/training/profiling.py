@@ -36,6 +36,11 @@ class Clock:
             return 0.0
         return now["steady_steps"] * self.batch_size / now["steady_seconds"]
 
+    @property
+    def compiled_in_last_lap(self) -> bool:
+        """Whether the last lap was the first of the session, which has the compilation in it."""
+        return self._laps == 1
+
     def state(self) -> dict[str, float]:
         """The measurements, for a later session to resume from."""
         return {

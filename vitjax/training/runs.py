@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from vitjax import config as configs
 from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say, near_match, shortened
+from vitjax.data.class_order import ClassList, Match
 from vitjax.training import checks, workdir
 from vitjax.training import experiment as experiments
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedError
+from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedError, begun
 from vitjax.training.compatibility import free_changes
-from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.logging import read
 
@@ -40,6 +40,7 @@ class SavedRun:
         overrides: Sequence[str] = (),
         *,
         with_data: bool = True,
+        same_classes: bool = True,
         say: Say = print,
     ):
         """Opens a run.
@@ -48,9 +49,12 @@ class SavedRun:
             folder: a run's folder.
             overrides: ``--config.`` arguments on the saved config, such as the data's new path.
             with_data: whether the data itself is needed, or only the run's description of it.
-            say: receives what has changed since the run was started.
+            same_classes: whether the data's classes are those of the run, to be matched by name; a
+                probe, which learns its own, takes any.
+            say: receives what has changed since the run was started, and how classes are matched.
 
         Raises:
+            ConfigError: the data has classes that the run does not have.
             WorkdirError: the folder holds no run.
             CheckpointError: the run has no checkpoint.
         """
@@ -60,8 +64,12 @@ class SavedRun:
         configs.override(config, overrides)
         self.described = workdir.read_data(self.folder)
         self.experiment: Experiment = experiments.build(
-            config, None if with_data else self.described
+            config,
+            None if with_data else self.described,
+            classes=ClassList.described(self.described) if same_classes else None,
         )
+        if self.experiment.data.matched is not None:
+            say_match(self.experiment.data.matched, self.config.data, config.data, say)
         directory = self.folder / workdir.CHECKPOINTS
         if not directory.is_dir():
             raise CheckpointError(f"{self.folder}: the run has no checkpoint yet")
@@ -217,12 +225,56 @@ def read_config(folder: str | Path, say: Say = print) -> ConfigDict:
     return config
 
 
+def to_resume(config: Any, folder: str | Path, say: Say = print) -> Experiment:
+    """The experiment of a config, with the classes of the run in ``folder`` if there is one.
+
+    Args:
+        config: a ConfigDict or plain sections.
+        folder: the folder to train in.
+        say: receives how classes are matched.
+
+    Raises:
+        ConfigError, DataError: as of `vitjax.training.experiment.build`; the run that would be
+            resumed has other classes.
+    """
+    folder = Path(folder)
+    known = None
+    if begun(folder / workdir.CHECKPOINTS):
+        known = ClassList.described(workdir.read_data(folder))
+    experiment = experiments.build(config, classes=known, complete=True)
+    if experiment.data.matched is not None and experiment.data.matched.text():
+        say(experiment.data.matched.text())
+    return experiment
+
+
+def say_match(
+    match: Match, trained: Mapping[str, Any], evaluated: Mapping[str, Any], say: Say
+) -> None:
+    """Reports how the classes of data are matched to those of a run.
+
+    Args:
+        match: the match.
+        trained: the section ``data`` that the run was trained with.
+        evaluated: the section ``data`` that is used.
+        say: receives the lines.
+    """
+    if match.text():
+        say(match.text())
+    same = all(trained.get(key) == evaluated.get(key) for key in ("source", "dataset", "path"))
+    if match.known.numbered and match.own.numbered and match.own.values is None and not same:
+        say(
+            "The classes of the run and of the data have numbers as names: class 0 of the data is"
+            " taken for class 0 of the run, and so on"
+        )
+
+
 def load(
     folder: str | Path,
     overrides: Sequence[str] = (),
     *,
     checkpoint: str | int | None = None,
     with_data: bool = True,
+    same_classes: bool = True,
     say: Say = print,
 ) -> tuple[Experiment, Any, int]:
     """The experiment of a run's folder, the variables of one of its checkpoints, and its step.
@@ -233,6 +285,7 @@ def load(
         checkpoint: see `SavedRun.step`.
         with_data: see `SavedRun`. Without the data, the run's section ``parallel`` is dropped as
             well: its devices may not be available here, and one forward pass needs none of them.
+        same_classes: see `SavedRun`.
         say: receives what was loaded.
 
     Raises:
@@ -241,38 +294,6 @@ def load(
     """
     if not with_data:
         overrides = ("--config.parallel=None", *overrides)
-    with contextlib.closing(SavedRun(folder, overrides, with_data=with_data, say=say)) as run:
+    opened = SavedRun(folder, overrides, with_data=with_data, same_classes=same_classes, say=say)
+    with contextlib.closing(opened) as run:
         return run.experiment, *run.chosen(checkpoint, say)
-
-
-def evaluate(
-    folder: str | Path,
-    split: str = "test",
-    overrides: Sequence[str] = (),
-    *,
-    checkpoint: str | int | None = None,
-    ensemble: int | None = None,
-    say: Say = print,
-) -> tuple[Experiment, dict[str, Any]]:
-    """The experiment, and the results of a checkpoint of a run on one split of its data.
-
-    Arguments and errors are those of `vitjax.evaluate`.
-    """
-    with contextlib.closing(SavedRun(folder, overrides, say=say)) as run:
-        run.check_evaluation(split)
-        steps = None
-        if ensemble is not None:
-            run.experiment.task.check_ensemble()
-            steps = run.best_steps(ensemble)
-        task, evaluator = run.experiment.task, Evaluator(run.experiment)
-        variables, _ = run.chosen(checkpoint, say)
-        results = task.evaluate(evaluator, variables, split)
-        if steps is not None:
-
-            def members() -> Iterator[Any]:
-                for step in steps:
-                    yield run.variables(step, say, changes=False)[0]
-
-            mean = task.ensemble(evaluator, members(), split)
-            results = {**results, "ensemble": {"checkpoints": steps, **mean}}
-        return run.experiment, results

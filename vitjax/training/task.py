@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
@@ -22,6 +23,30 @@ if TYPE_CHECKING:
 Results = Mapping[str, Any]
 DataT = TypeVar("DataT", bound=Dataset)
 ObjectiveT = TypeVar("ObjectiveT", bound=Objective)
+
+
+class Table(NamedTuple):
+    """Rows of an evaluation, for one CSV file.
+
+    Attributes:
+        columns: the name of each column.
+        rows: the values of each row; None is an empty cell.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+class Details(NamedTuple):
+    """An evaluation with its single examples.
+
+    Attributes:
+        results: what `Task.evaluate` returns.
+        tables: by name, such as ``"predictions"`` and ``"per_class"``.
+    """
+
+    results: dict[str, Any]
+    tables: dict[str, Table]
 
 
 class Task(Generic[DataT, ObjectiveT]):
@@ -114,6 +139,17 @@ class Task(Generic[DataT, ObjectiveT]):
             ConfigError: they are not.
         """
 
+    def explain_outputs(self, there: int, here: int) -> str:
+        """Why a checkpoint's head has other outputs than the run's, and what can be done.
+
+        Args:
+            there: the number of outputs in the checkpoint.
+            here: the number of outputs of this run's model.
+        """
+        if here == self.data.num_classes:
+            return f"the data has {here} classes, the run {there}"
+        return f"config.model.num_classes is {here}, and the run's model has {there} outputs"
+
     # Training.
 
     def prepare(
@@ -140,6 +176,13 @@ class Task(Generic[DataT, ObjectiveT]):
             split: one of the data's splits.
         """
         return evaluator.final_metrics(variables, split)
+
+    def evaluate_in_detail(self, evaluator: Evaluator, variables: Any, split: str) -> Details:
+        """`evaluate`, and tables of classes and of single examples; by default no tables.
+
+        All hosts call this.
+        """
+        return Details(self.evaluate(evaluator, variables, split), {})
 
     def ensemble(self, evaluator: Evaluator, members: Iterable[Any], split: str) -> dict[str, Any]:
         """The results of the averaged predictions of several checkpoints.
@@ -180,7 +223,10 @@ class Task(Generic[DataT, ObjectiveT]):
                 words.append(f"{name} {declaration.text(value)}")
             elif declaration.per_class and len(declaration.shape) == 1:
                 each = zip(self.class_names, value, strict=True)
-                text = ", ".join(f"{label} {declaration.text(x)}" for label, x in each)
+                text = ", ".join(
+                    f"{label} {'does not occur' if math.isnan(x) else declaration.text(x)}"
+                    for label, x in each
+                )
                 arrays.append(f"{name}: {text}")
         if "examples" in results:
             words[-1:] = [f"{word} on {results['examples']} examples" for word in words[-1:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 FEATURES = "features"
 ABOUT = "workdir.json"
+
+
+def resume_command(workdir: Path, *overrides: str) -> str:
+    """The command that resumes the run in ``workdir``, for a shell."""
+    return shlex.join(["vitjax", "train", f"--workdir={workdir}", *overrides])
 
 
 @contextlib.contextmanager

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 
 from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
 from vitjax.core.validation import Bounds
+from vitjax.data.class_order import ClassList, Match, RenumberedSplit
 from vitjax.data.errors import DataError
 from vitjax.data.sample import Sample
 
@@ -138,6 +139,22 @@ class Source(Generic[AnySplit]):
                 f"no split {name!r}{near_match(name, self.splits)} (the source has: {known})"
             )
         return self.splits[name]
+
+    @property
+    def class_list(self) -> ClassList:
+        """The classes, in the order of their numbers."""
+        return ClassList(self.class_names)
+
+    def in_class_order(self, match: Match) -> Self:
+        """The same samples, whose labels are the numbers of a run's classes.
+
+        Args:
+            match: the number of each class in the run.
+        """
+        splits: Mapping[str, Any] = {
+            name: RenumberedSplit(split, match.numbers) for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits, class_names=match.known.names)
 
 
 @dataclass(frozen=True)

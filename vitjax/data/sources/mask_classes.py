@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
+from vitjax.data.class_order import ClassList, Match
 from vitjax.data.errors import DataError
 from vitjax.data.sample import IGNORE
 from vitjax.data.sources.base import SizedSplit, Source
@@ -28,6 +30,16 @@ class MaskSource(Source[SizedSplit]):
 
     channels: int = 1
     values: tuple[int, ...] | None = None
+
+    @property
+    def class_list(self) -> ClassList:
+        """The classes and their values in masks."""
+        values = range(len(self.class_names)) if self.values is None else self.values
+        return ClassList(self.class_names, tuple(values))
+
+    def in_class_order(self, match: Match) -> Self:
+        """As of `Source`, with the values of the run's classes."""
+        return replace(super().in_class_order(match), values=match.values)
 
 
 @dataclass(frozen=True)
