@@ -7,6 +7,7 @@ for what its image shows.
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -178,10 +179,13 @@ class _JpegReader:
             if number in self.missing:
                 self.missing[number][first : last + 1] = bits & 15
         used = self._used_tables(chosen, first, last, refined=self.progressive and bits > 15)
-        if self.data.find(_ZEROS, start, end) >= 0 and used is not None:
-            # In the code of an area of one colour, all bits may be 0.
-            if not all(symbols[:1] and self._ends_block(symbols[0], first) for symbols in used):
-                raise ValueError("a part of its data is zeros, which was never written")
+        # In the code of an area of one colour, all bits may be 0.
+        if (
+            self.data.find(_ZEROS, start, end) >= 0
+            and used is not None
+            and not all(symbols[:1] and self._ends_block(symbols[0], first) for symbols in used)
+        ):
+            raise ValueError("a part of its data is zeros, which was never written")
         units = self._units([number for number, _ in chosen])
         if self.interval:
             restarts = len(_RESTART.findall(self.data, start, end))
@@ -216,9 +220,10 @@ class _JpegReader:
             factors = np.asarray(list(self.jpeg.components.values()))
             v, h = self.jpeg.components.get(numbers[0], (1, 1))
             high, wide = factors.max(axis=0).tolist()
-            return -(-(-(-height * v // high)) // 8) * -(-(-(-width * h // wide)) // 8)
+            rows, columns = math.ceil(height * v / high), math.ceil(width * h / wide)
+            return math.ceil(rows / 8) * math.ceil(columns / 8)
         high, wide = self.jpeg.unit()
-        return -(-height // high) * -(-width // wide)
+        return math.ceil(height / high) * math.ceil(width / wide)
 
     def _grey_bits(self, chosen: list[tuple[int, int]]) -> str | None:
         """The bits of a unit of the same middle grey as the one before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -184,6 +185,11 @@ class MaskDataset(ImageDataset):
     @abstractmethod
     def class_values(self) -> tuple[int, ...]:
         """For each class, its value in the mask files."""
+
+    @property
+    def class_colors(self) -> Sequence[tuple[int, int, int]] | None:
+        """For each class, the colour that stands for it in figures; None for those of figures."""
+        return None
 
     @abstractmethod
     def class_pixels(self, split: str) -> np.ndarray:

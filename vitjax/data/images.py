@@ -27,7 +27,7 @@ from vitjax.data.examples import (
     images_of,
     read,
 )
-from vitjax.data.image_files import read_image
+from vitjax.data.image_files import MAX_PIXELS, read_image
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization
@@ -170,7 +170,8 @@ class ImageData(Loader, ImageDataset):
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(path, self._eval_pipeline, self.image_shape)
+        limit = self.settings.max_pixels
+        return read_evaluated(path, self._eval_pipeline, self.image_shape, limit)
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
@@ -307,14 +308,17 @@ class BoxData(ImageData):
 
 
 def read_evaluated(
-    path: str | os.PathLike[str], pipeline: Pipeline, shape: tuple[int, int, int]
+    path: str | os.PathLike[str],
+    pipeline: Pipeline,
+    shape: tuple[int, int, int],
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """An image file after ``pipeline``, whose result must have ``shape``.
+    """An image file of at most ``max_pixels``, after ``pipeline``; it must have ``shape`` then.
 
     Raises:
         DataError: it cannot be read, or the result has another shape.
     """
-    image = pipeline.fixed(read_image(path, shape[-1]))
+    image = pipeline.fixed(read_image(path, shape[-1], max_pixels=max_pixels))
     if image.shape != shape:
         raise DataError(
             f"{path}: is of shape {image.shape} after eval_transforms; the model was trained on"

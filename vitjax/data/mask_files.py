@@ -169,10 +169,7 @@ class _Lossy(ValueError):
 
 def _check_lossless(image: Image.Image, file: IO[bytes]) -> None:
     kind = image.format or ""
-    if kind == "WEBP":
-        lossy = not _is_lossless_webp(file)
-    else:
-        lossy = kind in _LOSSY or is_lossy(image)
+    lossy = kind in _LOSSY or is_lossy(image) or (kind == "WEBP" and not _is_lossless_webp(file))
     if lossy:
         what = "TIFF file compressed with loss, as JPEG is" if kind == "TIFF" else f"{kind} file"
         raise _Lossy(f"a mask cannot be a {what}, which blurs class values; save it as PNG")

@@ -33,10 +33,8 @@ def full_pages(image: Image.Image) -> list[int]:
     for number in range(count):
         image.seek(number)
         kind = int(image.tag_v2.get(_NEW_SUBFILE_TYPE, 0))
-        if (
-            not kind & (_REDUCED | _TRANSPARENCY)
-            and image.tag_v2.get(_SUBFILE_TYPE) != _OLD_REDUCED
-        ):
+        reduced = image.tag_v2.get(_SUBFILE_TYPE) == _OLD_REDUCED
+        if not kind & (_REDUCED | _TRANSPARENCY) and not reduced:
             chosen.append(number)
     image.seek(0)
     return chosen or list(range(count))

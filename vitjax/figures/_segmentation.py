@@ -32,9 +32,12 @@ def palette(num_classes: int) -> UInt8[np.ndarray, "classes 3"]:
 
 
 def overlay(
-    image: Any, mask: Int[np.ndarray, "height width"], num_classes: int
+    image: Any,
+    mask: Int[np.ndarray, "height width"],
+    num_classes: int,
+    colors: UInt8[np.ndarray, "classes 3"] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """``image`` tinted with the colours of the classes in ``mask``; -1, ignored, is grey."""
+    """``image`` tinted as of `colored`."""
     found = np.empty((*mask.shape, 3), np.uint8)
     shown = shown_range(image)
     # In parts: for a large image, the intermediate arrays would take most of the memory.
@@ -42,16 +45,20 @@ def overlay(
         rows = slice(first, first + _AT_ONCE)
         part = pixels(image[rows], shown).astype(np.uint16)
         part = part if part.ndim == 3 else part[..., None]
-        found[rows] = (3 * part + 2 * colored(mask[rows], num_classes).astype(np.uint16) + 2) // 5
+        found[rows] = (
+            3 * part + 2 * colored(mask[rows], num_classes, colors).astype(np.uint16) + 2
+        ) // 5
     return found
 
 
 def colored(
-    mask: Int[np.ndarray, "height width"], num_classes: int
+    mask: Int[np.ndarray, "height width"],
+    num_classes: int,
+    colors: UInt8[np.ndarray, "classes 3"] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The colours of the classes in ``mask``; -1, ignored, is grey."""
-    colors = np.concatenate([palette(num_classes), np.asarray([_IGNORED], np.uint8)])
-    found: np.ndarray = colors[mask]
+    """The colours of the classes in ``mask``, by default `palette`; -1, ignored, is grey."""
+    of_classes = palette(num_classes) if colors is None else colors
+    found: np.ndarray = np.concatenate([of_classes, np.asarray([_IGNORED], np.uint8)])[mask]
     return found
 
 
@@ -60,6 +67,7 @@ def segmentations(
     titles: Sequence[str],
     class_names: Sequence[str],
     path: str | Path,
+    colors: UInt8[np.ndarray, "classes 3"] | None = None,
 ) -> Path:
     """Draws image, truth, prediction and errors side by side, one row per image.
 
@@ -69,12 +77,14 @@ def segmentations(
         titles: the text above each row.
         class_names: the name of each class.
         path: the PNG file to write.
+        colors: the colour of each class; None takes `palette`.
     """
     if not rows:
         return canvas.message("No example was evaluated", path)
     side, gap, caption, top = 2.3, 0.1, 0.3, 0.1
     count = len(class_names)
-    legend = [*zip(class_names[:_LISTED], palette(count), strict=False), *_NOT_CLASSES]
+    of_classes = palette(count) if colors is None else colors
+    legend = [*zip(class_names[:_LISTED], of_classes, strict=False), *_NOT_CLASSES]
     if count > _LISTED:
         legend.insert(_LISTED, (f"and {count - _LISTED} more", (255, 255, 255)))
     # Rows of wide images are lower.
@@ -89,8 +99,8 @@ def segmentations(
         errors = np.asarray([(245, 245, 245), _IGNORED, _WRONG], np.uint8)[wrong]
         images = (
             (canvas.one_line(title, 40), image),
-            ("truth", colored(truth, count)),
-            ("prediction", colored(predicted, count)),
+            ("truth", colored(truth, count, of_classes)),
+            ("prediction", colored(predicted, count, of_classes)),
             ("wrong", errors),
         )
         for column, (name, shown) in enumerate(images):

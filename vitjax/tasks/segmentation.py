@@ -53,7 +53,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         """Segments image files of any size; large images in tiles, a few rows at a time.
 
         For each image ``output`` receives ``<stem>_mask.png``, with the values of the masks that
-        the run was trained on and a colour palette; ``<stem>_overlay.png``; and, with
+        the run was trained on and a palette of their colours; ``<stem>_overlay.png``; and, with
         ``probabilities``, ``<stem>_probabilities.npz``, an array ``probabilities`` (height, width,
         classes) in float32. All have the size of the file, also if ``eval_transforms`` resize
         images. Each page of a TIFF is an image; its number follows the stem.
@@ -107,8 +107,9 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             results.append({"image": title, "fractions": fractions})
             if output is not None:
                 folder, classes = Path(output), len(names)
-                write_mask(folder / f"{stem}_mask.png", mask, figures.palette(classes), values)
-                write_image(folder / f"{stem}_overlay.png", overlay(picture, mask, classes))
+                colors = self._colors(classes)
+                write_mask(folder / f"{stem}_mask.png", mask, colors, values)
+                write_image(folder / f"{stem}_overlay.png", overlay(picture, mask, classes, colors))
         return results
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -144,7 +145,15 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
                 likely = np.asarray(predict(own, {"image": image[None]}))[0]
                 rows.append((image, truth, likely.argmax(axis=-1)))
                 titles.append(f"{data.name(split, number)}: IoU {ious[place]:.1%}")
-            figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png")
+            colors = self._colors(len(self.class_names))
+            figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png", colors)
+
+    def _colors(self, classes: int) -> np.ndarray:
+        """The colour of each class: that of the data if it has them, (classes, 3) uint8."""
+        own = self.data.class_colors
+        if own is None or len(own) != classes:
+            return figures.palette(classes)
+        return np.asarray(own, np.uint8)
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the pixels of each split and class, and draws the first images and masks."""
@@ -158,7 +167,8 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         with contextlib.closing(data.train_batches()) as batches:
             batch = next(batches)
         pairs = list(zip(batch["image"], batch["label"], strict=True))[:_SHOWN]
-        images = [overlay(image, label, data.num_classes) for image, label in pairs]
+        colors = self._colors(data.num_classes)
+        images = [overlay(image, label, data.num_classes, colors) for image, label in pairs]
         figures.image_grid(images, [""] * len(images), output)
         say(f"The first {len(images)} images of the first batch: {output}")
         return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections import Counter
@@ -13,9 +14,9 @@ from typing import Literal
 import numpy as np
 
 from vitjax.core.text import near_match
-from vitjax.core.validation import NonNegativeInt
+from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import read_image
+from vitjax.data.image_files import MAX_PIXELS, read_image
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Channels, HeldOut, Source, hold_out, register
 
@@ -34,19 +35,22 @@ class FolderSplit:
         paths: one image file each.
         labels: int32 of shape (examples,).
         channels: of the decoded images, 3 or 1.
+        max_pixels: the pixels of the largest image that is read.
     """
 
     root: str
     paths: Sequence[str]
     labels: np.ndarray
     channels: int
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, index: int) -> Sample:
         """The sample at ``index``; its image is uint8."""
-        return Sample(read_image(self.name(index), self.channels), int(self.labels[index]))
+        image = read_image(self.name(index), self.channels, max_pixels=self.max_pixels)
+        return Sample(image, int(self.labels[index]))
 
     def name(self, index: int) -> str:
         """The file's path."""
@@ -61,6 +65,7 @@ def folder(
     val_fraction: HeldOut | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
+    max_pixels: PositiveInt = MAX_PIXELS,
 ) -> Source:
     """Image files in one folder per class: PNG, JPEG and WebP, recognised by suffix.
 
@@ -80,6 +85,7 @@ def folder(
             means 0.1 if ``path`` has the class folders itself, else 0.
         test_fraction: the same for ``test``.
         split_seed: selects the examples that are held out.
+        max_pixels: the pixels of the largest image that is read.
 
     Raises:
         DataError: the folder does not exist or has no classes, a class has no image or is missing
@@ -105,7 +111,10 @@ def folder(
                     f'{near_match(name, class_names)}; with classes="all" splits may have classes'
                     " of their own"
                 )
-    splits = {s: _read_split(root, names[s], class_names, channels) for s, root in roots.items()}
+    splits = {
+        s: _read_split(root, names[s], class_names, channels, max_pixels)
+        for s, root in roots.items()
+    }
     fractions = {"val": val_fraction, "test": test_fraction}
     for key in (s for s in splits if s != "train" and fractions[s] is not None):
         raise DataError(f"{roots[key]} exists already: leave out {key}_fraction")
@@ -149,7 +158,7 @@ def split_folders(path: str) -> dict[str, str]:
 
 
 def _read_split(
-    root: str, folders: Sequence[str], class_names: Sequence[str], channels: int
+    root: str, folders: Sequence[str], class_names: Sequence[str], channels: int, max_pixels: int
 ) -> FolderSplit:
     """Lists the images of one split; ``folders`` are the class folders in ``root``."""
     number = {name: index for index, name in enumerate(class_names)}
@@ -174,7 +183,7 @@ def _read_split(
             "/".join(SUFFIXES),
             kinds,
         )
-    return FolderSplit(root, paths, np.asarray(labels, np.int32), channels)
+    return FolderSplit(root, paths, np.asarray(labels, np.int32), channels, max_pixels)
 
 
 def _images_below(root: str, ignored: Counter[str]) -> list[str]:
@@ -195,4 +204,4 @@ def _images_below(root: str, ignored: Counter[str]) -> list[str]:
 
 def _take(split: FolderSplit, indices: np.ndarray) -> FolderSplit:
     paths = [split.paths[i] for i in indices]
-    return FolderSplit(split.root, paths, split.labels[indices], split.channels)
+    return dataclasses.replace(split, paths=paths, labels=split.labels[indices])

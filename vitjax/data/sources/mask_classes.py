@@ -204,8 +204,8 @@ def given_classes(
     kinds = {kind for kind, _ in read}
     if len(kinds) > 1:
         raise ConfigError(
-            "classes gives values for some classes and colours for others; a mask has one of the two"
-            " (three numbers are a colour; several values are written as ((7,), (8,), (9,)))"
+            "classes gives values for some classes and colours for others; a mask has one of"
+            " the two (three numbers are a colour; several values are written as ((7,), (8,), (9,)))"
         )
     colours = kinds == {"colour"}
     groups = tuple(group[0] if len(group) == 1 else group for _, group in read)
@@ -242,8 +242,8 @@ def _ignored(ignore: Any, colours: bool) -> int | tuple[int, ...]:
         if all(isinstance(item, Sequence) and len(item) == 3 for item in items):
             return tuple(packed(_colour(item)) for item in items)
     raise ConfigError(
-        f"ignore is {ignore!r}; it must be {'a colour' if colours else 'a value'} as classes are, or"
-        ' several of them, or "others" for all that are not classes'
+        f"ignore is {ignore!r}; it must be {'a colour' if colours else 'a value'} as classes are,"
+        ' or several of them, or "others" for all that are not classes'
     )
 
 

@@ -97,8 +97,8 @@ class Layout:
             )
         if self.lists is not None and self.images is not None and not self.images.has("stem"):
             raise ConfigError(
-                f"images is {self.images.text!r}; with lists it must have {{stem}}, which stands for"
-                " what a line names, or be left out if lines are paths"
+                f"images is {self.images.text!r}; with lists it must have {{stem}}, which stands"
+                " for what a line names, or be left out if lines are paths"
             )
         first = self.lists or self.images
         if self.splits is not None and (first is None or not first.has("split")):

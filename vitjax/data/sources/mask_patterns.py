@@ -33,8 +33,8 @@ class Pattern:
     """A path with fields and wildcards.
 
     Fields are ``{stem}`` (the name of the image's file without its suffix), ``{parent}`` (the name
-    of the folder that it is in) and ``{split}``; ``{stem[:2]}``, ``{stem[4:]}``, ``{stem[:-3]}`` are
-    parts of them. ``*`` stands for any text within a name, ``?`` for one character, and ``**`` for
+    of the folder that it is in) and ``{split}``; ``{stem[:2]}``, ``{stem[4:]}`` and
+    ``{stem[:-3]}`` are parts of them. ``*`` stands for any text within a name, ``?`` for one character, and ``**`` for
     any folders. Nothing in a pattern is evaluated.
 
     Attributes:
