@@ -159,7 +159,7 @@ def orientation(image: Image.Image) -> int:
 
 def upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation says it is to be seen."""
-    return ImageOps.exif_transpose(image)
+    return ImageOps.exif_transpose(image) if orientation(image) > 1 else image
 
 
 def turned_as(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.settings import MaskSettings
 from vitjax.data.share import Share
 from vitjax.data.sources.mask_classes import Colour, MaskReader, MaskSource
+from vitjax.data.sources.mask_discovery import values_of
 from vitjax.data.transforms.base import Size
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.data.weight_maps import WeightMaps, class_weights
@@ -90,8 +91,10 @@ class SegmentationData(ImageData, MaskDataset):
                         label = field_of(read(samples, index), "mask", "mask", samples.name(index))
             except CorruptImage:
                 return np.zeros(self.num_classes, np.int64)
-            # IGNORE is -1, so it is counted first.
-            return np.bincount((label - IGNORE).ravel(), minlength=self.num_classes + 1)[1:]
+            counts = np.zeros(self.num_classes, np.int64)
+            values, pixels = values_of(label)
+            counts[values[values != IGNORE]] = pixels[values != IGNORE]
+            return counts
 
         with ThreadPoolExecutor(process_cores()) as threads:
             return np.stack(list(threads.map(counted, range(len(samples))))).sum(axis=0)

@@ -205,7 +205,7 @@ def given_classes(
     if len(kinds) > 1:
         raise ConfigError(
             "classes gives values for some classes and colours for others; a mask has one of"
-            " the two (three numbers are a colour; several values are written as ((7,), (8,), (9,)))"
+            " the two (three numbers are a colour; several values are ((7,), (8,), (9,)))"
         )
     colours = kinds == {"colour"}
     groups = tuple(group[0] if len(group) == 1 else group for _, group in read)

@@ -176,9 +176,10 @@ def _check_areas(
                     if value in counts:
                         counts[value] += number
     borders = [v for v in values if pixels[v] and inner[v] < _NO_AREA * pixels[v]]
-    if len(borders) < max(1, round(0.1 * len(values))):
-        return
     peaks = [value for value in values if value not in borders]
+    # Where nothing has an area, as in noise, nothing has a border.
+    if not peaks or len(borders) < max(1, round(0.1 * len(values))):
+        return
     likely = sorted(sorted(peaks, key=lambda value: -pixels[value])[:2])
     example = tuple(likely) if len(likely) == 2 else (0, 255)
     raise DataError(

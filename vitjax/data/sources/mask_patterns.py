@@ -34,8 +34,8 @@ class Pattern:
 
     Fields are ``{stem}`` (the name of the image's file without its suffix), ``{parent}`` (the name
     of the folder that it is in) and ``{split}``; ``{stem[:2]}``, ``{stem[4:]}`` and
-    ``{stem[:-3]}`` are parts of them. ``*`` stands for any text within a name, ``?`` for one character, and ``**`` for
-    any folders. Nothing in a pattern is evaluated.
+    ``{stem[:-3]}`` are parts of them. ``*`` stands for any text within a name, ``?`` for one
+    character, and ``**`` for any folders. Nothing in a pattern is evaluated.
 
     Attributes:
         text: as a person wrote it, with ``/`` between folders.
