@@ -23,7 +23,8 @@ def drive(data: ConfigDict) -> None:
         masks="{split}/1st_manual/{stem[:2]}_manual1.gif",
         valid="{split}/mask/{stem}_mask.gif",
         splits={"train": "training", "test": "test"},
-        classes=(0, 255),
+        # 1 in files that were saved again, with a palette of two colours.
+        classes=(0, ((255,), (1,))),
         class_names=("background", "vessel"),
         val_fraction=0.2,
     )

@@ -116,7 +116,7 @@ def measure_opened(file: IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> 
             # Pillow decodes a complete PNG to look for an orientation after its pixels.
             turned = orientation(image) if image.format != "PNG" or _may_have_exif(file) else 1
             size = (width, height) if turned >= 5 else (height, width)
-            return Measured(len(full_pages(image)), size, image.mode in SIXTEEN_BITS, turned)
+            return Measured(len(full_pages(file)), size, image.mode in SIXTEEN_BITS, turned)
     except Exception as error:  # of any type, see `undecodable`
         raise undecodable(name, error) from error
 
@@ -135,10 +135,11 @@ def opened(file: IO[bytes], max_pixels: int, page: int = 0) -> Iterator[Image.Im
     """
     # Pillow's own limit, a setting of the process, warns without the name of a file.
     Image.MAX_IMAGE_PIXELS = None
+    pages = full_pages(file)
     with Image.open(file) as image:
         check_pixels(image.height, image.width, max_pixels)
-        if isinstance(image, TiffImageFile) and (page or getattr(image, "n_frames", 1) > 1):
-            image.seek(full_pages(image)[page])
+        if pages[page] > 0:
+            image.seek(pages[page])
             check_pixels(image.height, image.width, max_pixels)
         yield image
 

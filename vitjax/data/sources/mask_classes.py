@@ -23,7 +23,7 @@ _STRANGE = -2  # in a table of class indices: a value that is no class
 Colour = tuple[int, int, int]
 # Of one class: a value, a colour, or a list of values in brackets each or of colours.
 Meaning = int | Sequence[int] | Sequence[Sequence[int]]
-Meanings = Sequence[int | Sequence[int]] | Mapping[str, Meaning]
+Meanings = Sequence[Meaning] | Mapping[str, Meaning]
 Ignored = int | Sequence[int] | Sequence[Sequence[int]] | Literal["others"]
 
 

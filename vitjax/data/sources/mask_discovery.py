@@ -56,8 +56,8 @@ def discovered(
     def counted(index: int) -> _Counted:
         try:
             found = _Counted(*values_of(read(index)))
-        except ColouredMask:
-            raise
+        except ColouredMask as error:
+            raise ColouredMask(name(index)) from error
         except CorruptImage as error:
             raise DataError(
                 f"{error}; all masks are read to find their values: with these listed, as"
@@ -70,7 +70,7 @@ def discovered(
         try:
             masks = list(threads.map(counted, range(count)))
         except ColouredMask as error:
-            raise _in_colour(error, count, read_colours, threads) from error
+            raise _in_colour(str(error), count, read_colours, threads) from error
     totals: dict[int, int] = {}
     for index, mask in enumerate(masks):
         for value, pixels in zip(mask.values.tolist(), mask.pixels.tolist(), strict=True):
@@ -107,7 +107,7 @@ def _check_few(values: object, name: str) -> None:
 
 
 def _in_colour(
-    error: ColouredMask, count: int, read_colours: Read, threads: ThreadPoolExecutor
+    first: str, count: int, read_colours: Read, threads: ThreadPoolExecutor
 ) -> DataError:
     """The error for masks in colour, with the colours that they have."""
     totals: dict[int, int] = {}
@@ -117,8 +117,8 @@ def _in_colour(
                 totals[value] = totals.get(value, 0) + number
             if len(totals) > _MOST_CLASSES:
                 return DataError(
-                    f"{error}; masks have more than {_MOST_CLASSES} colours, as after saving as"
-                    " JPEG or resizing"
+                    f"{first}: is in colour, and masks have more than {_MOST_CLASSES} colours, as"
+                    " after saving as JPEG or resizing"
                 )
     except CorruptImage as damaged:
         return damaged
@@ -127,8 +127,9 @@ def _in_colour(
     shares = [f"{unpacked(value)} {totals[value] / everything:.2%}" for value in most]
     example = ", ".join(f'"class{i}": {unpacked(value)}' for i, value in enumerate(sorted(most)))
     return DataError(
-        f"{error}. The masks have {len(most)} colours ({shortened(shares, 40)}); name them:"
-        f" classes={{{example}}}, and ignore=(r, g, b) for one that does not count"
+        f"{first}: is in colour, and classes are not given. The masks have {len(most)} colours"
+        f" ({shortened(shares, 40)}); name them: classes={{{example}}}, and ignore=(r, g, b) for"
+        " one that does not count"
     )
 
 
