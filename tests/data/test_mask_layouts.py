@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vitjax.core.errors import ConfigError, UserError
 from vitjax.data import IGNORE, DataError
 from vitjax.data.sources import SOURCES
 from vitjax.data.sources.mask_patterns import Pattern
+from vitjax.figures import overlay
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "segmentation" / "layouts.py"
 SIZE = (16, 24)
@@ -380,3 +382,22 @@ def test_sides_that_are_exchanged_without_a_tag(tmp_path):
     save(label(0).T, tmp_path / "masks" / "a.png")
     with pytest.raises(DataError, match=r"is 24x16; they must .* height and width are exchanged"):
         SOURCES.create("masks", path=str(tmp_path), val_count=0)
+
+
+def test_colours_are_recalled_and_drawn(tmp_path):
+    colours = np.array([(128, 128, 128), (128, 64, 128)], np.uint8)
+    for seed in range(3):
+        photo(seed, tmp_path / "images" / f"{seed}.png")
+        save(colours[label(seed)], tmp_path / "masks" / f"{seed}.png")
+    section = {
+        "source": "masks", "path": str(tmp_path), "channels": 3, "batch_size": 1,
+        "classes": {"sky": (128, 128, 128), "road": (128, 64, 128)}, "class_names": ("sky", "road"),
+    }  # fmt: skip
+    data = vitjax.data.create(**section)
+    described = json.loads(json.dumps(data.describe()))
+    assert vitjax.data.recall(described, **section).class_colors == data.class_colors
+    del described["class_colors"]  # of a run of before
+    assert vitjax.data.recall(described, **section).class_colors is None
+    grey = np.full((*SIZE, 3), 100, np.uint8)
+    found = overlay(grey, label(0), 2, np.asarray(data.class_colors, np.uint8))
+    np.testing.assert_array_equal(found, (3 * 100 + 2 * colours[label(0)].astype(int) + 2) // 5)

@@ -232,15 +232,13 @@ def _meaning(value: Any) -> tuple[str, tuple[int, ...]]:
 
 
 def _ignored(ignore: Any, colours: bool) -> int | tuple[int, ...]:
-    if not colours:
-        items = [ignore] if isinstance(ignore, int) else list(ignore)
-        if all(isinstance(item, int) for item in items):
-            return ignore if isinstance(ignore, int) else tuple(items)
-    elif not isinstance(ignore, int):
-        items = list(ignore)
-        items = [items] if all(isinstance(item, int) for item in items) else items
-        if all(isinstance(item, Sequence) and len(item) == 3 for item in items):
-            return tuple(packed(_colour(item)) for item in items)
+    items = list(ignore) if isinstance(ignore, Sequence) else [ignore]
+    if not colours and all(isinstance(item, int) for item in items):
+        return ignore if isinstance(ignore, int) else tuple(items)
+    if colours and len(items) == 3 and all(isinstance(item, int) for item in items):
+        items = [items]
+    if colours and all(isinstance(item, Sequence) and len(item) == 3 for item in items):
+        return tuple(packed(_colour(item)) for item in items)
     raise ConfigError(
         f"ignore is {ignore!r}; it must be {'a colour' if colours else 'a value'} as classes are,"
         ' or several of them, or "others" for all that are not classes'

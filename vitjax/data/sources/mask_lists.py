@@ -82,7 +82,8 @@ def read_list(path: str) -> list[Row]:
         if "image" not in found:
             raise DataError(f"{path}, line {number}: has no image")
         where = f"{path}, line {number}"
-        rows.append(Row(found["image"], *(found.get(n) for n in ("mask", "valid", "split")), where))
+        mask, valid, split = (found.get(name) for name in ("mask", "valid", "split"))
+        rows.append(Row(found["image"], mask, valid, split, where))
     return rows
 
 

@@ -204,8 +204,9 @@ def rescaled_window(
 ) -> Sample:
     """The part of the sample at another size, without making the rest of it.
 
-    Pixels are those of `window` of `rescaled`, up to rounding. For sides that grow: ``"area"`` is
-    bilinear.
+    Pixels are those of `window` of `rescaled`, up to rounding: Pillow resizes rows and columns one
+    after the other, rounds in between, and orders the two by the size of the part. For sides that
+    grow; ``"area"`` is bilinear there.
 
     Args:
         sample: what to resize.
