@@ -15,7 +15,9 @@ from vitjax.figures._curves import drawable, read_series
 from vitjax.figures._pixels import pixels, show, shown_range
 
 _IGNORED, _WRONG = (128, 128, 128), (200, 30, 30)
-_NOT_CLASSES = (("does not count", _IGNORED), ("wrong", _WRONG))
+# What stands for ignored pixels; the first that differs from the colours of all classes.
+_FOR_IGNORED = (_IGNORED, (255, 255, 255), (255, 0, 255), (255, 200, 0), (0, 0, 0))
+_DIFFERS = 40  # in the channel that differs most
 _AT_ONCE = 256  # rows
 _LISTED, _IN_A_LINE, _LINE = 20, 8, 0.22  # of a legend; a line's height in inches
 
@@ -56,10 +58,23 @@ def colored(
     num_classes: int,
     colors: UInt8[np.ndarray, "classes 3"] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The colours of the classes in ``mask``, by default `palette`; -1, ignored, is grey."""
+    """The colours of the classes in ``mask``, by default `palette`.
+
+    Ignored pixels, -1, are grey, or of a colour that is not a class's.
+    """
     of_classes = palette(num_classes) if colors is None else colors
-    found: np.ndarray = np.concatenate([of_classes, np.asarray([_IGNORED], np.uint8)])[mask]
+    ignored = np.asarray([_ignored_color(colors)], np.uint8)
+    found: np.ndarray = np.concatenate([of_classes, ignored])[mask]
     return found
+
+
+def _ignored_color(colors: UInt8[np.ndarray, "classes 3"] | None) -> tuple[int, int, int]:
+    if colors is None:
+        return _IGNORED
+    taken = np.asarray(colors).astype(int)
+    distances = [np.abs(taken - np.asarray(each)).max(axis=1).min() for each in _FOR_IGNORED]
+    free = [each for each, far in zip(_FOR_IGNORED, distances, strict=True) if far > _DIFFERS]
+    return free[0] if free else _FOR_IGNORED[int(np.argmax(distances))]
 
 
 def segmentations(
@@ -84,7 +99,9 @@ def segmentations(
     side, gap, caption, top = 2.3, 0.1, 0.3, 0.1
     count = len(class_names)
     of_classes = palette(count) if colors is None else colors
-    legend = [*zip(class_names[:_LISTED], of_classes, strict=False), *_NOT_CLASSES]
+    ignored = _ignored_color(colors)
+    not_classes = (("does not count", ignored), ("wrong", _WRONG))
+    legend = [*zip(class_names[:_LISTED], of_classes, strict=False), *not_classes]
     if count > _LISTED:
         legend.insert(_LISTED, (f"and {count - _LISTED} more", (255, 255, 255)))
     # Rows of wide images are lower.
@@ -96,11 +113,11 @@ def segmentations(
     for (image, truth, predicted), title, height in zip(rows, titles, heights, strict=True):
         above += caption
         wrong = np.where(truth == -1, 1, np.where(truth == predicted, 0, 2))
-        errors = np.asarray([(245, 245, 245), _IGNORED, _WRONG], np.uint8)[wrong]
+        errors = np.asarray([(245, 245, 245), ignored, _WRONG], np.uint8)[wrong]
         images = (
             (canvas.one_line(title, 40), image),
-            ("truth", colored(truth, count, of_classes)),
-            ("prediction", colored(predicted, count, of_classes)),
+            ("truth", colored(truth, count, colors)),
+            ("prediction", colored(predicted, count, colors)),
             ("wrong", errors),
         )
         for column, (name, shown) in enumerate(images):
