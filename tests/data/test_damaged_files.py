@@ -180,8 +180,8 @@ def test_a_png_with_half_of_its_rows(tmp_path, kind, extra):
     whole = read_image(file, 3)
     assert whole.shape == (40, 50, 3)
     if kind != "palette":
-        np.testing.assert_array_equal(whole, np.broadcast_to(colours, whole.shape)
-                                      if kind == "RGB" else np.repeat(colours[..., :1], 3, -1))  # fmt: skip
+        expected = colours if kind == "RGB" else np.repeat(colours[..., :1], 3, axis=-1)
+        np.testing.assert_array_equal(whole, expected)
     file.write_bytes(png(array, 20, number, extra, bits))
     for channels in (1, 3):
         with pytest.raises(CorruptImage, match=r"half.png: cannot be decoded"):

@@ -26,8 +26,9 @@ def sample(height: int, width: int, seed: int = 0) -> Sample:
 
 @pytest.mark.parametrize("size", [(1, 8000), (8000, 1), (2, 20_000)])
 @pytest.mark.parametrize(
-    "text", ["resize(256) | center_crop(224)", "resize(256) | crop(224) | flip", "resize(256) | crop(300)"]
-)  # fmt: skip
+    "text",
+    ["resize(256) | center_crop(224)", "resize(256) | crop(224) | flip", "resize(256) | crop(300)"],
+)
 def test_a_thin_image_takes_little_memory(size, text):
     thin = Sample(sample(*size).image)
     tracemalloc.start()
