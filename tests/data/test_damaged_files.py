@@ -103,11 +103,24 @@ def test_a_damaged_jpeg_is_refused(tmp_path, kind, how, channels):
         read_image(file, channels)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.8])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.8, 0.95])
 @pytest.mark.parametrize("kind", ["baseline", "best", "own tables", "grey", "restarts"])
 def test_a_jpeg_that_is_closed_early_anywhere(kind, share):
     with pytest.raises(CorruptImage, match="part of it is missing"):
         decode_image(closed(jpeg(smooth(), **JPEGS[kind]), share), 3, "x")
+
+
+@pytest.mark.parametrize("kind", ["baseline", "best", "restarts", "grey", "CMYK"])
+@pytest.mark.parametrize("colour", [128, 255])
+def test_a_jpeg_that_is_closed_within_an_area_of_one_colour(kind, colour):
+    array = smooth()
+    array[16:80] = colour
+    data = jpeg(array, **JPEGS[kind])
+    assert decode_image(data, 3, "x").shape == array.shape
+    # The areas take few bytes: in some of these the cut is within them.
+    for share in np.linspace(0.1, 0.6, 26):
+        with pytest.raises(CorruptImage, match="part of it is missing"):
+            decode_image(closed(data, share), 3, "x")
 
 
 GREY = np.full((96, 80, 3), 128, np.uint8)

@@ -7,9 +7,11 @@ for what its image shows.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +26,97 @@ _SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), 0xC2
 _OTHER_FRAMES = frozenset((0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF))
 _ZEROS = bytes(128)  # no encoder writes as many zeros, except for areas of one colour
 _MIDDLE = (127, 128)  # of the values of a pixel: what is drawn where data is missing
+_BORDER = 2  # pixels of a unit that are blended with others, where colours have fewer pixels
+_BLENDED = 24  # how far a pixel at the border of missing data is from middle grey at most
 _COEFFICIENTS = 64  # of a block of 8 x 8 pixels
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The data of a JPEG up to the end of the image.
+
+    Attributes:
+        data: its bytes.
+        tables: for each block of a unit, the tables of its first coefficient and of the others.
+        units: how many it should have.
+    """
+
+    data: bytes
+    tables: Sequence[tuple[_Table, _Table]]
+    units: int
+
+    def flat_end(self, most: int) -> int:
+        """How many of the last units, up to ``most``, are coded as the one before them."""
+        codes = [table.code_of_zero for pair in self.tables for table in pair]
+        if None in codes:
+            return 0
+        unit = "".join(map(str, codes))
+        content = self.data[-(most * len(unit) // 4) - 32 :].replace(b"\xff\x00", b"\xff")
+        bits = "".join(f"{byte:08b}" for byte in content)
+        best = 0
+        # What fills the last byte is of one kind of bit, and a byte of 1s may follow.
+        for padding in range(17):
+            end = len(bits) - padding
+            if len(set(bits[end:])) < 2:
+                count = 0
+                while count < most and bits.endswith(unit, 0, end - count * len(unit)):
+                    count += 1
+                best = max(best, count)
+        return best
+
+    def is_complete(self) -> bool:
+        """Whether the data holds all units: decodes it, at about a microsecond per code."""
+        content = self.data.replace(b"\xff\x00", b"\xff")
+        end, place = 8 * len(content), 0
+        content += b"\xff" * 4
+        for _ in range(self.units):
+            for first, others in self.tables:
+                table, left = first, _COEFFICIENTS
+                while left > 0:
+                    byte = place >> 3
+                    window = int.from_bytes(content[byte : byte + 3], "big")
+                    length, symbol = table.lookup[(window >> (8 - (place & 7))) & 0xFFFF]
+                    place += length + (symbol & 15)
+                    if not length or place > end:
+                        return False
+                    left -= 1
+                    if table is not first:
+                        if symbol & 15 == 0 and symbol != 0xF0:
+                            break
+                        left -= symbol >> 4
+                    table = others
+        return True
+
+
+class _Table:
+    """A Huffman table: the number of codes of each length, and the symbols in order."""
+
+    def __init__(self, counts: Sequence[int], symbols: bytes):
+        self.counts, self.symbols = counts, symbols
+
+    def _codes(self) -> Iterator[tuple[int, int, int]]:
+        """Code, length and symbol."""
+        code = place = 0
+        for length, count in enumerate(self.counts, 1):
+            for symbol in self.symbols[place : place + count]:
+                yield code, length, symbol
+                code += 1
+            place += count
+            code <<= 1
+
+    @property
+    def code_of_zero(self) -> str | None:
+        """The bits of the symbol 0."""
+        return next((f"{code:0{n}b}" for code, n, symbol in self._codes() if symbol == 0), None)
+
+    @functools.cached_property
+    def lookup(self) -> list[tuple[int, int]]:
+        """Length and symbol of the code that 16 bits begin with; of length 0 if there is none."""
+        table = [(0, 0)] * 65536
+        for code, length, symbol in self._codes():
+            start, count = code << (16 - length), 1 << (16 - length)
+            table[start : start + count] = [(length, symbol)] * count
+        return table
 
 
 @dataclass
@@ -34,15 +126,13 @@ class Jpeg:
     Attributes:
         size: (height, width).
         components: the sampling factors (vertical, horizontal) of each component, by its id.
-        end_bits: the bits of an area of middle grey at the end of the data, as text; None if this
-            cannot be known.
-        tail: the last bytes of the data.
+        scan: its data, after the last restart; None if it is progressive, or each component has
+            its own.
     """
 
     size: tuple[int, int] = (0, 0)
     components: dict[int, tuple[int, int]] = field(default_factory=dict)
-    end_bits: str | None = None
-    tail: bytes = b""
+    scan: _Scan | None = None
 
     def unit(self) -> tuple[int, int]:
         """(height, width) in pixels of the unit that the data is made of."""
@@ -55,8 +145,9 @@ class Jpeg:
     def check_end(self, pixels: np.ndarray) -> None:
         """Checks that the data covers the image to its last pixel.
 
-        A decoder draws middle grey where data is missing. If the image ends in middle grey, its
-        data must end in the code of middle grey.
+        A decoder draws middle grey where data is missing. So only an image that ends in middle grey
+        is looked at. Its data must end in as many units without a change of colour, or else hold
+        all units.
 
         Args:
             pixels: the decoded image, not turned: (height, width) or (height, width, channels).
@@ -64,30 +155,42 @@ class Jpeg:
         Raises:
             ValueError: the data ends before the image does.
         """
-        if self.end_bits is None or not np.isin(pixels[-1, -1], _MIDDLE).all():
+        if self.scan is None or not self._ends_in_grey(pixels):
             return
-        units = self._grey_units(pixels)
-        if units < 2:
-            return
-        content = self.tail.replace(b"\xff\x00", b"\xff")
-        bits = "".join(f"{byte:08b}" for byte in content)
-        expected = self.end_bits * (units - 1)
-        for padding in range(17):
-            head, rest = bits[: len(bits) - padding], bits[len(bits) - padding :]
-            if len(set(rest)) < 2 and head.endswith(expected):
-                return
-        raise ValueError("its data ends before the image does, so a part of it is missing")
+        grey = min(self._grey_units(pixels), self.scan.units)
+        flat = self.scan.flat_end(grey + 1)
+        # The first grey unit has a change, unless it is the first of all.
+        expected = flat in (grey - 1, grey) if grey == self.scan.units else flat == grey - 1
+        if not (expected and flat) and not self.scan.is_complete():
+            raise ValueError("its data ends before the image does, so a part of it is missing")
+
+    def _ends_in_grey(self, pixels: np.ndarray) -> bool:
+        """Whether the last unit is of middle grey."""
+        last = pixels[-1, -1]
+        near = np.abs(last.astype(int) - _MIDDLE[1]).max() <= _BLENDED
+        if not near:
+            return False
+        height, width = (
+            (side - 1) % unit + 1 for side, unit in zip(self.size, self.unit(), strict=True)
+        )
+        unit = pixels[-height:, -width:]
+        inner = unit[_BORDER:, _BORDER:]
+        if inner.size:
+            return bool(np.isin(inner, _MIDDLE).all())
+        brightness = unit.astype(float).mean(axis=-1) if unit.ndim == 3 else unit
+        return bool(np.ptp(brightness) <= _BLENDED)
 
     def _grey_units(self, pixels: np.ndarray) -> int:
-        """How many of the last 3 units are of middle grey, from the last one."""
+        """How many of the last units are of middle grey."""
+        grey = np.isin(pixels, _MIDDLE)
+        grey = grey.all(axis=-1) if grey.ndim == 3 else grey
         high, wide = self.unit()
-        rows, columns = -(-self.size[0] // high), -(-self.size[1] // wide)
-        for count in range(min(3, rows * columns)):
-            row, column = divmod(rows * columns - 1 - count, columns)
-            part = pixels[row * high : (row + 1) * high, column * wide : (column + 1) * wide]
-            if not np.isin(part, _MIDDLE).all():
-                return count
-        return min(3, rows * columns)
+        rows, columns = math.ceil(grey.shape[0] / high), math.ceil(grey.shape[1] / wide)
+        whole = np.ones((rows * high, columns * wide), bool)
+        whole[: grey.shape[0], : grey.shape[1]] = grey
+        units = whole.reshape(rows, high, columns, wide)[:, _BORDER:, :, _BORDER:]
+        found = units.all(axis=(1, 3)).ravel()[::-1]
+        return int(np.argmin(found)) if not found.all() else found.size
 
 
 def check_jpeg(data: bytes) -> Jpeg | None:
@@ -113,7 +216,7 @@ class _JpegReader:
         self.jpeg = Jpeg()
         self.progressive = False
         self.interval = 0  # of restarts, in units
-        self.tables: dict[int, tuple[list[int], bytes]] = {}  # counts by length, and symbols
+        self.tables: dict[int, _Table] = {}
         # For each component, the bits still missing of each coefficient; 255 if it has none yet.
         self.missing: dict[int, np.ndarray] = {}
 
@@ -166,7 +269,7 @@ class _JpegReader:
         at = 0
         while at + 17 <= len(segment):
             counts = list(segment[at + 1 : at + 17])
-            self.tables[segment[at]] = counts, segment[at + 17 : at + 17 + sum(counts)]
+            self.tables[segment[at]] = _Table(counts, segment[at + 17 : at + 17 + sum(counts)])
             at += 17 + sum(counts)
 
     def _scan(self, header: bytes, start: int, end: int) -> None:
@@ -187,13 +290,17 @@ class _JpegReader:
         ):
             raise ValueError("a part of its data is zeros, which was never written")
         units = self._units([number for number, _ in chosen])
+        intervals = math.ceil(units / self.interval) if self.interval else 1
         if self.interval:
-            restarts = len(_RESTART.findall(self.data, start, end))
-            if restarts < -(-units // self.interval) - 1:
+            restarts = [found.end() for found in _RESTART.finditer(self.data, start, end)]
+            if len(restarts) < intervals - 1:
                 raise ValueError("its data ends before the image does, so a part of it is missing")
-        elif not self.progressive and count == len(self.jpeg.components):
-            self.jpeg.end_bits = self._grey_bits(chosen)
-            self.jpeg.tail = self.data[max(start, end - 256) : end]
+            # Each interval is coded as if it were the first.
+            start = restarts[intervals - 2] if intervals > 1 else start
+            units -= self.interval * (intervals - 1)
+        pairs = self._pairs(chosen)
+        if not self.progressive and count == len(self.jpeg.components) and pairs is not None:
+            self.jpeg.scan = _Scan(self.data[start:end], pairs, units)
 
     def _ends_block(self, symbol: int, first: int) -> bool:
         """Whether a code stands for no change of the colour, or for the end of a block."""
@@ -211,7 +318,7 @@ class _JpegReader:
                 names.add(tables >> 4)
             if last > 0:
                 names.add(0x10 | tables & 15)
-        return [self.tables.get(name, ([], b""))[1] for name in names]
+        return [self.tables[name].symbols if name in self.tables else b"" for name in names]
 
     def _units(self, numbers: list[int]) -> int:
         """The units in the data of a scan of the given components."""
@@ -225,38 +332,21 @@ class _JpegReader:
         high, wide = self.jpeg.unit()
         return math.ceil(height / high) * math.ceil(width / wide)
 
-    def _grey_bits(self, chosen: list[tuple[int, int]]) -> str | None:
-        """The bits of a unit of the same middle grey as the one before it."""
-        bits = ""
+    def _pairs(self, chosen: list[tuple[int, int]]) -> list[tuple[_Table, _Table]] | None:
+        """For each block of a unit, its two tables; None if one does not exist."""
+        pairs = []
         for number, tables in chosen:
-            codes = [_code_of_zero(self.tables.get(n)) for n in (tables >> 4, 0x10 | tables & 15)]
-            if None in codes or number not in self.jpeg.components:
+            first, others = (self.tables.get(name) for name in (tables >> 4, 0x10 | tables & 15))
+            if first is None or others is None or number not in self.jpeg.components:
                 return None
             v, h = self.jpeg.components[number]
-            blocks = 1 if len(chosen) == 1 else v * h
-            bits += "".join(map(str, codes)) * blocks
-        return bits
+            pairs += [(first, others)] * (1 if len(chosen) == 1 else v * h)
+        return pairs
 
     def _check_coverage(self) -> None:
         missing = [number for number, left in self.missing.items() if left.any()]
         if missing or not self.missing:
             raise ValueError("it ends before the end of the image (parts of the image are missing)")
-
-
-def _code_of_zero(table: tuple[list[int], bytes] | None) -> str | None:
-    """The bits of the symbol 0 in a Huffman table."""
-    if table is None:
-        return None
-    counts, symbols = table
-    code = place = 0
-    for length, count in enumerate(counts, 1):
-        for symbol in symbols[place : place + count]:
-            if symbol == 0:
-                return f"{code:0{length}b}"
-            code += 1
-        place += count
-        code <<= 1
-    return None
 
 
 def check_png(data: bytes, last_row: np.ndarray) -> None:
