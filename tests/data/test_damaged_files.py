@@ -250,6 +250,35 @@ def test_other_kinds_that_are_cut_short(kind):
         decode_image(data[: len(data) // 2], 1, "x")
 
 
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_webp_that_was_written_in_part(lossless):
+    file = io.BytesIO()
+    Image.fromarray(smooth()).save(file, "WEBP", lossless=lossless, exif=b"Exif" + bytes(300))
+    data = file.getvalue()
+    assert decode_image(data, 3, "x").shape == (120, 168, 3)  # whose EXIF data are zeros
+    file = io.BytesIO()
+    Image.fromarray(smooth()).save(file, "WEBP", lossless=lossless)
+    with pytest.raises(CorruptImage, match=r"x: cannot be decoded: .*zeros"):
+        decode_image(zeros(file.getvalue()), 3, "x")
+    file = io.BytesIO()
+    Image.new("RGB", (1500, 900), "red").save(file, "WEBP", lossless=lossless)
+    assert decode_image(file.getvalue(), 3, "x").shape == (900, 1500, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif", [bytes(60), b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12", b"Exif\0\0nothing"]
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+def test_exif_data_that_cannot_be_read_is_passed_over(kind, exif):
+    exif = exif if exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
+    file, plain = io.BytesIO(), io.BytesIO()
+    Image.fromarray(smooth()).save(file, kind, exif=exif)
+    Image.fromarray(smooth()).save(plain, kind)
+    found = decode_image(file.getvalue(), 3, "x")
+    np.testing.assert_array_equal(found, decode_image(plain.getvalue(), 3, "x"))
+
+
 def limits(size, limit, kind="PNG"):
     file = io.BytesIO()
     Image.new("L", size).save(file, kind)

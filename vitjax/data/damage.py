@@ -1,6 +1,7 @@
-"""Damage that decoders pass over: JPEG and PNG files whose data does not cover the image.
+"""Damage that decoders pass over: files whose data does not cover the image.
 
-libjpeg only warns where the data of a JPEG ends early, and Pillow accepts a PNG with too few rows.
+libjpeg only warns where the data of a JPEG ends early, Pillow accepts a PNG with too few rows, and
+libwebp decodes what was never written.
 Everything here follows from the structure of the file, so a file that is complete is never refused
 for what its image shows.
 """
@@ -182,8 +183,9 @@ class Jpeg:
 
     def _grey_units(self, pixels: np.ndarray) -> int:
         """How many of the last units are of middle grey."""
-        grey = np.isin(pixels, _MIDDLE)
-        grey = grey.all(axis=-1) if grey.ndim == 3 else grey
+        grey: np.ndarray = np.isin(pixels, _MIDDLE)
+        if grey.ndim == 3:
+            grey = np.asarray(grey.all(axis=-1))
         high, wide = self.unit()
         rows, columns = math.ceil(grey.shape[0] / high), math.ceil(grey.shape[1] / wide)
         whole = np.ones((rows * high, columns * wide), bool)
@@ -399,3 +401,25 @@ def _png_bytes(data: bytes, interlaced: bool) -> int:
         if columns > 0 and rows > 0:
             total += rows * (1 + -(-columns * bits // 8))
     return total
+
+
+def webp_parts(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and content of each part of a WebP file."""
+    place = 12
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place + 4 : place + 8], "little")
+        yield data[place : place + 4], data[place + 8 : place + 8 + length]
+        place += 8 + length + length % 2
+
+
+def check_webp(data: bytes) -> None:
+    """Checks that the pixels of a WebP file were written to their end.
+
+    Raises:
+        ValueError: a quarter of their data, at its end, is zeros. In the code of an area of one
+            colour, a twentieth may be.
+    """
+    for kind, content in webp_parts(data):
+        zeros = len(content) - len(content.rstrip(b"\0"))
+        if kind in (b"VP8 ", b"VP8L") and zeros > max(len(_ZEROS), len(content) // 4):
+            raise ValueError("a part of its data is zeros, which was never written")

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from vitjax.data.damage import PNG, check_jpeg, check_png
+from vitjax.data.damage import PNG, check_jpeg, check_png, check_webp
 from vitjax.data.errors import CorruptImage
 from vitjax.data.tiff_tags import SIXTEEN_BITS, full_pages, shown_values, white_of
 
@@ -154,8 +154,17 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8: 1 is upright, and 5 to 8 exchange height and width."""
-    return int(image.getexif().get(_ORIENTATION, 1))
+    """The EXIF orientation, 1 to 8: 1 is upright, and 5 to 8 exchange height and width.
+
+    EXIF data that cannot be read says nothing of it.
+    """
+    if image.format == "PNG":
+        image.load()  # which may find that the pixels are damaged
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+        return found if found in range(1, 9) else 1
+    except Exception:  # of any type that Pillow's reader of TIFF raises
+        return 1
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -240,6 +249,8 @@ def load_checked(image: Image.Image, data: bytes) -> None:
     elif image.format == "PNG":
         bottom = image.crop((0, image.height - 1, image.width, image.height))
         check_png(data, np.asarray(bottom))
+    elif image.format == "WEBP":
+        check_webp(data)
 
 
 def _decode_opened(

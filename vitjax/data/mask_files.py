@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image
 
+from vitjax.data.damage import webp_parts
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.image_files import (
     MAX_PIXELS,
@@ -78,7 +78,7 @@ def decode_mask(
     """
     try:
         with opened(io.BytesIO(data), max_pixels, page) as image:
-            _check_lossless(image, io.BytesIO(data))
+            _check_lossless(image, data)
             load_checked(image, data)
             return mask_colours(image) if colours else mask_values(image)
     except _Lossy as error:
@@ -99,7 +99,7 @@ def measure_mask(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> 
     measured = measure(path, max_pixels)
     try:
         with open(path, "rb") as file, opened(file, max_pixels) as image:
-            _check_lossless(image, file)
+            _check_lossless(image, Path(path).read_bytes() if image.format == "WEBP" else b"")
     except _Lossy as error:
         raise DataError(f"{path}: {error}") from error
     return measured
@@ -171,23 +171,15 @@ class _Lossy(ValueError):
     """A mask was compressed with loss."""
 
 
-def _check_lossless(image: Image.Image, file: IO[bytes]) -> None:
+def _check_lossless(image: Image.Image, data: bytes) -> None:
     kind = image.format or ""
-    lossy = kind in _LOSSY or is_lossy(image) or (kind == "WEBP" and not _is_lossless_webp(file))
+    lossy = kind in _LOSSY or is_lossy(image) or (kind == "WEBP" and not _keeps_values(data))
     if lossy:
         what = "TIFF file compressed with loss, as JPEG is" if kind == "TIFF" else f"{kind} file"
         raise _Lossy(f"a mask cannot be a {what}, which blurs class values; save it as PNG")
 
 
-def _is_lossless_webp(file: IO[bytes]) -> bool:
+def _keeps_values(data: bytes) -> bool:
     """Whether the pixels of a WebP file are in a part of the lossless kind."""
-    place = 12
-    while True:
-        file.seek(place)
-        head = file.read(8)
-        if len(head) < 8 or head[:4] in (b"VP8 ", b"ANMF"):
-            return False
-        if head[:4] == b"VP8L":
-            return True
-        length = int.from_bytes(head[4:], "little")
-        place += 8 + length + length % 2
+    kinds = [kind for kind, _ in webp_parts(data)]
+    return b"VP8L" in kinds and b"VP8 " not in kinds

@@ -183,12 +183,13 @@ def _check_areas(
         return
     likely = sorted(sorted(peaks, key=lambda value: -pixels[value])[:2])
     example = tuple(likely) if len(likely) == 2 else (0, 255)
+    listed = shortened(values, 8)
     raise DataError(
         f"the masks have {len(values)} values ({shortened(values, 12)}), and {len(borders)} of them"
         f" ({shortened(borders, 6)}) occur along the borders of others only, as after resizing,"
         f" smoothing or saving as JPEG (see {name(richest[0])}). Use the masks from before that, or"
-        f" resize by nearest neighbour. If all are classes, list them: classes=({values[0]},"
-        f" {values[1]}, ...); of two classes, classes={example} refuses the files that have others"
+        f" resize by nearest neighbour. If all are classes, list them: classes=({listed});"
+        f" of two classes, classes={example} refuses the files that have others"
     )
 
 
