@@ -18,8 +18,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from vitjax.data.damage import PNG, check_jpeg, check_png, check_webp
+from vitjax.data.damage import PNG, check_png, check_webp
 from vitjax.data.errors import CorruptImage
+from vitjax.data.jpeg_structure import check_jpeg
 from vitjax.data.tiff_tags import SIXTEEN_BITS, full_pages, shown_values, white_of
 
 # The pixels of the largest image that is read, by default; of all formats.
