@@ -4,8 +4,9 @@ r"""A U-Net for your own folder of images and masks.
         --config.data.path=DIR
 
 ``DIR`` has ``images/`` and ``masks/`` (or ``labels/``) with equal file names, or ``train/``,
-``val/`` and ``test/`` with these inside. The classes are the values that the masks have; name them
-with ``--config.data.class_names``. Not run: it needs a folder of your own.
+``val/`` and ``test/`` with these inside; ``docs/masks.md`` describes other layouts. The classes are
+the values that the masks have; name them with ``--config.data.class_names``. Not run: it needs a
+folder of your own.
 """
 
 from ml_collections import ConfigDict

@@ -207,7 +207,7 @@ def test_one_rule_for_the_orientation(tmp_path, place, orientation):
     found = read_image(file, 1)
     assert np.abs(found[..., 0].astype(int) - expected).max() <= (20 if place == "jpg" else 0)
     np.testing.assert_array_equal(read_image(file, 1, sixteen_bits=True), found)
-    assert measure(file) == (1, expected.shape, False)
+    assert measure(file) == (1, expected.shape, False, orientation)
     if place != "jpg":
         np.testing.assert_array_equal(read_mask(file), expected)
 

@@ -189,7 +189,7 @@ def test_errors_at_reading(folder):
         split.read(1)
     picture(0).save(folder / "masks/slice2.jpg")
     (folder / "masks/slice2.png").unlink()
-    with pytest.raises(DataError, match=r"slice2.jpg: a mask cannot be of this kind"):
+    with pytest.raises(DataError, match=r"slice2.jpg: a mask cannot be a JPEG file"):
         read(folder)
 
 

@@ -95,3 +95,20 @@ def test_colours_differ_and_an_overlay_has_both(count):
         np.testing.assert_allclose(found, 0.6 * image + 0.4 * colors, atol=0.51)
         floats = figures.overlay((image / 255).astype(np.float32), mask, count)
         np.testing.assert_array_equal(floats, found)
+
+
+@pytest.mark.parametrize(
+    ("colors", "ignored"),
+    [
+        ([(0, 0, 0), (255, 255, 255)], (128, 128, 128)),
+        ([(128, 128, 128), (0, 0, 0)], (255, 255, 255)),
+        ([(110, 150, 120), (255, 250, 240)], (255, 0, 255)),
+    ],
+)
+def test_ignored_pixels_have_a_colour_of_no_class(tmp_path, colors, ignored):
+    own = np.asarray(colors, np.uint8)
+    mask = np.array([[0, 1, -1]])
+    np.testing.assert_array_equal(figures.colored(mask, 2, own), [[*colors, ignored]])
+    image = np.zeros((1, 3, 3), np.uint8)
+    path = figures.segmentations([(image, mask, abs(mask))], ["a"], "ab", tmp_path / "a.png", own)
+    assert path.is_file()

@@ -14,11 +14,12 @@ from vitjax.core.text import Say, natural_key, near_match, shortened
 
 PathLike = str | os.PathLike[str]
 
-# By these a folder's images are told from its other files. A file that is named itself may have any
-# suffix.
-IMAGE_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm")
-) | {".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+# By these a folder's images are told from its other files, in all folders that are searched. A file
+# that is named itself may have any suffix.
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif"),
+)
 # Of small copies that some systems put beside images.
 _THUMBNAILS = ("@eadir", "__macosx")
 _WILDCARDS = frozenset("*?[")

@@ -10,13 +10,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import (
-    SIXTEEN_BITS,
-    decode_with_pillow,
-    read_image,
-    undecodable,
-    upright,
-)
+from vitjax.data.image_files import MAX_PIXELS, converted, read_image, undecodable
 
 # A file, a Pillow image, or pixels, (height, width) or (height, width, channels): bytes, 16 bits or
 # floats where 1 is white.
@@ -46,7 +40,12 @@ def name_of(image: AnyImage, number: int | None = None) -> str:
 
 
 def read_any_image(
-    image: AnyImage, channels: int, page: int = 0, *, sixteen_bits: bool = False
+    image: AnyImage,
+    channels: int,
+    page: int = 0,
+    *,
+    sixteen_bits: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """The pixels of an image, as `vitjax.data.image_files.read_image` gives those of a file.
 
@@ -57,6 +56,7 @@ def read_any_image(
         channels: 3 for RGB or 1 for grey.
         page: of a file with several, from 0.
         sixteen_bits: as in `read_image`.
+        max_pixels: of a file, likewise.
 
     Returns:
         (height, width, channels), uint8 or float32.
@@ -66,7 +66,7 @@ def read_any_image(
         DataError: an array is not an image.
     """
     if isinstance(image, str | os.PathLike):
-        return read_image(image, channels, page, sixteen_bits=sixteen_bits)
+        return read_image(image, channels, page, sixteen_bits=sixteen_bits, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         return _of_pillow(image, channels, sixteen_bits)
     if not isinstance(image, np.ndarray):
@@ -78,9 +78,8 @@ def read_any_image(
 
 def _of_pillow(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndarray:
     try:
-        if sixteen_bits and image.mode in SIXTEEN_BITS:
-            return _of_array(np.asarray(upright(image)), channels, True)
-        return decode_with_pillow(image, channels)
+        image.load()
+        return converted(image, channels, sixteen_bits)
     except Exception as error:
         raise undecodable(name_of(image), error) from error
 
@@ -105,7 +104,7 @@ def _of_array(array: np.ndarray, channels: int, sixteen_bits: bool) -> np.ndarra
     if pixels.shape[-1] == channels:
         return pixels
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    return decode_with_pillow(image, channels)
+    return converted(image, channels, False)
 
 
 def _float_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

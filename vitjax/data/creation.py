@@ -95,7 +95,9 @@ def _sorted_out(section: Mapping[str, Any]) -> _Parts:
     keywords = {key: value for key, value in given.items() if (key, value) != ("episodes", None)}
     check_keywords(constructor, keywords, where=WHERE, also=[*readable, "episodes", "source"])
     own = {key: value for key, value in keywords.items() if key in readable}
-    rest = {key: value for key, value in keywords.items() if key not in readable}
+    # What both read goes to both: the source reads files, and so does prediction, without a source.
+    sources = keywords_of(constructor)
+    rest = {k: value for k, value in keywords.items() if k not in readable or k in sources}
     return _Parts(kind, constructor, own, rest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -213,6 +214,11 @@ class MaskDataset(ImageDataset):
     def class_list(self) -> ClassList:
         """The classes, in the order of their numbers, and their values in masks."""
         return ClassList(self.class_names, self.class_values)
+
+    @property
+    def class_colors(self) -> Sequence[tuple[int, int, int]] | None:
+        """For each class, the colour that stands for it in figures; None for those of figures."""
+        return None
 
     @abstractmethod
     def class_pixels(self, split: str) -> np.ndarray:

@@ -198,7 +198,12 @@ class Examples(Rows):
                 sample = sample.replace(weight=weight)
             if sample.instances is not None:  # which no batch holds, so they need not be moved
                 sample = sample.replace(instances=None)
-            sample = self.pipeline(sample, rng)
+            try:
+                sample = self.pipeline(sample, rng)
+            except CorruptImage:
+                raise
+            except DataError as error:
+                raise DataError(f"{self.split.name(index)}: {error}") from error
         expected = self.empty["image"]
         height, width = expected.shape[:2]
         if self.fill and sample.size[0] <= height and sample.size[1] <= width:

@@ -1,37 +1,54 @@
 """Image files to arrays: one way to read them, and one rule for their orientation.
 
-The EXIF orientation is applied wherever an image or a mask is read or measured.
+The EXIF orientation is applied wherever an image or a mask is read or measured. Files that are
+damaged are refused, whichever library decodes them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
+from vitjax.data.damage import PNG, check_png, check_webp
 from vitjax.data.errors import CorruptImage
+from vitjax.data.jpeg_structure import check_jpeg
+from vitjax.data.tiff_tags import SIXTEEN_BITS, full_pages, shown_values, white_of
 
-# Suffixes of the files that are read as images wherever folders are searched for them.
-IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
-)
-
-SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+# The pixels of the largest image that is read, by default; of all formats.
+MAX_PIXELS = 178_956_970
 
 _ORIENTATION = 0x0112  # the EXIF tag
-_PNG = b"\x89PNG\r\n\x1a\n"
 # No transparency, no place for an orientation.
 _PLAIN_PNG_PARTS = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"tIME")
 )
 _PNG_PARTS_WITH_EXIF = frozenset((b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
+_JPEG = ("JPEG", "MPO")
+
+
+class Measured(NamedTuple):
+    """What the head of an image file says.
+
+    Attributes:
+        pages: its number of images.
+        size: (height, width) of the first one, upright.
+        sixteen_bits: whether it is grey, of 9 to 16 bits.
+        orientation: as its EXIF data says, 1 to 8; 1 if it says nothing.
+    """
+
+    pages: int
+    size: tuple[int, int]
+    sixteen_bits: bool
+    orientation: int
 
 
 def transform_in_the_calling_thread() -> None:
@@ -44,86 +61,125 @@ def transform_in_the_calling_thread() -> None:
 
 
 def read_image(
-    path: str | os.PathLike[str], channels: int, page: int = 0, *, sixteen_bits: bool = False
+    path: str | os.PathLike[str],
+    channels: int,
+    page: int = 0,
+    *,
+    sixteen_bits: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> np.ndarray:
     """The image in a file.
 
     Args:
         path: PNG, JPEG, TIFF, WebP or another kind that Pillow reads.
         channels: 3 for RGB or 1 for grey.
-        page: of a file with several, from 0.
-        sixteen_bits: whether grey files of 16 bits become float32, 65535 being 1, and files of 32
-            bits, whose white is unknown, an error; otherwise the upper 8 of 16 bits are read.
+        page: of a TIFF with several, from 0.
+        sixteen_bits: whether grey files of 9 to 16 bits become float32, white being 1; otherwise
+            the upper 8 bits are read.
+        max_pixels: an image with more is an error.
 
     Returns:
         (height, width, channels), uint8 or float32.
 
     Raises:
-        CorruptImage: the file cannot be read, or not decoded in full.
+        CorruptImage: the file cannot be read, is damaged, has more pixels than it may, or pixels of
+            32 bits, whose white is unknown.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise CorruptImage(f"{path}: cannot be read: {error.strerror or error}") from error
-    if page == 0 and not sixteen_bits:
-        return decode_image(data, channels, str(path))
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode in ("I", "F"):
-                kind = "integers" if image.mode == "I" else "floats"
-                raise ValueError(
-                    f"its pixels are {kind} of 32 bits, whose white is unknown; save it with 8 or"
-                    " 16 bits"
-                )
-            if page or pages_of(image) > 1 or image.mode in SIXTEEN_BITS:
-                image.seek(page)
-                return _page(image, channels)
-    except Exception as error:  # of any type, see `undecodable`
-        raise undecodable(str(path), error) from error
-    return decode_image(data, channels, str(path))
+    return decode_image(
+        data, channels, str(path), page, sixteen_bits=sixteen_bits, max_pixels=max_pixels
+    )
 
 
-def measure(path: str | os.PathLike[str]) -> tuple[int, tuple[int, int], bool]:
-    """What the head of an image file says: its pages, (height, width), and whether 16 bits.
+def measure(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Measured:
+    """What the head of an image file says.
 
     Raises:
-        CorruptImage: it is not an image.
+        CorruptImage: it is not an image, or has more than ``max_pixels`` pixels.
     """
     try:
         with open(path, "rb") as file:
-            return measure_opened(file, str(path))
+            return measure_opened(file, str(path), max_pixels)
     except OSError as error:
         raise undecodable(str(path), error) from error
 
 
-def measure_opened(file: BinaryIO, name: str) -> tuple[int, tuple[int, int], bool]:
+def measure_opened(file: IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Measured:
     """`measure` of an opened file that errors call ``name``."""
     try:
-        with Image.open(file) as image:
+        with opened(file, max_pixels) as image:
             width, height = image.size
             if isinstance(image, TiffImageFile):  # whose size may be upright already
                 width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
             # Pillow decodes a complete PNG to look for an orientation after its pixels.
-            if (image.format != "PNG" or _may_have_exif(file)) and orientation(image) >= 5:
-                width, height = height, width
-            return pages_of(image), (height, width), image.mode in SIXTEEN_BITS
+            turned = orientation(image) if image.format != "PNG" or _may_have_exif(file) else 1
+            size = (width, height) if turned >= 5 else (height, width)
+            return Measured(len(full_pages(file)), size, image.mode in SIXTEEN_BITS, turned)
     except Exception as error:  # of any type, see `undecodable`
         raise undecodable(name, error) from error
 
 
+@contextlib.contextmanager
+def opened(file: IO[bytes], max_pixels: int, page: int = 0) -> Iterator[Image.Image]:
+    """The image in a file, not decoded.
+
+    Args:
+        file: given a path, Pillow 13.0 maps it and misreads a TIFF with an orientation.
+        max_pixels: an image with more is an error.
+        page: of a TIFF with several.
+
+    Raises:
+        ValueError: the image has more pixels. Other exceptions of any type: it cannot be read.
+    """
+    # Pillow's own limit, a setting of the process, warns without the name of a file.
+    Image.MAX_IMAGE_PIXELS = None
+    pages = full_pages(file)
+    with Image.open(file) as image:
+        check_pixels(image.height, image.width, max_pixels)
+        if pages[page] > 0:
+            image.seek(pages[page])
+            check_pixels(image.height, image.width, max_pixels)
+        yield image
+
+
+def check_pixels(height: int, width: int, max_pixels: int) -> None:
+    """Raises ValueError if an image has more than ``max_pixels`` pixels."""
+    if height * width > max_pixels:
+        raise ValueError(
+            f"it has {height}x{width} pixels, {height * width / 1e6:,.0f} million, and at most"
+            f" {max_pixels:,} are read; a larger data.max_pixels reads it"
+        )
+
+
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8: 1 is upright, and 5 to 8 exchange height and width."""
-    return int(image.getexif().get(_ORIENTATION, 1))
+    """The EXIF orientation, 1 to 8: 1 is upright, and 5 to 8 exchange height and width.
+
+    EXIF data that cannot be read says nothing of it.
+    """
+    if image.format == "PNG":
+        image.load()  # which may find that the pixels are damaged
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+        return found if found in range(1, 9) else 1
+    except Exception:  # of any type that Pillow's reader of TIFF raises
+        return 1
 
 
 def upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation says it is to be seen."""
-    return ImageOps.exif_transpose(image)
+    return ImageOps.exif_transpose(image) if orientation(image) > 1 else image
 
 
-def pages_of(image: Image.Image) -> int:
-    """The pages of a TIFF; the frames of other kinds are a film, or a small preview."""
-    return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+def turned_as(array: np.ndarray, orientation: int) -> np.ndarray:
+    """``array``, (height, width, ...), as an EXIF orientation, 1 to 8, says it is to be seen."""
+    if orientation >= 5:
+        array = array.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return np.ascontiguousarray(array[rows, columns])
 
 
 def undecodable(name: str, error: Exception) -> CorruptImage:
@@ -137,54 +193,109 @@ def undecodable(name: str, error: Exception) -> CorruptImage:
     return CorruptImage(f"{name}: cannot be decoded: {reason}")
 
 
-def decode_image(data: bytes, channels: int, name: str) -> np.ndarray:
+def decode_image(
+    data: bytes,
+    channels: int,
+    name: str,
+    page: int = 0,
+    *,
+    sixteen_bits: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
     """Decodes the content of an image file.
 
-    The EXIF orientation is applied, 16 bits become 8, palettes and CMYK become RGB, and transparent
-    pixels become white.
+    The EXIF orientation is applied, palettes and CMYK become RGB, and transparent pixels become
+    white.
 
     Args:
         data: the content: PNG, JPEG, WebP or another kind that Pillow reads.
         channels: 3 for RGB or 1 for grey.
         name: what errors call the image.
+        page: as of `read_image`, as are the others.
+        sixteen_bits: see there.
+        max_pixels: see there.
 
     Returns:
-        uint8 of shape (height, width, channels).
+        uint8 or float32 of shape (height, width, channels).
 
     Raises:
         CorruptImage: it cannot be decoded in full.
     """
     try:
-        # OpenCV gives the same pixels in half the time, but reads on where a file is cut short and
-        # turns the odd kinds into something else. So it gets the plain, complete ones.
+        # OpenCV gives the same pixels in half the time, but turns the odd kinds into something
+        # else. So it gets the plain ones.
         if _is_plain_png(data, channels):
+            check_pixels(*_png_size(data), max_pixels)
             array = _decode_with_opencv(data, channels)
             if array is not None:
                 return array
-        with Image.open(io.BytesIO(data)) as image:
-            if _is_plain(image, data, channels):
-                array = _decode_with_opencv(data, channels)
-                if array is not None:
-                    return array
-            return decode_with_pillow(image, channels)
+        with opened(io.BytesIO(data), max_pixels, page) as image:
+            return _decode_opened(image, data, channels, sixteen_bits)
     except Exception as error:
         if not data:
             raise CorruptImage(f"{name}: cannot be decoded: it is empty") from error
         raise undecodable(name, error) from error
 
 
-def _page(image: Image.Image, channels: int) -> np.ndarray:
-    """The page of an opened file that it was set to."""
+def load_checked(image: Image.Image, data: bytes) -> None:
+    """Decodes an opened image, whose file content is ``data``, with Pillow.
+
+    Raises:
+        ValueError: the file is damaged. Other exceptions of any type: it cannot be decoded.
+    """
+    jpeg = check_jpeg(data) if image.format in _JPEG else None
+    image.load()
+    if jpeg is not None:
+        jpeg.check_end(np.asarray(image))
+    elif image.format == "PNG":
+        bottom = image.crop((0, image.height - 1, image.width, image.height))
+        check_png(data, np.asarray(bottom))
+    elif image.format == "WEBP":
+        check_webp(data)
+
+
+def _decode_opened(
+    image: Image.Image, data: bytes, channels: int, sixteen_bits: bool
+) -> np.ndarray:
+    if image.mode in ("I", "F"):
+        kind = "integers" if image.mode == "I" else "floats"
+        raise ValueError(
+            f"its pixels are {kind} of 32 bits, whose white is unknown; save it with 8 or 16 bits"
+        )
+    if _is_plain(image, channels):
+        jpeg = check_jpeg(data) if image.format == "JPEG" else None
+        array = _decode_with_opencv(data, channels)
+        if array is not None:
+            if jpeg is not None:
+                jpeg.check_end(array)
+            return array
+    load_checked(image, data)
+    return converted(image, channels, sixteen_bits)
+
+
+def converted(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndarray:
+    """A decoded image as the array that `decode_image` gives."""
     if image.mode in SIXTEEN_BITS:
-        array = (np.asarray(upright(image)).astype(np.float32) / 65535)[..., None]
-        return np.repeat(array, channels, axis=-1) if channels > 1 else array
-    array = np.array(upright(image).convert("RGB" if channels == 3 else "L"))
+        white = white_of(image)
+        values = shown_values(image, np.asarray(upright(image)))
+        if sixteen_bits:
+            array = (values.astype(np.float32) / white)[..., None]
+            return np.repeat(array, channels, axis=-1) if channels > 1 else array
+        # Pillow clips 16-bit grey at 255 instead of scaling it.
+        image = Image.fromarray((values.astype(np.int64) * 256 // (white + 1)).astype(np.uint8))
+    else:
+        image = upright(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white_image = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white_image, image)
+    array = np.array(image.convert("RGB" if channels == 3 else "L"))
     return array if channels == 3 else array[..., None]
 
 
-def _may_have_exif(file: BinaryIO) -> bool:
+def _may_have_exif(file: IO[bytes]) -> bool:
     """Whether a PNG has a part that can hold an orientation, before or after its pixels."""
-    place = len(_PNG)
+    place = len(PNG)
     while True:
         file.seek(place)
         head = file.read(8)
@@ -201,7 +312,7 @@ def _is_plain_png(data: bytes, channels: int) -> bool:
     Reading the names of its parts takes a microsecond; Pillow takes longer to read the header than
     OpenCV to read a small image.
     """
-    if data[:8] != _PNG or data[24:26] != (b"\x08\x02" if channels == 3 else b"\x08\0"):
+    if data[:8] != PNG or data[24:26] != (b"\x08\x02" if channels == 3 else b"\x08\0"):
         return False
     place = 8
     while (kind := data[place + 4 : place + 8]) in _PLAIN_PNG_PARTS:
@@ -211,43 +322,30 @@ def _is_plain_png(data: bytes, channels: int) -> bool:
     return False
 
 
-def _is_plain(image: Image.Image, data: bytes, channels: int) -> bool:
-    """Whether OpenCV and Pillow agree on ``image``, whose file content is ``data``."""
-    if image.mode != ("RGB" if channels == 3 else "L") or "transparency" in image.info:
-        return False
-    if image.format == "JPEG":
-        complete = data.rstrip(b"\0").endswith(b"\xff\xd9")
-    else:
-        complete = image.format == "PNG" and data.rstrip(b"\0")[-8:-4] == b"IEND"
-    return complete and orientation(image) == 1
+def _png_size(data: bytes) -> tuple[int, int]:
+    """(height, width) of a PNG."""
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+
+
+def _is_plain(image: Image.Image, channels: int) -> bool:
+    """Whether OpenCV and Pillow agree on ``image``.
+
+    A PNG that is not plain has parts of which libpng warns without the name of a file.
+    """
+    mode = "RGB" if channels == 3 else "L"
+    return image.format == "JPEG" and image.mode == mode and orientation(image) == 1
 
 
 def _decode_with_opencv(data: bytes, channels: int) -> np.ndarray | None:
-    array = cv2.imdecode(
-        np.frombuffer(data, np.uint8),
-        cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE,
-    )
+    try:
+        array = cv2.imdecode(
+            np.frombuffer(data, np.uint8),
+            cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE,
+        )
+    except cv2.error:  # the image is larger than OpenCV's own limit
+        return None
     if array is None:
         return None
     if channels == 3:
         return cv2.cvtColor(array, cv2.COLOR_BGR2RGB, dst=array)
     return array[..., None]
-
-
-def decode_with_pillow(image: Image.Image, channels: int) -> np.ndarray:
-    """The pixels of an opened image, as `decode_image` gives them.
-
-    Raises:
-        Exception: of any type, see `undecodable`.
-    """
-    image.load()
-    image = upright(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow clips 16-bit grey at 255 instead of scaling it.
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    array = np.array(image.convert("RGB" if channels == 3 else "L"))
-    return array if channels == 3 else array[..., None]

@@ -27,6 +27,7 @@ from vitjax.data.examples import (
     images_of,
     read,
 )
+from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization
@@ -175,7 +176,8 @@ class ImageData(Loader, ImageDataset):
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(image, self._eval_pipeline, self.image_shape)
+        limit = self.settings.max_pixels
+        return read_evaluated(image, self._eval_pipeline, self.image_shape, limit)
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
@@ -323,13 +325,18 @@ class BoxData(ImageData):
         return BoxArrays(self.settings.max_boxes)
 
 
-def read_evaluated(image: AnyImage, pipeline: Pipeline, shape: tuple[int, int, int]) -> np.ndarray:
-    """An image after ``pipeline``, whose result must have ``shape``.
+def read_evaluated(
+    image: AnyImage,
+    pipeline: Pipeline,
+    shape: tuple[int, int, int],
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """An image of at most ``max_pixels``, after ``pipeline``; it must have ``shape`` then.
 
     Raises:
         DataError: it cannot be read, or the result has another shape.
     """
-    result = pipeline.fixed(read_any_image(image, shape[-1]))
+    result = pipeline.fixed(read_any_image(image, shape[-1], max_pixels=max_pixels))
     if result.shape != shape:
         raise DataError(
             f"{name_of(image)}: is of shape {result.shape} after eval_transforms; the model was"

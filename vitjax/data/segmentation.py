@@ -20,6 +20,7 @@ from vitjax.data.examples import (
     ExampleBatches,
     Examples,
     MaskArrays,
+    field_of,
     first_readable,
     read,
     skippable,
@@ -30,7 +31,8 @@ from vitjax.data.iterator import Batch
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.settings import MaskSettings
 from vitjax.data.share import Share
-from vitjax.data.sources.mask_classes import MaskSource
+from vitjax.data.sources.mask_classes import Colour, MaskReader, MaskSource
+from vitjax.data.sources.mask_discovery import values_of
 from vitjax.data.transforms.base import Size
 from vitjax.data.transforms.pipeline import Pipeline, parse
 from vitjax.data.weight_maps import WeightMaps, class_weights
@@ -69,21 +71,31 @@ class SegmentationData(ImageData, MaskDataset):
         """For each class, the value that stands for it in the source's masks."""
         return self.source.values or tuple(range(self.num_classes))
 
+    @property
+    def class_colors(self) -> tuple[Colour, ...] | None:
+        """For each class, its colour in the source's masks; None if they have none."""
+        return self.source.class_colors
+
     def class_pixels(self, split: str) -> np.ndarray:
         """The pixels of each class in all masks of ``split``: int64 of shape (classes,).
 
-        Reads all masks, in threads.
+        Reads all masks, in threads; of a source of files, without the images.
         """
         samples = self.source.split(split)
 
         def counted(index: int) -> np.ndarray:
             try:
                 with skippable(self._skip_corrupt):
-                    label = read(samples, index).mask
+                    if isinstance(samples, MaskReader):
+                        label = samples.mask(index)
+                    else:
+                        label = field_of(read(samples, index), "mask", "mask", samples.name(index))
             except CorruptImage:
                 return np.zeros(self.num_classes, np.int64)
-            assert label is not None
-            return np.bincount(label[label != IGNORE], minlength=self.num_classes)
+            counts = np.zeros(self.num_classes, np.int64)
+            values, pixels = values_of(label)
+            counts[values[values != IGNORE]] = pixels[values != IGNORE]
+            return counts
 
         with ThreadPoolExecutor(process_cores()) as threads:
             return np.stack(list(threads.map(counted, range(len(samples))))).sum(axis=0)
@@ -95,6 +107,7 @@ class SegmentationData(ImageData, MaskDataset):
         return {
             "class_names": list(self.class_names),
             "class_values": list(self.class_values),
+            "class_colors": self.class_colors and [list(color) for color in self.class_colors],
             "examples": {name: self.num_examples(name) for name in self.splits},
             "image": {"channels": image.shape[-1], "dtype": image.dtype.name},
             "sizes": sizes,
@@ -113,7 +126,9 @@ class SegmentationData(ImageData, MaskDataset):
             splits[name] = BlankSplit(sample, count, f"blank {name}")
         names = tuple(description["class_names"])
         values = tuple(description["class_values"])
-        source = MaskSource(splits, names, image["channels"], values)
+        colors = description.get("class_colors")  # which earlier runs did not record
+        colors = tuple(tuple(color) for color in colors) if colors else None
+        source = MaskSource(splits, names, image["channels"], values, colors)
         return cls(source, seed, **{**keywords, "sampler": None})
 
     def truth(self, split: str, index: int) -> np.ndarray:
@@ -143,7 +158,9 @@ class SegmentationData(ImageData, MaskDataset):
         Raises:
             DataError: it cannot be read.
         """
-        return measure(image)[0] if isinstance(image, str | os.PathLike) else 1
+        if not isinstance(image, str | os.PathLike):
+            return 1
+        return measure(image, self.settings.max_pixels).pages
 
     def read_picture(self, image: AnyImage, page: int = 0) -> np.ndarray:
         """A page of an image as it is: (height, width, channels), uint8 or float32.
@@ -151,7 +168,9 @@ class SegmentationData(ImageData, MaskDataset):
         Raises:
             DataError: it cannot be read.
         """
-        return read_any_image(image, self.source.channels, page, sixteen_bits=True)
+        limit = self.settings.max_pixels
+        channels = self.source.channels
+        return read_any_image(image, channels, page, sixteen_bits=True, max_pixels=limit)
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """The result of `read_picture` made ready as an evaluated example is."""

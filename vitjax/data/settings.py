@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitjax.core.validation import NonNegativeInt, PositiveInt
+from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.weight_maps import WeightSettings
 
 PerChannel = float | Sequence[float]
@@ -38,6 +39,7 @@ class ImageFileSettings(LoaderSettings):
         std: divisor of images; None means 1.
         workers: processes that read ahead; 0 reads ahead in threads of this process.
         on_corrupt: "error", or "skip" to mask corrupt images.
+        max_pixels: the pixels of the largest image file that is read.
     """
 
     train_transforms: str | None = None
@@ -46,6 +48,7 @@ class ImageFileSettings(LoaderSettings):
     std: PerChannel | None = None
     workers: NonNegativeInt = 0
     on_corrupt: Literal["error", "skip"] = "error"
+    max_pixels: PositiveInt = MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True)

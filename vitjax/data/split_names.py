@@ -31,6 +31,11 @@ def split_named(name: str) -> str | None:
     return next((s for s, pattern in _PATTERNS.items() if pattern.fullmatch(plain)), None)
 
 
+def usual_words(split: str) -> list[str]:
+    """The words by which folders and lists of ``split`` are looked for: train, training, ..."""
+    return _WORDS[split].split("|")
+
+
 def splits_among(names: Iterable[str]) -> dict[str, str]:
     """Those of ``names`` that name splits, each with its split, in the order of ``names``.
 

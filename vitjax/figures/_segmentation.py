@@ -15,7 +15,9 @@ from vitjax.figures._curves import drawable, read_series
 from vitjax.figures._pixels import pixels, show, shown_range
 
 _IGNORED, _WRONG = (128, 128, 128), (200, 30, 30)
-_NOT_CLASSES = (("does not count", _IGNORED), ("wrong", _WRONG))
+# What stands for ignored pixels; the first that differs from the colours of all classes.
+_FOR_IGNORED = (_IGNORED, (255, 255, 255), (255, 0, 255), (255, 200, 0), (0, 0, 0))
+_DIFFERS = 40  # in the channel that differs most
 _AT_ONCE = 256  # rows
 _LISTED, _IN_A_LINE, _LINE = 20, 8, 0.22  # of a legend; a line's height in inches
 
@@ -32,9 +34,12 @@ def palette(num_classes: int) -> UInt8[np.ndarray, "classes 3"]:
 
 
 def overlay(
-    image: Any, mask: Int[np.ndarray, "height width"], num_classes: int
+    image: Any,
+    mask: Int[np.ndarray, "height width"],
+    num_classes: int,
+    colors: UInt8[np.ndarray, "classes 3"] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """``image`` tinted with the colours of the classes in ``mask``; -1, ignored, is grey."""
+    """``image`` tinted as of `colored`."""
     found = np.empty((*mask.shape, 3), np.uint8)
     shown = shown_range(image)
     # In parts: for a large image, the intermediate arrays would take most of the memory.
@@ -42,17 +47,34 @@ def overlay(
         rows = slice(first, first + _AT_ONCE)
         part = pixels(image[rows], shown).astype(np.uint16)
         part = part if part.ndim == 3 else part[..., None]
-        found[rows] = (3 * part + 2 * colored(mask[rows], num_classes).astype(np.uint16) + 2) // 5
+        found[rows] = (
+            3 * part + 2 * colored(mask[rows], num_classes, colors).astype(np.uint16) + 2
+        ) // 5
     return found
 
 
 def colored(
-    mask: Int[np.ndarray, "height width"], num_classes: int
+    mask: Int[np.ndarray, "height width"],
+    num_classes: int,
+    colors: UInt8[np.ndarray, "classes 3"] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The colours of the classes in ``mask``; -1, ignored, is grey."""
-    colors = np.concatenate([palette(num_classes), np.asarray([_IGNORED], np.uint8)])
-    found: np.ndarray = colors[mask]
+    """The colours of the classes in ``mask``, by default `palette`.
+
+    Ignored pixels, -1, are grey, or of a colour that is not a class's.
+    """
+    of_classes = palette(num_classes) if colors is None else colors
+    ignored = np.asarray([_ignored_color(colors)], np.uint8)
+    found: np.ndarray = np.concatenate([of_classes, ignored])[mask]
     return found
+
+
+def _ignored_color(colors: UInt8[np.ndarray, "classes 3"] | None) -> tuple[int, int, int]:
+    if colors is None:
+        return _IGNORED
+    taken = np.asarray(colors).astype(int)
+    distances = [np.abs(taken - np.asarray(each)).max(axis=1).min() for each in _FOR_IGNORED]
+    free = [each for each, far in zip(_FOR_IGNORED, distances, strict=True) if far > _DIFFERS]
+    return free[0] if free else _FOR_IGNORED[int(np.argmax(distances))]
 
 
 def segmentations(
@@ -60,6 +82,7 @@ def segmentations(
     titles: Sequence[str],
     class_names: Sequence[str],
     path: str | Path,
+    colors: UInt8[np.ndarray, "classes 3"] | None = None,
 ) -> Path:
     """Draws image, truth, prediction and errors side by side, one row per image.
 
@@ -69,12 +92,16 @@ def segmentations(
         titles: the text above each row.
         class_names: the name of each class.
         path: the PNG file to write.
+        colors: the colour of each class; None takes `palette`.
     """
     if not rows:
         return canvas.message("No example was evaluated", path)
     side, gap, caption, top = 2.3, 0.1, 0.3, 0.1
     count = len(class_names)
-    legend = [*zip(class_names[:_LISTED], palette(count), strict=False), *_NOT_CLASSES]
+    of_classes = palette(count) if colors is None else colors
+    ignored = _ignored_color(colors)
+    not_classes = (("does not count", ignored), ("wrong", _WRONG))
+    legend = [*zip(class_names[:_LISTED], of_classes, strict=False), *not_classes]
     if count > _LISTED:
         legend.insert(_LISTED, (f"and {count - _LISTED} more", (255, 255, 255)))
     # Rows of wide images are lower.
@@ -86,11 +113,11 @@ def segmentations(
     for (image, truth, predicted), title, height in zip(rows, titles, heights, strict=True):
         above += caption
         wrong = np.where(truth == -1, 1, np.where(truth == predicted, 0, 2))
-        errors = np.asarray([(245, 245, 245), _IGNORED, _WRONG], np.uint8)[wrong]
+        errors = np.asarray([(245, 245, 245), ignored, _WRONG], np.uint8)[wrong]
         images = (
             (canvas.one_line(title, 40), image),
-            ("truth", colored(truth, count)),
-            ("prediction", colored(np.where(truth == -1, -1, predicted), count)),
+            ("truth", colored(truth, count, colors)),
+            ("prediction", colored(np.where(truth == -1, -1, predicted), count, colors)),
             ("wrong", errors),
         )
         for column, (name, shown) in enumerate(images):

@@ -60,7 +60,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         """Segments images of any size; large images in tiles, a few rows at a time.
 
         For each image ``output`` receives ``<stem>_mask.png``, with the values of the masks that
-        the run was trained on and a colour palette; ``<stem>_overlay.png``; and, with
+        the run was trained on and a palette of their colours; ``<stem>_overlay.png``; and, with
         ``probabilities``, ``<stem>_probabilities.npz``, an array ``probabilities`` (height, width,
         classes) in float32. All have the size of the file, also if ``eval_transforms`` resize
         images. Each page of a TIFF is an image; its number follows the stem. Where two images have
@@ -92,15 +92,16 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             folder.check(f"{stem}{kind}" for stem in plan.stems if stem for kind in kinds)
         values = self._values()
         writer = _Probabilities(folder if probabilities else None, classes)
+        colors = self._colors(classes)
         for found in self._segmented(variables, plan, tile, tta, writer):
             if found.error is not None:
                 yield {"image": found.title, "error": found.error}
                 continue
             if folder is not None:
                 with folder.writing(f"{found.stem}_mask.png") as path:
-                    write_mask(path, found.mask, figures.palette(classes), values)
+                    write_mask(path, found.mask, colors, values)
                 with folder.writing(f"{found.stem}_overlay.png") as path:
-                    write_image(path, overlay(found.picture, found.mask, classes))
+                    write_image(path, overlay(found.picture, found.mask, classes, colors))
             yield self._result(found)
 
     def predict_images(self, variables: Any, images: Sequence[Any], **options: Any) -> list[Any]:
@@ -254,9 +255,18 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
                 rows.append((image, truth, likely.argmax(axis=-1)))
                 name_of_file = short_name(data.name(split, number))
                 titles.append(f"{name_of_file}: IoU {ious[place]:.1%}")
+            colors = self._colors(len(self.class_names))
             if rows:  # a single image is the worst
-                with figures.optional(f"{name}.png", evaluator.say):
-                    figures.segmentations(rows, titles, self.class_names, folder / f"{name}.png")
+                path = folder / f"{name}.png"
+                with figures.optional(path.name, evaluator.say):
+                    figures.segmentations(rows, titles, self.class_names, path, colors)
+
+    def _colors(self, classes: int) -> np.ndarray:
+        """The colour of each class: that of the data if it has them, (classes, 3) uint8."""
+        own = self.data.class_colors
+        if own is None or len(own) != classes:
+            return figures.palette(classes)
+        return np.asarray(own, np.uint8)
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the pixels of each split and class, and draws the first images and masks."""
@@ -271,8 +281,9 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         with contextlib.closing(data.train_batches()) as batches:
             batch = next(batches)
         pairs = list(zip(batch["image"], batch["label"], strict=True))[:_SHOWN]
+        colors = self._colors(data.num_classes)
         with figures.optional(str(output), say):
-            images = [overlay(image, label, data.num_classes) for image, label in pairs]
+            images = [overlay(image, label, data.num_classes, colors) for image, label in pairs]
             figures.image_grid(images, [""] * len(images), output)
             say(f"The first {len(images)} images of the first batch: {output}")
         return counts

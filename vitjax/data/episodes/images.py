@@ -54,6 +54,7 @@ class ImageEpisodes(EpisodeData):
         section = call(ImageSettings, keywords, where=DATA)
         settings = section.episodes
         super().__init__(section, settings, seed, section.workers)
+        self._max_pixels = section.max_pixels
         self._skip_corrupt = section.on_corrupt == "skip"
         self._eval = parse(section.eval_transforms, f"{DATA}.eval_transforms")
         self._train_pipeline = self._eval
@@ -165,7 +166,7 @@ class ImageEpisodes(EpisodeData):
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(image, self._eval, self.image_shape)
+        return read_evaluated(image, self._eval, self.image_shape, self._max_pixels)
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank episode: shapes and dtypes as a step or an evaluation is fed."""

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vitjax.core.file_lists import IMAGE_SUFFIXES
 from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
 from vitjax.data.file_listing import FileTree, kinds
-from vitjax.data.image_files import IMAGE_SUFFIXES
+from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
 from vitjax.data.sources.folder_layout import find_layout
 from vitjax.data.sources.image_labels import (
@@ -33,6 +34,7 @@ def folder(
     val_fraction: HeldOut | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
+    max_pixels: PositiveInt = MAX_PIXELS,
 ) -> Source:
     """Image files in one folder per class, recognised by suffix.
 
@@ -58,6 +60,7 @@ def folder(
             does not exist. None means 0.1 if ``path`` has the class folders itself, else 0.
         test_fraction: the same for ``test``.
         split_seed: selects the examples that are held out.
+        max_pixels: the pixels of the largest image that is read.
 
     Raises:
         DataError: the folder does not exist or has no classes, its folders can be read as splits
@@ -78,7 +81,7 @@ def folder(
     }
     class_names, left_out = choose_classes(counts, classes, path)
     files = {
-        split: _read_split(tree, root, class_names, found[split], channels)
+        split: _read_split(tree, root, class_names, found[split], channels, max_pixels)
         for split, root in layout.roots.items()
     }
     where = dict(layout.roots)
@@ -126,7 +129,12 @@ def _images(tree: FileTree, path: str, required: bool) -> list[str]:
 
 
 def _read_split(
-    tree: FileTree, root: str, class_names: Sequence[str], folders: Sequence[str], channels: int
+    tree: FileTree,
+    root: str,
+    class_names: Sequence[str],
+    folders: Sequence[str],
+    channels: int,
+    max_pixels: int,
 ) -> ImageFiles:
     """The images of one split; ``folders`` are the class folders in ``root``."""
     number = {name: index for index, name in enumerate(class_names)}
@@ -137,7 +145,7 @@ def _read_split(
             files = tree.files_below(os.path.join(root, name))
             paths += [os.path.join(name, file) for file in files]
             labels += [number[name]] * len(files)
-    return ImageFiles(root, paths, np.asarray(labels, np.int32), channels)
+    return ImageFiles(root, paths, np.asarray(labels, np.int32), channels, max_pixels=max_pixels)
 
 
 def _ignored(tree: FileTree, root: str, levels: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import Length
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import measure, read_image
+from vitjax.data.image_files import MAX_PIXELS, measure, read_image
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Stored, hold_out
 
@@ -33,6 +33,7 @@ class ImageFiles(Stored):
         channels: of the decoded images, 3 or 1.
         weights: how much each example counts in sampling, float64 of shape (examples,); None if
             all count the same.
+        max_pixels: the pixels of the largest image that is read.
     """
 
     root: str
@@ -40,6 +41,7 @@ class ImageFiles(Stored):
     labels: np.ndarray
     channels: int
     weights: np.ndarray | None = None
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -48,7 +50,7 @@ class ImageFiles(Stored):
         """The sample at ``index``; its image is uint8."""
         label = self.labels[index]
         return Sample(
-            read_image(self.name(index), self.channels),
+            read_image(self.name(index), self.channels, max_pixels=self.max_pixels),
             int(label) if label.dtype == np.int32 else label,
         )
 
@@ -58,7 +60,7 @@ class ImageFiles(Stored):
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width), from the head of the file."""
-        return measure(self.name(index))[1]
+        return measure(self.name(index), self.max_pixels).size
 
     def stored_bytes(self, index: int) -> int:
         """The size of the file."""
@@ -73,7 +75,7 @@ class ImageFiles(Stored):
         """The examples at ``indices``, as a split of their own."""
         weights = None if self.weights is None else self.weights[indices]
         paths = [self.paths[i] for i in indices]
-        return ImageFiles(self.root, paths, self.labels[indices], self.channels, weights)
+        return replace(self, paths=paths, labels=self.labels[indices], weights=weights)
 
 
 def choose_classes(

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from vitjax.core.text import near_match, shortened
-from vitjax.core.validation import NonNegativeInt
+from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
 from vitjax.data.file_listing import check_folder
+from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
 from vitjax.data.sources.image_labels import (
     ClassChoice,
@@ -48,6 +49,7 @@ def manifest(
     val_fraction: HeldOut | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
+    max_pixels: PositiveInt = MAX_PIXELS,
 ) -> Source:
     """Image files with one class each, as a CSV, TSV or Parquet file lists them.
 
@@ -73,6 +75,7 @@ def manifest(
             does not exist. None means 0.1 if the table has no splits, else 0.
         test_fraction: the same for ``test``.
         split_seed: selects the examples that are held out.
+        max_pixels: the pixels of the largest image that is read.
 
     Raises:
         DataError: the table cannot be read, a column is missing, a file does not exist or a cell
@@ -91,7 +94,15 @@ def manifest(
     labels = np.asarray([number.get(name, -1) for name in names], np.int32)
     splits = {split: held[labels[held] >= 0] for split, held in splits.items()}
     return rows.source(
-        splits, labels, class_names, channels, left_out, val_fraction, test_fraction, split_seed
+        splits,
+        labels,
+        class_names,
+        channels,
+        left_out,
+        val_fraction,
+        test_fraction,
+        split_seed,
+        max_pixels,
     )
 
 
@@ -108,6 +119,7 @@ def number_manifest(
     val_fraction: HeldOut | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
+    max_pixels: PositiveInt = MAX_PIXELS,
 ) -> Source:
     """As `manifest`, with numbers to predict in place of a class.
 
@@ -123,6 +135,7 @@ def number_manifest(
         val_fraction: as of `manifest`.
         test_fraction: as of `manifest`.
         split_seed: as of `manifest`.
+        max_pixels: as of `manifest`.
 
     Raises:
         DataError: as of `manifest`; a label is not a finite number.
@@ -144,6 +157,7 @@ def number_manifest(
         val_fraction,
         test_fraction,
         split_seed,
+        max_pixels,
     )
 
 
@@ -200,6 +214,7 @@ class _Rows:
         val_fraction: float | None,
         test_fraction: float | None,
         seed: int,
+        max_pixels: int,
     ) -> Source[Any]:
         """The source of the rows of ``splits``, with ``labels`` of all rows."""
         table, weights = self.table, None
@@ -224,6 +239,7 @@ class _Rows:
                 labels[held],
                 channels,
                 None if weights is None else weights[held],
+                max_pixels,
             )
             for split, held in splits.items()
         }

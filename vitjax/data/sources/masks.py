@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from vitjax.core.text import natural_key, near_match
-from vitjax.core.validation import NonNegativeInt
+from vitjax.core.machine import process_cores
+from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.file_listing import FileTree, check_folder
-from vitjax.data.image_files import IMAGE_SUFFIXES, measure, read_image
-from vitjax.data.mask_files import read_mask
-from vitjax.data.sample import Sample
+from vitjax.data.file_listing import check_folder
+from vitjax.data.image_files import MAX_PIXELS, Measured, measure, read_image, turned_as
+from vitjax.data.mask_files import measure_mask, palette_of, read_mask, unpacked
+from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.sources.base import Channels, HeldOut, Stored, hold_out, register
-from vitjax.data.sources.folder_layout import split_folders
-from vitjax.data.sources.mask_classes import Classes, MaskSource, check_pair, check_sizes, named
+from vitjax.data.sources.mask_classes import (
+    Classes,
+    Colour,
+    Ignored,
+    MaskReader,
+    MaskSource,
+    Meanings,
+    check_sizes,
+    given_classes,
+    ignored_values,
+    named,
+)
+from vitjax.data.sources.mask_discovery import discovered
+from vitjax.data.sources.mask_layouts import Files, Layout, find
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
-_MASK_FOLDERS = ("masks", "labels")
-_MOST_CLASSES = 256  # with more distinct values, a mask does not hold classes
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,22 +42,22 @@ class Page:
     """One image of one file, with its mask.
 
     Attributes:
-        image: the file.
-        mask: the file of its mask.
-        page: of both files, from 0.
-        size: (height, width) of both.
+        files: the image, its mask and the mask of pixels that count.
+        page: of these files, from 0.
+        size: (height, width) of all.
         paged: whether the files have several pages, so that names tell which.
+        turn: the EXIF orientation by which masks are turned, besides their own.
     """
 
-    image: str
-    mask: str
+    files: Files
     page: int
     size: tuple[int, int]
     paged: bool
+    turn: int = 1
 
 
 @dataclass(frozen=True)
-class MaskSplit(Stored):
+class MaskSplit(MaskReader, Stored):
     """A `SizedSplit` over image files and mask files.
 
     Attributes:
@@ -52,12 +65,14 @@ class MaskSplit(Stored):
         classes: what the values of masks are.
         channels: of the images, 3 or 1.
         floats: whether images are float32 in [0, 1], because some of them have 16 bits.
+        max_pixels: the pixels of the largest image that is read.
     """
 
     pages: Sequence[Page]
     classes: Classes
     channels: int
     floats: bool
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.pages)
@@ -65,13 +80,30 @@ class MaskSplit(Stored):
     def read(self, index: int) -> Sample:
         """The image and the mask at ``index``."""
         page = self.pages[index]
-        image = read_image(page.image, self.channels, page.page, sixteen_bits=True)
+        image = read_image(
+            page.files.image,
+            self.channels,
+            page.page,
+            sixteen_bits=True,
+            max_pixels=self.max_pixels,
+        )
         if self.floats and image.dtype == np.uint8:
             image = image.astype(np.float32) / 255
-        mask = read_mask(page.mask, page.page)
-        check_pair(image, mask, self.name(index), page.mask)
-        where = f"{page.mask}, page {page.page}" if page.paged else page.mask
-        return Sample(image, mask=self.classes.indices(mask, where))
+        mask = self.mask(index)
+        check_sizes(image.shape[:2], mask.shape, self.name(index), page.files.mask)
+        return Sample(image, mask=mask)
+
+    def mask(self, index: int) -> np.ndarray:
+        """The mask at ``index``."""
+        page = self.pages[index]
+        mask = _read(page, page.files.mask, self.classes.colours, self.max_pixels)
+        where = f"{page.files.mask}, page {page.page}" if page.paged else page.files.mask
+        label = self.classes.indices(mask, where)
+        if page.files.valid is not None:
+            valid = _read(page, page.files.valid, False, self.max_pixels)
+            check_sizes(mask.shape, valid.shape, page.files.mask, page.files.valid)
+            label[valid == 0] = IGNORE
+        return label
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width), as the file's head says."""
@@ -80,16 +112,16 @@ class MaskSplit(Stored):
     def name(self, index: int) -> str:
         """The image's file, and its page if it has several."""
         page = self.pages[index]
-        return f"{page.image}, page {page.page}" if page.paged else page.image
+        return f"{page.files.image}, page {page.page}" if page.paged else page.files.image
 
     def stored_bytes(self, index: int) -> int:
         """The size of the image's file."""
-        return os.stat(self.pages[index].image).st_size
+        return os.stat(self.pages[index].files.image).st_size
 
     def stored(self, index: int, most: int | None = None) -> bytes:
         """The page, and the content of the image's file."""
         page = self.pages[index]
-        with open(page.image, "rb") as file:
+        with open(page.files.image, "rb") as file:
             return page.page.to_bytes(8, "big") + file.read(most)
 
 
@@ -97,126 +129,176 @@ class MaskSplit(Stored):
 def masks(
     path: str,
     channels: Channels = 1,
-    classes: Sequence[int] | None = None,
+    images: str | None = None,
+    masks: str | None = None,
+    valid: str | None = None,
+    lists: str | None = None,
+    splits: Mapping[str, str | None] | None = None,
+    classes: Meanings | None = None,
     class_names: Sequence[str] | None = None,
-    ignore: int | None = None,
+    ignore: Ignored | None = None,
+    mask_orientation: Literal["own", "image"] = "own",
     val_fraction: HeldOut | None = None,
     val_count: NonNegativeInt | None = None,
     val_last: NonNegativeInt | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
+    max_pixels: PositiveInt = MAX_PIXELS,
 ) -> MaskSource:
-    """Images in a folder ``images``, and masks of the same stems in ``masks`` or ``labels``.
+    """Image files, and files of their masks.
 
-    Either ``path`` has folders ``train`` and optionally ``val`` (or ``validation``, ``valid``) and
-    ``test`` with the two folders inside, or it has the two folders itself and is split here. Images
-    are PNG, TIFF, JPEG, WebP or BMP; masks are of a lossless kind: grey values, palette indices or
-    integers of 16 bits. Each page of a TIFF is an example, and page i of the mask belongs to page i
-    of the image; if each folder has a single such file, their stems may differ. Files are ordered
-    by stem, numbers in it as numbers, and may be in subfolders.
+    Without patterns and lists, images are in a folder ``images``, and masks of the same stems in
+    ``masks`` or ``labels``. Either ``path`` has folders ``train`` and optionally ``val`` (or
+    ``validation``, ``valid``) and ``test`` with the two folders inside, or it has the two folders
+    itself and is split here.
+
+    Images are of any kind that Pillow reads, and masks of a kind that loses nothing. Each page of a
+    TIFF is an example, and page i of the mask belongs to page i of the image; if each folder has a
+    single such file, their stems may differ. Files are ordered by name, numbers in it as numbers.
 
     Args:
         path: the folder.
         channels: 1 to read images as grey, 3 to read them as RGB.
-        classes: values of a mask that are classes, in the order of class indices; None takes all
-            values that occur, sorted, and reads all masks for it.
-        class_names: names of these; None takes their values.
-        ignore: value of pixels that do not count.
+        images: a pattern of the image files, below ``path``: ``"{split}/images/*.tif"``; see
+            `vitjax.data.sources.mask_patterns.Pattern`.
+        masks: a pattern of the mask of an image: ``"{split}/manual/{stem[:2]}_manual1.gif"``.
+        valid: the same, of a mask whose pixels of value 0 do not count, such as those outside of a
+            round field of view.
+        lists: a pattern of text or CSV files, which list images, or images and masks: see
+            `vitjax.data.sources.mask_lists.read_list`. With ``images``, lines name stems.
+        splits: for each split, what ``{split}`` stands for; None leaves the split out. By default
+            the names of splits whose files exist.
+        classes: what in a mask is which class. A list of values or colours, in the order of class
+            indices; or for each name of a class a value, a colour (three numbers), several colours,
+            or several values in brackets each. None takes all values that occur, sorted, and reads
+            all masks for it.
+        class_names: names of these; None takes those of ``classes``, or the values.
+        ignore: values or colours of pixels that do not count, or "others" for all that are not
+            classes.
+        mask_orientation: "own" to turn a mask as its own EXIF orientation says; "image" for masks
+            that were drawn on the image as it is stored: they are turned as the image is.
         val_fraction: fraction of all examples to hold out as ``val``, if it does not exist. None
-            means 0.1, but at least one example, if ``path`` has the two folders itself.
+            means 0.1, but at least one example, if the files are not divided into splits.
         val_count: the same, as a number of examples.
         val_last: the same, the last ones: for the slices of a stack, where neighbours are alike.
         test_fraction: fraction to hold out as ``test``; None means 0. With ``val_last``, the last
             ones before these.
         split_seed: selects the examples that are held out.
+        max_pixels: the pixels of the largest image or mask that is read.
 
     Raises:
-        DataError: the folder does not exist or has no images, an image has no mask or a mask no
-            image, the two differ in size or pages, a value is not a class, or the examples to hold
-            out are too many.
+        ConfigError: a pattern cannot be used.
+        DataError: there are no images, an image has no mask or a mask no image, the two differ in
+            size or pages, a value is not a class or it is doubtful that the values that occur are
+            classes, or the examples to hold out are too many.
     """
+    layout = Layout.parse(images, masks, valid, lists, splits)
+    given, class_names = given_classes(classes, class_names, ignore)
+    left_out = ignored_values(ignore) if given is None else ()
     check_folder(path)
-    roots = _split_roots(path)
-    found = {split: _pages(root) for split, root in roots.items()}
-    pages = {split: [page for page, _ in each] for split, each in found.items()}
-    floats = any(sixteen for each in found.values() for _, sixteen in each)
+    found = find(path, layout)
+    measured = {
+        split: _measured_pages(files, mask_orientation, max_pixels)
+        for split, files in found.files.items()
+    }
+    pages = {split: [page for page, _ in each] for split, each in measured.items()}
+    floats = any(sixteen for each in measured.values() for _, sixteen in each)
     pages = _held_out(
-        pages, path not in roots.values(), val_fraction, val_count, val_last, test_fraction,
-        split_seed,
-    )  # fmt: skip
-    values = None if classes is None else tuple(classes)
-    if values is None:
-        values = _discovered([page for each in pages.values() for page in each], ignore)
-    known = Classes(values, ignore)
-    splits = {name: MaskSplit(each, known, channels, floats) for name, each in pages.items()}
-    return MaskSource(splits, named(values, class_names, "masks"), channels, values)
-
-
-def _split_roots(path: str) -> dict[str, str]:
-    """The folder of each split; ``{"train": path}`` where ``path`` is not split."""
-    if os.path.isdir(os.path.join(path, "images")):
-        return {"train": path}
-    roots = split_folders(path)
-    if "train" not in roots:
-        inside = sorted(entry.name for entry in os.scandir(path))
-        raise DataError(
-            f"{path} has neither a folder 'images'{near_match('images', inside)} nor a folder"
-            f" 'train' with one inside (it has: {', '.join(inside[:10]) or 'nothing'})"
+        pages, found.divided, val_fraction, val_count, val_last, test_fraction, split_seed
+    )
+    everything = [page for each in pages.values() for page in each]
+    if given is None:
+        values = discovered(
+            len(everything),
+            lambda i: _read(everything[i], everything[i].files.mask, False, max_pixels),
+            lambda i: _read(everything[i], everything[i].files.mask, True, max_pixels),
+            lambda i: everything[i].files.mask,
+            left_out,
         )
-    return roots
+        given = Classes(values, left_out or None)
+    made = {
+        name: MaskSplit(each, given, channels, floats, max_pixels) for name, each in pages.items()
+    }
+    shown = [given.shown(value) for value in given.values]
+    return MaskSource(
+        made,
+        named(shown, class_names, "masks"),
+        channels,
+        None if given.colours else given.representatives,
+        _colors(given, everything),
+    )
 
 
-def _files(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """Stem, relative to ``folder``, to image file, in natural order."""
-    found: dict[str, str] = {}
-    for file in FileTree(suffixes).files_below(folder):
-        stem = os.path.splitext(file)[0]
-        if stem in found:
-            raise DataError(
-                f"{found[stem]} and {os.path.join(folder, file)} have the same stem; which one is"
-                " it?"
-            )
-        found[stem] = os.path.join(folder, file)
-    return {stem: found[stem] for stem in sorted(found, key=natural_key)}
+def _read(page: Page, path: str, colours: bool, max_pixels: int) -> np.ndarray:
+    """A mask of a page."""
+    mask = read_mask(path, page.page, colours=colours, max_pixels=max_pixels)
+    return turned_as(mask, page.turn)
 
 
-def _pages(root: str) -> list[tuple[Page, bool]]:
-    """The examples in one folder that holds images and masks, and which have 16 bits."""
-    image_folder = os.path.join(root, "images")
-    mask_folders = [os.path.join(root, name) for name in _MASK_FOLDERS]
-    there = [folder for folder in mask_folders if os.path.isdir(folder)]
-    if not os.path.isdir(image_folder) or len(there) != 1:
-        missing = "two" if len(there) == 2 else "no"
-        raise DataError(
-            f"{root} has no folder 'images'"
-            if not os.path.isdir(image_folder)
-            else f"{root} has {missing} folder{'s' * (len(there) == 2)} of masks: it is called"
-            " 'masks' or 'labels'"
-        )
-    images = _files(image_folder, IMAGE_SUFFIXES)
-    labels = _files(there[0], IMAGE_SUFFIXES)
-    for folder, files in ((image_folder, images), (there[0], labels)):
-        if not files:
-            raise DataError(f"{folder} has no files ({', '.join(IMAGE_SUFFIXES)})")
-    _check_partners(images, labels, there[0], image_folder)
+def _colors(classes: Classes, pages: Sequence[Page]) -> tuple[Colour, ...] | None:
+    """The colours of classes: their own, or those of the palette of the first mask."""
+    if classes.colours:
+        return tuple(unpacked(value) for value in classes.representatives)
+    try:
+        palette = palette_of(pages[0].files.mask)
+    except Exception:  # of any type; the file is read, and the error reported, elsewhere
+        return None
+    colors = [palette.get(value) for value in classes.representatives]
+    known = tuple(color for color in colors if color is not None)
+    return known if len(set(known)) == len(colors) else None
+
+
+def _measured_pages(
+    files: Sequence[Files], mask_orientation: str, max_pixels: int
+) -> list[tuple[Page, bool]]:
+    """The examples in files, and which have 16 bits."""
+    with ThreadPoolExecutor(process_cores()) as threads:
+        measured = list(threads.map(lambda each: _measured(each, max_pixels), files))
     pages: list[tuple[Page, bool]] = []
-    for stem, image in images.items():
-        mask = labels[stem] if stem in labels else next(iter(labels.values()))
-        if os.path.splitext(mask)[1].lower() not in MASK_SUFFIXES:
+    undecided = []
+    for each, (image, mask) in zip(files, measured, strict=True):
+        if image.pages != mask.pages:
             raise DataError(
-                f"{mask}: a mask cannot be of this kind, which blurs class values; save it as one"
-                f" of {', '.join(MASK_SUFFIXES)}"
+                f"{each.image} has {image.pages} pages and its mask {each.mask} has {mask.pages}"
             )
-        count, size, sixteen, mask_count, mask_size = _measured(image, mask)
-        if count != mask_count:
-            raise DataError(f"{image} has {count} pages and its mask {mask} has {mask_count}")
-        check_sizes(size, mask_size, image, mask)
-        pages += [(Page(image, mask, p, size, count > 1), sixteen) for p in range(count)]
+        only_image = image.orientation > 1 and mask.orientation == 1
+        turn, size = 1, mask.size
+        if mask_orientation == "image" and only_image:
+            turn = image.orientation
+            size = size[::-1] if turn >= 5 else size
+        elif only_image and (image.orientation < 5 or size[0] == size[1]):
+            undecided.append(each)
+        check_sizes(image.size, size, each.image, each.mask, _exchanged(image, size))
+        pages += [
+            (Page(each, p, image.size, image.pages > 1, turn), image.sixteen_bits)
+            for p in range(image.pages)
+        ]
+    if undecided:
+        _log.warning(
+            "%s is turned by its EXIF orientation and its mask %s says nothing of one (%d such"
+            " pairs); if masks were drawn on images as they are stored, set"
+            ' config.data.mask_orientation="image"',
+            undecided[0].image,
+            undecided[0].mask,
+            len(undecided),
+        )
     return pages
 
 
-def _measured(image: str, mask: str) -> tuple[int, tuple[int, int], bool, int, tuple[int, int]]:
-    """Pages, size and whether 16 bits of an image, and pages and size of its mask.
+def _exchanged(image: Measured, mask: tuple[int, int]) -> str:
+    """What to do if height and width of an image and its mask are exchanged."""
+    if image.size != mask[::-1]:
+        return ""
+    if image.orientation >= 5:
+        return (
+            f"; the image is turned by its EXIF orientation ({image.orientation}) and the mask is"
+            ' not: mask_orientation="image" turns the masks too'
+        )
+    return "; height and width are exchanged: one of the two was turned"
+
+
+def _measured(files: Files, max_pixels: int) -> tuple[Measured, Measured]:
+    """What the heads of an image and its mask say.
 
     One of the two may be corrupt: that is an error, or skipped, when it is read.
 
@@ -224,38 +306,19 @@ def _measured(image: str, mask: str) -> tuple[int, tuple[int, int], bool, int, t
         CorruptImage: both are.
     """
     try:
-        count, size, sixteen = measure(image)
+        image = measure(files.image, max_pixels)
     except CorruptImage:
-        count, size, _ = measure(mask)
-        return count, size, False, count, size
+        mask = measure_mask(files.mask, max_pixels)
+        return mask._replace(sixteen_bits=False), mask
     try:
-        return count, size, sixteen, *measure(mask)[:2]
+        return image, measure_mask(files.mask, max_pixels)
     except CorruptImage:
-        return count, size, sixteen, count, size
-
-
-def _check_partners(
-    images: Mapping[str, str], labels: Mapping[str, str], mask_folder: str, image_folder: str
-) -> None:
-    """Raises DataError if an image has no mask, or a mask no image."""
-    if len(images) == len(labels) == 1 and measure(next(iter(images.values())))[0] > 1:
-        return  # train-volume.tif and train-labels.tif
-    for ours, theirs, folder, what in (
-        (images, labels, mask_folder, "image has no mask"),
-        (labels, images, image_folder, "mask has no image"),
-    ):
-        alone = [stem for stem in ours if stem not in theirs]
-        if alone:
-            more = f" ({len(alone) - 1} more like it)" if len(alone) > 1 else ""
-            raise DataError(
-                f"{ours[alone[0]]}: this {what}: no {os.path.join(folder, alone[0])}.*"
-                f"{near_match(alone[0], theirs)}{more}"
-            )
+        return image, image
 
 
 def _held_out(
     pages: dict[str, list[Page]],
-    split_already: bool,
+    divided: bool,
     val_fraction: float | None,
     val_count: int | None,
     val_last: int | None,
@@ -277,7 +340,7 @@ def _held_out(
     elif given:
         val = int(next(iter(given.values())))
     else:
-        val = 0 if split_already or total < 2 else max(1, round(0.1 * total))
+        val = 0 if divided or total < 2 else max(1, round(0.1 * total))
     test = round((test_fraction or 0) * total)
     if val + test >= total:
         raise DataError(
@@ -294,29 +357,3 @@ def _held_out(
             rest = [rest[i] for i in kept]
     ordered = {**pages, **held, "train": rest}
     return {split: ordered[split] for split in ("train", "val", "test") if split in ordered}
-
-
-def _discovered(pages: Sequence[Page], ignore: int | None) -> tuple[int, ...]:
-    """All values that occur in masks, sorted."""
-    values: set[int] = set()
-    for page in pages:
-        try:
-            values.update(np.unique(read_mask(page.mask, page.page)).tolist())
-        except CorruptImage as error:
-            raise DataError(
-                f"{error}; all masks are read to find their values: with these listed, as"
-                " classes=(0, 255), on_corrupt='skip' leaves this one out"
-            ) from error
-        if len(values) > _MOST_CLASSES:
-            raise DataError(
-                f"{page.mask}: with it, masks have more than {_MOST_CLASSES} values, too many for"
-                " classes; list those that are classes, as classes=(0, 255)"
-            )
-    if ignore is not None:
-        values.discard(ignore)
-    if len(values) < 2:
-        raise DataError(
-            f"the {len(pages)} masks have only the values {sorted(values)}; there must be at least"
-            f" two classes (the first mask: {pages[0].mask})"
-        )
-    return tuple(sorted(values))

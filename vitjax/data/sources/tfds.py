@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from vitjax.core.text import near_match
+from vitjax.core.validation import PositiveInt
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.image_files import decode_image
+from vitjax.data.image_files import MAX_PIXELS, decode_image
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Source, register
 
@@ -24,12 +25,18 @@ class TfdsSplit:
     """A `LabelledSplit` over one split of a prepared data set, opened at the first read."""
 
     def __init__(
-        self, folder: str, split: str, image_key: str, label_key: str, channels: int, where: str
+        self,
+        folder: str,
+        split: str,
+        image_key: str,
+        label_key: str,
+        channels: int,
+        where: str,
+        max_pixels: int = MAX_PIXELS,
     ):
-        self._settings = (folder, split, image_key, label_key, channels, where)
-        self._folder, self._split, self._image_key, self._label_key, self._channels, self._where = (
-            self._settings
-        )
+        self._settings = (folder, split, image_key, label_key, channels, where, max_pixels)
+        self._folder, self._split, self._image_key, self._label_key = self._settings[:4]
+        self._channels, self._where, self._max_pixels = self._settings[4:]
         self._lock = threading.Lock()
         self._open: Any = None
         self._labels: np.ndarray | None = None
@@ -83,7 +90,8 @@ class TfdsSplit:
             label = int(features[self._label_key].int64_list.value[0])
         except Exception as error:  # of any type that array_record and protobuf raise
             raise CorruptImage(f"{name}: cannot be read: {error}") from error
-        return Sample(decode_image(content, self._channels, name), label)
+        image = decode_image(content, self._channels, name, max_pixels=self._max_pixels)
+        return Sample(image, label)
 
     def features(self, index: int) -> Any:
         """The stored features of the example at ``index``, as protobuf has them."""
@@ -109,6 +117,7 @@ def tfds(
     splits: Mapping[str, str] | None = None,
     image_key: str = "image",
     label_key: str = "label",
+    max_pixels: PositiveInt = MAX_PIXELS,
 ) -> Source:
     """A data set that TensorFlow Datasets has prepared as array_record files.
 
@@ -123,6 +132,7 @@ def tfds(
             of ``train``, ``validation`` (as ``val``) and ``test`` that exist.
         image_key: the feature that is the image.
         label_key: the feature that is the class.
+        max_pixels: the pixels of the largest image that is read.
 
     Raises:
         DataError: the data set is not prepared in ``data_dir`` (the message gives the command that
@@ -133,7 +143,7 @@ def tfds(
     _check_features(info.features, image_key, label_key, where)
     channels = 1 if info.features[image_key].shape[-1] == 1 else 3
     made = {
-        ours: TfdsSplit(folder, theirs, image_key, label_key, channels, where)
+        ours: TfdsSplit(folder, theirs, image_key, label_key, channels, where, max_pixels)
         for ours, theirs in chosen_splits(info, splits, where).items()
     }
     for ours, split in made.items():

@@ -5,17 +5,28 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from vitjax.core.text import near_match
+from vitjax.core.validation import PositiveInt
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.image_files import decode_image, measure_opened
-from vitjax.data.mask_files import decode_mask
+from vitjax.data.image_files import MAX_PIXELS, decode_image, measure_opened
+from vitjax.data.mask_files import decode_mask, unpacked
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import register
-from vitjax.data.sources.mask_classes import Classes, MaskSource, check_pair, named
+from vitjax.data.sources.mask_classes import (
+    Classes,
+    Ignored,
+    MaskReader,
+    MaskSource,
+    Meanings,
+    check_sizes,
+    given_classes,
+    ignored_values,
+    named,
+)
+from vitjax.data.sources.mask_discovery import discovered
 from vitjax.data.sources.tfds import TfdsSplit, check_split, chosen_splits, find_prepared
 
 # TFDS stores no names for the values of masks.
@@ -25,7 +36,7 @@ _KNOWN: Mapping[str, Mapping[int, str]] = {
 
 
 @dataclass(frozen=True)
-class TfdsMaskSplit:
+class TfdsMaskSplit(MaskReader):
     """A `SizedSplit` over one split of a prepared data set.
 
     Attributes:
@@ -34,6 +45,7 @@ class TfdsMaskSplit:
         mask_key: the feature that is the mask.
         classes: what the values of masks are.
         channels: of the images, 3 or 1.
+        max_pixels: the pixels of the largest image that is read.
     """
 
     records: TfdsSplit
@@ -41,6 +53,7 @@ class TfdsMaskSplit:
     mask_key: str
     classes: Classes
     channels: int
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.records)
@@ -48,15 +61,28 @@ class TfdsMaskSplit:
     def read(self, index: int) -> Sample:
         """The image and the mask at ``index``."""
         name = self.name(index)
-        image = decode_image(self._content(index, self.image_key), self.channels, name)
-        mask = decode_mask(self._content(index, self.mask_key), f"{name}, {self.mask_key}")
-        check_pair(image, mask, name, self.mask_key)
-        return Sample(image, mask=self.classes.indices(mask, f"{name}, {self.mask_key}"))
+        content = self._content(index, self.image_key)
+        image = decode_image(content, self.channels, name, max_pixels=self.max_pixels)
+        mask = self.mask(index)
+        check_sizes(image.shape[:2], mask.shape, name, self.mask_key)
+        return Sample(image, mask=mask)
+
+    def mask(self, index: int) -> np.ndarray:
+        """The mask at ``index``."""
+        values = self.values(index, self.classes.colours)
+        return self.classes.indices(values, f"{self.name(index)}, {self.mask_key}")
+
+    def values(self, index: int, colours: bool = False) -> np.ndarray:
+        """The values of the mask at ``index``, or its colours."""
+        name = f"{self.name(index)}, {self.mask_key}"
+        content = self._content(index, self.mask_key)
+        return decode_mask(content, name, colours=colours, max_pixels=self.max_pixels)
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width), as the mask's head says."""
         name = f"{self.name(index)}, {self.mask_key}"
-        return measure_opened(io.BytesIO(self._content(index, self.mask_key)), name)[1]
+        content = io.BytesIO(self._content(index, self.mask_key))
+        return measure_opened(content, name, self.max_pixels).size
 
     def name(self, index: int) -> str:
         """The data set, split and row."""
@@ -76,9 +102,10 @@ def tfds_masks(
     splits: Mapping[str, str] | None = None,
     image_key: str = "image",
     mask_key: str = "segmentation_mask",
-    classes: Sequence[int] | None = None,
+    classes: Meanings | None = None,
     class_names: Sequence[str] | None = None,
-    ignore: int | None = None,
+    ignore: Ignored | None = None,
+    max_pixels: PositiveInt = MAX_PIXELS,
 ) -> MaskSource:
     """A data set with masks that TensorFlow Datasets has prepared as array_record files.
 
@@ -88,11 +115,11 @@ def tfds_masks(
         splits: as of the source "tfds": ``{"train": "train[:90%]", "val": "train[90%:]"}``.
         image_key: the feature that is the image.
         mask_key: the feature that is the mask.
-        classes: values of a mask that are classes, in the order of class indices. None takes the
-            known ones of Oxford-IIIT Pet, and for other data all that occur in ``train``, sorted,
-            which reads all its masks.
-        class_names: names of these; None takes their values.
-        ignore: value of pixels that do not count.
+        classes: as of the source "masks". None takes the known ones of Oxford-IIIT Pet, and for
+            other data all values that occur in ``train``, sorted, which reads all its masks.
+        class_names: as of the source "masks".
+        ignore: as of the source "masks".
+        max_pixels: the pixels of the largest image or mask that is read.
 
     Raises:
         DataError: the data set is not prepared in ``data_dir`` (the message gives the command that
@@ -110,8 +137,13 @@ def tfds_masks(
             raise DataError(
                 f"{where}: the feature {key!r} ({word}) is {info.features[key]}, not an image"
             )
-    if (info.features[mask_key].shape or (0,))[-1] != 1:
-        raise DataError(f"{where}: the feature {mask_key!r} has several channels; a mask has one")
+    given, class_names = given_classes(classes, class_names, ignore)
+    in_colour = given is not None and given.colours
+    if (info.features[mask_key].shape or (0,))[-1] != 1 and not in_colour:
+        raise DataError(
+            f"{where}: the feature {mask_key!r} has several channels; give the colours of the"
+            ' classes, as classes={"road": (128, 64, 128), ...}'
+        )
     channels = 1 if info.features[image_key].shape[-1] == 1 else 3
     records = {
         ours: TfdsSplit(folder, theirs, image_key, mask_key, channels, where)
@@ -119,31 +151,39 @@ def tfds_masks(
     }
     for ours, split in records.items():
         check_split(split, ours, info, where)
-    known = _KNOWN.get(str(getattr(info, "name", "")), {})
-    known = {value: name for value, name in known.items() if value != ignore}
-    if classes is None and known:
-        values = tuple(known)
-        class_names = tuple(known.values()) if class_names is None else class_names
-    elif classes is None:
-        if "train" not in records:
-            raise DataError(f"{where}: splits has no 'train' to find the classes in; give classes")
-        values = _discovered(records["train"], mask_key, ignore)
-    else:
-        values = tuple(classes)
-    kinds = Classes(values, ignore)
+    if given is None:
+        known = _KNOWN.get(str(getattr(info, "name", "")), {})
+        left_out = ignored_values(ignore)
+        known = {value: name for value, name in known.items() if value not in left_out}
+        if known:
+            values = tuple(known)
+            class_names = tuple(known.values()) if class_names is None else class_names
+        else:
+            values = _found(records, image_key, mask_key, channels, left_out, where)
+        given = Classes(values, left_out or None)
     made = {
-        ours: TfdsMaskSplit(split, image_key, mask_key, kinds, channels)
+        ours: TfdsMaskSplit(split, image_key, mask_key, given, channels, max_pixels)
         for ours, split in records.items()
     }
-    return MaskSource(made, named(values, class_names, where), channels, values)
+    names = named([given.shown(value) for value in given.values], class_names, where)
+    colours = tuple(map(unpacked, given.representatives)) if given.colours else None
+    return MaskSource(
+        made, names, channels, None if given.colours else given.representatives, colours
+    )
 
 
-def _discovered(records: Any, mask_key: str, ignore: int | None) -> tuple[int, ...]:
-    """All values that occur in the masks of ``records``, sorted."""
-    values: set[int] = set()
-    for index in range(len(records)):
-        content = records.features(index)[mask_key].bytes_list.value[0]
-        values.update(
-            np.unique(decode_mask(content, f"{records.name(index)}, {mask_key}")).tolist()
-        )
-    return tuple(sorted(value for value in values if value != ignore))
+def _found(
+    records: Mapping[str, TfdsSplit],
+    image_key: str,
+    mask_key: str,
+    channels: int,
+    ignored: tuple[int, ...],
+    where: str,
+) -> tuple[int, ...]:
+    """All values that occur in the masks of ``train``, sorted."""
+    if "train" not in records:
+        raise DataError(f"{where}: splits has no 'train' to find the classes in; give classes")
+    split = TfdsMaskSplit(records["train"], image_key, mask_key, Classes((0, 1)), channels)
+    return discovered(
+        len(split), split.values, lambda i: split.values(i, True), split.name, ignored
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -12,10 +13,21 @@ from vitjax.core.validation import Fraction, NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
 from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import Size, Transform, register
-from vitjax.data.transforms.moving import flipped, padded, rescaled, turned, window
+from vitjax.data.transforms.moving import (
+    Border,
+    flipped,
+    padded,
+    rescaled,
+    rescaled_window,
+    turned,
+    window,
+)
 from vitjax.data.transforms.pixels import resized
 from vitjax.data.transforms.values import AreaSpan, Interpolation, Sides, Span, pair
 
+# Of a resized image. With more pixels, only the part that is cut out of it is made; with more than
+# `_MOST_PIXELS`, nothing else is.
+_MANY_PIXELS, _MOST_PIXELS = 2**26, 2**28
 _TRIES = 10  # as torchvision: attempts at a random box that fits before a safe one is taken
 
 
@@ -52,7 +64,32 @@ class Resize(Transform):
         """The sample at its new size."""
         size = self.sized(sample.size)
         assert size is not None  # as one was given
+        if math.prod(size) > _MOST_PIXELS:
+            height, width = sample.size
+            raise DataError(
+                f"resize({self.size}) would make {size[0]}x{size[1]} pixels of an image of"
+                f" {height}x{width}, which do not fit into memory; put crop or center_crop right"
+                " after it, which takes a part without making the rest"
+            )
         return rescaled(sample, size, self.interpolation)
+
+    def enlarges(self, size: Size) -> bool:
+        """Whether an image of ``size`` becomes so large that `cut` is to be used, such as 1x8000.
+
+        The others are resized and then cut, in which pixels are rounded differently at times.
+        """
+        larger = self.sized(size)
+        assert larger is not None  # as a size was given
+        return math.prod(larger) > _MANY_PIXELS
+
+    def cut(self, sample: Sample, part: Cut, rng: np.random.Generator) -> Sample:
+        """The result of ``part`` for the resized sample, without making the rest of it."""
+        size = self.sized(sample.size)
+        assert size is not None  # as one was given
+        top, left = part.place(size, rng)
+        return rescaled_window(
+            sample, size, self.interpolation, top, left, pair(part.size), part.border
+        )
 
 
 @register("pad_to_multiple")
@@ -87,9 +124,34 @@ class PadToMultiple(Transform):
         return padded(sample, size)
 
 
+class Cut(Transform):
+    """A transform that takes a part of the sample.
+
+    Attributes:
+        size: of the part: one integer, or (height, width).
+        border: what stands outside of the image, see `vitjax.data.transforms.moving.window`.
+    """
+
+    size: Sides
+    border: ClassVar[Border]
+
+    @abstractmethod
+    def place(self, size: Size, rng: np.random.Generator) -> tuple[int, int]:
+        """(top, left) of the part of an image of ``size``."""
+
+    def sized(self, size: Size | None) -> Size | None:
+        """That of the part."""
+        return pair(self.size)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The part of the sample."""
+        top, left = self.place(sample.size, rng)
+        return window(sample, top, left, pair(self.size), self.border)
+
+
 @register("center_crop")
 @dataclass(frozen=True)
-class CenterCrop(Transform):
+class CenterCrop(Cut):
     """Takes the middle; a smaller image is padded with black pixels that do not count.
 
     Attributes:
@@ -97,44 +159,37 @@ class CenterCrop(Transform):
     """
 
     random = False
+    border = "black"
 
     size: Sides
 
-    def sized(self, size: Size | None) -> Size | None:
-        """That of the part."""
-        return pair(self.size)
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The middle of the sample."""
-        size = pair(self.size)
+    def place(self, size: Size, rng: np.random.Generator) -> tuple[int, int]:
+        """That of the middle."""
         top, left = (
             -((want - have) // 2) if want > have else round((have - want) / 2)
-            for have, want in zip(sample.size, size, strict=True)
+            for have, want in zip(size, pair(self.size), strict=True)
         )
-        return window(sample, top, left, size, "black")
+        return top, left
 
 
 @register("crop")
 @dataclass(frozen=True)
-class Crop(Transform):
+class Crop(Cut):
     """Takes a part at a random place; a smaller image stands at a random place of mirrored context.
 
     Attributes:
         size: one integer, or (height, width).
     """
 
+    border = "mirror"
+
     size: Sides
 
-    def sized(self, size: Size | None) -> Size | None:
-        """That of the part."""
-        return pair(self.size)
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """A part of the sample."""
-        size = pair(self.size)
-        room = [have - want for have, want in zip(sample.size, size, strict=True)]
+    def place(self, size: Size, rng: np.random.Generator) -> tuple[int, int]:
+        """A random one."""
+        room = [have - want for have, want in zip(size, pair(self.size), strict=True)]
         top, left = (int(rng.integers(min(r, 0), max(r, 0) + 1)) for r in room)
-        return window(sample, top, left, size)
+        return top, left
 
 
 @register("pad_and_crop")

@@ -193,6 +193,62 @@ def rescaled(
     return sample.replace(**fields)
 
 
+def rescaled_window(
+    sample: Sample,
+    size: Size,
+    interpolation: str,
+    top: int,
+    left: int,
+    part: Size,
+    border: Border = "mirror",
+) -> Sample:
+    """The part of the sample at another size, without making the rest of it.
+
+    Pixels are those of `window` of `rescaled`, up to rounding: Pillow resizes rows and columns one
+    after the other, rounds in between, and orders the two by the size of the part. For sides that
+    grow; ``"area"`` is bilinear there.
+
+    Args:
+        sample: what to resize.
+        size: the (height, width) of the complete sample after resizing.
+        interpolation: of images.
+        top: of the part, in the resized sample.
+        left: the same.
+        part: (height, width) of the part.
+        border: what stands outside of the resized sample.
+    """
+    (height, width), old = size, sample.size
+    # What is inside, with as many pixels around it as are mirrored.
+    above, below = (min(max(p, 0), height) for p in _reach(top, part[0], height, border))
+    before, after = (min(max(p, 0), width) for p in _reach(left, part[1], width, border))
+    down, right = old[0] / height, old[1] / width
+    box = (before * right, above * down, after * right, below * down)
+    rows = np.minimum(((np.arange(above, below) + 0.5) * down).astype(int), old[0] - 1)
+    columns = np.minimum(((np.arange(before, after) + 0.5) * right).astype(int), old[1] - 1)
+    inner = (below - above, after - before)
+
+    def scale(name: str, array: np.ndarray) -> np.ndarray:
+        if name in IMAGES:
+            return resized(array, inner, interpolation, box)
+        if name in INTEGERS:
+            return array[rows][:, columns]
+        return resized(array[..., None], inner, "bilinear", box)[..., 0]
+
+    fields = each_array(sample, scale)
+    if sample.boxes is not None:
+        moved = sample.boxes / [right, down, right, down] - [before, above, before, above]
+        fields |= with_boxes(sample, moved, inner)
+    return window(sample.replace(**fields), top - above, left - before, part, border)
+
+
+def _reach(start: int, count: int, length: int, border: Border) -> tuple[int, int]:
+    """From and to where pixels are needed, for those at ``start`` to ``start + count``."""
+    if border == "black":
+        return start, start + count
+    outside = max(-start, start + count - length, 0)
+    return min(start, length - 1 - outside), max(start + count, outside + 1)
+
+
 def warped(sample: Sample, rows: np.ndarray, columns: np.ndarray) -> Sample:
     """The sample resampled: pixel (i, j) comes from (rows[i, j], columns[i, j]), bilinearly.
 

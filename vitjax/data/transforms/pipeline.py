@@ -13,6 +13,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.validation import call, keywords_of
 from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import TRANSFORMS, Size, Transform
+from vitjax.data.transforms.geometry import Cut, Resize
 
 # Names of before, and what they are called now.
 _RENAMED = {"random_crop": "crop"}
@@ -37,8 +38,16 @@ class Pipeline:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample after all steps."""
+        following = iter((*self.steps[1:], None))
+        done = False
         for step in self.steps:
-            sample = step(sample, rng)
+            after = next(following)
+            if done:  # with the step before it
+                done = False
+            elif isinstance(step, Resize) and isinstance(after, Cut) and step.enlarges(sample.size):
+                sample, done = step.cut(sample, after, rng), True
+            else:
+                sample = step(sample, rng)
         return sample
 
     def fixed(self, image: np.ndarray) -> np.ndarray:

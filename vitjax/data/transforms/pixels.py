@@ -26,7 +26,7 @@ def resized(
     image: np.ndarray,
     size: tuple[int, int],
     interpolation: str,
-    box: tuple[int, int, int, int] | None = None,
+    box: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
     """``image`` at another size, with antialiasing where it shrinks.
 
@@ -34,7 +34,8 @@ def resized(
         image: uint8 or float32, (height, width, channels).
         size: the new (height, width).
         interpolation: a key of `INTERPOLATIONS`.
-        box: (left, top, right, bottom) of the part to take, in pixels; None takes all.
+        box: (left, top, right, bottom) of the part to take, in pixels; None takes all. Of a part
+            that shrinks by "area", they are integers.
     """
     height, width = size
     if box is None and image.shape[:2] == size:
@@ -43,7 +44,7 @@ def resized(
         left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
         if height <= bottom - top and width <= right - left:
             # Pillow's box filter does not weight pixels that are covered in part.
-            return _averaged(image[top:bottom, left:right], size)
+            return _averaged(image[int(top) : int(bottom), int(left) : int(right)], size)
     resample = INTERPOLATIONS[interpolation]
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(to_pillow(image).resize((width, height), resample, box))
