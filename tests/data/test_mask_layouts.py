@@ -279,7 +279,7 @@ def test_a_list_of_stems_or_of_paths_and_a_field_of_view(mixed):
         ({"lists": "{split}.txt"}, r"no file lists='\{split\}.txt'"),
         ({"lists": "list.txt"}, r"list.txt, line 1: names no mask"),
         ({"lists": "bad.txt"}, r"bad.txt, line 2: no file 'im99.png'"),
-        ({"lists": "split.csv"}, r"split.csv, line 2: the split is 'tset'; did you mean 'test'"),
+        ({"lists": "split.csv"}, r"split.csv, line 2: 'tset' is not a split; did you mean 'test'"),
         ({"lists": "list.txt", "images": "*.png"}, r"with lists it must have \{stem\}"),
     ],
 )  # fmt: skip
