@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 # Receives progress messages, as `print` does.
 Say = Callable[[str], None]
+
+# Unicode categories: control, format (such as marks of direction), surrogates, line and paragraph
+# separators.
+_NOT_SHOWN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
 def near_match(word: str, options: Iterable[str]) -> str:
@@ -20,3 +25,22 @@ def near_match(word: str, options: Iterable[str]) -> str:
 def shortened(names: Sequence[object], most: int = 5) -> str:
     """The first ``most`` of ``names``, and ``...`` where there are more."""
     return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def printable(text: object) -> str:
+    r"""``text`` on one line that a terminal shows as it is, for names of files and classes.
+
+    Control characters, line ends and marks of the direction of writing become escapes, ``"\x1b"``,
+    and so do surrogates, which stand for the bytes of a file name that is not UTF-8.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _NOT_SHOWN
+        else character
+        for character in str(text)
+    )
+
+
+def printable_lines(text: str) -> str:
+    """`printable` of each line of a message."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from vitjax.data.sample import IGNORE
 from vitjax.data.share import WHERE
@@ -170,7 +171,7 @@ class WeightMaps:
         digest.update(repr((self._settings.foreground, label.shape)).encode())
         for array in (self._balance, label, instances):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-        folder = Path(self._settings.cache_dir).expanduser()
+        folder = Path(expanded(self._settings.cache_dir))
         path = folder / f"{digest.hexdigest()[:32]}.npy"
         try:
             return np.load(path)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from vitjax import config as configs
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import Say
 from vitjax.core.validation import check_keywords
 from vitjax.models.protocol import Model
@@ -40,6 +41,7 @@ class Preprocess:
         Raises:
             DataError: a file cannot be read; the message names it.
         """
+        images = expanded(images)
         read = [x if isinstance(x, np.ndarray) else self._data.read_image(x) for x in images]
         normalized: Array = self._data.normalize(np.stack(read))
         return normalized
@@ -94,6 +96,7 @@ def train(
         DivergedError: the loss or a gradient is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
+    workdir = expanded(workdir)
     if config is None:
         if not Path(workdir, CONFIG).is_file():
             raise ConfigError(
@@ -208,6 +211,7 @@ def prediction_table(
     **options: Any,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The result of `predict`, and its lines of text."""
+    files, output = expanded(files), expanded(output)
     if not files:
         raise ConfigError("no files are given to predict")
     experiment, placed, _ = runs.load(

@@ -19,6 +19,7 @@ from vitjax import parallel as parallel_modes
 from vitjax.config import to_dict
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.paths import expanded
 from vitjax.core.registry import named
 from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
 from vitjax.data.dataset import Dataset
@@ -194,7 +195,7 @@ def build(config: Any, description: Mapping[str, Any] | None = None) -> Experime
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
-    return call(_build, plain, where="config", config=plain, description=description)
+    return call(_build, expanded(plain), where="config", config=plain, description=description)
 
 
 def _build(

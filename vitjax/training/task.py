@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
+from vitjax.core.text import printable
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.objectives.base import Objective
@@ -175,7 +176,7 @@ class Task(Generic[DataT, ObjectiveT]):
                 words.append(f"{name} {declaration.text(value)}")
             elif declaration.per_class and len(declaration.shape) == 1:
                 each = zip(self.class_names, value, strict=True)
-                text = ", ".join(f"{label} {declaration.text(x)}" for label, x in each)
+                text = ", ".join(f"{printable(label)} {declaration.text(x)}" for label, x in each)
                 arrays.append(f"{name}: {text}")
         if "examples" in results:
             words[-1:] = [f"{word} on {results['examples']} examples" for word in words[-1:]]
@@ -209,11 +210,16 @@ class Task(Generic[DataT, ObjectiveT]):
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
         """The predictions as lines of text."""
-        width = max((len(str(each["image"])) for each in predictions), default=0)
+        titles = [printable(each["image"]) for each in predictions]
+        width = max(map(len, titles), default=0)
         return [
-            f"{each['image']:{width}}  "
-            + "  ".join(f"{key} {value}" for key, value in each.items() if key != "image")
-            for each in predictions
+            f"{title:{width}}  "
+            + "  ".join(
+                f"{printable(key)} {printable(value)}"
+                for key, value in each.items()
+                if key != "image"
+            )
+            for title, each in zip(titles, predictions, strict=True)
         ]
 
     # Figures.
