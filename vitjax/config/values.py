@@ -39,6 +39,27 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(text))
 
 
+def section_of(keys: Mapping[Any, Any], where: str) -> ml_collections.ConfigDict:
+    """``keys`` as a section, and the dicts in it as sections.
+
+    Args:
+        keys: names and values.
+        where: the place of the section in the config, for errors.
+
+    Raises:
+        ConfigError: a key is no text, or has a dot, which separates sections.
+    """
+    section = ml_collections.ConfigDict()
+    for key, value in keys.items():
+        if not isinstance(key, str) or "." in key:
+            raise ConfigError(
+                f"{where}: {key!r} cannot be a key; keys are strings without a dot (values for"
+                " classes whose names have one are given as a list, in the order of the classes)"
+            )
+        section[key] = section_of(value, f"{where}.{key}") if isinstance(value, Mapping) else value
+    return section
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as one dict with dotted keys, sorted; an empty section keeps its own key."""
     flat: dict[str, Any] = {}

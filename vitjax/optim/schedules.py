@@ -107,6 +107,7 @@ def check(section: Mapping[str, Any], where: str = "config.schedule") -> None:
         where=where,
         given=own,
         also=["name", "warmup_from", *spellings(("warmup", "cooldown", *own))],
+        name=name,
     )
 
 

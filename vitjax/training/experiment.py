@@ -222,9 +222,13 @@ def _build(
     method = objectives.lookup(method_name, "config.objective.name")
     constructor = MODELS.lookup(model_name, "config.model.name")
     offered = _OFFERED & set(keywords_of(method))
-    check_keywords(constructor, model_arguments, where="config.model")
+    check_keywords(constructor, model_arguments, where="config.model", name=model_name)
     check_keywords(
-        method, method_arguments, where="config.objective", given=offered | {"axis_name"}
+        method,
+        method_arguments,
+        where="config.objective",
+        given=offered | {"axis_name"},
+        name=method_name,
     )
     checks.updates(method_name)
     groups = method.parameter_groups
