@@ -64,6 +64,18 @@ class Dataset(ABC):
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
 
+    def class_counts(self, split: str) -> np.ndarray:
+        """The number of examples of each class in ``split``, of pixels where each has a class.
+
+        Returns:
+            int64 of shape (classes,).
+
+        Raises:
+            DataError: the split does not exist, or the data has no classes.
+        """
+        del split
+        raise DataError(f"data with the target {self.target!r} has no classes to count")
+
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, transformed as in evaluation: (height, width, channels).
 
@@ -168,6 +180,12 @@ class ImageDataset(Dataset):
 class LabelledDataset(ImageDataset):
     """Images with a label each: a class, or numbers."""
 
+    def class_counts(self, split: str) -> np.ndarray:
+        """The number of examples of each class in ``split``: int64 of shape (classes,)."""
+        if self.target != "class":
+            return super().class_counts(split)
+        return np.bincount(self.labels(split), minlength=len(self.class_names))
+
     @abstractmethod
     def labels(self, split: str) -> np.ndarray:
         """The label of each example of ``split``.
@@ -184,6 +202,10 @@ class MaskDataset(ImageDataset):
     @abstractmethod
     def class_values(self) -> tuple[int, ...]:
         """For each class, its value in the mask files."""
+
+    def class_counts(self, split: str) -> np.ndarray:
+        """The number of pixels of each class in ``split``: int64 of shape (classes,)."""
+        return self.class_pixels(split)
 
     @abstractmethod
     def class_pixels(self, split: str) -> np.ndarray:

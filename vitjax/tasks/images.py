@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
+from vitjax.core.text import printable, shortened
 from vitjax.data import Dataset
 from vitjax.objectives import ImageObjective
+from vitjax.training.experiment import Experiment
 from vitjax.training.task import Task
 
 DataT = TypeVar("DataT", bound=Dataset)
@@ -21,3 +25,15 @@ class ImageTask(Task[DataT, ObjectiveT]):
         names = self.data.class_names
         more = range(len(names), self.objective.num_classes)
         return (*names, *(f"class {number}" for number in more))
+
+    def prepare(
+        self, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
+    ) -> Experiment:
+        """The experiment; reports the class weights of its loss."""
+        del variables, cache
+        weights = self.objective.weights_of_classes
+        if weights is not None:
+            pairs = zip(self.class_names, weights, strict=True)
+            each = [f"{printable(name)} {weight:.4g}" for name, weight in pairs]
+            say(f"Class weights of the training loss: {shortened(each, 20)}")
+        return self.experiment

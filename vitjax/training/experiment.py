@@ -40,7 +40,10 @@ from vitjax.training.task import TASKS, Task
 _INIT = 0x7FFFFFFF
 
 # What an objective receives in addition to its section, if it has the field.
-_OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "target", "devices"}
+_OFFERED = {
+    *("model", "num_classes", "num_train_classes", "class_names", "class_counts"),
+    *("normalize", "target", "devices"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,6 +279,8 @@ def _build(
         "model": module,
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
         "num_train_classes": source.num_train_classes,
+        "class_names": source.class_names,
+        "class_counts": functools.cache(lambda: source.class_counts("train")),
         "normalize": source.normalize,
         "target": source.target,
         # Under pmap each device runs its own program, which sees only its part of a batch.
