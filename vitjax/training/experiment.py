@@ -220,7 +220,7 @@ def _build(
     # Everything that can be checked without the data is checked first.
     model_name, model_arguments = named(model, "config.model")
     method_name, method_arguments = named(
-        objective or {"name": "classification"}, "config.objective"
+        {"name": "classification", **(objective or {})}, "config.objective"
     )
     method = objectives.lookup(method_name, "config.objective.name")
     constructor = MODELS.lookup(model_name, "config.model.name")
