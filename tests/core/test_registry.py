@@ -255,3 +255,10 @@ def test_a_section_names_a_constructor(tools):
         tools.from_section({"teeth": 4}, "config.tool")
     with pytest.raises(ConfigError, match=r"^config.tool.name: unknown tool 'sew'.*'saw'"):
         tools.from_section({"name": "sew"}, "config.tool")
+
+
+@pytest.mark.parametrize("name", [[1], {"a": 1}, None, 3])
+def test_what_is_no_text_is_no_name(tools, name):
+    assert name not in tools
+    with pytest.raises(ConfigError, match="unknown tool"):
+        tools[name]

@@ -83,12 +83,12 @@ def test_functions_take_paths_in_the_home_folder(at_home):
     weights.convert("~/exported.safetensors", "~/converted", say=str)
     assert weights.load("~/converted.safetensors", model, say=str)
     vitjax.train("~/config.py", "~/more", ["--config.init.from_checkpoint=~/run"], say=str)
-    dealing.write("~/split.json", {"source": "folder", "path": "~/photos"}, counts=(1, 1, 1))
+    dealing.write("~/split.json", {"source": "folder", "path": "~/photos"}, counts=(3, 0, 0))
     assert (at_home / "split.json").is_file()
     photos = {"source": "folder", "path": "~/photos", "batch_size": 2}
     assert data.create(**photos).num_classes == 3
-    episodes = {"ways": 1, "shots": 1, "queries": 1, "class_split": "~/split.json"}
-    assert data.create(**photos, episodes=episodes).num_train_classes == 1
+    episodes = {"ways": 2, "shots": 1, "queries": 1, "class_split": "~/split.json"}
+    assert data.create(**photos, episodes=episodes).num_train_classes == 3
     probing.probe(["~/run"], method="knn", k=(1,), say=str)
     assert (at_home / "run" / "probes" / "knn.json").is_file()
     with pytest.raises(data.DataError, match=rf"no folder '{at_home}/nowhere'"):
