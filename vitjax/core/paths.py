@@ -27,7 +27,8 @@ def expanded(value: Value) -> Value:
         value: a string or a path; or lists, tuples and sections of them, item by item. Anything
             else, and a string that does not begin with ``~/``, is returned unchanged.
     """
-    return _expanded(value)  # type: ignore[no-any-return]
+    changed: Value = _expanded(value)
+    return changed
 
 
 def _expanded(value: Any) -> Any:

@@ -43,7 +43,7 @@ class ClassWeighted(ImageObjective):
             check(self.class_weights, self.class_names)
 
     @functools.cached_property
-    def weights_of_classes(self) -> np.ndarray | None:  # type: ignore[override]
+    def weights_of_classes(self) -> np.ndarray | None:
         """The weight of each class in the training loss, float32 of shape (classes,); or None.
 
         Outputs of the model that are no class of the data have the weight 1.

@@ -168,11 +168,11 @@ class Classification(FineTunable, ClassWeighted, Classifier):
         """
         counted = self._counted(batch)
         metrics = self.metrics(logits, labels, counted)
-        if weights is not None:
+        classes = self.weights_of_classes
+        if weights is not None and classes is not None:
             weights = weights.astype(jnp.result_type(logits, jnp.float32))
             if self.cross_entropy == "softmax":
-                labels = labels * self.weights_of_classes
-                losses = self._cross_entropies(logits, labels.astype(logits.dtype))
+                losses = self._cross_entropies(logits, (labels * classes).astype(logits.dtype))
             else:
                 losses = weights * self._cross_entropies(logits, labels.astype(logits.dtype))
             losses = jnp.where(counted & (weights > 0), losses, 0)
