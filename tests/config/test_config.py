@@ -395,3 +395,17 @@ def test_flatten_of_nested_sections_and_of_an_empty_one(config):
     assert flat["seed"] == 0
     assert len(flat["schedule"]) == 0
     assert configs.flatten({}) == {}
+
+
+def test_a_placeholder_needs_a_value_and_gets_it_from_the_command_line(config):
+    config.data.files = ml_collections.config_dict.required_placeholder(str)
+    with pytest.raises(ConfigError, match=r"^config\.data\.files has no value.*--config"):
+        configs.to_json(config)
+    configs.override(config, ["--config.data.files=a"])
+    assert configs.to_dict(config)["data"]["files"] == "a"
+
+
+def test_keys_that_json_cannot_sort_are_refused():
+    for section in ({"a": {1: 2, "b": 3}}, ml_collections.ConfigDict({"a": {1: 2, "b": 3}})):
+        with pytest.raises(ConfigError, match="keys of a section must be strings"):
+            configs.to_json(section)

@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from vitjax.config import user_code
-from vitjax.config.values import section_of
+from vitjax.config.values import section_of, value_of
 from vitjax.core.errors import ConfigError
 
 PREFIX = "--config."
@@ -51,7 +51,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
         *sections, key = path.split(".")
         section = config
         for depth, name in enumerate(sections, start=1):
-            if name not in section or section[name] is None:
+            if value_of(section, name) is None:
                 section[name] = ml_collections.ConfigDict()
             section = section[name]
             if not isinstance(section, ml_collections.ConfigDict):
@@ -63,7 +63,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             if key in section:
                 del section[key]
             continue
-        value = _converted(parse_value(text), text, section.get(key), path)
+        value = _converted(parse_value(text), text, value_of(section, key), path)
         with section.ignore_type():
             section[key] = value
     user_code.load(config, Path.cwd())
