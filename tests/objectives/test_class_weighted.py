@@ -192,11 +192,12 @@ def test_devices_and_accumulation_give_the_loss_of_one_batch(kind, mode, devices
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_weights_of_other_classes_are_refused_when_the_objective_is_built():
+def test_weights_of_other_classes_are_refused_for_training():
     with pytest.raises(ConfigError, match="class_weights has 2 weights"):
-        classifier(class_weights=[1, 2])
+        classifier(class_weights=[1, 2]).check_training()
     with pytest.raises(ConfigError, match="'z' is not a class"):
-        segmenter(class_weights={"z": 1})
+        segmenter(class_weights={"z": 1}).check_training()
+    segmenter(class_weights={"a": 1}).check_training()
     with pytest.raises(ConfigError, match=r"class_weights\[1\] is -1; it must be above 0"):
         segmenter(class_weights=[1, -1, 1])
     with pytest.raises(ConfigError, match="class_weights is 3; it must be 'inverse' or"):

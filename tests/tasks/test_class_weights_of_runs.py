@@ -61,6 +61,11 @@ def test_a_name_is_checked_against_the_classes_of_the_data():
         build(MASKS, name="segmentation", class_weights=[1, 2, 3])
 
 
+def test_a_run_is_evaluated_on_data_of_other_classes():
+    config = {**MASKS, "objective": {"name": "segmentation", "class_weights": [1, 2, 3]}}
+    assert experiments.build(config, trained=True).objective.class_weights == (1, 2, 3)
+
+
 def test_the_balanced_sampler_is_for_classes_of_images():
     sampler = {"sampler": {"name": "class_balanced"}}
     built = experiments.build({**CLASSES, "data": CLASSES["data"] | sampler})

@@ -37,8 +37,9 @@ class ClassWeighted(ImageObjective):
     class_names: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     class_counts: Callable[[], np.ndarray] = dataclasses.field(default=_not_counted, kw_only=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check_training(self) -> None:
+        """Checks that ``class_weights`` has the classes of the data."""
+        super().check_training()
         if self.class_weights is not None:
             check(self.class_weights, self.class_names)
 

@@ -184,7 +184,9 @@ class Experiment:
         return self.declarations[name if name in self.declarations else name.rpartition("/")[0]]
 
 
-def build(config: Any, description: Mapping[str, Any] | None = None) -> Experiment:
+def build(
+    config: Any, description: Mapping[str, Any] | None = None, *, trained: bool = False
+) -> Experiment:
     """Builds everything that a config names.
 
     Names and keys are checked first, so that a typo is reported before the data is read.
@@ -192,19 +194,28 @@ def build(config: Any, description: Mapping[str, Any] | None = None) -> Experime
     Args:
         config: a ConfigDict or plain sections.
         description: what `vitjax.data.Dataset.describe` returned, if the data is not needed.
+        trained: whether the run is only evaluated, so that its data may be another.
 
     Raises:
         ConfigError: an unknown section, name or key, naming the near match.
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
-    return call(_build, expanded(plain), where="config", config=plain, description=description)
+    return call(
+        _build,
+        expanded(plain),
+        where="config",
+        config=plain,
+        description=description,
+        trained=trained,
+    )
 
 
 def _build(
     *,
     config: dict[str, Any],
     description: Mapping[str, Any] | None,
+    trained: bool,
     model: Mapping[str, Any],
     data: Mapping[str, Any],
     optimizer: Mapping[str, Any],
@@ -309,7 +320,7 @@ def _build(
     if saving.get("best") is not None:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, final, source.splits)
     devices.check(variables)
-    updates, trained = sections.create_optimizers(
+    updates, changed = sections.create_optimizers(
         groups,
         variables["params"],
         optimizer,
@@ -318,7 +329,9 @@ def _build(
         settings.accumulation_steps,
         built.layer_groups,
     )
-    built.check(variables, source, trained, fresh=start is None)
+    built.check(variables, source, changed, fresh=start is None)
+    if not trained:
+        built.check_training()
     experiment = Experiment(
         config=config,
         seed=seed,

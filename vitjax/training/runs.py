@@ -61,7 +61,7 @@ class SavedRun:
         configs.override(config, overrides)
         self.described = workdir.read_data(self.folder)
         self.experiment: Experiment = experiments.build(
-            config, None if with_data else self.described
+            config, None if with_data else self.described, trained=True
         )
         directory = self.folder / workdir.CHECKPOINTS
         if not directory.is_dir():
