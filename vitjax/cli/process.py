@@ -23,9 +23,12 @@ def prepare() -> None:
 
     Imports none of them.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Names of classes and files may have characters that the terminal's encoding lacks.
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before Python started: the next file would take its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            # Names of classes and files may have characters that the terminal's encoding lacks.
             stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_PrintableRecord)
     # Without a GPU, JAX reports what it looked for.
@@ -46,9 +49,8 @@ def flush_output() -> None:
         BrokenPipeError: the reader of the output has closed it, as ``head`` does.
         OSError: the output cannot be written; a disk may be full.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # as where it was closed before Python started
-            stream.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def discard_output() -> None:
