@@ -9,9 +9,11 @@ import pytest
 import small_classifiers
 import small_segmentation
 
+from vitjax import models
 from vitjax.core.errors import ConfigError
 from vitjax.metrics import numbers
-from vitjax.objectives.state import TrainState
+from vitjax.objectives import HeadOnly
+from vitjax.objectives.state import FROZEN, TrainState
 from vitjax.optim.optimizer import Optimizer
 from vitjax.parallel import create
 from vitjax.training.step import make_train_step
@@ -102,6 +104,29 @@ def test_a_sigmoid_weighs_the_example_by_its_class():
     likely = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     each = -(onehot * np.log(likely) + (1 - onehot) * np.log(1 - likely)).sum(axis=-1)
     assert loss == pytest.approx((weights * each)[:13].sum() / weights[:13].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_head_alone_has_the_same_weighted_loss(cached):
+    fields = {"patch_size": 2, "width": 4, "depth": 1, "num_heads": 1, "mlp_width": 4}
+    model = models.create("vit_ti16", num_classes=7, **fields)
+    arguments = {"class_weights": WEIGHTS, "class_names": NAMES, "label_smoothing": 0.3}
+    task = HeadOnly(model, 7, cache_features=cached, **arguments)
+    batch = small_classifiers.batch(masked=3)
+    variables = task.init(jax.random.key(0), batch)
+    frozen = {FROZEN: variables[FROZEN]}
+    head = jax.tree.map(
+        lambda leaf: leaf + 0.5 * np.cos(np.arange(leaf.size)).reshape(leaf.shape),
+        variables["params"],
+    )
+    logits = task.logits({**variables, "params": head}, batch)
+    given = batch
+    if cached:
+        given = {**batch, "features": task.features(variables, batch["image"])}
+        del given["image"]
+    loss = task.loss(head, frozen, given, jax.random.key(1))[0]
+    expected = pytorch(logits[:13], batch["label"][:13], WEIGHTS, 0.3)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_follow_the_counts_of_the_training_data():
