@@ -42,8 +42,24 @@ def test_units_come_to_steps(steps, per_epoch, value):
 
 def test_other_keys_and_lists_pass():
     run = Run(100, 10)
-    resolved = run.resolve({"boundaries_epochs": [1, 2], "factor": 0.1}, ["boundaries"], where="s")
+    resolved = run.resolve(
+        {"boundaries_epochs": [1, 2], "factor": 0.1},
+        ["boundaries"],
+        where="s",
+        lists=["boundaries"],
+    )
     assert resolved == {"boundaries": [10, 20], "factor": 0.1}
+
+
+@pytest.mark.parametrize("value", [[], [1, 2], {}, "five", True])
+@pytest.mark.parametrize("unit", ["steps", "epochs", "fraction"])
+def test_a_length_is_one_number_and_a_list_of_lengths_is_a_list(value, unit):
+    run = Run(100, 10)
+    with pytest.raises(ConfigError, match=rf"s\.warmup_{unit} is .*it must be a number at least 0"):
+        run.resolve({f"warmup_{unit}": value}, ["warmup"], where="s")
+    if not isinstance(value, list):
+        with pytest.raises(ConfigError, match="must be a list of numbers at least 0"):
+            run.resolve({f"warmup_{unit}": value}, ["warmup"], where="s", lists=["warmup"])
 
 
 def test_two_units_are_one_too_many():

@@ -199,7 +199,27 @@ def test_what_the_caller_gives_cannot_be_written_by_a_person():
     assert call(build, {"width": 5}, where="config.model", num_classes=10) == (10, 5)
     with pytest.raises(ConfigError) as error:
         call(build, {"num_classes": 3}, where="config.model", num_classes=10)
-    assert message(error) == ("config.model: unknown key 'num_classes' (known: width)")
+    assert message(error) == (
+        "config.model: unknown key 'num_classes' (known: width); --config.model.num_classes=None"
+        " removes it"
+    )
+
+
+def test_all_unknown_keys_are_named_at_once_with_what_removes_them():
+    def build(width: int = 1, depth: int = 2, drop_path: float = 0): ...
+
+    keys = {"patch_size": 16, "drop_pth": 0.1, "width": 3, "pooling": "mean"}
+    with pytest.raises(ConfigError) as error:
+        check_keywords(build, keys, where="config.model", name="resnet18")
+    assert message(error) == (
+        "config.model: unknown keys 'patch_size', 'drop_pth' ('drop_path'?), 'pooling' (known:"
+        " width, depth, drop_path); --config.model.patch_size=None --config.model.pooling=None"
+        " removes them, and --config.model=resnet18 replaces the section by 'resnet18' with its"
+        " defaults"
+    )
+    # What is no section of a config has no override.
+    with pytest.raises(ConfigError, match=r"^tool 'saw': unknown keys 'a', 'b' \(known: [^)]*\)$"):
+        check_keywords(build, ["a", "b"], where="tool 'saw'")
 
 
 def test_keys_that_are_read_elsewhere_are_no_errors():
@@ -235,3 +255,10 @@ def test_a_section_names_a_constructor(tools):
         tools.from_section({"teeth": 4}, "config.tool")
     with pytest.raises(ConfigError, match=r"^config.tool.name: unknown tool 'sew'.*'saw'"):
         tools.from_section({"name": "sew"}, "config.tool")
+
+
+@pytest.mark.parametrize("name", [[1], {"a": 1}, None, 3])
+def test_what_is_no_text_is_no_name(tools, name):
+    assert name not in tools
+    with pytest.raises(ConfigError, match="unknown tool"):
+        tools[name]

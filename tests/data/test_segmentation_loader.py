@@ -13,7 +13,8 @@ import vitjax.data
 from vitjax.core.errors import ConfigError
 from vitjax.data import IGNORE, DataError, Sample, SegmentationData
 from vitjax.data.sources.mask_classes import MaskSource
-from vitjax.data.weight_maps import class_weights, weight_map
+from vitjax.data.weight_maps import weight_map
+from vitjax.losses.class_weights import inverse
 
 AUGMENT = "elastic(3) | dihedral | crop(24) | brightness | noise"
 
@@ -254,10 +255,10 @@ def test_cells_are_connected_parts_where_nobody_numbered_them():
 
 def test_classes_weigh_the_same_in_all():
     counts = np.array([100, 0, 300])
-    weights = class_weights(counts)
+    weights = inverse(counts)
     np.testing.assert_allclose(weights * counts, [200, 0, 200])
     data = tissue(train_transforms="", weight_map={"w0": 0.0})
-    weights = class_weights(data.class_pixels("train"))
+    weights = inverse(data.class_pixels("train"))
     batch = take(data, 1)[0]
     np.testing.assert_allclose(batch["weight"], weights[batch["label"]])
     plain = take(tissue(train_transforms="", weight_map={"w0": 0.0, "balance": False}), 1)[0]

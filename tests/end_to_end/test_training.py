@@ -194,7 +194,7 @@ def test_patience_runs_out(capsys, tmp_path):
         ("--config.train.epochs=1", "exactly one of 'steps' and 'epochs'"),
         ("--config.checkpoint.keeps=1", "'keeps'; did you mean 'keep'?"),
         ("--config.parallel.mode=pmapp", "'pmapp'; did you mean 'pmap'?"),
-        ("--config.seed=one", "a str"),
+        ("--config.seed=one", "config.seed is 'one'; it must be an integer"),
         ("--config.data.batch_size=100", "8 devices with 1 micro-batches each"),
         ("--wrkdir=x", "'--wrkdir=x'; did you mean '--workdir'?"),
     ],

@@ -16,6 +16,7 @@ from vitjax.analysis.activations import Activations
 from vitjax.analysis.probes import PROBES, Examples, Numbers, Sets
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import shortened
 from vitjax.core.validation import check_keywords
 from vitjax.data import LabelledDataset
@@ -101,6 +102,7 @@ def probe(
             "checkpoint chooses among a run's checkpoints; it needs the folder of a run"
             " (--workdir=DIR)"
         )
+    workdirs, files, output = expanded(workdirs), expanded(files), expanded(output)
     alone = len(workdirs) == 1 and not files
     folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
     folder = folder if output is None else Path(output)

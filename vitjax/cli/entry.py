@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,8 @@ from vitjax.cli import (
     train,
 )
 from vitjax.core.errors import ConfigError, UserError
-from vitjax.core.text import near_match
+from vitjax.core.paths import expanded
+from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
     *(train, evaluate, predict, import_weights, export, probe),
@@ -32,25 +32,42 @@ COMMANDS = tuple(module.COMMAND for module in _MODULES)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parsed, rest = _parser().parse_known_args(arguments)
     process.prepare()
     try:
+        try:
+            return _run(arguments)
+        finally:
+            process.flush_output()
+    except BrokenPipeError:
+        process.discard_output()
+        return process.BROKEN_PIPE
+    except OSError as error:
+        process.discard_output()
+        return _report(error.strerror or error, 2)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Runs the command; returns the exit status, after reporting an error."""
+    parsed, rest = _parser().parse_known_args(arguments)
+    try:
+        parsed = argparse.Namespace(**expanded(vars(parsed)))
         return parsed.chosen.run(parsed, _overrides(parsed, rest))
     except UserError as error:
-        print(f"vitjax: {error}", file=sys.stderr)
-        return 2
+        return _report(error, 2)
     except KeyboardInterrupt:
-        print("vitjax: stopped from the keyboard", file=sys.stderr)
-        return 130
+        return _report("stopped from the keyboard", 130)
     except BrokenPipeError:
-        # The reader of our output has closed it, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except OSError as error:
         # The disk is full, a folder is not writable: the cause is outside the program.
         where = f" ({error.filename})" if error.filename else ""
-        print(f"vitjax: {error.strerror or error}{where}", file=sys.stderr)
-        return 2
+        return _report(f"{error.strerror or error}{where}", 2)
+
+
+def _report(problem: object, status: int) -> int:
+    """Prints a message for the person at the keyboard; returns ``status``."""
+    print(f"vitjax: {printable_lines(str(problem))}", file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

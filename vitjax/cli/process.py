@@ -6,13 +6,31 @@ CPUs calls `prepare` first and `start_devices` before it builds anything.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import signal
 import sys
+
+from vitjax.core.text import printable_lines
+
+# The status of a process whose output nobody reads any more, as a shell counts it.
+BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def prepare() -> None:
-    """Silences what dependencies report beside vitjax; imports none of them."""
+    """Makes output possible in any encoding, and silences what dependencies report beside vitjax.
+
+    Imports none of them.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before Python started: the next file would take its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            # Names of classes and files may have characters that the terminal's encoding lacks.
+            stream.reconfigure(errors="backslashreplace")
+    logging.setLogRecordFactory(_PrintableRecord)
     # Without a GPU, JAX reports what it looked for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Orbax reports each of its steps through absl, and an error again from each thread and each
@@ -23,6 +41,28 @@ def prepare() -> None:
     for name in ("jax2onnx", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     sys.unraisablehook = _report_unless_loop_is_closed
+
+
+def flush_output() -> None:
+    """Writes what is buffered, so that an error is raised here and not when Python ends.
+
+    Raises:
+        BrokenPipeError: the reader of the output has closed it, as ``head`` does.
+        OSError: the output cannot be written; a disk may be full.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def discard_output() -> None:
+    """Lets Python end quietly although what is buffered for its output cannot be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(nowhere, stream.fileno())
 
 
 def start_devices(*, distributed: bool = False) -> None:
@@ -42,6 +82,14 @@ def start_devices(*, distributed: bool = False) -> None:
         jax.distributed.initialize()
     if jax.default_backend() == "cpu":
         keep_freed_memory()
+
+
+class _PrintableRecord(logging.LogRecord):
+    """A message of a log, with control characters in names escaped."""
+
+    def getMessage(self) -> str:
+        """The message; it may have several lines."""
+        return printable_lines(super().getMessage())
 
 
 def _report_unless_loop_is_closed(unraisable: sys.UnraisableHookArgs) -> None:

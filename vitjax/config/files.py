@@ -11,6 +11,7 @@ import ml_collections
 import vitjax
 from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 
 Value = TypeVar("Value")
@@ -29,7 +30,7 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
     Raises:
         ConfigError: the file does not exist, cannot be run, or has no ``get_config``.
     """
-    path, argument = _resolve(str(path))
+    path, argument = _resolve(expanded(str(path)))
     module = user_code.run(path, again=True)
     if "get_config" not in vars(module):
         raise ConfigError(f"{path}: has no function get_config()")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vitjax.core.errors import ConfigError
@@ -53,17 +53,23 @@ class Run:
         return cls(steps, steps_per_epoch)
 
     def resolve(
-        self, section: Mapping[str, Any], names: Iterable[str], *, where: str
+        self,
+        section: Mapping[str, Any],
+        names: Iterable[str],
+        *,
+        where: str,
+        lists: Iterable[str] = (),
     ) -> dict[str, Any]:
         """``section`` with every length in steps, under its bare name.
 
-        ``{"warmup_epochs": 5}`` becomes ``{"warmup": 450}`` where an epoch has 90 steps; a list of
-        lengths becomes a list of steps. A length that is not given is left out.
+        ``{"warmup_epochs": 5}`` becomes ``{"warmup": 450}`` where an epoch has 90 steps. A length
+        that is not given is left out.
 
         Args:
             section: keys and values as a config has them.
             names: which names are lengths.
             where: the name of the section, for errors.
+            lists: which of the names are lists of lengths.
 
         Raises:
             ConfigError: a length is given in two units, without a unit, or is not a number.
@@ -83,12 +89,15 @@ class Run:
                     f" {' and '.join(repr(f'{name}_{unit}') for unit in given)}"
                 )
             for unit, value in given.items():
-                resolved[name] = self._steps(value, unit, f"{where}.{name}_{unit}")
+                key = f"{where}.{name}_{unit}"
+                if name in lists:
+                    check_value(value, Sequence[NonNegativeFloat], key)
+                    resolved[name] = [self._steps(item, unit, key) for item in value]
+                else:
+                    resolved[name] = self._steps(value, unit, key)
         return resolved
 
-    def _steps(self, value: Any, unit: str, where: str) -> Any:
-        if isinstance(value, list | tuple):
-            return [self._steps(item, unit, where) for item in value]
+    def _steps(self, value: Any, unit: str, where: str) -> int:
         number = _number(value, where)
         if unit == "epochs":
             return round(number * _epoch(self.steps_per_epoch, where))

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import math
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 from vitjax.config import user_code
+from vitjax.config.values import section_of, value_of
 from vitjax.core.errors import ConfigError
 
 PREFIX = "--config."
+
+# Sections that consist of a name and the keys of what it names, and the key of the name.
+_NAMED = {
+    **dict.fromkeys(("model", "objective", "optimizer", "schedule", "data.sampler"), "name"),
+    "data": "source",
+    "parallel": "mode",
+}
+# Words that literals of Python lack.
+_WORDS = {"true": True, "false": False, "nan": math.nan, "inf": math.inf, "infinity": math.inf}
 
 
 def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> None:
     """Sets values in ``config`` from arguments such as ``--config.optimizer.learning_rate=3e-4``.
 
-    A value is read as a Python literal where it is one and as text where it is not; where the
-    config has a value already, the new one must be of its type (any number will do for a number).
-    ``None`` removes the key, so that its default applies. Keys that the config lacks are added; the
-    section's reader checks them. Files of ``config.imports``, relative to the current directory,
-    are imported.
+    A value is read as `parse_value` reads it. Where the config has text, only a list or a dict is
+    not text; where it has a float, an integer becomes one. The reader of a key decides what its
+    value may be, so a list may replace a number, and the reverse. ``None`` removes the key, so that
+    its default applies. Keys that the config lacks are added.
+
+    A dict replaces a section. So does a name, where a section consists of a name and its keys:
+    ``--config.model=resnet18`` is that model with its defaults.
+
+    Files of ``config.imports``, relative to the current directory, are imported.
 
     Raises:
-        ConfigError: an argument without ``=``, a value of another type, a path through a value, or
-            a file that cannot be imported.
+        ConfigError: an argument without ``=``, a path through a value, a section replaced by what
+            is neither, or a file that cannot be imported.
     """
     for argument in arguments:
         path, equals, text = argument.removeprefix(PREFIX).partition("=")
@@ -35,7 +51,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
         *sections, key = path.split(".")
         section = config
         for depth, name in enumerate(sections, start=1):
-            if name not in section or section[name] is None:
+            if value_of(section, name) is None:
                 section[name] = ml_collections.ConfigDict()
             section = section[name]
             if not isinstance(section, ml_collections.ConfigDict):
@@ -47,44 +63,66 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             if key in section:
                 del section[key]
             continue
-        value = parse_value(text)
-        if key in section:
-            value = _convert(value, text, section[key], argument)
+        value = _converted(parse_value(text), text, value_of(section, key), path)
         with section.ignore_type():
             section[key] = value
     user_code.load(config, Path.cwd())
 
 
 def parse_value(text: str) -> Any:
-    """``text`` as a Python literal where it is one, and as text where it is not."""
-    words = {"true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
+    """``text`` as a Python literal where it is one, and as text where it is not.
+
+    ``true``, ``false``, ``nan``, ``inf`` and ``infinity`` may be written in any case, also within a
+    list. A list needs no parentheses: ``3,5``.
+    """
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # "\d" in a pattern
+            warnings.simplefilter("ignore", DeprecationWarning)
+            parsed = ast.parse(text.strip(), mode="eval").body
+        return ast.literal_eval(_Words().visit(parsed))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
-def _convert(value: Any, text: str, old: Any, argument: str) -> Any:
-    """``value`` as the type of ``old``, or an error that says both types."""
-    if old is None:
-        return value
-    if isinstance(old, str):
+class _Words(ast.NodeTransformer):
+    """Replaces the words of `_WORDS` by their values."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """The value of a word; other names stay, and are no literals."""
+        word = node.id.lower()
+        return ast.Constant(_WORDS[word]) if word in _WORDS else node
+
+
+def _converted(value: Any, text: str, old: Any, path: str) -> Any:
+    """``value`` as it goes to the place of ``old``, which is None where there is none."""
+    if isinstance(value, Mapping):
+        return section_of(value, f"config.{path}")
+    is_section = isinstance(old, ml_collections.ConfigDict)
+    name = _NAMED.get(path, "name" if is_section and "name" in old else None)
+    if name is not None and isinstance(value, str):
+        return ml_collections.ConfigDict({name: value})
+    if name is not None or (is_section and not _is_number(value)):
+        raise ConfigError(_not_a_section(text, path, name is not None))
+    if isinstance(old, str) and not isinstance(value, list | tuple):
         return text
-    if isinstance(old, bool) or isinstance(value, bool):
-        if type(old) is type(value):
-            return value
-    elif isinstance(old, float) and isinstance(value, int):
+    if isinstance(old, float) and _is_number(value):
         return float(value)
-    elif isinstance(old, int) and isinstance(value, float):
+    if _is_number(old) and isinstance(value, float) and value.is_integer():
         # Epochs may be a fraction; a reader that needs an integer checks that itself.
-        return int(value) if value.is_integer() else value
-    elif isinstance(old, list | tuple) and isinstance(value, list | tuple):
+        return int(value)
+    if isinstance(old, list | tuple) and isinstance(value, list | tuple):
         return type(old)(value)
-    elif type(old) is type(value):
-        return value
-    raise ConfigError(
-        f"{argument!r}: the config has {old!r}, a {type(old).__name__};"
-        f" {text!r} is a {type(value).__name__}"
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _not_a_section(text: str, path: str, named: bool) -> str:
+    name = f"a name ({PREFIX}{path}=NAME) or " if named else ""
+    return (
+        f"{PREFIX}{path}={text}: config.{path} is a section; {name}a dict"
+        f" ({PREFIX}{path}={{'key': value}}) replaces it, and {PREFIX}{path}.KEY=VALUE sets a key"
     )

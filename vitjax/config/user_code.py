@@ -23,6 +23,7 @@ from typing import Any
 
 from vitjax.core.atomic import new_file, write_json
 from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.paths import expanded
 from vitjax.core.registry import registrations
 from vitjax.core.text import near_match
 
@@ -45,7 +46,8 @@ def load(config: MutableMapping[str, Any], folder: str | Path) -> None:
         ConfigError: a file does not exist or cannot be run, two files have one name, or one
             registers a name that another object has.
     """
-    paths = [Path(folder, path).absolute() for path in _listed(config)]
+    folder = expanded(folder)
+    paths = [Path(folder, path).absolute() for path in expanded(_listed(config))]
     for number, path in enumerate(paths):
         for other in paths[:number]:
             if path.stem == other.stem and path != other:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+from ml_collections.config_dict import RequiredValueError
 
 from vitjax.core.errors import ConfigError
 
@@ -20,9 +21,26 @@ def to_json(config: Any) -> str:
     """``config`` as JSON text with sorted keys.
 
     Raises:
-        ConfigError: a value that JSON cannot hold; the message names its key.
+        ConfigError: a value that JSON cannot hold, a placeholder without a value, or a section with
+            keys that are no strings beside strings; the message names the key.
     """
-    plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+    try:
+        return _to_json(config)
+    except TypeError as error:
+        raise ConfigError(
+            f"config: the keys of a section must be strings, and some are not ({error})"
+        ) from None
+
+
+def _to_json(config: Any) -> str:
+    if isinstance(config, ml_collections.ConfigDict):
+        if (missing := _without_value(config)) is not None:
+            raise ConfigError(
+                f"config.{missing} has no value, and the config requires one"
+                f" (--config.{missing}=VALUE)"
+            )
+        config = config.to_dict()
+    plain = config
     for path, value in flatten(plain).items():
         try:
             json.dumps(value)
@@ -39,6 +57,27 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(text))
 
 
+def section_of(keys: Mapping[Any, Any], where: str) -> ml_collections.ConfigDict:
+    """``keys`` as a section, and the dicts in it as sections.
+
+    Args:
+        keys: names and values.
+        where: the place of the section in the config, for errors.
+
+    Raises:
+        ConfigError: a key is no text, or has a dot, which separates sections.
+    """
+    section = ml_collections.ConfigDict()
+    for key, value in keys.items():
+        if not isinstance(key, str) or "." in key:
+            raise ConfigError(
+                f"{where}: {key!r} cannot be a key; keys are strings without a dot (values for"
+                " classes whose names have one are given as a list, in the order of the classes)"
+            )
+        section[key] = section_of(value, f"{where}.{key}") if isinstance(value, Mapping) else value
+    return section
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as one dict with dotted keys, sorted; an empty section keeps its own key."""
     flat: dict[str, Any] = {}
@@ -49,3 +88,25 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def value_of(section: ml_collections.ConfigDict, key: str) -> Any:
+    """The value of ``key``; None if it has none, as a required placeholder has."""
+    try:
+        return section.get(key)
+    except RequiredValueError:
+        return None
+
+
+def _without_value(config: ml_collections.ConfigDict, prefix: str = "") -> str | None:
+    """The first key, with dots, of a required placeholder without a value; None if all have one."""
+    for key in config:
+        try:
+            value = config[key]
+        except RequiredValueError:
+            return f"{prefix}{key}"
+        if isinstance(value, ml_collections.ConfigDict):
+            found = _without_value(value, f"{prefix}{key}.")
+            if found is not None:
+                return found
+    return None

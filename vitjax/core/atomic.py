@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vitjax.core.paths import expanded
+
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -19,7 +21,7 @@ def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     ``path`` keeps its old content until the new file is complete and on the disk, whatever the
     number of processes that write there. Its folder is created if it does not exist.
     """
-    path = Path(path)
+    path = Path(expanded(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -51,7 +53,7 @@ def replace(unfinished: Path, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` to ``path`` atomically: a reader sees the old file or the new one."""
     with new_file(path) as unfinished:
-        unfinished.write_text(text)
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

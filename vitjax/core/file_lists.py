@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import Say, natural_key, near_match, shortened
 
 PathLike = str | os.PathLike[str]
@@ -65,7 +66,7 @@ def find_images(
     missing: list[str] = []
     ignored: Counter[str] = Counter()
     for entry in entries:
-        place, others = os.path.expanduser(entry), Counter[str]()
+        place, others = expanded(entry), Counter[str]()
         if os.path.isdir(place):
             images = list(_below(place, others))
         elif os.path.lexists(place):
@@ -113,7 +114,7 @@ def subfolders(folder: PathLike) -> list[str]:
 
 def _lines(path: str) -> list[str]:
     """The entries of a text file."""
-    place = os.path.expanduser(path)
+    place = expanded(path)
     try:
         data = sys.stdin.buffer.read() if path == _STDIN else Path(place).read_bytes()
     except OSError as error:
@@ -194,7 +195,7 @@ def _absent(missing: Sequence[str]) -> str:
 
 def _near(path: str) -> str:
     """The near match of a missing path among its siblings, or the folder that is missing."""
-    place = Path(os.path.expanduser(path))
+    place = Path(expanded(path))
     parent = place.parent
     if not parent.is_dir():
         return f" (there is no folder {str(parent)!r})"

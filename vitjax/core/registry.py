@@ -110,7 +110,7 @@ class Registry(Generic[Constructor]):
         return len(self._known())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known()
+        return isinstance(name, str) and name in self._known()
 
     def __getitem__(self, name: str) -> Constructor:
         """The constructor of ``name``.

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 # Receives progress messages, as `print` does.
 Say = Callable[[str], None]
 
+# Unicode categories: control, surrogates, line and paragraph separators. Of format characters only
+# the marks of direction, which turn around what follows: others are part of words and emoji.
+_NOT_SHOWN = frozenset(("Cc", "Cs", "Zl", "Zp"))
+_DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
 
 def near_match(word: str, options: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the option nearest to ``word``, or ``""``."""
     # One wrong letter is half of a word of two.
-    cutoff = 0.6 if len(str(word)) > 3 else 0.5
-    found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=cutoff)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    found = nearest(word, options, 0.6 if len(str(word)) > 3 else 0.5)
+    return f"; did you mean {found!r}?" if found is not None else ""
+
+
+def nearest(word: str, options: Iterable[str], similarity: float) -> str | None:
+    """The option nearest to ``word``, if their similarity, in [0, 1], is at least this one."""
+    found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=similarity)
+    return found[0] if found else None
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
@@ -41,3 +52,22 @@ def duration(seconds: float) -> str:
 def shortened(names: Sequence[object], most: int = 5) -> str:
     """The first ``most`` of ``names``, and ``...`` where there are more."""
     return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def printable(text: object) -> str:
+    r"""``text`` on one line that a terminal shows as it is, for names of files and classes.
+
+    Control characters, line ends and marks of the direction of writing become escapes, ``"\x1b"``,
+    and so do surrogates, which stand for the bytes of a file name that is not UTF-8.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in _NOT_SHOWN or character in _DIRECTIONS
+        else character
+        for character in str(text)
+    )
+
+
+def printable_lines(text: str) -> str:
+    """`printable` of each line of a message."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -21,13 +21,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import numbers
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any
 
+from vitjax.core.annotations import LINEN_FIELDS, is_section_class, problem
 from vitjax.core.constraints import (
     Bounds,
     Constraint,
@@ -39,10 +40,9 @@ from vitjax.core.constraints import (
     PositiveFloat,
     PositiveInt,
     Rate,
-    alternatives,
 )
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, nearest
 
 __all__ = [
     "Bounds",
@@ -62,8 +62,7 @@ __all__ = [
     "validate_fields",
 ]
 
-# Linen adds these two fields to every module; they are not for configs.
-_LINEN_FIELDS = frozenset({"parent", "name"})
+_SECTION_OF_CONFIG = re.compile(r"config(\.\w+)+")
 
 
 def validate_fields(instance: Any, where: str = "") -> None:
@@ -80,7 +79,7 @@ def validate_fields(instance: Any, where: str = "") -> None:
     """
     hints = _hints(type(instance))
     for field in dataclasses.fields(instance):
-        if field.name in _LINEN_FIELDS or not field.init:
+        if field.name in LINEN_FIELDS or not field.init:
             continue
         value = getattr(instance, field.name)
         if isinstance(value, list):
@@ -102,175 +101,12 @@ def check_value(value: Any, hint: Any, name: str) -> None:
     Raises:
         ConfigError: naming the value, what it must be and the near match.
     """
-    problem = _problem(value, hint)
-    if problem is not None:
-        raise ConfigError(
-            f"{name}{problem.path} is {problem.value!r}; it must be {problem.words}"
-            f"{near_match(problem.value, problem.options) if problem.options else ''}"
-        )
-
-
-class _Problem(NamedTuple):
-    path: str  # from the value that was checked to the one at fault
-    value: Any
-    words: str  # what it must be
-    wrong_type: bool
-    options: Sequence[str] = ()
-
-
-class _Plain(NamedTuple):
-    one: str
-    several: str
-    allows: Callable[[Any], bool]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-_LIST = _Plain("a list", "lists", _is_list)
-_SECTION = _Plain("a section of keys", "sections", _is_mapping)
-# What a config can hold. bool is an int to Python, and an error where a person wrote it for one.
-_PLAIN: dict[Any, _Plain] = {
-    int: _Plain(
-        "an integer",
-        "integers",
-        lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool),
-    ),
-    float: _Plain(
-        "a number", "numbers", lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)
-    ),
-    bool: _Plain("True or False", "booleans", lambda v: isinstance(v, bool)),
-    str: _Plain("a string", "strings", lambda v: isinstance(v, str)),
-    type(None): _Plain("None", "Nones", lambda v: v is None),
-    Sequence: _LIST,
-    list: _LIST,
-    tuple: _LIST,
-    Mapping: _SECTION,
-    dict: _SECTION,
-}
-
-
-def _problem(value: Any, hint: Any) -> _Problem | None:
-    """Why ``value`` does not fit ``hint``; None if it does, or if a config cannot hold ``hint``."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return _constrained(value, hint)
-    if origin in (typing.Union, types.UnionType):
-        return _none_of(value, arguments)
-    if origin is Literal:
-        if any(type(value) is type(option) and value == option for option in arguments):
-            return None
-        options = [option for option in arguments if isinstance(option, str)]
-        return _Problem("", value, _describe(hint), True, options)
-    if _is_section_class(hint):
-        if isinstance(value, (hint, Mapping)):
-            return None  # the keys of a section are checked where it is built, see `call`
-        return _Problem("", value, _describe(hint), True)
-    plain = _PLAIN.get(origin or hint)
-    if plain is None:
-        return None
-    if not plain.allows(value):
-        return _Problem("", value, _describe(hint), True)
-    if plain is _LIST and arguments:
-        return _item(value, hint)
-    if plain is _SECTION and arguments:
-        for key, item in value.items():
-            if (found := _problem(item, arguments[1])) is not None:
-                return found._replace(path=f".{key}{found.path}")
-    return None
-
-
-def _constrained(value: Any, hint: Any) -> _Problem | None:
-    base, *constraints = typing.get_args(hint)
-    found = _problem(value, base)
+    found = problem(value, hint)
     if found is not None:
-        return found._replace(words=_describe(hint)) if found.path == "" else found
-    for constraint in constraints:
-        if isinstance(constraint, Constraint) and not constraint.allows(value):
-            options = list(constraint.options)
-            words = constraint.words
-            if isinstance(constraint, Length):
-                words = f"{_describe(base)} {words}"
-            return _Problem("", value, words, False, options)
-    return None
-
-
-def _none_of(value: Any, members: Sequence[Any]) -> _Problem | None:
-    found = [_problem(value, member) for member in members]
-    if any(problem is None for problem in found):
-        return None
-    problems = [problem for problem in found if problem is not None]
-    closest = [problem for problem in problems if not problem.wrong_type]
-    if len(closest) == 1:
-        return closest[0]
-    words = alternatives(list(dict.fromkeys(_describe(member) for member in members)))
-    options = [option for problem in problems for option in problem.options]
-    return _Problem("", value, words, not closest, options)
-
-
-def _item(value: Any, hint: Any) -> _Problem | None:
-    """The first item of a list that does not fit, or that the list has another length."""
-    arguments = typing.get_args(hint)
-    each: Sequence[Any] = arguments
-    if typing.get_origin(hint) is not tuple or (len(arguments) == 2 and arguments[1] is Ellipsis):
-        each = [arguments[0]] * len(value)
-    elif len(value) != len(arguments):
-        return _Problem("", value, _describe(hint), True)
-    for index, (item, kind) in enumerate(zip(value, each, strict=True)):
-        if (found := _problem(item, kind)) is not None:
-            return found._replace(path=f"[{index}]{found.path}")
-    return None
-
-
-def _describe(hint: Any) -> str:
-    """What a value that fits ``hint`` is, such as "an integer at least 1 or None"."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        base, *constraints = arguments
-        words = [each.words for each in constraints if isinstance(each, Constraint)]
-        if any(isinstance(each, OneOf) for each in constraints):
-            return " ".join(words)
-        return " ".join([_describe(base), *words])
-    if origin in (typing.Union, types.UnionType):
-        return alternatives(list(dict.fromkeys(_describe(member) for member in arguments)))
-    if origin is Literal:
-        return alternatives([repr(option) for option in arguments])
-    if _is_section_class(hint):
-        return _SECTION.one
-    plain = _PLAIN.get(origin or hint)
-    if plain is None:
-        return getattr(hint, "__name__", str(hint))
-    if plain is not _LIST or not arguments:
-        return plain.one
-    if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"a list of {len(arguments)} {_several(arguments)}"
-    return f"a list of {_several(arguments[:1])}"
-
-
-def _several(hints: Sequence[Any]) -> str:
-    """The plural of what fits all ``hints``."""
-    if len(set(hints)) > 1:
-        return "values"
-    base, words = hints[0], ""
-    if typing.get_origin(base) is Annotated:
-        base, *constraints = typing.get_args(base)
-        words = "".join(f" {each.words}" for each in constraints if isinstance(each, Constraint))
-    plain = _PLAIN.get(typing.get_origin(base) or base)
-    return (plain.several if plain else "values") + words
-
-
-def _is_section_class(hint: Any) -> bool:
-    """Whether a section of keys stands for ``hint``: a dataclass that is not a Linen module."""
-    return (
-        isinstance(hint, type)
-        and dataclasses.is_dataclass(hint)
-        and not {field.name for field in dataclasses.fields(hint)} >= _LINEN_FIELDS
-    )
+        raise ConfigError(
+            f"{name}{found.path} is {found.value!r}; it must be {found.words}"
+            f"{near_match(found.value, found.options) if found.options else ''}"
+        )
 
 
 def _as_tuple(value: Any) -> Any:
@@ -288,7 +124,7 @@ def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of ``function`` that may be given by keyword, without Linen's own fields."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(function).parameters
-    return {k: p for k, p in parameters.items() if p.kind in kinds and k not in _LINEN_FIELDS}
+    return {k: p for k, p in parameters.items() if p.kind in kinds and k not in LINEN_FIELDS}
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -331,6 +167,7 @@ def check_keywords(
     where: str,
     given: Iterable[str] = (),
     also: Iterable[str] = (),
+    name: str | None = None,
 ) -> None:
     """Checks that ``function`` takes each of ``keywords`` and that no required one is missing.
 
@@ -341,25 +178,22 @@ def check_keywords(
         where: where they wrote them, for the message, such as a section of the config.
         given: parameters that the caller itself supplies, so that a person cannot.
         also: further names that are read elsewhere, and so are not errors.
+        name: the name of ``function`` in the section, if a person chose it there.
 
     Raises:
-        ConfigError: naming the key, its place, the near match and the known keys; or the value and
-            what it must be.
+        ConfigError: naming all unknown keys, their place, the near matches, the known keys and the
+            overrides that remove them; or the value and what it must be.
     """
     values = keywords if isinstance(keywords, Mapping) else {}
     keywords, given, also = list(keywords), set(given), set(also)
     parameters = keywords_of(function)
     readable = [name for name in parameters if name not in given]
     readable += sorted(also.difference(readable))
-    for key in keywords:
-        if key not in readable:
-            raise ConfigError(
-                f"{where}: unknown key {key!r}{near_match(key, readable)}"
-                f" (known: {', '.join(readable) or 'none'})"
-            )
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in given and name not in keywords:
-            raise ConfigError(f"{where}: the key {name!r} is missing")
+    if unknown := [key for key in keywords if key not in readable]:
+        raise ConfigError(_unknown_keys(unknown, readable, where, name))
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in given and key not in keywords:
+            raise ConfigError(f"{where}: the key {key!r} is missing")
     hints = _hints(function)
     for key, value in values.items():
         if key in hints and key in parameters:
@@ -367,6 +201,30 @@ def check_keywords(
             section = _section_class(hints[key])
             if section is not None and isinstance(value, Mapping):
                 check_keywords(section, value, where=_key(where, key))
+
+
+def _unknown_keys(
+    unknown: Sequence[str], readable: Sequence[str], where: str, name: str | None
+) -> str:
+    """The message of an error about keys that nobody reads."""
+    shown = f"(known: {', '.join(readable) or 'none'})"
+    if len(unknown) == 1:
+        near = near_match(unknown[0], readable)
+        message = f"{where}: unknown key {unknown[0]!r}{near} {shown}"
+        left = [] if near else unknown
+    else:
+        # Many keys are those of something else; only a close match is likely to be a slip.
+        slips = {key: nearest(key, readable, 0.8) for key in unknown}
+        words = [f"{key!r}" + (f" ({near!r}?)" if near else "") for key, near in slips.items()]
+        message = f"{where}: unknown keys {', '.join(words)} {shown}"
+        left = [key for key, near in slips.items() if near is None]
+    if not left or not _SECTION_OF_CONFIG.fullmatch(where):
+        return message
+    removal = " ".join(f"--{where}.{key}=None" for key in left)
+    message += f"; {removal} removes {'them' if len(left) > 1 else 'it'}"
+    if name is not None:
+        message += f", and --{where}={name} replaces the section by {name!r} with its defaults"
+    return message
 
 
 def call(
@@ -391,7 +249,7 @@ def call(
 def _section_class(hint: Any) -> Any:
     """The dataclass that a section given for ``hint`` becomes, or None."""
     members = typing.get_args(hint) if _is_union(hint) else (hint,)
-    return next((member for member in members if _is_section_class(member)), None)
+    return next((member for member in members if is_section_class(member)), None)
 
 
 def _is_union(hint: Any) -> bool:

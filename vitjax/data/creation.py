@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.validation import call, check_keywords, keywords_of
 from vitjax.data.class_order import ClassList, Match, match
 from vitjax.data.dataset import Dataset
@@ -44,7 +45,7 @@ def create(
             those of the run.
         DataError: the source cannot be read, or its images and a value do not go together.
     """
-    parts = _sorted_out(section)
+    parts = _sorted_out(expanded(section))
     check_keywords(parts.kind.settings_class, parts.own, where=WHERE)
     source = call(parts.constructor, parts.rest, where=WHERE)
     matched: Match | None = None
@@ -73,7 +74,7 @@ def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dat
         seed: as in `create`.
         **section: as in `create`; the keywords of the source are not used.
     """
-    parts = _sorted_out(section)
+    parts = _sorted_out(expanded(section))
     if parts.kind is FunctionEpisodes:  # which needs no files
         return create(seed, **section)
     data: Dataset = parts.kind.blank(description, seed=seed, **parts.own)

@@ -77,6 +77,18 @@ class Dataset(ABC):
         """The classes, in the order of their numbers."""
         return ClassList(self.class_names)
 
+    def class_counts(self, split: str) -> np.ndarray:
+        """The number of examples of each class in ``split``, of pixels where each has a class.
+
+        Returns:
+            int64 of shape (classes,).
+
+        Raises:
+            DataError: the split does not exist, or the data has no classes.
+        """
+        del split
+        raise DataError(f"data with the target {self.target!r} has no classes to count")
+
     def read_image(self, image: AnyImage) -> np.ndarray:
         """An image, transformed as in evaluation: (height, width, channels).
 
@@ -193,6 +205,12 @@ class ImageDataset(Dataset):
 class LabelledDataset(ImageDataset):
     """Images with a label each: a class, or numbers."""
 
+    def class_counts(self, split: str) -> np.ndarray:
+        """The number of examples of each class in ``split``: int64 of shape (classes,)."""
+        if self.target != "class":
+            return super().class_counts(split)
+        return np.bincount(self.labels(split), minlength=len(self.class_names))
+
     @abstractmethod
     def labels(self, split: str) -> np.ndarray:
         """The label of each example of ``split``.
@@ -219,6 +237,10 @@ class MaskDataset(ImageDataset):
     def class_colors(self) -> Sequence[tuple[int, int, int]] | None:
         """For each class, the colour that stands for it in figures; None for those of figures."""
         return None
+
+    def class_counts(self, split: str) -> np.ndarray:
+        """The number of pixels of each class in ``split``: int64 of shape (classes,)."""
+        return self.class_pixels(split)
 
     @abstractmethod
     def class_pixels(self, split: str) -> np.ndarray:

@@ -35,7 +35,8 @@ from vitjax.data.sources.mask_classes import Colour, MaskReader, MaskSource
 from vitjax.data.sources.mask_discovery import values_of
 from vitjax.data.transforms.base import Size
 from vitjax.data.transforms.pipeline import Pipeline, parse
-from vitjax.data.weight_maps import WeightMaps, class_weights
+from vitjax.data.weight_maps import WeightMaps
+from vitjax.losses.class_weights import inverse
 
 
 @KINDS.register("mask", label="a mask with a class per pixel")
@@ -200,7 +201,7 @@ class SegmentationData(ImageData, MaskDataset):
         if self._weight_maps is None:
             balance = np.ones(self.num_classes, np.float32)
             if settings.balance:
-                balance = class_weights(self.class_pixels("train"))
+                balance = inverse(self.class_pixels("train"))
             self._weight_maps = WeightMaps(settings, balance)
         assert isinstance(batches.rows, Examples)
         rows = dataclasses.replace(batches.rows, weights=self._weight_maps)

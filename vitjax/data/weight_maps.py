@@ -17,29 +17,15 @@ from scipy import ndimage
 
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from vitjax.data.sample import IGNORE
 from vitjax.data.share import WHERE
+from vitjax.losses.class_weights import inverse
 
 # Beyond this number of sigmas the second term is below 2e-8 of w0.
 _REACH = 6.0
 _MOST_BYTES = 2**29  # kept in a process
-
-
-def class_weights(counts: np.ndarray) -> np.ndarray:
-    """The w_c of equation 2: what balances the classes, 1 on average over all pixels.
-
-    Args:
-        counts: pixels of each class in the training data, (classes,).
-
-    Returns:
-        float32 of shape (classes,): total / (occurring classes * count); 0 for a count of 0.
-    """
-    counts = np.asarray(counts, np.float64)
-    occurring = counts > 0
-    weights = np.zeros(len(counts))
-    weights[occurring] = counts.sum() / (occurring.sum() * counts[occurring])
-    return weights.astype(np.float32)
 
 
 def weight_map(
@@ -72,7 +58,7 @@ def weight_map(
     """
     counted = label != IGNORE
     if balance is None:
-        balance = class_weights(np.bincount(label[counted], minlength=1))
+        balance = inverse(np.bincount(label[counted], minlength=1))
     if instances is None:
         # A diagonal membrane one pixel wide is a border too.
         instances, _ = ndimage.label(label == foreground)
@@ -170,7 +156,7 @@ class WeightMaps:
         digest.update(repr((self._settings.foreground, label.shape)).encode())
         for array in (self._balance, label, instances):
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-        folder = Path(self._settings.cache_dir).expanduser()
+        folder = Path(expanded(self._settings.cache_dir))
         path = folder / f"{digest.hexdigest()[:32]}.npy"
         try:
             return np.load(path)

@@ -38,6 +38,8 @@ class Pixels:
         counted: (batch, height, width), 1 where a pixel counts and 0 where it is ignored.
         weight: (batch, height, width), the weight map of the per-pixel losses.
         activation: ``"softmax"`` over the classes, or one ``"sigmoid"`` per class.
+        class_weight: (batch, height, width), the weight of each pixel's class in the per-pixel
+            losses, which are weighted means over the pixels of an image; None for equal weights.
     """
 
     logits: Float[Array, "batch height width outputs"]
@@ -45,6 +47,7 @@ class Pixels:
     counted: Float[Array, "batch height width"]
     weight: Float[Array, "batch height width"]
     activation: Literal["softmax", "sigmoid"]
+    class_weight: Float[Array, "batch height width"] | None = None
 
     def probabilities(self) -> Float[Array, "batch height width classes"]:
         """The probability of each class."""
@@ -65,7 +68,15 @@ class Pixels:
         return self.truth[..., 1:] if self.logits.shape[-1] == 1 else self.truth
 
     def mean(self, losses: Float[Array, "batch height width"]) -> Float[Array, "batch"]:
-        """``losses`` times the weight map, averaged over the counted pixels of each image."""
+        """``losses`` times the weight map, averaged over the counted pixels of each image.
+
+        With class weights w it is ``sum(w * weight * losses) / sum(w)``.
+        """
+        if self.class_weight is not None:
+            shares = jnp.where(self.counted > 0, self.class_weight, 0)
+            weighted = jnp.where(shares > 0, losses * self.weight * shares, 0)
+            sums = jnp.sum(shares, axis=(1, 2))
+            return jnp.sum(weighted, axis=(1, 2)) / jnp.where(sums > 0, sums, 1)
         # `where` keeps an infinite loss of an ignored pixel from turning into 0 * inf = NaN.
         weighted = jnp.where(self.counted > 0, losses * self.weight, 0)
         return jnp.sum(weighted, axis=(1, 2)) / jnp.maximum(jnp.sum(self.counted, axis=(1, 2)), 1)

@@ -33,7 +33,8 @@ class Objective(abc.ABC):
 
     A subclass is a frozen dataclass, registered in `objectives`; its fields are the keys of the
     config's ``objective`` section, and their annotations are checked. The trainer fills in the
-    fields ``model``, ``num_classes``, ``num_train_classes``, ``normalize``, ``target`` and
+    fields ``model``, ``num_classes``, ``num_train_classes``, ``class_names``, ``class_counts``
+    (a function that counts the training examples of each class), ``normalize``, ``target`` and
     ``devices``, if the subclass has them.
 
     A method with one loss and one optimizer defines `inputs`, `loss` and `evaluate`. A method with
@@ -139,6 +140,13 @@ class Objective(abc.ABC):
             ConfigError: they are not.
         """
         del variables, data, trained, fresh
+
+    def check_training(self) -> None:  # noqa: B027 - nothing to check by default
+        """Checks fields that only training reads; evaluations may be on other data.
+
+        Raises:
+            ConfigError: a field does not suit the data.
+        """
 
     @classmethod
     def model_outputs(cls, data: Dataset) -> int | None:

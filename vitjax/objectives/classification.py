@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 from vitjax.core.validation import Fraction, NonNegativeFloat
 from vitjax.metrics import Mean, Measure, Metrics, create_measures
 from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
+from vitjax.objectives.class_weighted import ClassWeighted
 from vitjax.objectives.fine_tuning import FineTunable
 from vitjax.objectives.interfaces import Classifier
 from vitjax.objectives.mixing import mix
@@ -24,7 +25,7 @@ _MIX, _DROPOUT = 0, 1
 
 @objectives.register("classification")
 @dataclasses.dataclass(frozen=True)
-class Classification(FineTunable, Classifier):
+class Classification(FineTunable, ClassWeighted, Classifier):
     """Classifies images.
 
     A batch holds ``image`` (batch, height, width, channels); ``label``, class numbers (batch,) or
@@ -42,7 +43,15 @@ class Classification(FineTunable, Classifier):
         measures: names of `vitjax.metrics.MEASURES` that the end of a run and ``vitjax evaluate``
             also compute: ``"calibration_error"``, ``"confusion_matrix"``.
 
-    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable`.
+    With ``class_weights`` the training loss is ``sum(l) / sum(w)`` over the examples of a batch, as
+    that of PyTorch's ``CrossEntropyLoss(weight=...)``: ``l = -sum_c w_c q_c log p_c`` for the
+    smoothed and mixed label q, and w is the weight of the label before it is smoothed, of a mixed
+    one the mean weight of its parts. (For probabilities as labels PyTorch divides by the number of
+    examples.) With ``"sigmoid"``, l is w times the loss of the example, as in Cui et al. 2019
+    (arXiv 1901.05555, Section 4.2).
+
+    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable` and
+    `vitjax.objectives.class_weighted.ClassWeighted`.
     """
 
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
@@ -60,26 +69,41 @@ class Classification(FineTunable, Classifier):
         self, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
         """The normalised and mixed images and soft labels of the step whose key is ``rng``."""
-        images = self.normalize(batch["image"])
-        labels = self.soft_labels(batch["label"])
-        return mix(
+        images, labels, _ = self.prepare_weighted(batch, rng)
+        return images, labels
+
+    def prepare_weighted(
+        self, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Array, Float[Array, "batch classes"], Float[Array, "batch"] | None]:
+        """The result of `prepare`, and the mixed weight of each example's classes, if they differ.
+
+        Args:
+            batch: as of `loss`.
+            rng: the key of the step.
+        """
+        labels, weights = self._smoothed(batch["label"])
+        rows = labels if weights is None else jnp.concatenate([labels, weights[:, None]], axis=-1)
+        images, rows = mix(
             jax.random.fold_in(rng, _MIX),
-            images,
-            optax.smooth_labels(labels, self.label_smoothing),
+            self.normalize(batch["image"]),
+            rows,
             mixup_alpha=self.mixup,
             cutmix_alpha=self.cutmix,
             probability=self.mix_probability,
         )
+        if weights is None:
+            return images, rows, None
+        return images, rows[:, : self.num_classes], rows[:, self.num_classes]
 
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
         """The mean cross-entropy over the unmasked examples of the batch."""
-        images, labels = self.prepare(batch, rng)
+        images, labels, weights = self.prepare_weighted(batch, rng)
         logits, model_state = self.forward(
             params, model_state, images, jax.random.fold_in(rng, _DROPOUT)
         )
-        metrics = self.metrics(logits, labels, self._weights(batch))
+        metrics = self.training_metrics(logits, labels, weights, batch)
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
@@ -114,10 +138,7 @@ class Classification(FineTunable, Classifier):
     ) -> Metrics:
         """Loss and accuracies of a batch; a soft label counts as its largest class."""
         labels = labels.astype(logits.dtype)
-        if self.cross_entropy == "softmax":
-            losses = optax.losses.softmax_cross_entropy(logits, labels)
-        else:
-            losses = optax.losses.sigmoid_binary_cross_entropy(logits, labels).sum(axis=-1)
+        losses = self._cross_entropies(logits, labels)
         truth = jnp.argmax(labels, axis=-1)
         right = {"accuracy": jnp.argmax(logits, axis=-1) == truth}
         if self.num_classes > 5:
@@ -130,12 +151,56 @@ class Classification(FineTunable, Classifier):
         loss = Mean.of(losses, weights, higher_is_better=False, unit="nats")
         return {"loss": loss, **accuracies}
 
+    def training_metrics(
+        self,
+        logits: Float[Array, "batch classes"],
+        labels: Float[Array, "batch classes"],
+        weights: Float[Array, "batch"] | None,
+        batch: Batch,
+    ) -> Metrics:
+        """`metrics` of a training batch; of the metrics, class weights change the loss alone.
+
+        Args:
+            logits: the outputs of the model.
+            labels: as of `prepare_weighted`.
+            weights: as of `prepare_weighted`.
+            batch: as of `loss`.
+        """
+        counted = self._counted(batch)
+        metrics = self.metrics(logits, labels, counted)
+        classes = self.weights_of_classes
+        if weights is not None and classes is not None:
+            weights = weights.astype(jnp.result_type(logits, jnp.float32))
+            if self.cross_entropy == "softmax":
+                losses = self._cross_entropies(logits, (labels * classes).astype(logits.dtype))
+            else:
+                losses = weights * self._cross_entropies(logits, labels.astype(logits.dtype))
+            losses = jnp.where(counted & (weights > 0), losses, 0)
+            total = jnp.sum(losses.astype(weights.dtype))
+            count = jnp.sum(jnp.where(counted, weights, 0))
+            metrics["loss"] = Mean(total, count, higher_is_better=False, unit="nats")
+        return metrics
+
+    def _smoothed(self, labels: Array) -> tuple[Array, Array | None]:
+        """The smoothed labels, and the weight of each label's classes before that, or None."""
+        labels = self.soft_labels(labels)
+        weights = self.weights_of_classes
+        smoothed = optax.smooth_labels(labels, self.label_smoothing)
+        return smoothed, None if weights is None else labels @ weights
+
+    def _cross_entropies(
+        self, logits: Float[Array, "batch classes"], labels: Float[Array, "batch classes"]
+    ) -> Float[Array, "batch"]:
+        if self.cross_entropy == "softmax":
+            return optax.losses.softmax_cross_entropy(logits, labels)
+        return optax.losses.sigmoid_binary_cross_entropy(logits, labels).sum(axis=-1)
+
     def _measures(self) -> dict[str, Measure]:
         return create_measures(
             self.measures, "class", where="config.objective.measures", num_classes=self.num_classes
         )
 
-    def _weights(self, batch: Batch) -> Array:
+    def _counted(self, batch: Batch) -> Array:
         # A mixed example counts if both of its parts do.
         mask = batch["mask"]
         return mask & jnp.roll(mask, 1) if self.mixup or self.cutmix else mask

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
@@ -113,11 +112,11 @@ class HeadOnly(Classification):
         """The mean cross-entropy over the unmasked examples of the batch."""
         if "features" in batch:
             features = batch["features"]
-            labels = optax.smooth_labels(self.soft_labels(batch["label"]), self.label_smoothing)
+            labels, weights = self._smoothed(batch["label"])
         else:
-            images, labels = self.prepare(batch, rng)
+            images, labels, weights = self.prepare_weighted(batch, rng)
             features = self.features(model_state, images)
-        metrics = self.metrics(self._head(params, features), labels, self._weights(batch))
+        metrics = self.training_metrics(self._head(params, features), labels, weights, batch)
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def logits(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray, UInt
 
 from vitjax.data.dataset import Target
@@ -27,6 +28,11 @@ class ImageObjective(Objective):
 
     num_classes: int
     normalize: Callable[[Array], Array] = lambda images: images
+
+    @property
+    def weights_of_classes(self) -> np.ndarray | None:
+        """The weight of each class in the training loss, (classes,); None for equal weights."""
+        return None
 
     def inputs(self, batch: Batch) -> Array:
         """One image of the batch; the values do not matter."""

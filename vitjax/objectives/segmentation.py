@@ -20,13 +20,14 @@ from vitjax.losses.segmentation import Loss, Pixels, combine, probabilities
 from vitjax.metrics import Mean, Measure, Metrics, PerClass, create_measures
 from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
+from vitjax.objectives.class_weighted import ClassWeighted
 from vitjax.objectives.fine_tuning import FineTunable
 from vitjax.objectives.interfaces import Segmenter
 
 
 @objectives.register("segmentation")
 @dataclasses.dataclass(frozen=True)
-class Segmentation(FineTunable, Segmenter):
+class Segmentation(FineTunable, ClassWeighted, Segmenter):
     """Classifies each pixel of an image.
 
     A batch holds ``image`` (batch, height, width, channels); ``label`` (batch, height, width),
@@ -50,7 +51,13 @@ class Segmentation(FineTunable, Segmenter):
             also compute: ``"v_rand"``, ``"v_info"``, ``"rand_error"``, ``"pixel_error"``.
         foreground: the class whose connected parts are the objects that ``measures`` compare.
 
-    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable`.
+    With ``class_weights`` the per-pixel losses (``cross_entropy``, ``focal``) of an image are means
+    weighted by the class of each pixel, and the loss of a batch is the mean over its images
+    weighted by the mean weight of their pixels. Cross-entropy over images of one size is then that
+    of PyTorch's ``CrossEntropyLoss(weight=...)`` over all pixels of the batch.
+
+    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable` and
+    `vitjax.objectives.class_weighted.ClassWeighted`.
     """
 
     losses: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"cross_entropy": 1.0})
@@ -80,10 +87,12 @@ class Segmentation(FineTunable, Segmenter):
         """The combined loss, averaged over the unmasked images of the batch and deep outputs."""
         logits, model_state = self.forward(params, model_state, self.normalize(batch["image"]), rng)
         supervised = tuple(logits) if isinstance(logits, tuple | list) else (logits,)
-        parts = [self.image_losses(each, batch) for each in supervised]
+        classes = self.weights_of_classes
+        parts = [self.image_losses(each, batch, classes) for each in supervised]
         # The last output is the deepest, that of the complete network.
         metrics = self.metrics(supervised[-1], batch)
-        metrics["loss"] = self._mean_loss(jnp.mean(jnp.stack(parts), axis=0), batch)
+        weights = None if classes is None else _image_weights(classes, supervised[-1], batch)
+        metrics["loss"] = self._mean_loss(jnp.mean(jnp.stack(parts), axis=0), batch, weights)
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
@@ -124,7 +133,10 @@ class Segmentation(FineTunable, Segmenter):
         return self._counts(decide(self._logits(variables, batch["image"])), batch)
 
     def image_losses(
-        self, logits: Float[Array, "batch rows columns outputs"], batch: Batch
+        self,
+        logits: Float[Array, "batch rows columns outputs"],
+        batch: Batch,
+        class_weights: Float[np.ndarray, "classes"] | None = None,
     ) -> Float[Array, "batch"]:
         """The weighted sum of the losses per image; labels are cropped to the logits' size."""
         size = logits.shape[1:3]
@@ -137,6 +149,9 @@ class Segmentation(FineTunable, Segmenter):
             counted=(labels != IGNORE).astype(dtype),
             weight=weight.astype(dtype),
             activation=self.cross_entropy,
+            class_weight=(
+                None if class_weights is None else jnp.asarray(class_weights, dtype)[labels]
+            ),
         )
         total = jnp.zeros(len(logits), dtype)
         for scale, loss in self._combined():
@@ -160,8 +175,12 @@ class Segmentation(FineTunable, Segmenter):
             self.measures, "mask", where="config.objective.measures", foreground=self.foreground
         )
 
-    def _mean_loss(self, losses: Float[Array, "batch"], batch: Batch) -> Mean:
+    def _mean_loss(
+        self, losses: Float[Array, "batch"], batch: Batch, weights: Array | None = None
+    ) -> Mean:
         counted = batch["mask"] & jnp.any(batch["label"] != IGNORE, axis=(1, 2))
+        if weights is not None:
+            counted = counted * weights
         return Mean.of(losses, counted, higher_is_better=False)
 
     def _combined(self) -> tuple[tuple[float, Loss], ...]:
@@ -209,6 +228,18 @@ def crop(maps: Array, size: Sequence[int]) -> Array:
     (height, width), (rows, columns) = maps.shape[1:3], size
     top, left = (height - rows) // 2, (width - columns) // 2
     return maps[:, top : top + rows, left : left + columns]
+
+
+def _image_weights(
+    class_weights: Float[np.ndarray, "classes"],
+    logits: Float[Array, "batch rows columns outputs"],
+    batch: Batch,
+) -> Float[Array, "batch"]:
+    """The mean class weight of the pixels of each image that count, cropped to the logits."""
+    labels = crop(batch["label"], logits.shape[1:3])
+    weights = jnp.where(labels != IGNORE, jnp.asarray(class_weights)[labels], 0)
+    counted = jnp.sum(labels != IGNORE, axis=(1, 2))
+    return jnp.sum(weights, axis=(1, 2)) / jnp.maximum(counted, 1)
 
 
 def _mirrored(model: Model, length: int) -> Int[np.ndarray, "places"]:

@@ -28,7 +28,7 @@ def find_optimizer(name: Any, where: str) -> Any:
         for found in dir(module)
         if _is_optimizer(found, getattr(module, found))
     }
-    if name in known:
+    if isinstance(name, str) and name in known:
         return known[name]
     raise ConfigError(
         f"{where}: optax has no optimizer {name!r}{near_match(name, known)}"

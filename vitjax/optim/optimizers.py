@@ -173,7 +173,9 @@ def _split(section: Mapping[str, Any], where: str) -> tuple[Settings, Any, dict[
     if "weight_decay_rate" in arguments:
         raise ConfigError(f"{where}.weight_decay_rate is called 'weight_decay' here")
     given = ("learning_rate", "weight_decay_rate")
-    check_keywords(constructor, list(arguments), where=where, given=given, also=["name", *known])
+    check_keywords(
+        constructor, arguments, where=where, given=given, also=["name", *known], name=name
+    )
     return settings, constructor, arguments
 
 

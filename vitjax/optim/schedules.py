@@ -46,7 +46,7 @@ def linear(*, final: float = 0.0) -> Body:
     return lambda step, length: 1 - (1 - final) * jnp.clip(step / length, 0, 1)
 
 
-@schedules.register("step", lengths=("boundaries",))
+@schedules.register("step", lengths=("boundaries",), lists=("boundaries",))
 def step(*, boundaries: Sequence[int], factor: float = 0.1) -> Body:
     """Multiplied by ``factor`` at each boundary, counted from the start of the run.
 
@@ -107,6 +107,7 @@ def check(section: Mapping[str, Any], where: str = "config.schedule") -> None:
         where=where,
         given=own,
         also=["name", "warmup_from", *spellings(("warmup", "cooldown", *own))],
+        name=name,
     )
 
 
@@ -132,7 +133,8 @@ def create(
     check(section, where)
     name = section.get("name", "constant")
     own = schedules.facts(name).get("lengths", ())
-    resolved = run.resolve(section, ("warmup", "cooldown", *own), where=where)
+    lists = schedules.facts(name).get("lists", ())
+    resolved = run.resolve(section, ("warmup", "cooldown", *own), where=where, lists=lists)
     resolved.pop("name", None)
     warmup, cooldown = resolved.pop("warmup", 0), resolved.pop("cooldown", 0)
     warmup_from = resolved.pop("warmup_from", 0.0)

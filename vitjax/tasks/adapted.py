@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import images_below, subfolders
+from vitjax.core.paths import expanded
 from vitjax.core.text import near_match, shortened
 from vitjax.data import EpisodeData
 from vitjax.data.any_image import AnyImage, name_of, several
@@ -196,7 +197,7 @@ def support_images(support: Support) -> dict[str, list[AnyImage]]:
         files = {str(name): list(several(images)) for name, images in support.items()}
         where = "support"
     elif isinstance(support, str | os.PathLike):
-        folder = os.path.expanduser(support)
+        folder = expanded(support)
         where = f"support: {os.fspath(support)}"
         if not os.path.isdir(folder):
             parent = os.path.dirname(os.path.abspath(folder))

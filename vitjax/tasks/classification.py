@@ -60,9 +60,10 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         self, variables: Mapping[str, Any], cache: Path, say: Callable[[str], None]
     ) -> Experiment:
         """The experiment on cached features, if the objective trains on those."""
+        experiment = super().prepare(variables, cache, say)
         if not self.objective.caches_features:
-            return self.experiment
-        return on_features(self.experiment, self.objective, variables, cache, say)
+            return experiment
+        return on_features(experiment, self.objective, variables, cache, say)
 
     def predict(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from vitjax import weights
+from vitjax.core.paths import expanded
 from vitjax.training import runs
 
 
@@ -41,6 +42,7 @@ def export(
         WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
     """
     weights.check_target(format)
+    folder = expanded(folder)
     experiment, placed, _ = runs.load(
         folder, overrides, checkpoint=checkpoint, with_data=False, say=say
     )

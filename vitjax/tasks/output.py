@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import shortened
 
 # The files that predictions have written to a folder, with their content's hash, one per line.
@@ -41,7 +42,7 @@ class OutputFolder(os.PathLike[str]):
         Raises:
             ConfigError: the path is a file.
         """
-        self.path = Path(folder).expanduser()
+        self.path = Path(expanded(folder))
         self._overwrite = overwrite
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"output: {self.path} is a file; it must be a folder, or not exist")

@@ -9,6 +9,7 @@ from typing import Any
 
 from vitjax import config as configs
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import Say
 from vitjax.tasks import prediction
 from vitjax.tasks.loaded import Loaded
@@ -54,6 +55,7 @@ def train(
         DivergedError: the loss or a gradient is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
+    workdir = expanded(workdir)
     if config is None:
         if not Path(workdir, CONFIG).is_file():
             raise ConfigError(

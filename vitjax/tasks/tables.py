@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.core.text import shortened
+from vitjax.core.text import printable, shortened
 
 TOP = 5  # classes of a result
 
 
 def aligned(rows: Iterable[tuple[str, Mapping[str, float]]]) -> list[str]:
     """Rows of (image, {name: fraction}) as aligned lines."""
-    listed: list[tuple[str, Mapping[str, float]]] = list(rows)
+    listed = [(printable(image), values) for image, values in rows]
     width = max((len(image) for image, _ in listed), default=0)
     lines = []
     for image, values in listed:
-        cells = [f"{name} {value:.1%}" for name, value in values.items()]
+        cells = [f"{printable(name)} {value:.1%}" for name, value in values.items()]
         lines.append(f"{image:{width}}  " + "  ".join(f"{cell:<14}" for cell in cells).rstrip())
     return lines
 
@@ -66,12 +66,13 @@ def say_counts(
 
     A line on the imbalance of the first split follows.
     """
-    width = max(len("class"), *(len(name) for name in names))
+    shown = {name: printable(name) for name in names}
+    width = max(len("class"), *map(len, shown.values()))
     say(f"{'class':{width}}" + "".join(f"{split:>{space}}{'%':>8}" for split in counts))
     totals = {split: sum(count.values()) for split, count in counts.items()}
-    for name in names:
+    for name, title in shown.items():
         cells = [(count[name], totals[split]) for split, count in counts.items()]
-        say(f"{name:{width}}" + "".join(f"{n:>{space}}{_percent(n, of):>8}" for n, of in cells))
+        say(f"{title:{width}}" + "".join(f"{n:>{space}}{_percent(n, of):>8}" for n, of in cells))
     say(
         f"{'all':{width}}"
         + "".join(f"{of:>{space}}{_percent(of, of):>8}" for of in totals.values())
@@ -84,12 +85,13 @@ def imbalance(count: Mapping[str, int]) -> str:
     """The largest class over the smallest, in words; "none" if all are equal."""
     largest, smallest = max(count, key=count.__getitem__), min(count, key=count.__getitem__)
     if not count[smallest]:
-        empty = [name for name, number in count.items() if not number]
+        empty = [printable(name) for name, number in count.items() if not number]
         return f"no examples of {shortened(empty)}"
     if count[largest] == count[smallest]:
         return "none, all classes are of one size"
     ratio = count[largest] / count[smallest]
-    return f"{ratio:.1f} ({largest} {count[largest]} / {smallest} {count[smallest]})"
+    most, least = (f"{printable(name)} {count[name]}" for name in (largest, smallest))
+    return f"{ratio:.1f} ({most} / {least})"
 
 
 def _percent(part: int, of: int) -> str:

@@ -128,7 +128,9 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
     """The dotted keys in which two configs differ, in order, with both values."""
     before, after = flatten(dict(old)), flatten(dict(new))
     for key in sorted({*before, *after}):
-        if before.get(key) != after.get(key):
+        one, other = before.get(key), after.get(key)
+        both_nan = one != one and other != other
+        if one != other and not both_nan:
             yield key, before.get(key, "not set"), after.get(key, "not set")
 
 

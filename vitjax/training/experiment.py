@@ -19,6 +19,7 @@ from vitjax import parallel as parallel_modes
 from vitjax.config import to_dict
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.paths import expanded
 from vitjax.core.registry import named
 from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
 from vitjax.data.class_order import ClassList
@@ -41,7 +42,10 @@ from vitjax.training.task import TASKS, Task
 _INIT = 0x7FFFFFFF
 
 # What an objective receives in addition to its section, if it has the field.
-_OFFERED = {"model", "num_classes", "num_train_classes", "normalize", "target", "devices"}
+_OFFERED = {
+    *("model", "num_classes", "num_train_classes", "class_names", "class_counts"),
+    *("normalize", "target", "devices"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +199,7 @@ def build(
     *,
     classes: ClassList | None = None,
     complete: bool = False,
+    trained: bool = False,
 ) -> Experiment:
     """Builds everything that a config names.
 
@@ -206,6 +211,7 @@ def build(
         classes: the classes of the run whose variables are used: those of the data are matched to
             them by name, see `vitjax.data.create`.
         complete: whether the data must have all of them.
+        trained: whether the run is only evaluated, so that its data may be another.
 
     Raises:
         ConfigError: an unknown section, name or key, naming the near match; the data's classes are
@@ -213,8 +219,13 @@ def build(
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
-    given = {"description": description, "classes": classes, "complete": complete}
-    return call(_build, plain, where="config", config=plain, **given)
+    given = {
+        "description": description,
+        "classes": classes,
+        "complete": complete,
+        "trained": trained,
+    }
+    return call(_build, expanded(plain), where="config", config=plain, **given)
 
 
 def _build(
@@ -223,6 +234,7 @@ def _build(
     description: Mapping[str, Any] | None,
     classes: ClassList | None,
     complete: bool,
+    trained: bool,
     model: Mapping[str, Any],
     data: Mapping[str, Any],
     optimizer: Mapping[str, Any],
@@ -238,14 +250,18 @@ def _build(
     # Everything that can be checked without the data is checked first.
     model_name, model_arguments = named(model, "config.model")
     method_name, method_arguments = named(
-        objective or {"name": "classification"}, "config.objective"
+        {"name": "classification", **(objective or {})}, "config.objective"
     )
     method = objectives.lookup(method_name, "config.objective.name")
     constructor = MODELS.lookup(model_name, "config.model.name")
     offered = _OFFERED & set(keywords_of(method))
-    check_keywords(constructor, model_arguments, where="config.model")
+    check_keywords(constructor, model_arguments, where="config.model", name=model_name)
     check_keywords(
-        method, method_arguments, where="config.objective", given=offered | {"axis_name"}
+        method,
+        method_arguments,
+        where="config.objective",
+        given=offered | {"axis_name"},
+        name=method_name,
     )
     checks.updates(method_name)
     groups = method.parameter_groups
@@ -295,6 +311,8 @@ def _build(
         "model": module,
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
         "num_train_classes": source.num_train_classes,
+        "class_names": source.class_names,
+        "class_counts": functools.cache(lambda: source.class_counts("train")),
         "normalize": source.normalize,
         "target": source.target,
         # Under pmap each device runs its own program, which sees only its part of a batch.
@@ -326,7 +344,7 @@ def _build(
     if saving.get("best") is not None and chooses:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, final, source.splits)
     devices.check(variables)
-    updates, trained = sections.create_optimizers(
+    updates, changed = sections.create_optimizers(
         groups,
         variables["params"],
         optimizer,
@@ -335,7 +353,9 @@ def _build(
         settings.accumulation_steps,
         built.layer_groups,
     )
-    built.check(variables, source, trained, fresh=start is None)
+    built.check(variables, source, changed, fresh=start is None)
+    if not trained:
+        built.check_training()
     experiment = Experiment(
         config=config,
         seed=seed,

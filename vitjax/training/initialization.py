@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from vitjax import weights as files
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_patterns, listed, matches
+from vitjax.core.paths import expanded
 from vitjax.training import runs, workdir
 from vitjax.training.experiment import Experiment
 from vitjax.training.settings import Start
@@ -69,7 +70,7 @@ def _read(
 ) -> tuple[files.Weights, dict[str, Any]]:
     """The weights, and their origin."""
     source = start.from_checkpoint
-    folder = Path(source).expanduser()
+    folder = Path(expanded(source))
     if (folder / workdir.DATA).is_file() or (folder / workdir.CHECKPOINTS).is_dir():
         if (start.format, start.grid, start.part, listed(start.ignore)) != (None, None, None, ()):
             raise ConfigError(

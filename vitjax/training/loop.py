@@ -19,6 +19,7 @@ from vitjax.config import user_code
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.names import count_parameters
+from vitjax.core.paths import expanded
 from vitjax.core.text import duration
 from vitjax.metrics import Declaration
 from vitjax.objectives.state import TrainState
@@ -64,7 +65,7 @@ def train(
         DivergedError: the loss, the norm of the gradient or a parameter is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
-    folder = Path(folder)
+    folder = Path(expanded(folder))
     checks.trainable(experiment.data)
     experiment.check_batch_size()
     check_path(folder)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from vitjax import config as configs
 from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import Say, near_match, shortened
 from vitjax.data.class_order import ClassList, Match
 from vitjax.training import checks, workdir
@@ -58,7 +59,7 @@ class SavedRun:
             WorkdirError: the folder holds no run.
             CheckpointError: the run has no checkpoint.
         """
-        self.folder = Path(folder)
+        self.folder = Path(expanded(folder))
         self.config = read_config(self.folder, say)
         config = self.config.copy_and_resolve_references()
         configs.override(config, overrides)
@@ -67,6 +68,7 @@ class SavedRun:
             config,
             None if with_data else self.described,
             classes=ClassList.described(self.described) if same_classes else None,
+            trained=True,
         )
         if self.experiment.data.matched is not None:
             say_match(self.experiment.data.matched, self.config.data, config.data, say)
@@ -220,6 +222,7 @@ def read_config(folder: str | Path, say: Say = print) -> ConfigDict:
         WorkdirError: the folder holds no run.
         ConfigError: a file that it imports cannot be run.
     """
+    folder = expanded(folder)
     config = workdir.read_config(Path(folder))
     user_code.restore(config, folder, say)
     return config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
-from vitjax.core.text import Say
+from vitjax.core.text import Say, printable
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.objectives.base import Objective
@@ -224,7 +224,8 @@ class Task(Generic[DataT, ObjectiveT]):
             elif declaration.per_class and len(declaration.shape) == 1:
                 each = zip(self.class_names, value, strict=True)
                 text = ", ".join(
-                    f"{label} {'does not occur' if math.isnan(x) else declaration.text(x)}"
+                    f"{printable(label)}"
+                    f" {'does not occur' if math.isnan(x) else declaration.text(x)}"
                     for label, x in each
                 )
                 arrays.append(f"{name}: {text}")
@@ -304,11 +305,16 @@ class Task(Generic[DataT, ObjectiveT]):
 
     def table(self, predictions: Sequence[Mapping[str, Any]]) -> list[str]:
         """The predictions as lines of text."""
-        width = max((len(str(each["image"])) for each in predictions), default=0)
+        titles = [printable(each["image"]) for each in predictions]
+        width = max(map(len, titles), default=0)
         return [
-            f"{each['image']:{width}}  "
-            + "  ".join(f"{key} {value}" for key, value in each.items() if key != "image")
-            for each in predictions
+            f"{title:{width}}  "
+            + "  ".join(
+                f"{printable(key)} {printable(value)}"
+                for key, value in each.items()
+                if key != "image"
+            )
+            for title, each in zip(titles, predictions, strict=True)
         ]
 
     # Figures.

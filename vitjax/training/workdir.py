@@ -13,7 +13,8 @@ from typing import Any
 import filelock
 import ml_collections
 
-from vitjax.core.atomic import naming, write_json
+from vitjax.config.values import to_json
+from vitjax.core.atomic import naming, write_json, write_text
 from vitjax.core.errors import UserError
 from vitjax.training import formats
 
@@ -115,7 +116,8 @@ def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
         # Between the two writes, the folder has no config rather than one of another format.
         (workdir / CONFIG).unlink(missing_ok=True)
         write_json(workdir / ABOUT, {"format": formats.FORMAT})
-    write_json(workdir / CONFIG, config)
+    # As JSON with NaN and infinities, which values of a config may be.
+    write_text(workdir / CONFIG, to_json(config) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

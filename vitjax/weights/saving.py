@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
 from vitjax.weights import naming, notes, sizes
@@ -73,7 +74,7 @@ def save(
     Raises:
         WeightsError: the format cannot store this model, or the file cannot be written.
     """
-    path = Path(path)
+    path = Path(expanded(path))
     check_target(format)
     if not path.name:
         raise WeightsError(f"{str(path)!r} is no name of a file to write the weights to")

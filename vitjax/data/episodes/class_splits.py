@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.data.episodes.settings import WHERE
 from vitjax.data.errors import DataError
@@ -42,7 +43,7 @@ def load(name: str) -> dict[str, list[str]]:
         ConfigError: neither exists.
         DataError: the file is not a class split, or has a class twice.
     """
-    path = Path(name).expanduser() if name not in stored() else STORED / f"{name}.json"
+    path = Path(expanded(name)) if name not in stored() else STORED / f"{name}.json"
     if not path.is_file():
         raise ConfigError(
             f"{_KEY} is {name!r}, which is neither a file nor a stored class split"

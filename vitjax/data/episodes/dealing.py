@@ -10,6 +10,7 @@ from typing import Any
 
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
 from vitjax.core.validation import call
 from vitjax.data.sources.base import SOURCES
 
@@ -37,7 +38,11 @@ def deal(names: Sequence[str], counts: Sequence[int], seed: int) -> dict[str, li
 
 
 def write(
-    path: Path, section: Mapping[str, Any], *, counts: Sequence[int] | None = None, seed: int = 0
+    path: str | Path,
+    section: Mapping[str, Any],
+    *,
+    counts: Sequence[int] | None = None,
+    seed: int = 0,
 ) -> dict[str, list[str]]:
     """Deals a source's classes out and writes what ``config.data.episodes.class_split`` takes.
 
@@ -50,12 +55,12 @@ def write(
     Returns:
         The split, as `deal` returns it.
     """
-    constructor, keywords = SOURCES.from_section(section, "data", key="source")
+    constructor, keywords = SOURCES.from_section(expanded(section), "data", key="source")
     names = list(call(constructor, keywords, where="data").class_names)
     if counts is None:
         counts = [round(fraction * len(names)) for fraction in FRACTIONS]
         counts = [*counts, len(names) - sum(counts)]
     split = deal(names, counts, seed)
     about = f"{len(names)} classes, sorted, shuffled by random.Random({seed})"
-    write_json(path, {"about": about, **split})
+    write_json(Path(expanded(path)), {"about": about, **split})
     return split

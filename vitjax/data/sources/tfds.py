@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.core.validation import PositiveInt
 from vitjax.data.errors import CorruptImage, DataError
@@ -165,7 +165,7 @@ def find_prepared(dataset: str, data_dir: str, where: str) -> tuple[str, Any]:
         DataError: it does not exist, cannot be read, or is not in array_record files; ``where``
             begins the message.
     """
-    folder = _find(dataset, os.path.expanduser(data_dir))
+    folder = _find(dataset, expanded(data_dir))
     import tensorflow_datasets
 
     try:

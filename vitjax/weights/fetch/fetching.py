@@ -21,6 +21,7 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
+from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import download
@@ -56,9 +57,10 @@ def local(
         WeightsError: the name is invalid, the file cannot be downloaded (the message says which
             file to put where), or its checksum differs; it is then deleted.
     """
+    source = expanded(source)
     scheme, colon, rest = source.partition(":")
     if not colon or Path(source).exists() or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-        return Path(source).expanduser()
+        return Path(source)
     if scheme not in _SCHEMES:
         raise WeightsError(
             f"{source}: unknown scheme {scheme!r}{near_match(scheme, _SCHEMES)}"
@@ -80,7 +82,7 @@ def local(
 
 def default_cache() -> Path:
     """The folder for downloaded files."""
-    return Path(os.environ.get("VITJAX_CACHE") or "~/.cache/vitjax/weights").expanduser()
+    return Path(expanded(os.environ.get("VITJAX_CACHE") or "~/.cache/vitjax/weights"))
 
 
 @dataclasses.dataclass(frozen=True)

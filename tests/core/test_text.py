@@ -1,0 +1,34 @@
+"""Names in messages: what a terminal would act on is escaped, and nothing else."""
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from vitjax.core.text import printable, printable_lines
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("grün 日本 🌷 é", "grün 日本 🌷 é"),
+        ("می\u200cخواهم 👩\u200d🔬", "می\u200cخواهم 👩\u200d🔬"),
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[31mred\x07\x7f", r"\x1b[31mred\x07\x7f"),
+        ("\x85\x9b\u2028", r"\x85\x9b\u2028"),
+        ("gpj.\u202eexe", r"gpj.\u202eexe"),
+        (b"bad\xff".decode(errors="surrogateescape"), r"bad\udcff"),
+        (r"back\slash", r"back\slash"),
+        (3, "3"),
+    ],
+)
+def test_a_name_is_shown_on_one_line(name, shown):
+    assert printable(name) == shown
+
+
+@hypothesis.given(st.text(st.characters()))
+def test_a_shown_name_is_shown_as_it_is(name):
+    shown = printable(name)
+    shown.encode()
+    assert len(shown.splitlines()) <= 1
+    assert printable(shown) == shown
+    assert printable_lines(f"{name}\n{name}").count("\n") == 2 * name.count("\n") + 1

@@ -1,0 +1,43 @@
+"""Paths as people write them: a leading ``~`` is the home folder, as in a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+# A shell leaves --workdir=~/runs and --config.data.path=~/photos as they are. A name alone, such as
+# "~one", is no path that anybody writes, and may be the name of a class.
+_HOME = re.compile(r"~$|~[^/\s]*/")
+
+
+def expanded(value: Value) -> Value:
+    """``value`` with the home folder in place of a leading ``~`` or ``~user``.
+
+    The one place that does this: commands expand their arguments, functions of the Python interface
+    their paths, `vitjax.core.atomic.new_file` what is written, and the readers of a config all of
+    its values. A run saves its config as it was written, so that it can be read where the home
+    folder is another.
+
+    Args:
+        value: a string or a path; or lists, tuples and sections of them, item by item. Anything
+            else, and a string that does not begin with ``~/``, is returned unchanged.
+    """
+    changed: Value = _expanded(value)
+    return changed
+
+
+def _expanded(value: Any) -> Any:
+    if isinstance(value, str):
+        return os.path.expanduser(value) if _HOME.match(value) else value
+    if isinstance(value, Path):
+        return Path(_expanded(str(value)))
+    if type(value) in (list, tuple):
+        return type(value)(map(_expanded, value))
+    if isinstance(value, Mapping):
+        return {key: _expanded(item) for key, item in value.items()}
+    return value
