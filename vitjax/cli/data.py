@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
+from vitjax.core.text import printable
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     config = arguments.load_config(parsed.config, overrides)
     built = experiment.build(config)
     for note in built.data.notes:
-        print(note)
+        print(printable(note))
     built.task.inspect(parsed.output, print)
     checks.trainable(built.data)
     return 0

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from vitjax.core.paths import expanded
 from vitjax.data.errors import DataError
 from vitjax.data.image_files import MAX_PIXELS, converted, read_image, undecodable
 
@@ -25,10 +26,10 @@ def is_file(image: AnyImage) -> bool:
 def several(images: AnyImage | Iterable[AnyImage]) -> list[AnyImage]:
     """Images as a list; a single one is a list of one, and (n, height, width, channels) are n."""
     if isinstance(images, str | os.PathLike | Image.Image):
-        return [images]
+        return [expanded(images)]
     if isinstance(images, np.ndarray) and images.ndim in (2, 3):
         return [images]
-    return list(images)
+    return list(map(expanded, images))
 
 
 def name_of(image: AnyImage, number: int | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vitjax.core.text import printable
 from vitjax.data import Dataset
 from vitjax.data.comparing import describe_repeats, describe_sizes, repeats, sizes
 
@@ -16,4 +17,4 @@ def say_stored(data: Dataset, say: Callable[[str], None]) -> None:
     if len(stored) > 1:
         lines += describe_repeats(repeats(stored))
     for line in lines:
-        say(line)
+        say(printable(line))

@@ -38,7 +38,7 @@ class Preprocess:
         Raises:
             DataError: an image cannot be read; the message names it.
         """
-        return self.normalize(stacked([self._data.read_image(image) for image in images]))
+        return self.normalize(stacked([self._data.read_image(x) for x in several(images)]))
 
     def normalize(self, images: np.ndarray) -> Float[Array, "batch ..."]:
         """Images that have the model's size already, such as those of a batch, normalised alone."""

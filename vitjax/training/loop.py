@@ -20,7 +20,7 @@ from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.names import count_parameters
 from vitjax.core.paths import expanded
-from vitjax.core.text import duration
+from vitjax.core.text import duration, printable
 from vitjax.metrics import Declaration
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
@@ -93,7 +93,7 @@ def train(
             workdir.write_config(folder, user_code.save(experiment.config, folder, say))
             write_json(folder / workdir.DATA, experiment.data.describe())
         for note in experiment.data.notes:
-            say(note)
+            say(printable(note))
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
             variables, origin = started or initialization.variables(experiment, say)
