@@ -10,6 +10,7 @@ import numpy as np
 
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
+from vitjax.data.preparation import Preparation
 
 # What is predicted: "class", "mask", "number", "boxes", "none", or a name of `KINDS` of your own.
 Target = str
@@ -63,6 +64,11 @@ class Dataset(ABC):
     def augments(self) -> bool:
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How an image file becomes an evaluated input; None if examples are not images."""
+        return None
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, transformed as in evaluation: (height, width, channels).

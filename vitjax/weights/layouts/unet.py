@@ -10,7 +10,7 @@ from vitjax.models.resnet import EXPANSION
 from vitjax.models.unet import UNet, level_widths
 from vitjax.models.unet_resnet import UNetResNet
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import residual
+from vitjax.weights.layouts import residual, unet_target
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -167,6 +167,7 @@ LAYOUTS = (
         required=(r"inc\.double_conv\.0\.weight", r"down1\.maxpool_conv\..*"),
         describe=_describe_unet,
         entries=_unet_entries,
+        target=unet_target.pytorch_unet,
         ignored=_IGNORED,
         suffix=".pth",
     ),
@@ -188,6 +189,7 @@ LAYOUTS = (
         },
         describe=_describe_smp,
         entries=_smp_entries,
+        target=unet_target.smp,
         ignored=_IGNORED,
     ),
 )

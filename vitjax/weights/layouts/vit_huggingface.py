@@ -154,6 +154,5 @@ LAYOUTS = (
         ignored=(r"embeddings\.mask_token$", r"pooler\."),
         companions=(r"decoder\.",),
         card=TransformersCard(),
-        writes=False,
     ),
 )
