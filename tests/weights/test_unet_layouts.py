@@ -13,6 +13,7 @@ from reference_files import (
     check_round_trip,
     random_variables,
     read,
+    written,
 )
 
 from vitjax import models, weights
@@ -41,7 +42,7 @@ def test_biases_before_a_normalisation_are_in_its_mean(tmp_path):
     reference = read("unet_biased")
     module = reference.module()
     variables = weights.load(reference.file, module)
-    path = weights.save(variables, module, tmp_path / "again", "pytorch-unet")
+    path = written(variables, module, tmp_path / "again", "pytorch-unet")
     before, after = files.read(reference.file), files.read(path)
     biases = {f"{name}.double_conv.{i}.bias" for name in ("inc", "up1.conv") for i in (0, 3)}
     assert biases < set(before) - set(after)
@@ -67,7 +68,7 @@ def test_any_unet_that_is_written_is_read(tmp_path_factory, depth, filters, clas
         fields["filters"] = filters
     module = models.UNet(**fields)
     variables = random_variables(module, (16, 16, 2))
-    path = weights.save(variables, module, tmp_path_factory.mktemp("file") / "file", "pytorch-unet")
+    path = written(variables, module, tmp_path_factory.mktemp("file") / "file", "pytorch-unet")
     plain = path.with_name("plain.safetensors")
     files.write(plain, files.read(path))
     opened = weights.open_weights(plain)

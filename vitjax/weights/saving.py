@@ -88,7 +88,7 @@ def save(
         raise WeightsError(f"{str(path)!r} is no name of a file to write the weights to")
     if format != ONNX and (opset is not None or any_size):
         raise WeightsError(f"opset and any_size are options of format 'onnx', not {format!r}")
-    shape = _shape(variables, model, input_shape, preprocessing)
+    shape = _stated(model, input_shape, preprocessing)
     if format == ONNX:
         if shape is None:
             raise WeightsError("format 'onnx' needs the shape of an example: input_shape=(h, w, c)")
@@ -130,25 +130,16 @@ def save(
     return path
 
 
-def _shape(
-    variables: Mapping[str, Any],
-    model: Model,
-    input_shape: Sequence[int] | None,
-    preprocessing: Preprocessing | None,
+def _stated(
+    model: Model, input_shape: Sequence[int] | None, preprocessing: Preprocessing | None
 ) -> tuple[int, ...] | None:
-    """The shape of an example, as `save` finds it."""
+    """The shape of an example that the arguments of `save` state."""
     if input_shape is None and preprocessing is not None:
         input_shape = preprocessing.shape
-    if input_shape is not None:
-        axes = 1 if 1 in model.input_ranks and np.size(input_shape) == 1 else 3
-        return sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
-    params = variables["params"]
-    positions, kernels = params.get(model.position_embedding), model.patch_kernel
-    if positions is None or kernels is None:
+    if input_shape is None:
         return None
-    kernel = flat(params)[kernels]
-    rows, columns = positions.shape[1:3]
-    return rows * kernel.shape[0], columns * kernel.shape[1], kernel.shape[2]
+    axes = 1 if 1 in model.input_ranks and np.size(input_shape) == 1 else 3
+    return sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
 
 
 def convert(

@@ -76,12 +76,22 @@ def _made_by(
 ) -> tuple[Folded, Construction]:
     if layout.target is None:
         raise WeightsError(f"format {layout.name!r} is only read")
-    height, width, channels = input_shape or (None, None, None)
     folded = layout.fold(model, arrays)
+    height, width, channels = input_shape or (*_sides(model, arrays), None)
     if channels is None:
         channels = adapting.channels_of(type(model), arrays) or 3
     made = layout.target(folded.module, Written(height, width, channels, folded.arrays))
     return folded, dataclasses.replace(made, remarks=(*folded.remarks, *made.remarks))
+
+
+def _sides(model: Model, arrays: Mapping[str, np.ndarray]) -> tuple[int, int] | tuple[None, None]:
+    """(height, width) of the images that learned positions are for."""
+    positions = arrays.get(f"params/{model.position_embedding}")
+    kernel = arrays.get(f"params/{model.patch_kernel}")
+    if positions is None or kernel is None:
+        return None, None
+    rows, columns = positions.shape[1:3]
+    return rows * kernel.shape[0], columns * kernel.shape[1]
 
 
 def renamed(

@@ -27,8 +27,8 @@ _FOLDED = (
 
 def maml(module: Conv4, arrays: dict[str, np.ndarray]) -> Folded:
     """For cbfinn/maml, whose batch normalisation has no scale, and whose epsilons are fixed."""
-    if module.norm not in MAML_EPSILONS:
-        return Folded(module, arrays)
+    if module.norm not in MAML_EPSILONS or module.activation != "relu" or module.num_context:
+        return Folded(module, arrays)  # which its code cannot make anyway
     found = _rescaled(module, arrays, MAML_EPSILONS[module.norm])
     if module.norm == "layer":
         return found

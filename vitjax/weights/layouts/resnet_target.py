@@ -26,7 +26,7 @@ _TIMM_BIT = {
     ((3, 8, 36, 3), 128): "resnetv2_152x2_bit",
     ((3, 8, 36, 3), 256): "resnetv2_152x4_bit",
 }
-# timm makes at most this many stages, and rounds widths of pre-activation networks to multiples.
+# timm has exactly this many stages, or with pre-activation at most; there it rounds widths.
 _TIMM_STAGES = 4
 _TIMM_MULTIPLE = 8
 
@@ -84,9 +84,11 @@ def torchvision(module: ResNet, written: Written) -> Construction:
 def timm(module: ResNet, written: Written) -> Construction:
     """``timm.create_model`` with the arguments of timm's ``ResNet`` or ``ResNetV2``."""
     require(module, "timm", shortcut="projection", stem="imagenet")
-    if len(_stages(module)) > _TIMM_STAGES:
+    stages = len(_stages(module))
+    if stages > _TIMM_STAGES or (stages < _TIMM_STAGES and not module.preactivation):
         raise WeightsError(
-            f"timm has at most {_TIMM_STAGES} stages, and this ResNet has {len(_stages(module))}"
+            f"timm's residual networks have {_TIMM_STAGES} stages, or with pre-activation fewer;"
+            f" this ResNet has {stages}"
         )
     common = {"num_classes": module.num_outputs, "in_chans": written.channels}
     return (_timm_v2 if module.preactivation else _timm_v1)(module, common)

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from vitjax.data.transforms.color import Grayscale, GrayToRgb
 from vitjax.data.transforms.geometry import CenterCrop, Resize
 from vitjax.models.protocol import Model
+from vitjax.models.resnet import ResNet
 from vitjax.models.vit import ViT
 from vitjax.weights.layouts.target import Code, Construction
 from vitjax.weights.preprocessing import Preprocessing
 
-# The first convolution and the head, by the class of the network in timm.
-_PARTS = {
-    "vit": ("patch_embed.proj", "head"),
-    "resnet": ("conv1", "fc"),
-    "resnetv2": ("stem.conv", "head.fc"),
-}
 _POOLINGS = {"mean": "avg", "token": "token", "map": "map"}
 # timm's names of the interpolations that Pillow has.
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -42,8 +36,7 @@ def config(
     arguments = dict(construction.arguments)
     del arguments["num_classes"]
     height, width, channels = images.shape
-    family = "vit" if isinstance(model, ViT) else re.sub(r"\d*(_.*)?$", "", name)
-    first, head = _PARTS[family.removeprefix("wide_")]
+    first, head = _parts(model)
     rule, remarks = _rule(images)
     classes = model.num_outputs
     found: dict[str, Any] = {"architecture": name, "num_classes": classes}
@@ -64,6 +57,13 @@ def config(
         "custom_load": False,
     }
     return found, remarks
+
+
+def _parts(model: Model) -> tuple[str, str]:
+    """The names of the first convolution and of the head."""
+    if isinstance(model, ResNet):
+        return ("stem.conv", "head.fc") if model.preactivation else ("conv1", "fc")
+    return "patch_embed.proj", "head"
 
 
 def _rule(images: Preprocessing) -> tuple[dict[str, Any], list[str]]:

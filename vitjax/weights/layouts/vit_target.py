@@ -109,7 +109,7 @@ def torchvision(module: ViT, written: Written) -> Construction:
 def vision_transformer(module: ViT, written: Written) -> Construction:
     """``vit_jax.models.VisionTransformer`` of google-research/vision_transformer."""
     _google(module, ("token", "mean"))
-    require(module, "vision_transformer", positions="learned")
+    _sides("vision_transformer", module, written)
     arguments = {
         "num_classes": module.num_outputs,
         "patches": Code(f"ml_collections.ConfigDict({{'size': {module.patch}}})"),
@@ -180,8 +180,8 @@ def _sides(project: str, module: ViT, written: Written) -> tuple[int, int] | Non
     """
     if written.sides is None and module.positions != "none":
         raise WeightsError(
-            f"{project} stores the positions of images of one size: set"
-            " input_shape=(height, width, channels)"
+            f"{project} stores positions, and positions={module.positions!r} are computed from the"
+            " size of the images: set input_shape=(height, width, channels)"
         )
     return written.sides
 
