@@ -27,7 +27,9 @@ def main() -> None:
         folder = Path(sys.argv[1]) / name
         normalization = Normalization.of(0.4, 0.2, shape[-1])
         pipeline = parse(f"resize({shape[:2]!r})")
-        preprocessing = Preprocessing.of(Preparation(pipeline, normalization, shape), None)
+        preprocessing = Preprocessing.of(
+            Preparation(pipeline, normalization, shape, shape[-1]), None
+        )
         path = folder / "model"
         weights.save(variables, module, path, "timm", preprocessing=preprocessing)
         logits = np.asarray(module.apply(variables, images))

@@ -143,7 +143,9 @@ def test_a_graph_describes_itself(tmp_path):
     model, shape, variables = made("resnet")
     normalization = Normalization.of((0.1, 0.2, 0.3), 0.5, 3)
     pipeline = parse("resize(36) | center_crop(32)")
-    preprocessing = Preprocessing.of(Preparation(pipeline, normalization, shape), ["a", "b", "ß"])
+    preprocessing = Preprocessing.of(
+        Preparation(pipeline, normalization, shape, 3), ["a", "b", "ß"]
+    )
     path = weights.save(
         variables, model, tmp_path / "model", "onnx", preprocessing=preprocessing, say=print
     )

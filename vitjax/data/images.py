@@ -123,7 +123,8 @@ class ImageData(Loader, ImageDataset):
     @property
     def preparation(self) -> Preparation:
         """How an image file becomes an evaluated input."""
-        return Preparation(self._eval_pipeline, self._normalization, self.image_shape)
+        shape = self.image_shape
+        return Preparation(self._eval_pipeline, self._normalization, shape, shape[-1])
 
     @property
     def augments(self) -> bool:

@@ -15,10 +15,16 @@ class Preparation:
     Attributes:
         pipeline: the transforms.
         normalization: mean and standard deviation.
-        shape: (height, width, channels) of the result. Without a fixed size of the pipeline, height
-            and width are those of an example.
+        shape: (height, width, channels) of the result; with ``any_size``, of an example.
+        channels: that files are read with: 3 for RGB, 1 for grey.
+        sixteen_bits: whether grey files of 16 bits become floats, 65535 being 1; otherwise their
+            upper 8 bits are read.
+        any_size: whether results may have any height and width.
     """
 
     pipeline: Pipeline
     normalization: Normalization
     shape: tuple[int, int, int]
+    channels: int
+    sixteen_bits: bool = False
+    any_size: bool = False

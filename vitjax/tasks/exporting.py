@@ -98,7 +98,7 @@ def preprocessing_of(experiment: Experiment) -> Preprocessing | None:
     if data.preparation is None:
         return None
     names = None if data.episodic else experiment.task.class_names
-    return Preprocessing.of(data.preparation, names, sixteen_bits=data.target == "mask")
+    return Preprocessing.of(data.preparation, names)
 
 
 def resized(

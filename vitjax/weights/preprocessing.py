@@ -31,8 +31,9 @@ class Preprocessing:
         mean: per channel, where 1 is white.
         std: likewise.
         shape: (height, width, channels) of an input.
-        any_size: whether the transforms leave images of different sizes.
-        sixteen_bits: whether grey images of 16 bits are divided by 65535 instead of shortened to 8.
+        channels: that files are read with.
+        any_size: whether inputs may have any height and width.
+        sixteen_bits: as in `vitjax.data.preparation.Preparation`.
     """
 
     class_names: tuple[str, ...] | None
@@ -40,6 +41,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shape: tuple[int, int, int]
+    channels: int
     any_size: bool
     sixteen_bits: bool = False
 
@@ -48,7 +50,6 @@ class Preprocessing:
         cls,
         preparation: Preparation,
         class_names: Sequence[str] | None,
-        sixteen_bits: bool = False,
     ) -> Preprocessing:
         """That of a data set."""
         channels = preparation.shape[-1]
@@ -57,15 +58,15 @@ class Preprocessing:
             _decimals(np.broadcast_to(values, channels))
             for values in (normalization.mean, normalization.std)
         )
-        pipeline = preparation.pipeline
         return cls(
             None if class_names is None else tuple(class_names),
-            pipeline.steps,
+            preparation.pipeline.steps,
             mean,
             std,
             preparation.shape,
-            pipeline.sized(None) is None,
-            sixteen_bits,
+            preparation.channels,
+            preparation.any_size,
+            preparation.sixteen_bits,
         )
 
     def at(self, size: tuple[int, int]) -> Preprocessing:
@@ -98,7 +99,7 @@ class Preprocessing:
         resize, crop = self.resize, self.crop
         read = {
             "name": "read",
-            "mode": {1: "L", 3: "RGB"}.get(channels),
+            "mode": {1: "L", 3: "RGB"}.get(self.channels),
             "orientation": "as EXIF says",
             "transparent": "white",
             "sixteen_bits": "divide by 65535" if self.sixteen_bits else "take the upper 8 bits",

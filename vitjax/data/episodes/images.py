@@ -86,7 +86,8 @@ class ImageEpisodes(EpisodeData):
     @property
     def preparation(self) -> Preparation:
         """How an image file becomes an evaluated input."""
-        return Preparation(self._eval, self._normalization, self.image_shape)
+        shape = self.image_shape
+        return Preparation(self._eval, self._normalization, shape, shape[-1])
 
     @property
     def augments(self) -> bool:
