@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "weights"))
 
-from export_cases import CASES, made
+from export_cases import CASES, made  # type: ignore[import-not-found]
 
 from vitjax import weights
 from vitjax.data.normalization import Normalization

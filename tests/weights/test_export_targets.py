@@ -246,6 +246,29 @@ def test_every_format_makes_the_network_or_says_which_can_hold_it(module, shape,
         jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
+class Newer(models.ViT):
+    """A family with a field that no target knows."""
+
+    rotary: bool = False
+
+
+@pytest.mark.parametrize("format", ["timm", "torchvision", "npz", "big_vision"])
+def test_a_field_that_a_target_does_not_know_is_refused(format):
+    gelu = "tanh" if format in ("npz", "big_vision") else "exact"
+    shapes_of(Newer(**VIT, gelu=gelu), (8, 8, 3), format)
+    with pytest.raises(WeightsError, match="no network with rotary=True"):
+        shapes_of(Newer(**VIT, gelu=gelu, rotary=True), (8, 8, 3), format)
+
+
+@pytest.mark.parametrize("layout", [x for x in LAYOUTS if x.writes], ids=lambda x: x.source)
+def test_every_target_checks_the_fields_that_it_does_not_know(layout):
+    for base in layout.modules:
+        newer = type("Newer", (base,), {"__annotations__": {"rotary": bool}, "rotary": False})
+        needed = {"stage_sizes": (1,)} if base is models.ResNet else {}
+        with pytest.raises(WeightsError, match="no network with rotary=True"):
+            layout.target(newer(**needed, rotary=True), writing.Written(32, 32, 3, {}))
+
+
 def test_each_layout_that_is_written_has_a_target():
     assert all(layout.writes or layout.name == "huggingface" for layout in LAYOUTS)
 

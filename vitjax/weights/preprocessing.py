@@ -178,10 +178,9 @@ def _name(step: Transform) -> str:
 
 
 def _arguments(step: Transform) -> dict[str, Any]:
-    if not dataclasses.is_dataclass(step):
-        return {}
-    fields = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    fields = dataclasses.fields(step) if dataclasses.is_dataclass(step) else ()
+    values = {field.name: getattr(step, field.name) for field in fields}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def _scaled(step: Transform, factors: tuple[float, float]) -> Transform:

@@ -114,7 +114,8 @@ def save(
     folded, construction = made_by(layout, model, ours, shape)
     theirs = renamed(folded.arrays, folded.module, layout, shape)
     path = path if path.suffix else path.with_suffix(layout.suffix)
-    config, remarks = None, []
+    config: dict[str, Any] | None = None
+    remarks: list[str] = []
     if layout.config is not None and preprocessing is not None:
         config, remarks = layout.config(construction, folded.module, preprocessing)
     describing.check(path, preprocessing, config)

@@ -77,14 +77,18 @@ def _made_by(
     if layout.target is None:
         raise WeightsError(f"format {layout.name!r} is only read")
     folded = layout.fold(model, arrays)
-    height, width, channels = input_shape or (*_sides(model, arrays), None)
-    if channels is None:
+    height: int | None
+    width: int | None
+    if input_shape is None:
+        height, width = _sides(model, arrays)
         channels = adapting.channels_of(type(model), arrays) or 3
+    else:
+        height, width, channels = input_shape
     made = layout.target(folded.module, Written(height, width, channels, folded.arrays))
     return folded, dataclasses.replace(made, remarks=(*folded.remarks, *made.remarks))
 
 
-def _sides(model: Model, arrays: Mapping[str, np.ndarray]) -> tuple[int, int] | tuple[None, None]:
+def _sides(model: Model, arrays: Mapping[str, np.ndarray]) -> Sequence[int | None]:
     """(height, width) of the images that learned positions are for."""
     positions = arrays.get(f"params/{model.position_embedding}")
     kernel = arrays.get(f"params/{model.patch_kernel}")

@@ -9,7 +9,23 @@ from vitjax.models.resnet12 import ResNet12
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.few_shot_fold import LEARN2LEARN_EPSILON, MAML_EPSILONS
 from vitjax.weights.layouts.layout import require
-from vitjax.weights.layouts.target import Construction, Written, needs_head, refuse
+from vitjax.weights.layouts.target import (
+    Construction,
+    Written,
+    check_fields,
+    needs_head,
+    refuse,
+)
+
+# The fields that are regarded here; the last ones matter in training alone.
+_CONV4 = frozenset(
+    {
+        *("num_classes", "filters", "depth", "downsample", "stride_padding", "activation"),
+        *("pooling", "norm", "norm_groups", "norm_epsilon", "num_context", "context_block"),
+        "head_init",
+    }
+)
+_RESNET12 = frozenset({"num_classes", "widths", "pooling", "dropblock_size"})
 
 _HEAD = "params/head/kernel"
 _NORMS = {"batch": "batch_norm", "layer": "layer_norm", "none": "None"}
@@ -21,6 +37,7 @@ _WIDTHS = (64, 160, 320, 640)
 def maml(module: Conv4, written: Written) -> Construction:
     """``MAML`` of cbfinn/maml, whose flags describe the network."""
     project = "cbfinn/maml"
+    check_fields(project, module, _CONV4)
     fields: dict[str, Any] = {"depth": 4, "activation": "relu", "num_context": 0}
     require(module, project, **fields)
     if module.norm not in _NORMS:
@@ -63,6 +80,7 @@ def maml(module: Conv4, written: Written) -> Construction:
 def learn2learn(module: Conv4, written: Written) -> Construction:
     """``CNN4`` or, for the mean over strided maps, ``OmniglotCNN`` of learn2learn."""
     project = "learn2learn"
+    check_fields(project, module, _CONV4)
     require(module, project, norm="batch", activation="relu", num_context=0)
     require(module, project, norm_epsilon=LEARN2LEARN_EPSILON)
     strided = module.downsample == "stride"
@@ -116,6 +134,7 @@ def _map(module: Conv4, written: Written) -> tuple[int, int]:
 def resnet12(module: ResNet12, written: Written) -> Construction:
     """``resnet12`` of kjunelee/MetaOptNet or, with a head, of WangYueFt/rfs."""
     project = "MetaOptNet"
+    check_fields(project, module, _RESNET12)
     refuse(
         project,
         module,

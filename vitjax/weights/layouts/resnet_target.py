@@ -8,17 +8,33 @@ from typing import Any
 from vitjax.models.resnet import EXPANSION, ResNet
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.layout import require
-from vitjax.weights.layouts.target import Code, Construction, Written, needs_head, refuse
+from vitjax.weights.layouts.target import (
+    Code,
+    Construction,
+    Written,
+    check_fields,
+    needs_head,
+    refuse,
+)
 
 # Of timm's StdConv2d in its BiT networks; google-research/big_transfer has 1e-10.
 TIMM_EPSILON = 1e-8
 BIT_EPSILON = 1e-10
 _BIT_GROUPS = 32
 
-_BASIC = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
-_BOTTLENECK = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
-_TIMM_BOTTLENECK = {**_BOTTLENECK, (3, 24, 36, 3): 200}
-_TIMM_BIT = {
+# The fields of a ResNet that are regarded here; the last three matter at initialisation alone.
+_FIELDS = frozenset(
+    {
+        *("stage_sizes", "block", "preactivation", "num_classes", "width", "stem_width"),
+        *("bottleneck_factor", "stem", "zero_pool", "shortcut", "norm", "norm_groups"),
+        *("standardize_epsilon", "zero_init_residual", "conv_init", "head_init"),
+    }
+)
+
+_BASIC: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+_BOTTLENECK: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_TIMM_BOTTLENECK: dict[tuple[int, ...], int] = {**_BOTTLENECK, (3, 24, 36, 3): 200}
+_TIMM_BIT: dict[tuple[tuple[int, ...], int], str] = {
     ((3, 4, 6, 3), 64): "resnetv2_50x1_bit",
     ((3, 4, 6, 3), 192): "resnetv2_50x3_bit",
     ((3, 4, 23, 3), 64): "resnetv2_101x1_bit",
@@ -46,6 +62,7 @@ def _factor(module: ResNet) -> int:
 
 def torchvision(module: ResNet, written: Written) -> Construction:
     """``torchvision.models.ResNet``: four stages of 64 to 512 channels, RGB, with a head."""
+    check_fields("torchvision", module, _FIELDS)
     plain = {"preactivation": False, "shortcut": "projection", "standardize_epsilon": None}
     require(module, "torchvision", **plain, zero_pool=False, stem="imagenet")
     refuse(
@@ -83,6 +100,7 @@ def torchvision(module: ResNet, written: Written) -> Construction:
 
 def timm(module: ResNet, written: Written) -> Construction:
     """``timm.create_model`` with the arguments of timm's ``ResNet`` or ``ResNetV2``."""
+    check_fields("timm", module, _FIELDS)
     require(module, "timm", shortcut="projection", stem="imagenet")
     stages = len(_stages(module))
     if stages > _TIMM_STAGES or (stages < _TIMM_STAGES and not module.preactivation):
@@ -190,6 +208,7 @@ def _timm_bit(module: ResNet, arguments: dict[str, Any], channels: tuple[int, ..
 def pytorch_cifar(module: ResNet, written: Written) -> Construction:
     """The networks of two repositories: option A of three stages, or projections of four."""
     fields = {"preactivation": False, "stem": "cifar", "norm": "batch", "standardize_epsilon": None}
+    check_fields("PyTorch code for CIFAR", module, _FIELDS)
     require(module, "PyTorch code for CIFAR", **fields)
     needs_head("PyTorch code for CIFAR", module)
     padded = module.shortcut == "pad"
@@ -228,6 +247,7 @@ def wide_resnet(module: ResNet, written: Written) -> Construction:
     """``WideResNet`` of xternalz: three equal stages after a stem of 16 channels."""
     project = "WideResNet-pytorch"
     fields = {"preactivation": True, "stem": "cifar", "norm": "batch", "block": "basic"}
+    check_fields(project, module, _FIELDS)
     require(module, project, **fields, shortcut="projection", standardize_epsilon=None)
     needs_head(project, module)
     sizes = _stages(module)
@@ -256,6 +276,7 @@ def wide_resnet(module: ResNet, written: Written) -> Construction:
 def big_transfer(module: ResNet, written: Written) -> Construction:
     """``ResNetV2`` of google-research/big_transfer's PyTorch code, which reads its ``.npz``."""
     project = "big_transfer"
+    check_fields(project, module, _FIELDS)
     fields: Mapping[str, Any] = {
         **{"preactivation": True, "norm": "group", "stem": "imagenet", "block": "bottleneck"},
         **{"shortcut": "projection", "zero_pool": True, "norm_groups": _BIT_GROUPS},

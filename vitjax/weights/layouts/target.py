@@ -133,6 +133,23 @@ def refuse(project: str, module: Model, wrong: Mapping[str, tuple[Any, Any]]) ->
         raise WeightsError(f"{project} has only {', '.join(found)}")
 
 
+def check_fields(project: str, module: Model, fields: frozenset[str]) -> None:
+    """Raises WeightsError for a field beyond ``fields`` that is not at its default.
+
+    A field that a model gets later is so refused, until the project's constructor is known to have
+    it.
+
+    Args:
+        project: whose constructor it is.
+        module: the model.
+        fields: those whose values are regarded, or do not change the outputs.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(module)}
+    for name, value in module.described_fields().items():
+        if name not in fields and value != defaults[name]:
+            raise WeightsError(f"{project} has no network with {name}={value!r}")
+
+
 def needs_head(project: str, module: Model) -> None:
     """Raises WeightsError for a model without a head."""
     if not module.num_outputs:

@@ -6,11 +6,26 @@ from vitjax.models.unet import UNet, level_widths
 from vitjax.models.unet_resnet import UNetResNet
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.layout import require
-from vitjax.weights.layouts.target import Construction, Written, needs_head, refuse
+from vitjax.weights.layouts.target import (
+    Construction,
+    Written,
+    check_fields,
+    needs_head,
+    refuse,
+)
 
 _EPSILON = 1e-5
 _WIDTHS = (64, 128, 256, 512, 1024)
-_ENCODERS = {
+# The fields that are regarded here.
+_COMMON = {"num_classes", "norm", "norm_groups", "norm_epsilon", "up"}
+_UNET = frozenset({*_COMMON, "filters", "depth", "widths", "padding", "attention"})
+_SMP = frozenset(
+    {
+        *_COMMON,
+        *("stage_sizes", "block", "width", "stem", "decoder_widths", "head_kernel"),
+    }
+)
+_ENCODERS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "resnet18",
     ("basic", (3, 4, 6, 3)): "resnet34",
     ("bottleneck", (3, 4, 6, 3)): "resnet50",
@@ -22,6 +37,7 @@ _ENCODERS = {
 def pytorch_unet(module: UNet, written: Written) -> Construction:
     """``UNet`` of milesial/Pytorch-UNet: four levels, from 64 to 1024 channels."""
     project = "Pytorch-UNet"
+    check_fields(project, module, _UNET)
     fields = {"padding": "same", "norm": "batch", "up": "transpose", "attention": False}
     require(module, project, **fields, norm_epsilon=_EPSILON, depth=4)
     widths = level_widths(module.filters, module.depth, module.widths)
@@ -45,6 +61,7 @@ def pytorch_unet(module: UNet, written: Written) -> Construction:
 def smp(module: UNetResNet, written: Written) -> Construction:
     """``segmentation_models_pytorch.Unet`` on torchvision's residual networks."""
     project = "segmentation_models_pytorch"
+    check_fields(project, module, _SMP)
     fields = {"norm": "batch", "up": "nearest", "stem": "imagenet", "head_kernel": 3}
     require(module, project, **fields, norm_epsilon=_EPSILON, width=64)
     needs_head(project, module)

@@ -7,12 +7,29 @@ from typing import Any
 from vitjax.models.vit import ViT
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.layout import require
-from vitjax.weights.layouts.target import Code, Construction, Written, needs_head, refuse
+from vitjax.weights.layouts.target import (
+    Code,
+    Construction,
+    Written,
+    check_fields,
+    needs_head,
+    refuse,
+)
 
 _EPSILON = 1e-6  # of timm's, torchvision's and Google's ViTs
 
+# The fields of a ViT that are regarded here.
+_FIELDS = frozenset(
+    {
+        *("width", "depth", "num_heads", "mlp_width", "patch_size", "num_classes", "pooling"),
+        *("class_token", "class_position", "positions", "registers", "representation_size"),
+        *("layer_scale", "qk_norm", "fc_norm", "norm_epsilon", "gelu"),
+    }
+)
+# timm's names of activations; None for its default.
+_TIMM_GELU = {"exact": None, "tanh": "gelu_tanh"}
 # Names of timm by width, depth, heads and patch; each of them has an MLP of four times the width.
-_TIMM = {
+_TIMM: dict[tuple[int, int, int, int | None], str] = {
     (192, 12, 3, 16): "vit_tiny_patch16_224",
     (384, 12, 6, 8): "vit_small_patch8_224",
     (384, 12, 6, 16): "vit_small_patch16_224",
@@ -31,7 +48,10 @@ _DEFAULT = "vit_base_patch16_224"
 
 def timm(module: ViT, written: Written) -> Construction:
     """``timm.create_model`` with the arguments of timm's ``VisionTransformer``."""
+    check_fields("timm", module, _FIELDS)
     require(module, "timm", representation_size=None)
+    if module.gelu not in _TIMM_GELU:
+        raise WeightsError(f"timm is not known to have gelu={module.gelu!r}")
     if module.pooling == "token_and_mean":
         raise WeightsError("timm has no pooling='token_and_mean'")
     name = _TIMM.get((module.width, module.depth, module.num_heads, _side(module)))
@@ -65,8 +85,8 @@ def timm(module: ViT, written: Written) -> Construction:
         arguments["init_values"] = module.layer_scale or 1e-5  # which only has to be above 0
     if module.qk_norm:
         arguments["qk_norm"] = True
-    if module.gelu == "tanh":
-        arguments["act_layer"] = "gelu_tanh"
+    if (activation := _TIMM_GELU[module.gelu]) is not None:
+        arguments["act_layer"] = activation
     imports = ["import timm"]
     if module.norm_epsilon != _EPSILON:
         layer = f"partial(timm.layers.LayerNorm, eps={module.norm_epsilon})"
@@ -77,6 +97,7 @@ def timm(module: ViT, written: Written) -> Construction:
 
 def torchvision(module: ViT, written: Written) -> Construction:
     """``torchvision.models.VisionTransformer``: square RGB images, a class token and a head."""
+    check_fields("torchvision", module, _FIELDS)
     fields: dict[str, Any] = {"pooling": "token", "gelu": "exact", "fc_norm": False}
     require(module, "torchvision", **fields, registers=0, qk_norm=False, layer_scale=None)
     if module.positions == "none" or _side(module) is None:
@@ -156,6 +177,7 @@ def big_vision(module: ViT, written: Written) -> Construction:
 
 def _google(module: ViT, poolings: tuple[str, ...]) -> None:
     """Raises WeightsError unless Google's code makes such a network."""
+    check_fields("Google's code", module, _FIELDS)
     fields = {"fc_norm": False, "gelu": "tanh", "norm_epsilon": _EPSILON, "registers": 0}
     require(module, "Google's code", **fields, qk_norm=False, layer_scale=None)
     if module.pooling not in poolings:
