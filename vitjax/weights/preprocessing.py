@@ -178,8 +178,9 @@ def _name(step: Transform) -> str:
 
 
 def _arguments(step: Transform) -> dict[str, Any]:
-    fields = dataclasses.fields(step) if dataclasses.is_dataclass(step) else ()
-    values = {field.name: getattr(step, field.name) for field in fields}
+    known = dataclasses.is_dataclass(step)
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(step) if known else ()
+    values: dict[str, Any] = {field.name: getattr(step, field.name) for field in fields}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
