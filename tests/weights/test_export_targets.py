@@ -19,10 +19,14 @@ from flax.traverse_util import flatten_dict
 from reference_files import FIXTURES, random_variables
 
 from vitjax import models, weights
+from vitjax.data.normalization import Normalization
+from vitjax.data.preparation import Preparation
+from vitjax.data.transforms import parse
 from vitjax.models.protocol import Model
 from vitjax.weights import WeightsError, writing
 from vitjax.weights.formats import files
 from vitjax.weights.layouts import LAYOUTS
+from vitjax.weights.preprocessing import Preprocessing
 
 TIMM = json.loads((FIXTURES / "exports_timm.json").read_text())
 
@@ -48,6 +52,24 @@ def test_timm_makes_it_and_computes_the_same(name, tmp_path):
     logits = jax.jit(module.apply)(variables, images)
     largest = np.abs(noted["logits"]).max()
     np.testing.assert_allclose(logits, noted["logits"], atol=2e-5 * largest)
+
+
+@pytest.mark.parametrize("name", ["vit_mean", "vit_wide", "resnet_32_groups", "v2_basic"])
+def test_its_config_json_alone_describes_the_network(name, tmp_path):
+    """As in a folder that timm's users saved again, which has no note of vitjax."""
+    module, shape, variables, images = export_cases.made(name)
+    normalization = Normalization.of(0.5, 0.2, shape[-1])
+    preparation = Preparation(parse(f"resize({shape[:2]})"), normalization, shape, shape[-1])
+    images_of = Preprocessing.of(preparation, ("a", "b", "c"))
+    path = tmp_path / "model.safetensors"
+    weights.save(variables, module, path, "timm", preprocessing=images_of, say=str)
+    files.write(path, files.read(path))
+    opened = weights.open_weights(tmp_path)
+    assert opened.mean == (0.5,) * shape[-1]
+    again = weights.module_of(opened, say=print)
+    found = jax.jit(again.apply)(weights.fit(opened, again, say=print), images)
+    expected = TIMM[name]["logits"]
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
 def shapes_of(module, shape, format):

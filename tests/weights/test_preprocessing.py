@@ -6,8 +6,10 @@ nothing of vitjax.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from reference_files import random_variables
 from vitjax import data, models, weights
 from vitjax.data.normalization import Normalization
 from vitjax.data.preparation import Preparation
-from vitjax.data.transforms import parse
+from vitjax.data.transforms import Transform, parse
 from vitjax.tasks.exporting import resized
 from vitjax.weights import WeightsError
 from vitjax.weights.layouts import target, timm_config
@@ -191,6 +193,23 @@ def test_that_of_masks(tmp_path):
     np.testing.assert_allclose(prepare(path, facts), expected, atol=1e-5)
 
 
+def test_a_transform_of_ones_own_is_named_with_its_arguments():
+    @dataclasses.dataclass(frozen=True)
+    class Bright(Transform):
+        by: Any
+
+        def __call__(self, sample, rng):
+            return sample
+
+    steps = (Bright((1, np.float32(2))), Bright(None))
+    preparation = preparation_of(8)
+    pipeline = dataclasses.replace(preparation.pipeline, steps=steps)
+    images = Preprocessing.of(dataclasses.replace(preparation, pipeline=pipeline), None)
+    found = json.loads(json.dumps(images.as_json()))["steps"][1:3]
+    assert found[0] == {"name": "Bright", "by": [1, repr(np.float32(2))]}
+    assert found[1] == {"name": "Bright", "by": None}
+
+
 # ------------------------------------------------------------------------------------- other sizes
 
 
@@ -229,9 +248,13 @@ def test_positions_are_resized_for_another_size():
 # ---------------------------------------------------------------------------- one folder per model
 
 
+def preparation_of(side, mean=0.5):
+    pipeline, normal = parse(f"resize({side, side})"), Normalization.of(mean, None, 3)
+    return Preparation(pipeline, normal, (side, side, 3), 3)
+
+
 def preprocessing_of(mean=0.5):
-    pipeline, normal = parse("resize((8, 8))"), Normalization.of(mean, None, 3)
-    return Preprocessing.of(Preparation(pipeline, normal, (8, 8, 3), 3), ("a", "b", "c"))
+    return Preprocessing.of(preparation_of(8, mean), ("a", "b", "c"))
 
 
 @pytest.fixture(scope="module")

@@ -177,11 +177,16 @@ def _name(step: Transform) -> str:
     return next(names, type(step).__name__)
 
 
-def _arguments(step: Transform) -> dict[str, Any]:
-    known = dataclasses.is_dataclass(step)
-    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(step) if known else ()
-    values: dict[str, Any] = {field.name: getattr(step, field.name) for field in fields}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+def _arguments(step: Any) -> dict[str, Any]:
+    """The arguments of a transform as JSON values."""
+    fields = dataclasses.fields(step) if dataclasses.is_dataclass(step) else ()
+    return {field.name: _plain(getattr(step, field.name)) for field in fields}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, str | int | float | None) else repr(value)
 
 
 def _scaled(step: Transform, factors: tuple[float, float]) -> Transform:
