@@ -47,6 +47,13 @@ CASES = {
         (32, 32, 3),
     ),
     "conv4": (models.Conv4(filters=8, num_classes=3), (28, 28, 1)),
+    "unet_vit": (
+        models.EncoderUNet(
+            encoder={"name": "vit_ti16", "width": 8, "depth": 2, "num_heads": 2, "patch_size": 4},
+            decoder_widths=(4, 4),
+        ),
+        (8, 8, 3),
+    ),
     "unet_attention": (
         models.UNet(depth=2, filters=4, norm="batch", attention=True, up="resize"),
         (16, 24, 1),
