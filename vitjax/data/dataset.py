@@ -65,11 +65,6 @@ class Dataset(ABC):
         """Whether training sees other examples than evaluation, or other ones in each epoch."""
         return False
 
-    @property
-    def preparation(self) -> Preparation | None:
-        """How an image file becomes an evaluated input; None if examples are not images."""
-        return None
-
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """An image file, transformed as in evaluation: (height, width, channels).
 
@@ -87,6 +82,11 @@ class Dataset(ABC):
             batch: of `train_batches` or `eval_batches`.
         """
         return batch
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How an image file becomes an evaluated input; None if examples are not images."""
+        return None
 
     @abstractmethod
     def num_examples(self, split: str) -> int:
