@@ -77,7 +77,7 @@ def variables(path: Path, spec: dict[str, Any], module: Model, shape: Any) -> An
         modules=(type(module),),
         source="scripts/parity",
         required=(".*",),
-        describe=lambda arrays, grid: Description(type(module), {}, shape[1:]),
+        describe=lambda arrays, known: Description(type(module), {}, shape[1:]),
         entries=lambda module, arrays: entries,
         ignored=(".*num_batches_tracked",),
     )

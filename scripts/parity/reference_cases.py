@@ -398,7 +398,9 @@ def _small_resnet12(pixels: int) -> Case:
 def _small_unet(bias: bool) -> Case:
     model = NamedUNet(3, (2, 4, 8), 3, bias)
     fields = {"filters": 2, "depth": 2, "num_classes": 3, "norm": "batch"}
-    return Case("pytorch-unet", model, "UNet", fields, (2, 3, 16, 20), "pytorch-unet")
+    return Case(
+        "pytorch-unet", model, "UNet", {**fields, "uneven": "zeros"}, (2, 3, 16, 20), "pytorch-unet"
+    )
 
 
 def _small_smp() -> Case:

@@ -5,9 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
-from vitjax import weights
+from vitjax import models, weights
 from vitjax.cli import main
 from vitjax.training import runs
 
@@ -50,6 +51,25 @@ def test_what_was_exported_is_imported_again(capsys, exported, tmp_path):
         np.testing.assert_array_equal(back[name], array, err_msg=name)
 
 
+def test_what_a_file_is_is_printed_as_lines_of_a_config(capsys, exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", str(exported)]) == 0
+    printed = capsys.readouterr().out
+    assert "The network is a vit_ti16 with depth=2, " in printed
+    assert "Nothing is written without --output" in printed
+    assert not list(tmp_path.iterdir())
+    lines = [line.strip() for line in printed.splitlines() if line.startswith("  config.")]
+    config = ConfigDict()
+    exec("\n".join(lines), {"config": config})
+    assert config.init.from_checkpoint == str(exported)
+    fields = {key: value for key, value in config.model.items() if key != "name"}
+    named = models.create(config.model.name, **fields)
+    assert (
+        named.effective_fields()
+        == weights.module_of(weights.open_weights(exported)).effective_fields()
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -58,7 +78,7 @@ def test_what_was_exported_is_imported_again(capsys, exported, tmp_path):
         (["--modle=vit_s16"], "vitjax import has no argument '--modle=vit_s16'; did you mean"),
         (["--model=resnet50"], "of a ViT, but the model is a ResNet"),
         (["--model=vit_ti16"], "images of 8 x 8 pixels (height x width) do not divide"),
-        (["--model=vit_ti16", "--image-size=16"], "norm1/scale is (16,) in the file and (192,)"),
+        (["--model=vit_ti16", "--image-size=16"], "width is 16 in the file and 192 in the model"),
         (["--read-as=npz"], "are not named as in npz"),
         (["--field=gelo=tanh"], "unknown key 'gelo'; did you mean 'gelu'?"),
         (["--field=say=3"], "unknown key 'say'"),

@@ -129,7 +129,7 @@ def test_fields_survive_json():
         ("vit_b16", {"poolin": "mean"}, "did you mean 'pooling'"),
         ("vit_b16", {"pooling": "tokn"}, "did you mean 'token'"),
         ("vit_b16", {"positions": "sincos"}, "did you mean 'sincos2d'"),
-        ("vit_b16", {"gelu": "erf"}, "'exact' or 'tanh'"),
+        ("vit_b16", {"gelu": "erf"}, "'exact', 'tanh' or 'quick'"),
         ("vit_b16", {"attention_impl": "flash"}, "'plain' or 'fused'"),
         ("vit_b16", {"num_heads": 7}, "width=768 cannot be split over 7"),
         ("vit_b16", {"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),

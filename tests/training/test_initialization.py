@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from vitjax import models, weights
@@ -19,6 +19,7 @@ from vitjax.training import experiment as experiments
 from vitjax.training import initialization, loop, runs
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.weights import WeightsError
+from vitjax.weights.formats import files
 
 RESNET = {"name": "resnet20", "stage_sizes": (1, 1), "width": 4}
 VIT = {"name": "vit_ti16", "patch_size": 4, "width": 8, "depth": 2, "num_heads": 2, "mlp_width": 8}
@@ -184,6 +185,67 @@ def test_excluded_parameters_are_reinitialised_though_they_fit(tmp_path):
         np.testing.assert_array_equal(leaf, (fresh if name in anew else file)[name])
 
 
+@pytest.mark.parametrize("head", ["lost", "NaN", "another form"])
+def test_an_excluded_head_need_not_fit(tmp_path, head):
+    path, _ = written(tmp_path / "weights", num_classes=10)
+    arrays = files.read(path)
+    if head == "NaN":
+        arrays["params/head/kernel"] = np.full_like(arrays["params/head/kernel"], np.nan)
+    else:
+        del arrays["params/head/bias"]
+    files.write(path, arrays, metadata=files.metadata(path))
+    if head == "another form":
+        module = models.create("resnet20", stage_sizes=(1, 1), width=4, num_classes=10)
+        own = unflatten_dict(written(tmp_path / "own")[1], sep="/")
+        path = weights.save(own, module, tmp_path / "cifar", "pytorch-cifar", say=str)
+        arrays = files.read(path)
+        arrays["linear.1.weight"] = arrays.pop("linear.weight")
+        arrays["linear.1.bias"] = arrays.pop("linear.bias")
+        files.write(path, arrays)
+    chosen = config(path)
+    if head != "another form":
+        with pytest.raises(WeightsError, match=r"head/bias .* is not in the file|NaN"):
+            start(chosen)
+    chosen.init.exclude = ("^head/",)
+    found, said = start(chosen)
+    assert "reinitialised, by config.init.exclude: head/bias, head/kernel" in said
+    fresh = flat(experiments.build(chosen).initial_variables())
+    for name in found:
+        same = np.array_equal(found[name], fresh[name])
+        assert same == ("head" in name), name
+
+
+def test_arrays_of_a_file_can_be_left_out_and_nan_be_taken(tmp_path):
+    path, _ = written(tmp_path / "weights")
+    arrays = files.read(path)
+    arrays["params/stem_norm/bias"] = np.full(4, np.nan, np.float32)
+    arrays["params/neck/kernel"] = np.ones((2, 2), np.float32)
+    files.write(path, arrays, metadata=files.metadata(path))
+    chosen = config(path)
+    with pytest.raises(WeightsError, match=r"the file's params/neck/kernel .* is not in the model"):
+        start(chosen)
+    chosen.init.ignore = "params/neck/"
+    with pytest.raises(WeightsError, match="params/stem_norm/bias: 4 NaN of 4 numbers"):
+        start(chosen)
+    chosen.init.allow_nonfinite = True
+    assert np.isnan(start(chosen)[0]["params/stem_norm/bias"]).all()
+
+
+def test_the_size_of_the_data_decides_how_positions_are_read(tmp_path):
+    """4 positions: 2 x 2 patches, or 1 x 3 and one of the class token."""
+    path, _ = written(tmp_path / "vit", VIT, class_position=False)
+    own = weights.open_weights(path)
+    module = weights.module_of(own)
+    timm = weights.save(weights.fit(own, module), module, tmp_path / "timm", "timm", say=str)
+    files.write(tmp_path / "plain.safetensors", files.read(timm))
+    with pytest.raises(WeightsError, match="several ways"):
+        weights.open_weights(tmp_path / "plain.safetensors")
+    found, said = start(config(tmp_path / "plain.safetensors", VIT))
+    assert "its 4 positions are read as 2 x 2 patches" in said
+    expected = flat(weights.fit(own, module))["params/position_embedding"]
+    np.testing.assert_array_equal(found["params/position_embedding"], expected)
+
+
 def test_the_encoder_of_a_segmentation_takes_a_classifier_s_weights(tmp_path):
     path, file = written(
         tmp_path / "weights", {**RESNET, "shortcut": "projection", "block": "basic"}
@@ -287,7 +349,7 @@ def test_mistakes_are_told_before_there_is_a_folder(tmp_path, change, error, mes
 
 def test_weights_of_another_shape_are_told_before_there_is_a_folder(tmp_path):
     path, _ = written(tmp_path / "weights", {**RESNET, "width": 6})
-    with pytest.raises(WeightsError, match=r"stem_conv/kernel is \(3, 3, 3, 6\) in the file and"):
+    with pytest.raises(WeightsError, match="width is 6 in the file and 4 in the model"):
         loop.train(experiments.build(config(path)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -300,7 +362,7 @@ def test_a_run_that_cannot_be_started_from_is_told(run, tmp_path):
         start(config(folder))
     chosen = config(run[0])
     chosen.init.format = "timm"
-    with pytest.raises(ConfigError, match="format, grid and part are for files"):
+    with pytest.raises(ConfigError, match="format, grid, part and ignore are for files"):
         start(chosen)
 
 

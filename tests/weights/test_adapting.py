@@ -5,6 +5,7 @@ timm's numbers are written by scripts/parity/make_adapting_fixture.py.
 
 import functools
 from pathlib import Path
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_files import read
 
 from vitjax import models, weights
 from vitjax.core.errors import ConfigError
@@ -103,9 +105,69 @@ def test_bilinear_positions_keep_corners_and_straight_lines():
     np.testing.assert_allclose(found[0, ..., 2], 1, atol=1e-12)
 
 
+def pytorch():
+    with np.load(FIXTURE.with_name("interpolations.npz")) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("name", [name for name in pytorch() if name.startswith("bicubic")])
+def test_positions_are_resized_as_in_each_project(name):
+    """By PyTorch, in float64; see scripts/parity/make_interpolations_fixture.py."""
+    kind, old, new = name.split("/")
+    found = adapting.resize_positions(pytorch()[f"grid/{old}"], sides(new), kind)
+    np.testing.assert_allclose(found, pytorch()[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dinov2", "vit"])
+def test_a_network_of_transformers_computes_the_same_for_other_images(name, tmp_path):
+    """Positions are resized as transformers does it, without being asked for it."""
+    arrays = {k[len(name) + 1 :]: x for k, x in pytorch().items() if k.startswith(f"{name}/")}
+    files.write(tmp_path / "file.safetensors", arrays)
+    opened, said = weights.open_weights(tmp_path / "file.safetensors"), []
+    module = weights.module_of(opened, num_heads=2, pooling="token", say=said.append)
+    images = pytorch()["images"].astype(np.float32)
+    answers = {}
+    for how in (None, "bicubic"):
+        variables = weights.fit(
+            opened, module, image_size=(24, 12), position_interpolation=how, say=said.append
+        )
+        answers[how] = jax.jit(module.apply)(variables, images)
+    assert said[-2] == "position embeddings resized from 4 x 4 to 6 x 3 patches (bicubic_plain)"
+    np.testing.assert_allclose(answers[None], pytorch()[name], atol=2e-5)
+    assert np.abs(answers["bicubic"] - pytorch()[name]).max() > 2e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vit_timm_token", "bicubic"),
+        ("vit_dinov2", "bicubic_offset"),
+        ("vit_dinov2_registers", "bicubic"),
+        ("vit_torchvision", "bicubic_corners"),
+        ("vit_npz_token", "bilinear"),
+        ("vit_big_vision_token", "bilinear"),
+        ("vit_hf_mae", "bicubic_plain"),
+        ("vit_hf_dinov2_registers", "bicubic"),
+    ],
+)
+def test_the_way_of_a_project_is_known_from_its_file(name, expected):
+    reference = read(name)
+    opened = weights.open_weights(reference.file, grid=reference.spec["grid"])
+    assert opened.description.interpolation == expected
+
+
+def test_dino_s_way_is_known_where_its_head_is(tmp_path):
+    reference = read("vit_timm_token")
+    arrays = {f"backbone.{name}": array for name, array in files.read(reference.file).items()}
+    arrays["head.mlp.0.weight"] = np.ones((8, 8), np.float32)
+    files.write(tmp_path / "dino.npz", arrays)
+    opened = weights.open_weights(tmp_path / "dino.npz", grid=reference.spec["grid"], say=str)
+    assert opened.description.interpolation == "bicubic_offset"
+
+
 def test_a_constant_stays_one():
     grid = np.full((1, 5, 3, 2), 0.7)
-    for interpolation in adapting.INTERPOLATIONS:
+    for interpolation in get_args(adapting.Interpolation):
         found = adapting.resize_positions(grid, (4, 8), interpolation)
         np.testing.assert_allclose(found, 0.7, rtol=1e-12)
 

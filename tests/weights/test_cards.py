@@ -58,7 +58,7 @@ def test_the_other_gelu_is_taken(repository, name):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("hidden_act", "quick_gelu", 'hidden_act is "quick_gelu"; it should be a GELU'),
+        ("hidden_act", "silu", 'hidden_act is "silu"; it should be a GELU'),
         ("layer_norm_eps", "small", 'layer_norm_eps is "small"'),
         ("layer_norm_eps", float("nan"), "layer_norm_eps is NaN"),
         ("layer_norm_eps", 10**400, "should be a number between 0 and 1"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +66,39 @@ def test_timms_networks_are_the_registered_ones(opened, name, model):
         ("resnet50_gn", "norm", "group"),
         ("resnetv2_50x1_bit", "standardize_epsilon", 1e-8),
         ("vit_base_patch16_siglip_gap_224", "pooling", "mean"),
-        ("deit3_small_patch16_224", "layer_scale", 1e-5),
     ],
 )
 def test_timms_networks_are_told_by_their_shapes(opened, name, field, value):
     said = []
     found = opened(timm()[name], say=said.append)
     assert getattr(weights.module_of(found, say=said.append), field) == value
-    assert not [line for line in said if "heads" not in line]
+    assert not [line for line in said if "heads" not in line and "of groups" not in line]
+
+
+def test_the_size_of_images_tells_deit_iii_from_an_oblong_network(opened):
+    """196 positions: 14 x 14 patches, or 13 x 15 and a class token."""
+    shapes, said = timm()["deit3_small_patch16_224"], []
+    message = refused(opened, shapes)
+    assert "196 positions can be read in several ways" in message
+    for words in (
+        "grid=14,14: 14 x 14 patches without a position of the class token, for images of 224 x",
+        "grid=13,15: 13 x 15 patches and 1 position of other tokens, for images of 208 x 240",
+        "grid=15,13: ",
+    ):
+        assert words in message
+    found = weights.module_of(opened(shapes, image_size=224, say=said.append), say=said.append)
+    assert (found.layer_scale, found.class_position) == (1e-5, False)
+    assert "read as 14 x 14 patches without a position of the class token" in said[0]
+    assert opened(shapes, grid=(14, 14)).description.grid == (14, 14)
+    oblong = opened(shapes, image_size=(208, 240), say=said.append)
+    assert (oblong.description.grid, oblong.description.fields["class_position"]) == (
+        (13, 15),
+        True,
+    )
+    refused(opened, shapes, image_size=384)
+    # DeiT III's own names are of it alone.
+    own = {re.sub(r"ls(\d)\.gamma", r"gamma_\1", name): shape for name, shape in shapes.items()}
+    assert opened(own, say=pytest.fail).description.grid == (14, 14)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +124,6 @@ def test_timms_networks_are_told_by_their_shapes(opened, name, field, value):
         ("cait_xxs24_224", "talking heads (CaiT)"),
         ("vit_small_r26_s32_224", "a convolutional network before its patches"),
         ("eva_giant_patch14_224", "biases of queries and values only"),
-        ("vit_base_patch16_clip_224", "before the first block (CLIP)"),
         ("deit_tiny_distilled_patch16_224", "a distillation token"),
     ],
 )
@@ -111,6 +136,20 @@ def test_relatives_are_refused_with_the_reason(opened, name, words):
         assert words in refused(
             opened, timm()[name], format=format
         ) or "not named as in" in refused(opened, timm()[name], format=format)
+
+
+def test_what_no_array_of_a_resnet_shows_is_said(opened):
+    """The groups of a normalisation, and what follows a first convolution of 3 x 3."""
+    said = []
+    found = opened(timm()["resnet50_gn"], format="torchvision", say=said.append)
+    assert not said
+    assert weights.module_of(found, say=said.append).norm_groups == 32
+    assert "taken to be 32; norm_groups=... overrides it" in said[0]
+    shapes, said = {**timm()["resnet34"], "conv1.weight": [64, 3, 3, 3]}, []
+    assert opened(shapes, say=said.append).description.fields["stem"] == "cifar"
+    assert len(said) == 1
+    assert "a torchvision ResNet of which only conv1 was replaced" in said[0]
+    opened(timm()["resnet34"], say=pytest.fail)
 
 
 def test_anti_aliasing_with_filters_is_refused(opened):
@@ -205,7 +244,8 @@ def test_a_layout_that_explains_nearly_as_much_is_reported(opened):
     found = opened({**stage, "fc.bias": [5], "linear.weight": [7, 64]}, say=said.append)
     assert found.format == "pytorch-cifar"
     assert found.description.fields["num_classes"] == 7
-    assert len(said) == 1
+    assert len(said) == 2
+    assert "its head has another form than that of the format" in said[1]
     assert said[0].startswith("file: read as pytorch-cifar (ResNet), which explains ")
     assert "torchvision (ResNet) explains " in said[0]
     assert "format='torchvision' reads it so" in said[0]

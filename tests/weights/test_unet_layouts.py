@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_files import (
+    FIXTURES,
     check_activations,
     check_inference,
     check_round_trip,
@@ -17,6 +18,8 @@ from reference_files import (
 )
 
 from vitjax import models, weights
+from vitjax.core.errors import ConfigError
+from vitjax.nn.inputs import ImageError
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files
 
@@ -60,7 +63,7 @@ def test_biases_before_a_normalisation_are_in_its_mean(tmp_path):
     widths=st.booleans(),
 )
 def test_any_unet_that_is_written_is_read(tmp_path_factory, depth, filters, classes, widths):
-    fields = {"depth": depth, "num_classes": classes, "norm": "batch"}
+    fields = {"depth": depth, "num_classes": classes, "norm": "batch", "uneven": "zeros"}
     if widths:
         fields["widths"] = tuple(filters + 1 + level for level in range(depth + 1))
         fields["filters"] = filters + 1
@@ -113,3 +116,45 @@ def test_networks_that_are_not_here(tmp_path, name, change, words):
 def test_formats_that_do_not_hold_a_network(tmp_path, module, format, words):
     with pytest.raises(WeightsError, match=words):
         weights.save({"params": {}}, module, tmp_path / "file", format)
+
+
+def uneven():
+    with np.load(FIXTURES / "unet_uneven.npz") as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("size", [n[7:] for n in uneven() if n.startswith("logits/")])
+def test_sides_that_pooling_cannot_halve_are_padded_as_in_the_project(size, tmp_path):
+    arrays = {n[8:]: x for n, x in uneven().items() if n.startswith("weights/")}
+    files.write(tmp_path / "unet.safetensors", arrays)
+    opened = weights.open_weights(tmp_path / "unet.safetensors")
+    images = uneven()[f"images/{size}"].astype(np.float64)
+    answers = {}
+    with jax.enable_x64(True):
+        for kind in ("zeros", "reflect"):
+            module = weights.module_of(opened, uneven=kind, dtype="float64", param_dtype="float64")
+            variables = weights.fit(opened, module, say=str)
+            answers[kind] = jax.jit(module.apply)(variables, images)
+    expected = uneven()[f"logits/{size}"]
+    np.testing.assert_allclose(answers["zeros"], expected, atol=1e-9)
+    even = all(int(side) % 4 == 0 for side in size.split("x"))
+    assert even == np.allclose(answers["reflect"], expected, atol=1e-6)
+
+
+def test_a_model_that_mirrors_is_told_apart_from_the_project_s(tmp_path):
+    said = []
+    arrays = {n[8:]: x for n, x in uneven().items() if n.startswith("weights/")}
+    files.write(tmp_path / "unet.safetensors", arrays)
+    fields = {"filters": 2, "depth": 2, "num_classes": 3, "norm": "batch"}
+    weights.load(tmp_path / "unet.safetensors", models.UNet(**fields), say=said.append)
+    assert len(said) == 1
+    assert "the file's network has uneven='zeros', the model 'reflect'" in said[0]
+
+
+def test_images_without_a_pixel_at_the_bottom_are_refused():
+    module = models.UNet(filters=2, depth=3, norm="batch", uneven="zeros")
+    with pytest.raises(ImageError, match=r"7 x 9 pixels.*each side must be at least 8"):
+        jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 7, 9, 3), np.float32))
+    for fields in ({"attention": True}, {"padding": "valid"}):
+        with pytest.raises(ConfigError, match=r"uneven='zeros' needs padding='same'"):
+            models.UNet(uneven="zeros", **fields)

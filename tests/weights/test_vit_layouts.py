@@ -119,6 +119,7 @@ def test_loaded_saved_and_loaded_again_a_network_is_the_same(name, tmp_path):
             if "_registers_with" in reference.file.stem and name == "reg_token":
                 continue
             name = re.sub(r"\.gamma_(\d)$", r".ls\1.gamma", name)  # DeiT III's, written as timm's
+            name = name.replace("register_tokens", "reg_token")  # DINOv2's, likewise
             np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
@@ -178,7 +179,7 @@ def test_what_is_written_is_read(tmp_path_factory, network, channels):
     # Without the note that the writer left.
     plain = path.with_name(f"plain{path.suffix}")
     files.write(plain, files.read(path))
-    opened = weights.open_weights(plain, grid=None if grid[0] == grid[1] else grid)
+    opened = weights.open_weights(plain, image_size=shape[:2], say=lambda line: None)
     assert opened.format == format
     assert opened.description.input_shape == shape
     found = weights.module_of(opened, num_heads=2)
@@ -234,7 +235,7 @@ def test_computed_positions_are_kept_where_a_format_keeps_positions(format, tmp_
     jax.tree.map(np.testing.assert_array_equal, weights.load(path, module), variables)
     arrays = files.read(path)
     files.write(tmp_path / "plain.npz", arrays)
-    opened = weights.open_weights(tmp_path / "plain.npz")
+    opened = weights.open_weights(tmp_path / "plain.npz", image_size=12, say=lambda line: None)
     learned = weights.module_of(opened, num_heads=2)
     assert learned.positions == "learned"
     images = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
@@ -244,7 +245,7 @@ def test_computed_positions_are_kept_where_a_format_keeps_positions(format, tmp_
     name = next(name for name in arrays if "pos" in name)
     files.write(tmp_path / "other.npz", {**arrays, name: arrays[name] + 0.01})
     with pytest.raises(WeightsError, match=r"not those that positions='sincos2d' computes"):
-        weights.load(tmp_path / "other.npz", module)
+        weights.load(tmp_path / "other.npz", module, image_size=12)
 
 
 def test_big_vision_computes_positions_too(tmp_path):
@@ -285,7 +286,6 @@ ONES = np.ones((1, 1, 8), np.float32)
         ("vit_dinov2", {"rope_embed.periods": ONES}, "rotary"),
         ("vit_dinov2", {"blocks.0.0.mlp.w12.weight": ONES[0]}, "SwiGLU"),
         ("vit_hf_dinov2", {"dinov2.encoder.layer.0.mlp.weights_in.weight": ONES[0]}, "SwiGLU"),
-        ("vit_timm_token", {"norm_pre.weight": ONES[0, 0]}, "before the first block"),
         ("vit_npz_token", {"conv_root/kernel": ONES}, "a ResNet before its patches"),
     ],
 )
@@ -342,9 +342,82 @@ def test_swiglu_under_the_names_of_an_mlp_is_told_by_its_shapes(tmp_path):
 
 def test_patches_that_make_no_square_want_a_grid(tmp_path):
     arrays = arrays_of("vit_timm_token")  # 4 x 3 patches and a class token
-    refused(tmp_path, arrays, r"12 patches, which form no square.*grid=\(rows, columns\)")
+    words = r"(?s)12 patches, which form no square.*grid=\(rows, columns\).*grid=3,4: .*grid=4,3: "
+    refused(tmp_path, arrays, words)
+    opened = weights.open_weights(read("vit_timm_token").file, image_size=(16, 12))
+    assert opened.description.grid == (4, 3)
     with pytest.raises(WeightsError, match=r"12 patches; a grid of 3 x 5 has 15"):
         weights.open_weights(read("vit_timm_token").file, grid=(3, 5))
+
+
+OBLONGS = [(rows, rows + 2) for rows in (2, 3, 6, 14)]
+
+
+def numbered(grid, format, **fields):
+    """A file of a ViT whose position embeddings are numbered, the class token's first."""
+    module = models.ViT(
+        width=8, depth=1, num_heads=2, patch_size=2, num_classes=3, gelu="tanh", **fields
+    )
+    variables = random_variables(module, (2 * grid[0], 2 * grid[1], 3))
+    params = variables["params"]
+    width = np.ones(8, np.float32)
+    numbers = 1 + np.arange(grid[0] * grid[1], dtype=np.float32).reshape(1, *grid, 1)
+    params["position_embedding"] = numbers * width
+    if "class_position_embedding" in params:
+        params["class_position_embedding"] = 0 * params["class_position_embedding"]
+    return module, variables
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("grid", OBLONGS)
+def test_an_oblong_whose_patches_and_token_make_a_square_is_not_read_as_one(grid, turned, tmp_path):
+    """rows x (rows + 2) patches and a class token are a square of rows + 1."""
+    grid = grid[::-1] if turned else grid
+    module, variables = numbered(grid, "timm")
+    files.write(
+        tmp_path / "plain.npz", files.read(weights.save(variables, module, tmp_path / "f", "timm"))
+    )
+    refused(
+        tmp_path,
+        files.read(tmp_path / "plain.npz"),
+        rf"(?s)several ways.*grid={grid[0]},{grid[1]}: ",
+    )
+    size, said = (2 * grid[0], 2 * grid[1]), []
+    for keywords in ({"grid": grid}, {"image_size": size, "say": said.append}):
+        opened = weights.open_weights(tmp_path / "plain.npz", **keywords)
+        found = weights.module_of(opened, num_heads=2, gelu="tanh")
+        assert found.class_position
+        jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, found), variables)
+    assert f"{grid[0]} x {grid[1]} patches and 1 position of other tokens" in said[0]
+    loaded = weights.load(tmp_path / "plain.npz", module, image_size=size, say=said.append)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+
+
+@pytest.mark.parametrize("format", ["torchvision", "npz"])
+def test_a_project_whose_class_token_always_has_a_position_is_read_so(format, tmp_path):
+    module, variables = numbered((2, 4), format)
+    module = module.clone(gelu="exact") if format == "torchvision" else module
+    path = written(variables, module, tmp_path / "file", format)
+    files.write(tmp_path / "plain.npz", files.read(path))
+    with pytest.raises(WeightsError, match=r"(?s)8 patches, which form no square.*grid=2,4"):
+        weights.open_weights(tmp_path / "plain.npz")
+    found = weights.load(tmp_path / "plain.npz", module, image_size=(4, 8), say=lambda line: None)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+
+def test_images_of_the_size_of_a_grid_decide_between_a_square_and_an_oblong(tmp_path):
+    module, variables = numbered((4, 9), "npz", pooling="mean")
+    path = weights.save(variables, module, tmp_path / "file", "npz")
+    files.write(tmp_path / "plain.npz", files.read(path))
+    said = []
+    assert weights.open_weights(tmp_path / "plain.npz", say=pytest.fail).description.grid == (6, 6)
+    opened = weights.open_weights(tmp_path / "plain.npz", image_size=(8, 18), say=said.append)
+    assert opened.description.grid == (4, 9)
+    assert "read as 4 x 9 patches" in said[0]
+    assert "by the size of the images, 8 x 18" in said[0]
+    # A size that no reading has says nothing.
+    opened = weights.open_weights(tmp_path / "plain.npz", image_size=64, say=pytest.fail)
+    assert opened.description.grid == (6, 6)
 
 
 def test_heads_are_guessed_in_words_or_asked_for(tmp_path):
@@ -475,7 +548,7 @@ def test_a_hidden_layer_before_the_head_goes_with_the_head(format, tmp_path):
     assert "skipped: params/head/bias, params/head/kernel, params/pre_logits/bias" in said[0]
     # The other way round nothing is known of the layer.
     path = weights.save({"params": found}, plain, tmp_path / "plain", format, input_shape=(8, 8, 3))
-    with pytest.raises(WeightsError, match=r"pre_logits"):
+    with pytest.raises(WeightsError, match="representation_size is None in the file and 8"):
         filled(module, pytest.fail)
 
 

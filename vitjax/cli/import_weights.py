@@ -17,7 +17,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", help="a name of `vitjax models` (default: derived from the file)"
     )
-    parser.add_argument("--output", required=True, type=Path, help="the file to write")
+    parser.add_argument(
+        "--output", type=Path, help="the file to write (default: none, FILE is only read and named)"
+    )
     parser.add_argument(
         "--format", default="safetensors", help="the format to write (default: vitjax's own)"
     )
@@ -26,7 +28,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=arguments.sides,
         metavar="SIDE",
-        help="size of the images that positions are resized for: SIDE or HEIGHT,WIDTH",
+        help="size of the images, SIDE or HEIGHT,WIDTH: positions are resized for it, and it"
+        " decides between several ways to read them",
     )
     parser.add_argument(
         "--grid",
@@ -36,9 +39,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--position-interpolation",
-        default="bicubic",
         metavar="HOW",
-        help="how positions are resized: bicubic (as timm) or bilinear (as ViT's published code)",
+        help="how positions are resized: bicubic (as timm), bicubic_plain (transformers),"
+        " bicubic_offset (DINOv2), bicubic_corners (torchvision) or bilinear (ViT's published code)"
+        " (default: as the project of FILE)",
     )
     parser.add_argument(
         "--field",
@@ -49,6 +53,30 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="a field of the model that the file does not show, such as num_heads=6",
     )
     parser.add_argument("--part", help="which of several sets of weights in FILE, such as teacher")
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="arrays of FILE to leave out, a regular expression of their names",
+    )
+    parser.add_argument(
+        "--allow-nonfinite", action="store_true", help="accept weights that are NaN or infinite"
+    )
+
+
+def _start(parsed: argparse.Namespace) -> list[str]:
+    """The entries of a config's ``init`` section that read the file in the same way."""
+    options = {
+        "position_interpolation": parsed.position_interpolation,
+        "format": parsed.read_as,
+        "grid": parsed.grid,
+        "part": parsed.part,
+        "ignore": tuple(parsed.ignore) or None,
+        "allow_nonfinite": parsed.allow_nonfinite or None,
+    }
+    given = {"from_checkpoint": parsed.source, **options}
+    return [f"{key}={value!r}" for key, value in given.items() if value is not None]
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -64,6 +92,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         part=parsed.part,
         image_size=parsed.image_size,
         position_interpolation=parsed.position_interpolation,
+        ignore=parsed.ignore,
+        allow_nonfinite=parsed.allow_nonfinite,
         fields=dict(parsed.field),
     )
     examples = "images of " if len(done.input_shape) == 3 else "vectors of "
@@ -71,7 +101,11 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         f"Read as {done.read_as}: {type(done.module).__name__} of {done.parameters:,} parameters,"
         f" for {examples}{' x '.join(map(str, done.input_shape))}"
     )
-    print(f"Written: {done.path}")
+    if done.named is not None:
+        print(f"The network is a {done.named}. In a config:")
+        print(f"  {done.named.config}")
+        print(f"  config.init = dict({', '.join(_start(parsed))})")
+    print("Nothing is written without --output" if done.path is None else f"Written: {done.path}")
     return 0
 
 
@@ -79,6 +113,7 @@ COMMAND = Command(
     "import",
     "read another project's weights and write them as vitjax's, or as a third project's",
     [
+        "vitjax import vit_small.safetensors",
         "vitjax import vit_small.safetensors --model=vit_s16 --output=vit_s16.safetensors",
         "vitjax import hf:timm/vit_small_patch16_224.augreg_in1k --format=npz --output=s16.npz",
     ],

@@ -144,6 +144,14 @@ class Model(nn.Module):
         values = {name: getattr(self, name) for name in self.field_names() if name not in other}
         return {n: dict(x) if isinstance(x, Mapping) else x for n, x in values.items()}
 
+    def effective_fields(self) -> dict[str, Any]:
+        """`described_fields` for comparing networks: the same network has the same values.
+
+        A family with several values for the same network returns one of them, and leaves out fields
+        that matter only for fresh parameters.
+        """
+        return self.described_fields()
+
     @property
     def dtypes(self) -> dict[str, Any]:
         """``dtype`` and ``param_dtype`` as the keywords of a layer."""

@@ -21,7 +21,7 @@ from vitjax.nn.dtypes import as_dtype, output_dtype
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import check_images
 from vitjax.nn.norm import check_groups, normalization
-from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock
+from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock, Strided
 
 BlockKind = Literal["basic", "bottleneck"]
 Stem = Literal["imagenet", "cifar"]
@@ -57,6 +57,8 @@ class ResNet(Model):
             arXiv:1605.07146).
         stem: ``"imagenet"`` (7 x 7 of stride 2, then 3 x 3 max pooling of stride 2) or ``"cifar"``
             (3 x 3 of stride 1).
+        strided: the convolution of a bottleneck that halves the map: ``"3x3"``, as in torchvision
+            ("v1.5"), or the first, ``"1x1"``, as in arXiv:1512.03385 and Keras.
         zero_pool: the stem's max pooling pads with zeros, as in BiT, instead of -inf.
         shortcut: where the shape changes, ``"projection"`` (1 x 1 convolution: option B of
             arXiv:1512.03385) or ``"pad"`` (no parameters: option A).
@@ -81,6 +83,7 @@ class ResNet(Model):
         "standardize_epsilon": Shapeless(),
         "norm_groups": Shapeless(("norm", "group")),
         "zero_pool": Shapeless(("stem", "imagenet")),
+        "strided": Shapeless(("block", "bottleneck")),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output|stage\d+)$",)
 
@@ -92,6 +95,7 @@ class ResNet(Model):
     stem_width: PositiveInt | None = None
     bottleneck_factor: PositiveInt = 1
     stem: Stem = "imagenet"
+    strided: Strided = "3x3"
     zero_pool: bool = False
     shortcut: Literal["projection", "pad"] = "projection"
     norm: Literal["batch", "group"] = "batch"
@@ -114,6 +118,15 @@ class ResNet(Model):
                 "zero_init_residual: under weight standardisation a kernel of zeros has gradients"
                 " without bound; leave it out, or standardize_epsilon, or preactivation"
             )
+
+    def effective_fields(self) -> dict[str, Any]:
+        """As `Model.effective_fields`."""
+        fields = super().effective_fields()
+        for initial in ("zero_init_residual", "conv_init", "head_init"):
+            del fields[initial]
+        grouped = {} if self.norm == "group" else {"norm_groups": None}
+        stem = None if self.stem_width == self.width else self.stem_width
+        return {**fields, "stem_width": stem, **grouped}
 
     def setup(self):
         """Makes the head, which `__call__` has beyond `features`."""
@@ -217,6 +230,7 @@ class ResNet(Model):
                     zero_init=self.zero_init_residual,
                     conv=conv,
                     norm=norm,
+                    strided=self.strided,
                     name=f"stage{stage + 1}_block{i + 1}",
                 )(x)
             if self.preactivation and stage + 1 == len(self.stage_sizes):

@@ -26,6 +26,7 @@ from vitjax.nn.unet import (
     DoubleConv,
     center_crop,
     reflect_to_multiple,
+    zero_pad_to,
 )
 
 _DOWN = re.compile(r"(?:^|/)down(\d+)/")
@@ -55,8 +56,8 @@ class UNet(SegmentationModel):
     Ronneberger et al. 2015, arXiv:1505.04597, Sec. 2 and Fig. 1. ``padding="valid"`` is the paper's
     form: convolutions do not pad, so the logits are smaller than the images by `margin`, each logit
     depends on real pixels only, and images with a side that cannot be halved are an error.
-    ``padding="same"`` pads each convolution with zeros and accepts images of any size: they are
-    mirrored at their borders until 2^depth divides their sides, and the logits are cropped back.
+    ``padding="same"`` pads each convolution with zeros and accepts images of any size; ``uneven``
+    says what is done with sides that 2^depth does not divide.
 
     Sows ``logits``, and ``output`` of each block and ``map`` of each gate.
 
@@ -66,6 +67,10 @@ class UNet(SegmentationModel):
         widths: channels of each level, the finest first and the bottom last: depth + 1 numbers that
             replace ``filters``.
         padding: ``"same"`` or ``"valid"``.
+        uneven: with ``padding="same"``: ``"reflect"`` mirrors images at their borders until 2^depth
+            divides their sides, and crops the logits back; ``"zeros"`` halves odd sides rounding
+            down and pads maps in the decoder with zeros to the size of their skip, as in
+            milesial/Pytorch-UNet.
         dropout: rate after the bottom's block (Sec. 3.1).
         attention: gates on all skips but the finest, as in arXiv:1804.03999, Sec. 2.
 
@@ -79,6 +84,7 @@ class UNet(SegmentationModel):
     shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
         **SegmentationModel.shapeless_fields,
         "padding": Shapeless(),
+        "uneven": Shapeless(("padding", "same")),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
@@ -86,6 +92,7 @@ class UNet(SegmentationModel):
     depth: PositiveInt = 4
     widths: Sequence[PositiveInt] | None = None
     padding: Literal["same", "valid"] = "same"
+    uneven: Literal["reflect", "zeros"] = "reflect"
     dropout: Rate = 0.0
     attention: bool = False
 
@@ -93,6 +100,11 @@ class UNet(SegmentationModel):
         super().__post_init__()
         widths = level_widths(self.filters, self.depth, self.widths)
         check_groups(self.norm, self.norm_groups, widths)
+        if self.uneven == "zeros" and (self.padding == "valid" or self.attention):
+            raise ConfigError(
+                "uneven='zeros' needs padding='same' and attention=False; this U-Net has"
+                f" padding={self.padding!r} and attention={self.attention}"
+            )
 
     @property
     def margin(self) -> int:
@@ -119,6 +131,14 @@ class UNet(SegmentationModel):
         multiple = 2**self.depth
         least = max(size, self.margin + 1) + BLOCK_LOSS
         return -(-least // multiple) * multiple - BLOCK_LOSS
+
+    def effective_fields(self) -> dict[str, Any]:
+        """As `Model.effective_fields`."""
+        widths = level_widths(self.filters, self.depth, self.widths)
+        doubled = widths == level_widths(widths[0], self.depth, None)
+        grouped = {} if self.norm == "group" else {"norm_groups": None}
+        own = {"widths": None if doubled else widths, "filters": widths[0]}
+        return {**super().effective_fields(), **own, **grouped}
 
     def layer_key(self, name: str) -> tuple[int, ...]:
         """Each block down, the bottom, each level up with its gate, then the head."""
@@ -154,6 +174,9 @@ class UNet(SegmentationModel):
         if valid:
             self._check_size(height, width)
             x = images
+        elif self.uneven == "zeros":
+            self._check_halved(height, width)
+            x = images
         else:
             x = reflect_to_multiple(images, 2**self.depth)
         conv, norm = self._conv(valid), self._norm(train)
@@ -172,6 +195,8 @@ class UNet(SegmentationModel):
             if self._gated(level):
                 skip = AttentionGate(valid, conv, name=f"gate{level}")(skip, x)
             x = self._up(features, f"up{level}", valid)(x)
+            if self.uneven == "zeros":
+                x = zero_pad_to(x, *skip.shape[1:3])
             sides = [min(a, b) for a, b in zip(skip.shape[1:3], x.shape[1:3], strict=True)]
             x = jnp.concatenate([center_crop(skip, *sides), center_crop(x, *sides)], axis=-1)
             x = DoubleConv(features, conv, norm, name=f"merge{level}")(x)
@@ -194,6 +219,14 @@ class UNet(SegmentationModel):
         if self.up == "resize":
             return DOUBLE_LOSS + KERNEL - 1
         return DOUBLE_LOSS if self._gated(level) else 0
+
+    def _check_halved(self, height: int, width: int) -> None:
+        if min(height, width) < 2**self.depth:
+            raise ImageError(
+                f"images of {height} x {width} pixels (height x width): with uneven='zeros' and"
+                f" depth={self.depth}, each side must be at least {2**self.depth}"
+                " (uneven='reflect' takes any)"
+            )
 
     def _check_size(self, height: int, width: int) -> None:
         for side in (height, width):

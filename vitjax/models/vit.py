@@ -32,7 +32,7 @@ _BLOCK = re.compile(r"(?:^|/)block_(\d+)/")
 _STACKED = re.compile(r"(^|/)encoder/blocks/")
 _EMBEDDING = re.compile(
     r"(^|/)(patch_embedding|position_embedding|class_token|class_position_embedding"
-    r"|register_tokens)(/|$)"
+    r"|register_tokens|pre_norm)(/|$)"
 )
 
 
@@ -66,12 +66,15 @@ class ViT(Model):
         representation_size: width of a hidden tanh layer before the head; None for none.
         layer_scale: initial value of LayerScale; None for none.
         qk_norm: layer normalisation of queries and keys.
+        pre_norm: layer normalisation of all tokens before the first block, as in CLIP
+            (arXiv:2103.00020, Sec. 2.4).
         fc_norm: normalise after pooling instead of before, as in MAE's fine-tuned networks.
         norm_epsilon: added to the variance by every layer normalisation.
         dropout: rate, after the position embedding and within each block.
         drop_path: rate of the last block; it grows linearly over depth from 0.
         gelu: ``"exact"``, as in the paper and in PyTorch, or ``"tanh"``, as in Flax's ``nn.gelu``
-            and so for the weights of google-research/vision_transformer.
+            and so for the weights of google-research/vision_transformer, or ``"quick"``, as in
+            OpenAI's CLIP.
         attention_impl: ``"plain"`` or ``"fused"``; see `Attention`.
         scan_layers: see `Encoder`.
         remat: see `Encoder`.
@@ -109,6 +112,7 @@ class ViT(Model):
     representation_size: PositiveInt | None = None
     layer_scale: float | None = None
     qk_norm: bool = False
+    pre_norm: bool = False
     fc_norm: bool = False
     norm_epsilon: PositiveFloat = LAYER_NORM_EPSILON
     dropout: Rate = 0.0
@@ -201,6 +205,8 @@ class ViT(Model):
         x = self._patches(images)
         self.sow("intermediates", "patches", x)
         x = self._tokens(x)
+        if self.pre_norm:
+            x = layer_norm("pre_norm", **dtypes, epsilon=self.norm_epsilon)(x)
         x = dropout(x, self.dropout, key_in)
         self.sow("intermediates", "tokens", x)
 
@@ -257,6 +263,18 @@ class ViT(Model):
     def prefix_tokens(self) -> int:
         """Tokens before those of the patches: the class token and the registers."""
         return self.has_class_token + self.registers
+
+    def effective_fields(self) -> dict[str, Any]:
+        """As `Model.effective_fields`."""
+        positioned = self.has_class_token and self.positions == "learned"
+        usual_token = self.has_class_token == (self.pooling in _READ_TOKEN)
+        return {
+            **super().effective_fields(),
+            "mlp_width": None if self.mlp_width == 4 * self.width else self.mlp_width,
+            "class_token": None if usual_token else self.has_class_token,
+            "class_position": self.class_position or not positioned,
+            "patch_size": self.patch[0] if self.patch[0] == self.patch[1] else self.patch,
+        }
 
     @property
     def patch(self) -> tuple[int, int]:

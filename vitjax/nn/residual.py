@@ -1,7 +1,7 @@
 """Residual blocks, post-activation and pre-activation."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Layer = Callable[..., Any]
+Strided = Literal["3x3", "1x1"]
 
 
-def _plan(bottleneck: bool, inner: int, features: int, stride: int) -> list[tuple[int, int, int]]:
+def _plan(
+    bottleneck: bool, inner: int, features: int, stride: int, strided: Strided
+) -> list[tuple[int, int, int]]:
     """The convolutions of a block's branch as (features, kernel size, stride)."""
     if bottleneck:
-        # The 3 x 3 has the stride, as in torchvision ("v1.5"), instead of the first 1 x 1.
-        return [(inner, 1, 1), (inner, 3, stride), (features, 1, 1)]
+        first, second = (stride, 1) if strided == "1x1" else (1, stride)
+        return [(inner, 1, first), (inner, 3, second), (features, 1, 1)]
     return [(inner, 3, stride), (features, 3, 1)]
 
 
@@ -44,6 +47,7 @@ class _Block(nn.Module):
         zero_init: start the last normalisation's scale, and so the branch, at zero.
         conv: constructor of a convolution.
         norm: constructor of a normalisation.
+        strided: the convolution of a bottleneck that has the stride.
     """
 
     features: int
@@ -54,6 +58,7 @@ class _Block(nn.Module):
     zero_init: bool
     conv: Layer
     norm: Layer
+    strided: Strided = "3x3"
 
 
 class ResidualBlock(_Block):
@@ -67,7 +72,7 @@ class ResidualBlock(_Block):
         self, x: Float[Array, "batch height width in"]
     ) -> Float[Array, "batch new_height new_width features"]:
         """Applies the block."""
-        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
+        plan = _plan(self.bottleneck, self.inner, self.features, self.stride, self.strided)
         y = x
         for i, (features, size, stride) in enumerate(plan, start=1):
             last = i == len(plan)
@@ -100,7 +105,7 @@ class PreactivationBlock(_Block):
         self, x: Float[Array, "batch height width in"]
     ) -> Float[Array, "batch new_height new_width features"]:
         """Applies the block."""
-        plan = _plan(self.bottleneck, self.inner, self.features, self.stride)
+        plan = _plan(self.bottleneck, self.inner, self.features, self.stride, self.strided)
         y = x
         for i, (features, size, stride) in enumerate(plan, start=1):
             y = jax.nn.relu(self.norm(name=f"norm{i}")(y))

@@ -16,7 +16,7 @@ from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.layer_scale import LayerScale
 
-Gelu = Literal["exact", "tanh"]
+Gelu = Literal["exact", "tanh", "quick"]
 
 
 class MLP(nn.Module):
@@ -24,7 +24,8 @@ class MLP(nn.Module):
 
     Attributes:
         hidden_width: channels between the two layers.
-        gelu: ``"exact"`` (by the error function) or ``"tanh"`` (its approximation).
+        gelu: ``"exact"`` (by the error function), ``"tanh"`` (its approximation) or ``"quick"``
+            (x * sigmoid(1.702 x), as in OpenAI's CLIP).
         dropout_rate: of the hidden and of the output channels.
         dtype: of the computation.
         param_dtype: of the parameters.
@@ -50,7 +51,10 @@ class MLP(nn.Module):
         )
         key1, key2 = (None, None) if key is None else jax.random.split(key)
         hidden = dense(self.hidden_width, name="dense1")(x)
-        hidden = jax.nn.gelu(hidden, approximate=self.gelu == "tanh")
+        if self.gelu == "quick":
+            hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
+        else:
+            hidden = jax.nn.gelu(hidden, approximate=self.gelu == "tanh")
         self.sow("intermediates", "hidden", hidden)
         hidden = dropout(hidden, self.dropout_rate, key1)
         return dropout(dense(x.shape[-1], name="dense2")(hidden), self.dropout_rate, key2)

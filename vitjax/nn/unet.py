@@ -179,6 +179,20 @@ def center_crop(
     return x[:, top : top + height, left : left + width]
 
 
+def zero_pad_to(
+    x: Float[Array, "batch old_height old_width channels"], height: int, width: int
+) -> Float[Array, "batch {height} {width} channels"]:
+    """``x`` within zeros; of an odd number of new pixels, the smaller half is at the start.
+
+    Args:
+        x: maps at most as large.
+        height: rows in pixels.
+        width: columns in pixels.
+    """
+    new = (height - x.shape[1], width - x.shape[2])
+    return jnp.pad(x, [(0, 0), *((count // 2, count - count // 2) for count in new), (0, 0)])
+
+
 def reflect_to_multiple(
     images: Float[Array, "batch height width channels"], multiple: int
 ) -> Float[Array, "batch new_height new_width channels"]:

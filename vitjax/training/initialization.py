@@ -55,7 +55,9 @@ def variables(
         objective.model,
         expected,
         lambda names: flat(objective.model.unstack(fresh())),
+        exclude=listed(start.exclude),
         position_interpolation=start.position_interpolation,
+        allow_nonfinite=start.allow_nonfinite,
         say=say,
     )
     loaded = _reinitialised(listed(start.exclude), loaded, fresh, say)
@@ -69,14 +71,20 @@ def _read(
     source = start.from_checkpoint
     folder = Path(source).expanduser()
     if (folder / workdir.DATA).is_file() or (folder / workdir.CHECKPOINTS).is_dir():
-        if (start.format, start.grid, start.part) != (None, None, None):
+        if (start.format, start.grid, start.part, listed(start.ignore)) != (None, None, None, ()):
             raise ConfigError(
-                f"config.init: format, grid and part are for files of weights, but {source} is the"
-                " folder of a run; remove them"
+                "config.init: format, grid, part and ignore are for files of weights, but"
+                f" {source} is the folder of a run; remove them"
             )
         return _of_run(folder, experiment, say)
     weights = files.open_weights(
-        source, format=start.format, grid=start.grid, part=start.part, say=say
+        source,
+        format=start.format,
+        grid=start.grid,
+        image_size=_image_size(experiment),
+        part=start.part,
+        ignore=listed(start.ignore),
+        say=say,
     )
     origin: dict[str, Any] = {"from_checkpoint": source, "format": weights.format}
     if (digest := weights.sha256) is not None:
@@ -108,6 +116,12 @@ def _of_run(
     description = Description(type(model), model.described_fields(), None)
     weights = files.Weights(str(folder), arrays, None, description)
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
+
+
+def _image_size(experiment: Experiment) -> tuple[int, int] | None:
+    """(height, width) of the run's images in pixels; None for other examples."""
+    shape = np.shape(experiment.data.example_batch().get("image", ()))
+    return (shape[1], shape[2]) if len(shape) == 4 else None
 
 
 def _compare_images(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from vitjax.config.lengths import Run
 from vitjax.core.errors import ConfigError
@@ -17,6 +17,7 @@ from vitjax.core.validation import (
     call,
     validate_fields,
 )
+from vitjax.weights.adapting import Interpolation
 
 LENGTHS = ("log_every", "evaluate_every")
 # The default number of evaluations of a run over episodes.
@@ -33,20 +34,25 @@ class Start:
         format: the format of a file, if its names do not determine it.
         grid: (rows, columns) of the patches that a file's position embeddings are for.
         part: which of several sets of weights in a file, such as ``"teacher"``.
-        position_interpolation: how position embeddings are resized: ``"bicubic"``, as in timm, or
-            ``"bilinear"``, as in the published code of ViT.
+        position_interpolation: how position embeddings are resized, see
+            `vitjax.weights.adapting.resize_positions`; None for the way of the file's project.
         exclude: patterns of parameters that are initialised from scratch.
+        ignore: patterns of names in a file whose arrays are left out.
+        allow_nonfinite: take weights that are NaN or infinite.
     """
 
     from_checkpoint: str
     format: str | None = None
     grid: tuple[PositiveInt, PositiveInt] | None = None
     part: str | None = None
-    position_interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    position_interpolation: Interpolation | None = None
     exclude: Patterns = ()
+    ignore: Patterns = ()
+    allow_nonfinite: bool = False
 
     def __post_init__(self) -> None:
         check_expressions(listed(self.exclude), "config.init.exclude")
+        check_expressions(listed(self.ignore), "config.init.ignore")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from typing import Literal
 
 import numpy as np
 import scipy.ndimage
 
-from vitjax.core.validation import OneOf, check_value
+from vitjax.core.validation import check_value
 from vitjax.models.protocol import Model
 
-INTERPOLATIONS = ("bicubic", "bilinear")
+Interpolation = Literal["bicubic", "bicubic_plain", "bicubic_offset", "bicubic_corners", "bilinear"]
 
 
 def adapt(
@@ -29,7 +29,7 @@ def adapt(
         found: the file's arrays under vitjax's names.
         shapes: of the model's parameters, by name.
         module: the model.
-        interpolation: of position embeddings; one of `INTERPOLATIONS`, see `resize_positions`.
+        interpolation: of position embeddings; an `Interpolation`, see `resize_positions`.
         say: receives a message for every change.
 
     Returns:
@@ -38,7 +38,7 @@ def adapt(
     Raises:
         ConfigError: an unknown ``interpolation``.
     """
-    check_value(interpolation, Annotated[str, OneOf(INTERPOLATIONS)], "position_interpolation")
+    check_value(interpolation, Interpolation, "position_interpolation")
     found = dict(found)
     # A model and the model that is its part, such as the encoder of a U-Net.
     parts: list[tuple[str, Model]] = [("params/", module)]
@@ -117,19 +117,27 @@ def resize_positions(
     Args:
         positions: (1, rows, columns, width).
         grid: the new (rows, columns).
-        interpolation: ``"bicubic"``, smoothed if the grid becomes smaller, which is PyTorch's
-            with antialias and timm's; or ``"bilinear"`` between the corners of both grids, as in
-            google-research/vision_transformer (arXiv:2010.11929, Sec. 3.2).
+        interpolation: the way of a project:
+
+            - ``"bicubic"``: smoothed if the grid becomes smaller; PyTorch's with antialias. timm,
+              open_clip, and DINOv2 with registers.
+            - ``"bicubic_plain"``: PyTorch's without antialias. transformers, MAE.
+            - ``"bicubic_offset"``: likewise, for a grid that is larger by a tenth of a patch.
+              DINO and DINOv2 in the repositories of facebookresearch.
+            - ``"bicubic_corners"``: PyTorch's with aligned corners. torchvision.
+            - ``"bilinear"``: between the corners of both grids. google-research/vision_transformer
+              (arXiv:2010.11929, Sec. 3.2) and big_vision.
 
     Returns:
         (1, new rows, new columns, width), in float64 or wider.
     """
     wide = positions.astype(np.float64)
+    old = (wide.shape[1], wide.shape[2])
     if interpolation == "bilinear":
-        old = positions.shape[1:3]
         return scipy.ndimage.zoom(wide, (1, grid[0] / old[0], grid[1] / old[1], 1), order=1)
     rows, columns = (
-        _resizing(old, new, "cubic") for old, new in zip(wide.shape[1:3], grid, strict=True)
+        _resizing(*pair, "cubic") if interpolation == "bicubic" else _sampling(*pair, interpolation)
+        for pair in zip(old, grid, strict=True)
     )
     return np.einsum("ir,jc,brcw->bijw", rows, columns, wide, optimize=True)
 
@@ -197,6 +205,27 @@ def _resizing(old: int, new: int, kind: str) -> np.ndarray:
         far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         weights = np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _sampling(old: int, new: int, kind: str) -> np.ndarray:
+    """The (new, old) matrix of cubic convolution at points, without smoothing.
+
+    Keys 1981 with a = -3/4, as PyTorch has it; beyond the border, the last pixel is repeated.
+    """
+    if kind == "bicubic_corners":
+        points = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0.0)
+    else:
+        scale = old / (new + (0.1 if kind == "bicubic_offset" else 0))
+        points = scale * (np.arange(new) + 0.5) - 0.5
+    first = np.floor(points).astype(int)
+    found = np.zeros((new, old))
+    for step in (-1, 0, 1, 2):
+        distance = np.abs(points - first - step)
+        near = (1.25 * distance - 2.25) * distance**2 + 1
+        far = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
+        pixels = np.clip(first + step, 0, old - 1)
+        np.add.at(found, (np.arange(new), pixels), np.where(distance < 1, near, far))
+    return found
 
 
 def _by(shape: Sequence[int]) -> str:

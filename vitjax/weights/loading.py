@@ -13,13 +13,25 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.names import matches
 from vitjax.core.validation import check_keywords
 from vitjax.models.protocol import Model
-from vitjax.weights import adapting
+from vitjax.weights import adapting, naming
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
-from vitjax.weights.layouts.layout import inside
-from vitjax.weights.opening import Weights, class_of, module_of, open_weights
+from vitjax.weights.matching import (
+    about_head,
+    compare,
+    found_in,
+    head_of,
+    initial_heads,
+    misfits_of,
+    part_for,
+)
+from vitjax.weights.opening import Weights, module_of, open_weights, usual_size
+
+# Lines of what does not fit, in one error.
+_MOST_LISTED = 12
 
 
 def load(
@@ -31,7 +43,9 @@ def load(
     format: str | None = None,
     grid: Sequence[int] | None = None,
     part: str | None = None,
-    position_interpolation: str = "bicubic",
+    ignore: Sequence[str] = (),
+    position_interpolation: str | None = None,
+    allow_nonfinite: bool = False,
     rng: jax.Array | None = None,
     say: Callable[[str], None] = print,
     **fields: Any,
@@ -53,8 +67,10 @@ def load(
         format: as in `open_weights`.
         grid: as in `open_weights`.
         part: as in `open_weights`.
-        position_interpolation: ``"bicubic"`` or ``"bilinear"``, see
-            `vitjax.weights.adapting.resize_positions`.
+        ignore: as in `open_weights`.
+        position_interpolation: how positions are resized, see
+            `vitjax.weights.adapting.resize_positions`; None for the way of the file's project.
+        allow_nonfinite: take weights that are NaN or infinite, which are an error otherwise.
         rng: for parameters that are reinitialised; None for ``jax.random.key(0)``.
         say: receives a message for each change.
         **fields: fields of a named model; they take precedence over the file's.
@@ -63,11 +79,15 @@ def load(
         ``{"params": ..., "batch_stats": ...}``, in the module's ``param_dtype``.
 
     Raises:
-        WeightsError: the file cannot be read or does not fit; all parameters that are missing,
-            left over or of another shape are listed.
+        WeightsError: the file cannot be read, has weights that are NaN or infinite, or does not
+            fit; the message says what network it is of, or lists the parameters that are missing,
+            left over or of another shape.
         ConfigError: a field is unknown, or fields are given with a module.
     """
-    weights = open_weights(source, format=format, grid=grid, part=part, say=say)
+    size = image_size if isinstance(model, Model) else usual_size(model, image_size)
+    weights = open_weights(
+        source, format=format, grid=grid, image_size=size, part=part, ignore=ignore, say=say
+    )
     if isinstance(model, Model):
         own = dict.fromkeys(model.field_names())
         made = functools.partial(type(model), **own)
@@ -88,6 +108,7 @@ def load(
         image_size=image_size,
         channels=channels,
         position_interpolation=position_interpolation,
+        allow_nonfinite=allow_nonfinite,
         rng=rng,
         say=say,
     )
@@ -99,7 +120,8 @@ def fit(
     *,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    position_interpolation: str = "bicubic",
+    position_interpolation: str | None = None,
+    allow_nonfinite: bool = False,
     rng: jax.Array | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -123,6 +145,7 @@ def fit(
         expected,
         initial,
         position_interpolation=position_interpolation,
+        allow_nonfinite=allow_nonfinite,
         say=say,
     )
 
@@ -133,7 +156,9 @@ def fill(
     expected: Mapping[str, Any],
     fresh: Callable[[Sequence[str]], Mapping[str, Any]],
     *,
-    position_interpolation: str = "bicubic",
+    exclude: Sequence[str] = (),
+    position_interpolation: str | None = None,
+    allow_nonfinite: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """The variables of ``module`` with a file's weights.
@@ -144,198 +169,138 @@ def fill(
         expected: shapes and dtypes of its variables.
         fresh: returns the initial values of the named variables; called only if some are used.
             Names are as `flat` gives them for ``module.unstack(variables)``.
+        exclude: patterns of parameters that the caller initialises afterwards: what the file has
+            for them need not fit.
         position_interpolation: as in `load`.
+        allow_nonfinite: as in `load`.
         say: receives what is reinitialised or resized, and fields with which the file's network
             computes something else.
 
     Raises:
-        WeightsError: it does not fit; all parameters that do not are listed.
+        WeightsError: as in `load`.
     """
     shapes = flat(module.unstack(expected))
-    part = _part_for(weights, module)
-    found, faults, explained = _found(weights, module, part)
-    faults += _compare(weights, module if part is None else part[1], say)
-    faults += [
+    excluded = {n for n in shapes if n.startswith("params/") and matches(n[7:], exclude)}
+    part = part_for(weights, module)
+    found = found_in(weights, module, part)
+    exact = compare(weights, module if part is None else part[1], say)
+    leaves = found.leaves
+    dtypes = [
         f"{name} is of dtype {array.dtype} in the file, not floating point"
-        for name, array in found.items()
-        if not jnp.issubdtype(array.dtype, jnp.floating)
+        for name, array in leaves.items()
+        if not jnp.issubdtype(array.dtype, jnp.floating) and name not in excluded
     ]
-    dropped = sorted(name for name in found if _head_of(name, module) and name not in shapes)
-    found = {name: array for name, array in found.items() if name not in dropped}
-    found = adapting.adapt(
-        found,
+    dropped = sorted(name for name in leaves if head_of(name, module) and name not in shapes)
+    leaves = {name: array for name, array in leaves.items() if name not in dropped}
+    leaves = adapting.adapt(
+        leaves,
         {name: tuple(leaf.shape) for name, leaf in shapes.items()},
         module,
-        interpolation=position_interpolation,
+        interpolation=position_interpolation or weights.description.interpolation,
         say=say,
     )
-    initial = _initial_heads(found, shapes, dropped, module)
+    leaves = {
+        name: array
+        for name, array in leaves.items()
+        if name not in excluded or (name in shapes and array.shape == shapes[name].shape)
+    }
+    left_out = [name for name in excluded if name not in leaves]
+    initial = initial_heads(
+        leaves, {n: shapes[n] for n in shapes if n not in left_out}, dropped, module
+    )
     if part is not None:
         initial = [name for name in shapes if name.split("/")[1] != part[0]]
-    compared = {n: leaf for n, leaf in shapes.items() if n not in explained.union(initial)}
-    faults += _misfits(found, compared, initial)
-    if faults:
-        listed = "\n  ".join(faults)
-        raise WeightsError(
-            f"{weights.where} (read as {weights.format}) does not fit"
-            f" {type(module).__name__}:\n  {listed}"
-        )
+    explained = {name for fault in found.faults for name in fault.ours}
+    compared = {n: s for n, s in shapes.items() if n not in explained.union(initial, left_out)}
+    faults = [fault.words for fault in found.faults if not fault.concerns(excluded)]
+    misfits = [*faults, *misfits_of(leaves, compared, initial)]
+    if misfits or exact or dtypes:
+        damaged = any(fault.damaged for fault in found.faults)
+        others = [*exact, *dtypes, *(misfits if damaged else ())]
+        own = module if part is None else part[1]
+        raise _no_fit(weights, own, others, [] if damaged else misfits)
+    if not allow_nonfinite:
+        taken = {n: x for n, x in leaves.items() if n not in excluded.union(initial)}
+        _check_finite(weights, taken, shapes, found.origins)
     if initial:
-        what = f"the head is reinitialised: {_about_head(found, shapes, initial, dropped, module)}"
+        words = about_head(weights, leaves, shapes, initial, dropped, module)
+        what = f"the head is reinitialised: {words}"
         if part is not None:
-            others = ", ".join(sorted({name.split("/")[1] for name in initial}))
-            what = f"fills the model's {part[0]}; reinitialised: {others}"
+            rest = ", ".join(sorted({name.split("/")[1] for name in initial}))
+            what = f"fills the model's {part[0]}; reinitialised: {rest}"
         say(f"{weights.where}: {what}")
-        made = fresh(initial)
-        found |= {name: made[name] for name in initial}
     elif dropped:
         say(f"{weights.where}: the model has no head; skipped: {', '.join(dropped)}")
+    if made := [*initial, *left_out]:
+        drawn = fresh(made)
+        leaves |= {name: drawn[name] for name in made}
     tree = unflatten_dict(
-        {n: jnp.asarray(found[n], leaf.dtype) for n, leaf in shapes.items()}, sep="/"
+        {n: jnp.asarray(leaves[n], leaf.dtype) for n, leaf in shapes.items()}, sep="/"
     )
     return module.stack(tree)
 
 
-def _part_for(weights: Weights, module: Model) -> tuple[str, Model] | None:
-    """Name and module of the part of a model that a file is for; None for the complete model."""
-    layout, described = weights.layout, class_of(weights.description.model)[0]
-    classes = (described,) if layout is None else layout.modules
-    if isinstance(module, classes):
-        return None
-    part = module.backbone
-    if part is not None and isinstance(part[1], classes):
-        return part
-    held = " or ".join(cls.__name__ for cls in classes)
-    raise WeightsError(
-        f"{weights.where} has the format {weights.format!r} of a {held}, but the model is a"
-        f" {type(module).__name__}"
+def _check_finite(
+    weights: Weights,
+    leaves: Arrays,
+    shapes: Mapping[str, Any],
+    origins: Mapping[str, Sequence[str]],
+) -> None:
+    """Raises WeightsError for weights that are NaN or infinite, or become so in the model."""
+    faults: dict[str, None] = {}
+    for name, array in leaves.items():
+        dtype = shapes[name].dtype
+        if np.isfinite(array).all():
+            with np.errstate(over="ignore"):
+                large = np.count_nonzero(~np.isfinite(array.astype(dtype)))
+            if large:
+                words = f"{large:,} of {array.size:,} numbers are too large for {dtype}"
+                faults[f"{name}: {words}, the model's param_dtype"] = None
+            continue
+        # The array that the person has, and not what it was resized or added to.
+        for origin in origins.get(name, (name,)):
+            there = weights.arrays.get(origin, array)
+            nans, infinite = np.count_nonzero(np.isnan(there)), np.count_nonzero(np.isinf(there))
+            counts = [f"{n:,} {what}" for n, what in ((nans, "NaN"), (infinite, "infinite")) if n]
+            if counts:
+                faults[f"{origin}: {' and '.join(counts)} of {there.size:,} numbers"] = None
+    if faults:
+        raise WeightsError(
+            f"{weights.where}: has weights that are not finite:{_lines(list(faults))}\n"
+            "The network would answer NaN. Take an earlier checkpoint, or accept them with"
+            " allow_nonfinite=True (--allow-nonfinite, config.init.allow_nonfinite)"
+        )
+
+
+def _no_fit(
+    weights: Weights, module: Model, others: Sequence[str], misfits: Sequence[str]
+) -> WeightsError:
+    """The error for a file that does not fit a model: whose it is, or what does not fit."""
+    where = f"{weights.where} (read as {weights.format})"
+    file, model = naming.of(weights.description), naming.nearest(module)
+    if misfits and file is not None and model is not None:
+        own = naming.described(weights.description)
+        apart = naming.differences(weights.description, module)
+        if apart and not found_in(weights, own, None).faults:
+            fields = [
+                f"{key} is {there!r} in the file and {here!r} in the model"
+                for key, (there, here) in apart.items()
+            ]
+            return WeightsError(
+                f"{where} is of another network than the model: this is a {file}, the model a"
+                f" {model}:{_lines([*fields, *others])}\nThe file's network in a config:\n "
+                f" {file.config}"
+            )
+    return WeightsError(
+        f"{where} does not fit {type(module).__name__}:{_lines([*others, *misfits])}"
     )
 
 
-def _compare(weights: Weights, module: Model, say: Callable[[str], None]) -> list[str]:
-    """Reports fields that differ between file and model, and that no shape shows.
-
-    Returns:
-        Differences with which the weights are of no use.
-    """
-    described, faults = weights.description, []
-    ours = module.described_fields()
-    for field, rule in module.shapeless_fields.items():
-        if field not in described.fields or field in described.guessed:
-            continue
-        there, here = described.fields[field], ours[field]
-        if there == here or (rule.shown is not None and rule.shown in (there, here)):
-            continue
-        if rule.needs is not None and ours[rule.needs[0]] != rule.needs[1]:
-            continue
-        if rule.exact:
-            faults.append(f"{field} is {there!r} in the file and {here!r} in the model")
-            continue
-        say(
-            f"{weights.where}: the file's network has {field}={there!r}, the model {here!r}, so it"
-            f" computes something else; set {field}={there!r} (config.model.{field}) for the same"
-        )
-    return faults
-
-
-def _found(
-    weights: Weights, module: Model, part: tuple[str, Model] | None
-) -> tuple[dict[str, np.ndarray], list[str], set[str]]:
-    """A file's arrays under vitjax's names, faults in words, and the parameters they concern."""
-    if part is not None:
-        name, inner = part
-        leaves, wrong, about = _found(weights, inner, None)
-        # A part has no head of its own.
-        leaves = {inside(key, name): x for key, x in leaves.items() if not _head_of(key, inner)}
-        return leaves, wrong, {inside(key, name) for key in about}
-    if weights.layout is None:
-        return dict(weights.arrays), [], set()
-    layout, left = weights.layout, dict(weights.arrays)
-    found: dict[str, np.ndarray] = {}
-    faults: list[str] = []
-    explained: set[str] = set()
-    try:
-        entries = layout.entries_at(module, weights.arrays, weights.description.grid)
-    except WeightsError as error:
-        raise WeightsError(f"{weights.where}, read as {layout.name}: {error}") from error
-    for entry in entries:
-        lacking = [name for name in entry.theirs if name not in weights.arrays]
-        if lacking:
-            if not (entry.optional and len(lacking) == len(entry.theirs)):
-                faults.append(
-                    f"missing in the file: {', '.join(lacking)} (for {', '.join(entry.ours)})"
-                )
-                explained.update(entry.ours)
-            continue
-        given = [left.pop(name, weights.arrays[name]) for name in entry.theirs]
-        try:
-            found |= dict(zip(entry.ours, entry.read(*given), strict=True))
-        except (ValueError, IndexError, TypeError) as error:
-            faults.append(f"{', '.join(entry.theirs)}: {error}")
-            explained.update(entry.ours)
-    over = {name: array for name, array in left.items() if not layout.is_ignored(name)}
-    faults += [f"left over in the file: {name} {array.shape}" for name, array in over.items()]
-    return found, faults, explained
-
-
-def _misfits(found: Arrays, shapes: Mapping[str, Any], initial: Sequence[str]) -> list[str]:
-    faults = []
-    for name, leaf in shapes.items():
-        if name not in found:
-            faults.append(f"the model's {name} {tuple(leaf.shape)} is not in the file")
-        elif found[name].shape != tuple(leaf.shape):
-            faults.append(f"{name} is {found[name].shape} in the file and {tuple(leaf.shape)} here")
-    extra = [name for name in found if name not in shapes and name not in initial]
-    return faults + [f"the file's {name} {found[name].shape} is not in the model" for name in extra]
-
-
-def _initial_heads(
-    found: Arrays, shapes: Mapping[str, Any], dropped: Sequence[str], module: Model
-) -> list[str]:
-    """The parameters of heads that the file lacks, or has for other classes.
-
-    A head is taken or reinitialised as a unit, with a hidden layer before it: a bias that happens
-    to fit is not kept without its kernel. If the file has only some fitting parameters of a head,
-    the others are missing.
-    """
-    ours = [name for name in sorted(shapes) if _head_of(name, module)]
-    theirs = {_head_of(name, module) for name in found}
-    initial = {_head_of(name, module) for name in dropped}
-    for name in ours:
-        here = tuple(shapes[name].shape)
-        there = found[name].shape if name in found else here
-        # With another number of axes it is damaged, not for other classes.
-        if _head_of(name, module) not in theirs or (len(there) == len(here) and there != here):
-            initial.add(_head_of(name, module))
-    return [name for name in ours if _head_of(name, module) in initial]
-
-
-def _head_of(name: str, module: Model) -> str | None:
-    """The head that the variable ``name`` belongs to, if any."""
-    return module.head_of(name.removeprefix("params/"))
-
-
-def _about_head(
-    found: Arrays,
-    shapes: Mapping[str, Any],
-    initial: Sequence[str],
-    dropped: Sequence[str],
-    module: Model,
-) -> str:
-    def hidden(name: str) -> bool:
-        return name.split("/")[1] in module.head_hidden
-
-    kernels = (name for name in initial if name.endswith("kernel") and not hidden(name))
-    kernel = next(kernels, initial[0])
-    here = tuple(shapes[kernel].shape)
-    if kernel not in found:
-        return f"the file has none, the model has {here[-1]} outputs"
-    if any(hidden(name) for name in dropped):
-        return "the file's follows a hidden layer (representation_size), the model's does not"
-    there = found[kernel].shape
-    if len(there) != len(here) or there[-1] == here[-1]:
-        return f"the file's is {there}, the model's {here}"
-    return f"the file's has {there[-1]} outputs, the model's {here[-1]}"
+def _lines(words: Sequence[str]) -> str:
+    """Each of ``words`` on a line of its own, the first ones of many."""
+    rest = len(words) - _MOST_LISTED
+    shown = [*words[:_MOST_LISTED], *([f"and {rest} more"] if rest > 0 else [])]
+    return "".join(f"\n  {line}" for line in shown)
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:

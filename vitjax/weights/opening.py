@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 
 from vitjax import models
+from vitjax.core.names import matches
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.models.protocol import Model
 from vitjax.models.registry import MODELS
-from vitjax.weights import adapting, notes, sizes
+from vitjax.weights import adapting, naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
 from vitjax.weights.formats import files
-from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Layout, card
-from vitjax.weights.layouts.recognition import recognise
+from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Known, Layout, card, prefixes
+from vitjax.weights.layouts.recognition import Candidate, is_beside, recognise
 
 # The format of vitjax's own names, as in a tree of variables.
 OWN = "safetensors"
+_IMAGE_SIZE = "image_size, pixels on a side or (height, width),"
 _OWN_NAMES = re.compile(r"(params|batch_stats)/")
 
 
@@ -40,6 +42,8 @@ class Weights:
         path: the file on this machine; None if the weights are from no file.
         mean: of the training images, per channel, if a file beside it states it.
         std: their standard deviation, likewise.
+        heads: the file's arrays of a head that has another form than the layout's, in words; they
+            are not among ``arrays``.
     """
 
     where: str
@@ -49,6 +53,7 @@ class Weights:
     path: Path | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    heads: tuple[str, ...] = ()
 
     @property
     def format(self) -> str:
@@ -75,8 +80,7 @@ class Weights:
             return stated
         height, width, own = (None, None, None) if stated is None or len(stated) == 1 else stated
         if image_size is not None:
-            what = "image_size, pixels on a side or (height, width),"
-            height, width = sizes.pair(image_size, what)
+            height, width = sizes.pair(image_size, _IMAGE_SIZE)
         if channels is not None:
             sizes.whole(channels, 1, "channels")
         else:
@@ -94,7 +98,9 @@ def open_weights(
     *,
     format: str | None = None,
     grid: Sequence[int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     part: str | None = None,
+    ignore: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> Weights:
     """Reads a file and recognises its layout.
@@ -102,10 +108,14 @@ def open_weights(
     Args:
         source: a path, or a name such as ``"hf:..."``, see `vitjax.weights.fetch.fetching.local`.
         format: one of `read_formats`; None recognises it from the names and shapes in the file.
-        grid: (rows, columns) of patches of the position embeddings; None for a square.
+        grid: (rows, columns) of patches of the position embeddings; None if the file, or
+            ``image_size``, shows it.
+        image_size: pixels on a side, or (height, width), of the images that the model will see. If
+            the position embeddings can be read in several ways, it decides.
         part: which of several sets of weights in one file, see `vitjax.weights.formats.files.read`.
-        say: receives messages about downloads, skipped arrays of other networks and a layout that
-            fits nearly as well.
+        ignore: regular expressions of names in the file; their arrays are left out.
+        say: receives messages about downloads, skipped arrays of other networks, a layout that
+            fits nearly as well, and decisions that more than the arrays led to.
 
     Raises:
         WeightsError: the file does not exist, has no weights or no known layout, or ``grid`` is
@@ -114,7 +124,7 @@ def open_weights(
     if format is not None:
         check_format(format)
     path = files.located(fetching.local(str(source), say=say))
-    where, arrays = str(source), files.read(path, part=part)
+    where, arrays = str(source), _without(files.read(path, part=part), ignore, str(source))
     note = notes.read(files.metadata(path), where)
     own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
     # Names of big_vision begin in the same way, but its files have no note.
@@ -127,10 +137,14 @@ def open_weights(
         pair = (rows, columns)
     if note and pair is None:
         pair = sizes.grid_of(note.fields.get("patch_size"), note.input_shape)
+    shown = None if image_size is None else sizes.pair(image_size, _IMAGE_SIZE)
 
     def describe(layout: Layout, prepared: Arrays) -> Description:
         reader = layout.card if layout.card is not None and layout.card.knows(beside) else None
-        known = reader.grid(beside, prepared) if reader is not None and pair is None else pair
+        known = Known(pair, shown)
+        if reader is not None and pair is None:
+            own_size = reader.image_size(beside, prepared)
+            known = Known(reader.grid(beside, prepared), own_size or shown)
         found = layout.describe(prepared, known)
         if note:
             # The writer knew more than the shapes show.
@@ -147,7 +161,7 @@ def open_weights(
 
     layouts = [layout for layout in LAYOUTS if format in (None, layout.name)]
     try:
-        found = recognise(arrays, layouts, describe, lambda words: say(f"{where}: {words}"))
+        found, skipped = _network_in(arrays, layouts, describe, where, say)
     except WeightsError as error:
         if own:
             return _own(where, path, arrays, note, grid)
@@ -162,16 +176,34 @@ def open_weights(
     assert description is not None
     if grid is not None and description.grid is None:
         raise _gridless(where, found.layout.name)
-    own_arrays = _without_companions(found.layout, found.arrays, where, say)
+    for words in (*skipped, *description.notes):
+        say(f"{where}: {words}")
+    own_arrays = _without_companions(found, where, say)
+    heads = tuple(f"{name} {found.arrays[name].shape}" for name in found.heads)
+    if heads:
+        say(
+            f"{where}: its head has another form than that of the format and is left out:"
+            f" {shortened(heads, 4)}"
+        )
     mean, std = None, None
     if found.layout.card is not None and found.layout.card.knows(beside):
         mean, std = map(card.numbers, found.layout.card.normalization(beside))
-    return Weights(where, own_arrays, found.layout, description, path, mean, std)
+    return Weights(where, own_arrays, found.layout, description, path, mean, std, heads)
 
 
 def read_formats() -> tuple[str, ...]:
     """The names of all formats that `open_weights` reads, vitjax's own first."""
     return tuple(dict.fromkeys((OWN, *(layout.name for layout in LAYOUTS))))
+
+
+def usual_size(
+    model: str | None, image_size: int | Sequence[int] | None
+) -> int | Sequence[int] | None:
+    """``image_size``, or for None that of the named model's paper, if it has positions to read."""
+    if image_size is not None or model not in models.names():
+        return image_size
+    positions = class_of(model)[0].position_embedding
+    return None if positions is None else models.input_shape(model)[:2]
 
 
 def check_format(format: str) -> None:
@@ -278,11 +310,81 @@ def _gridless(where: str, format: str) -> WeightsError:
     )
 
 
+def _network_in(
+    arrays: Arrays,
+    layouts: Sequence[Layout],
+    describe: Callable[[Layout, Arrays], Description],
+    where: str,
+    say: Callable[[str], None],
+) -> tuple[Candidate, list[str]]:
+    """The network that a file is of, or the only one that is a part of it.
+
+    Returns:
+        The network, and what was skipped, in words.
+
+    Raises:
+        WeightsError: as `recognise`, with the parts that could be read.
+    """
+    try:
+        whole = recognise(arrays, layouts, describe, lambda words: say(f"{where}: {words}"))
+    except WeightsError as error:
+        parts = prefixes.networks_in(
+            arrays, layouts, lambda some: recognise(some, layouts, describe, lambda words: None)
+        )
+        prefix, candidate = next(iter(parts.items()), ("", None))
+        others = [name for name in arrays if not name.startswith(prefix)]
+        # A network that vitjax does not have may contain one that it has.
+        alone = not str(error) or all(is_beside(name, arrays[name]) for name in others)
+        if candidate is not None and len(parts) == 1 and alone:
+            words = f"its arrays under {prefix!r} are read; the others ({len(others)}) are skipped"
+            return candidate, [f"{words}: {shortened(others, 3)}"]
+        if not parts:
+            raise
+        listed = "".join(
+            f"\n  part={prefix[:-1]!r}: {_kind_of(candidate)}"
+            for prefix, candidate in parts.items()
+        )
+        reason = str(error) or f": has {len(parts)} networks"
+        raise WeightsError(
+            f"{reason}; a part of it can be read (part=..., --part):{listed}"
+        ) from error
+    return whole, []
+
+
+def _kind_of(candidate: Candidate) -> str:
+    """A network in a few words."""
+    description = candidate.description
+    assert description is not None
+    found = naming.of(description)
+    return f"{'' if found is None else f'a {found}, '}read as {candidate.title}"
+
+
+def _without(arrays: Arrays, ignore: Sequence[str], where: str) -> dict[str, np.ndarray]:
+    """``arrays`` without those whose names match one of ``ignore``.
+
+    Raises:
+        WeightsError: a pattern matches none.
+    """
+    for pattern in ignore:
+        if not any(matches(name, (pattern,)) for name in arrays):
+            raise WeightsError(
+                f"{where}: ignore: {pattern!r} matches no array of the file"
+                f"{near_match(pattern, arrays)}"
+            )
+    return {name: array for name, array in arrays.items() if not matches(name, ignore)}
+
+
 def _without_companions(
-    layout: Layout, arrays: Arrays, where: str, say: Callable[[str], None]
+    found: Candidate, where: str, say: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
-    """``arrays`` without those of other networks, which are reported."""
-    others = [name for name in arrays if layout.is_companion(name)]
+    """A network's arrays without those of other networks and of training, which are reported."""
+    others = [name for name in found.arrays if found.layout.is_companion(name)]
     if others:
         say(f"{where}: {len(others)} arrays of other networks are skipped: {shortened(others, 3)}")
-    return {name: array for name, array in arrays.items() if name not in set(others)}
+    if found.extras:
+        say(
+            f"{where}: {len(found.extras)} arrays of training are skipped:"
+            f" {shortened(found.extras, 3)}"
+        )
+    left_out = {*others, *found.extras, *found.heads}
+    return {name: array for name, array in found.arrays.items() if name not in left_out}

@@ -12,12 +12,12 @@ import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
-from vitjax.weights import describing, notes, sizes
+from vitjax.weights import describing, naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import files, onnx
 from vitjax.weights.layouts import LAYOUTS
 from vitjax.weights.loading import fit, flat
-from vitjax.weights.opening import OWN, module_with, open_weights, read_formats
+from vitjax.weights.opening import OWN, module_with, open_weights, read_formats, usual_size
 from vitjax.weights.preprocessing import Preprocessing
 from vitjax.weights.writing import ONNX, layout_for, made_by, renamed
 
@@ -31,14 +31,16 @@ class Converted:
         module: the model.
         parameters: the number of scalars in its parameters.
         input_shape: (height, width, channels) of its examples, or (features,).
-        path: the file that was written.
+        path: the file that was written; None if none was to be written.
+        named: the registered model that is nearest to the network, if any is of its class.
     """
 
     read_as: str
     module: Model
     parameters: int
     input_shape: tuple[int, ...]
-    path: Path
+    path: Path | None
+    named: naming.Named | None
 
 
 def save(
@@ -145,15 +147,17 @@ def _stated(
 
 def convert(
     source: str | Path,
-    output: str | Path,
+    output: str | Path | None,
     *,
     model: str | None = None,
     format: str = OWN,
     read_as: str | None = None,
     grid: Sequence[int] | None = None,
     part: str | None = None,
+    ignore: Sequence[str] = (),
     image_size: int | Sequence[int] | None = None,
-    position_interpolation: str = "bicubic",
+    position_interpolation: str | None = None,
+    allow_nonfinite: bool = False,
     fields: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> Converted:
@@ -161,15 +165,17 @@ def convert(
 
     Args:
         source: a path, or a name such as ``"hf:..."``, see `vitjax.weights.fetch.fetching.local`.
-        output: the file to write, see `save`.
+        output: the file to write, see `save`; None reads and checks the source only.
         model: one of `vitjax.models.names`; None for what the file says.
         format: of the output, one of `written_formats`.
         read_as: of the source, one of `vitjax.weights.read_formats`; None recognises it.
         grid: (rows, columns) of patches of position embeddings; None for a square.
         part: which of several sets of weights in one file.
+        ignore: regular expressions of names in the file; their arrays are left out.
         image_size: pixels on a side, or (height, width), for which position embeddings are resized;
             None keeps them.
         position_interpolation: as in `vitjax.weights.load`.
+        allow_nonfinite: likewise.
         fields: of the model, such as ``{"num_heads": 6}``.
         say: receives what is assumed, changed or skipped.
 
@@ -179,19 +185,25 @@ def convert(
             written.
     """
     check_target(format)
-    weights = open_weights(source, format=read_as, grid=grid, part=part, say=say)
+    size = usual_size(model, image_size)
+    weights = open_weights(
+        source, format=read_as, grid=grid, image_size=size, part=part, ignore=ignore, say=say
+    )
     module = module_with(weights, model, fields or {}, say)
     variables = fit(
         weights,
         module,
         image_size=image_size,
         position_interpolation=position_interpolation,
+        allow_nonfinite=allow_nonfinite,
         say=say,
     )
     shape = weights.shape_at(image_size)
-    path = save(variables, module, output, format, input_shape=shape, say=say)
+    path = None
+    if output is not None:
+        path = save(variables, module, output, format, input_shape=shape, say=say)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    return Converted(weights.format, module, count, shape, path)
+    return Converted(weights.format, module, count, shape, path, naming.nearest(module))
 
 
 def written_formats() -> tuple[str, ...]:

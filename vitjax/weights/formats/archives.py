@@ -34,12 +34,16 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
             f" end of one ({error})"
         ) from error
     with archive:
-        unpacked = sum(record.file_size for record in archive.infolist())
-        if unpacked > max(_MOST_BYTES, _MOST_GROWTH * size):
-            raise WeightsError(
-                f"refused: its {size:,} bytes would unpack to {unpacked:,}, which weights never do"
-            )
+        check_growth(size, sum(record.file_size for record in archive.infolist()))
         yield archive
+
+
+def check_growth(size: int, unpacked: int) -> None:
+    """Raises WeightsError if a file of ``size`` bytes would unpack to far more than weights do."""
+    if unpacked > max(_MOST_BYTES, _MOST_GROWTH * size):
+        raise WeightsError(
+            f"refused: its {size:,} bytes would unpack to {unpacked:,}, which weights never do"
+        )
 
 
 @contextlib.contextmanager

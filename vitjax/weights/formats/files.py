@@ -1,4 +1,4 @@
-"""Files of weights as flat dicts of arrays: ``.npz``, ``.safetensors`` and PyTorch's.
+"""Files of weights as flat dicts of arrays: ``.npz``, ``.safetensors``, PyTorch's and others'.
 
 The content of a file determines its format; its suffix only matters for writing.
 
@@ -8,6 +8,7 @@ Functions that read a file raise WeightsError without its name; `_named` adds it
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import zipfile
@@ -22,7 +23,16 @@ import safetensors.numpy
 from vitjax.core.atomic import new_file
 from vitjax.core.text import near_match, shortened
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import archives, pytorch, pytorch_write, unwrapping
+from vitjax.weights.formats import (
+    archives,
+    flax_msgpack,
+    foreign,
+    keras,
+    pytorch,
+    pytorch_write,
+    tensorflow,
+    unwrapping,
+)
 
 # Format: its suffixes, the usual one first.
 SUFFIXES = {
@@ -39,16 +49,6 @@ IN_FOLDERS = (
 )
 # What such a folder may have beside it.
 BESIDE = ("config.json", "preprocessor_config.json")
-
-# The first bytes of other files that are taken for weights.
-_OTHERS = (
-    (b"\x89HDF", "an HDF5 file (Keras?); convert it to .npz or .safetensors"),
-    (b"\x1f\x8b", "compressed with gzip; unpack it first"),
-    (b"\x93NUMPY", "a single array (.npy); weights are several arrays with names (.npz)"),
-    (b"GGUF", "a GGUF file, a format for language models"),
-    (b"7z\xbc\xaf", "compressed with 7-Zip; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first"),
-)
 
 
 @contextlib.contextmanager
@@ -73,8 +73,9 @@ def read(path: str | Path, *, part: str | None = None) -> dict[str, np.ndarray]:
     tensor becomes an array of ml_dtypes' bfloat16.
 
     Args:
-        path: of a file, of the index of several (``model.safetensors.index.json``), or of a folder
-            with either under the names of Hugging Face.
+        path: of a file, of one of several or their index (``model.safetensors.index.json``), of a
+            folder with either under the names of Hugging Face, or what the names of a checkpoint of
+            TensorFlow begin with.
         part: which of several sets of weights in one file (``"teacher"`` or ``"student"``); the
             names begin after it.
 
@@ -156,6 +157,10 @@ def write(
 def sha256(path: Path) -> str:
     """A file's SHA-256 in hexadecimal; for an index, of the digests of it and all its files."""
     with _named(path):
+        if _kind(path) == "tensorflow":
+            prefix = path.name.removesuffix(".index")
+            data = sorted(path.parent.glob(f"{glob.escape(prefix)}.data-*-of-*"))
+            return hashlib.sha256("".join(map(_digest, [path, *data])).encode()).hexdigest()
         if _kind(path) != "index":
             return _digest(path)
         parts = [path, *(path.parent / shard for shard in _listed(path)[1])]
@@ -184,26 +189,21 @@ def _kind(path: Path) -> str:
         return "old pth"
     if size > 8 and begin[8:9] == b"{":
         return "safetensors"
-    text = begin.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    if text.startswith(b"{"):
+    if begin.startswith(keras.MAGIC):
+        return "keras"
+    if begin.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
         return "index"
-    raise WeightsError(f"is no file of weights, but {_seems(begin, text, size)}")
+    if _end(path) == tensorflow.MAGIC:
+        return "tensorflow"
+    if flax_msgpack.begins(begin):
+        return "msgpack"
+    raise WeightsError(f"is no file of weights, but {foreign.seems(begin, size)}")
 
 
-def _seems(begin: bytes, text: bytes, size: int) -> str:
-    """What a file with these first bytes may be, in words."""
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page: the address is of a page about the file, or requires a login"
-    if begin.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS in place of the file: run 'git lfs pull' in its folder"
-    for magic, words in _OTHERS:
-        if begin.startswith(magic):
-            return words
-    if begin[257:262] == b"ustar":
-        return "a tar archive, which PyTorch wrote before 0.1.10 and data sets use: unpack it"
-    if begin.startswith(b"\x80"):
-        return "a pickle of something other than PyTorch's tensors, which is never unpickled"
-    return f"an unknown file of {size:,} bytes that begins with {begin[:16]!r}"
+def _end(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(path.stat().st_size - len(tensorflow.MAGIC), 0))
+        return file.read()
 
 
 def _kind_of_archive(path: Path) -> str:
@@ -211,6 +211,8 @@ def _kind_of_archive(path: Path) -> str:
         names = archive.namelist()
         if pytorch.pickle_record(archive):
             return "pth"
+    if keras.WEIGHTS in names:
+        return "keras"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
     some = shortened(names) or "nothing"
@@ -218,21 +220,23 @@ def _kind_of_archive(path: Path) -> str:
 
 
 def located(path: Path) -> Path:
-    """The file of weights at ``path``: itself, or the one in a folder.
+    """The file of weights at ``path``: itself, the one in a folder, or the index of several.
 
     Raises:
         WeightsError: no such file exists, or the folder has no file of weights.
     """
+    if (table := tensorflow.index_of(path)) is not None:
+        return table
     if path.is_dir():
         for name in IN_FOLDERS:
             if (path / name).is_file():
                 return path / name
+        if (words := foreign.folder(path)) is not None:
+            raise WeightsError(f"{path}: is {words}")
         names = sorted(item.name for item in path.iterdir())
-        if "checkpoints" in names:
-            raise WeightsError(
-                f"{path}: is the folder of a run; vitjax export --workdir={path} exports its"
-                " weights"
-            )
+        if tables := [name for name in names if name.endswith(".index")]:
+            some = ", ".join(str(path / name.removesuffix(".index")) for name in tables[-3:])
+            raise WeightsError(f"{path}: has checkpoints of TensorFlow; give one of them: {some}")
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise WeightsError(
             f"{path}: is a folder without any of {', '.join(IN_FOLDERS)}; give the path of a file"
@@ -243,7 +247,7 @@ def located(path: Path) -> Path:
         names = [item.name for item in folder.iterdir()] if folder.is_dir() else []
         missing = "" if folder.is_dir() else f" (nor a folder {folder})"
         raise WeightsError(f"{path}: no such file{missing}{near_match(path.name, names)}")
-    return path
+    return foreign.index_of_shard(path) or path
 
 
 def shards(path: Path) -> list[str]:
@@ -336,12 +340,21 @@ def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
     return unwrapping.of_part(arrays, part)
 
 
+def _read_by(
+    reader: Callable[[Path], dict[str, np.ndarray]],
+) -> Callable[[Path, str | None], dict[str, np.ndarray]]:
+    return lambda path, part: unwrapping.of_part(reader(path), part)
+
+
 _KINDS: dict[str, Callable[[Path, str | None], dict[str, np.ndarray]]] = {
     "npz": _read_npz,
     "safetensors": _read_safetensors,
     "pth": _read_torch,
     "old pth": _read_torch,
     "index": _read_index,
+    "tensorflow": _read_by(tensorflow.read),
+    "keras": _read_by(keras.read),
+    "msgpack": _read_by(flax_msgpack.read),
 }
 
 

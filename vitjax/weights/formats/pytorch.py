@@ -26,7 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import archives
+from vitjax.weights.formats import archives, foreign
 
 # The number at the start of a file of the old format, as a pickle.
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
@@ -151,10 +151,7 @@ def _read_zipped(archive: zipfile.ZipFile) -> tuple[Any, ReadTensor]:
     assert name is not None, "files looks for it"
     root = name.removesuffix("data.pkl")
     if f"{root}constants.pkl" in archive.namelist():
-        raise WeightsError(
-            "is a program (TorchScript), not a state dict: save the model's state_dict()"
-            " with PyTorch"
-        )
+        raise WeightsError(foreign.TORCHSCRIPT)
 
     def content(key: str) -> bytes:
         with archives.reading(root + key):

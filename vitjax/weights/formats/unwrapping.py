@@ -15,6 +15,8 @@ from vitjax.weights.formats.pytorch import Inert, ReadTensor, Tensor
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 # Keys of the weights in the files of training scripts, which may have other tensors beside them.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
+# Beginnings of the keys of what training scripts store beside the weights.
+_OTHERS = ("opt", "lr_sched", "sched", "scaler", "grad_scaler", "callback", "loops", "hyper_param")
 # A state dict has thousands; a pickle of a few bytes can be made to have any number.
 _MOST_ENTRIES = 10**6
 
@@ -35,6 +37,9 @@ def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.nd
             None.
     """
     found = dict(_state_dicts(tree, "", set()))
+    # A callback or a loss may store a few numbers; every network has a matrix or a kernel.
+    networks = {name: content for name, content in found.items() if _has_matrix(content)}
+    found = networks or found
     if not found:
         raise WeightsError(f"no tensors are in it, only {_described(tree)}")
     if part is None and len(found) > 1:
@@ -42,13 +47,18 @@ def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.nd
             f"has several sets of weights: {', '.join(found)}; choose one, such as"
             f" part={next(iter(found))!r}"
         )
-    beginning = part is not None and part not in found
-    if beginning and len(found) > 1:
+    # A part of one of several sets: "model_ema.module".
+    inner = [name for name in found if name and part is not None and part.startswith(f"{name}.")]
+    beginning = None if part in found else part
+    if part is not None and inner and part not in found:
+        chosen, beginning = found[max(inner, key=len)], part[len(max(inner, key=len)) + 1 :]
+    elif part is not None and part not in found and len(found) > 1:
         raise WeightsError(
             f"has no part {part!r}{near_match(str(part), found)}"
             f" (parts: {', '.join(name for name in found if name) or 'none'})"
         )
-    chosen = found[part] if part in found else next(iter(found.values()))
+    else:
+        chosen = found[part] if part in found else next(iter(found.values()))
     arrays = {}
     for count, (name, value) in enumerate(_leaves(chosen, "")):
         if count > _MOST_ENTRIES:
@@ -60,7 +70,7 @@ def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.nd
                 f"{name} is a pickled NumPy array, not a tensor; save the arrays as .npz or"
                 " .safetensors"
             )
-    return of_part(arrays, part) if beginning else arrays
+    return of_part(arrays, beginning)
 
 
 def of_part(arrays: Mapping[str, np.ndarray], part: str | None) -> dict[str, np.ndarray]:
@@ -72,7 +82,11 @@ def of_part(arrays: Mapping[str, np.ndarray], part: str | None) -> dict[str, np.
     if part is None:
         return dict(arrays)
     begins = (f"{part}.", f"{part}/")
-    chosen = {name[len(part) + 1 :]: a for name, a in arrays.items() if name.startswith(begins)}
+    chosen: dict[str, np.ndarray] = {}
+    for named in (arrays, without_prefix(arrays)):
+        chosen = chosen or {
+            name[len(part) + 1 :]: a for name, a in named.items() if name.startswith(begins)
+        }
     if not chosen:
         parts = list(dict.fromkeys(name.replace("/", ".").split(".")[0] for name in arrays))
         raise WeightsError(
@@ -90,7 +104,7 @@ def without_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every outermost dict in ``tree`` that has tensors, with its path."""
     # A dict may be in several others, or in itself.
     if not isinstance(tree, dict) or id(tree) in seen:
@@ -101,7 +115,7 @@ def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, M
         # Called on the class: a pickle may give its dicts attributes of these names.
         for key, value in dict.items(tree)
         # An optimizer's state has numbers as keys, or an optimizer's name.
-        if isinstance(key, str) and not key.startswith("optim")
+        if isinstance(key, str) and not key.lower().startswith(_OTHERS)
         for found in _state_dicts(value, f"{where}.{key}" if where else key, seen)
     ]
     wrapped = any(isinstance(dict.get(tree, name), dict) for name in _WRAPPERS)
@@ -109,6 +123,10 @@ def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, M
         yield where, tree
     else:
         yield from inner
+
+
+def _has_matrix(content: dict[str, Any]) -> bool:
+    return any(isinstance(x, Tensor) and len(x.shape) > 1 for x in dict.values(content))
 
 
 def _leaves(tree: Any, where: str) -> Iterator[tuple[str, Any]]:

@@ -8,23 +8,27 @@ from vitjax.weights.layouts import (
     bit,
     few_shot,
     resnet,
+    resnet_keras,
     unet,
+    vit_contrastive,
     vit_flax,
     vit_huggingface,
     vit_timm,
     vit_torchvision,
 )
-from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, Known, Layout
 
 LAYOUTS: tuple[Layout, ...] = (
     *unet.LAYOUTS,
     *resnet.LAYOUTS,
+    *resnet_keras.LAYOUTS,
     *bit.LAYOUTS,
     *few_shot.LAYOUTS,
     *vit_timm.LAYOUTS,
     *vit_torchvision.LAYOUTS,
     *vit_huggingface.LAYOUTS,
+    *vit_contrastive.LAYOUTS,
     *vit_flax.LAYOUTS,
 )
 
-__all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Layout"]
+__all__ = ["LAYOUTS", "Arrays", "Description", "Entry", "Known", "Layout"]

@@ -6,7 +6,7 @@ import dataclasses
 
 from vitjax.models.resnet import ResNet
 from vitjax.weights.layouts import resnet_target
-from vitjax.weights.layouts.layout import Arrays, Description, Entry, Layout, require
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, Known, Layout, require
 from vitjax.weights.layouts.residual import Names, describe, entries
 from vitjax.weights.layouts.resnet_target import BIT_EPSILON
 
@@ -46,7 +46,7 @@ _NAMES = Names(
 )
 
 
-def _describe(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe(arrays: Arrays, known: Known) -> Description:
     found = describe(_NAMES, arrays)
     fields = {**found.fields, "zero_pool": True, "standardize_epsilon": BIT_EPSILON}
     return dataclasses.replace(found, fields=fields)
@@ -54,6 +54,7 @@ def _describe(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
 
 def _entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     fields = {"preactivation": True, "norm": "group", "stem": "imagenet", "block": "bottleneck"}
+    fields |= {"strided": "3x3"} if arrays is None else {}
     require(module, "big_transfer", **fields, shortcut="projection", zero_pool=True)
     if module.standardize_epsilon is None:
         require(module, "big_transfer", standardize_epsilon=BIT_EPSILON)

@@ -70,13 +70,18 @@ class CardReader(abc.ABC):
         Raises:
             WeightsError: a size is invalid.
         """
-        size, patch = self.sides(card, arrays)
-        if patch is None or size is None:
+        _, patch = self.sides(card, arrays)
+        pixels = self.image_size(card, arrays)
+        if patch is None or pixels is None:
             return None
-        pixels = sizes.pair(size, f"{CONFIG} beside it: image_size")
         patches = sizes.pair(patch, f"{CONFIG} beside it: patch_size")
         rows, columns = (side // own for side, own in zip(pixels, patches, strict=True))
         return None if rows == columns else (rows, columns)
+
+    def image_size(self, card: Card, arrays: Mapping[str, np.ndarray]) -> tuple[int, int] | None:
+        """(height, width) of the images in pixels, if the card states it; see `grid`."""
+        size, _ = self.sides(card, arrays)
+        return None if size is None else sizes.pair(size, f"{CONFIG} beside it: image_size")
 
 
 def read(path: Path, say: Callable[[str], None]) -> Card:

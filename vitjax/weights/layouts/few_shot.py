@@ -17,6 +17,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     batch_norm,
     convolution,
@@ -108,7 +109,7 @@ def _moments(ours: str, theirs: str, width: int, arrays: Arrays | None) -> list[
     return [Entry(tuple(f"{ours}/{a}" for a in names), (), lambda: start)]
 
 
-def _describe_maml(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_maml(arrays: Arrays, known: Known) -> Description:
     *_, channels, filters = arrays["conv1"].shape
     fields: dict[str, Any] = {"filters": filters, "num_classes": None}
     norms = {"layer": "0/gamma", "batch": "0/beta"}
@@ -185,7 +186,7 @@ def _twice(entry: Entry) -> Entry:
     )
 
 
-def _describe_learn2learn(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_learn2learn(arrays: Arrays, known: Known) -> Description:
     omniglot = "base.0.conv.weight" in arrays
     filters, channels, *_ = arrays[f"{'base' if omniglot else 'features'}.0.conv.weight"].shape
     fields: dict[str, Any] = {
@@ -220,7 +221,7 @@ def _resnet12_entries(module: ResNet12, arrays: Arrays | None) -> list[Entry]:
     return found + dense("head", "classifier", optional=True)
 
 
-def _describe_resnet12(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_resnet12(arrays: Arrays, known: Known) -> Description:
     stages = count(arrays, r"layer(\d+)\.0\.conv1\.") - 1
     kernels = [arrays[f"layer{stage}.0.conv1.weight"] for stage in range(1, stages + 1)]
     widths = tuple(kernel.shape[0] for kernel in kernels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,20 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
+class Known:
+    """What is known of the images of a file's network, beside the arrays.
+
+    Attributes:
+        grid: (rows, columns) of patches of position embeddings that are stored as one sequence.
+        image_size: (height, width) in pixels that the network is probably for. It decides between
+            several readings of the positions, and is of no use if none of them has this size.
+    """
+
+    grid: tuple[int, int] | None = None
+    image_size: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Description:
     """What the shapes in a file say about its model.
 
@@ -65,6 +79,9 @@ class Description:
             to list the names that the layout explains, which do not depend on them.
         siblings: published networks of the project that have exactly these names and shapes but
             compute something else, with how they differ.
+        interpolation: how the project resizes position embeddings, see
+            `vitjax.weights.adapting.resize_positions`.
+        notes: decisions that more than the arrays led to, in words; they are reported.
     """
 
     model: type[Model]
@@ -74,6 +91,8 @@ class Description:
     guessed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     placeholders: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     siblings: str = ""
+    interpolation: str = "bicubic"
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +107,7 @@ class Layout:
         modules: the classes of vitjax that it stores.
         source: the project and module that define the names.
         required: patterns; each must match one complete name of a file.
-        describe: what the shapes say; the second argument is (rows, columns) of patches of
-            position embeddings that are stored as one sequence, or None for a square.
+        describe: what the shapes say, given what else is known.
         entries: the correspondences for a module; the second argument has the file's arrays by
             name, or is None for writing. If the description has a grid, it is passed as ``grid``.
         forbidden: patterns, searched for in every name, of arrays that only other networks have,
@@ -116,7 +134,7 @@ class Layout:
     modules: tuple[type[Model], ...]
     source: str
     required: tuple[str, ...]
-    describe: Callable[[Arrays, tuple[int, int] | None], Description]
+    describe: Callable[[Arrays, Known], Description]
     entries: Callable[..., list[Entry]]
     forbidden: Mapping[str, str] = dataclasses.field(default_factory=dict)
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
@@ -189,6 +207,11 @@ def batch_norm(ours: str, theirs: str) -> list[Entry]:
         Entry((f"batch_stats/{ours}/mean",), (f"{theirs}.running_mean",)),
         Entry((f"batch_stats/{ours}/var",), (f"{theirs}.running_var",)),
     ]
+
+
+def absent_bias(ours: str, width: int) -> Entry:
+    """The bias of a layer that has none in the file: zeros."""
+    return Entry((f"params/{ours}/bias",), (), lambda: (np.zeros(width, np.float32),))
 
 
 def same(ours: str, theirs: str, *, optional: bool = False) -> list[Entry]:
@@ -267,25 +290,3 @@ def require(module: Model, project: str, **fields: Any) -> None:
                 f"{project} supports only {field}={value!r}; this {type(module).__name__} has"
                 f" {field}={found!r}"
             )
-
-
-def square(patches: int, grid: Sequence[int] | None, where: str) -> tuple[int, int]:
-    """(rows, columns) of ``patches``: ``grid``, or the sides of a square.
-
-    Raises:
-        WeightsError: ``grid`` has another number of patches, or no such square exists.
-    """
-    if grid is not None:
-        rows, columns = grid
-        if rows * columns != patches:
-            raise WeightsError(
-                f"{where} has {patches} patches; a grid of {rows} x {columns} has {rows * columns}"
-            )
-        return rows, columns
-    side = round(patches**0.5)
-    if side * side != patches:
-        raise WeightsError(
-            f"{where} has {patches} patches, which form no square; give their grid:"
-            " grid=(rows, columns)"
-        )
-    return side, side

@@ -20,6 +20,18 @@ _ENOUGH = 0.5
 # Scores that differ by less are close: the runner-up is reported.
 _CLOSE = 0.01
 _LISTED = 4
+# Names that PyTorch code gives to a head, with more layers than the project's own: fc.1.weight.
+_HEAD = re.compile(
+    r"(fc|heads?|classifier|linear|last_linear|outc|segmentation_head|logits|output)\d*([./]|$)"
+)
+# Arrays of training beside a network: of a loss, of metrics, of an average, of an optimizer.
+_EXTRA = re.compile(
+    r"(n_averaged|initted|step|epoch|global_step|pos_weight|class_weights?)$"
+    r"|(\w+_)?(criterion|criterions|loss|losses|loss_fn|loss_func|metric|metrics|accuracy|acc)"
+    r"(_\w+)?[./]"
+    r"|(optim\w*|opt_state|lr_\w+|schedulers?|callbacks?|scaler)[./]",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +46,9 @@ class Candidate:
             those that it should have.
         description: of the model; None if the layout cannot describe it.
         reason: why the file is not of this layout; empty if it may be.
+        heads: names of arrays of a head that is none of the layout's.
+        extras: names of arrays of training, without influence on the outputs.
+        unknown: names of all other arrays that the layout does not explain.
     """
 
     layout: Layout
@@ -42,6 +57,9 @@ class Candidate:
     score: float = 0.0
     description: Description | None = None
     reason: str = ""
+    heads: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -115,14 +133,31 @@ def _compare(
         return Candidate(layout, prepared, required, reason=reason)
     try:
         description = describe(layout, prepared)
-        score, unknown = _score(layout, prepared, description)
+        score, rest = _score(layout, prepared, description)
     except (UserError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
         reason = reason or _stumbled(error)
         return Candidate(layout, prepared, required, reason=reason)
+    heads = tuple(name for name in rest if _HEAD.match(name))
+    extras = tuple(
+        name
+        for name in rest
+        if name not in heads and (_EXTRA.match(name) or _is_number(name, prepared[name]))
+    )
+    unknown = tuple(name for name in rest if name not in {*heads, *extras})
     if score < _ENOUGH:
         some = shortened(unknown, 3)
         reason = reason or f"explains {score:.0%} of the arrays; unknown are {some}"
-    return Candidate(layout, prepared, required, score, description, reason)
+    return Candidate(layout, prepared, required, score, description, reason, heads, extras, unknown)
+
+
+def is_beside(name: str, array: np.ndarray) -> bool:
+    """Whether an array is of a head or of training, by its name alone."""
+    return bool(_HEAD.match(name) or _EXTRA.match(name)) or _is_number(name, array)
+
+
+def _is_number(name: str, array: np.ndarray) -> bool:
+    """Whether an array is one number that no layer has, such as a counter of steps."""
+    return array.ndim == 0 and not re.search(r"[./]", name)
 
 
 def _forbidden(layout: Layout, arrays: Arrays) -> str:
@@ -160,7 +195,10 @@ def _score(layout: Layout, arrays: Arrays, found: Description) -> tuple[float, l
         for name in arrays
         if not (name in wanted or layout.is_ignored(name) or layout.is_companion(name))
     ]
-    return (len(arrays) - len(unknown)) / (len(arrays) + len(lacking)), unknown
+    # A head of another form, and what training left, say nothing against the layout.
+    counted = [name for name in unknown if not (_HEAD.match(name) or _EXTRA.match(name))]
+    total = len(arrays) - (len(unknown) - len(counted))
+    return (total - len(counted)) / (total + len(lacking)), unknown
 
 
 def _alike(one: Candidate, other: Candidate) -> bool:

@@ -20,6 +20,9 @@ from vitjax.weights.layouts.layout import (
     norm,
 )
 
+# The usual number of groups of group normalisation.
+GROUPS = 32
+
 Form = Callable[[str, str], list[Entry]]
 
 # Arrays of relatives of residual networks that vitjax does not have, and what they are.
@@ -51,6 +54,7 @@ class Names:
         head: of the last layer.
         within: separates the names of a block and of a layer in it.
         preactivation: whether the networks have pre-activation.
+        imagenet: whether the project's own networks are for ImageNet, with a max pooling.
         convolution: the entries of a convolution, from vitjax's and the project's name.
         batch_norm: likewise of batch normalisation.
         group_norm: likewise of group normalisation.
@@ -68,6 +72,7 @@ class Names:
     head: str = "fc"
     within: str = "."
     preactivation: bool = False
+    imagenet: bool = False
     convolution: Form = convolution
     batch_norm: Form = batch_norm
     group_norm: Form = norm
@@ -123,8 +128,24 @@ def describe(names: Names, arrays: Arrays) -> Description:
         WeightsError: vitjax does not have such a network.
     """
     fields, shape = fields_of(names, arrays), input_shape(names, arrays)
+    guessed: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    if fields["norm"] == "group" and not names.preactivation:  # those of BiT all have 32
+        fields["norm_groups"] = GROUPS
+        guessed["norm_groups"] = (
+            f"no array shows the number of groups of its normalisation; taken to be {GROUPS}"
+        )
+    if fields["stem"] == "cifar" and names.imagenet:
+        notes = (
+            "its first convolution is 3 x 3, and no array shows its stride or whether a max pooling"
+            " follows; taken to be stride 1 without pooling, as in networks for CIFAR. A network"
+            " that pools there, such as a torchvision ResNet of which only conv1 was replaced,"
+            " computes something else",
+        )
     # The number of groups has no array, and must divide every width.
-    return Description(ResNet, fields, shape, placeholders={"norm_groups": 1})
+    return Description(
+        ResNet, fields, shape, guessed=guessed, placeholders={"norm_groups": 1}, notes=notes
+    )
 
 
 def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     bared,
     require,
@@ -24,7 +25,7 @@ from vitjax.weights.layouts.residual import FORBIDDEN, Names, entries
 from vitjax.weights.layouts.resnet_target import TIMM_EPSILON
 from vitjax.weights.layouts.timm_card import TimmResNetCard
 
-TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}")
+TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}", imagenet=True)
 
 
 def _timm_head(ours: str, theirs: str) -> list[Entry]:
@@ -98,7 +99,7 @@ def _timm_siblings(fields: Mapping[str, Any]) -> str:
     return _ANTI_ALIASED.get(own, "")
 
 
-def _describe_timm(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_timm(arrays: Arrays, known: Known) -> Description:
     if "stem.conv.weight" not in arrays:
         found = residual.describe(TORCHVISION, arrays)
         return dataclasses.replace(found, siblings=_timm_siblings(found.fields))
@@ -109,13 +110,19 @@ def _describe_timm(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
     return dataclasses.replace(found, fields={**found.fields, **bit})
 
 
+def _written(arrays: Arrays | None) -> dict[str, Any]:
+    """What the projects' code has, though files of others under its names may have it otherwise."""
+    return {"strided": "3x3"} if arrays is None else {}
+
+
 def _torchvision_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     plain = {"preactivation": False, "shortcut": "projection", "standardize_epsilon": None}
-    require(module, "torchvision", **plain, zero_pool=False)
+    require(module, "torchvision", **plain, zero_pool=False, **_written(arrays))
     return entries(TORCHVISION, module)
 
 
 def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
+    require(module, "timm", **_written(arrays))
     if not module.preactivation:
         require(module, "timm", shortcut="projection", standardize_epsilon=None, zero_pool=False)
         return entries(TORCHVISION, module)
@@ -133,7 +140,7 @@ def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
 
 def _small_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     fields = {"preactivation": False, "stem": "cifar", "norm": "batch", "standardize_epsilon": None}
-    require(module, "PyTorch code for CIFAR", **fields)
+    require(module, "PyTorch code for CIFAR", **fields, **_written(arrays))
     return entries(SMALL_IMAGES, module)
 
 
@@ -154,7 +161,7 @@ LAYOUTS = (
         source="akamaster/pytorch_resnet_cifar10 and kuangliu/pytorch-cifar",
         required=(r"conv1\.weight", r"layer1\.0\.bn2\.weight"),
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(SMALL_IMAGES, arrays),
+        describe=lambda arrays, known: residual.describe(SMALL_IMAGES, arrays),
         entries=_small_entries,
         target=resnet_target.pytorch_cifar,
         ignored=_IGNORED,
@@ -166,7 +173,7 @@ LAYOUTS = (
         source="torchvision.models.resnet",
         required=_REQUIRED,
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(TORCHVISION, arrays),
+        describe=lambda arrays, known: residual.describe(TORCHVISION, arrays),
         entries=_torchvision_entries,
         prepare=_prepare,
         ignored=_IGNORED,
@@ -198,7 +205,7 @@ LAYOUTS = (
         source="xternalz/WideResNet-pytorch",
         required=(r"conv1\.weight", r"block1\.layer\.0\.bn1\.weight", r"bn1\.weight"),
         forbidden=FORBIDDEN,
-        describe=lambda arrays, grid: residual.describe(WIDE, arrays),
+        describe=lambda arrays, known: residual.describe(WIDE, arrays),
         entries=_wide_entries,
         target=resnet_target.wide_resnet,
         ignored=_IGNORED,

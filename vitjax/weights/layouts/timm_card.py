@@ -18,7 +18,6 @@ _REFUSED = {
     r"^resnetaa\d": "averages before its strided convolutions (anti-aliasing)",
     r"^resnetblur\d": "blurs before its strided convolutions (anti-aliasing)",
     r"_rpn_": "normalises after each branch and not before",
-    r"quickgelu": "has QuickGELU in its MLPs",
     r"_rope_": "has rotary positions",
 }
 # Arguments of timm's models that arrays show, or that matter in training alone.
@@ -101,6 +100,8 @@ class TimmViTCard(TimmCard):
     def fields_of(self, name: str, pooling: Any, act_layer: Any, num_heads: Any) -> dict[str, Any]:
         """GELU, heads and pooling."""
         found: dict[str, Any] = {"gelu": "tanh" if _TANH.search(name) else "exact"}
+        if "quickgelu" in name:
+            found["gelu"] = "quick"
         if act_layer is not None:
             found["gelu"] = card_gelu("model_args.act_layer", act_layer)
         for pattern, heads in _HEADS.items():

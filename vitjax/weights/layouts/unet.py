@@ -15,6 +15,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     batch_norm,
     convolution,
@@ -73,7 +74,7 @@ def _unet_entries(module: UNet, arrays: Arrays | None) -> list[Entry]:
     return found + convolution("head", "outc.conv", bias=True, optional=True)
 
 
-def _describe_unet(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_unet(arrays: Arrays, known: Known) -> Description:
     depth = count(arrays, r"up(\d+)\.") - 1
     if "up1.up.weight" not in arrays:
         raise WeightsError(
@@ -89,6 +90,7 @@ def _describe_unet(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
         "widths": None if doubled else widths,
         "num_classes": None if head is None else head.shape[0],
         "norm": "batch",
+        "uneven": "zeros",
     }
     return Description(UNet, fields, (512, 512, channels))
 
@@ -131,7 +133,7 @@ def _turned(entry: Entry, below: int) -> Entry:
     return dataclasses.replace(entry, read=read, write=write)
 
 
-def _describe_smp(arrays: Arrays, grid: tuple[int, int] | None) -> Description:
+def _describe_smp(arrays: Arrays, known: Known) -> Description:
     if "encoder.layer1.0.conv1.weight" not in arrays:
         raise WeightsError("its encoder is no ResNet of torchvision's, which a UNetResNet needs")
     encoder = {k.removeprefix("encoder."): v for k, v in arrays.items() if k.startswith("encoder.")}

@@ -18,7 +18,7 @@ _EPSILON = 1e-5
 _WIDTHS = (64, 128, 256, 512, 1024)
 # The fields that are regarded here.
 _COMMON = {"num_classes", "norm", "norm_groups", "norm_epsilon", "up"}
-_UNET = frozenset({*_COMMON, "filters", "depth", "widths", "padding", "attention"})
+_UNET = frozenset({*_COMMON, "filters", "depth", "widths", "padding", "attention", "uneven"})
 _SMP = frozenset(
     {
         *_COMMON,
@@ -44,7 +44,8 @@ def pytorch_unet(module: UNet, written: Written) -> Construction:
     refuse(project, module, {"widths": (widths, _WIDTHS)})
     needs_head(project, module)
     remarks = []
-    if written.sides is None or any(side % 16 for side in written.sides):
+    uneven = written.sides is None or any(side % 16 for side in written.sides)
+    if module.uneven == "reflect" and uneven:
         remarks.append(
             "for images whose sides 16 does not divide, this code pads the maps of its decoder with"
             " zeros, and vitjax mirrors the images: the outputs differ"

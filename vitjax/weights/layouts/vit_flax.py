@@ -15,6 +15,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     bared,
     count,
@@ -67,7 +68,7 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def _describe(names: _Names, arrays: Arrays, grid: vit_parts.Grid) -> Description:
+def _describe(names: _Names, arrays: Arrays, known: Known) -> Description:
     *patch, channels, width = vit_parts.patches(arrays, "embedding/kernel")
     block = "Transformer/encoderblock_0"
     hidden = arrays.get("pre_logits/bias")
@@ -77,11 +78,14 @@ def _describe(names: _Names, arrays: Arrays, grid: vit_parts.Grid) -> Descriptio
         mlp_width=arrays[f"{block}/{names.mlp}/Dense_0/kernel"].shape[1],
         patch=patch,
         channels=channels,
-        grid=grid,
+        known=known,
         positions=arrays.get(names.positions),
         computed="sincos2d" if names is _BIG_VISION else "none",
         class_token="cls" in arrays,
+        # big_vision adds positions before it prepends the class token.
+        positioned=(0 if names is _BIG_VISION else int("cls" in arrays),),
         num_classes=len(arrays.get("head/bias", ())),
+        interpolation="bilinear",
         pooling="map" if "MAPHead_0/probe" in arrays else None,
         num_heads=arrays[f"{block}/{names.attention}/query/kernel"].shape[1],
         representation_size=None if hidden is None else len(hidden),

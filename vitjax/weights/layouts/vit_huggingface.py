@@ -16,6 +16,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     convolution,
     count,
@@ -62,10 +63,12 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
+def _describe(arrays: Arrays, known: Known) -> Description:
     width, channels, *patch = vit_parts.patches(arrays, _PATCHES)
     classes = arrays.get("classifier.weight", np.zeros((0, width)))
     registers = arrays.get("embeddings.register_tokens", np.zeros((1, 0, width)))
+    token = "embeddings.cls_token" in arrays
+    # Registers of DINOv2 have no position; the distillation token of DeiT has one.
     scaled = f"{_BLOCK}.layer_scale1.lambda1" in arrays
     # The values in the configurations of DINOv2, and of the others.
     epsilon = 1e-6 if scaled else 1e-12
@@ -75,10 +78,13 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         mlp_width=len(arrays[f"{_BLOCK}.mlp.fc1.weight"]),
         patch=patch,
         channels=channels,
-        grid=grid,
+        known=known,
         positions=arrays.get("embeddings.position_embeddings"),
-        class_token="embeddings.cls_token" in arrays,
+        class_token=token,
+        positioned=(int(token) + (0 if scaled else registers.shape[1]),),
         registers=registers.shape[1],
+        # transformers smooths the positions of Dinov2WithRegisters alone.
+        interpolation="bicubic" if scaled and registers.shape[1] else "bicubic_plain",
         num_classes=len(classes),
         pooling="token_and_mean" if classes.shape[1] == 2 * width else None,
         norm_epsilon=epsilon,

@@ -14,7 +14,8 @@ from vitjax.nn.positions import sincos2d
 from vitjax.weights import sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.card import CONFIG, invalid
-from vitjax.weights.layouts.layout import Arrays, Description, Entry, same, square
+from vitjax.weights.layouts.layout import Arrays, Description, Entry, Known, same
+from vitjax.weights.layouts.vit_positions import positions_of
 
 Grid = tuple[int, int] | None
 
@@ -29,6 +30,7 @@ _GELUS = {
     "gelu_tanh": "tanh",
     "gelu_pytorch_tanh": "tanh",
     "gelu_fast": "tanh",
+    "quick_gelu": "quick",
 }
 
 
@@ -201,14 +203,16 @@ def describe(
     mlp_width: int,
     patch: Sequence[int],
     channels: int,
-    grid: Grid,
+    known: Known,
     positions: np.ndarray | None,
     class_token: bool,
+    positioned: Sequence[int],
     computed: str = "none",
     registers: int = 0,
     num_classes: int = 0,
     pooling: str | None = None,
     num_heads: int | None = None,
+    interpolation: str = "bicubic",
     **fields: Any,
 ) -> Description:
     """The description of a ViT.
@@ -219,28 +223,31 @@ def describe(
         mlp_width: likewise.
         patch: (height, width) of a patch.
         channels: of the images.
-        grid: (rows, columns) of patches, or None for a square.
+        known: what is known of the images.
         positions: the file's, (1, tokens, width), or None if it has none.
         class_token: whether it has one.
+        positioned: the numbers of first tokens (class token, registers) that may have a position in
+            files of the format, the usual number first.
         computed: ``positions`` of `ViT` for a file without them; ``"none"`` if networks of the
             format then have other positions or none.
         registers: as in `ViT`.
         num_classes: likewise.
         pooling: likewise; None for the class token, or the mean without one.
         num_heads: likewise, or None if the shapes do not determine it.
+        interpolation: as in `Description`.
         **fields: further fields of `ViT`.
 
     Raises:
-        WeightsError: the patches form no square, and ``grid`` is None.
+        WeightsError: it is not known how the patches are arranged.
     """
     guessed = {}
     if num_heads is None:
         num_heads = _HEADS.get(width, width // _HEAD_WIDTH if width % _HEAD_WIDTH == 0 else None)
         words = f"shapes do not show the number of attention heads; for a width of {width}"
         guessed["num_heads"] = f"{words} it is taken to be {num_heads}" if num_heads else words
-    rows = 0
+    rows, notes = 0, tuple[str, ...]()
     if positions is None:
-        grid = grid or (max(224 // patch[0], 1), max(224 // patch[1], 1))
+        grid = known.grid or (max(224 // patch[0], 1), max(224 // patch[1], 1))
         if computed == "none":
             # Rotary positions are computed in every block and have no array.
             guessed["positions"] = (
@@ -250,7 +257,8 @@ def describe(
         else:
             fields["positions"] = computed
     else:
-        grid, rows = _grid(positions.shape[1], grid, class_token, registers)
+        reading = positions_of(positions.shape[1], patch, known, positioned)
+        grid, rows, notes = reading.grid, reading.rows, reading.notes
     found = {
         "width": width,
         "depth": depth,
@@ -268,19 +276,16 @@ def describe(
     if num_heads is None:
         del found["num_heads"]
     shape = (grid[0] * patch[0], grid[1] * patch[1], channels)
-    return Description(ViT, found, shape, grid, guessed, {"num_heads": 1})
-
-
-def _grid(total: int, grid: Grid, class_token: bool, registers: int) -> tuple[tuple[int, int], int]:
-    """(rows, columns) of patches, and the number of positions of other tokens in ``total``."""
-    options = list(dict.fromkeys((class_token + registers, int(class_token), 0)))
-    if grid is not None and total - grid[0] * grid[1] in options:
-        return grid, total - grid[0] * grid[1]
-    for rows in options:
-        if grid is None and total > rows and round((total - rows) ** 0.5) ** 2 == total - rows:
-            return square(total - rows, None, "the file"), rows
-    of = f"{total} positions, {' or '.join(map(str, options))} of them of other tokens"
-    return square(total - options[0], grid, f"the file ({of})"), options[0]
+    return Description(
+        ViT,
+        found,
+        shape,
+        grid,
+        guessed,
+        {"num_heads": 1},
+        interpolation=interpolation,
+        notes=notes,
+    )
 
 
 def patches(arrays: Arrays, name: str) -> tuple[int, ...]:

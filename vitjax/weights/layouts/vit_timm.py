@@ -16,7 +16,9 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
+    absent_bias,
     bared,
     convolution,
     count,
@@ -27,19 +29,26 @@ from vitjax.weights.layouts.layout import (
 from vitjax.weights.layouts.timm_card import TimmViTCard
 
 _PATCHES = "patch_embed.proj.weight"
+# The name of registers in DINOv2's own files; in timm's it is reg_token.
+_REGISTERS = "register_tokens"
 # Prefixes of a backbone that is one of several networks.
 _PREFIXES = ("backbone.", "visual.trunk.", "encoder.")
 _RENAMED = (
     (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 groups blocks in chunks
-    (r"^(?:register|storage)_tokens$", "reg_token"),
+    (r"^storage_tokens$", _REGISTERS),
 )
-_TOKENS = {"class": "cls_token", "registers": "reg_token", "positions": "pos_embed"}
+_TOWER_FIELDS: dict[str, Any] = {"norm_epsilon": 1e-5}
+_TOWER_GELU = (
+    "it is a tower of CLIP, and no array shows its GELU: gelu='quick' for names of timm with"
+    " 'quickgelu', gelu='exact' for its others"
+)
+# The head of DINO and iBOT.
+_SELF_DISTILLED = r"((dino|ibot)_)?head\.(mlp|last_layer)"
 _SWIGLU = "SwiGLU in its MLPs"
 _FORBIDDEN = {
     r"^(head_dist\.|dist_token$)": "a distillation token (distilled DeiT)",
     r"rope_embed\.|(^|\.)rope\.": "rotary positions (DINOv3, RoPE-ViT)",
     r"^blocks\.0\.mlp\.(w12|fc1_g)\.": _SWIGLU,
-    r"^norm_pre\.": "a normalisation of its tokens before the first block (CLIP)",
     r"^blocks\.0\.(attn|mlp)\.norm\.": "further normalisations inside its blocks",
     r"\.(relative_position_bias_table|rel_pos_[hw])$": "relative positions (BEiT, SAM)",
     r"\.attn\.[qv]_bias$": "biases of queries and values only (BEiT, EVA)",
@@ -47,6 +56,32 @@ _FORBIDDEN = {
     r"\.attn\.lambda_[qk]\d$": "differential attention",
     r"^patch_embed\.backbone\.": "a convolutional network before its patches (hybrid ViT)",
 }
+
+
+def _tokens(arrays: Arrays | None) -> dict[str, str]:
+    """The names of the first tokens and of the positions."""
+    registers = _REGISTERS if arrays is not None and _REGISTERS in arrays else "reg_token"
+    return {"class": "cls_token", "registers": registers, "positions": "pos_embed"}
+
+
+def _positioned(arrays: Arrays, token: bool, registers: int) -> tuple[int, ...]:
+    """The numbers of first tokens that may have a position, the usual number first."""
+    if "blocks.0.gamma_1" in arrays:  # DeiT III's own names; its class token has no position
+        return (0,)
+    if _REGISTERS in arrays or "mask_token" in arrays:  # DINOv2, DINO, MAE
+        return (int(token),)
+    return int(token) + registers, 0  # all or none, by no_embed_class
+
+
+def _interpolation(arrays: Arrays, *, scaled: bool, registers: int) -> str:
+    """How the project resizes positions: timm's way unless the file has another project's names."""
+    if registers:
+        return "bicubic"
+    if any(re.match(_SELF_DISTILLED, name) for name in arrays):
+        return "bicubic_offset"
+    if "mask_token" not in arrays:
+        return "bicubic"
+    return "bicubic_offset" if scaled else "bicubic_plain"  # DINOv2, MAE
 
 
 def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -61,13 +96,14 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
+def _describe(arrays: Arrays, known: Known) -> Description:
     width, channels, *patch = vit_parts.patches(arrays, _PATCHES)
     hidden = arrays["blocks.0.mlp.fc1.weight"]
     if len(hidden) != arrays["blocks.0.mlp.fc2.weight"].shape[1]:
         raise WeightsError(f"has {_SWIGLU}, which no ViT here has")
     classes = arrays.get("head.weight", np.zeros((0, width)))
     normed = arrays.get("blocks.0.attn.q_norm.weight")
+    tower = "norm_pre.weight" in arrays
     token = "cls_token" in arrays
     pooling = None
     if "attn_pool.latent" in arrays:
@@ -77,6 +113,8 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
     elif classes.shape[1] == 2 * width:
         pooling = "token_and_mean"
     hidden_head = arrays.get("pre_logits.fc.weight")
+    name = _tokens(arrays)["registers"]
+    registers = arrays[name].shape[1] if name in arrays else 0
     scales = {"blocks.0.ls1.gamma", "blocks.0.gamma_1"}.intersection(arrays)
     found = vit_parts.describe(
         width=width,
@@ -84,20 +122,25 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         mlp_width=len(hidden),
         patch=patch,
         channels=channels,
-        grid=grid,
+        known=known,
         positions=arrays.get("pos_embed"),
         class_token=token,
-        registers=arrays["reg_token"].shape[1] if "reg_token" in arrays else 0,
+        positioned=_positioned(arrays, token, registers),
+        registers=registers,
+        interpolation=_interpolation(arrays, scaled=bool(scales), registers=registers),
         num_classes=len(classes),
         pooling=pooling,
         num_heads=None if normed is None else width // len(normed),
         qk_norm=normed is not None,
+        pre_norm=tower,
+        **_TOWER_FIELDS if tower else {},
         fc_norm="fc_norm.weight" in arrays,
         # Only its presence matters; this is the initial value in most networks.
         layer_scale=1e-5 if scales else None,
         representation_size=None if hidden_head is None else len(hidden_head),
     )
-    return dataclasses.replace(found, siblings=_siblings(arrays, found.fields))
+    guessed = {**found.guessed, **({"gelu": _TOWER_GELU} if tower else {})}
+    return dataclasses.replace(found, guessed=guessed, siblings=_siblings(arrays, found.fields))
 
 
 def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
@@ -114,8 +157,11 @@ def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
 
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
-    entries = vit_parts.tokens(module, _TOKENS, arrays, grid, rows_for="all")
-    entries += convolution("patch_embedding", "patch_embed.proj", bias=True)
+    entries = vit_parts.tokens(module, _tokens(arrays), arrays, grid, rows_for="all")
+    biased = arrays is None or f"{_PATCHES[:-6]}bias" in arrays or not module.pre_norm
+    entries += convolution("patch_embedding", "patch_embed.proj", bias=biased)
+    entries += [] if biased else [absent_bias("patch_embedding", module.width)]
+    entries += norm("pre_norm", "norm_pre") if module.pre_norm else []
     for i in range(module.depth):
         ours, theirs = f"encoder/block_{i}", f"blocks.{i}"
         parts = [f"{ours}/attention/{name}" for name in ("query", "key", "value")]
@@ -161,7 +207,7 @@ LAYOUTS = (
         ignored=(r"mask_token$", r"\S*\.bias_mask$"),
         companions=(
             r"decoder[_.]",  # MAE
-            r"((dino|ibot)_)?head\.(mlp|last_layer)",  # DINO, iBOT
+            _SELF_DISTILLED,
             r"visual\.head\.|text\.|logit_(scale|bias)$",  # the other tower of two
         ),
         target=vit_target.timm,

@@ -12,6 +12,7 @@ from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
     Entry,
+    Known,
     Layout,
     convolution,
     count,
@@ -32,7 +33,7 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
     }
 
 
-def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
+def _describe(arrays: Arrays, known: Known) -> Description:
     width, channels, *patch = vit_parts.patches(arrays, "conv_proj.weight")
     hidden = arrays.get("heads.pre_logits.weight")
     return vit_parts.describe(
@@ -41,9 +42,11 @@ def _describe(arrays: Arrays, grid: vit_parts.Grid) -> Description:
         mlp_width=len(arrays[f"{_BLOCK}.mlp.0.weight"]),
         patch=patch,
         channels=channels,
-        grid=grid,
+        known=known,
         positions=arrays.get("encoder.pos_embedding"),
         class_token="class_token" in arrays,
+        positioned=(int("class_token" in arrays),),
+        interpolation="bicubic_corners",
         num_classes=len(arrays.get("heads.head.weight", ())),
         representation_size=None if hidden is None else len(hidden),
     )

@@ -1,0 +1,234 @@
+"""Files of TensorFlow, Keras and Flax, one of several files, and what is only recognised.
+
+The checkpoint of TensorFlow is written by scripts/parity/make_tensorflow_fixture.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+
+import flax.serialization
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_files import FIXTURES
+
+from vitjax import models, weights
+from vitjax.weights import WeightsError
+from vitjax.weights.formats import files, keras, tensorflow
+
+DATA = "tf_maml.data-00000-of-00001"
+
+
+@pytest.fixture(scope="module")
+def values():
+    with np.load(FIXTURES / "tf_maml.values.npz") as file:
+        return dict(file)
+
+
+# ------------------------------------------------------------------------------------ TensorFlow
+
+
+@pytest.mark.parametrize("name", ["tf_maml", "tf_maml.index", DATA])
+def test_a_checkpoint_of_tensorflow_is_read_by_any_of_its_names(name, values):
+    found = files.read(FIXTURES / name)
+    assert set(found) == set(values)
+    for key, array in values.items():
+        assert found[key].dtype == array.dtype
+        np.testing.assert_array_equal(found[key], array, err_msg=key)
+
+
+def test_maml_s_checkpoint_is_a_conv4(values):
+    opened = weights.open_weights(FIXTURES / "tf_maml", say=pytest.fail)
+    assert opened.format == "maml"
+    module = weights.module_of(opened, say=str)
+    assert (type(module), module.filters, module.num_classes) == (models.Conv4, 4, 5)
+    params = weights.fit(opened, module, say=pytest.fail)["params"]
+    np.testing.assert_array_equal(params["conv3"]["kernel"], values["model/conv3"])
+    np.testing.assert_array_equal(params["conv2"]["bias"], values["model/Variable_1"])
+    np.testing.assert_array_equal(params["head"]["bias"], values["model/Variable_4"])
+    assert opened.sha256 == weights.open_weights(FIXTURES / DATA, say=str).sha256
+
+
+def test_missing_or_short_numbers_of_a_checkpoint_are_told(tmp_path):
+    shutil.copy(FIXTURES / "tf_maml.index", tmp_path)
+    with pytest.raises(WeightsError, match=f"its numbers are missing: {DATA}"):
+        files.read(tmp_path / "tf_maml")
+    (tmp_path / DATA).write_bytes((FIXTURES / DATA).read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=rf"is incomplete: {DATA} has [\d,]+ bytes, but model/"):
+        files.read(tmp_path / "tf_maml")
+    with pytest.raises(WeightsError, match=r"has checkpoints of TensorFlow; give one .*/tf_maml$"):
+        files.read(tmp_path)
+
+
+@settings(max_examples=60)
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255), cut=st.booleans())
+def test_damage_of_a_table_is_refused_or_harmless(tmp_path_factory, place, value, cut):
+    folder = tmp_path_factory.mktemp("damaged")
+    shutil.copy(FIXTURES / DATA, folder)
+    table = bytearray((FIXTURES / "tf_maml.index").read_bytes())
+    table[place % len(table)] = value
+    if cut:
+        del table[: place % len(table)]
+    (folder / "tf_maml.index").write_bytes(table)
+    try:
+        found = tensorflow.read(folder / "tf_maml.index")
+    except WeightsError:
+        return
+    assert sum(array.nbytes for array in found.values()) <= 2 * (FIXTURES / DATA).stat().st_size
+
+
+def test_a_saved_model_is_read_from_its_variables(tmp_path, values):
+    (tmp_path / "variables").mkdir()
+    for suffix in ("index", "data-00000-of-00001"):
+        shutil.copy(FIXTURES / f"tf_maml.{suffix}", tmp_path / "variables" / f"variables.{suffix}")
+    assert set(files.read(tmp_path)) == set(values)
+
+
+# ------------------------------------------------------------------------------------ Flax, Keras
+
+
+def test_a_file_of_flax_is_read(tmp_path):
+    module = models.ViT(width=8, depth=1, num_heads=2, patch_size=4, num_classes=3, gelu="tanh")
+    shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), shapes)
+    path = weights.save(variables, module, tmp_path / "file.npz", "npz", say=str)
+    tree: dict = {}
+    for name, array in files.read(path).items():
+        *folders, leaf = name.split("/")
+        inner = tree
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[leaf] = array
+    packed = tmp_path / "model.msgpack"
+    packed.write_bytes(flax.serialization.to_bytes({"params": tree, "step": 3}))
+    found = weights.load(packed, module, say=str)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    packed.write_bytes(packed.read_bytes()[:-40])
+    with pytest.raises(WeightsError, match=r"cut short or damaged: it begins as a file of Flax"):
+        files.read(packed)
+
+
+@pytest.mark.parametrize("form", ["keras 2", "keras 3", "archive"])
+def test_arrays_of_keras_have_the_names_of_their_layers(form, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "weights.h5"
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+    name = "model_weights/fc/fc/kernel:0" if form == "keras 2" else "layers/dense/vars/0"
+    with h5py.File(path, "w") as file:
+        file[name] = kernel
+        file["optimizer/vars/0"] = kernel
+        file["names"] = "text"
+    if form == "archive":
+        archive = tmp_path / "model.keras"
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.write(path, keras.WEIGHTS)
+            packed.writestr("config.json", "{}")
+        path = archive
+    if form != "keras 2":
+        with pytest.raises(WeightsError, match=r"(?s)no names of layers.*\.save\(\"model\.h5\"\)"):
+            files.read(path)
+        return
+    found = files.read(path)
+    assert list(found) == ["fc/kernel"]
+    np.testing.assert_array_equal(found["fc/kernel"], kernel)
+
+
+def test_a_resnet_of_keras_computes_what_keras_does(tmp_path):
+    """With biases, another epsilon, and strides in the first convolution of a block."""
+    with np.load(FIXTURES / "resnet_keras.npz") as file:
+        stored = dict(file)
+    arrays = {name[8:]: array for name, array in stored.items() if name.startswith("weights/")}
+    files.write(tmp_path / "resnet.npz", arrays)
+    said = []
+    with jax.enable_x64(True):
+        opened = weights.open_weights(tmp_path / "resnet.npz", say=said.append)
+        module = weights.module_of(opened, dtype="float64", param_dtype="float64")
+        variables = weights.fit(opened, module)
+        found = jax.jit(module.apply)(variables, stored["images"].astype(np.float64))
+    assert (opened.format, module.strided, module.stage_sizes) == ("keras", "1x1", (2, 1))
+    np.testing.assert_allclose(found, stored["logits"], atol=1e-4)
+    assert "in the order blue, green, red" in said[0]
+    with pytest.raises(WeightsError, match="torchvision supports only strided='3x3'"):
+        weights.save(variables, module, tmp_path / "resnet.pth", "torchvision")
+
+
+def test_a_file_of_keras_that_would_fill_the_memory_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file.create_dataset("fc/kernel:0", (2**20, 2**14), "f4", chunks=(64, 64))
+    with pytest.raises(WeightsError, match=r"refused: its [\d,]+ bytes would unpack to 68,719,476"):
+        files.read(tmp_path / "weights.h5")
+
+
+def test_a_damaged_file_of_keras_is_told(tmp_path):
+    pytest.importorskip("h5py")
+    (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30))
+    with pytest.raises(WeightsError, match="cut short or damaged: h5py cannot read it"):
+        files.read(tmp_path / "weights.h5")
+
+
+# ----------------------------------------------------------------------------- one of several files
+
+
+@pytest.mark.parametrize("stem", ["model", "pytorch_model"])
+def test_one_of_several_files_stands_for_all(stem, tmp_path):
+    arrays = {f"layer{i}.weight": np.full((2, 2), i, np.float32) for i in range(3)}
+    places = {}
+    for i, (name, array) in enumerate(arrays.items(), start=1):
+        shard = f"{stem}-{i:05d}-of-00003.safetensors"
+        files.write(tmp_path / shard, {name: array})
+        places[name] = shard
+    with pytest.raises(WeightsError, match=rf"is part 2 of 3 .* {stem}\.safetensors\.index\.json"):
+        files.read(tmp_path / places["layer1.weight"])
+    index = tmp_path / f"{stem}.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    found = files.read(tmp_path / places["layer1.weight"])
+    assert set(found) == set(arrays)
+    (tmp_path / places["layer2.weight"]).unlink()
+    with pytest.raises(WeightsError, match=r"lists 3 files; missing: .*-00003-of-00003"):
+        files.read(tmp_path / places["layer1.weight"])
+
+
+def test_the_only_part_of_a_model_is_read(tmp_path):
+    path = tmp_path / "model-00001-of-00001.safetensors"
+    files.write(path, {"a": np.ones(2, np.float32)})
+    assert set(files.read(path)) == {"a"}
+
+
+# --------------------------------------------------------------------------- recognised, not read
+
+
+@pytest.mark.parametrize(
+    ("begin", "words"),
+    [
+        (b"\x08\x0a\x12\x07pytorch", r"an ONNX graph; .*onnx\.load"),
+        (b"\x08\x0b:\x8a\x01\n\x03", r"an ONNX graph; .*onnx\.load"),
+        (b"\x1c\0\0\0TFL3\0\0", "a TFLite file"),
+    ],
+)
+def test_a_compiled_graph_is_told_with_the_way_out(begin, words, tmp_path):
+    (tmp_path / "model.bin").write_bytes(begin + bytes(100))
+    with pytest.raises(WeightsError, match=f"(?s){words}"):
+        files.read(tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ((".metadata", "__0_0.distcp"), r"distributed checkpoint of PyTorch.*dcp_to_torch \S+ "),
+        (("_METADATA", "manifest.ocdbt"), r"checkpoint of Orbax.*StandardCheckpointer"),
+        (("_CHECKPOINT_METADATA", "d"), r"checkpoint of Orbax.*flatten_dict"),
+        (("checkpoints",), "is the folder of a run; vitjax export"),
+    ],
+)
+def test_a_folder_of_another_tool_is_told_with_the_way_out(content, words, tmp_path):
+    for name in content:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(WeightsError, match=f"(?s){words}"):
+        files.read(tmp_path)

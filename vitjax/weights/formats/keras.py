@@ -1,0 +1,87 @@
+"""Keras' files (``.h5``, ``.weights.h5``, ``.keras``), read with h5py.
+
+Errors do not name the file: `files` adds its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import archives
+
+# The record of a .keras archive with the weights.
+WEIGHTS = "model.weights.h5"
+MAGIC = b"\x89HDF"
+# Keras 3 numbers the layers of a kind in its own files.
+_NUMBERED = re.compile(r"(^|/)vars/\d+$")
+_UNNAMED = """is a file of Keras 3, which has no names of layers; write it with them:
+  import keras
+  keras.models.load_model("model.keras").save("model.h5")
+For a file of weights alone, build the model and call its load_weights instead of load_model."""
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the file at ``path`` by their paths in it, such as ``conv1/kernel``.
+
+    In a file of Keras 2 each array has its layer's name twice, of which one is left out, and ``:0``
+    after its name. Optimizer state is left out. A ``.keras`` archive is read in the same way; the
+    model's configuration in it, which may contain code, is not.
+
+    Raises:
+        WeightsError: h5py is not installed, or the file is damaged.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise WeightsError(
+            'is an HDF5 file (Keras), which needs h5py: pip install "vitjax[keras]"'
+        ) from None
+    found: dict[str, Any] = {}
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
+            found[name] = item
+
+    try:
+        with _opened(path) as source, h5py.File(source, "r") as file:
+            file.visititems(collect)
+            # A dataset may have any shape without a number in the file.
+            archives.check_growth(path.stat().st_size, sum(item.nbytes for item in found.values()))
+            arrays = {_plain(name): item[()] for name, item in found.items()}
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(
+            f"is cut short or damaged: h5py cannot read it as HDF5 ({error})"
+        ) from error
+    arrays = {name: x for name, x in arrays.items() if not name.startswith("optimizer")}
+    if arrays and all(_NUMBERED.search(name) for name in arrays):
+        raise WeightsError(_UNNAMED)
+    return arrays
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The HDF5 file at ``path``, or in the archive there."""
+    if not zipfile.is_zipfile(path):
+        yield path
+        return
+    with archives.opened(path) as archive, archives.reading(WEIGHTS):
+        yield io.BytesIO(archive.read(WEIGHTS))
+
+
+def _plain(name: str) -> str:
+    """``"conv1/kernel"`` for ``"model_weights/conv1/conv1/kernel:0"``."""
+    parts = [part for part in name.removesuffix(":0").split("/") if part]
+    if parts[0] == "model_weights":
+        del parts[0]
+    return "/".join(part for i, part in enumerate(parts) if not i or part != parts[i - 1])
