@@ -291,10 +291,6 @@ def test_every_target_checks_the_fields_that_it_does_not_know(layout):
             layout.target(newer(**needed, rotary=True), writing.Written(32, 32, 3, {}))
 
 
-def test_each_layout_that_is_written_has_a_target():
-    assert all(layout.writes or layout.name == "huggingface" for layout in LAYOUTS)
-
-
 def test_images_that_a_project_treats_otherwise_are_remarked(tmp_path):
     module = models.create("unet", num_classes=2)
     layout = writing.layout_for(module, "pytorch-unet")
