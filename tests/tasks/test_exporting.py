@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitjax import config as configs
-from vitjax.tasks.exporting import preprocessing_of
+from vitjax.tasks.exporting import example_shape, preprocessing_of
 from vitjax.training import experiment
 
 
@@ -30,11 +30,23 @@ def test_episodes_have_no_names_for_outputs():
 
 
 def test_masks_of_any_size():
-    found = preprocessing_of(built("segmentation/cells")).as_json()
+    run = built("segmentation/cells")
+    images = preprocessing_of(run)
+    assert images.any_size
+    assert example_shape(run, images) == run.data.example_batch()["image"].shape[1:]
+    found = images.as_json()
     assert len(found["class_names"]) == 2
     assert found["channels"] == 1
     assert found["steps"][0]["sixteen_bits"] == "divide by 65535"
 
 
 def test_numbers_have_none():
-    assert preprocessing_of(built("maml/sinusoid")) is None
+    run = built("maml/sinusoid")
+    assert preprocessing_of(run) is None
+    assert example_shape(run, None) == (1,)
+
+
+def test_the_size_of_evaluation_is_exported():
+    run = built("digits/resnet", **{"data.train_transforms": "crop(6)"})
+    assert run.data.example_batch()["image"].shape == (1, 6, 6, 1)
+    assert example_shape(run, preprocessing_of(run)) == (8, 8, 1)

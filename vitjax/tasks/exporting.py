@@ -64,8 +64,8 @@ def export(
     )
     objective = experiment.objective
     variables = objective.unwrap(experiment.parallel.to_host(placed))
-    shape = jax.eval_shape(objective.inputs, experiment.data.example_batch()).shape[1:]
     preprocessing = preprocessing_of(experiment)
+    shape = example_shape(experiment, preprocessing)
     if image_size is not None:
         size = sizes.pair(image_size, "image_size, pixels on a side or (height, width),")
         if len(shape) != 3:
@@ -90,6 +90,19 @@ def export(
         say=say,
     )
     return path
+
+
+def example_shape(experiment: Experiment, images: Preprocessing | None) -> tuple[int, ...]:
+    """The shape of an example that the exported model takes.
+
+    It is that of evaluation. Images of segmentation have many sizes there; the size of training is
+    the one that was chosen for the model.
+    """
+    if images is not None and not images.any_size:
+        return images.shape
+    example = experiment.data.example_batch()
+    shape: tuple[int, ...] = jax.eval_shape(experiment.objective.inputs, example).shape[1:]
+    return shape
 
 
 def preprocessing_of(experiment: Experiment) -> Preprocessing | None:
