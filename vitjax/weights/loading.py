@@ -20,6 +20,7 @@ from vitjax.weights import adapting, naming
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
 from vitjax.weights.matching import (
+    LEFT_OVER,
     about_head,
     compare,
     found_in,
@@ -32,6 +33,10 @@ from vitjax.weights.opening import Weights, module_of, open_weights, usual_size
 
 # Lines of what does not fit, in one error.
 _MOST_LISTED = 12
+_HINT = (
+    "What is left over and not of the network can be left out by name: ignore=(PATTERN,) (--ignore,"
+    " config.init.ignore)"
+)
 
 
 def load(
@@ -291,8 +296,11 @@ def _no_fit(
                 f" {model}:{_lines([*fields, *others])}\nThe file's network in a config:\n "
                 f" {file.config}"
             )
+    hint = ""
+    if any(words.startswith(LEFT_OVER) for words in (*others, *misfits)):
+        hint = f"\n{_HINT}"
     return WeightsError(
-        f"{where} does not fit {type(module).__name__}:{_lines([*others, *misfits])}"
+        f"{where} does not fit {type(module).__name__}:{_lines([*others, *misfits])}{hint}"
     )
 
 

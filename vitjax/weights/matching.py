@@ -16,6 +16,9 @@ from vitjax.weights.layouts import Arrays
 from vitjax.weights.layouts.layout import inside
 from vitjax.weights.opening import Weights, class_of
 
+# How the words about an array begin that no entry of the layout takes.
+LEFT_OVER = "left over in the file"
+
 
 def part_for(weights: Weights, module: Model) -> tuple[str, Model] | None:
     """Name and module of the part of a model that a file is for; None for the complete model."""
@@ -136,7 +139,7 @@ def found_in(weights: Weights, module: Model, part: tuple[str, Model] | None) ->
         else:
             origins |= dict.fromkeys(entry.ours, entry.theirs)
     faults += [
-        Fault(f"left over in the file: {name} {array.shape}")
+        Fault(f"{LEFT_OVER}: {name} {array.shape}")
         for name, array in left.items()
         if not layout.is_ignored(name)
     ]
