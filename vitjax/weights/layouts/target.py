@@ -147,7 +147,10 @@ def check_fields(project: str, module: Model, fields: frozenset[str]) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(module)}
     for name, value in module.described_fields().items():
         if name not in fields and value != defaults[name]:
-            raise WeightsError(f"{project} has no network with {name}={value!r}")
+            raise WeightsError(
+                f"{project} supports only {name}={defaults[name]!r}; this {type(module).__name__}"
+                f" has {name}={value!r}"
+            )
 
 
 def needs_head(project: str, module: Model) -> None:
