@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from vitjax import weights
+from vitjax.weights import writing
+from vitjax.weights.formats import files
+from vitjax.weights.loading import flat
 
 # What else a format's networks can be written as.
 ALSO = {"torchvision": ["timm"], "timm": ["npz", "torchvision"]}
@@ -29,11 +32,16 @@ def main() -> None:
         for format in (spec["format"], *ALSO.get(spec["format"], [])):
             suffix = "npz" if format in ("npz", "maml", "big_vision") else "safetensors"
             written = path.with_name(f"{path.stem}.exported.{format}.{suffix}")
+            ours = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
             try:
-                weights.save(variables, module, written, format, input_shape=shape[1:])
+                layout = writing.layout_for(module, format)
+                if format != spec["format"]:  # whose own code made it, with other blocks perhaps
+                    writing.made_by(layout, module, ours, shape[1:])
+                arrays = writing.renamed(ours, module, layout, shape[1:])
             except weights.WeightsError as error:
                 print(f"{path.stem}: {error}")
             else:
+                files.write(written, arrays)
                 print(f"{path.stem}: {written.name}", flush=True)
 
 

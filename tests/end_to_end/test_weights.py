@@ -1,6 +1,7 @@
 """`vitjax export` and `vitjax import`: a run's model leaves and comes back."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,6 +127,45 @@ def test_export_says_what_is_wrong(capsys, trained, tmp_path):
         assert main(["export", *arguments, f"--output={tmp_path / 'x'}"]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_comes_with_what_its_users_need(capsys, trained, tmp_path):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    assert main(["export", f"--workdir={run}", "--format=timm"]) == 0
+    folder = run / "exported" / "timm"
+    printed = capsys.readouterr().out
+    assert f"Written: {folder / 'model.safetensors'}" in printed
+    call = "timm.create_model('vit_base_patch16_224', num_classes=10, in_chans=1, img_size=8,"
+    assert f"made by {call}" in printed
+    assert f"model = {call}" in (folder / "load_model_safetensors.py").read_text()
+    found = json.loads((folder / "preprocess.json").read_text())
+    assert found["class_names"] == [str(digit) for digit in range(10)]
+    assert found["files"]["model.safetensors"]["input"]["shape"] == ["batch", 1, 8, 8]
+    card = json.loads((folder / "config.json").read_text())
+    assert card["label_names"] == found["class_names"]
+    assert card["pretrained_cfg"]["mean"] == found["mean"]
+    # The folder is one of timm's for vitjax too, and the run's own config.json is never replaced.
+    assert main(["import", str(folder), f"--output={tmp_path / 'again'}"]) == 0
+    config = (run / "config.json").read_bytes()
+    arguments = ["export", f"--workdir={run}", "--format=timm", f"--output={run / 'x.pth'}"]
+    assert main(arguments) == 2
+    assert "config.json is another file than timm's" in capsys.readouterr().err
+    assert (run / "config.json").read_bytes() == config
+    assert not (run / "x.pth").exists()
+
+
+def test_an_export_for_images_of_another_size(capsys, trained, tmp_path):
+    path = tmp_path / "model.safetensors"
+    arguments = ["export", f"--workdir={trained[0]}", "--format=timm", f"--output={path}"]
+    assert main([*arguments, "--image-size=12,16"]) == 0
+    printed = capsys.readouterr().out
+    assert "position embeddings resized from 2 x 2 to 3 x 4 patches" in printed
+    assert "img_size=[12, 16]" in printed
+    assert load_file(path)["pos_embed"].shape[1] == 13
+    found = json.loads((tmp_path / "preprocess.json").read_text())
+    assert (found["height"], found["width"]) == (12, 16)
+    assert main([*arguments, "--opset=17"]) == 2
+    assert "options of format 'onnx'" in capsys.readouterr().err
 
 
 def test_a_config_starts_from_what_was_exported(capsys, config, trained, exported):

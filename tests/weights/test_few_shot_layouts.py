@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from reference_files import (
     check_round_trip,
     random_variables,
     read,
+    written,
 )
 
 from vitjax import models, weights
@@ -73,7 +76,7 @@ def test_what_is_written_is_read(tmp_path_factory, network, channels):
     for name, layer in variables["params"].items():
         if format == "maml" and name.startswith("norm"):
             layer["scale"][:] = 1
-    path = weights.save(variables, module, tmp_path_factory.mktemp("file") / "file", format)
+    path = written(variables, module, tmp_path_factory.mktemp("file") / "file", format)
     # Without the note that the writer left.
     plain = path.with_name(f"plain{path.suffix}")
     files.write(plain, files.read(path))
@@ -89,7 +92,7 @@ def test_files_of_maml_have_statistics_once_they_are_written(name, tmp_path):
     reference = read(name)
     module = reference.module()
     variables = weights.load(reference.file, module)
-    path = weights.save(variables, module, tmp_path / "again", "maml")
+    path = written(variables, module, tmp_path / "again", "maml")
     before, after = files.read(reference.file), files.read(path)
     # The dict of weights, and what TensorFlow keeps beside it, as it starts.
     moments = {f"{i}/moving_{kind}" for i in range(4) for kind in ("mean", "variance")}
@@ -117,11 +120,67 @@ def test_names_of_tensorflows_checkpoints(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_maml_has_no_scale(tmp_path):
+def expected_and_found(module, variables, path, images):
+    """Logits of the model and of the file, by running statistics and by those of the batch."""
+    opened = weights.open_weights(path)
+    other = weights.module_of(opened, say=pytest.fail)
+    again = weights.fit(opened, other, say=pytest.fail)
+
+    def logits(train, module, variables):
+        apply = functools.partial(module.apply, train=train, mutable=["batch_stats"])
+        return jax.jit(apply)(variables, images)[0]
+
+    for train in (False, True):
+        yield logits(train, module, variables), logits(train, other, again)
+
+
+@pytest.mark.parametrize(
+    ("format", "fields", "shape"),
+    [
+        ("maml", {}, (84, 84, 3)),  # the stock networks of MAML: configs/maml/miniimagenet.py
+        ("learn2learn", {}, (84, 84, 3)),
+        ("maml", {"downsample": "stride", "pooling": "mean"}, (28, 28, 1)),  # and omniglot.py
+        ("maml", {"pooling": "mean", "norm_epsilon": 1e-5}, (28, 28, 1)),
+        ("maml", {"norm": "layer"}, (84, 84, 3)),
+        ("learn2learn", {"pooling": "mean", "norm_epsilon": 0.1}, (28, 28, 1)),
+    ],
+)
+def test_scales_and_epsilons_that_a_code_lacks_are_folded(format, fields, shape, tmp_path):
+    """Independent of the reader: the scales are 1 and the epsilon is the code's, afterwards."""
+    module, said = models.Conv4(filters=4, **fields), []
+    variables = random_variables(module, shape)
+    for name, layer in variables["params"].items():
+        if name.startswith("norm"):
+            layer["scale"] = 0.5 + np.abs(layer["scale"])
+    path = weights.save(
+        variables, module, tmp_path / "file", format, input_shape=shape, say=said.append
+    )
+    assert any("its gradients differ" in line for line in said)
+    note = weights.module_of(weights.open_weights(path))
+    own = {"learn2learn": 1e-5, "maml": 1e-12 if module.norm == "layer" else 1e-3}
+    assert note.norm_epsilon == own[format]
+    if format == "maml" and module.norm == "batch":
+        assert not [name for name in files.read(path) if "gamma" in name]
+    images = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
+    for expected, found in expected_and_found(module, variables, path, images):
+        np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_scales_that_cannot_be_folded_are_counted(tmp_path):
     module = models.Conv4(filters=4)
     variables = random_variables(module, (84, 84, 3))
-    with pytest.raises(WeightsError, match="params/norm1/scale is not 1 everywhere"):
+    for i in range(1, 5):
+        variables["params"][f"norm{i}"]["scale"][:] = 1
+    variables["params"]["norm3"]["scale"][:2] = (0, -1)
+    words = r"of params/norm3/scale 2 of 4 are not above 0; formats that can hold .*learn2learn"
+    with pytest.raises(WeightsError, match=words):
         weights.save(variables, module, tmp_path / "file", "maml")
+    assert not list(tmp_path.iterdir())
+
+
+def test_scales_of_one_change_nothing(tmp_path):
+    module = models.Conv4(filters=4)
+    variables = random_variables(module, (84, 84, 3))
     for i in range(1, 5):
         variables["params"][f"norm{i}"]["scale"][:] = 1
     path = weights.save(variables, module, tmp_path / "file", "maml")
@@ -153,7 +212,6 @@ def test_what_halves_the_images_is_guessed_and_said():
     [
         (models.Conv4(activation="tanh"), "maml", "only activation='relu'"),
         (models.Conv4(norm="group"), "maml", "only norm='batch'"),
-        (models.Conv4(), "learn2learn", r"only norm_epsilon=1e-05"),
         (
             models.Conv4(downsample="stride", norm_epsilon=1e-5),
             "learn2learn",
@@ -165,18 +223,6 @@ def test_what_halves_the_images_is_guessed_and_said():
 def test_formats_that_do_not_hold_a_network(tmp_path, module, format, words):
     with pytest.raises(WeightsError, match=words):
         weights.save(random_variables(module, (84, 84, 3)), module, tmp_path / "file", format)
-
-
-def test_an_epsilon_that_maml_s_code_has_not_is_told(tmp_path):
-    said = []
-    for epsilon in (1e-3, 1e-5):
-        module = models.Conv4(filters=2, norm_epsilon=epsilon)
-        variables = random_variables(module, (16, 16, 3))
-        # Its batch normalisation has no scale either.
-        variables = jax.tree.map(lambda x: np.ones_like(x) if x.shape == (2,) else x, variables)
-        weights.save(variables, module, tmp_path / "file", "maml", say=said.append)
-    assert len(said) == 1
-    assert "norm_epsilon=0.001 and no option for it, but the model has 1e-05" in said[0]
 
 
 def test_pixels_that_make_no_square(tmp_path):

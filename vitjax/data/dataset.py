@@ -12,6 +12,7 @@ from vitjax.data.any_image import AnyImage, name_of
 from vitjax.data.class_order import ClassList, Match
 from vitjax.data.errors import DataError
 from vitjax.data.iterator import Batch, BatchIterator
+from vitjax.data.preparation import Preparation
 from vitjax.data.sources.base import Stored
 
 # What is predicted: "class", "mask", "number", "boxes", "none", or a name of `KINDS` of your own.
@@ -118,6 +119,11 @@ class Dataset(ABC):
             batch: of `train_batches` or `eval_batches`.
         """
         return batch
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How an image file becomes an evaluated input; None if examples are not images."""
+        return None
 
     @abstractmethod
     def num_examples(self, split: str) -> int:

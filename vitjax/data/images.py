@@ -31,6 +31,7 @@ from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization
+from vitjax.data.preparation import Preparation
 from vitjax.data.sample import Sample
 from vitjax.data.samplers.base import SAMPLERS, Sampler, Training
 from vitjax.data.samplers.order import InOrder
@@ -122,6 +123,12 @@ class ImageData(Loader, ImageDataset):
             key: np.zeros((1, *array.shape), array.dtype) for key, array in rows.blank().items()
         }
         return {**batch, "mask": np.ones(1, bool)}
+
+    @property
+    def preparation(self) -> Preparation:
+        """How an image file becomes an evaluated input."""
+        shape = self.image_shape
+        return Preparation(self._eval_pipeline, self._normalization, shape, shape[-1])
 
     @property
     def augments(self) -> bool:

@@ -28,6 +28,7 @@ from vitjax.data.examples import (
 from vitjax.data.image_files import measure
 from vitjax.data.images import KINDS, ImageData
 from vitjax.data.iterator import Batch
+from vitjax.data.preparation import Preparation
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.settings import MaskSettings
 from vitjax.data.share import Share
@@ -66,6 +67,16 @@ class SegmentationData(ImageData, MaskDataset):
         super().__init__(source, seed, **keywords)
         if self.settings.weight_map is not None:
             self.settings.weight_map.check(self.class_names)
+
+    @property
+    def preparation(self) -> Preparation:
+        """As of `ImageData`; files are read with the source's channels."""
+        return dataclasses.replace(
+            super().preparation,
+            channels=self.source.channels,
+            sixteen_bits=True,
+            any_size=self._eval_pipeline.sized(None) is None,
+        )
 
     @property
     def class_values(self) -> tuple[int, ...]:

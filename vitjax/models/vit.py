@@ -168,7 +168,7 @@ class ViT(Model):
         last, outputs = self._encode(images, train, collect=True)
         chosen = [outputs[n - 1] for n in self._quarters()[:-1]]
         return {
-            f"block{n}": x[:, self.prefix_tokens :].reshape(len(x), rows, columns, self.width)
+            f"block{n}": x[:, self.prefix_tokens :].reshape(x.shape[0], rows, columns, self.width)
             for n, x in zip(self._quarters(), [*chosen, last], strict=True)
         }
 

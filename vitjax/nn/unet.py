@@ -154,7 +154,8 @@ def double(
     """
     for axis in (1, 2):
         before, after = (
-            jnp.take(x, jnp.clip(jnp.arange(x.shape[axis]) + step, 0, x.shape[axis] - 1), axis)
+            # By keyword, as the conversion to ONNX supports no other form.
+            jnp.take(x, jnp.clip(jnp.arange(x.shape[axis]) + step, 0, x.shape[axis] - 1), axis=axis)
             for step in (-1, 1)
         )
         pair = jnp.stack([(before + 3 * x) / 4, (3 * x + after) / 4], axis + 1)

@@ -13,15 +13,14 @@ import numpy as np
 from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
-from vitjax.weights import naming, notes, sizes
+from vitjax.weights import describing, naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import files, onnx
-from vitjax.weights.layouts import LAYOUTS, Layout
+from vitjax.weights.layouts import LAYOUTS
 from vitjax.weights.loading import fit, flat
 from vitjax.weights.opening import OWN, module_with, open_weights, read_formats, usual_size
-
-# A graph and no layout of arrays; it is only written.
-ONNX = "onnx"
+from vitjax.weights.preprocessing import Preprocessing
+from vitjax.weights.writing import ONNX, layout_for, made_by, renamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +51,16 @@ def save(
     format: str = OWN,
     *,
     input_shape: Sequence[int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    opset: int | None = None,
+    any_size: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Writes a model's variables under another project's names, or under vitjax's own.
+
+    For a format of another project, a program beside the file, ``load_<file>.py``, has the call of
+    the project's code that makes the network, and loads the file. A network that this code cannot
+    make is refused.
 
     Args:
         variables: ``{"params": ..., "batch_stats": ...}``.
@@ -64,61 +70,80 @@ def save(
         format: one of `written_formats`.
         input_shape: (height, width, channels) of the model's examples; (features,) for a model that
             takes vectors. It is stored in the file beside the model's fields, so that the file is
-            complete; ``"onnx"`` and formats that store positions which the model computes need it.
-        say: receives the options with which the other project's code must be called to compute the
-            same.
+            complete; ``"onnx"`` and formats that store positions need it. None for that of
+            ``preprocessing``, or where learned positions show it.
+        preprocessing: written beside the file as ``preprocess.json``, into an ONNX graph, and for
+            timm as ``config.json``, which ``timm.create_model("local-dir:FOLDER")`` reads.
+        opset: of an ONNX graph; None for `vitjax.weights.formats.onnx.OPSET`.
+        any_size: of an ONNX graph: whether it accepts images of any height and width.
+        say: receives the call of the other project's code, and what else its users have to know.
 
     Returns:
         The path of the file.
 
     Raises:
-        WeightsError: the format cannot store this model, or the file cannot be written.
+        WeightsError: the format cannot store this model, the project's code makes no such network,
+            a file of another model would be replaced, or the file cannot be written.
     """
     path = Path(expanded(path))
     check_target(format)
     if not path.name:
         raise WeightsError(f"{str(path)!r} is no name of a file to write the weights to")
-    if input_shape is not None:
-        axes = 1 if 1 in model.input_ranks and np.size(input_shape) == 1 else 3
-        input_shape = sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
+    if format != ONNX and (opset is not None or any_size):
+        raise WeightsError(f"opset and any_size are options of format 'onnx', not {format!r}")
+    shape = _stated(model, input_shape, preprocessing)
     if format == ONNX:
-        if input_shape is None:
+        if shape is None:
             raise WeightsError("format 'onnx' needs the shape of an example: input_shape=(h, w, c)")
         path = path if path.suffix else path.with_suffix(".onnx")
-        onnx.write(variables, model, path, input_shape)
+        entry = describing.entry(variables, model, shape, ONNX, any_size=any_size)
+        describing.check(path, preprocessing)
+        metadata = describing.graph_metadata(preprocessing, entry)
+        metadata[notes.KEY] = notes.text(model, shape)
+        opset = onnx.OPSET if opset is None else opset
+        onnx.write(variables, model, path, shape, opset=opset, any_size=any_size, metadata=metadata)
+        describing.write(path, preprocessing, entry, say)
         return path
-    variables = model.unstack(variables)
-    ours = {name: np.asarray(leaf) for name, leaf in flat(variables).items()}
-    metadata = {notes.KEY: notes.text(model, input_shape)}
+    ours = {name: np.asarray(leaf) for name, leaf in flat(model.unstack(variables)).items()}
     if format == OWN:
         path = path if path.suffix else path.with_suffix(".safetensors")
-        files.write(path, ours, metadata=metadata)
+        describing.check(path, preprocessing)
+        files.write(path, ours, metadata={notes.KEY: notes.text(model, shape)})
+        if preprocessing is not None and shape is not None:
+            entry = describing.entry(variables, model, shape, OWN)
+            describing.write(path, preprocessing, entry, say)
         return path
-    layout = _layout_for(model, format)
-    theirs: dict[str, np.ndarray] = {}
-    left = dict(ours)
-    grid = None if input_shape is None else model.patch_grid(input_shape)
-    try:
-        entries = layout.entries_at(model, None, grid)
-    except WeightsError as error:
-        raise WeightsError(f"format {format!r}: {error}") from error
-    for entry in entries:
-        lacking = [name for name in entry.ours if name not in ours]
-        if lacking and entry.optional:
-            continue
-        if lacking:
-            raise WeightsError(f"format {format!r}: the variables lack {', '.join(lacking)}")
-        values = entry.write(*(left.pop(name) for name in entry.ours))
-        theirs |= {n: np.ascontiguousarray(v) for n, v in zip(entry.theirs, values, strict=True)}
-    if left:
-        raise WeightsError(
-            f"format {format!r} ({layout.source}) has no place for {', '.join(sorted(left))}"
-        )
+    layout = layout_for(model, format)
+    folded, construction = made_by(layout, model, ours, shape)
+    theirs = renamed(folded.arrays, folded.module, layout, shape)
     path = path if path.suffix else path.with_suffix(layout.suffix)
-    files.write(path, theirs, metadata=metadata)
-    for words in layout.differs(model):
+    config: dict[str, Any] | None = None
+    remarks: list[str] = []
+    if layout.config is not None and preprocessing is not None:
+        config, remarks = layout.config(construction, folded.module, preprocessing)
+    describing.check(path, preprocessing, config)
+    files.write(path, theirs, metadata={notes.KEY: notes.text(folded.module, shape)})
+    say(f"{path}: made by {construction.expression}")
+    for words in (*construction.remarks, *remarks):
         say(f"{path}: {words}")
+    describing.write_program(path, construction, layout.name, say)
+    if preprocessing is not None and shape is not None:
+        entry = describing.entry(variables, model, shape, format, layout=layout)
+        entry |= {"made_by": construction.expression, "remarks": list(construction.remarks)}
+        describing.write(path, preprocessing, entry, say, config)
     return path
+
+
+def _stated(
+    model: Model, input_shape: Sequence[int] | None, preprocessing: Preprocessing | None
+) -> tuple[int, ...] | None:
+    """The shape of an example that the arguments of `save` state."""
+    if input_shape is None and preprocessing is not None:
+        input_shape = preprocessing.shape
+    if input_shape is None:
+        return None
+    axes = 1 if 1 in model.input_ranks and np.size(input_shape) == 1 else 3
+    return sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
 
 
 def convert(
@@ -195,15 +220,3 @@ def check_target(format: str) -> None:
         if format in read_formats():
             what = f"format {format!r} is only read"
         raise WeightsError(f"{what} (written: {', '.join(written_formats())})")
-
-
-def _layout_for(model: Model, format: str) -> Layout:
-    """The layout of this name that stores such modules."""
-    fitting = [layout for layout in LAYOUTS if isinstance(model, layout.modules) and layout.writes]
-    for layout in fitting:
-        if layout.name == format:
-            return layout
-    others = ", ".join(dict.fromkeys((OWN, *(layout.name for layout in fitting), ONNX)))
-    raise WeightsError(
-        f"format {format!r} cannot store a {type(model).__name__}; possible: {others}"
-    )

@@ -20,6 +20,7 @@ from vitjax.data.examples import ClassArrays, Examples, check_image, first_reada
 from vitjax.data.images import read_evaluated
 from vitjax.data.iterator import Batch, Batches
 from vitjax.data.normalization import Normalization
+from vitjax.data.preparation import Preparation
 from vitjax.data.samplers.episodes import TURNS, EpisodeSampler
 from vitjax.data.samplers.streams import Stream
 from vitjax.data.share import WHERE as DATA
@@ -85,6 +86,12 @@ class ImageEpisodes(EpisodeData):
             self._note_skipped(kept.problems)
             self._valid = None if kept.valid.all() else kept.valid
             self.store = {"image": kept.images}
+
+    @property
+    def preparation(self) -> Preparation:
+        """How an image file becomes an evaluated input."""
+        shape = self.image_shape
+        return Preparation(self._eval, self._normalization, shape, shape[-1])
 
     @property
     def augments(self) -> bool:

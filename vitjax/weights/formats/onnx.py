@@ -17,6 +17,17 @@ from vitjax.weights.errors import WeightsError
 # jax2onnx requires an older Orbax than vitjax, which it does not need for this. So it is installed
 # without its dependencies, and the extra has the necessary ones.
 INSTALL = 'pip install "vitjax[onnx]" && pip install --no-deps jax2onnx==0.17.1'
+# Versions of ONNX's operators. Most runtimes in use read 17; jax2onnx writes 23 on its own.
+OPSETS = range(13, 24)
+OPSET = 17
+INPUT, OUTPUT = "images", "outputs"
+
+# The version from which the axes of a reduction are an input, and the reductions that changed then.
+_AXES_ARE_INPUTS = 18
+_REDUCTIONS = {
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax"),
+    *("ReduceMean", "ReduceMin", "ReduceProd", "ReduceSumSquare"),
+}
 # The limit of protocol buffers in bytes.
 _LARGEST = 2**31
 # Rounding errors of float32, relative to the largest output.
@@ -24,9 +35,16 @@ _TOLERANCE = 1e-4
 
 
 def write(
-    variables: Mapping[str, Any], model: Model, path: Path, input_shape: Sequence[int]
+    variables: Mapping[str, Any],
+    model: Model,
+    path: Path,
+    input_shape: Sequence[int],
+    *,
+    opset: int = OPSET,
+    any_size: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes ``model`` in evaluation mode as an ONNX graph from ``images`` to ``outputs``.
+    """Writes ``model`` in evaluation mode as an ONNX graph from `INPUT` to `OUTPUT`.
 
     The graph takes images as the model does: (batch, height, width, channels), float32,
     normalised, for any batch size. Before it is written, its outputs are computed with onnxruntime
@@ -37,12 +55,21 @@ def write(
         model: the module.
         path: of the file.
         input_shape: (height, width, channels) of an image.
+        opset: the version of ONNX's operators, one of `OPSETS`. A runtime reads graphs of its own
+            version and of older ones.
+        any_size: whether images of any height and width are accepted.
+        metadata: texts that are stored in the graph by name.
 
     Raises:
-        WeightsError: a package is missing, an operation of the model has no counterpart, or the
-            outputs differ.
+        WeightsError: a package is missing, an operation of the model has no counterpart in this
+            version or for images of any size, or the outputs differ.
     """
+    if opset not in OPSETS:
+        raise WeightsError(
+            f"format 'onnx': opset={opset}; it must be from {OPSETS[0]} to {OPSETS[-1]}"
+        )
     try:
+        import onnx
         import onnxruntime
         from jax2onnx import to_onnx
     except ImportError as error:
@@ -58,35 +85,78 @@ def write(
     def outputs(images: jax.Array) -> Any:
         return model.apply(variables, images, train=False)
 
+    sides = ("height", "width") if any_size else tuple(input_shape[:-1])
     try:
         graph = to_onnx(
             outputs,
-            [("batch", *input_shape)],
+            [("batch", *sides, input_shape[-1])],
             model_name=type(model).__name__,
-            input_names=["images"],
-            output_names=["outputs"],
+            opset=opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
         )
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise WeightsError(
-            f"format 'onnx': jax2onnx cannot convert this {type(model).__name__}: {reason[0]}"
-        ) from error
+        what = f"this {type(model).__name__}"
+        if any_size:
+            what += " for images of any size; leave that out, or choose one size"
+        raise WeightsError(f"format 'onnx': jax2onnx cannot convert {what}: {reason[0]}") from error
+    if opset < _AXES_ARE_INPUTS:
+        _store_axes(graph, onnx)
+    # Runtimes refuse containers that are newer than themselves, whatever the operators.
+    graph.ir_version = onnx.helper.find_min_ir_version_for(graph.opset_import)
+    onnx.helper.set_model_props(graph, dict(metadata or {}))
     content = graph.SerializeToString()
-    _check(content, outputs, input_shape, onnxruntime)
+    shapes = [tuple(input_shape)]
+    if any_size:
+        height, width, channels = input_shape
+        shapes.append((2 * height, width + height, channels))
+    for shape in shapes:
+        _check(content, outputs, shape, onnxruntime, opset)
     with new_file(path) as unfinished:
         unfinished.write_bytes(content)
 
 
-def _check(content: bytes, outputs: Any, input_shape: Sequence[int], onnxruntime: Any) -> None:
+def _store_axes(graph: Any, onnx: Any) -> None:
+    """Gives reductions their axes as attributes, as before opset 18; jax2onnx gives an input.
+
+    Raises:
+        WeightsError: axes are computed in the graph.
+    """
+    nodes = graph.graph.node
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant":
+            (name,) = node.output
+            constants.update((name, each.t) for each in node.attribute if each.name == "value")
+    for node in nodes:
+        if node.op_type not in _REDUCTIONS or len(node.input) < 2:
+            continue
+        if node.input[1] not in constants:
+            raise WeightsError(
+                f"format 'onnx': {node.op_type} has computed axes, which need"
+                f" opset={_AXES_ARE_INPUTS}"
+            )
+        axes = onnx.numpy_helper.to_array(constants[node.input[1]]).tolist()
+        del node.input[1]
+        node.attribute.append(onnx.helper.make_attribute("axes", axes))
+
+
+def _check(
+    content: bytes, outputs: Any, input_shape: Sequence[int], onnxruntime: Any, opset: int
+) -> None:
     """Raises WeightsError unless the graph computes what the model does."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     images = np.random.default_rng(0).normal(size=(2, *input_shape)).astype(np.float32)
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        (found,) = session.run(["outputs"], {"images": images})
+        (found,) = session.run([OUTPUT], {INPUT: images})
     except Exception as error:
-        raise WeightsError(f"format 'onnx': onnxruntime cannot run the graph: {error}") from error
+        higher = "" if opset == OPSETS[-1] else f"; try a higher opset, up to {OPSETS[-1]}"
+        raise WeightsError(
+            f"format 'onnx': onnxruntime cannot run the graph of opset {opset}{higher}: {error}"
+        ) from error
     expected = np.asarray(jax.jit(outputs)(jnp.asarray(images)))
     scale = np.abs(expected).max()
     # Negated, so that NaN fails too.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from vitjax.models.resnet import ResNet
+from vitjax.weights.layouts import resnet_target
 from vitjax.weights.layouts.layout import Arrays, Description, Entry, Known, Layout, require
 from vitjax.weights.layouts.residual import Names, describe, entries
-
-_EPSILON = 1e-10
-_GROUPS = 32
+from vitjax.weights.layouts.resnet_target import BIT_EPSILON
 
 
 def _convolution(ours: str, theirs: str) -> list[Entry]:
@@ -49,7 +48,7 @@ _NAMES = Names(
 
 def _describe(arrays: Arrays, known: Known) -> Description:
     found = describe(_NAMES, arrays)
-    fields = {**found.fields, "zero_pool": True, "standardize_epsilon": _EPSILON}
+    fields = {**found.fields, "zero_pool": True, "standardize_epsilon": BIT_EPSILON}
     return dataclasses.replace(found, fields=fields)
 
 
@@ -58,18 +57,8 @@ def _entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     fields |= {"strided": "3x3"} if arrays is None else {}
     require(module, "big_transfer", **fields, shortcut="projection", zero_pool=True)
     if module.standardize_epsilon is None:
-        require(module, "big_transfer", standardize_epsilon=_EPSILON)
+        require(module, "big_transfer", standardize_epsilon=BIT_EPSILON)
     return entries(_NAMES, module)
-
-
-def _differs(module: ResNet) -> list[str]:
-    fixed = {"norm_groups": _GROUPS, "standardize_epsilon": _EPSILON}
-    return [
-        f"Big Transfer's code has {name}={value} and no option for it, but the model has"
-        f" {getattr(module, name)}: the weights compute something else there"
-        for name, value in fixed.items()
-        if getattr(module, name) != value
-    ]
 
 
 LAYOUTS = (
@@ -80,7 +69,7 @@ LAYOUTS = (
         required=(r"resnet/root_block/standardized_conv2d/kernel",),
         describe=_describe,
         entries=_entries,
-        differs=_differs,
+        target=resnet_target.big_transfer,
         suffix=".npz",
     ),
 )

@@ -11,6 +11,8 @@ import numpy as np
 from vitjax.models.conv4 import Conv4
 from vitjax.models.resnet12 import ResNet12
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts import few_shot_fold, few_shot_target
+from vitjax.weights.layouts.few_shot_fold import LEARN2LEARN_EPSILON, MAML_EPSILONS
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -27,9 +29,6 @@ from vitjax.weights.layouts.layout import (
 from vitjax.weights.layouts.residual import FORBIDDEN
 
 _IGNORED = (r".*num_batches_tracked$",)
-
-# Of TensorFlow's layer normalisation, an option of MAML's code.
-_LAYER_EPSILON = 1e-12
 
 
 def _side(pixels: float, name: str) -> int:
@@ -110,23 +109,13 @@ def _moments(ours: str, theirs: str, width: int, arrays: Arrays | None) -> list[
     return [Entry(tuple(f"{ours}/{a}" for a in names), (), lambda: start)]
 
 
-def _maml_differs(module: Conv4) -> list[str]:
-    own = {"batch": 1e-3, "layer": _LAYER_EPSILON}.get(module.norm, module.norm_epsilon)
-    if module.norm_epsilon == own:
-        return []
-    return [
-        f"cbfinn/maml has norm_epsilon={own} and no option for it, but the model has"
-        f" {module.norm_epsilon}: the weights compute something else there"
-    ]
-
-
 def _describe_maml(arrays: Arrays, known: Known) -> Description:
     *_, channels, filters = arrays["conv1"].shape
     fields: dict[str, Any] = {"filters": filters, "num_classes": None}
     norms = {"layer": "0/gamma", "batch": "0/beta"}
     fields["norm"] = next((norm for norm, name in norms.items() if name in arrays), "none")
     if fields["norm"] == "layer":
-        fields["norm_epsilon"] = _LAYER_EPSILON
+        fields["norm_epsilon"] = MAML_EPSILONS["layer"]
     # Omniglot's network averages over the pixels; that of miniImageNet reads all of them.
     side = 1
     if "w5" in arrays:
@@ -164,11 +153,18 @@ def _flattened(ours: str, theirs: str, channels: int) -> list[Entry]:
 
 
 def _learn2learn_entries(module: Conv4, arrays: Arrays | None) -> list[Entry]:
-    fields = {"norm": "batch", "norm_epsilon": 1e-5, "activation": "relu", "num_context": 0}
+    fields = {
+        "norm": "batch",
+        "norm_epsilon": LEARN2LEARN_EPSILON,
+        "activation": "relu",
+        "num_context": 0,
+    }
     require(module, "learn2learn", **fields)
     if module.downsample == "stride":
         require(module, "learn2learn", stride_padding="pytorch")
-    omniglot = module.pooling == "mean"
+    omniglot = module.pooling == "mean" and module.downsample == "stride"
+    if arrays is not None:
+        omniglot = "base.0.conv.weight" in arrays
     found: list[Entry] = []
     for i in range(module.depth):
         block = f"base.{i}" if omniglot else f"features.{i}"
@@ -193,7 +189,11 @@ def _twice(entry: Entry) -> Entry:
 def _describe_learn2learn(arrays: Arrays, known: Known) -> Description:
     omniglot = "base.0.conv.weight" in arrays
     filters, channels, *_ = arrays[f"{'base' if omniglot else 'features'}.0.conv.weight"].shape
-    fields: dict[str, Any] = {"filters": filters, "norm_epsilon": 1e-5, "num_classes": None}
+    fields: dict[str, Any] = {
+        "filters": filters,
+        "norm_epsilon": LEARN2LEARN_EPSILON,
+        "num_classes": None,
+    }
     fields["depth"] = count(arrays, r"(?:base|features)\.(\d+)\.conv\.")
     side = 0
     if "classifier.weight" in arrays:
@@ -246,7 +246,9 @@ LAYOUTS = (
         prepare=_maml_prepare,
         # Adam's state in TensorFlow's checkpoint.
         ignored=(r".*/Adam(_1)?$", r"(.*/)?beta\d_power$", r"global_step$"),
-        differs=_maml_differs,
+        fold=few_shot_fold.maml,
+        target=few_shot_target.maml,
+        channels_first=False,
         suffix=".npz",
     ),
     Layout(
@@ -259,6 +261,8 @@ LAYOUTS = (
         ),
         describe=_describe_learn2learn,
         entries=_learn2learn_entries,
+        fold=few_shot_fold.learn2learn,
+        target=few_shot_target.learn2learn,
         ignored=_IGNORED,
         suffix=".pth",
     ),
@@ -270,6 +274,7 @@ LAYOUTS = (
         forbidden={**FORBIDDEN, r"^(conv1|layer0\.conv1)\.": "a stem before the first stage"},
         describe=_describe_resnet12,
         entries=_resnet12_entries,
+        target=few_shot_target.resnet12,
         ignored=_IGNORED,
         suffix=".pth",
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ import numpy as np
 from vitjax.models.protocol import Model
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.card import CardReader
+from vitjax.weights.layouts.target import Construction, Folded, Written
+from vitjax.weights.preprocessing import Preprocessing
 
 Arrays = Mapping[str, np.ndarray]
+WriteConfig = Callable[[Construction, Any, Preprocessing], tuple[dict[str, Any] | None, list[str]]]
 Forms = Callable[..., tuple[np.ndarray, ...]]
 
 
@@ -115,11 +118,16 @@ class Layout:
             model's outputs.
         companions: patterns, likewise, of other networks that files store beside this one: a text
             tower, a decoder, the head of self-supervised training. Skipping them is reported.
-        differs: one sentence for each option with which the project's code must be called to
-            compute what a module computes, or that it lacks.
+        fold: brings a network that is to be written to an equal one with other parameters, where
+            the project's code has no other form of it; it raises WeightsError if it cannot.
+        target: the call of the project's code that makes the network of a module, which is to be
+            written; it raises WeightsError for a network that the code cannot make. None if files
+            are only read.
+        config: the content of the project's ``config.json`` for a file, None if it cannot state the
+            network, with remarks; None for a project without such files.
+        channels_first: whether the project's images are (batch, channels, height, width).
         card: reads ``config.json`` of the project's repositories on Hugging Face.
         suffix: of the files that the project's own tools expect.
-        writes: whether files can be written; otherwise they are only read.
     """
 
     name: str
@@ -132,10 +140,17 @@ class Layout:
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
     ignored: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
-    differs: Callable[[Any], list[str]] = lambda module: []
+    fold: Callable[[Any, dict[str, np.ndarray]], Folded] = Folded
+    target: Callable[[Any, Written], Construction] | None = None
+    config: WriteConfig | None = None
+    channels_first: bool = True
     card: CardReader | None = None
     suffix: str = ".safetensors"
-    writes: bool = True
+
+    @property
+    def writes(self) -> bool:
+        """Whether files can be written; otherwise they are only read."""
+        return self.target is not None
 
     def is_ignored(self, name: str) -> bool:
         """Whether an array of this name has no influence on the outputs."""
@@ -265,13 +280,6 @@ def bared(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
             raise WeightsError(f"has {bare} both with and without the prefix {prefix!r}")
         found[bare] = array
     return found
-
-
-def made_with(project: str, options: Sequence[str]) -> list[str]:
-    """The sentence of `Layout.differs` for options that make a project's network the same."""
-    if not options:
-        return []
-    return [f"{project} computes the same if it is constructed with {', '.join(options)}"]
 
 
 def require(module: Model, project: str, **fields: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitjax.models.resnet import ResNet
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import residual
+from vitjax.weights.layouts import residual, resnet_target, timm_config
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -19,14 +19,11 @@ from vitjax.weights.layouts.layout import (
     Known,
     Layout,
     bared,
-    made_with,
     require,
 )
 from vitjax.weights.layouts.residual import FORBIDDEN, Names, entries
+from vitjax.weights.layouts.resnet_target import TIMM_EPSILON
 from vitjax.weights.layouts.timm_card import TimmResNetCard
-
-# Of timm's StdConv2d in its BiT networks; google-research/big_transfer has 1e-10.
-TIMM_EPSILON = 1e-8
 
 TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}", imagenet=True)
 
@@ -154,23 +151,6 @@ def _wide_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     return entries(WIDE, module)
 
 
-def _torchvision_differs(module: ResNet) -> list[str]:
-    if module.norm == "batch":
-        return []
-    option = f"norm_layer=lambda channels: nn.GroupNorm({module.norm_groups}, channels)"
-    return made_with("torchvision's ResNet", [option])
-
-
-def _timm_differs(module: ResNet) -> list[str]:
-    options = []
-    if module.norm == "group" and not (module.preactivation and module.norm_groups == 32):
-        layer = "GroupNormAct" if module.preactivation else "GroupNorm"
-        options.append(f"norm_layer=partial({layer}, num_groups={module.norm_groups})")
-    if module.standardize_epsilon not in (None, TIMM_EPSILON):
-        options.append(f"conv_layer=partial(StdConv2d, eps={module.standardize_epsilon})")
-    return made_with("timm's ResNetV2" if module.preactivation else "timm's ResNet", options)
-
-
 _IGNORED = (r".*num_batches_tracked$",)
 _REQUIRED = (r"conv1(\.0)?\.weight", r"bn1\.weight", r"layer1\.0\.conv1\.weight")
 
@@ -183,6 +163,7 @@ LAYOUTS = (
         forbidden=FORBIDDEN,
         describe=lambda arrays, known: residual.describe(SMALL_IMAGES, arrays),
         entries=_small_entries,
+        target=resnet_target.pytorch_cifar,
         ignored=_IGNORED,
         suffix=".th",
     ),
@@ -197,7 +178,7 @@ LAYOUTS = (
         prepare=_prepare,
         ignored=_IGNORED,
         companions=(*_COMPANIONS, *_PROJECTION),
-        differs=_torchvision_differs,
+        target=resnet_target.torchvision,
         card=TimmResNetCard(),
         suffix=".pth",
     ),
@@ -214,7 +195,8 @@ LAYOUTS = (
         describe=_describe_timm,
         entries=_timm_entries,
         ignored=_IGNORED,
-        differs=_timm_differs,
+        target=resnet_target.timm,
+        config=timm_config.config,
         card=TimmResNetCard(),
     ),
     Layout(
@@ -225,6 +207,7 @@ LAYOUTS = (
         forbidden=FORBIDDEN,
         describe=lambda arrays, known: residual.describe(WIDE, arrays),
         entries=_wide_entries,
+        target=resnet_target.wide_resnet,
         ignored=_IGNORED,
         suffix=".pt",
     ),

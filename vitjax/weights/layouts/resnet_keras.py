@@ -83,6 +83,5 @@ LAYOUTS = (
         forbidden={r"_preact_bn/|^post_bn/": "poolings in its shortcuts (ResNetV2 of Keras)"},
         describe=_describe,
         entries=lambda module, arrays: entries(_NAMES, module),
-        writes=False,
     ),
 )

@@ -30,6 +30,7 @@ _SHOWN = frozenset(
         *("drop_rate", "drop_path_rate", "drop_block_rate", "pos_drop_rate", "proj_drop_rate"),
         *("attn_drop_rate", "zero_init_last", "block", "layers", "channels", "base_width"),
         *("stem_width", "cardinality", "stem_type", "avg_down", "block_reduce_first"),
+        *("stem_chs", "bottle_ratio"),
     }
 )
 # Values of other arguments with which a network is what its arrays look like.
@@ -37,7 +38,7 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "pool_include_prefix": (False,),
     "output_stride": (32,),
     "aa_layer": (None, ""),
-    "norm_layer": (None, "layernorm", "batchnorm2d"),
+    "norm_layer": (None, "layernorm", "batchnorm2d", "groupnorm"),
 }
 _TANH = re.compile(
     r"^vit_(so400m_patch16|giantopt_patch16|base_patch32)_siglip"

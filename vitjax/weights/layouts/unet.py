@@ -10,7 +10,7 @@ from vitjax.models.resnet import EXPANSION
 from vitjax.models.unet import UNet, level_widths
 from vitjax.models.unet_resnet import UNetResNet
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import residual
+from vitjax.weights.layouts import residual, unet_target
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -72,15 +72,6 @@ def _unet_entries(module: UNet, arrays: Arrays | None) -> list[Entry]:
         )
         found += [kernel, Entry((f"params/up{level}/bias",), (f"{up}.bias",))]
     return found + convolution("head", "outc.conv", bias=True, optional=True)
-
-
-def _unet_differs(module: UNet) -> list[str]:
-    if module.uneven == "zeros":
-        return []
-    return [
-        f"Pytorch-UNet pads sides that {2**module.depth} does not divide with zeros, but the model"
-        " mirrors such images (uneven='reflect'): the weights compute something else there"
-    ]
 
 
 def _describe_unet(arrays: Arrays, known: Known) -> Description:
@@ -178,8 +169,8 @@ LAYOUTS = (
         required=(r"inc\.double_conv\.0\.weight", r"down1\.maxpool_conv\..*"),
         describe=_describe_unet,
         entries=_unet_entries,
+        target=unet_target.pytorch_unet,
         ignored=_IGNORED,
-        differs=_unet_differs,
         suffix=".pth",
     ),
     Layout(
@@ -200,6 +191,7 @@ LAYOUTS = (
         },
         describe=_describe_smp,
         entries=_smp_entries,
+        target=unet_target.smp,
         ignored=_IGNORED,
     ),
 )

@@ -215,7 +215,6 @@ LAYOUTS = (
         ignored=(r"embeddings\.position_ids$",),
         companions=(r"text_model\.|text_projection\.|logit_(scale|bias)$",),
         card=_TowerCard(),
-        writes=False,
     ),
     Layout(
         name="open_clip",
@@ -231,6 +230,5 @@ LAYOUTS = (
         prepare=_open_prepare,
         ignored=_OPENAI,
         companions=(r"text\.",),
-        writes=False,
     ),
 )

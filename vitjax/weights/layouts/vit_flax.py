@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from vitjax.models.vit import ViT
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import vit_parts
+from vitjax.weights.layouts import vit_parts, vit_target
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -18,9 +19,9 @@ from vitjax.weights.layouts.layout import (
     Layout,
     bared,
     count,
-    require,
     same,
 )
+from vitjax.weights.layouts.target import Construction, Written
 
 # Prefixes: of an optimizer's target, of a tree of variables, of one tower of two.
 _PREFIXES = ("opt/target/", "params/img/", "params/", "img/")
@@ -96,16 +97,6 @@ def _entries(
     names: _Names, module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None
 ) -> list[Entry]:
     big = names is _BIG_VISION
-    if arrays is None:
-        require(
-            module, "Google's code", fc_norm=False, gelu="tanh", norm_epsilon=1e-6, pre_norm=False
-        )
-        if module.pooling == "token_and_mean" or (module.pooling == "map" and not big):
-            raise WeightsError(f"its code has no pooling={module.pooling!r}")
-        if module.has_class_token != (module.pooling == "token"):
-            raise WeightsError("its code has a class token only for pooling='token'")
-        if module.positions == "none":
-            raise WeightsError("its code has no networks without positions")
     tokens = {"class": "cls", "positions": names.positions}
     if big and module.positions == "sincos2d":
         del tokens["positions"]
@@ -181,7 +172,12 @@ def _attention(module: ViT, ours: str, theirs: str) -> list[Entry]:
     return entries
 
 
-def _layout(name: str, names: _Names, source: str) -> Layout:
+def _layout(
+    name: str,
+    names: _Names,
+    source: str,
+    target: Callable[[ViT, Written], Construction],
+) -> Layout:
     return Layout(
         name=name,
         modules=(ViT,),
@@ -196,11 +192,18 @@ def _layout(name: str, names: _Names, source: str) -> Layout:
         prepare=_prepare,
         ignored=(r"(opt|opt_state|extra)/", r"step$"),
         companions=(r"(params/)?(txt/|[tb]$)",),  # the other tower of two
+        target=target,
+        channels_first=False,
         suffix=".npz",
     )
 
 
 LAYOUTS = (
-    _layout("npz", _VISION_TRANSFORMER, "google-research/vision_transformer, AugReg"),
-    _layout("big_vision", _BIG_VISION, "google-research/big_vision"),
+    _layout(
+        "npz",
+        _VISION_TRANSFORMER,
+        "google-research/vision_transformer, AugReg",
+        vit_target.vision_transformer,
+    ),
+    _layout("big_vision", _BIG_VISION, "google-research/big_vision", vit_target.big_vision),
 )

@@ -160,6 +160,5 @@ LAYOUTS = (
         ignored=(r"embeddings\.mask_token$", r"pooler\."),
         companions=(r"decoder\.",),
         card=TransformersCard(),
-        writes=False,
     ),
 )

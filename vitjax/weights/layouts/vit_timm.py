@@ -11,7 +11,7 @@ import numpy as np
 
 from vitjax.models.vit import ViT
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import vit_parts
+from vitjax.weights.layouts import timm_config, vit_parts, vit_target
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -23,9 +23,7 @@ from vitjax.weights.layouts.layout import (
     convolution,
     count,
     dense,
-    made_with,
     norm,
-    require,
     same,
 )
 from vitjax.weights.layouts.timm_card import TimmViTCard
@@ -159,12 +157,6 @@ def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
 
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
-    if arrays is None:
-        require(module, "timm", representation_size=None, pre_norm=False)
-        if module.gelu == "quick":
-            raise WeightsError("timm's network of these names has no gelu='quick'")
-        if module.pooling == "token_and_mean":
-            raise WeightsError("timm has no pooling='token_and_mean'")
     entries = vit_parts.tokens(module, _tokens(arrays), arrays, grid, rows_for="all")
     biased = arrays is None or f"{_PATCHES[:-6]}bias" in arrays or not module.pre_norm
     entries += convolution("patch_embedding", "patch_embed.proj", bias=biased)
@@ -202,19 +194,6 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
     return entries + dense("head", "head", optional=True)
 
 
-def _differs(module: ViT) -> list[str]:
-    options = []
-    if module.num_heads * 64 != module.width:
-        options.append(f"num_heads={module.num_heads}")
-    if module.gelu == "tanh":
-        options.append("act_layer='gelu_tanh'")
-    if module.norm_epsilon != 1e-6:
-        options.append(f"norm_layer=partial(nn.LayerNorm, eps={module.norm_epsilon})")
-    if module.pooling == "mean":
-        options.append(f"global_pool='avg', fc_norm={module.fc_norm}")
-    return made_with("timm's VisionTransformer", options)
-
-
 LAYOUTS = (
     Layout(
         name="timm",
@@ -231,7 +210,8 @@ LAYOUTS = (
             _SELF_DISTILLED,
             r"visual\.head\.|text\.|logit_(scale|bias)$",  # the other tower of two
         ),
-        differs=_differs,
+        target=vit_target.timm,
+        config=timm_config.config,
         card=TimmViTCard(),
     ),
 )

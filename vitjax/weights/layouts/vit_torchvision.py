@@ -7,8 +7,7 @@ import re
 import numpy as np
 
 from vitjax.models.vit import ViT
-from vitjax.weights.errors import WeightsError
-from vitjax.weights.layouts import vit_parts
+from vitjax.weights.layouts import vit_parts, vit_target
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -18,9 +17,7 @@ from vitjax.weights.layouts.layout import (
     convolution,
     count,
     dense,
-    made_with,
     norm,
-    require,
 )
 
 _BLOCK = "encoder.layers.encoder_layer_0"
@@ -56,10 +53,6 @@ def _describe(arrays: Arrays, known: Known) -> Description:
 
 
 def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) -> list[Entry]:
-    if arrays is None:
-        require(module, "torchvision", pooling="token", gelu="exact", fc_norm=False, pre_norm=False)
-        if module.positions == "none" or not isinstance(module.patch_size, int):
-            raise WeightsError("torchvision has only ViTs with positions and square patches")
     entries = vit_parts.tokens(module, _TOKENS, arrays, grid)
     entries += convolution("patch_embedding", "conv_proj", bias=True)
     for i in range(module.depth):
@@ -77,12 +70,6 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
     return entries + dense("head", "heads.head", optional=True)
 
 
-def _differs(module: ViT) -> list[str]:
-    epsilon = module.norm_epsilon
-    options = [] if epsilon == 1e-6 else [f"norm_layer=partial(nn.LayerNorm, eps={epsilon})"]
-    return made_with("torchvision's VisionTransformer", options)
-
-
 LAYOUTS = (
     Layout(
         name="torchvision",
@@ -95,7 +82,7 @@ LAYOUTS = (
         describe=_describe,
         entries=_entries,
         prepare=_prepare,
-        differs=_differs,
+        target=vit_target.torchvision,
         suffix=".pth",
     ),
 )
