@@ -83,7 +83,7 @@ def export(
     path = weights.save(
         variables,
         objective.model,
-        Path(folder) / "exported" / format / "model" if output is None else output,
+        Path(folder) / "exported" / format / "model" if output is None else expanded(output),
         format,
         input_shape=shape,
         preprocessing=preprocessing,
