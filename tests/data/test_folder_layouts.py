@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitjax.core.errors import UserError
-from vitjax.core.file_lists import IMAGE_SUFFIXES
+from vitjax.core.file_tree import IMAGE_SUFFIXES
 from vitjax.data import DataError
 from vitjax.data.image_files import read_image
 from vitjax.data.sources import SOURCES

@@ -6,23 +6,16 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, is_left_behind, kinds
 from vitjax.core.paths import expanded
 from vitjax.core.text import Say, natural_key, near_match, shortened
 
 PathLike = str | os.PathLike[str]
 
-# By these a folder's images are told from its other files, in all folders that are searched. A file
-# that is named itself may have any suffix.
-IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif"),
-)
-# Of small copies that some systems put beside images.
-_THUMBNAILS = ("@eadir", "__macosx")
 _WILDCARDS = frozenset("*?[")
 _STDIN = "-"
 
@@ -68,7 +61,7 @@ def find_images(
     for entry in entries:
         place, others = expanded(entry), Counter[str]()
         if os.path.isdir(place):
-            images = list(_below(place, others))
+            images = _below(place, others)
         elif os.path.lexists(place):
             found.setdefault(_key(place), place)
             continue
@@ -97,19 +90,13 @@ def find_images(
 
 
 def images_below(folder: PathLike) -> list[str]:
-    """The image files in ``folder`` and its subfolders, in natural order.
-
-    Hidden files and folders and thumbnails are left out; a link to a folder that contains it is
-    followed once.
-    """
-    return list(_below(os.fspath(folder), Counter()))
+    """The image files in ``folder`` and its subfolders, in natural order; see `FileTree`."""
+    return _below(os.fspath(folder), Counter())
 
 
 def subfolders(folder: PathLike) -> list[str]:
-    """The names of the folders in ``folder``, in natural order, without hidden ones."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name)]
-    return sorted(names, key=natural_key)
+    """The names of the folders in ``folder``, in natural order; see `FileTree`."""
+    return sorted(FileTree(IMAGE_SUFFIXES).listing(os.fspath(folder)).folders, key=natural_key)
 
 
 def _lines(path: str) -> list[str]:
@@ -131,22 +118,11 @@ def _lines(path: str) -> list[str]:
     return entries
 
 
-def _below(root: str, ignored: Counter[str]) -> Iterator[str]:
-    found = []
-    # The folders above each one: a link to one of these would be followed for ever.
-    above: dict[str, frozenset[str]] = {root: frozenset((os.path.realpath(root),))}
-    for place, folders, files in os.walk(root, followlinks=True):
-        kept = []
-        for name in folders:
-            real = os.path.realpath(os.path.join(place, name))
-            if not _hidden(name) and real not in above[place]:
-                kept.append(name)
-                above[os.path.join(place, name)] = above[place] | {real}
-        folders[:] = kept
-        found += [os.path.relpath(os.path.join(place, name), root) for name in files]
-    for name in sorted(found, key=natural_key):
-        if _is_image(name, ignored):
-            yield os.path.join(root, name)
+def _below(root: str, ignored: Counter[str]) -> list[str]:
+    tree = FileTree(IMAGE_SUFFIXES)
+    ignored += tree.others_below(root)
+    names = sorted(tree.files_below(root), key=natural_key)
+    return [os.path.join(root, name) for name in names]
 
 
 def _matched(pattern: str, ignored: Counter[str]) -> list[str]:
@@ -161,17 +137,13 @@ def _matched(pattern: str, ignored: Counter[str]) -> list[str]:
 
 def _is_image(path: str, ignored: Counter[str]) -> bool:
     name = os.path.basename(path)
-    if name.startswith("."):
+    if is_left_behind(name):
         return False
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in IMAGE_SUFFIXES:
         ignored[suffix or "without a suffix"] += 1
         return False
     return True
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _THUMBNAILS
 
 
 def _key(path: PathLike) -> str:
@@ -182,8 +154,7 @@ def _kinds(ignored: Counter[str]) -> str:
     total = ignored.total()
     if not total:
         return "it is empty"
-    kinds = shortened([f"{count} {suffix}" for suffix, count in ignored.most_common()])
-    return f"{total:,} file{'s' * (total > 1)} of other kinds: {kinds}"
+    return f"{total:,} file{'s' * (total > 1)} of other kinds: {kinds(ignored)}"
 
 
 def _absent(missing: Sequence[str]) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vitjax.core.file_lists import IMAGE_SUFFIXES
+from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, kinds
 from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
-from vitjax.data.file_listing import FileTree, kinds
 from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
 from vitjax.data.sources.folder_layout import find_layout

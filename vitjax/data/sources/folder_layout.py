@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from vitjax.core.file_tree import FileTree, is_left_behind, kinds
 from vitjax.core.text import near_match, shortened
 from vitjax.data.errors import DataError
-from vitjax.data.file_listing import FileTree, check_folder, is_left_behind, kinds
 from vitjax.data.sources.tables import PARQUET_SUFFIXES, TEXT_SUFFIXES
 from vitjax.data.split_names import SPLITS, split_named, splits_among
 
@@ -30,6 +31,16 @@ class FolderLayout:
     roots: Mapping[str, str]
     flat: bool
     notes: tuple[str, ...] = ()
+
+
+def check_folder(path: str) -> None:
+    """Raises DataError unless ``path`` is a folder; the message names the near match."""
+    if not os.path.isdir(path):
+        parent = Path(path).parent
+        siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
+        if os.path.isfile(path):
+            raise DataError(f"{path} is a file, and must be a folder")
+        raise DataError(f"no folder {str(path)!r}{near_match(str(path), siblings)}")
 
 
 def split_folders(path: str) -> dict[str, str]:

@@ -11,9 +11,9 @@ import numpy as np
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import DataError
-from vitjax.data.file_listing import check_folder
 from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
+from vitjax.data.sources.folder_layout import check_folder
 from vitjax.data.sources.image_labels import (
     ClassChoice,
     ImageFiles,

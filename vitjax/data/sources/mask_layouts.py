@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.file_lists import IMAGE_SUFFIXES
+from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree
 from vitjax.core.text import natural_key, near_match, shortened
 from vitjax.data.errors import DataError
-from vitjax.data.file_listing import FileTree
 from vitjax.data.image_files import measure
 from vitjax.data.sources.folder_layout import split_folders
 from vitjax.data.sources.mask_lists import Row, listed_file, read_list

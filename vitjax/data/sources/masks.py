@@ -14,11 +14,11 @@ import numpy as np
 from vitjax.core.machine import process_cores
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.file_listing import check_folder
 from vitjax.data.image_files import MAX_PIXELS, Measured, measure, read_image, turned_as
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask, unpacked
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.sources.base import Channels, HeldOut, Stored, hold_out, register
+from vitjax.data.sources.folder_layout import check_folder
 from vitjax.data.sources.mask_classes import (
     Classes,
     Colour,

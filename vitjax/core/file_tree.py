@@ -8,8 +8,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitjax.core.text import near_match
-from vitjax.data.errors import DataError
+from vitjax.core.errors import UserError
+
+# Suffixes of the files that are read as images wherever folders are searched for them. A file that
+# is named itself may have any suffix.
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif"),
+)
 
 # What systems and programs leave in folders, beside what is hidden: names in lower case.
 _LEFT_BEHIND = frozenset(
@@ -24,16 +30,6 @@ _LEFT_BEHIND = frozenset(
 def is_left_behind(name: str) -> bool:
     """Whether a file or folder is hidden, or one that systems and programs leave in folders."""
     return name.startswith(".") or name.lower() in _LEFT_BEHIND
-
-
-def check_folder(path: str) -> None:
-    """Raises DataError unless ``path`` is a folder; the message names the near match."""
-    if not os.path.isdir(path):
-        parent = Path(path).parent
-        siblings = [str(p) for p in sorted(parent.iterdir())] if parent.is_dir() else []
-        if os.path.isfile(path):
-            raise DataError(f"{path} is a file, and must be a folder")
-        raise DataError(f"no folder {str(path)!r}{near_match(str(path), siblings)}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class FileTree:
         """What stands directly in the folder ``path``.
 
         Raises:
-            DataError: it cannot be listed.
+            UserError: it cannot be listed.
         """
         if path not in self._listings:
             self._listings[path] = self._list(path)
@@ -133,7 +129,7 @@ class FileTree:
                     else:
                         others[suffix or "without a suffix"] += 1
         except OSError as error:
-            raise DataError(f"{path}: cannot be listed: {error.strerror or error}") from error
+            raise UserError(f"{path}: cannot be listed: {error.strerror or error}") from error
         return Listing(tuple(sorted(folders)), tuple(sorted(files)), others)
 
 
@@ -155,7 +151,7 @@ def _identity(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be listed: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be listed: {error.strerror or error}") from error
     return status.st_dev, status.st_ino
 
 
