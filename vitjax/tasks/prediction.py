@@ -71,7 +71,7 @@ def start(
             given=("variables", "files", "output"),
         )
         task.check_prediction(found, options)
-        placed, _ = run.variables(run.step(checkpoint), say)
+        placed, _ = run.chosen(checkpoint, say)
     task.say = say
     variables = experiment.parallel.fetch(placed)
     results = _results(task, variables, found, folder, say, options)
