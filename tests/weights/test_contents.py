@@ -10,7 +10,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from reference_files import random_variables
+from reference_files import random_variables, written
 
 from vitjax import models, weights
 from vitjax.weights import WeightsError
@@ -32,7 +32,7 @@ def case(request, tmp_path_factory):
     module, head = CASES[request.param]
     variables = random_variables(module, (16, 16, 3))
     folder = tmp_path_factory.mktemp("case")
-    path = weights.save(variables, module, folder / "file.npz", request.param, say=str)
+    path = written(variables, module, folder / "file.npz", request.param)
     return module, variables, files.read(path), head
 
 

@@ -28,7 +28,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     for note in built.data.notes:
         print(printable(note))
     built.task.inspect(parsed.output, print)
-    checks.trainable(built.data)
+    checks.trainable(built.data, built.objective)
     return 0
 
 

@@ -77,8 +77,10 @@ def fits(name: str, data: Mapping[str, Any]) -> None:
         )
 
 
-def trainable(data: Dataset) -> None:
+def trainable(data: Dataset, objective: Objective) -> None:
     """Checks that there is something to learn: examples to train on, of several classes.
+
+    An objective that names no targets, such as one that generates images, reads no classes.
 
     Raises:
         ConfigError: the data has no split ``train``, or one class alone.
@@ -87,7 +89,8 @@ def trainable(data: Dataset) -> None:
         raise ConfigError(
             f"the data has no split 'train' to learn from (there are: {', '.join(data.splits)})"
         )
-    if data.target == "class" and not data.episodic and data.num_classes < 2:
+    learns_classes = data.target == "class" and "class" in (objective.targets or ())
+    if learns_classes and not data.episodic and data.num_classes < 2:
         raise ConfigError(
             f"the data has one class, {data.class_names[0]!r}, and nothing to tell it from; two or"
             " more are needed. A folder of images has one folder per class: config.data.path is the"

@@ -66,7 +66,7 @@ def train(
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     folder = Path(expanded(folder))
-    checks.trainable(experiment.data)
+    checks.trainable(experiment.data, experiment.objective)
     experiment.check_batch_size()
     check_path(folder)
     if jax.process_index() > 0:
