@@ -51,7 +51,7 @@ def create(
     matched: Match | None = None
     if run_classes is not None and not parts.kind.episodic and parts.kind.target != "none":
         matched = match(run_classes, source.class_list, complete=all_classes)
-        if not matched.same:
+        if not matched.same or matched.own.names != matched.known.names:
             if parts.kind.target == "number":
                 raise ConfigError(
                     f"{WHERE}: the run predicts the numbers {', '.join(run_classes.names)}, and the"
