@@ -402,6 +402,54 @@ def test_a_config_s_weights_are_evaluated_as_its_run_is(run):
         evaluate_initial(config(folder), "vall")
 
 
+def renamed(path, names):
+    """The section ``data`` of a file with the examples of `config`, and classes in another order.
+
+    Args:
+        path: the file.
+        names: of its classes; one that `config` has not stands for the one that is missing.
+    """
+    data = experiments.build(config()).data
+    own = [names.index(name) for name in data.class_names if name in names]
+    labels = np.array(own if len(own) == len(names) else range(len(names)))
+    arrays = {"class_names": np.array(names)}
+    for split in ("train", "val"):
+        arrays[f"x_{split}"] = [data.example(split, i) for i in range(data.num_examples(split))]
+        arrays[f"y_{split}"] = labels[data.labels(split)]
+    np.savez(path, **arrays)
+    return {"source": "npz", "path": str(path), "batch_size": 16, "eval_batch_size": 48}
+
+
+NAMES = [f"class {number}" for number in range(10)]
+
+
+def test_classes_of_the_evaluated_data_are_matched_to_those_of_the_run(run, tmp_path):
+    folder, summary = run
+    chosen = config(folder)
+    chosen.data = renamed(tmp_path / "reversed.npz", NAMES[::-1])
+    said = []
+    _, values = evaluate_initial(chosen, "val", say=said.append)
+    assert values == pytest.approx(summary["val"])
+    assert "in another order" in "\n".join(said)
+    chosen.data = renamed(tmp_path / "other.npz", ["daisy", *NAMES[1:]])
+    with pytest.raises(ConfigError, match="the run does not have 'daisy'"):
+        evaluate_initial(chosen, "val", say=said.append)
+
+
+def test_a_head_is_not_kept_for_the_same_classes_in_another_order(run, tmp_path):
+    chosen = config(run[0])
+    chosen.data = renamed(tmp_path / "reversed.npz", NAMES[::-1])
+    with pytest.raises(ConfigError, match=r"in another order.*--config\.init\.exclude=\^head/"):
+        start(chosen)
+    chosen.init.exclude = "^head/"
+    assert "classes differ" not in start(chosen)[1]
+    del chosen.init["exclude"]
+    chosen.data = renamed(tmp_path / "other.npz", ["daisy", *NAMES[1:]])
+    said = start(chosen)[1]
+    assert "has 10 classes ('class 0', 'class 1'" in said
+    assert "the data 10 classes ('daisy', 'class 1'" in said
+
+
 FILE = """
 from ml_collections import ConfigDict
 
