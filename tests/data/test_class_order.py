@@ -10,6 +10,7 @@ import vitjax.data
 from vitjax.core.errors import ConfigError
 from vitjax.data import Sample
 from vitjax.data.class_order import ClassList, RenumberedSplit, match
+from vitjax.data.errors import DataError
 from vitjax.data.sources import ArraySplit, Source
 from vitjax.data.sources.mask_classes import MaskSource
 
@@ -267,6 +268,65 @@ def test_a_source_of_masks_has_the_values_of_its_files():
     ordered = source.in_class_order(match(CELLS, source.class_list))
     assert (ordered.class_names, ordered.values) == (("hole", "cell"), (0, 255))
     np.testing.assert_array_equal(ordered.splits["train"].read(0).mask, [[1, 0]])
+
+
+@pytest.fixture
+def bouquet(tmp_path):
+    """A folder of two of the flowers, and a table of its files."""
+    rows = ["file,label"]
+    for name in ("tulip", "daisy"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            file = f"{name}/{number}.png"
+            Image.fromarray(np.full((4, 4, 3), 9, np.uint8)).save(tmp_path / "photos" / file)
+            rows.append(f"{file},{name}")
+    (tmp_path / "photos" / "labels.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("source", ["folder", "manifest"])
+def test_listed_classes_of_a_run_may_be_missing_in_other_data(bouquet, source):
+    listed = ("rose", "tulip", "lily", "daisy")
+    path = bouquet if source == "folder" else bouquet / "labels.csv"
+    section = {"source": source, "path": str(path), "batch_size": 1, "classes": listed}
+    section |= {"val_fraction": 0.0, "test_fraction": 0.0}
+    data = vitjax.data.create(run_classes=ClassList(listed), **section)
+    assert data.class_names == listed
+    assert data.matched.missing == ("rose", "lily")
+    labels = {data.name("train", i).split("/")[-2]: int(data.labels("train")[i]) for i in range(4)}
+    assert labels == {"tulip": 1, "daisy": 3}
+    # To resume, and without a run, all of them are needed; and others are not the run's.
+    for options in ({}, {"run_classes": ClassList(listed), "all_classes": True}):
+        with pytest.raises(DataError, match=r"'rose', which is not a class.*config\.data\.classes"):
+            vitjax.data.create(**options, **section)
+    for own, name in (((*listed, "zinnia"), "zinnia"), (("rose", "lily"), "rose")):
+        section["classes"] = own
+        with pytest.raises(DataError, match=f"lists {name!r}"):
+            vitjax.data.create(run_classes=ClassList(listed), **section)
+
+
+@pytest.mark.parametrize("source", ["folder", "manifest", "masks", "tfds_masks"])
+def test_a_config_cannot_set_the_classes_of_a_run(source):
+    recalled = {"class_names": list(FLOWERS), "examples": {}, "image": {}}
+    section = {"source": source, "run_classes": 1}
+    section["dataset" if source == "tfds_masks" else "path"] = "any"
+    with pytest.raises(ConfigError, match="unknown key 'run_classes'"):
+        vitjax.data.recall(recalled, **section)
+
+
+def test_named_values_of_a_run_may_be_missing_in_other_masks(tmp_path):
+    run = masks(("hole", "wall", "cell"), (0, 100, 255))
+    section = {**mask_folder(tmp_path / "part", (0, 255)), "class_names": run.names}
+    data = vitjax.data.create(run_classes=run, **section)
+    assert (data.class_names, data.matched.missing) == (run.names, ("wall",))
+    assert data.class_values == run.values
+    np.testing.assert_array_equal(data.truth("train", 0)[0], [0, 2, 0, 2])
+    for options in ({}, {"run_classes": run, "all_classes": True}):
+        with pytest.raises(DataError, match=r"there are 2 classes.*class_names=None"):
+            vitjax.data.create(**options, **section)
+    other = {**mask_folder(tmp_path / "other", (0, 7)), "class_names": run.names}
+    with pytest.raises(ConfigError, match="the run does not have '7'"):
+        vitjax.data.create(run_classes=run, **other)
 
 
 def test_data_is_created_in_the_order_of_a_run():

@@ -105,6 +105,25 @@ def test_classes_in_a_subset_are_mapped_by_name(run, tmp_path):
     assert support["rose"] == sum(row["label"] == "rose" for row in rows) > 0
 
 
+def test_what_was_understood_of_other_data_is_said(run, tmp_path):
+    said = []
+    vitjax.evaluate(run, "test", say=said.append)
+    assert not any("held out" in line for line in said)
+    part = photos(tmp_path / "part", flowers(("poppy", "rose")), seed=1)
+    path = f"--config.data.path={part}"
+    tenth = vitjax.evaluate(run, "test", [path], say=said.append)
+    assert tenth["examples"] == 3
+    assert "2 classes: poppy, rose" in said
+    assert "test: 3 of 16 examples are held out of train" in said
+    (line,) = [line for line in said if "--config.data.splits.test=." in line]
+    assert line.startswith(f"test is a part of {part}:")
+    all_of_it = [path, "--config.data.splits.test=."]
+    said.clear()
+    found = vitjax.evaluate(run, "test", all_of_it, say=said.append)
+    assert found["examples"] == 16
+    assert f"test = {part} (16 images)" in said
+
+
 @pytest.mark.parametrize("renamed", [True, False])
 def test_other_classes_are_not_resumed_with(run, tmp_path, capsys, renamed):
     workdir = tmp_path / "run"

@@ -303,17 +303,36 @@ def check_sizes(
         )
 
 
-def named(values: Sequence[object], names: Sequence[str] | None, where: str) -> tuple[str, ...]:
+def named(
+    values: Sequence[object],
+    names: Sequence[str] | None,
+    where: str,
+    run_classes: ClassList | None = None,
+) -> tuple[str, ...]:
     """The names of classes: those given, or their values as text.
+
+    Args:
+        values: of the classes, as a person writes them.
+        names: those given.
+        where: what errors call the source.
+        run_classes: the classes of the run that ``names`` were written for: if there are as many
+            names, and another number of values, values have the names that they have in the run.
 
     Raises:
         DataError: the numbers of names and of classes differ.
     """
     if names is None:
         return tuple(map(str, values))
+    if (
+        run_classes is not None
+        and len(values) != len(names)
+        and set(names) == set(run_classes.names)
+    ):
+        known = dict(zip(map(str, run_classes.stored or ()), run_classes.names, strict=False))
+        return tuple(known.get(str(value), str(value)) for value in values)
     if len(names) != len(values):
         raise DataError(
             f"{where}: class_names is {names!r}; there are {len(values)} classes, of the values"
-            f" {', '.join(map(str, values))}"
+            f" {', '.join(map(str, values))} (--config.data.class_names=None names them by these)"
         )
     return tuple(map(str, names))
