@@ -26,26 +26,28 @@ from vitjax.weights.loading import flat
 
 
 def variables(
-    experiment: Experiment, say: Callable[[str], None] = print
+    experiment: Experiment, say: Callable[[str], None] = print, *, with_head: bool = True
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The initial variables of a run, as its config's ``init`` section says.
 
     Args:
         experiment: the run.
         say: receives what was loaded, adapted or reinitialised.
+        with_head: whether the head is used; without it, the classes of another run do not matter.
 
     Returns:
         The variables of the objective; and the origin of loaded weights as JSON values, or None.
 
     Raises:
         WeightsError: the file cannot be read, or does not fit the model.
-        ConfigError: the model has no such part, or a pattern matches no parameter.
+        ConfigError: the model has no such part, a pattern matches no parameter, or the head of the
+            other run has the same classes in another order.
         WorkdirError, CheckpointError: the folder of the other run holds no run, or no checkpoint.
     """
     start = experiment.start
     if start is None:
         return experiment.initial_variables(), None
-    weights, origin = _read(start, experiment, say)
+    weights, origin = _read(start, experiment, with_head, say)
     objective, key = experiment.objective, experiment.initial_key
     batch = experiment.data.example_batch()
     expected = jax.eval_shape(objective.init_model, key, batch)
@@ -117,7 +119,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _read(
-    start: Start, experiment: Experiment, say: Callable[[str], None]
+    start: Start, experiment: Experiment, with_head: bool, say: Callable[[str], None]
 ) -> tuple[files.Weights, dict[str, Any]]:
     """The weights, and their origin."""
     source = start.from_checkpoint
@@ -128,7 +130,7 @@ def _read(
                 "config.init: format, grid, part and ignore are for files of weights, but"
                 f" {source} is the folder of a run; remove them"
             )
-        return _of_run(folder, listed(start.exclude), experiment, say)
+        return _of_run(folder, start, experiment, with_head, say)
     weights = files.open_weights(
         source,
         format=start.format,
@@ -148,7 +150,11 @@ def _read(
 
 
 def _of_run(
-    folder: Path, exclude: Sequence[str], experiment: Experiment, say: Callable[[str], None]
+    folder: Path,
+    start: Start,
+    experiment: Experiment,
+    with_head: bool,
+    say: Callable[[str], None],
 ) -> tuple[files.Weights, dict[str, Any]]:
     """The weights of a run: its best checkpoint, and the moving average if it keeps one."""
     # The run's devices may not be available.
@@ -161,22 +167,25 @@ def _of_run(
     _compare_images({k: other.config["data"].get(k) for k in ("mean", "std")}, experiment, say)
     # A head that is made anew learns the classes of its own data.
     heads = [name for name in arrays if model.head_of(name.removeprefix("params/")) is not None]
-    if not all(matches(name.removeprefix("params/"), exclude) for name in heads):
+    exclude = listed(start.exclude)
+    if with_head and not all(matches(name.removeprefix("params/"), exclude) for name in heads):
         there, here = (ClassList(tuple(each.task.class_names)) for each in (other, experiment))
-        _compare_classes(there, here, f"^{model.head_name}/", say)
+        alike = known_classes(experiment.config) is not None
+        _compare_classes(there, here, alike, f"^{model.head_name}/", say)
     description = Description(type(model), model.described_fields(), None)
     weights = files.Weights(str(folder), arrays, None, description)
     return weights, {"from_checkpoint": str(folder), "format": "run", "step": step}
 
 
 def _compare_classes(
-    there: ClassList, here: ClassList, head: str, say: Callable[[str], None]
+    there: ClassList, here: ClassList, alike: bool, head: str, say: Callable[[str], None]
 ) -> None:
     """Reports that the outputs of a run's head become those of other classes.
 
     Args:
         there: the classes of the run.
         here: those of the new run.
+        alike: whether both runs predict classes in the same way.
         head: the pattern of the head's parameters.
         say: receives it.
 
@@ -186,7 +195,7 @@ def _compare_classes(
     if there.names == here.names or len(there.names) != len(here.names):
         return
     lists = f"the run in config.init.from_checkpoint has {there.text()}, the data {here.text()}"
-    if sorted(there.names) == sorted(here.names):
+    if alike and sorted(there.names) == sorted(here.names):
         raise ConfigError(
             f"config.init: {lists}: the same classes in another order, so that each output of its"
             " head would begin as another class. Give the classes of the data the order of the"
