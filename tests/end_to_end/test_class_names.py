@@ -333,6 +333,25 @@ def test_other_names_of_masks_are_refused(masks_run, capsys):
     assert "config.data.class_names gives the classes" in errors
 
 
+def test_other_values_of_masks_are_refused_or_said(masks_run, tmp_path, capsys):
+    arguments = ["evaluate", f"--workdir={masks_run}", "--split=train"]
+    assert main([*arguments, "--config.data.classes=(1,0,2)"]) == 2
+    errors = capsys.readouterr().err
+    assert "the run has 3 classes ('dark' is 0, 'grey' is 1, 'light' is 2)" in errors
+    assert "the data has 3 classes ('dark' is 1, 'grey' is 0, 'light' is 2)" in errors
+    other = pairs(tmp_path / "other", (0, 100, 255))
+    assert main([*arguments, f"--config.data.path={other}"]) == 0
+    assert "class 'light' is 2 in the run's masks, 255 here" in capsys.readouterr().out
+
+
+def test_the_names_of_a_run_are_kept_where_values_are_matched(masks_run, tmp_path, capsys):
+    arguments = ["evaluate", f"--workdir={masks_run}", "--split=train", f"--output={tmp_path}"]
+    assert main([*arguments, "--config.data.class_names=None"]) == 0
+    assert "by the values of masks ('0' is the run's 'dark'" in capsys.readouterr().out
+    record = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert record["class_names"] == ["dark", "grey", "light"]
+
+
 def test_numbers_of_each_image(masks_run, tmp_path):
     vitjax.evaluate(masks_run, "train", output=tmp_path, say=lambda text: None)
     with open(tmp_path / "train_per_image.csv", newline="") as file:
