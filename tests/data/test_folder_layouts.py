@@ -101,6 +101,17 @@ def test_a_folder_around_the_data_is_passed_through(folder):
     assert flat == {"train": 8, "val": 1, "test": 1}
 
 
+@pytest.mark.parametrize("around", ["", "archive/flowers/"])
+def test_how_to_read_all_of_a_folder_without_splits_is_said(folder, around):
+    root = folder(f"{around}a:5", f"{around}b:5")
+    (line,) = [note for note in read(root)[1].notes if "config.data.splits" in note]
+    inner = line.partition("--config.data.splits.test=")[2].split()[0]
+    counts, source = read(root, splits={"test": inner})
+    assert (counts, source.class_names) == ({"test": 10}, ("a", "b"))
+    for without in ({"test_fraction": 0.0}, {"splits": {"train": inner}, "val_fraction": 0.1}):
+        assert not any("config.data.splits" in note for note in read(root, **without)[1].notes)
+
+
 def test_a_folder_of_the_same_name_inside_a_split_is_passed_through(folder):
     root = folder("seg_train/seg_train/a", "seg_train/seg_train/b", "seg_test/seg_test/a")
     counts, source = read(root)

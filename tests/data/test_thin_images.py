@@ -103,12 +103,14 @@ def test_the_limit_of_pixels_is_a_key_for_training_and_prediction(tmp_path, writ
     section = {"source": "folder", "path": str(tmp_path), "batch_size": 2, "val_fraction": 0}
     data = vitjax.data.create(**section, max_pixels=120)
     large = write_image(tmp_path / "large.png", size=(11, 12))
-    with pytest.raises(DataError, match=r"large.png: .*11x12 pixels.*at most 120"):
+    with pytest.raises(DataError, match=r"large.png: .*11x12 = 132 pixels.*at most 120"):
         data.read_image(large)
     recalled = vitjax.data.recall(data.describe(), **section, max_pixels=120)
-    with pytest.raises(DataError, match=r"large.png: .*11x12 pixels.*at most 120"):
+    with pytest.raises(DataError, match=r"large.png: .*11x12 = 132 pixels.*at most 120"):
         recalled.read_image(large)
-    with pytest.raises(DataError, match=r"\.png: .*10x12 pixels.*at most 119.*data.max_pixels"):
+    with pytest.raises(
+        DataError, match=r"\.png: .*10x12 = 120 pixels.*at most 119.*config.data.max_pixels"
+    ):
         vitjax.data.create(**section, max_pixels=119)
     skipping = vitjax.data.create(**section, max_pixels=120, on_corrupt="skip")
     assert skipping.num_examples("train") == 4

@@ -105,6 +105,25 @@ def test_classes_in_a_subset_are_mapped_by_name(run, tmp_path):
     assert support["rose"] == sum(row["label"] == "rose" for row in rows) > 0
 
 
+def test_what_was_understood_of_other_data_is_said(run, tmp_path):
+    said = []
+    vitjax.evaluate(run, "test", say=said.append)
+    assert not any("held out" in line for line in said)
+    part = photos(tmp_path / "part", flowers(("poppy", "rose")), seed=1)
+    path = f"--config.data.path={part}"
+    tenth = vitjax.evaluate(run, "test", [path], say=said.append)
+    assert tenth["examples"] == 3
+    assert "2 classes: poppy, rose" in said
+    assert "test: 3 of 16 examples are held out of train" in said
+    (line,) = [line for line in said if "--config.data.splits.test=." in line]
+    assert line.startswith(f"test is a part of {part}:")
+    all_of_it = [path, "--config.data.splits.test=."]
+    said.clear()
+    found = vitjax.evaluate(run, "test", all_of_it, say=said.append)
+    assert found["examples"] == 16
+    assert f"test = {part} (16 images)" in said
+
+
 @pytest.mark.parametrize("renamed", [True, False])
 def test_other_classes_are_not_resumed_with(run, tmp_path, capsys, renamed):
     workdir = tmp_path / "run"
@@ -312,6 +331,25 @@ def test_other_names_of_masks_are_refused(masks_run, capsys):
     errors = capsys.readouterr().err
     assert "the run does not have 'bright'; did you mean 'light'" in errors
     assert "config.data.class_names gives the classes" in errors
+
+
+def test_other_values_of_masks_are_refused_or_said(masks_run, tmp_path, capsys):
+    arguments = ["evaluate", f"--workdir={masks_run}", "--split=train"]
+    assert main([*arguments, "--config.data.classes=(1,0,2)"]) == 2
+    errors = capsys.readouterr().err
+    assert "the run has 3 classes ('dark' is 0, 'grey' is 1, 'light' is 2)" in errors
+    assert "the data has 3 classes ('dark' is 1, 'grey' is 0, 'light' is 2)" in errors
+    other = pairs(tmp_path / "other", (0, 100, 255))
+    assert main([*arguments, f"--config.data.path={other}"]) == 0
+    assert "class 'light' is 2 in the run's masks, 255 here" in capsys.readouterr().out
+
+
+def test_the_names_of_a_run_are_kept_where_values_are_matched(masks_run, tmp_path, capsys):
+    arguments = ["evaluate", f"--workdir={masks_run}", "--split=train", f"--output={tmp_path}"]
+    assert main([*arguments, "--config.data.class_names=None"]) == 0
+    assert "by the values of masks ('0' is the run's 'dark'" in capsys.readouterr().out
+    record = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert record["class_names"] == ["dark", "grey", "light"]
 
 
 def test_numbers_of_each_image(masks_run, tmp_path):

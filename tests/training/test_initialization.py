@@ -18,7 +18,7 @@ from vitjax.tasks.runs import evaluate_initial
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, loop, runs
 from vitjax.training.checkpoints import CheckpointError
-from vitjax.weights import WeightsError, writing
+from vitjax.weights import WeightsError
 from vitjax.weights.formats import files
 
 RESNET = {"name": "resnet20", "stage_sizes": (1, 1), "width": 4}
@@ -187,7 +187,9 @@ def test_excluded_parameters_are_reinitialised_though_they_fit(tmp_path):
 
 @pytest.mark.parametrize("head", ["lost", "NaN", "another form"])
 def test_an_excluded_head_need_not_fit(tmp_path, head):
-    path, _ = written(tmp_path / "weights", num_classes=10)
+    # The narrowest network that the other project's code can make.
+    model = {"name": "resnet20", "stage_sizes": (1, 1, 1)} if head == "another form" else RESNET
+    path, variables = written(tmp_path / "weights", model)
     arrays = files.read(path)
     if head == "NaN":
         arrays["params/head/kernel"] = np.full_like(arrays["params/head/kernel"], np.nan)
@@ -195,14 +197,14 @@ def test_an_excluded_head_need_not_fit(tmp_path, head):
         del arrays["params/head/bias"]
     files.write(path, arrays, metadata=files.metadata(path))
     if head == "another form":
-        module = models.create("resnet20", stage_sizes=(1, 1), width=4, num_classes=10)
-        layout = writing.layout_for(module, "pytorch-cifar")  # whose code has other sizes
-        arrays = writing.renamed(written(tmp_path / "own")[1], module, layout)
-        path = tmp_path / "cifar.safetensors"
+        module = models.create("resnet20", stage_sizes=(1, 1, 1), num_classes=10)
+        own = unflatten_dict(variables, sep="/")
+        path = weights.save(own, module, tmp_path / "cifar", "pytorch-cifar", say=str)
+        arrays = files.read(path)
         arrays["linear.1.weight"] = arrays.pop("linear.weight")
         arrays["linear.1.bias"] = arrays.pop("linear.bias")
         files.write(path, arrays)
-    chosen = config(path)
+    chosen = config(path, model)
     if head != "another form":
         with pytest.raises(WeightsError, match=r"head/bias .* is not in the file|NaN"):
             start(chosen)
@@ -400,6 +402,56 @@ def test_a_config_s_weights_are_evaluated_as_its_run_is(run):
     assert values == pytest.approx(summary["val"])
     with pytest.raises(ConfigError, match=r"split=vall: .*did you mean 'val'"):
         evaluate_initial(config(folder), "vall")
+
+
+def renamed(path, names):
+    """The section ``data`` of a file with the examples of `config`, and classes in another order.
+
+    Args:
+        path: the file.
+        names: of its classes; one that `config` has not stands for the one that is missing.
+    """
+    data = experiments.build(config()).data
+    own = [names.index(name) for name in data.class_names if name in names]
+    labels = np.array(own if len(own) == len(names) else range(len(names)))
+    arrays = {"class_names": np.array(names)}
+    for split in ("train", "val"):
+        arrays[f"x_{split}"] = [data.example(split, i) for i in range(data.num_examples(split))]
+        arrays[f"y_{split}"] = labels[data.labels(split)]
+    np.savez(path, **arrays)
+    return {"source": "npz", "path": str(path), "batch_size": 16, "eval_batch_size": 48}
+
+
+NAMES = [f"class {number}" for number in range(10)]
+
+
+def test_classes_of_the_evaluated_data_are_matched_to_those_of_the_run(run, tmp_path):
+    folder, summary = run
+    chosen = config(folder)
+    chosen.data = renamed(tmp_path / "reversed.npz", NAMES[::-1])
+    said = []
+    _, values = evaluate_initial(chosen, "val", say=said.append)
+    assert values == pytest.approx(summary["val"])
+    assert "in another order" in "\n".join(said)
+    chosen.data = renamed(tmp_path / "other.npz", ["daisy", *NAMES[1:]])
+    with pytest.raises(ConfigError, match="the run does not have 'daisy'"):
+        evaluate_initial(chosen, "val", say=said.append)
+
+
+def test_a_head_is_not_kept_for_the_same_classes_in_another_order(run, tmp_path):
+    chosen = config(run[0])
+    chosen.data = renamed(tmp_path / "reversed.npz", NAMES[::-1])
+    with pytest.raises(ConfigError, match=r"in another order.*--config\.init\.exclude=\^head/"):
+        start(chosen)
+    # A probe does not use the head.
+    initialization.variables(experiments.build(chosen), str, with_head=False)
+    chosen.init.exclude = "^head/"
+    assert "classes differ" not in start(chosen)[1]
+    del chosen.init["exclude"]
+    chosen.data = renamed(tmp_path / "other.npz", ["daisy", *NAMES[1:]])
+    said = start(chosen)[1]
+    assert "has 10 classes ('class 0', 'class 1'" in said
+    assert "the data 10 classes ('daisy', 'class 1'" in said
 
 
 FILE = """

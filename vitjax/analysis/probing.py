@@ -248,7 +248,7 @@ def _of_config(
     configs.override(config, overrides)
     experiment = experiments.build(config)
     _check_classifier(experiment, str(file), split)
-    variables, init = initialization.variables(experiment, say)
+    variables, init = initialization.variables(experiment, say, with_head=False)
     if init is None:
         say(f"{file}: config.init.from_checkpoint is not set: these are fresh parameters")
     origin = {"config": str(file), "init": init}

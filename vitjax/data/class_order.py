@@ -14,6 +14,8 @@ from vitjax.data.sample import IGNORE, Sample
 
 _LISTED = 10
 
+Colour = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class ClassList:
@@ -22,18 +24,24 @@ class ClassList:
     Attributes:
         names: the name of each class.
         values: for masks, the value of each class in the mask files; otherwise None.
+        colors: for masks whose classes are colours, the colour of each; otherwise None. They have
+            no ``values``.
     """
 
     names: tuple[str, ...]
     values: tuple[int, ...] | None = None
+    colors: tuple[Colour, ...] | None = None
 
     @classmethod
     def described(cls, description: Mapping[str, Any] | None) -> ClassList | None:
         """The classes in the result of `vitjax.data.Dataset.describe`; None if it has none."""
         if not description or "class_names" not in description:
             return None
-        values = description.get("class_values")
-        return cls(tuple(description["class_names"]), None if values is None else tuple(values))
+        names, values = tuple(description["class_names"]), description.get("class_values")
+        if values is not None:
+            return cls(names, tuple(values))
+        colors = description.get("class_colors")
+        return cls(names, colors=colors and tuple((r, g, b) for r, g, b in colors))
 
     @property
     def numbered(self) -> bool:
@@ -42,13 +50,30 @@ class ClassList:
 
     @property
     def unnamed(self) -> bool:
-        """Whether these are classes of masks that are named by their values."""
-        return self.values is not None and self.names == tuple(map(str, self.values))
+        """Whether these are classes of masks that are named by their values or colours."""
+        return self.names == tuple(map(str, self.stored or ()))
 
-    def text(self) -> str:
-        """The number of classes and their names."""
+    @property
+    def stored(self) -> tuple[int, ...] | tuple[Colour, ...] | None:
+        """What stands for each class in mask files: ``values`` or ``colors``."""
+        return self.colors if self.values is None else self.values
+
+    def comparable(self, other: ClassList) -> bool:
+        """Whether both are classes of masks, by values or both by colours."""
+        return bool((self.values and other.values) or (self.colors and other.colors))
+
+    def text(self, *, stored: bool = False) -> str:
+        """The number of classes and their names.
+
+        Args:
+            stored: with what stands for them in mask files.
+        """
         count = len(self.names)
-        return f"{count} class{'' if count == 1 else 'es'} ({_listed(self.names)})"
+        names = _listed(self.names)
+        if stored and self.stored is not None:
+            pairs = zip(self.names, self.stored, strict=True)
+            names = shortened([f"{name!r} is {value}" for name, value in pairs], _LISTED)
+        return f"{count} class{'' if count == 1 else 'es'} ({names})"
 
 
 @dataclass(frozen=True)
@@ -59,11 +84,13 @@ class Match:
         known: the classes of the run.
         own: the classes of the data, in its own order.
         numbers: for each class of the data, its number in the run.
+        by_value: whether classes of masks were matched by their values or colours, not by name.
     """
 
     known: ClassList
     own: ClassList
     numbers: tuple[int, ...]
+    by_value: bool = False
 
     @property
     def same(self) -> bool:
@@ -96,23 +123,57 @@ class Match:
                 values[number] = next(v for v in (wanted, *range(len(taken) + 1)) if v not in taken)
         return tuple(values[number] for number in range(len(self.known.names)))
 
+    @property
+    def changed(self) -> tuple[tuple[int, int], ...]:
+        """The classes of masks that other values stand for in the run: their numbers in both."""
+        if not self.known.comparable(self.own):
+            return ()
+        assert self.known.stored is not None
+        assert self.own.stored is not None
+        return tuple(
+            (there, here)
+            for here, there in enumerate(self.numbers)
+            if self.known.stored[there] != self.own.stored[here]
+        )
+
     def text(self) -> str:
-        """What was matched, in a sentence; empty if each class has the same number in both."""
+        """What was matched, in sentences; empty if names, numbers and values are the same."""
+        sentences = []
+        way = "they are matched by name"
+        if self.by_value:
+            pairs = [
+                f"{own!r} is the run's {self.known.names[number]!r}"
+                for own, number in zip(self.own.names, self.numbers, strict=True)
+                if own != self.known.names[number]
+            ]
+            stored = "values" if self.own.values is not None else "colours"
+            way = f"they are matched by the {stored} of masks ({shortened(pairs, _LISTED)})"
         if self.missing:
-            return (
+            sentences.append(
                 f"The data has {len(self.numbers)} of the run's {len(self.known.names)} classes"
-                f" ({_listed(self.names)}); they are matched by name"
+                f" ({_listed(self.names)}); {way}"
             )
-        if self.same:
-            return ""
-        return "The data has the run's classes in another order; they are matched by name"
+        elif not self.same:
+            sentences.append(f"The data has the run's classes in another order; {way}")
+        elif self.by_value:
+            sentences.append(f"The data has the run's classes under other names; {way}")
+        if self.changed:
+            assert self.known.stored is not None
+            assert self.own.stored is not None
+            others = [
+                f"class {self.known.names[there]!r} is {self.known.stored[there]} in the run's"
+                f" masks, {self.own.stored[here]} here"
+                for there, here in self.changed
+            ]
+            sentences.append(f"Values of masks differ: {shortened(others, _LISTED)}")
+        return ". ".join(sentences)
 
 
 def match(known: ClassList, own: ClassList, *, complete: bool = False) -> Match:
     """The number in a run of each class of data, by name.
 
-    Classes of masks that are named by their values, in the run or in the data, are matched by value
-    where the names do not match.
+    Classes of masks that are named by their values or colours, in the run or in the data, are
+    matched by these where the names do not match.
 
     Args:
         known: the classes of the run.
@@ -121,10 +182,11 @@ def match(known: ClassList, own: ClassList, *, complete: bool = False) -> Match:
 
     Raises:
         ConfigError: the data has a class that the run does not have, or lacks one with
-            ``complete``. The message lists both sides.
+            ``complete``; or classes of the same names have exchanged their values in masks. The
+            message lists both sides.
     """
     if own.names == known.names:
-        return Match(known, own, tuple(range(len(known.names))))
+        return _unexchanged(Match(known, own, tuple(range(len(known.names)))))
     twice = [n for n in own.names if own.names.count(n) + known.names.count(n) > 2]
     if twice:
         raise ConfigError(
@@ -134,14 +196,26 @@ def match(known: ClassList, own: ClassList, *, complete: bool = False) -> Match:
     unknown = [name for name in own.names if name not in known.names]
     here: Sequence[Any] = own.names
     there: Sequence[Any] = known.names
-    if unknown and (own.unnamed or known.unnamed) and own.values and known.values:
-        by_value = [v for v in own.values if v not in known.values]
-        if not by_value:
-            unknown, here, there = [], own.values, known.values
+    by_value = bool(unknown) and (own.unnamed or known.unnamed) and own.comparable(known)
+    if by_value and set(own.stored or ()) <= set(known.stored or ()):
+        unknown, here, there = [], own.stored or (), known.stored or ()
     missing = [name for name in there if name not in here]
     if unknown or (complete and missing):
         raise ConfigError(_refusal(known, own, unknown, missing, complete))
-    return Match(known, own, tuple(there.index(each) for each in here))
+    return _unexchanged(Match(known, own, tuple(there.index(each) for each in here), by_value))
+
+
+def _unexchanged(match: Match) -> Match:
+    """``match``, unless each value that changed now stands for another class of the run."""
+    stored, values = match.own.stored or (), match.known.stored or ()
+    if match.changed and all(stored[here] in values for _, here in match.changed):
+        raise ConfigError(
+            "config.data: classes of the same names have other values in masks: the run has"
+            f" {match.known.text(stored=True)} and the data has {match.own.text(stored=True)}."
+            " One of the two lists is in a wrong order, as it seems: config.data.classes and"
+            " config.data.class_names give values and names in the same order"
+        )
+    return match
 
 
 def _refusal(
@@ -159,7 +233,7 @@ def _refusal(
     if missing:
         parts.append(f"the data does not have {_listed(list(map(str, missing)))}")
     ways = []
-    if unknown and own.values is not None:
+    if unknown and own.stored is not None:
         ways.append("For masks, config.data.class_names gives the classes the names of the run")
     elif unknown and own.numbered and not known.numbered:
         ways.append(

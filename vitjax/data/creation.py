@@ -16,6 +16,9 @@ from vitjax.data.images import KINDS
 from vitjax.data.share import WHERE
 from vitjax.data.sources.base import SOURCES
 
+# Parameters of a source that a config cannot set.
+_OFFERED = frozenset(("run_classes",))
+
 
 def create(
     seed: int = 0,
@@ -30,7 +33,9 @@ def create(
         seed: of the order of training examples and their augmentation; or of training episodes.
         run_classes: the classes of a run, which the data's are matched to by name; labels are then
             the numbers of the run. None keeps the order of the source. Episodes number their
-            classes themselves and are not matched.
+            classes themselves and are not matched. A constructor of a source that has a parameter
+            ``run_classes`` receives them too, unless all are needed: the config of a run lists
+            classes that other data may lack.
         all_classes: whether the data must have all classes of the run.
         **section: ``source``, the keywords of that source, and the keys of the kind of data, see
             `vitjax.data.settings`; with a section ``episodes`` inside, see
@@ -47,11 +52,15 @@ def create(
     """
     parts = _sorted_out(expanded(section))
     check_keywords(parts.kind.settings_class, parts.own, where=WHERE)
-    source = call(parts.constructor, parts.rest, where=WHERE)
+    matching = run_classes is not None and not parts.kind.episodic and parts.kind.target != "none"
+    offered: dict[str, Any] = dict.fromkeys(_OFFERED & set(keywords_of(parts.constructor)))
+    if matching and not all_classes:
+        offered = dict.fromkeys(offered, run_classes)
+    source = call(parts.constructor, parts.rest, where=WHERE, **offered)
     matched: Match | None = None
-    if run_classes is not None and not parts.kind.episodic and parts.kind.target != "none":
+    if run_classes is not None and matching:
         matched = match(run_classes, source.class_list, complete=all_classes)
-        if not matched.same:
+        if not matched.same or matched.own.names != matched.known.names:
             if parts.kind.target == "number":
                 raise ConfigError(
                     f"{WHERE}: the run predicts the numbers {', '.join(run_classes.names)}, and the"
@@ -94,7 +103,8 @@ def _sorted_out(section: Mapping[str, Any]) -> _Parts:
     kind = _kind_of(name, episodic=section.get("episodes") is not None)
     readable = set(keywords_of(kind.settings_class))
     keywords = {key: value for key, value in given.items() if (key, value) != ("episodes", None)}
-    check_keywords(constructor, keywords, where=WHERE, also=[*readable, "episodes", "source"])
+    also = [*readable, "episodes", "source"]
+    check_keywords(constructor, keywords, where=WHERE, given=_OFFERED, also=also)
     own = {key: value for key, value in keywords.items() if key in readable}
     # What both read goes to both: the source reads files, and so does prediction, without a source.
     sources = keywords_of(constructor)

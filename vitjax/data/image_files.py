@@ -149,8 +149,8 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
     """Raises ValueError if an image has more than ``max_pixels`` pixels."""
     if height * width > max_pixels:
         raise ValueError(
-            f"it has {height}x{width} pixels, {height * width / 1e6:,.0f} million, and at most"
-            f" {max_pixels:,} are read; a larger data.max_pixels reads it"
+            f"it has {height}x{width} = {height * width:,} pixels, and at most {max_pixels:,} are"
+            " read; a larger config.data.max_pixels reads it"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from vitjax.core.machine import process_cores
 from vitjax.data.any_image import AnyImage, read_any_image
 from vitjax.data.blank import BlankSplit
+from vitjax.data.class_order import ClassList
 from vitjax.data.dataset import MaskDataset
 from vitjax.data.errors import CorruptImage
 from vitjax.data.examples import (
@@ -84,6 +85,11 @@ class SegmentationData(ImageData, MaskDataset):
         return self.source.values or tuple(range(self.num_classes))
 
     @property
+    def class_list(self) -> ClassList:
+        """The classes, and their values or colours in masks."""
+        return self.source.class_list
+
+    @property
     def class_colors(self) -> tuple[Colour, ...] | None:
         """For each class, its colour in the source's masks; None if they have none."""
         return self.source.class_colors
@@ -116,9 +122,11 @@ class SegmentationData(ImageData, MaskDataset):
         """What `recall` needs, as JSON values: names and values of classes, examples, raw sizes."""
         image = self._first("train").image
         sizes = {name: list(self._size(name)) for name in self.splits}
+        values = self.class_list.values
         return {
             "class_names": list(self.class_names),
-            "class_values": list(self.class_values),
+            # Classes that are colours have none.
+            "class_values": None if values is None else list(values),
             "class_colors": self.class_colors and [list(color) for color in self.class_colors],
             "examples": {name: self.num_examples(name) for name in self.splits},
             "image": {"channels": image.shape[-1], "dtype": image.dtype.name},
@@ -137,10 +145,10 @@ class SegmentationData(ImageData, MaskDataset):
             )
             splits[name] = BlankSplit(sample, count, f"blank {name}")
         names = tuple(description["class_names"])
-        values = tuple(description["class_values"])
+        values = description["class_values"]
         colors = description.get("class_colors")  # which earlier runs did not record
         colors = tuple(tuple(color) for color in colors) if colors else None
-        source = MaskSource(splits, names, image["channels"], values, colors)
+        source = MaskSource(splits, names, image["channels"], values and tuple(values), colors)
         return cls(source, seed, **{**keywords, "sampler": None})
 
     def truth(self, split: str, index: int) -> np.ndarray:

@@ -30,7 +30,9 @@ class ClassWeighted(ImageObjective):
         class_weights: ``"inverse"``; ``"effective"``, or its section with ``beta``; a weight per
             class, in order or by class name; see `vitjax.losses.class_weights`. None: equal ones.
         class_names: the names of the data's classes.
-        class_counts: returns the number of examples (pixels) of each class in the training data.
+        class_counts: returns the number of examples (pixels) of each class in the training data. No
+            image is read for it: those that ``on_corrupt="skip"`` leaves out later count too, but
+            not masks that cannot be read.
     """
 
     class_weights: ClassWeights | None = dataclasses.field(default=None, kw_only=True)

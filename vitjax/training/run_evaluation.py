@@ -13,7 +13,7 @@ from vitjax.training import checks, evaluation_files, initialization
 from vitjax.training import experiment as experiments
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
-from vitjax.training.runs import SavedRun
+from vitjax.training.runs import SavedRun, say_match
 from vitjax.training.summary import environment
 from vitjax.training.task import Table
 
@@ -85,7 +85,13 @@ def evaluate_initial(config: Any, split: str, say: Say, progress: Say | None = N
 
     Arguments and errors are those of `vitjax.tasks.runs.evaluate_initial`.
     """
-    experiment = experiments.build(config)
+    known = initialization.known_classes(to_dict(config))
+    if known is None:
+        experiment = experiments.build(config)
+    else:
+        experiment = experiments.build(config, classes=known.classes, trained=True)
+        if experiment.data.matched is not None:
+            say_match(experiment.data.matched, known.data, experiment.config["data"], say)
     checks.split(split, experiment.data.splits)
     if experiment.start is None:
         say("config.init.from_checkpoint is not set: these are results of fresh parameters")

@@ -14,7 +14,7 @@ from vitjax import config as configs
 from vitjax.config import user_code
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
-from vitjax.core.text import Say, near_match, shortened
+from vitjax.core.text import Say, near_match, printable, shortened
 from vitjax.data.class_order import ClassList, Match
 from vitjax.training import checks, workdir
 from vitjax.training import experiment as experiments
@@ -22,6 +22,12 @@ from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedErr
 from vitjax.training.compatibility import free_changes
 from vitjax.training.experiment import Experiment
 from vitjax.training.logging import read
+
+# Keys of section ``data`` that say which images are read.
+_WHICH = (
+    *("source", "dataset", "data_dir", "path", "root", "splits", "levels", "classes"),
+    *("images", "masks", "lists"),
+)
 
 
 class SavedRun:
@@ -52,7 +58,8 @@ class SavedRun:
             with_data: whether the data itself is needed, or only the run's description of it.
             same_classes: whether the data's classes are those of the run, to be matched by name; a
                 probe, which learns its own, takes any.
-            say: receives what has changed since the run was started, and how classes are matched.
+            say: receives what has changed since the run was started, what was understood of other
+                data, and how classes are matched.
 
         Raises:
             ConfigError: the data has classes that the run does not have.
@@ -70,6 +77,9 @@ class SavedRun:
             classes=ClassList.described(self.described) if same_classes else None,
             trained=True,
         )
+        if any(self.config.data.get(key) != config.data.get(key) for key in _WHICH):
+            for note in self.experiment.data.notes:
+                say(printable(note))
         if self.experiment.data.matched is not None:
             say_match(self.experiment.data.matched, self.config.data, config.data, say)
         directory = self.folder / workdir.CHECKPOINTS

@@ -151,9 +151,9 @@ class Source(Generic[AnySplit]):
         Args:
             match: the number of each class in the run.
         """
-        splits: Mapping[str, Any] = {
-            name: RenumberedSplit(split, match.numbers) for name, split in self.splits.items()
-        }
+        splits: Mapping[str, Any] = self.splits
+        if not match.same:
+            splits = {name: RenumberedSplit(each, match.numbers) for name, each in splits.items()}
         return replace(self, splits=splits, class_names=match.known.names)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, kinds
 from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
+from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
 from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
@@ -34,6 +35,7 @@ def folder(
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
     max_pixels: PositiveInt = MAX_PIXELS,
+    run_classes: ClassList | None = None,
 ) -> Source:
     """Image files in one folder per class, recognised by suffix.
 
@@ -60,6 +62,7 @@ def folder(
         test_fraction: the same for ``test``.
         split_seed: selects the examples that are held out.
         max_pixels: the pixels of the largest image that is read.
+        run_classes: those of a run that ``classes`` were written for; not a key of a config.
 
     Raises:
         DataError: the folder does not exist or has no classes, its folders can be read as splits
@@ -78,7 +81,7 @@ def folder(
         }
         for split, root in layout.roots.items()
     }
-    class_names, left_out = choose_classes(counts, classes, path)
+    class_names, left_out = choose_classes(counts, classes, path, run_classes)
     files = {
         split: _read_split(tree, root, class_names, found[split], channels, max_pixels)
         for split, root in layout.roots.items()
@@ -89,6 +92,12 @@ def folder(
     default = 0.1 if layout.flat else 0.0
     fractions = {"val": val_fraction, "test": test_fraction}
     notes += hold_out_splits(files, fractions, default, split_seed, path)
+    if layout.flat and "test" in files:
+        (root,) = layout.roots.values()
+        notes.append(
+            f"test is a part of {root}: --config.data.splits.test={os.path.relpath(root, path)}"
+            " reads all of it as test, to evaluate a run"
+        )
     return Source(files, class_names, notes=tuple(notes))
 
 

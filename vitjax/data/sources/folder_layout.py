@@ -198,7 +198,7 @@ def _given(path: str, splits: Mapping[str, str]) -> dict[str, str]:
                 f"config.data.splits: {split!r} is not a split{near_match(split, SPLITS)} (splits"
                 f" are {', '.join(SPLITS)})"
             )
-        roots[split] = os.path.join(path, folder)
+        roots[split] = os.path.normpath(os.path.join(path, folder))  # "." is the folder itself
         if not os.path.isdir(roots[split]):
             with os.scandir(path) as entries:
                 inside = sorted(entry.name for entry in entries if entry.is_dir())

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import Length
+from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
 from vitjax.data.image_files import MAX_PIXELS, measure, read_image
 from vitjax.data.sample import Sample
@@ -79,7 +80,10 @@ class ImageFiles(Stored):
 
 
 def choose_classes(
-    counts: Mapping[str, Mapping[str, int]], choice: ClassChoice, where: str
+    counts: Mapping[str, Mapping[str, int]],
+    choice: ClassChoice,
+    where: str,
+    run_classes: ClassList | None = None,
 ) -> tuple[tuple[str, ...], list[str]]:
     """The classes of a source, and what there is to say of them.
 
@@ -87,6 +91,7 @@ def choose_classes(
         counts: for each split, the number of images of each class in it, classes in order.
         choice: the config's ``classes``.
         where: what errors call the source.
+        run_classes: the classes of a run: of these, ``choice`` may name some that are not there.
 
     Returns:
         The names of the classes, and notes on them and on those that are left out.
@@ -110,15 +115,19 @@ def choose_classes(
                     )
         return _said(own)
     chosen = tuple(choice)
+    if run_classes is not None:
+        there = [name for name in chosen if name in found or name not in run_classes.names]
+        chosen = tuple(there) or chosen
     for name in chosen:
         if chosen.count(name) > 1:
             raise DataError(f"{where}: classes lists {name!r} twice")
         if name not in found:
             raise DataError(
                 f"{where}: classes lists {name!r}, which is not a class{near_match(name, found)}"
-                f" (there are: {shortened(list(found), 20)})"
+                f" (there are: {shortened(list(found), 20)}); config.data.classes lists those of"
+                f" this data to read"
             )
-        if name not in own:
+        if name not in own and run_classes is None:
             raise DataError(f"{where}: classes lists {name!r}, of which {first!r} has no images")
     left_out = [name for name in found if name not in chosen]
     if not left_out:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
+from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
 from vitjax.data.image_files import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
@@ -50,6 +51,7 @@ def manifest(
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
     max_pixels: PositiveInt = MAX_PIXELS,
+    run_classes: ClassList | None = None,
 ) -> Source:
     """Image files with one class each, as a CSV, TSV or Parquet file lists them.
 
@@ -76,6 +78,7 @@ def manifest(
         test_fraction: the same for ``test``.
         split_seed: selects the examples that are held out.
         max_pixels: the pixels of the largest image that is read.
+        run_classes: as of the source ``folder``.
 
     Raises:
         DataError: the table cannot be read, a column is missing, a file does not exist or a cell
@@ -89,7 +92,7 @@ def manifest(
         raise DataError(f"{rows.table.where(names.index(''), column)}: is empty")
     splits = rows.by_split()
     counts = {split: counted([names[i] for i in held]) for split, held in splits.items()}
-    class_names, left_out = choose_classes(counts, classes, path)
+    class_names, left_out = choose_classes(counts, classes, path, run_classes)
     number = {name: index for index, name in enumerate(class_names)}
     labels = np.asarray([number.get(name, -1) for name in names], np.int32)
     splits = {split: held[labels[held] >= 0] for split, held in splits.items()}

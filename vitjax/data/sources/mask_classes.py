@@ -12,7 +12,7 @@ import numpy as np
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match, shortened
-from vitjax.data.class_order import ClassList, Match
+from vitjax.data.class_order import ClassList, Colour, Match
 from vitjax.data.errors import DataError
 from vitjax.data.mask_files import packed, unpacked
 from vitjax.data.sample import IGNORE
@@ -21,7 +21,6 @@ from vitjax.data.sources.base import SizedSplit, Source
 _GREATEST = 65535
 _STRANGE = -2  # in a table of class indices: a value that is no class
 
-Colour = tuple[int, int, int]
 # Of one class: a value, a colour, or a list of values in brackets each or of colours.
 Meaning = int | Sequence[int] | Sequence[Sequence[int]]
 Meanings = Sequence[Meaning] | Mapping[str, Meaning]
@@ -37,7 +36,7 @@ class MaskSource(Source[SizedSplit]):
         class_names: name of each class, which class indices point into.
         channels: of the images, 1 or 3.
         values: for each class, the value that stands for it in the source's masks; None if that is
-            the class index.
+            the class index, or with ``class_colors`` its colour.
         class_colors: for each class, its colour in the source's masks; None if they have none.
     """
 
@@ -47,16 +46,21 @@ class MaskSource(Source[SizedSplit]):
 
     @property
     def class_list(self) -> ClassList:
-        """The classes and their values in masks."""
+        """The classes, and their values or colours in masks."""
+        if self.values is None and self.class_colors is not None:
+            return ClassList(self.class_names, colors=self.class_colors)
         values = range(len(self.class_names)) if self.values is None else self.values
         return ClassList(self.class_names, tuple(values))
 
     def in_class_order(self, match: Match) -> Self:
         """As of `Source`, with the values of the run's classes."""
         colors = None
-        if self.class_colors is not None and not match.missing:
-            own = dict(zip(match.numbers, self.class_colors, strict=True))
-            colors = tuple(own[number] for number in range(len(own)))
+        if self.class_colors is not None:
+            # A class that the masks lack has the run's colour.
+            own: dict[int, Colour] = dict(enumerate(match.known.colors or ()))
+            own |= dict(zip(match.numbers, self.class_colors, strict=True))
+            if len(own) == len(match.known.names):
+                colors = tuple(own[number] for number in range(len(own)))
         return replace(super().in_class_order(match), values=match.values, class_colors=colors)
 
 
@@ -299,17 +303,36 @@ def check_sizes(
         )
 
 
-def named(values: Sequence[object], names: Sequence[str] | None, where: str) -> tuple[str, ...]:
+def named(
+    values: Sequence[object],
+    names: Sequence[str] | None,
+    where: str,
+    run_classes: ClassList | None = None,
+) -> tuple[str, ...]:
     """The names of classes: those given, or their values as text.
+
+    Args:
+        values: of the classes, as a person writes them.
+        names: those given.
+        where: what errors call the source.
+        run_classes: the classes of the run that ``names`` were written for: if there are as many
+            names, and another number of values, values have the names that they have in the run.
 
     Raises:
         DataError: the numbers of names and of classes differ.
     """
     if names is None:
         return tuple(map(str, values))
+    if (
+        run_classes is not None
+        and len(values) != len(names)
+        and set(names) == set(run_classes.names)
+    ):
+        known = dict(zip(map(str, run_classes.stored or ()), run_classes.names, strict=False))
+        return tuple(known.get(str(value), str(value)) for value in values)
     if len(names) != len(values):
         raise DataError(
             f"{where}: class_names is {names!r}; there are {len(values)} classes, of the values"
-            f" {', '.join(map(str, values))}"
+            f" {', '.join(map(str, values))} (--config.data.class_names=None names them by these)"
         )
     return tuple(map(str, names))

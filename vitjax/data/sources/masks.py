@@ -13,6 +13,7 @@ import numpy as np
 
 from vitjax.core.machine import process_cores
 from vitjax.core.validation import NonNegativeInt, PositiveInt
+from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.image_files import MAX_PIXELS, Measured, measure, read_image, turned_as
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask, unpacked
@@ -144,6 +145,7 @@ def masks(
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,
     max_pixels: PositiveInt = MAX_PIXELS,
+    run_classes: ClassList | None = None,
 ) -> MaskSource:
     """Image files, and files of their masks.
 
@@ -185,6 +187,7 @@ def masks(
             ones before these.
         split_seed: selects the examples that are held out.
         max_pixels: the pixels of the largest image or mask that is read.
+        run_classes: those of a run that ``class_names`` were written for; not a key of a config.
 
     Raises:
         ConfigError: a pattern cannot be used.
@@ -222,7 +225,7 @@ def masks(
     shown = [given.shown(value) for value in given.values]
     return MaskSource(
         made,
-        named(shown, class_names, "masks"),
+        named(shown, class_names, "masks", run_classes),
         channels,
         None if given.colours else given.representatives,
         _colors(given, everything),

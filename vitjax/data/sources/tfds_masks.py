@@ -10,6 +10,7 @@ import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.core.validation import PositiveInt
+from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.image_files import MAX_PIXELS, decode_image, measure_opened
 from vitjax.data.mask_files import decode_mask, unpacked
@@ -106,6 +107,7 @@ def tfds_masks(
     class_names: Sequence[str] | None = None,
     ignore: Ignored | None = None,
     max_pixels: PositiveInt = MAX_PIXELS,
+    run_classes: ClassList | None = None,
 ) -> MaskSource:
     """A data set with masks that TensorFlow Datasets has prepared as array_record files.
 
@@ -120,6 +122,7 @@ def tfds_masks(
         class_names: as of the source "masks".
         ignore: as of the source "masks".
         max_pixels: the pixels of the largest image or mask that is read.
+        run_classes: those of a run that ``class_names`` were written for; not a key of a config.
 
     Raises:
         DataError: the data set is not prepared in ``data_dir`` (the message gives the command that
@@ -165,7 +168,7 @@ def tfds_masks(
         ours: TfdsMaskSplit(split, image_key, mask_key, given, channels, max_pixels)
         for ours, split in records.items()
     }
-    names = named([given.shown(value) for value in given.values], class_names, where)
+    names = named([given.shown(value) for value in given.values], class_names, where, run_classes)
     colours = tuple(map(unpacked, given.representatives)) if given.colours else None
     return MaskSource(
         made, names, channels, None if given.colours else given.representatives, colours
