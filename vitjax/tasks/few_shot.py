@@ -195,7 +195,7 @@ class FewShot(Task[EpisodeData, Episodic]):
 
         ``output`` receives ``support.json``, with the method, the mode and the number of support
         images of each class, and ``predictions.png``, with the support images of each class and the
-        first images that were given it.
+        first images that are classified as it.
 
         Args:
             variables: those of the objective, one copy.
@@ -322,7 +322,7 @@ def _adaptation(classifier: AdaptedClassifier, objective: Episodic) -> str:
 def _first(shown: Sequence[Any], counts: np.ndarray) -> str:
     total = int(counts.sum())
     number = f"{total:,}" if len(shown) == total else f"{len(shown)} of {total:,}"
-    return f"beside each class, the images that were given it ({number}), and their probability"
+    return f"right: the images classified as this class ({number}), with their probability"
 
 
 def _draw_answers(
@@ -334,7 +334,7 @@ def _draw_answers(
         classifier.class_names,
         path,
         captions=[f"{answer.values.max():.0%}" for _, answer in shown if answer.values is not None],
-        titles=("support", "images given this class"),
+        titles=("support", "classified as this class"),
         heading=heading,
     )
 
