@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -183,7 +183,7 @@ def hold_out_splits(
     return notes
 
 
-def say_splits(splits: Mapping[str, ImageFiles], where: Mapping[str, str]) -> str:
+def say_splits(splits: Mapping[str, Sized], where: Mapping[str, str]) -> str:
     """The splits in words, with where each is from."""
     return ", ".join(
         f"{split} = {where[split]} ({len(held):,} images)" for split, held in splits.items()
