@@ -169,13 +169,19 @@ def test_cityscapes(tmp_path):
                 mask = identifiers[label(place, 5)] if split != "test" else label(0) * 0
                 truth = tmp_path / f"gtFine/{split}/{city}"
                 save(mask, truth / f"{stem}_gtFine_labelIds.png")
+                trained = np.array([255, 255, 0, 18, 15], np.uint8)[label(place, 5)]
+                save(trained, truth / f"{stem}_gtFine_labelTrainIds.png")
                 save(label(1), truth / f"{stem}_gtFine_instanceIds.png")
                 (truth / f"{stem}_gtFine_polygons.json").write_text("{}")
                 place += 1
-    data = create("cityscapes", tmp_path)
-    assert (data.splits, data.num_classes) == (("train", "val"), 19)
-    check(data, "train", [0, 1, 2, 3], lambda seed: classes[label(seed, 5)])
-    check(data, "val", [4, 5], lambda seed: classes[label(seed, 5)])
+    names = []
+    for layout in ("cityscapes", "cityscapes_train_ids"):
+        data = create(layout, tmp_path)
+        assert (data.splits, data.num_classes) == (("train", "val"), 19)
+        check(data, "train", [0, 1, 2, 3], lambda seed: classes[label(seed, 5)])
+        check(data, "val", [4, 5], lambda seed: classes[label(seed, 5)])
+        names.append(data.class_names)
+    assert names[0] == names[1]
 
 
 def test_voc(tmp_path):

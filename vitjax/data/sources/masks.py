@@ -280,6 +280,8 @@ def _colors(classes: Classes, pages: Sequence[Page]) -> tuple[Colour, ...] | Non
         return None
     colors = [palette.get(value) for value in classes.representatives]
     known = tuple(color for color in colors if color is not None)
+    if known == tuple((value, value, value) for value in classes.representatives):
+        return None  # the greys of the values, among which small ones all look black
     return known if len(set(known)) == len(colors) else None
 
 
