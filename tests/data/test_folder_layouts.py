@@ -147,13 +147,15 @@ def test_the_only_class_of_a_small_split_is_not_passed_through(folder):
         (["a", "b"], {"splits": {"trian": "a"}}, "'trian' is not a split; did you mean 'train'"),
         (["photos/x"], {"splits": {"train": "photo"}}, "no folder .*did you mean 'photos'"),
         (["cat", "dog"], {"classes": ["cat", "dgo"]}, "'dgo', which is not a class; did you mean"),
+        (["train/a", "train/b", "test/c"], {"classes": ["a", "b"]},
+         r"test: the split 'test' has no images .*a, b \(it has: c\);.*{'train': 'train'} reads"),
         (["cat", "dog"], {"classes": ["cat", "cat"]}, "'cat' twice"),
         (["cat", "dog"], {"classes": ["cat"]}, "classes is .*at least 2"),
         (["train/a", "train/b", "val/c"], {"classes": ["a", "c"]}, "'c', of which 'train' has no"),
         (["cat", "dog:0"], {}, "dog has no image: images are files of the kinds .png"),
         (["cat/inner/deep", "dog:0"], {}, "dog has no image"),
     ],
-)
+)  # fmt: skip
 def test_what_can_be_read_in_two_ways_is_refused(folder, folders, keywords, message):
     with pytest.raises(UserError, match=message):
         read(folder(*folders), **keywords)
@@ -338,6 +340,17 @@ def test_links_do_not_multiply_a_class(folder, pairs):
     counts, source = read(root, val_fraction=0, test_fraction=0)
     assert counts == {"train": 6}
     assert source.class_names == ("cat", "dog")
+
+
+def test_a_class_that_is_a_link_to_another_is_said(folder):
+    root = folder("train/cat", "train/dog", "val/cat")
+    links(root, [("train/cats", "train/cat")])
+    _, source = read(root)
+    assert source.class_names == ("cat", "cats", "dog")
+    assert source.notes[-1] == (
+        f"warning: {root}/train: the classes cat, cats are one folder, {root}/train/cat, by links:"
+        " each has its images"
+    )
 
 
 def test_folders_are_followed_through_links(folder, tmp_path):

@@ -417,6 +417,13 @@ def test_brackets_and_wildcards_in_names_are_taken_as_they_are(tmp_path):
         np.testing.assert_array_equal(source.split("train").read(seed).mask, label(seed))
 
 
+def test_a_near_match_ends_what_it_belongs_to(tmp_path):
+    photo(0, tmp_path / "Images" / "0.png")
+    photo(0, tmp_path / "label" / "0.png")
+    with pytest.raises(DataError, match=r"\(it has: Images, label; did you mean 'Images'\?\); fil"):
+        SOURCES.create("masks", path=str(tmp_path))
+
+
 def test_names_with_a_rule_are_seen(tmp_path):
     for seed in range(3):
         photo(seed, tmp_path / "images" / f"im{seed}.jpg")

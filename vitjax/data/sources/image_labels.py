@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -79,7 +79,10 @@ class ImageFiles(Stored):
 
 
 def choose_classes(
-    counts: Mapping[str, Mapping[str, int]], choice: ClassChoice, where: str
+    counts: Mapping[str, Mapping[str, int]],
+    choice: ClassChoice,
+    where: str,
+    roots: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], list[str]]:
     """The classes of a source, and what there is to say of them.
 
@@ -87,12 +90,14 @@ def choose_classes(
         counts: for each split, the number of images of each class in it, classes in order.
         choice: the config's ``classes``.
         where: what errors call the source.
+        roots: the folder of each split, if it has one.
 
     Returns:
         The names of the classes, and notes on them and on those that are left out.
 
     Raises:
-        DataError: a class is unknown, or one of another split is missing in ``train``.
+        DataError: a class is unknown, one of another split is missing in ``train``, or a split has
+            none of those that are listed.
     """
     found = dict.fromkeys(name for classes in counts.values() for name in classes)
     if choice == "all":
@@ -105,8 +110,8 @@ def choose_classes(
                 if name not in own:
                     raise DataError(
                         f"{where}: split {split!r} has the class {name!r}, which {first!r} lacks"
-                        f'{near_match(name, own)}; with classes="all" splits may have classes of'
-                        " their own, and classes=[...] lists those to read"
+                        ' (with classes="all" splits may have classes of their own, and'
+                        f" classes=[...] lists those to read){near_match(name, own)}"
                     )
         return _said(own)
     chosen = tuple(choice)
@@ -120,6 +125,9 @@ def choose_classes(
             )
         if name not in own:
             raise DataError(f"{where}: classes lists {name!r}, of which {first!r} has no images")
+    for split, classes in counts.items():
+        if not any(classes.get(name) for name in chosen):
+            raise DataError(_without_chosen(chosen, split, classes, where, roots))
     left_out = [name for name in found if name not in chosen]
     if not left_out:
         return _said(chosen)
@@ -128,6 +136,24 @@ def choose_classes(
         f"classes: {len(chosen)} of {len(found)}; {images:,} images of the others"
         f" ({shortened(left_out)}) are left out"
     ]
+
+
+def _without_chosen(
+    chosen: Sequence[str],
+    split: str,
+    classes: Collection[str],
+    where: str,
+    roots: Mapping[str, str] | None,
+) -> str:
+    """The error for a split that has no image of the classes that are listed."""
+    rest = {name: os.path.relpath(root, where) for name, root in (roots or {}).items()}
+    rest.pop(split, None)
+    otherwise = f"; config.data.splits = {rest} reads the others alone" if rest else ""
+    return (
+        f"{roots[split] if roots else where}: the split {split!r} has no images of the classes that"
+        f" config.data.classes lists, {shortened(chosen)} (it has: {shortened(list(classes))})"
+        f"{otherwise}"
+    )
 
 
 def _said(classes: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
