@@ -190,7 +190,8 @@ def _check_areas(
     if follow and (len(peaks) != 2 or not any(peaks[0] < value < peaks[1] for value in borders)):
         return
     likely = sorted(sorted(peaks, key=lambda value: -pixels[value])[:2])
-    two = len(likely) == 2 and sum(map(pixels.get, likely)) > _OF_TWO * sum(pixels.values())
+    share = sum(pixels[value] for value in likely) / sum(pixels.values())
+    two = len(likely) == 2 and share > _OF_TWO
     example = f"; of two classes, classes={tuple(likely)} refuses the files that have others"
     listed = shortened(values, 8)
     raise DataError(
