@@ -110,8 +110,8 @@ def choose_classes(
                 if name not in own:
                     raise DataError(
                         f"{where}: split {split!r} has the class {name!r}, which {first!r} lacks"
-                        ' (with classes="all" splits may have classes of their own, and'
-                        f" classes=[...] lists those to read){near_match(name, own)}"
+                        f'{near_match(name, own)} (with classes="all" splits may have classes of'
+                        " their own, and classes=[...] lists those to read)"
                     )
         return _said(own)
     chosen = tuple(choice)
