@@ -99,6 +99,18 @@ def cityscapes(data: ConfigDict) -> None:
     )
 
 
+def cityscapes_train_ids(data: ConfigDict) -> None:
+    """Cityscapes with masks of ``trainIds``, 0 to 18, which its own scripts write."""
+    data.update(
+        images="leftImg8bit/{split}/*/*_leftImg8bit.png",
+        masks="gtFine/{split}/{parent}/{stem[:-12]}_gtFine_labelTrainIds.png",
+        splits={"train": "train", "val": "val"},
+        classes=tuple(range(19)),
+        class_names=tuple(CITYSCAPES),
+        ignore=255,
+    )
+
+
 VOC = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
     "cow", "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa",
@@ -119,7 +131,8 @@ def voc(data: ConfigDict) -> None:
 
 
 LAYOUTS = {
-    layout.__name__: layout for layout in (drive, camvid, camvid_index, carvana, cityscapes, voc)
+    layout.__name__: layout
+    for layout in (drive, camvid, camvid_index, carvana, cityscapes, cityscapes_train_ids, voc)
 }
 
 

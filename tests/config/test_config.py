@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Union, get_args, get_origin, get_type_hints
 
 import hypothesis
 import ml_collections
@@ -12,7 +16,14 @@ import pytest
 from hypothesis import strategies as st
 
 from vitjax import config as configs
+from vitjax.config import overrides
 from vitjax.core.errors import ConfigError
+from vitjax.data.samplers.base import SAMPLERS
+from vitjax.data.sources import SOURCES
+from vitjax.models.registry import MODELS
+from vitjax.objectives.base import objectives
+from vitjax.optim.schedules import schedules
+from vitjax.parallel.base import MODES
 
 
 @pytest.fixture
@@ -303,6 +314,53 @@ def test_a_section_without_a_name_is_not_replaced_by_text(config):
     config.optimizer.groups = {"a": 1}
     with pytest.raises(ConfigError, match=r"optimizer\.groups is a section; a dict"):
         configs.override(config, ["--config.optimizer.groups=adam"])
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("data.classes", "(0, 255)", (0, 255)),
+        ("data.classes", "0,1", (0, 1)),
+        ("data.classes", "[[7], [8, 9]]", [[7], [8, 9]]),
+        ("objective.class_weights", "inverse", "inverse"),
+        ("objective.class_weights", "[1, 2.5]", [1, 2.5]),
+        ("parallel.rules", "fsdp", "fsdp"),
+        ("parallel.rules", "[('a', None)]", [("a", None)]),
+    ],
+)
+def test_a_key_that_may_be_a_section_or_a_value(config, path, text, expected):
+    section, key = path.split(".")
+    config[section] = {key: {"a": 1, "b": 2}}
+    configs.override(config, [f"--config.{path}={text}"])
+    assert config[section][key] == expected
+    configs.override(config, [f"--config.{path}={{'c': 1}}", f"--config.{path}.d=2"])
+    assert config[section][key].to_dict() == {"c": 1, "d": 2}
+
+
+def takes_both(annotation: object) -> bool:
+    """Whether values of an annotation are dicts, and lists or text."""
+    if get_origin(annotation) is Annotated:
+        return takes_both(get_args(annotation)[0])
+    united = get_origin(annotation) in (Union, UnionType)
+    kinds = [get_origin(each) or each for each in get_args(annotation) if each is not NoneType]
+    return united and Mapping in kinds and len(set(kinds)) > 1
+
+
+def test_the_keys_that_may_be_a_section_or_a_value():
+    """By the annotations of what sections construct."""
+    constructed = {
+        "data": SOURCES, "data.sampler": SAMPLERS, "parallel": MODES, "objective": objectives,
+        "model": MODELS, "schedule": schedules,
+    }  # fmt: skip
+    found = set()
+    for section, registry in constructed.items():
+        for name in registry:
+            constructor = getattr(registry[name], "func", registry[name])  # of a partial
+            if isinstance(constructor, type) and not dataclasses.is_dataclass(constructor):
+                constructor = constructor.__init__
+            hints = get_type_hints(constructor, include_extras=True)
+            found |= {f"{section}.{key}" for key, each in hints.items() if takes_both(each)}
+    assert found == overrides._EITHER
 
 
 # ------------------------------------------------------------------------------------ save, flatten

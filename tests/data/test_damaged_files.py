@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vitjax.data import CorruptImage
-from vitjax.data.image_files import decode_image, read_image
+from vitjax.data.image_files import _is_plain_png, decode_image, read_image
 from vitjax.data.mask_files import decode_mask
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -214,6 +215,33 @@ def test_a_changed_byte_of_a_mask_is_found():
     data[data.index(b"IEND") - 5] ^= 4  # in the checksum of the pixels
     with pytest.raises(CorruptImage, match="IDAT is damaged"):
         decode_mask(bytes(data), "x")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95, 1.0])
+def test_a_changed_byte_of_a_png_is_named_by_the_error_alone(capfd, channels, share):
+    """No decoder writes to stderr, where nothing tells of which file it speaks."""
+    data = bytearray(png(smooth(channels=channels), kind=2 if channels == 3 else 0))
+    start = data.index(b"IDAT") + 4
+    end = data.index(b"IEND") - 5  # within the checksum
+    data[start + int(share * (end - start))] ^= 0x41
+    with pytest.raises(CorruptImage, match=r"a.png: cannot be decoded"):
+        decode_image(bytes(data), channels, "a.png")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_the_checksums_of_a_png_in_parts(parts):
+    array = smooth()
+    whole = png(array)
+    start = whole.index(b"IDAT") - 4
+    size = int.from_bytes(whole[start : start + 4], "big")
+    content = whole[start + 8 : start + 8 + size]
+    cuts = np.linspace(0, size, parts + 1).astype(int)
+    pixels = b"".join(part(b"IDAT", content[a:b]) for a, b in itertools.pairwise(cuts))
+    data = whole[:start] + pixels + part(b"IEND", b"")
+    assert _is_plain_png(data, 3)
+    np.testing.assert_array_equal(decode_image(data, 3, "a.png"), array)
 
 
 @pytest.mark.parametrize("background", [0, 7])

@@ -59,6 +59,10 @@ def read(path: Path, **keywords):
         ("train", "eval", "test"),
         ("seg_train", None, "seg_test"),
         ("flowers-train", "flowers-val", "flowers-test"),
+        ("flowers_train_v2", None, "flowers_test_v2"),
+        ("train1", None, "test1"),
+        ("train_70", "val_10", "test_20"),
+        ("train 70%", None, "test 30%"),
     ],
 )
 def test_splits_are_recognised_by_their_usual_names(folder, train, val, test):
@@ -146,19 +150,46 @@ def test_the_only_class_of_a_small_split_is_not_passed_through(folder):
         (["train/a", "test:0"], {}, "test has no class folders"),
         (["cat/train", "cat/test", "dog/train", "dog/test"], {}, "cat holds the folders test and"),
         (["a/train/x", "a/test/x", "b/train/x", "b/test/x"], {}, "If .*a is the data set"),
+        (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], {}, r"fold1, fold2 each hold .*a, b and no"),
+        (["query/a", "query/b", "gallery/a", "gallery/b", "gallery/c"], {}, "gallery, query each"),
+        (["a/x", "a/y", "b/x", "b/y"], {"classes": ["x", "y"]}, r"{'train': 'a', 'test': 'b'}"),
+        (["a", "b"], {"splits": {"train": ".", "val": "."}}, "'train' and 'val' are the same"),
+        (["o/a", "o/b"], {"splits": {"train": "o", "test": "./o/"}}, "the same folder .*o"),
         (["a", "b"], {"splits": {"trian": "a"}}, "'trian' is not a split; did you mean 'train'"),
         (["photos/x"], {"splits": {"train": "photo"}}, "no folder .*did you mean 'photos'"),
         (["cat", "dog"], {"classes": ["cat", "dgo"]}, "'dgo', which is not a class; did you mean"),
+        (["train/a", "train/b", "test/c"], {"classes": ["a", "b"]},
+         r"test: the split 'test' has no images .*a, b \(it has: c\);.*{'train': 'train'} reads"),
         (["cat", "dog"], {"classes": ["cat", "cat"]}, "'cat' twice"),
         (["cat", "dog"], {"classes": ["cat"]}, "classes is .*at least 2"),
         (["train/a", "train/b", "val/c"], {"classes": ["a", "c"]}, "'c', of which 'train' has no"),
         (["cat", "dog:0"], {}, "dog has no image: images are files of the kinds .png"),
         (["cat/inner/deep", "dog:0"], {}, "dog has no image"),
     ],
-)
+)  # fmt: skip
 def test_what_can_be_read_in_two_ways_is_refused(folder, folders, keywords, message):
     with pytest.raises(UserError, match=message):
         read(folder(*folders), **keywords)
+
+
+def test_folders_that_hold_the_same_folders_are_read_as_a_config_says(folder):
+    root = folder(*(f"{fold}/{name}" for fold in ("fold1", "fold2") for name in ("a", "b")))
+    assert read(root, splits={"train": "fold1", "test": "fold2"})[0] == {"train": 4, "test": 4}
+    whole = {"val_fraction": 0, "test_fraction": 0}
+    assert read(root, classes=["fold1", "fold2"], **whole)[1].class_names == ("fold1", "fold2")
+    assert len(read(root, levels=2, **whole)[1].class_names) == 4
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["cat/day", "cat/night", "dog/day"],
+        ["cat/day", "cat/night", "dog/north", "dog/south"],
+        ["cat", "cat/day", "cat/night", "dog", "dog/day", "dog/night"],
+    ],
+)
+def test_folders_inside_of_classes_are_read(folder, folders):
+    assert read(folder(*folders))[1].class_names == ("cat", "dog")
 
 
 def test_a_class_called_test_among_many_is_a_class(folder):
@@ -322,12 +353,25 @@ def test_links_do_not_multiply_a_class(folder, pairs):
     assert source.class_names == ("cat", "dog")
 
 
+def test_a_class_that_is_a_link_to_another_is_said(folder):
+    root = folder("train/cat", "train/dog", "val/cat")
+    links(root, [("train/cats", "train/cat")])
+    _, source = read(root)
+    assert source.class_names == ("cat", "cats", "dog")
+    assert source.notes[-1] == (
+        f"warning: {root}/train: the classes cat, cats are one folder, {root}/train/cat, by links:"
+        " each has its images"
+    )
+
+
 def test_folders_are_followed_through_links(folder, tmp_path):
     root = folder("real/cat:3", "real/dog:3")
     (tmp_path / "linked" / "train").mkdir(parents=True)
     links(tmp_path, [(f"linked/train/{name}", f"photos/real/{name}") for name in ("cat", "dog")])
+    assert read(tmp_path / "linked")[0] == {"train": 6}
     links(tmp_path, [("linked/val", "linked/train")])
-    assert read(tmp_path / "linked")[0] == {"train": 6, "val": 6}
+    with pytest.raises(DataError, match=r"'train' and 'val' are the same folder .*train \(.*val\)"):
+        read(tmp_path / "linked")
     assert read(root / "real", val_fraction=0, test_fraction=0)[0] == {"train": 6}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -172,8 +173,9 @@ def test_numbers_to_predict(photos):
     ],
 )
 def test_errors_name_line_and_column(photos, lines, keywords, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         read(table(photos, *lines), **keywords)
+    assert not re.search(r"\?[.,;]|\? nor", str(caught.value))
 
 
 def test_errors_of_files(photos):

@@ -82,6 +82,21 @@ def test_masks_that_were_smoothed_are_refused(tmp_path, draw, values, harm):
         read(tmp_path, masks)
 
 
+@pytest.mark.parametrize("values", [(0, 5), (0, 3), (1, 4)])
+@pytest.mark.parametrize("harm", ["bilinear", "smoothed"])
+def test_masks_of_small_numbers_that_were_smoothed_are_refused(tmp_path, values, harm):
+    masks = [HARM[harm](discs(seed, values)) for seed in range(COUNT)]
+    with pytest.raises(DataError, match=rf"along the borders .*classes=\({values[0]}, {values[1]}"):
+        read(tmp_path, masks)
+
+
+@pytest.mark.parametrize(("values", "two"), [((0, 255), True), ((0, 80, 160, 240), False)])
+def test_two_classes_are_proposed_where_two_values_have_the_pixels(tmp_path, values, two):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, [HARM["smoothed"](discs(seed, values)) for seed in range(COUNT)])
+    assert ("of two classes, classes=(0, 255)" in str(caught.value)) == two
+
+
 @pytest.mark.parametrize(
     ("draw", "values"),
     [
@@ -97,14 +112,15 @@ def test_masks_of_classes_are_trusted(tmp_path, draw, values, nearest):
     assert read(tmp_path, masks).values == values
 
 
-def test_a_border_that_is_a_class_of_its_own(tmp_path):
+@pytest.mark.parametrize("border", [2, 255])
+def test_a_border_that_is_a_class_of_its_own(tmp_path, border):
     """As in Pascal VOC and Oxford-IIIT Pet: thin, between two others."""
     masks = []
     for seed in range(COUNT):
         mask = discs(seed, (0, 1))
         inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
-        masks.append(np.where(inner != mask, np.uint8(255), mask))
-    assert read(tmp_path, masks).values == (0, 1, 255)
+        masks.append(np.where(inner != mask, np.uint8(border), mask))
+    assert read(tmp_path, masks).values == (0, 1, border)
 
 
 def test_listed_classes_are_trusted(tmp_path):
@@ -112,6 +128,19 @@ def test_listed_classes_are_trusted(tmp_path):
     values = tuple(np.unique(mask).tolist())
     source = read(tmp_path, [mask] * 3, classes=values)
     np.testing.assert_array_equal(np.asarray(values)[source.split("train").read(0).mask], mask)
+
+
+@pytest.mark.parametrize("kinds", [(127, 255), (128, 255), (1, 128), (1, 127, 255)])
+def test_grey_beside_white_is_doubted(tmp_path, kinds):
+    masks = [discs(seed, (0, kinds[seed % len(kinds)])) for seed in range(COUNT)]
+    with pytest.raises(DataError, match=r"several ways to write") as caught:
+        read(tmp_path, masks)
+    text = str(caught.value)
+    line = text[text.index("classes={") + len("classes=") : text.index("} reads") + 1]
+    both = ast.literal_eval(line)
+    source = SOURCES.create("masks", path=str(tmp_path), classes=both, val_count=0)
+    for index, mask in enumerate(masks):
+        np.testing.assert_array_equal(source.split("train").read(index).mask, mask > 0)
 
 
 def test_two_ways_to_write_two_classes(tmp_path):
@@ -195,6 +224,20 @@ def test_colours_that_are_found_are_to_be_named(coloured):
     source = SOURCES.create("masks", path=coloured, classes={"road": ROAD, "car": CAR})
     with pytest.raises(DataError, match=r"has the colour \(0, 0, 0\) in \d+ pixels.*ignore=\(0, 0"):
         source.split("train").read(0)
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 1, 2, 255), (0, 255)])
+def test_a_palette_of_greys_gives_none(tmp_path, values):
+    """As `Image.convert("P")` and many programs make it: the grey of each value."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for seed in range(3):
+        picture = Image.fromarray(discs(seed, values)).convert("P")
+        picture.putpalette(np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes())
+        picture.save(tmp_path / "masks" / f"{seed}.png")
+        picture.convert("RGB").save(tmp_path / "images" / f"{seed}.png")
+    source = SOURCES.create("masks", path=str(tmp_path))
+    assert (source.values, source.class_colors) == (values, None)
 
 
 def test_a_palette_gives_its_colours(tmp_path):

@@ -17,6 +17,8 @@ from vitjax.data import IGNORE, DataError
 from vitjax.data.sources import SOURCES
 from vitjax.data.sources.mask_patterns import Pattern
 from vitjax.figures import overlay
+from vitjax.objectives.segmentation import Segmentation
+from vitjax.training.checks import trainable
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "segmentation" / "layouts.py"
 SIZE = (16, 24)
@@ -92,6 +94,12 @@ def test_drive(tmp_path):
     (tmp_path / "test" / "1st_manual" / "07_manual1.gif").unlink()
     with pytest.raises(DataError, match=r"07_test.tif: no .*07_manual1.gif.*did you mean '06_man"):
         create("drive", tmp_path)
+    for path in (tmp_path / "test" / "1st_manual").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"--config.data.splits.test=None leaves the split out"):
+        create("drive", tmp_path)
+    with pytest.raises(DataError, match=r"config.data.splits = {'train': 'training'} leaves"):
+        create("drive", tmp_path, splits=None)
     only = create("drive", tmp_path, splits={"train": "training", "test": None})
     assert only.splits == ("train", "val")
 
@@ -162,13 +170,19 @@ def test_cityscapes(tmp_path):
                 mask = identifiers[label(place, 5)] if split != "test" else label(0) * 0
                 truth = tmp_path / f"gtFine/{split}/{city}"
                 save(mask, truth / f"{stem}_gtFine_labelIds.png")
+                trained = np.array([255, 255, 0, 18, 15], np.uint8)[label(place, 5)]
+                save(trained, truth / f"{stem}_gtFine_labelTrainIds.png")
                 save(label(1), truth / f"{stem}_gtFine_instanceIds.png")
                 (truth / f"{stem}_gtFine_polygons.json").write_text("{}")
                 place += 1
-    data = create("cityscapes", tmp_path)
-    assert (data.splits, data.num_classes) == (("train", "val"), 19)
-    check(data, "train", [0, 1, 2, 3], lambda seed: classes[label(seed, 5)])
-    check(data, "val", [4, 5], lambda seed: classes[label(seed, 5)])
+    names = []
+    for layout in ("cityscapes", "cityscapes_train_ids"):
+        data = create(layout, tmp_path)
+        assert (data.splits, data.num_classes) == (("train", "val"), 19)
+        check(data, "train", [0, 1, 2, 3], lambda seed: classes[label(seed, 5)])
+        check(data, "val", [4, 5], lambda seed: classes[label(seed, 5)])
+        names.append(data.class_names)
+    assert names[0] == names[1]
 
 
 def test_voc(tmp_path):
@@ -273,6 +287,14 @@ def test_a_list_of_stems_or_of_paths_and_a_field_of_view(mixed):
         ({"images": "*.png", "masks": "a.png", "splits": {"train": "a"}},
          r"images has no \{split\}"),
         ({"images": "{split}/*.png", "masks": "{stem}.png"}, r"no images of the split train"),
+        ({"images": "*0.png", "masks": "{stem}.png"}, r"im0.png: is its own mask by .*1 more"),
+        ({"images": "im?.png", "masks": "im0_mask.png"},
+         r"im0.png and .*im1.png have the same mask .*im0_mask.png"),
+        ({"images": "im1?.png", "masks": "{stem[:3]}_mask.png"}, r"im10.png and .*im11.png have"),
+        ({"lists": "own.txt"}, r"im1.png: is its own mask by .*own.txt, line 1"),
+        ({"lists": "same.csv"}, r"im1.png and .*im2.png have the same mask .*im1_mask.png"),
+        ({"images": "{split}?.png", "masks": "{stem}_mask.png",
+          "splits": {"train": "im", "val": "im"}}, r"\{split\} is 'im' for 'train' and for 'val'"),
         ({"images": "{split}/*.png", "masks": "{stem}.png", "splits": {"train": "training"}},
          r"no file matches images.*for the split train \(\{split\} is 'training'\)"),
         ({"lists": "gone.txt"}, r"gone.txt: cannot be read: No such file"),
@@ -285,10 +307,89 @@ def test_a_list_of_stems_or_of_paths_and_a_field_of_view(mixed):
 )  # fmt: skip
 def test_layouts_that_cannot_be_say_why(mixed, keywords, message):
     (mixed / "list.txt").write_text("im1.png\n")
+    (mixed / "own.txt").write_text("im1.png im1.png\n")
+    (mixed / "same.csv").write_text(
+        "image,mask,split\nim1.png,im1_mask.png,train\nim2.png,./im1_mask.png,test\n"
+    )
     (mixed / "bad.txt").write_text("im1.png im1_mask.png\nim99.png im1_mask.png\n")
     (mixed / "split.csv").write_text("image,mask,split\nim1.png,im1_mask.png,tset\n")
     with pytest.raises(UserError, match=message):
         SOURCES.create("masks", path=str(mixed), **keywords)
+
+
+def test_what_was_understood_is_said(mixed):
+    given = {"images": "im?.png", "masks": "{stem}_mask.png", "path": str(mixed), "val_count": 3}
+    said = SOURCES.create("masks", **given).notes
+    assert said == (
+        "2 files match masks='{stem}_mask.png' and belong to no image"
+        f" ({mixed}/im10_mask.png, {mixed}/im11_mask.png)",
+        f"train = {mixed}/im?.png (10 images)",
+        "val: 3 of 10 examples are held out of train",
+        "2 classes, by the values of masks, which were all read: 0, 255",
+    )
+    classes = {"a": ((0,), (9,)), "b": 255}
+    said = SOURCES.create("masks", **given, classes=classes, ignore="others").notes
+    assert said[-1] == (
+        "2 classes, by the values of masks: a = (0, 9), b = 255; ignored: all others"
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "images"),
+    [
+        ("Train", "Test", "{split}/images/*.png"),
+        ("training_set", "test_set", "{split}/images/*.png"),
+        ("seg_train", "seg_test", "./{split}/*/*.png"),
+        ("TRAIN", "EVAL", "**/{split}/images/*.png"),
+        ("train2017", "val2017", "{split}/images/{split}_*.png"),
+    ],
+)
+def test_the_names_of_splits_in_patterns(tmp_path, train, test, images):
+    for seed, split in enumerate((train, test, f"{train}_labels", ".train")):
+        photo(seed, tmp_path / split / "images" / f"{split}_{seed}.png")
+        save(label(seed), tmp_path / split / "truth" / f"{split}_{seed}.png")
+    source = SOURCES.create(
+        "masks", path=str(tmp_path), images=images, masks="{split}/truth/{stem}.png"
+    )
+    second = "val" if test.startswith("val") else "test"
+    assert {split: stems(source, split) for split in source.splits} == {
+        "train": [f"{train}_0"], second: [f"{test}_1"],
+    }  # fmt: skip
+
+
+def test_the_names_of_splits_in_names_of_files(mixed):
+    for place, name in enumerate(("Train", "Valid", "trainval")):
+        (mixed / f"my_{name}.txt").write_text(f"im{place}.png im{place}_mask.png\n")
+        (mixed / f"im{place}.png").rename(mixed / f"{name}_a_{place}.png")
+        (mixed / f"im{place}_mask.png").rename(mixed / f"{name}_mask_{place}.png")
+    keywords = {"images": "{split}_a_*.png", "masks": "{split}_mask_{stem[-1]}.png"}
+    source = SOURCES.create("masks", path=str(mixed), **keywords)
+    assert {split: stems(source, split) for split in source.splits} == {
+        "train": ["Train_a_0"], "val": ["Valid_a_1"],
+    }  # fmt: skip
+    (mixed / "my_training.txt").write_text("im1.png\n")
+    with pytest.raises(DataError, match=r"Train and training both exist"):
+        SOURCES.create("masks", path=str(mixed), lists="my_{split}.txt")
+
+
+@pytest.mark.parametrize("above", ["", "a/b"])
+@pytest.mark.parametrize("splits", [(), ("Train", "test"), ("test",)])
+def test_folders_around_masks_and_a_test_set_alone(tmp_path, above, splits):
+    for split in splits or ("",):
+        photo(0, tmp_path / above / split / "images" / "0.png")
+        save(label(0), tmp_path / above / split / "masks" / "0.png")
+    (tmp_path / "docs").mkdir()
+    section = {"source": "masks", "path": str(tmp_path), "channels": 3, "batch_size": 1}
+    data = vitjax.data.create(**section, val_fraction=0, classes=(0, 1))
+    there = tuple(split.lower() for split in splits) or ("train",)
+    assert data.splits == there
+    found = f"{tmp_path / above} is read"
+    assert (found in data.notes[0]) == bool(above)
+    assert data.example_batch()["image"].shape[-1] == 3
+    assert vitjax.data.recall(data.describe(), **section).splits == there
+    if there == ("test",):
+        with pytest.raises(ConfigError, match="no split 'train' to learn from"):
+            trainable(data, Segmentation)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +416,13 @@ def test_brackets_and_wildcards_in_names_are_taken_as_they_are(tmp_path):
     assert stems(source) == ["a[b]", "c*d", "e"]
     for seed in range(3):
         np.testing.assert_array_equal(source.split("train").read(seed).mask, label(seed))
+
+
+def test_a_near_match_ends_what_it_belongs_to(tmp_path):
+    photo(0, tmp_path / "Images" / "0.png")
+    photo(0, tmp_path / "label" / "0.png")
+    with pytest.raises(DataError, match=r"\(it has: Images, label; did you mean 'Images'\?\); fil"):
+        SOURCES.create("masks", path=str(tmp_path))
 
 
 def test_names_with_a_rule_are_seen(tmp_path):

@@ -368,6 +368,7 @@ def test_omniglot_without_tensorflow(test_data):
         ({"dataset": "omniglt"}, r"did you mean 'omniglot'.*prepared there: omniglot:3.0.0"),
         ({"dataset": "mnist"}, r"tfds build mnist --data_dir=.* --file_format=array_record"),
         ({"dataset": "omniglot:1.0.0"}, r"did you mean 'omniglot:3.0.0'"),
+        ({"splits": {"train": "train", "val": "train"}}, r"'train' is 'train' and 'val'; parts of"),
         ({"splits": {"train": "trian"}}, r"'trian' .*did you mean 'train'"),
         ({"image_key": "imag"}, r"'imag' \(image_key\); did you mean 'image'"),
         ({"label_key": "image"}, r"not one class index"),

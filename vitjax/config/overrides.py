@@ -23,6 +23,8 @@ _NAMED = {
     "data": "source",
     "parallel": "mode",
 }
+# Keys that are a section or a value: by class a value each, or a list of them, or a name.
+_EITHER = frozenset(("data.classes", "objective.class_weights", "parallel.rules"))
 # Words that literals of Python lack.
 _WORDS = {"true": True, "false": False, "nan": math.nan, "inf": math.inf, "infinity": math.inf}
 
@@ -36,7 +38,8 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
     its default applies. Keys that the config lacks are added.
 
     A dict replaces a section. So does a name, where a section consists of a name and its keys:
-    ``--config.model=resnet18`` is that model with its defaults.
+    ``--config.model=resnet18`` is that model with its defaults. A list or a name replaces a section
+    whose key may be either, such as ``data.classes``.
 
     Files of ``config.imports``, relative to the current directory, are imported.
 
@@ -102,6 +105,8 @@ def _converted(value: Any, text: str, old: Any, path: str) -> Any:
     name = _NAMED.get(path, "name" if is_section and "name" in old else None)
     if name is not None and isinstance(value, str):
         return ml_collections.ConfigDict({name: value})
+    if is_section and path in _EITHER:
+        return value
     if name is not None or (is_section and not _is_number(value)):
         raise ConfigError(_not_a_section(text, path, name is not None))
     if isinstance(old, str) and not isinstance(value, list | tuple):

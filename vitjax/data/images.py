@@ -117,7 +117,7 @@ class ImageData(Loader, ImageDataset):
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank example: the shapes and dtypes of training, or of evaluation."""
-        split = self._first_evaluated if evaluated else "train"
+        split = self._first_evaluated if evaluated else self._trained
         rows = self._eval_rows(split) if evaluated else self._train_rows()
         batch = {
             key: np.zeros((1, *array.shape), array.dtype) for key, array in rows.blank().items()

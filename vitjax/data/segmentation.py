@@ -120,7 +120,7 @@ class SegmentationData(ImageData, MaskDataset):
 
     def describe(self) -> dict[str, Any]:
         """What `recall` needs, as JSON values: names and values of classes, examples, raw sizes."""
-        image = self._first("train").image
+        image = self._first(self._trained).image
         sizes = {name: list(self._size(name)) for name in self.splits}
         values = self.class_list.values
         return {

@@ -15,7 +15,7 @@ _WORDS = {
 _EVALUATION = re.compile("eval")  # the split that is left: val beside a test, else test
 _KINDS = "set|data|dataset|folder|dir|split|image|img|photo|picture|pic|sample|example"
 _PATTERNS = {
-    split: re.compile(rf"\d{{0,2}}(?:{words})(?:(?:{_KINDS})s?)?(?:(?:19|20)\d\d)?")
+    split: re.compile(rf"\d{{0,2}}(?:{words})(?:(?:{_KINDS})s?)?\d{{0,4}}")
     for split, words in _WORDS.items()
 }
 
@@ -23,25 +23,20 @@ _PATTERNS = {
 def split_named(name: str) -> str | None:
     """The split that ``name`` stands for: "train", "val" or "test"; None if it names no split.
 
-    Case, punctuation, a number before it, a year after it and words such as "set" or "images" do
-    not matter: ``training_set``, ``Test-Images``, ``val2017``. Longer names, such as
-    ``train_station``, are not splits.
+    Case, punctuation, a number before it, a number, year or percentage after it and words such as
+    "set" or "images" do not matter: ``training_set``, ``Test-Images``, ``val2017``, ``train_70%``.
+    Longer names, such as ``train_station``, are not splits.
     """
     plain = re.sub(r"[\W_]", "", name.lower())
     return next((s for s, pattern in _PATTERNS.items() if pattern.fullmatch(plain)), None)
-
-
-def usual_words(split: str) -> list[str]:
-    """The words by which folders and lists of ``split`` are looked for: train, training, ..."""
-    return _WORDS[split].split("|")
 
 
 def splits_among(names: Iterable[str]) -> dict[str, str]:
     """Those of ``names`` that name splits, each with its split, in the order of ``names``.
 
     Beside the names that `split_named` knows, these are names that differ from each other in the
-    split alone, such as ``seg_train`` and ``seg_test``. ``eval`` is ``val`` where another name
-    stands for ``test`` and none for ``val``; else it is ``test``.
+    split alone, such as ``seg_train_v2`` and ``seg_test_v2``. ``eval`` is ``val`` where another
+    name stands for ``test`` and none for ``val``; else it is ``test``.
     """
     names = list(names)
     found = {name: split for name in names if (split := split_named(name))}
@@ -59,10 +54,10 @@ def _with_one_affix(names: list[str]) -> dict[str, str]:
     groups: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
         parts = re.split(r"[\W_]+", name.lower())
-        for place in {0, len(parts) - 1} if len(parts) > 1 else ():
-            split = split_named(parts[place])
+        for place, part in enumerate(parts) if len(parts) > 1 else ():
+            split = split_named(part)
             if split is not None:
-                rest = (str(place > 0), *parts[:place], *parts[place + 1 :])
+                rest = (str(place), *parts[:place], *parts[place + 1 :])
                 groups.setdefault(rest, {})[name] = split
     for group in groups.values():
         if "train" in group.values() and len(set(group.values())) > 1:

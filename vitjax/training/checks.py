@@ -77,7 +77,7 @@ def fits(name: str, data: Mapping[str, Any]) -> None:
         )
 
 
-def trainable(data: Dataset, objective: Objective) -> None:
+def trainable(data: Dataset, objective: Objective | type[Objective]) -> None:
     """Checks that there is something to learn: examples to train on, of several classes.
 
     An objective that names no targets, such as one that generates images, reads no classes.

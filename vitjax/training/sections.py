@@ -92,8 +92,8 @@ def _optimizers(
     for key in section:
         if key not in groups:
             raise ConfigError(
-                f"{_OPTIMIZER}: unknown group {key!r}{near_match(key, groups)}; this objective has"
-                f" an optimizer for each of {', '.join(groups)}"
+                f"{_OPTIMIZER}: unknown group {key!r}{near_match(key, groups)} (this objective has"
+                f" an optimizer for each of {', '.join(groups)})"
             )
     for group in groups:
         if not isinstance(section.get(group), Mapping):

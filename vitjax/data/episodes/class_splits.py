@@ -71,7 +71,7 @@ def checked(content: Any, where: str) -> dict[str, list[str]]:
         raise DataError(f"{where}: has no classes for 'train'; {form}")
     for key, names in content.items():
         if key not in (*SPLITS, "about"):
-            raise DataError(f"{where}: {key!r} is not a split{near_match(key, SPLITS)}; {form}")
+            raise DataError(f"{where}: {key!r} is not a split{near_match(key, SPLITS)} ({form})")
         if key != "about" and (
             not isinstance(names, list | tuple) or not all(isinstance(n, str) for n in names)
         ):
@@ -121,8 +121,8 @@ def resolve(
             raise DataError(
                 f"{_KEY} = {split if isinstance(split, str) else '{...}'!r}: the data has"
                 f" {len(classes) - len(missing)} of the {len(classes)} classes of split {name!r}"
-                f" and lacks {_some(missing)}{near_match(missing[0], number)}; the data has"
-                f" images of {_some(list(number))}"
+                f" and lacks {_some(missing)}; the data has images of"
+                f" {_some(list(number))}{near_match(missing[0], number)}"
             )
         if missing:
             _log.warning(

@@ -81,7 +81,7 @@ def folder(
         }
         for split, root in layout.roots.items()
     }
-    class_names, left_out = choose_classes(counts, classes, path, run_classes)
+    class_names, left_out = choose_classes(counts, classes, path, run_classes, layout.roots)
     files = {
         split: _read_split(tree, root, class_names, found[split], channels, max_pixels)
         for split, root in layout.roots.items()
@@ -89,6 +89,7 @@ def folder(
     where = dict(layout.roots)
     notes = [*layout.notes, say_splits(files, where), *left_out]
     notes += [note for root in layout.roots.values() for note in _ignored(tree, root, levels)]
+    notes += [note for root in layout.roots.values() for note in _linked(root, class_names)]
     default = 0.1 if layout.flat else 0.0
     fractions = {"val": val_fraction, "test": test_fraction}
     notes += hold_out_splits(files, fractions, default, split_seed, path)
@@ -171,3 +172,16 @@ def _ignored(tree: FileTree, root: str, levels: int) -> list[str]:
             f" out ({shortened(outside, 3)})"
         )
     return notes
+
+
+def _linked(root: str, class_names: Sequence[str]) -> list[str]:
+    """What there is to say of classes that are the same folder, by links."""
+    by_folder: dict[str, list[str]] = {}
+    for name in class_names:
+        by_folder.setdefault(os.path.realpath(os.path.join(root, name)), []).append(name)
+    return [
+        f"warning: {root}: the classes {shortened(names)} are one folder, {folder}, by links: each"
+        " has its images"
+        for folder, names in by_folder.items()
+        if len(names) > 1
+    ]

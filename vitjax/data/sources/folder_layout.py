@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +115,8 @@ def find_layout(
         )
     if not given:
         _check_not_inverted(tree, root, filled)
+        if levels == 1:
+            _check_not_alike(tree, root, filled)
     return FolderLayout({"train": root}, True, tuple(notes))
 
 
@@ -163,7 +167,20 @@ def _split_roots(
                 f"{folder} has no class folders: images are expected in {folder}/<class>/<file>"
             )
         roots[split] = folder
+    check_distinct(roots)
     return roots, notes
+
+
+def check_distinct(roots: Mapping[str, str]) -> None:
+    """Raises DataError if two splits have the same folder, whatever path or link leads to it."""
+    for (split, root), (other, other_root) in itertools.combinations(roots.items(), 2):
+        if os.path.samefile(root, other_root):
+            where = f" ({other_root})" if other_root != root else ""
+            raise DataError(
+                f"the splits {split!r} and {other!r} are the same folder {root}{where}: give each"
+                " its own (config.data.splits), or hold examples out of train"
+                " (config.data.val_fraction, config.data.test_fraction)"
+            )
 
 
 def _only_folder_of_split(tree: FileTree, folder: str, classes: Collection[str]) -> str | None:
@@ -252,3 +269,29 @@ def _check_not_inverted(tree: FileTree, root: str, classes: Collection[str]) -> 
                 f" would be one class: {_EXPECTED}. If {inner} is the data set, it is the path; if"
                 f" it is a class, config.data.classes = {sorted(classes)} says so"
             )
+
+
+def _check_not_alike(tree: FileTree, root: str, classes: Collection[str]) -> None:
+    """Raises DataError if folders hold the same class folders, as those of splits do.
+
+    Whatever they are called: ``query`` and ``gallery``, ``fold1`` and ``fold2``.
+    """
+    inside: dict[str, list[str]] = {}
+    for name in classes:
+        listing = tree.listing(os.path.join(root, name))
+        if not listing.files:
+            place = os.path.join(root, name)
+            inside[name] = [n for n in listing.folders if tree.files_below(os.path.join(place, n))]
+    held = Counter(inner for folders in inside.values() for inner in folders)
+    shared = [inner for inner, times in held.items() if times > 1]
+    alike = [name for name, folders in inside.items() if len(set(folders) & set(shared)) > 1]
+    if len(alike) < 2:
+        return
+    as_splits = dict(zip(("train", "test"), alike, strict=False))
+    raise DataError(
+        f"{root} can be read in two ways: {shortened(alike)} each hold the folders"
+        f" {shortened(shared)} and no images outside of folders, as splits do; or they are"
+        f" classes. Say which it is: config.data.splits = {as_splits} reads them as splits;"
+        f" config.data.classes = {sorted(classes)} makes classes of them, and config.data.levels ="
+        f" 2 of the folders inside, such as {os.path.join(alike[0], shared[0])}"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -84,6 +84,7 @@ def choose_classes(
     choice: ClassChoice,
     where: str,
     run_classes: ClassList | None = None,
+    roots: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], list[str]]:
     """The classes of a source, and what there is to say of them.
 
@@ -92,12 +93,14 @@ def choose_classes(
         choice: the config's ``classes``.
         where: what errors call the source.
         run_classes: the classes of a run: of these, ``choice`` may name some that are not there.
+        roots: the folder of each split, if it has one.
 
     Returns:
         The names of the classes, and notes on them and on those that are left out.
 
     Raises:
-        DataError: a class is unknown, or one of another split is missing in ``train``.
+        DataError: a class is unknown, one of another split is missing in ``train``, or a split has
+            none of those that are listed.
     """
     found = dict.fromkeys(name for classes in counts.values() for name in classes)
     if choice == "all":
@@ -110,8 +113,8 @@ def choose_classes(
                 if name not in own:
                     raise DataError(
                         f"{where}: split {split!r} has the class {name!r}, which {first!r} lacks"
-                        f'{near_match(name, own)}; with classes="all" splits may have classes of'
-                        " their own, and classes=[...] lists those to read"
+                        f'{near_match(name, own)} (with classes="all" splits may have classes of'
+                        " their own, and classes=[...] lists those to read)"
                     )
         return _said(own)
     chosen = tuple(choice)
@@ -129,6 +132,9 @@ def choose_classes(
             )
         if name not in own and run_classes is None:
             raise DataError(f"{where}: classes lists {name!r}, of which {first!r} has no images")
+    for split, classes in counts.items():
+        if not any(classes.get(name) for name in chosen):
+            raise DataError(_without_chosen(chosen, split, classes, where, roots))
     left_out = [name for name in found if name not in chosen]
     if not left_out:
         return _said(chosen)
@@ -137,6 +143,24 @@ def choose_classes(
         f"classes: {len(chosen)} of {len(found)}; {images:,} images of the others"
         f" ({shortened(left_out)}) are left out"
     ]
+
+
+def _without_chosen(
+    chosen: Sequence[str],
+    split: str,
+    classes: Collection[str],
+    where: str,
+    roots: Mapping[str, str] | None,
+) -> str:
+    """The error for a split that has no image of the classes that are listed."""
+    rest = {name: os.path.relpath(root, where) for name, root in (roots or {}).items()}
+    rest.pop(split, None)
+    otherwise = f"; config.data.splits = {rest} reads the others alone" if rest else ""
+    return (
+        f"{roots[split] if roots else where}: the split {split!r} has no images of the classes that"
+        f" config.data.classes lists, {shortened(chosen)} (it has: {shortened(list(classes))})"
+        f"{otherwise}"
+    )
 
 
 def _said(classes: tuple[str, ...]) -> tuple[tuple[str, ...], list[str]]:
@@ -192,7 +216,7 @@ def hold_out_splits(
     return notes
 
 
-def say_splits(splits: Mapping[str, ImageFiles], where: Mapping[str, str]) -> str:
+def say_splits(splits: Mapping[str, Sized], where: Mapping[str, str]) -> str:
     """The splits in words, with where each is from."""
     return ", ".join(
         f"{split} = {where[split]} ({len(held):,} images)" for split, held in splits.items()

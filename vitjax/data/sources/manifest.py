@@ -271,11 +271,11 @@ def _check_files(table: Table, column: str, root: str, files: Sequence[str]) -> 
     place = os.path.join(root, file)
     folder = os.path.dirname(place) or "."
     siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    more = f"; {len(missing):,} of {len(files):,} rows name a file that does not exist"
+    how_many = f"{len(missing):,} of {len(files):,} rows name a file that does not exist; "
+    more = how_many if len(missing) > 1 else ""
     raise DataError(
         f"{table.where(row, column)}: no file {place!r}"
-        f"{near_match(os.path.basename(place), siblings)}{more if len(missing) > 1 else ''}."
-        f" Files are relative to {root or 'the current folder'}; config.data.root names another"
-        f" folder, and config.data.suffix what to append ({folder} has:"
-        f" {shortened(siblings, 3) or 'nothing'})"
+        f"{near_match(os.path.basename(place), siblings)} ({more}files are relative to"
+        f" {root or 'the current folder'}; config.data.root names another folder, and"
+        f" config.data.suffix what to append; {folder} has: {shortened(siblings, 3) or 'nothing'})"
     )

@@ -23,7 +23,9 @@ _LOOKED_AT = 32  # masks in which doubtful values are looked at
 # The fraction of a value's pixels whose four neighbours have the same value, below which the value
 # has no area.
 _NO_AREA = 0.1
+_OF_TWO = 0.8  # the fraction of pixels that two values have where masks are of two classes
 _VOID = 255
+_FOREGROUNDS = frozenset((1, 127, 128, 255))  # the values by which programs write "not 0"
 
 Read = Callable[[int], np.ndarray]
 
@@ -136,7 +138,7 @@ def _in_colour(
 def _check_one_kind(
     masks: Sequence[_Counted], name: Callable[[int], str], ignored: Sequence[int]
 ) -> None:
-    """Raises DataError if some masks are of 0 and 1, and others of 0 and another value."""
+    """Raises DataError if masks are of 0 and one more value: 1 in some, white or grey in others."""
     kinds: dict[int, list[int]] = {}
     for index, mask in enumerate(masks):
         others = [v for v in mask.values.tolist() if v != 0 and v not in ignored]
@@ -144,15 +146,17 @@ def _check_one_kind(
             return
         for value in others:
             kinds.setdefault(value, []).append(index)
-    if len(kinds) < 2 or not {1, _VOID} & set(kinds) or not {1, _VOID} >= set(kinds):
+    if len(kinds) < 2 or not set(kinds) <= _FOREGROUNDS:
         return
-    rare, common = sorted(kinds, key=lambda value: len(kinds[value]))
-    files = shortened([name(index) for index in kinds[rare]], 5)
+    common, *rare = sorted(kinds, key=lambda value: -len(kinds[value]))
+    have = " and ".join(f"{len(kinds[value])} have 0 and {value}" for value in rare)
+    files = shortened([name(index) for value in rare for index in kinds[value]], 5)
+    written = ", ".join(f"({value},)" for value in sorted(kinds))
     raise DataError(
-        f"{len(kinds[common])} masks have the values 0 and {common}, and {len(kinds[rare])} have 0"
-        f" and {rare} ({files}): two ways to write the same two classes? Then"
-        f' classes={{"background": 0, "foreground": ((1,), (255,))}} reads both; if they are three'
-        f" classes, list them: classes=(0, 1, {_VOID})"
+        f"{len(kinds[common])} masks have the values 0 and {common}, and {have} ({files}): several"
+        " ways to write the same two classes? Then"
+        f' classes={{"background": 0, "foreground": ({written})}} reads them all; if they are'
+        f" {len(kinds) + 1} classes, list them: classes=({shortened([0, *sorted(kinds)])})"
     )
 
 
@@ -161,11 +165,13 @@ def _check_areas(
 ) -> None:
     """Raises DataError if values occur along the borders of others only.
 
-    Two values are trusted, and so are a few that follow each other, as those of classes do.
+    Two values are trusted. So are a few that follow each other, as those of classes do, unless two
+    alone have an area and others are between these.
     """
-    numbers = [value for value in values if value != _VOID or len(values) < 3]
-    if len(values) == 2 or (len(values) <= _MANY and max(numbers) < 2 * len(numbers)):
+    if len(values) == 2:
         return
+    numbers = [value for value in values if value != _VOID]
+    follow = len(values) <= _MANY and max(numbers) < 2 * len(numbers)
     richest = sorted(range(len(masks)), key=lambda index: -len(masks[index].values))
     pixels = dict.fromkeys(values, 0)
     inner = dict.fromkeys(values, 0)
@@ -181,15 +187,19 @@ def _check_areas(
     # Where nothing has an area, as in noise, nothing has a border.
     if not peaks or len(borders) < max(1, round(0.1 * len(values))):
         return
+    if follow and (len(peaks) != 2 or not any(peaks[0] < value < peaks[1] for value in borders)):
+        return
     likely = sorted(sorted(peaks, key=lambda value: -pixels[value])[:2])
-    example = tuple(likely) if len(likely) == 2 else (0, 255)
+    share = sum(pixels[value] for value in likely) / sum(pixels.values())
+    two = len(likely) == 2 and share > _OF_TWO
+    example = f"; of two classes, classes={tuple(likely)} refuses the files that have others"
     listed = shortened(values, 8)
     raise DataError(
         f"the masks have {len(values)} values ({shortened(values, 12)}), and {len(borders)} of them"
         f" ({shortened(borders, 6)}) occur along the borders of others only, as after resizing,"
         f" smoothing or saving as JPEG (see {name(richest[0])}). Use the masks from before that, or"
-        f" resize by nearest neighbour. If all are classes, list them: classes=({listed});"
-        f" of two classes, classes={example} refuses the files that have others"
+        f" resize by nearest neighbour. If all are classes, list them: classes=({listed})"
+        f"{example if two else ''}"
     )
 
 

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree
+from vitjax.core.file_tree import IMAGE_SUFFIXES
 from vitjax.core.text import natural_key, near_match, shortened
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import measure
-from vitjax.data.sources.folder_layout import split_folders
+from vitjax.data.sources.mask_folders import find_folders, pairs
 from vitjax.data.sources.mask_lists import Row, listed_file, read_list
 from vitjax.data.sources.mask_patterns import Pattern, fields_of, one_file
-from vitjax.data.split_names import SPLITS, split_named, usual_words
-
-_MASK_FOLDERS = ("masks", "labels")
+from vitjax.data.split_names import SPLITS, split_named, splits_among
 
 
 class Files(NamedTuple):
@@ -40,10 +37,14 @@ class Found(NamedTuple):
     Attributes:
         files: those of each split.
         divided: whether the folder or the lists say which split each belongs to.
+        where: for each split, the folder, pattern or list that its images are found by.
+        notes: what there is to say of it, in words.
     """
 
     files: dict[str, list[Files]]
     divided: bool
+    where: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def find(path: str, layout: Layout) -> Found:
     """The examples in the folder ``path``.
 
     Raises:
-        DataError: there are none, or an image has no mask, or a mask no image.
+        DataError: there are none, an image has no mask or that of another image, or, where files
+            are not found by patterns, a mask has no image.
     """
     if layout.lists is not None:
         found = _by_lists(path, layout, layout.lists)
@@ -115,12 +117,27 @@ def find(path: str, layout: Layout) -> Found:
         found = _by_patterns(path, layout, layout.images)
     else:
         found = _by_names(path, layout)
-    if "train" not in found.files:
+    if not any(found.files.values()):
         raise DataError(
             f"{path}: no images of the split train (found: {', '.join(found.files) or 'nothing'});"
             ' splits={"train": WORD} says what {split} is for it'
         )
+    _check_own_masks(found)
     return found
+
+
+def _check_own_masks(found: Found) -> None:
+    """Raises DataError if two images have the same mask."""
+    image_of: dict[str, str] = {}
+    for files in found.files.values():
+        for each in files:
+            other = image_of.setdefault(each.mask, each.image)
+            if other != each.image:
+                raise DataError(
+                    f"{other} and {each.image} have the same mask {each.mask}; each image has one"
+                    " of its own. If a pattern gives it (config.data.masks), put as much of"
+                    " {stem}, {parent} or {split} in it as tells masks apart"
+                )
 
 
 def _by_patterns(path: str, layout: Layout, images: Pattern) -> Found:
@@ -128,15 +145,29 @@ def _by_patterns(path: str, layout: Layout, images: Pattern) -> Found:
         paths = images.matches(path)
         if not paths:
             raise DataError(f"{path}: no file matches images={images.text!r}")
-        ordered = sorted(paths, key=natural_key)
-        return Found({"train": _with_masks(path, layout, ordered, "train")}, False)
+        words = [("train", "train")]
+    else:
+        words = _words(
+            layout, f"{path}: no file matches images", path, images,
+            lambda word: images.matches(path, split=word),
+        )  # fmt: skip
+    assert layout.masks is not None
     files = {}
-    for split, word in _words(
-        layout, f"{path}: no file matches images", images, lambda w: images.matches(path, split=w)
-    ):
-        paths = images.matches(path, split=word)
-        files[split] = _with_masks(path, layout, sorted(paths, key=natural_key), word)
-    return Found(files, True)
+    for split, word in words:
+        paths = sorted(images.matches(path, split=word), key=natural_key)
+        try:
+            files[split] = _with_masks(path, layout, paths, word)
+        except _NoMasks as error:
+            raise DataError(f"{error}{_without(layout, words, split)}") from error
+    where = {
+        split: os.path.join(path, images.text.replace("{split}", word)) for split, word in words
+    }
+    unused = _unused(path, layout.masks, {word: files[split] for split, word in words})
+    return Found(files, images.has("split"), where, unused)
+
+
+class _NoMasks(DataError):
+    """None of the images of a split has a mask."""
 
 
 def _with_masks(path: str, layout: Layout, images: Sequence[str], split: str) -> list[Files]:
@@ -147,6 +178,7 @@ def _with_masks(path: str, layout: Layout, images: Sequence[str], split: str) ->
         try:
             fields = fields_of(image, split)
             mask = one_file(layout.masks, path, fields, "masks", image)
+            _check_not_itself(image, mask, f"masks={layout.masks.text!r}")
             files[image] = Files(image, mask, _valid(path, layout, image, fields))
         except DataError as error:
             files[image] = error
@@ -155,8 +187,45 @@ def _with_masks(path: str, layout: Layout, images: Sequence[str], split: str) ->
     errors = [each for each in own.values() if isinstance(each, DataError)]
     if errors:
         more = f" ({len(errors) - 1} more like it)" if len(errors) > 1 else ""
-        raise DataError(f"{errors[0]}{more}")
+        kind = _NoMasks if len(errors) == len(own) else DataError
+        raise kind(f"{errors[0]}{more}")
     return [each for each in own.values() if isinstance(each, Files)]
+
+
+def _without(layout: Layout, words: Sequence[tuple[str, str]], split: str) -> str:
+    """What leaves out a split of which no image has a mask."""
+    assert layout.masks is not None
+    if not layout.masks.has("split") or len(words) < 2:
+        return ""
+    if layout.splits is not None:
+        how = f"--config.data.splits.{split}=None"
+    else:
+        how = f"config.data.splits = { ({name: word for name, word in words if name != split}) }"
+    return f"; none of the split {split!r} has one: {how} leaves the split out"
+
+
+def _unused(path: str, masks: Pattern, files: Mapping[str, Sequence[Files]]) -> tuple[str, ...]:
+    """A note on the files that match the pattern of masks and belong to no image.
+
+    Args:
+        path: the folder.
+        masks: the pattern.
+        files: those of each split, by the word that ``{split}`` stands for.
+    """
+    used = {name for held in files.values() for each in held for name in each}
+    there = dict.fromkeys(name for word in files for name in masks.matches(path, split=word))
+    rest = [name for name in there if name not in used]
+    if not rest:
+        return ()
+    return (
+        f"{len(rest):,} files match masks={masks.text!r} and belong to no image"
+        f" ({shortened(rest, 3)})",
+    )
+
+
+def _check_not_itself(image: str, mask: str, where: str) -> None:
+    if os.path.samefile(image, mask):
+        raise DataError(f"{image}: is its own mask by {where}")
 
 
 def _valid(path: str, layout: Layout, image: str, fields: Mapping[str, str]) -> str | None:
@@ -166,7 +235,7 @@ def _valid(path: str, layout: Layout, image: str, fields: Mapping[str, str]) -> 
 
 
 def _words(
-    layout: Layout, problem: str, pattern: Pattern, exists: Callable[[str], Any]
+    layout: Layout, problem: str, path: str, pattern: Pattern, exists: Callable[[str], Any]
 ) -> list[tuple[str, str]]:
     """For each split, the word that ``{split}`` stands for; those for which something exists."""
     if layout.splits is not None:
@@ -177,11 +246,17 @@ def _words(
                     f"{problem}={pattern.text!r} for the split {split} ({{split}} is {word!r});"
                     f" splits={{{split!r}: None}} leaves it out"
                 )
+            if (other := next(s for s, w in given if w == word)) != split:
+                raise DataError(
+                    f"config.data.splits: {{split}} is {word!r} for {other!r} and for {split!r}:"
+                    " they would have the same images"
+                )
         order = {split: place for place, split in enumerate(SPLITS)}
         return sorted(given, key=lambda pair: order.get(pair[0], len(order)))
+    named = splits_among(pattern.words(path, "split"))
     found = []
     for split in SPLITS:
-        there = [word for word in usual_words(split) if exists(word)]
+        there = [word for word, each in named.items() if each == split and exists(word)]
         if len(there) > 1:
             raise DataError(
                 f"{pattern.text}: {' and '.join(there)} both exist; which one is the split {split}?"
@@ -197,7 +272,7 @@ def _by_lists(path: str, layout: Layout, lists: Pattern) -> Found:
 
     if lists.has("split"):
         words = _words(
-            layout, f"{path}: no file lists", lists, lambda word: os.path.isfile(place(word))
+            layout, f"{path}: no file lists", path, lists, lambda word: os.path.isfile(place(word))
         )
         if not words:
             raise DataError(f"{path}: no file lists={lists.text!r}, with {{split}} as train")
@@ -205,7 +280,7 @@ def _by_lists(path: str, layout: Layout, lists: Pattern) -> Found:
             split: [_of_row(path, layout, row, place(word), word) for row in read_list(place(word))]
             for split, word in words
         }
-        return Found(files, True)
+        return Found(files, True, {split: place(word) for split, word in words})
     rows = read_list(place())
     named = [(_split_of(row), row) for row in rows]
     files = {}
@@ -213,7 +288,7 @@ def _by_lists(path: str, layout: Layout, lists: Pattern) -> Found:
         of_split = [row for name, row in named if name == split]
         if of_split:
             files[split] = [_of_row(path, layout, row, place(), split) for row in of_split]
-    return Found(files, any(row.split for row in rows))
+    return Found(files, any(row.split for row in rows), dict.fromkeys(files, place()))
 
 
 def _split_of(row: Row) -> str:
@@ -247,6 +322,7 @@ def _of_row(path: str, layout: Layout, row: Row, list_path: str, split: str) -> 
             f"{row.where}: names no mask; list one beside each image, or give masks, such as"
             ' masks="masks/{stem}.png"'
         )
+    _check_not_itself(image, mask, row.where)
     if row.valid is not None:
         return Files(image, mask, listed_file(row.valid, list_path, path, row.where))
     return Files(image, mask, _valid(path, layout, image, fields))
@@ -254,102 +330,14 @@ def _of_row(path: str, layout: Layout, row: Row, list_path: str, split: str) -> 
 
 def _by_names(path: str, layout: Layout) -> Found:
     """Images in ``images`` and masks of the same stems in ``masks`` or ``labels``."""
-    roots = _split_roots(path)
-    files = {}
-    for split, root in roots.items():
-        pairs = _pairs(root)
-        files[split] = [
-            Files(image, mask, _valid(path, layout, image, fields_of(image, split)))
-            for image, mask in pairs
+    root, folders = find_folders(path)
+    files = {
+        split: [
+            Files(image, mask, _valid(root, layout, image, fields_of(image, split)))
+            for image, mask in pairs(folder)
         ]
-    return Found(files, path not in roots.values())
-
-
-def _split_roots(path: str) -> dict[str, str]:
-    """The folder of each split; ``{"train": path}`` where ``path`` is not split."""
-    if os.path.isdir(os.path.join(path, "images")):
-        return {"train": path}
-    roots = split_folders(path)
-    if "train" not in roots:
-        inside = sorted(entry.name for entry in os.scandir(path))
-        raise DataError(
-            f"{path} has neither a folder 'images'{near_match('images', inside)} nor a folder"
-            f" 'train' with one inside (it has: {shortened(inside, 10) or 'nothing'}); files under"
-            ' other names are found by patterns, as images="photos/*.jpg",'
-            ' masks="truth/{stem}.png"'
-        )
-    return roots
-
-
-def _files(folder: str) -> dict[str, str]:
-    """Stem, relative to ``folder``, to image file, in natural order."""
-    found: dict[str, str] = {}
-    for file in FileTree(IMAGE_SUFFIXES).files_below(folder):
-        stem = os.path.splitext(file)[0]
-        if stem in found:
-            raise DataError(
-                f"{found[stem]} and {os.path.join(folder, file)} have the same stem; which one is"
-                " it?"
-            )
-        found[stem] = os.path.join(folder, file)
-    return {stem: found[stem] for stem in sorted(found, key=natural_key)}
-
-
-def _pairs(root: str) -> list[tuple[str, str]]:
-    """Images and masks in one folder that holds a folder of each."""
-    image_folder = os.path.join(root, "images")
-    mask_folders = [os.path.join(root, name) for name in _MASK_FOLDERS]
-    there = [folder for folder in mask_folders if os.path.isdir(folder)]
-    if not os.path.isdir(image_folder) or len(there) != 1:
-        missing = "two" if len(there) == 2 else "no"
-        raise DataError(
-            f"{root} has no folder 'images'"
-            if not os.path.isdir(image_folder)
-            else f"{root} has {missing} folder{'s' * (len(there) == 2)} of masks: it is called"
-            " 'masks' or 'labels', or masks gives a pattern of their files"
-        )
-    images, masks = _files(image_folder), _files(there[0])
-    for folder, files in ((image_folder, images), (there[0], masks)):
-        if not files:
-            raise DataError(f"{folder} has no files ({', '.join(IMAGE_SUFFIXES)})")
-    _check_partners(images, masks, there[0], image_folder)
-    return [
-        (image, masks[stem] if stem in masks else next(iter(masks.values())))
-        for stem, image in images.items()
-    ]
-
-
-def _check_partners(
-    images: Mapping[str, str], masks: Mapping[str, str], mask_folder: str, image_folder: str
-) -> None:
-    """Raises DataError if an image has no mask, or a mask no image."""
-    if len(images) == len(masks) == 1 and measure(next(iter(images.values()))).pages > 1:
-        return  # train-volume.tif and train-labels.tif
-    for ours, theirs, folder, what in (
-        (images, masks, mask_folder, "image has no mask"),
-        (masks, images, image_folder, "mask has no image"),
-    ):
-        alone = [stem for stem in ours if stem not in theirs]
-        if alone:
-            more = f" ({len(alone) - 1} more like it)" if len(alone) > 1 else ""
-            raise DataError(
-                f"{ours[alone[0]]}: this {what}: no {os.path.join(folder, alone[0])}.*"
-                f"{near_match(alone[0], theirs)}{more}{_rule(images, masks, mask_folder)}"
-            )
-
-
-def _rule(images: Mapping[str, str], masks: Mapping[str, str], mask_folder: str) -> str:
-    """A suggestion of patterns, where each mask's name is the image's with a text around it."""
-    stem, path = next(iter(images.items()))
-    for mask in masks:
-        if stem not in mask or mask == stem:
-            continue
-        before, after = mask.split(stem, 1)
-        if {f"{before}{each}{after}" for each in images} == set(masks):
-            folder = os.path.basename(mask_folder)
-            suffix = os.path.splitext(path)[1]
-            return (
-                f'; with images="images/*{suffix}" and masks="{folder}/{before}{{stem}}{after}.*"'
-                " they go together"
-            )
-    return ""
+        for split, folder in folders.items()
+    }
+    where = {split: os.path.join(folder, "images") for split, folder in folders.items()}
+    notes = (f"{path} holds one folder of data: {root} is read",) if root != path else ()
+    return Found(files, root not in folders.values(), where, notes)

@@ -7,11 +7,12 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.file_tree import is_left_behind
 from vitjax.core.text import near_match
 from vitjax.data.errors import DataError
 
@@ -94,19 +95,48 @@ class Pattern:
         )
 
     def matches(self, root: str, **fields: str) -> list[str]:
-        """The files that match below ``root``, sorted."""
-        wanted = "".join(
-            # Brackets are not wildcards here, and characters of fields neither.
-            piece.replace("[", "[[]")
-            if isinstance(piece, str)
-            else glob.escape(fields[piece.name][piece.part])
-            for piece in self.pieces
-        )
-        if self.wild and "**" not in wanted and not re.search(r"[*?]", os.path.dirname(wanted)):
+        """The files that match below ``root``, sorted; a field not given matches any text."""
+        wanted = _wildcards(self.pieces, fields)
+        if (
+            re.search(r"[*?]", wanted)
+            and "**" not in wanted
+            and not re.search(r"[*?]", os.path.dirname(wanted))
+        ):
             return _matches_in_folder(root, wanted)
         found = glob.glob(wanted, root_dir=root, recursive=True)
         paths = [os.path.normpath(os.path.join(root, each)) for each in found]
         return sorted(path for path in paths if os.path.isfile(path))
+
+    def words(self, root: str, field: str) -> list[str]:
+        """The texts that ``field`` may stand for, by the names that exist below ``root``, sorted.
+
+        They are looked for where the field first stands in full.
+        """
+        names: list[list[str | _Field]] = [[]]  # of the folders of the path, and of the file
+        for piece in self.pieces:
+            first, *more = piece.split("/") if isinstance(piece, str) else [piece]
+            names[-1].append(first)
+            names += [[each] for each in more]
+        whole = _Field(field, slice(None))
+        place = next((i for i, name in enumerate(names) if whole in name), None)
+        if place is None:
+            return []
+        above = "/".join(_wildcards(name, {}) for name in names[:place])
+        folders = glob.glob(above, root_dir=root, recursive=True) if place else []
+        folders += [""] if above in ("", "**") else []
+        before = names[place].index(whole)
+        found = set()
+        # Beside a wildcard, a shorter and a longer text may be meant: {split}_*.png.
+        for text in ("(.+?)", "(.+)"):
+            parts = (_expression(names[place][:before]), _expression(names[place][before + 1 :]))
+            expression = re.compile(text.join(parts))
+            for folder in folders:
+                path = os.path.join(root, folder)
+                for name in _names(path) if os.path.isdir(path) else ():
+                    match = expression.fullmatch(name)
+                    if match is not None and not is_left_behind(name):
+                        found.add(match[1])
+        return sorted(found)
 
 
 def fields_of(path: str, split: str, stem: str | None = None) -> Mapping[str, str]:
@@ -140,6 +170,29 @@ def one_file(pattern: Pattern, root: str, fields: Mapping[str, str], key: str, i
             f" {len(found)} ({many})"
         )
     return found[0]
+
+
+def _wildcards(pieces: Sequence[str | _Field], fields: Mapping[str, str]) -> str:
+    """Pieces as `glob` takes them; brackets and characters of fields are no wildcards."""
+    return "".join(
+        piece.replace("[", "[[]")
+        if isinstance(piece, str)
+        else glob.escape(fields[piece.name][piece.part])
+        if piece.name in fields
+        else "*"
+        for piece in pieces
+    )
+
+
+def _expression(pieces: Sequence[str | _Field]) -> str:
+    """Pieces of one name as a regular expression."""
+    wild = {"*": ".*", "?": "."}
+    return "".join(
+        "".join(wild.get(character, re.escape(character)) for character in piece)
+        if isinstance(piece, str)
+        else ".*"
+        for piece in pieces
+    )
 
 
 def _slice(field: re.Match[str]) -> slice:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from vitjax.core.machine import process_cores
+from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
@@ -20,6 +21,7 @@ from vitjax.data.mask_files import measure_mask, palette_of, read_mask, unpacked
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.sources.base import Channels, HeldOut, Stored, hold_out, register
 from vitjax.data.sources.folder_layout import check_folder
+from vitjax.data.sources.image_labels import say_splits
 from vitjax.data.sources.mask_classes import (
     Classes,
     Colour,
@@ -150,9 +152,10 @@ def masks(
     """Image files, and files of their masks.
 
     Without patterns and lists, images are in a folder ``images``, and masks of the same stems in
-    ``masks`` or ``labels``. Either ``path`` has folders ``train`` and optionally ``val`` (or
-    ``validation``, ``valid``) and ``test`` with the two folders inside, or it has the two folders
-    itself and is split here.
+    ``masks`` or ``labels``. Either ``path`` has folders of splits, ``train``, ``val`` and ``test``,
+    also by their other usual names, with the two folders inside, or it has the two folders itself
+    and is split here. A folder around them that holds nothing else is passed through. Without
+    ``train``, the data serves to evaluate on.
 
     Images are of any kind that Pillow reads, and masks of a kind that loses nothing. Each page of a
     TIFF is an example, and page i of the mask belongs to page i of the image; if each folder has a
@@ -169,7 +172,7 @@ def masks(
         lists: a pattern of text or CSV files, which list images, or images and masks: see
             `vitjax.data.sources.mask_lists.read_list`. With ``images``, lines name stems.
         splits: for each split, what ``{split}`` stands for; None leaves the split out. By default
-            the names of splits whose files exist.
+            the names of files or folders at its place that name splits, and whose files exist.
         classes: what in a mask is which class. A list of values or colours, in the order of class
             indices; or for each name of a class a value, a colour (three numbers), several colours,
             or several values in brackets each. None takes all values that occur, sorted, and reads
@@ -191,9 +194,10 @@ def masks(
 
     Raises:
         ConfigError: a pattern cannot be used.
-        DataError: there are no images, an image has no mask or a mask no image, the two differ in
-            size or pages, a value is not a class or it is doubtful that the values that occur are
-            classes, or the examples to hold out are too many.
+        DataError: there are no images, an image has no mask or a mask no image, two images have the
+            same mask, an image and its mask differ in size or pages, a value is not a class or it
+            is doubtful that the values that occur are classes, or the examples to hold out are too
+            many.
     """
     layout = Layout.parse(images, masks, valid, lists, splits)
     given, class_names = given_classes(classes, class_names, ignore)
@@ -206,9 +210,16 @@ def masks(
     }
     pages = {split: [page for page, _ in each] for split, each in measured.items()}
     floats = any(sixteen for each in measured.values() for _, sixteen in each)
+    said = [*found.notes, say_splits(pages, found.where)]
+    total = len(pages.get("train", ()))
     pages = _held_out(
         pages, found.divided, val_fraction, val_count, val_last, test_fraction, split_seed
     )
+    said += [
+        f"{split}: {len(held):,} of {total:,} examples are held out of train"
+        for split, held in pages.items()
+        if split not in found.files
+    ]
     everything = [page for each in pages.values() for page in each]
     if given is None:
         values = discovered(
@@ -223,12 +234,36 @@ def masks(
         name: MaskSplit(each, given, channels, floats, max_pixels) for name, each in pages.items()
     }
     shown = [given.shown(value) for value in given.values]
+    names = named(shown, class_names, "masks", run_classes)
     return MaskSource(
         made,
-        named(shown, class_names, "masks", run_classes),
+        names,
         channels,
         None if given.colours else given.representatives,
         _colors(given, everything),
+        notes=(*said, _said(given, names, found=classes is None)),
+    )
+
+
+def _said(classes: Classes, names: Sequence[str], found: bool) -> str:
+    """The classes in words.
+
+    Args:
+        classes: their values, and those that do not count.
+        names: their names.
+        found: whether they are the values that masks have.
+    """
+    shown = [classes.shown(value) for value in classes.values]
+    each = [
+        name if name == value else f"{name} = {value}"
+        for name, value in zip(names, shown, strict=True)
+    ]
+    what = "colours" if classes.colours else "values"
+    ignored = [classes.shown(value) for value in classes.ignored]
+    ignored += ["all others"] if classes.others_ignored else []
+    return (
+        f"{len(names)} classes, by the {what} of masks{', which were all read' if found else ''}:"
+        f" {shortened(each, 10)}{'; ignored: ' if ignored else ''}{shortened(ignored, 10)}"
     )
 
 
@@ -248,6 +283,8 @@ def _colors(classes: Classes, pages: Sequence[Page]) -> tuple[Colour, ...] | Non
         return None
     colors = [palette.get(value) for value in classes.representatives]
     known = tuple(color for color in colors if color is not None)
+    if known == tuple((value, value, value) for value in classes.representatives):
+        return None  # the greys of the values, among which small ones all look black
     return known if len(set(known)) == len(colors) else None
 
 
@@ -333,6 +370,8 @@ def _held_out(
     given = {key: value for key, value in asked.items() if value is not None}
     if len(given) > 1:
         raise DataError(f"masks: {' and '.join(given)} both give the size of val; give one")
+    if "train" not in pages:  # nothing to take them from
+        return pages
     for split, keys in (("val", list(given)), ("test", ["test_fraction"] * bool(test_fraction))):
         if split in pages and keys:
             raise DataError(f"masks: there is a folder of the split {split}: leave out {keys[0]}")

@@ -184,7 +184,7 @@ def chosen_splits(info: Any, splits: Mapping[str, str] | None, where: str) -> di
     """Our split names to TFDS's: those asked for, or the usual ones that exist.
 
     Raises:
-        DataError: no split exists.
+        DataError: no split exists, or two are the same.
     """
     if splits is None:
         usual = {"train": "train", "val": "validation", "test": "test"}
@@ -193,6 +193,12 @@ def chosen_splits(info: Any, splits: Mapping[str, str] | None, where: str) -> di
         chosen = {str(ours): str(theirs) for ours, theirs in splits.items()}
     if not chosen:
         raise DataError(f"{where}: give splits; the data set has {', '.join(info.splits)}")
+    for ours, theirs in chosen.items():
+        if (other := next(split for split in chosen if chosen[split] == theirs)) != ours:
+            raise DataError(
+                f"{where}: config.data.splits: {theirs!r} is {other!r} and {ours!r}; parts of it"
+                f' are "{theirs}[:90%]" and "{theirs}[90%:]"'
+            )
     return chosen
 
 
