@@ -166,6 +166,74 @@ def test_a_file_of_keras_that_would_fill_the_memory_is_refused(tmp_path):
         files.read(tmp_path / "weights.h5")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["external", "virtual", "virtual of itself"])
+def test_numbers_in_other_files_are_not_read(form, packed, tmp_path):
+    """A file could name any file of the person who reads it."""
+    h5py = pytest.importorskip("h5py")
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(64)))
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file["fc/bias:0"] = np.ones(3, np.float32)
+        if form == "external":
+            file.create_dataset("fc/kernel:0", (64,), "u1", external=[(str(secret), 0, 64)])
+        else:
+            with h5py.File(tmp_path / "other.h5", "w") as other:
+                other["x"] = np.ones(3, np.float32)
+            layout = h5py.VirtualLayout((3,), "f4")
+            source = (tmp_path / "other.h5", "x") if form == "virtual" else (".", "fc/bias:0")
+            layout[:] = h5py.VirtualSource(*source, shape=(3,))
+            file.create_virtual_dataset("fc/kernel:0", layout)
+        file["linked"] = h5py.ExternalLink(tmp_path / "other.h5", "x")
+    if packed:
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.write(path, keras.WEIGHTS)
+        path = tmp_path / "model.keras"
+    with pytest.raises(WeightsError, match="refused: the numbers of fc/kernel:0 are in other files"):
+        files.read(path)
+
+
+def test_links_of_keras_to_other_files_are_not_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x"] = np.ones(3, np.float32)
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file["fc/bias:0"] = np.ones(3, np.float32)
+        file["linked"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+    assert set(files.read(tmp_path / "weights.h5")) == {"fc/bias"}
+
+
+def test_odd_datasets_of_keras_are_read_or_refused_in_words(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file[":0"] = np.ones(2, np.float32)
+        file["big/kernel:0"] = np.arange(3, dtype=">f4")
+        file["empty/kernel:0"] = h5py.Empty("f4")
+        file["none/kernel:0"] = np.zeros((0, 4), np.float32)
+    found = files.read(path)
+    assert set(found) == {"", "big/kernel", "none/kernel"}
+    assert found["big/kernel"].dtype == np.float32
+    assert found["big/kernel"].dtype.isnative
+    np.testing.assert_array_equal(found["big/kernel"], [0, 1, 2])
+    with h5py.File(path, "a") as file:
+        file.create_dataset("huge/kernel:0", (2**40, 2**40), "f4", chunks=(8, 8))
+    with pytest.raises(WeightsError, match="refused: its .* bytes would unpack to"):
+        files.read(path)
+
+
+def test_groups_in_groups_without_end_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        group = file
+        for _ in range(400):
+            group = group.create_group("a")
+        group["kernel:0"] = np.ones(2, np.float32)
+    with pytest.raises(WeightsError, match="refused: it has groups in groups, more than 64 deep"):
+        files.read(tmp_path / "weights.h5")
+
+
 def test_a_damaged_file_of_keras_is_told(tmp_path):
     pytest.importorskip("h5py")
     (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30))
