@@ -190,7 +190,9 @@ def test_numbers_in_other_files_are_not_read(form, packed, tmp_path):
         with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
             archive.write(path, keras.WEIGHTS)
         path = tmp_path / "model.keras"
-    with pytest.raises(WeightsError, match="refused: the numbers of fc/kernel:0 are in other files"):
+    with pytest.raises(
+        WeightsError, match="refused: the numbers of fc/kernel:0 are in other files"
+    ):
         files.read(path)
 
 

@@ -154,7 +154,7 @@ def open_weights(
             return Description(note.model, note.fields, shape, found.grid)
         if reader is None:
             return found
-        stated = reader.fields(beside)
+        stated = reader.fields(beside, prepared)
         guessed = {k: words for k, words in found.guessed.items() if k not in stated}
         fields = {**found.fields, **stated}
         return dataclasses.replace(found, fields=fields, guessed=guessed, siblings="")
