@@ -82,6 +82,90 @@ def test_damage_of_a_table_is_refused_or_harmless(tmp_path_factory, place, value
     assert sum(array.nbytes for array in found.values()) <= 2 * (FIXTURES / DATA).stat().st_size
 
 
+def varint(number):
+    found = b""
+    while number > 0x7F:
+        found += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return found + bytes([number])
+
+
+def block(entries, shares=lambda i: 0):
+    """A block of keys (without the bytes that each shares with the one before it) and values."""
+    found = b"".join(
+        varint(shares(i)) + varint(len(key)) + varint(len(value)) + key + value
+        for i, (key, value) in enumerate(entries)
+    )
+    return found + (0).to_bytes(4, "little")
+
+
+def write_table(path, blocks):
+    """A table of blocks; a number is one more reference to the block of that place."""
+    content, handles = b"", []
+    for each in blocks:
+        if isinstance(each, int):
+            handles.append(handles[each])
+            continue
+        handles.append(varint(len(content)) + varint(len(each)))
+        content += each + bytes(5)
+    index = block([(b"k", handle) for handle in handles])
+    place = varint(len(content)) + varint(len(index))
+    footer = (varint(0) + varint(0) + place).ljust(40, b"\0") + tensorflow.MAGIC
+    path.write_bytes(content + index + bytes(5) + footer)
+
+
+def entry(shape, size, offset=0):
+    """An entry of float32 of a table, as a message of protocol buffers."""
+    dims = b"".join(
+        b"\x12" + varint(len(varint(side)) + 1) + b"\x08" + varint(side) for side in shape
+    )
+    shaped = b"\x12" + varint(len(dims)) + dims
+    return b"\x08\x01" + shaped + b"\x20" + varint(offset) + b"\x28" + varint(size)
+
+
+def checkpoint(folder, entries, numbers=b"", **keywords):
+    write_table(folder / "m.index", [block([(b"", b"\x08\x01"), *entries], **keywords)])
+    (folder / "m.data-00000-of-00001").write_bytes(numbers)
+    return folder / "m"
+
+
+def test_a_table_as_the_tests_write_it_is_read(tmp_path):
+    numbers = np.arange(8, dtype="<f4").tobytes()
+    entries = [(b"a", entry((2, 3), 24)), (b"b", entry((2,), 8, 24)), (b"c", entry((0, 3), 0))]
+    found = files.read(checkpoint(tmp_path, entries, numbers))
+    np.testing.assert_array_equal(found["a"], np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(found["b"], [6, 7])
+    assert found["c"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2**62, 0), (2**69, 0), (0, *[1] * 69), (0, *[2**60] * 20)], ids=str
+)
+def test_a_shape_that_no_array_has_is_damage(shape, tmp_path):
+    with pytest.raises(WeightsError, match="is damaged: a has "):
+        files.read(checkpoint(tmp_path, [(b"a", entry(shape, 0))]))
+
+
+def test_arrays_that_share_their_bytes_are_refused(tmp_path):
+    """Entries of a few bytes each would fill the memory."""
+    numbers = np.zeros(1000, "<f4").tobytes()
+    entries = [(f"{i:03d}".encode(), entry((1000,), 4000)) for i in range(200)]
+    with pytest.raises(WeightsError, match=r"several arrays have the same bytes of m\.data-.*: 001"):
+        files.read(checkpoint(tmp_path, entries, numbers))
+
+
+def test_names_that_are_far_longer_than_their_table_are_refused(tmp_path):
+    entries = [(b"a" * 4000, b""), *[(b"b", b"")] * 2000]
+    with pytest.raises(WeightsError, match="its names are far longer than it is"):
+        files.read(checkpoint(tmp_path, entries, shares=lambda i: 0 if i < 2 else 4000 + i - 2))
+
+
+def test_blocks_that_are_read_many_times_are_refused(tmp_path):
+    write_table(tmp_path / "m.index", [block([(b"", b"\x08\x01")] * 100), *[0] * 200])
+    with pytest.raises(WeightsError, match="its blocks overlap"):
+        files.read(tmp_path / "m")
+
+
 def test_a_saved_model_is_read_from_its_variables(tmp_path, values):
     (tmp_path / "variables").mkdir()
     for suffix in ("index", "data-00000-of-00001"):
@@ -221,7 +305,7 @@ def test_odd_datasets_of_keras_are_read_or_refused_in_words(tmp_path):
     np.testing.assert_array_equal(found["big/kernel"], [0, 1, 2])
     with h5py.File(path, "a") as file:
         file.create_dataset("huge/kernel:0", (2**40, 2**40), "f4", chunks=(8, 8))
-    with pytest.raises(WeightsError, match="refused: its .* bytes would unpack to"):
+    with pytest.raises(WeightsError, match=r"refused: its .* bytes would unpack to"):
         files.read(path)
 
 

@@ -48,8 +48,8 @@ _POOLINGS = {
     "mean": "the mean of the patches (timm's global_pool='avg')",
 }
 _PARTLY_POOLED = (
-    "it has a pooling by attention, and a class token or registers, and no array shows whether these"
-    " are pooled too; with timm's pool_include_prefix=True they are, as with pooling='map', and"
+    "it has a pooling by attention, and a class token or registers, and no array shows whether"
+    " these are pooled too; with timm's pool_include_prefix=True they are, as with pooling='map', and"
     " vitjax has no network that leaves them out"
 )
 # The head of DINO and iBOT.
