@@ -150,7 +150,9 @@ def test_arrays_that_share_their_bytes_are_refused(tmp_path):
     """Entries of a few bytes each would fill the memory."""
     numbers = np.zeros(1000, "<f4").tobytes()
     entries = [(f"{i:03d}".encode(), entry((1000,), 4000)) for i in range(200)]
-    with pytest.raises(WeightsError, match=r"several arrays have the same bytes of m\.data-.*: 001"):
+    with pytest.raises(
+        WeightsError, match=r"several arrays have the same bytes of m\.data-.*: 001"
+    ):
         files.read(checkpoint(tmp_path, entries, numbers))
 
 
@@ -351,6 +353,13 @@ def test_one_of_several_files_stands_for_all(stem, tmp_path):
 
 def test_the_only_part_of_a_model_is_read(tmp_path):
     path = tmp_path / "model-00001-of-00001.safetensors"
+    files.write(path, {"a": np.ones(2, np.float32)})
+    assert set(files.read(path)) == {"a"}
+
+
+@pytest.mark.parametrize("name", ["fold-1-of-5", "step-000100-of-000900", "seed-01-of-10"])
+def test_a_file_with_numbers_in_its_name_is_one_of_its_own(name, tmp_path):
+    path = tmp_path / f"{name}.safetensors"
     files.write(path, {"a": np.ones(2, np.float32)})
     assert set(files.read(path)) == {"a"}
 

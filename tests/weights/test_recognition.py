@@ -175,15 +175,31 @@ def test_what_arrays_alone_do_not_say_is_to_be_said(opened, name, own, other):
     found = opened(timm()[name], say=lambda words: None)
     with pytest.raises(WeightsError) as caught:
         weights.module_of(found)
-    for words in (other, "--model", "--read-as", "config.json"):
+    for words in (other, f"--model={own} (model='{own}')", f"dict(name='{own}'", "config.json"):
         assert words in str(caught.value)
     named = weights.module_of(found, own, say=lambda words: None)
     assert type(named) is found.description.model
     # timm has both, and other projects only the plain network.
+    assert ("--read-as=torchvision" in str(caught.value)) == other.startswith("timm's resnet")
     if other.startswith("timm's resnet"):
         assert weights.module_of(opened(timm()[name], format="torchvision")) == models.create(own)
     with pytest.raises(WeightsError, match=r"config\.json"):
         weights.module_of(opened(timm()[name], format="timm"))
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "encoder_q.", "encoder.", "net."])
+def test_siblings_are_asked_for_whatever_the_names_begin_with(prefix, opened):
+    shapes = {f"{prefix}{name}": shape for name, shape in timm()["resnet18"].items()}
+    found = opened(shapes, say=str)
+    with pytest.raises(WeightsError) as caught:
+        weights.module_of(found)
+    message = str(caught.value)
+    assert "but also of timm's resnetblur18" in message
+    assert "--model=resnet18 (model='resnet18')" in message
+    assert "--read-as=torchvision (format='torchvision')" in message
+    assert "config.model = dict(name='resnet18')" in message
+    read = opened(shapes, say=str, format="torchvision")
+    assert weights.module_of(read) == models.create("resnet18")
 
 
 def test_a_config_beside_a_file_says_which_it_is(opened, monkeypatch):

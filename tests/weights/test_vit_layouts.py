@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from reference_files import FIXTURES, random_variables, read, written
 
 from vitjax import models, weights
+from vitjax.nn.inputs import ImageError
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files
 
@@ -425,6 +426,25 @@ def test_images_of_the_size_of_a_grid_decide_between_a_square_and_an_oblong(tmp_
     # A size that no reading has says nothing.
     opened = weights.open_weights(tmp_path / "plain.npz", image_size=64, say=pytest.fail)
     assert opened.description.grid == (6, 6)
+
+
+def test_another_network_is_told_before_its_images_are(tmp_path):
+    """As a network with patches of 14 for a model with patches of 16."""
+    module = models.ViT(width=64, depth=1, num_heads=1, patch_size=7, layer_scale=1e-5)
+    path = written(random_variables(module, (21, 21, 3)), module, tmp_path / "file", "timm")
+    files.write(tmp_path / "plain.npz", files.read(path))
+    other = module.clone(patch_size=8, layer_scale=None)
+    with pytest.raises(WeightsError, match="is of another network than the model") as caught:
+        weights.load(tmp_path / "plain.npz", other, say=str)
+    for words in (
+        "patch_size is 7 in the file and 8 in the model",
+        "layer_scale is 1e-05 in the file and None in the model",
+        "images of 21 x 21 pixels",
+        "The file's network in a config:\n  config.model = dict(",
+    ):
+        assert words in str(caught.value)
+    with pytest.raises(ImageError, match="images of 20 x 20 pixels"):
+        weights.load(tmp_path / "plain.npz", module, image_size=20, say=str)
 
 
 def test_heads_are_guessed_in_words_or_asked_for(tmp_path):

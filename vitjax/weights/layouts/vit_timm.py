@@ -49,7 +49,7 @@ _POOLINGS = {
 }
 _PARTLY_POOLED = (
     "it has a pooling by attention, and a class token or registers, and no array shows whether"
-    " these are pooled too; with timm's pool_include_prefix=True they are, as with pooling='map', and"
+    " these are pooled too: with timm's pool_include_prefix=True they are, as with pooling='map';"
     " vitjax has no network that leaves them out"
 )
 # The head of DINO and iBOT.
