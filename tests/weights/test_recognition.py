@@ -212,6 +212,28 @@ def test_a_config_beside_a_file_says_which_it_is(opened, monkeypatch):
         opened(timm()["resnetaa50"])
 
 
+@pytest.mark.parametrize(
+    "name", ["aux_classifier.0.weight", "classifier.0.convs.0.0.weight", "classifier.0.convs.1.0.w"]
+)
+def test_the_backbone_of_a_decoder_is_refused_with_the_reason(name, opened):
+    """Its last stages are dilated, as no array shows; a part of a file is what a person names."""
+    shapes = {f"backbone.{key}": shape for key, shape in timm()["resnet50"].items()}
+    message = refused(opened, {**shapes, name: [4, 4, 3, 3]})
+    assert "has dilated convolutions (DeepLab, FCN)" in message
+    assert "Res2Net" not in message
+
+
+def test_resnets_whose_stages_do_not_double_are_refused_with_the_widths(opened):
+    """As timm's test_resnet, of 32, 48, 48 and 96 channels."""
+    widths = {64: 32, 128: 48, 256: 48, 512: 96}
+    shapes = {
+        name: [widths.get(side, side) for side in shape]
+        for name, shape in timm()["resnet18"].items()
+        if not name.startswith("fc.")
+    }
+    assert "its stages have 32, 48, 48, 96 channels" in refused(opened, shapes)
+
+
 def test_resnets_of_other_widths_have_no_sibling(opened):
     """As those of self-supervised learning and of vitjax: no such network was published."""
     shapes = {n: [4 * s if s == 64 else s for s in x] for n, x in timm()["resnet18"].items()}
