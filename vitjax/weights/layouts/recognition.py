@@ -25,6 +25,7 @@ _LISTED = 4
 _STUMBLES = (UserError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError)
 # Names that PyTorch code gives to a head, with more layers than the project's own: fc.1.weight.
 _HEAD = re.compile(
+    r"(?!classifier\.0\.convs\.)"  # of a decoder (DeepLab)
     r"(fc|(cls_|classification_|projection_|proj_)?heads?|classifier|linear|last_linear|last_layer"
     r"|outc|segmentation_head|logits|output|arcface|cosface|projector|prototypes)\d*([./]|$)"
     r"|cls[./]"  # without more it is a class token
