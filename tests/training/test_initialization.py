@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from vitjax import models, weights
@@ -18,7 +18,7 @@ from vitjax.tasks.runs import evaluate_initial
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, loop, runs
 from vitjax.training.checkpoints import CheckpointError
-from vitjax.weights import WeightsError
+from vitjax.weights import WeightsError, writing
 from vitjax.weights.formats import files
 
 RESNET = {"name": "resnet20", "stage_sizes": (1, 1), "width": 4}
@@ -196,9 +196,9 @@ def test_an_excluded_head_need_not_fit(tmp_path, head):
     files.write(path, arrays, metadata=files.metadata(path))
     if head == "another form":
         module = models.create("resnet20", stage_sizes=(1, 1), width=4, num_classes=10)
-        own = unflatten_dict(written(tmp_path / "own")[1], sep="/")
-        path = weights.save(own, module, tmp_path / "cifar", "pytorch-cifar", say=str)
-        arrays = files.read(path)
+        layout = writing.layout_for(module, "pytorch-cifar")
+        arrays = writing.renamed(written(tmp_path / "own")[1], module, layout, None)
+        path = tmp_path / "cifar.th"
         arrays["linear.1.weight"] = arrays.pop("linear.weight")
         arrays["linear.1.bias"] = arrays.pop("linear.bias")
         files.write(path, arrays)
