@@ -5,9 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-from reference_files import FIXTURES
+from reference_files import FIXTURES, random_variables, written
 
-from vitjax import weights
+from vitjax import models, weights
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files
 
@@ -134,6 +134,7 @@ def test_timms_names_tell_the_gelu(repository, architecture, gelu):
         ("torchvision_wide", "resnetaa50", "anti-aliasing"),
         ("vit_deit3", "vit_base_patch16_rpn_224", "normalises after"),
         ("vit_deit3", "vit_small_patch16_rope_ape_224", "rotary"),
+        ("vit_timm_map", "vit_pe_core_tiny_patch16_384", "rotary"),
     ],
 )
 def test_siblings_in_timm_that_compute_otherwise_are_refused(
@@ -166,7 +167,7 @@ def test_arguments_of_a_model_of_timm_are_taken(repository, key, value, field, e
     [
         ("vit_deit3", "act_layer", "silu"),
         ("vit_deit3", "global_pool", "max"),
-        ("vit_deit3", "pool_include_prefix", True),
+        ("torchvision_basic", "pool_include_prefix", True),
         ("vit_deit3", "norm_layer", "rmsnorm"),
         ("vit_deit3", "num_heads", "four"),
         ("torchvision_basic", "act_layer", "silu"),
@@ -181,6 +182,81 @@ def test_arguments_with_which_timm_computes_otherwise_are_refused(repository, fi
         WeightsError, match=rf"{key} is ({json.dumps(value)}|{value!r}); it should be"
     ):
         weights.open_weights(repository(fixture, config))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "tokens", "included", "right"),
+    [
+        ("map", True, True, True),
+        ("map", True, False, False),
+        ("map", True, None, False),
+        ("map", False, True, True),
+        ("map", False, None, True),
+        ("avg", True, False, True),
+        ("avg", True, None, True),
+        ("avg", True, True, False),
+        ("avg", False, True, True),
+        ("token", True, True, True),
+    ],
+)
+@pytest.mark.parametrize("stated", [True, False])
+def test_the_tokens_that_are_pooled_are_those_that_timm_pools(
+    stated, pooling, tokens, included, right, tmp_path
+):
+    """As timm 1.0.31's VisionTransformer.pool: the default leaves class token and registers out."""
+    fields = {"width": 64, "depth": 1, "num_heads": 1, "patch_size": 4, "num_classes": 2}
+    own = "mean" if pooling == "avg" else pooling
+    module = models.ViT(
+        **fields,
+        pooling=own,
+        class_token=tokens,
+        registers=2 * tokens,
+        class_position=tokens,
+        fc_norm=pooling == "avg",
+    )
+    path = written(random_variables(module, (8, 8, 3)), module, tmp_path / "file", "timm")
+    files.write(tmp_path / "model.safetensors", files.read(path))
+    arguments = {} if included is None else {"pool_include_prefix": included}
+    config = {"architecture": "vit_base_patch16_224", "model_args": arguments}
+    if stated or pooling != "map":  # which the arrays show
+        config["global_pool"] = pooling
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if right:
+        assert opened(tmp_path)[1].pooling == own
+        return
+    with pytest.raises(
+        WeightsError, match=r"pool_include_prefix is \w+; it should be \w+: vitjax's"
+    ):
+        opened(tmp_path)
+
+
+def test_registered_names_of_timm_tell_which_tokens_are_pooled(tmp_path):
+    module = models.ViT(
+        **{"width": 64, "depth": 1, "num_heads": 1, "patch_size": 4, "num_classes": 2},
+        **{"pooling": "map", "class_token": False, "registers": 1, "class_position": False},
+    )
+    path = written(random_variables(module, (8, 8, 3)), module, tmp_path / "file", "timm")
+    files.write(tmp_path / "model.safetensors", files.read(path))
+    config = tmp_path / "config.json"
+    images = {"pretrained_cfg": {"input_size": [3, 8, 8]}}
+    config.write_text(json.dumps({"architecture": "test_vit3", "global_pool": "map", **images}))
+    assert opened(tmp_path, num_heads=1)[1].pooling == "map"
+    config.write_text(json.dumps({"architecture": "vit_so150m_patch16_reg4_map_256", **images}))
+    with pytest.raises(WeightsError, match="pool_include_prefix is false; it should be true"):
+        opened(tmp_path)
+
+
+def test_the_perception_encoder_under_a_vit_s_names_is_to_be_named(tmp_path):
+    """timm's vit_pe_core_* have rotary positions without an array."""
+    module = models.ViT(
+        **{"width": 64, "depth": 1, "num_heads": 1, "patch_size": 4, "num_classes": 2},
+        **{"pooling": "map", "pre_norm": True, "class_token": True, "norm_epsilon": 1e-5},
+    )
+    path = written(random_variables(module, (8, 8, 3)), module, tmp_path / "file", "timm")
+    files.write(tmp_path / "plain.safetensors", files.read(path))
+    found = weights.open_weights(tmp_path / "plain.safetensors")
+    with pytest.raises(WeightsError, match="but also of timm's vit_pe_core networks"):
+        weights.module_of(found, num_heads=1, gelu="exact")
 
 
 def test_timm_s_images_that_are_no_square_are_told(repository):

@@ -81,7 +81,45 @@ def test_a_head_of_a_tutorial_is_named_and_left_out(case, layers, tmp_path):
     assert f"the head is reinitialised: the file's has another form ({head}.{first}" in said[0]
 
 
-@pytest.mark.parametrize("name", ["classifier", "fc", "head", "last_linear", "logits"])
+@pytest.mark.parametrize("shape", [(5, 9, 1, 1), (5,), (5, 2, 9)])
+def test_a_head_of_another_form_under_its_own_name_is_left_out(case, shape, tmp_path):
+    """Such as a 1 x 1 convolution."""
+    module, variables, arrays, head = case
+    path, said = put(tmp_path / "file.npz", {**arrays, f"{head}.weight": ones(*shape)}), []
+    opened = weights.open_weights(path, say=said.append)
+    assert set(opened.heads) == {f"{head}.weight {shape}", f"{head}.bias (5,)"}
+    assert not opened.description.fields["num_classes"]
+    assert f"is left out: {head}." in said[-1]
+    same_body(weights.fit(opened, module, say=said.append), variables)
+    assert "the head is reinitialised: the file's has another form" in said[-1]
+
+
+def test_a_head_without_a_bias_is_told_with_the_way_to_leave_it_out(case, tmp_path):
+    module, variables, arrays, head = case
+    body = {name: array for name, array in arrays.items() if name != f"{head}.bias"}
+    path = put(tmp_path / "file.npz", body)
+    with pytest.raises(
+        WeightsError, match=r"(?s)params/head/bias \(5,\) is not in the file.*--ignore"
+    ):
+        weights.load(path, module)
+    found = weights.load(path, module, ignore=(rf"^{head}\.",), say=str)
+    same_body(found, variables)
+
+
+@pytest.mark.parametrize(
+    "name", ["cls.weight", "cls_head.fc_cls.weight", "last_layer.weight", "arcface.weight"]
+)
+def test_a_further_head_is_left_out_in_words(case, name, tmp_path):
+    module, variables, arrays, _ = case
+    path, said = put(tmp_path / "file.npz", {**arrays, name: ones(5, 7)}), []
+    found = weights.load(path, module, image_size=16, say=said.append)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    assert f"is left out: {name} (5, 7)" in said[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["classifier", "fc", "head", "last_linear", "logits", "projector.0", "cls_head.fc"]
+)
 def test_a_head_under_another_name_is_left_out(case, name, tmp_path):
     _, variables, arrays, head = case
     body = {key: array for key, array in arrays.items() if not key.startswith(f"{head}.")}
@@ -104,6 +142,8 @@ EXTRAS = {
     "optimizer.state.0.exp_avg": ones(3, 3),
     "temperature": np.float32(1),
     "class_weights": ones(5),
+    "_extra_state": ones(5),
+    "conv1._extra_state": ones(5),
 }
 
 

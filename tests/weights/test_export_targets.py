@@ -274,6 +274,17 @@ class Newer(models.ViT):
     rotary: bool = False
 
 
+def test_files_side_by_side_have_programs_of_their_own(tmp_path):
+    module = models.ViT(width=8, depth=1, num_heads=2, patch_size=4, num_classes=0)
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    names = ["a-b.pth", "a_b.pth", "a.b.pth", "a b.pth", "a_b.safetensors"]
+    for name in names:
+        weights.save(variables, module, tmp_path / name, "timm", input_shape=(8, 8, 3), say=str)
+    programs = [path.read_text() for path in tmp_path.glob("load_*.py")]
+    assert len(programs) == len(names)
+    assert all(any(repr(name) in program for program in programs) for name in names)
+
+
 @pytest.mark.parametrize("format", ["timm", "torchvision", "npz", "big_vision"])
 def test_a_field_that_a_target_does_not_know_is_refused(format):
     gelu = "tanh" if format in ("npz", "big_vision") else "exact"

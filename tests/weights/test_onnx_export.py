@@ -105,6 +105,11 @@ def test_the_opset_is_chosen(name, opset, ir, tmp_path):
         variables, model, tmp_path / "model", "onnx", input_shape=shape, opset=opset
     )
     assert opset_of(path) == (opset or 17, ir)
+    graph = onnx_package.load(str(path)).graph
+    used = {name for node in graph.node for name in node.input}
+    used |= {output.name for output in graph.output}
+    constants = {x for node in graph.node if node.op_type == "Constant" for x in node.output}
+    assert (constants | {tensor.name for tensor in graph.initializer}) <= used
 
 
 @pytest.mark.parametrize(
@@ -183,6 +188,27 @@ def test_a_graph_of_other_numbers_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(weights.WeightsError, match="outputs of the converted graph differ"):
         weights.save(variables, model, tmp_path / "model", "onnx", input_shape=shape)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_behind_a_head_of_zeros_is_compared_too(tmp_path, monkeypatch):
+    """A new head answers zero, whatever the graph before it computes."""
+    model, shape, variables = made("resnet")
+    head = jax.tree.map(np.zeros_like, variables["params"]["head"])
+    variables = {**variables, "params": {**variables["params"], "head": head}}
+    path = weights.save(variables, model, tmp_path / "good", "onnx", input_shape=shape)
+    images = np.ones((1, *shape), np.float32)
+    (found,) = onnxruntime.InferenceSession(str(path)).run(None, {"images": images})
+    assert not found.any()
+    real = onnxruntime.InferenceSession
+
+    class Wrong(real):
+        def run(self, names, given):
+            return super().run(names, {name: x[:, ::-1] for name, x in given.items()})
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Wrong)
+    with pytest.raises(weights.WeightsError, match="outputs of the converted graph differ"):
+        weights.save(variables, model, tmp_path / "model", "onnx", input_shape=shape)
+    assert [each.name for each in tmp_path.iterdir()] == ["good.onnx"]
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):

@@ -82,6 +82,92 @@ def test_damage_of_a_table_is_refused_or_harmless(tmp_path_factory, place, value
     assert sum(array.nbytes for array in found.values()) <= 2 * (FIXTURES / DATA).stat().st_size
 
 
+def varint(number):
+    found = b""
+    while number > 0x7F:
+        found += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return found + bytes([number])
+
+
+def block(entries, shares=lambda i: 0):
+    """A block of keys (without the bytes that each shares with the one before it) and values."""
+    found = b"".join(
+        varint(shares(i)) + varint(len(key)) + varint(len(value)) + key + value
+        for i, (key, value) in enumerate(entries)
+    )
+    return found + (0).to_bytes(4, "little")
+
+
+def write_table(path, blocks):
+    """A table of blocks; a number is one more reference to the block of that place."""
+    content, handles = b"", []
+    for each in blocks:
+        if isinstance(each, int):
+            handles.append(handles[each])
+            continue
+        handles.append(varint(len(content)) + varint(len(each)))
+        content += each + bytes(5)
+    index = block([(b"k", handle) for handle in handles])
+    place = varint(len(content)) + varint(len(index))
+    footer = (varint(0) + varint(0) + place).ljust(40, b"\0") + tensorflow.MAGIC
+    path.write_bytes(content + index + bytes(5) + footer)
+
+
+def entry(shape, size, offset=0):
+    """An entry of float32 of a table, as a message of protocol buffers."""
+    dims = b"".join(
+        b"\x12" + varint(len(varint(side)) + 1) + b"\x08" + varint(side) for side in shape
+    )
+    shaped = b"\x12" + varint(len(dims)) + dims
+    return b"\x08\x01" + shaped + b"\x20" + varint(offset) + b"\x28" + varint(size)
+
+
+def checkpoint(folder, entries, numbers=b"", **keywords):
+    write_table(folder / "m.index", [block([(b"", b"\x08\x01"), *entries], **keywords)])
+    (folder / "m.data-00000-of-00001").write_bytes(numbers)
+    return folder / "m"
+
+
+def test_a_table_as_the_tests_write_it_is_read(tmp_path):
+    numbers = np.arange(8, dtype="<f4").tobytes()
+    entries = [(b"a", entry((2, 3), 24)), (b"b", entry((2,), 8, 24)), (b"c", entry((0, 3), 0))]
+    found = files.read(checkpoint(tmp_path, entries, numbers))
+    np.testing.assert_array_equal(found["a"], np.arange(6).reshape(2, 3))
+    np.testing.assert_array_equal(found["b"], [6, 7])
+    assert found["c"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2**62, 0), (2**69, 0), (0, *[1] * 69), (0, *[2**60] * 20)], ids=str
+)
+def test_a_shape_that_no_array_has_is_damage(shape, tmp_path):
+    with pytest.raises(WeightsError, match="is damaged: a has "):
+        files.read(checkpoint(tmp_path, [(b"a", entry(shape, 0))]))
+
+
+def test_arrays_that_share_their_bytes_are_refused(tmp_path):
+    """Entries of a few bytes each would fill the memory."""
+    numbers = np.zeros(1000, "<f4").tobytes()
+    entries = [(f"{i:03d}".encode(), entry((1000,), 4000)) for i in range(200)]
+    with pytest.raises(
+        WeightsError, match=r"several arrays have the same bytes of m\.data-.*: 001"
+    ):
+        files.read(checkpoint(tmp_path, entries, numbers))
+
+
+def test_names_that_are_far_longer_than_their_table_are_refused(tmp_path):
+    entries = [(b"a" * 4000, b""), *[(b"b", b"")] * 2000]
+    with pytest.raises(WeightsError, match="its names are far longer than it is"):
+        files.read(checkpoint(tmp_path, entries, shares=lambda i: 0 if i < 2 else 4000 + i - 2))
+
+
+def test_blocks_that_are_read_many_times_are_refused(tmp_path):
+    write_table(tmp_path / "m.index", [block([(b"", b"\x08\x01")] * 100), *[0] * 200])
+    with pytest.raises(WeightsError, match="its blocks overlap"):
+        files.read(tmp_path / "m")
+
+
 def test_a_saved_model_is_read_from_its_variables(tmp_path, values):
     (tmp_path / "variables").mkdir()
     for suffix in ("index", "data-00000-of-00001"):
@@ -166,6 +252,76 @@ def test_a_file_of_keras_that_would_fill_the_memory_is_refused(tmp_path):
         files.read(tmp_path / "weights.h5")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["external", "virtual", "virtual of itself"])
+def test_numbers_in_other_files_are_not_read(form, packed, tmp_path):
+    """A file could name any file of the person who reads it."""
+    h5py = pytest.importorskip("h5py")
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(64)))
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file["fc/bias:0"] = np.ones(3, np.float32)
+        if form == "external":
+            file.create_dataset("fc/kernel:0", (64,), "u1", external=[(str(secret), 0, 64)])
+        else:
+            with h5py.File(tmp_path / "other.h5", "w") as other:
+                other["x"] = np.ones(3, np.float32)
+            layout = h5py.VirtualLayout((3,), "f4")
+            source = (tmp_path / "other.h5", "x") if form == "virtual" else (".", "fc/bias:0")
+            layout[:] = h5py.VirtualSource(*source, shape=(3,))
+            file.create_virtual_dataset("fc/kernel:0", layout)
+        file["linked"] = h5py.ExternalLink(tmp_path / "other.h5", "x")
+    if packed:
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.write(path, keras.WEIGHTS)
+        path = tmp_path / "model.keras"
+    with pytest.raises(
+        WeightsError, match="refused: the numbers of fc/kernel:0 are in other files"
+    ):
+        files.read(path)
+
+
+def test_links_of_keras_to_other_files_are_not_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x"] = np.ones(3, np.float32)
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file["fc/bias:0"] = np.ones(3, np.float32)
+        file["linked"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+    assert set(files.read(tmp_path / "weights.h5")) == {"fc/bias"}
+
+
+def test_odd_datasets_of_keras_are_read_or_refused_in_words(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        file[":0"] = np.ones(2, np.float32)
+        file["big/kernel:0"] = np.arange(3, dtype=">f4")
+        file["empty/kernel:0"] = h5py.Empty("f4")
+        file["none/kernel:0"] = np.zeros((0, 4), np.float32)
+    found = files.read(path)
+    assert set(found) == {"", "big/kernel", "none/kernel"}
+    assert found["big/kernel"].dtype == np.float32
+    assert found["big/kernel"].dtype.isnative
+    np.testing.assert_array_equal(found["big/kernel"], [0, 1, 2])
+    with h5py.File(path, "a") as file:
+        file.create_dataset("huge/kernel:0", (2**40, 2**40), "f4", chunks=(8, 8))
+    with pytest.raises(WeightsError, match=r"refused: its .* bytes would unpack to"):
+        files.read(path)
+
+
+def test_groups_in_groups_without_end_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        group = file
+        for _ in range(400):
+            group = group.create_group("a")
+        group["kernel:0"] = np.ones(2, np.float32)
+    with pytest.raises(WeightsError, match="refused: it has groups in groups, more than 64 deep"):
+        files.read(tmp_path / "weights.h5")
+
+
 def test_a_damaged_file_of_keras_is_told(tmp_path):
     pytest.importorskip("h5py")
     (tmp_path / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30))
@@ -197,6 +353,13 @@ def test_one_of_several_files_stands_for_all(stem, tmp_path):
 
 def test_the_only_part_of_a_model_is_read(tmp_path):
     path = tmp_path / "model-00001-of-00001.safetensors"
+    files.write(path, {"a": np.ones(2, np.float32)})
+    assert set(files.read(path)) == {"a"}
+
+
+@pytest.mark.parametrize("name", ["fold-1-of-5", "step-000100-of-000900", "seed-01-of-10"])
+def test_a_file_with_numbers_in_its_name_is_one_of_its_own(name, tmp_path):
+    path = tmp_path / f"{name}.safetensors"
     files.write(path, {"a": np.ones(2, np.float32)})
     assert set(files.read(path)) == {"a"}
 

@@ -72,7 +72,8 @@ def test_timms_networks_are_told_by_their_shapes(opened, name, field, value):
     said = []
     found = opened(timm()[name], say=said.append)
     assert getattr(weights.module_of(found, say=said.append), field) == value
-    assert not [line for line in said if "heads" not in line and "of groups" not in line]
+    known = ("number of attention heads", "number of groups", "shows its pooling")
+    assert not [line for line in said if not any(words in line for words in known)]
 
 
 def test_the_size_of_images_tells_deit_iii_from_an_oblong_network(opened):
@@ -174,15 +175,31 @@ def test_what_arrays_alone_do_not_say_is_to_be_said(opened, name, own, other):
     found = opened(timm()[name], say=lambda words: None)
     with pytest.raises(WeightsError) as caught:
         weights.module_of(found)
-    for words in (other, "--model", "--read-as", "config.json"):
+    for words in (other, f"--model={own} (model='{own}')", f"dict(name='{own}'", "config.json"):
         assert words in str(caught.value)
     named = weights.module_of(found, own, say=lambda words: None)
     assert type(named) is found.description.model
     # timm has both, and other projects only the plain network.
+    assert ("--read-as=torchvision" in str(caught.value)) == other.startswith("timm's resnet")
     if other.startswith("timm's resnet"):
         assert weights.module_of(opened(timm()[name], format="torchvision")) == models.create(own)
     with pytest.raises(WeightsError, match=r"config\.json"):
         weights.module_of(opened(timm()[name], format="timm"))
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "encoder_q.", "encoder.", "net."])
+def test_siblings_are_asked_for_whatever_the_names_begin_with(prefix, opened):
+    shapes = {f"{prefix}{name}": shape for name, shape in timm()["resnet18"].items()}
+    found = opened(shapes, say=str)
+    with pytest.raises(WeightsError) as caught:
+        weights.module_of(found)
+    message = str(caught.value)
+    assert "but also of timm's resnetblur18" in message
+    assert "--model=resnet18 (model='resnet18')" in message
+    assert "--read-as=torchvision (format='torchvision')" in message
+    assert "config.model = dict(name='resnet18')" in message
+    read = opened(shapes, say=str, format="torchvision")
+    assert weights.module_of(read) == models.create("resnet18")
 
 
 def test_a_config_beside_a_file_says_which_it_is(opened, monkeypatch):
@@ -195,9 +212,31 @@ def test_a_config_beside_a_file_says_which_it_is(opened, monkeypatch):
         opened(timm()["resnetaa50"])
 
 
+@pytest.mark.parametrize(
+    "name", ["aux_classifier.0.weight", "classifier.0.convs.0.0.weight", "classifier.0.convs.1.0.w"]
+)
+def test_the_backbone_of_a_decoder_is_refused_with_the_reason(name, opened):
+    """Its last stages are dilated, as no array shows; a part of a file is what a person names."""
+    shapes = {f"backbone.{key}": shape for key, shape in timm()["resnet50"].items()}
+    message = refused(opened, {**shapes, name: [4, 4, 3, 3]})
+    assert "has dilated convolutions (DeepLab, FCN)" in message
+    assert "Res2Net" not in message
+
+
+def test_resnets_whose_stages_do_not_double_are_refused_with_the_widths(opened):
+    """As timm's test_resnet, of 32, 48, 48 and 96 channels."""
+    widths = {64: 32, 128: 48, 256: 48, 512: 96}
+    shapes = {
+        name: [widths.get(side, side) for side in shape]
+        for name, shape in timm()["resnet18"].items()
+        if not name.startswith("fc.")
+    }
+    assert "its stages have 32, 48, 48, 96 channels" in refused(opened, shapes)
+
+
 def test_resnets_of_other_widths_have_no_sibling(opened):
     """As those of self-supervised learning and of vitjax: no such network was published."""
-    shapes = {n: [4 * s if s == 64 else s for s in x] for n, x in timm()["resnet18"].items()}
+    shapes = {n: [4 * s if s >= 64 else s for s in x] for n, x in timm()["resnet18"].items()}
     assert not opened(shapes).description.siblings
 
 

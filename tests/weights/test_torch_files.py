@@ -81,7 +81,7 @@ def test_new_dtypes_are_read():
 
 def test_of_several_sets_of_weights_one_must_be_named():
     path = FIXTURES / "torch_parts.pth"
-    refused(path, "several sets of weights: student, teacher", "part='student'")
+    refused(path, "several sets of weights: student, teacher", "--part", "part='student'")
     refused(path, "no part 'teachers'; did you mean 'teacher'?", part="teachers")
     student, teacher = (files.read(path, part=part) for part in ("student", "teacher"))
     assert set(student) == {"weight", "bias"}

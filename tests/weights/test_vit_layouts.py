@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from reference_files import FIXTURES, random_variables, read, written
 
 from vitjax import models, weights
+from vitjax.nn.inputs import ImageError
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files
 
@@ -69,6 +70,8 @@ def test_a_network_is_found_out_from_its_file_and_computes_what_the_reference_do
     for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-9)):
         with jax.enable_x64(dtype == "float64"):
             fields = {**reference.spec["fields"], "dtype": dtype, "param_dtype": dtype}
+            if opened.format == "timm":  # of whose arrays none tells it
+                fields["pooling"] = TOLD[name].get("pooling", "token")
             if opened.format == "huggingface":  # whose epsilon no array tells
                 fields["norm_epsilon"] = TOLD[name]["norm_epsilon"]
             module = weights.module_of(opened, **fields, say=pytest.fail)
@@ -182,7 +185,12 @@ def test_what_is_written_is_read(tmp_path_factory, network, channels):
     opened = weights.open_weights(plain, image_size=shape[:2], say=lambda line: None)
     assert opened.format == format
     assert opened.description.input_shape == shape
-    found = weights.module_of(opened, num_heads=2)
+    told = {"num_heads": 2}
+    if format == "timm" and module.pooling == "map" and module.prefix_tokens:
+        with pytest.raises(WeightsError, match=r"pool_include_prefix.*set pooling="):
+            weights.module_of(opened, **told, say=str)
+        told["pooling"] = "map"
+    found = weights.module_of(opened, **told, say=str)
     assert found == module.clone(mlp_width=found.mlp_width)
     assert (found.mlp_width or 32) == (module.mlp_width or 32)
     jax.tree.map(np.testing.assert_array_equal, weights.fit(opened, module), variables)
@@ -420,6 +428,25 @@ def test_images_of_the_size_of_a_grid_decide_between_a_square_and_an_oblong(tmp_
     assert opened.description.grid == (6, 6)
 
 
+def test_another_network_is_told_before_its_images_are(tmp_path):
+    """As a network with patches of 14 for a model with patches of 16."""
+    module = models.ViT(width=64, depth=1, num_heads=1, patch_size=7, layer_scale=1e-5)
+    path = written(random_variables(module, (21, 21, 3)), module, tmp_path / "file", "timm")
+    files.write(tmp_path / "plain.npz", files.read(path))
+    other = module.clone(patch_size=8, layer_scale=None)
+    with pytest.raises(WeightsError, match="is of another network than the model") as caught:
+        weights.load(tmp_path / "plain.npz", other, say=str)
+    for words in (
+        "patch_size is 7 in the file and 8 in the model",
+        "layer_scale is 1e-05 in the file and None in the model",
+        "images of 21 x 21 pixels",
+        "The file's network in a config:\n  config.model = dict(",
+    ):
+        assert words in str(caught.value)
+    with pytest.raises(ImageError, match="images of 20 x 20 pixels"):
+        weights.load(tmp_path / "plain.npz", module, image_size=20, say=str)
+
+
 def test_heads_are_guessed_in_words_or_asked_for(tmp_path):
     opened = weights.open_weights(read("vit_timm_map").file)
     with pytest.raises(WeightsError, match=r"attention heads.*width of 8; set num_heads="):
@@ -430,10 +457,40 @@ def test_heads_are_guessed_in_words_or_asked_for(tmp_path):
     path = weights.save(random_variables(module, (8, 8, 3)), module, tmp_path / "file", "timm")
     files.write(tmp_path / "plain.npz", files.read(path))
     opened = weights.open_weights(tmp_path / "plain.npz")
-    assert weights.module_of(opened, say=said.append).num_heads == 2
+    assert weights.module_of(opened, say=said.append, pooling="token").num_heads == 2
     assert len(said) == 1
     assert "for a width of 128 it is taken to be 2" in said[0]
     assert "num_heads=... overrides it" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pooling": "token"}, "that of the class token (timm's global_pool='token')"),
+        ({"pooling": "mean", "class_token": True}, "that of the class token"),
+        ({"pooling": "mean"}, "the mean of the patches (timm's global_pool='avg')"),
+        ({"pooling": "mean", "fc_norm": True}, "the mean of the patches"),
+        ({"pooling": "map"}, None),
+    ],
+)
+def test_a_pooling_that_no_array_shows_is_said_as_taken(fields, words, tmp_path):
+    module = models.ViT(
+        **{"width": 64, "depth": 1, "num_heads": 1, "patch_size": 4, "num_classes": 2, **fields}
+    )
+    path = written(random_variables(module, (8, 8, 3)), module, tmp_path / "file", "timm")
+    files.write(tmp_path / "plain.npz", files.read(path))
+    opened, said = weights.open_weights(tmp_path / "plain.npz"), []
+    weights.module_of(opened, num_heads=1, say=said.append)
+    if words is None:
+        assert not said
+        return
+    assert len(said) == 1
+    assert f"no array shows its pooling; taken to be {words}" in said[0]
+    assert "pooling=... overrides it" in said[0]
+    found = weights.module_of(opened, num_heads=1, pooling=module.pooling, say=pytest.fail)
+    assert found.pooling == module.pooling
+    # The writer's note says it.
+    weights.module_of(weights.open_weights(path), say=pytest.fail)
 
 
 def test_the_epsilon_of_hugging_face_is_said_as_taken():

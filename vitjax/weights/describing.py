@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,6 +126,7 @@ def write_program(
     path: Path, construction: Construction, project: str, say: Callable[[str], None]
 ) -> None:
     """Writes the program that loads ``path``, beside it."""
-    program = path.with_name(f"load_{re.sub(r'[^A-Za-z0-9]+', '_', path.name)}.py")
+    # Files whose names differ have programs whose names differ.
+    program = path.with_name(f"load_{path.stem}_{path.suffix.removeprefix('.')}.py")
     write_text(program, construction.program(path, project))
     say(f"{program}: makes this network and loads the file")

@@ -16,6 +16,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.names import matches
 from vitjax.core.validation import check_keywords
 from vitjax.models.protocol import Model
+from vitjax.nn.inputs import ImageError
 from vitjax.weights import adapting, naming
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
@@ -35,6 +36,10 @@ from vitjax.weights.opening import Weights, module_of, open_weights, usual_size
 _MOST_LISTED = 12
 _HINT = (
     "What is left over and not of the network can be left out by name: ignore=(PATTERN,) (--ignore,"
+    " config.init.ignore)"
+)
+_HEAD_HINT = (
+    "If a new head is trained, the file's can be left out by name: ignore=(PATTERN,) (--ignore,"
     " config.init.ignore)"
 )
 
@@ -133,7 +138,15 @@ def fit(
     """The variables of ``module`` with the weights of an open file; the rest is as in `load`."""
     key = jax.random.key(0) if rng is None else rng
     example = jnp.zeros((1, *weights.shape_at(image_size, channels)))
-    expected = jax.eval_shape(module.init, key, example)
+    try:
+        expected = jax.eval_shape(module.init, key, example)
+    except ImageError as error:
+        # The images are the file's, and may be none of the model's because it is another network.
+        part = part_for(weights, module)
+        other = _another(weights, module if part is None else part[1], [str(error)])
+        if other is None:
+            raise
+        raise other from error
 
     def initial(names: Sequence[str]) -> Mapping[str, Any]:
         def draw(key: jax.Array) -> dict[str, Any]:
@@ -223,7 +236,9 @@ def fill(
         damaged = any(fault.damaged for fault in found.faults)
         others = [*exact, *dtypes, *(misfits if damaged else ())]
         own = module if part is None else part[1]
-        raise _no_fit(weights, own, others, [] if damaged else misfits)
+        heads = {name: shapes[name] for name in compared if head_of(name, module)}
+        head = misfits_of({n: leaves[n] for n in heads if n in leaves}, heads, initial)
+        raise _no_fit(weights, own, others, [] if damaged else misfits, head)
     if not allow_nonfinite:
         taken = {n: x for n, x in leaves.items() if n not in excluded.union(initial)}
         _check_finite(weights, taken, shapes, found.origins)
@@ -278,29 +293,50 @@ def _check_finite(
 
 
 def _no_fit(
-    weights: Weights, module: Model, others: Sequence[str], misfits: Sequence[str]
+    weights: Weights,
+    module: Model,
+    others: Sequence[str],
+    misfits: Sequence[str],
+    head: Sequence[str],
 ) -> WeightsError:
-    """The error for a file that does not fit a model: whose it is, or what does not fit."""
-    where = f"{weights.where} (read as {weights.format})"
-    file, model = naming.of(weights.description), naming.nearest(module)
-    if misfits and file is not None and model is not None:
-        own = naming.described(weights.description)
-        apart = naming.differences(weights.description, module)
-        if apart and not found_in(weights, own, None).faults:
-            fields = [
-                f"{key} is {there!r} in the file and {here!r} in the model"
-                for key, (there, here) in apart.items()
-            ]
-            return WeightsError(
-                f"{where} is of another network than the model: this is a {file}, the model a"
-                f" {model}:{_lines([*fields, *others])}\nThe file's network in a config:\n "
-                f" {file.config}"
-            )
+    """The error for a file that does not fit a model: whose it is, or what does not fit.
+
+    Args:
+        weights: the file.
+        module: the model.
+        others: faults whatever network it is.
+        misfits: what does not fit.
+        head: those of ``misfits`` that concern a head.
+    """
+    if misfits and (other := _another(weights, module, others)) is not None:
+        return other
     hint = ""
     if any(words.startswith(LEFT_OVER) for words in (*others, *misfits)):
         hint = f"\n{_HINT}"
+    elif misfits and all(words in head for words in misfits):
+        hint = f"\n{_HEAD_HINT}"
     return WeightsError(
-        f"{where} does not fit {type(module).__name__}:{_lines([*others, *misfits])}{hint}"
+        f"{weights.where} (read as {weights.format}) does not fit {type(module).__name__}:"
+        f"{_lines([*others, *misfits])}{hint}"
+    )
+
+
+def _another(weights: Weights, module: Model, others: Sequence[str]) -> WeightsError | None:
+    """The error for a file of another network than a model; None if it is not known to be one."""
+    file, model = naming.of(weights.description), naming.nearest(module)
+    if file is None or model is None:
+        return None
+    apart = naming.differences(weights.description, module)
+    if not apart or found_in(weights, naming.described(weights.description), None).faults:
+        return None
+    fields = [
+        f"{key} is {there!r} in the file and {here!r} in the model"
+        for key, (there, here) in apart.items()
+    ]
+    return WeightsError(
+        f"{weights.where} (read as {weights.format}) is of another network than the model: this is"
+        f" a {file}, the model a {model}:{_lines([*fields, *others])}\nThe file's network in a"
+        f" config:\n  {file.config}"
     )
 
 

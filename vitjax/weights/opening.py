@@ -154,7 +154,7 @@ def open_weights(
             return Description(note.model, note.fields, shape, found.grid)
         if reader is None:
             return found
-        stated = reader.fields(beside)
+        stated = reader.fields(beside, prepared)
         guessed = {k: words for k, words in found.guessed.items() if k not in stated}
         fields = {**found.fields, **stated}
         return dataclasses.replace(found, fields=fields, guessed=guessed, siblings="")
@@ -255,12 +255,7 @@ def module_with(
         check_keywords(given, fields, where=cls.__name__)
     if model is None:
         if weights.description.siblings:
-            raise WeightsError(
-                f"{weights.where}: its names and shapes are those of a {cls.__name__}, but also of"
-                f" {weights.description.siblings}. Name the model (model=..., --model), keep the"
-                " config.json of its repository beside it or, for a file of another project, name"
-                " that (format=..., --read-as)"
-            )
+            raise _asked(weights, cls.__name__)
         for field, words in weights.description.guessed.items():
             if field in fields:
                 continue
@@ -277,6 +272,26 @@ def module_with(
     if isinstance(named, str):
         return models.create(named, **{**stated, **fields})
     return named(**{**stated, **fields})
+
+
+def _asked(weights: Weights, kind: str) -> WeightsError:
+    """The error for a file whose arrays are those of several networks, with what to type."""
+    likely = naming.of(weights.description)
+    name = "..." if likely is None else likely.name
+    lines = [f"if it is no such network, name its model: --model={name} (model={name!r})"]
+    if weights.format != "timm":
+        lines.append(
+            f"if it is a file of {weights.format}: --read-as={weights.format}"
+            f" (format={weights.format!r})"
+        )
+    if likely is not None:
+        lines.append(f"in a config, which names the model: {likely.config}")
+    lines.append("if it is timm's, keep the config.json of its repository beside it")
+    shown = "".join(f"\n  {line}" for line in lines)
+    return WeightsError(
+        f"{weights.where}: its names and shapes are those of a {kind}, but also of"
+        f" {weights.description.siblings}:{shown}"
+    )
 
 
 def class_of(model: str | type[Model]) -> tuple[Any, Mapping[str, Any]]:

@@ -34,7 +34,8 @@ TORCHSCRIPT = """is a program (TorchScript), not a state dict: save its state_di
   import torch
   torch.save(torch.jit.load("model.pt", map_location="cpu").state_dict(), "model.pth")"""
 
-_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)(\.\w+)$")
+# As Hugging Face's libraries name the parts of a model; fold-1-of-5.pth is a file of its own.
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)$")
 
 
 def seems(begin: bytes, size: int) -> str:

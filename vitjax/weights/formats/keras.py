@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from vitjax.weights.formats import archives
 # The record of a .keras archive with the weights.
 WEIGHTS = "model.weights.h5"
 MAGIC = b"\x89HDF"
+# Models in models are a few groups deep; a file of a few bytes can have any depth.
+_DEEPEST = 64
 # Keras 3 numbers the layers of a kind in its own files.
 _NUMBERED = re.compile(r"(^|/)vars/\d+$")
 _UNNAMED = """is a file of Keras 3, which has no names of layers; write it with them:
@@ -37,7 +40,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     model's configuration in it, which may contain code, is not.
 
     Raises:
-        WeightsError: h5py is not installed, or the file is damaged.
+        WeightsError: h5py is not installed, the file is damaged, or its numbers are in other files.
     """
     try:
         import h5py
@@ -48,15 +51,26 @@ def read(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, Any] = {}
 
     def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
+        if name.count("/") > _DEEPEST:
+            raise WeightsError(f"refused: it has groups in groups, more than {_DEEPEST} deep")
+        # A dataset without a shape is empty.
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.shape is not None:
+            if item.external or item.is_virtual:
+                # These may be any files of the person who reads it.
+                raise WeightsError(f"refused: the numbers of {name} are in other files")
             found[name] = item
 
     try:
         with _opened(path) as source, h5py.File(source, "r") as file:
             file.visititems(collect)
             # A dataset may have any shape without a number in the file.
-            archives.check_growth(path.stat().st_size, sum(item.nbytes for item in found.values()))
-            arrays = {_plain(name): item[()] for name, item in found.items()}
+            # `nbytes` is wrong for numbers of more than 64 bits.
+            sizes = (math.prod(item.shape) * item.dtype.itemsize for item in found.values())
+            archives.check_growth(path.stat().st_size, sum(sizes))
+            arrays = {
+                _plain(name): np.asarray(item[()], item.dtype.newbyteorder("="))
+                for name, item in found.items()
+            }
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -82,6 +96,6 @@ def _opened(path: Path) -> Iterator[Any]:
 def _plain(name: str) -> str:
     """``"conv1/kernel"`` for ``"model_weights/conv1/conv1/kernel:0"``."""
     parts = [part for part in name.removesuffix(":0").split("/") if part]
-    if parts[0] == "model_weights":
+    if parts[:1] == ["model_weights"]:
         del parts[0]
     return "/".join(part for i, part in enumerate(parts) if not i or part != parts[i - 1])

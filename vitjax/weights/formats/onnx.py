@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,39 +84,81 @@ def write(
     model = model.clone(dtype=jnp.float32, param_dtype=jnp.float32)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), dict(variables))
 
-    def outputs(images: jax.Array) -> Any:
-        return model.apply(variables, images, train=False)
-
     sides = ("height", "width") if any_size else tuple(input_shape[:-1])
-    try:
-        graph = to_onnx(
-            outputs,
-            [("batch", *sides, input_shape[-1])],
-            model_name=type(model).__name__,
-            opset=opset,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-        )
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        what = f"this {type(model).__name__}"
-        if any_size:
-            what += " for images of any size; leave that out, or choose one size"
-        raise WeightsError(f"format 'onnx': jax2onnx cannot convert {what}: {reason[0]}") from error
-    if opset < _AXES_ARE_INPUTS:
-        _store_axes(graph, onnx)
-    # Runtimes refuse containers that are newer than themselves, whatever the operators.
-    graph.ir_version = onnx.helper.find_min_ir_version_for(graph.opset_import)
-    onnx.helper.set_model_props(graph, dict(metadata or {}))
-    content = graph.SerializeToString()
+
+    def converted(outputs: Callable[[jax.Array], Any]) -> bytes:
+        try:
+            with _only_errors():
+                graph = to_onnx(
+                    outputs,
+                    [("batch", *sides, input_shape[-1])],
+                    model_name=type(model).__name__,
+                    opset=opset,
+                    input_names=[INPUT],
+                    output_names=[OUTPUT],
+                )
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            what = f"this {type(model).__name__}"
+            if any_size:
+                what += " for images of any size; leave that out, or choose one size"
+            raise WeightsError(
+                f"format 'onnx': jax2onnx cannot convert {what}: {reason[0]}"
+            ) from error
+        if opset < _AXES_ARE_INPUTS:
+            _store_axes(graph, onnx)
+        # Runtimes refuse containers that are newer than themselves, whatever the operators.
+        graph.ir_version = onnx.helper.find_min_ir_version_for(graph.opset_import)
+        onnx.helper.set_model_props(graph, dict(metadata or {}))
+        found: bytes = graph.SerializeToString()
+        return found
+
     shapes = [tuple(input_shape)]
     if any_size:
         height, width, channels = input_shape
         shapes.append((2 * height, width + height, channels))
-    for shape in shapes:
-        _check(content, outputs, shape, onnxruntime, opset)
+
+    def checked(variables: Any) -> tuple[bytes, bool]:
+        """The graph, and whether some outputs are not zero."""
+
+        def outputs(images: jax.Array) -> Any:
+            return model.apply(variables, images, train=False)
+
+        content = converted(outputs)
+        shown = [_check(content, outputs, shape, onnxruntime, opset) for shape in shapes]
+        return content, all(shown)
+
+    content, shown = checked(variables)
+    if not shown:
+        # Behind a new head, whose kernel is zero, any graph computes the same.
+        checked(_without_zeros(variables))
     with new_file(path) as unfinished:
         unfinished.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    """Leaves out what the converter's packages log of their own operations."""
+    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.ERROR))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _without_zeros(variables: Any) -> Any:
+    """``variables`` with random numbers in the leaves that are zero."""
+    rng = np.random.default_rng(1)
+
+    def filled(leaf: jax.Array) -> jax.Array:
+        noise = jnp.asarray(rng.uniform(0.1, 0.5, leaf.shape), leaf.dtype)
+        return leaf if jnp.any(leaf) else noise
+
+    return jax.tree.map(filled, variables)
 
 
 def _store_axes(graph: Any, onnx: Any) -> None:
@@ -140,12 +184,39 @@ def _store_axes(graph: Any, onnx: Any) -> None:
         axes = onnx.numpy_helper.to_array(constants[node.input[1]]).tolist()
         del node.input[1]
         node.attribute.append(onnx.helper.make_attribute("axes", axes))
+    _remove_unused(graph.graph)
+
+
+def _remove_unused(graph: Any) -> None:
+    """Removes the constants that no node has as an input, of which runtimes warn."""
+    used = _used(graph)
+    for node in [each for each in graph.node if each.op_type == "Constant"]:
+        if not used.intersection(node.output):
+            graph.node.remove(node)
+    for tensor in list(graph.initializer):
+        if tensor.name not in used:
+            graph.initializer.remove(tensor)
+
+
+def _used(graph: Any) -> set[str]:
+    """The names that the outputs and nodes of a graph read, also in the graphs of its nodes."""
+    names = {output.name for output in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                names |= _used(inner)
+    return names
 
 
 def _check(
     content: bytes, outputs: Any, input_shape: Sequence[int], onnxruntime: Any, opset: int
-) -> None:
-    """Raises WeightsError unless the graph computes what the model does."""
+) -> bool:
+    """Raises WeightsError unless the graph computes what the model does.
+
+    Returns:
+        Whether some of the outputs are not zero.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     images = np.random.default_rng(0).normal(size=(2, *input_shape)).astype(np.float32)
@@ -165,3 +236,4 @@ def _check(
             "format 'onnx': the outputs of the converted graph differ from the model's; nothing is"
             " written"
         )
+    return bool(scale)

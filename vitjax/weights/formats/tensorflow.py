@@ -32,6 +32,9 @@ _DTYPES: dict[int, np.dtype] = {
     )
 }
 _OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
+# A key is stored as what it adds to the one before it, and TensorFlow stores every 16th as a whole.
+_MOST_SHARED = 64
+_MOST_AXES = 32
 _DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
@@ -73,7 +76,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
             " tf.train.load_checkpoint and write its arrays with numpy.savez"
         )
     header = _message(entries.pop(b""))
-    shards, arrays = _number(header, 1, 1), {}
+    shards, arrays = _number(header, 1, 1), dict[str, np.ndarray]()
+    read_of: dict[Path, int] = {}
     if _number(header, 2, 0):
         raise WeightsError("is of a big-endian machine, which is not read")
     for key, value in entries.items():
@@ -84,13 +88,19 @@ def read(path: Path) -> dict[str, np.ndarray]:
         dtype = _DTYPES.get(_number(fields, 1, 0))
         if dtype is None:
             continue
-        arrays[name] = _array(path, name, fields, dtype, shards)
+        arrays[name] = _array(path, name, fields, dtype, shards, read_of)
     return arrays
 
 
 def _array(
-    path: Path, name: str, fields: dict[int, list[int | bytes]], dtype: np.dtype, shards: int
+    path: Path,
+    name: str,
+    fields: dict[int, list[int | bytes]],
+    dtype: np.dtype,
+    shards: int,
+    read_of: dict[Path, int],
 ) -> np.ndarray:
+    """One array; the bytes that it takes are added to ``read_of`` its file of numbers."""
     (shape_message,) = [*fields.get(2, []), b""][:1]
     dims = _message(shape_message).get(2, []) if isinstance(shape_message, bytes) else []
     shape = tuple(_number(_message(dim), 1, 0) for dim in dims if isinstance(dim, bytes))
@@ -98,6 +108,8 @@ def _array(
     data = path.with_name(f"{path.name.removesuffix('.index')}.data-{shard:05d}-of-{shards:05d}")
     if not data.is_file():
         raise WeightsError(f"is the table of a checkpoint; its numbers are missing: {data.name}")
+    if len(shape) > _MOST_AXES:
+        raise WeightsError(f"is damaged: {name} has {len(shape)} axes")
     if math.prod(shape) * dtype.itemsize != size:
         raise WeightsError(f"is damaged: {name} of shape {shape} and {dtype} has {size:,} bytes")
     if offset + size > data.stat().st_size:
@@ -105,9 +117,17 @@ def _array(
             f"is incomplete: {data.name} has {data.stat().st_size:,} bytes, but {name} ends at byte"
             f" {offset + size:,}"
         )
+    # Many entries of one place would fill the memory.
+    read_of[data] = read_of.get(data, 0) + size
+    if read_of[data] > data.stat().st_size:
+        raise WeightsError(f"is damaged: several arrays have the same bytes of {data.name}: {name}")
     with data.open("rb") as file:
         file.seek(offset)
-        return np.frombuffer(file.read(size), dtype.newbyteorder("<")).reshape(shape).astype(dtype)
+        content = np.frombuffer(file.read(size), dtype.newbyteorder("<"))
+    try:
+        return content.reshape(shape).astype(dtype)
+    except (ValueError, OverflowError) as error:
+        raise WeightsError(f"is damaged: {name} has shape {shape} ({error})") from error
 
 
 def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -117,8 +137,17 @@ def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = table[-_FOOTER:]
     _, place = _handle(footer, 0)
     handle, _ = _handle(footer, place)
+    blocks, keys = 0, 0
     for _, value in _block(table, handle):
-        yield from _block(table, _handle(value, 0)[0])
+        inner = _handle(value, 0)[0]
+        blocks += inner[1]
+        if blocks > len(table):
+            raise ValueError("its blocks overlap")
+        for key, entry in _block(table, inner):
+            keys += len(key)
+            if keys > _MOST_SHARED * len(table):
+                raise ValueError("its names are far longer than it is")
+            yield key, entry
 
 
 def _block(table: bytes, handle: tuple[int, int]) -> Iterator[tuple[bytes, bytes]]:

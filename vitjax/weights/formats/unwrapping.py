@@ -44,8 +44,8 @@ def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.nd
         raise WeightsError(f"no tensors are in it, only {_described(tree)}")
     if part is None and len(found) > 1:
         raise WeightsError(
-            f"has several sets of weights: {', '.join(found)}; choose one, such as"
-            f" part={next(iter(found))!r}"
+            f"has several sets of weights: {', '.join(found)}; choose one (part=..., --part), such"
+            f" as part={next(iter(found))!r}"
         )
     # A part of one of several sets: "model_ema.module".
     inner = [name for name in found if name and part is not None and part.startswith(f"{name}.")]

@@ -45,8 +45,12 @@ class CardReader(abc.ABC):
         return self.key in card.config
 
     @abc.abstractmethod
-    def fields(self, card: Card) -> dict[str, Any]:
+    def fields(self, card: Card, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Fields of the model that the card states.
+
+        Args:
+            card: the card.
+            arrays: of the file, prepared by its layout.
 
         Raises:
             WeightsError: vitjax does not have this network, although its names and shapes fit.

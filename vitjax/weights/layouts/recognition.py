@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +21,19 @@ _ENOUGH = 0.5
 # Scores that differ by less are close: the runner-up is reported.
 _CLOSE = 0.01
 _LISTED = 4
+# What a layout raises for a file of something else.
+_STUMBLES = (UserError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError)
 # Names that PyTorch code gives to a head, with more layers than the project's own: fc.1.weight.
 _HEAD = re.compile(
-    r"(fc|heads?|classifier|linear|last_linear|outc|segmentation_head|logits|output)\d*([./]|$)"
+    r"(?!classifier\.0\.convs\.)"  # of a decoder (DeepLab)
+    r"(fc|(cls_|classification_|projection_|proj_)?heads?|classifier|linear|last_linear|last_layer"
+    r"|outc|segmentation_head|logits|output|arcface|cosface|projector|prototypes)\d*([./]|$)"
+    r"|cls[./]"  # without more it is a class token
 )
 # Arrays of training beside a network: of a loss, of metrics, of an average, of an optimizer.
 _EXTRA = re.compile(
     r"(n_averaged|initted|step|epoch|global_step|pos_weight|class_weights?)$"
+    r"|(.+\.)?_extra_state$"  # what a module of PyTorch stores beside its parameters
     r"|(\w+_)?(criterion|criterions|loss|losses|loss_fn|loss_func|metric|metrics|accuracy|acc)"
     r"(_\w+)?[./]"
     r"|(optim\w*|opt_state|lr_\w+|schedulers?|callbacks?|scaler)[./]",
@@ -131,12 +138,37 @@ def _compare(
         shown = missing[0].replace("\\", "").replace("|", " or ")
         reason = reason or f"has no array named {shown}"
         return Candidate(layout, prepared, required, reason=reason)
+    # A head of another form may keep a layout from describing the rest.
+    body = {name: array for name, array in prepared.items() if not _HEAD.match(name)}
     try:
-        description = describe(layout, prepared)
-        score, rest = _score(layout, prepared, description)
-    except (UserError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        try:
+            description = describe(layout, prepared)
+            score, rest = _score(layout, prepared, description)
+        except _STUMBLES:
+            if len(body) == len(prepared):
+                raise
+            with contextlib.suppress(*_STUMBLES):
+                description = describe(layout, body)
+                score, rest = _score(layout, body, description)
+                rest += [name for name in prepared if name not in body]
+                return _candidate(layout, prepared, required, reason, description, score, rest)
+            raise
+    except _STUMBLES as error:
         reason = reason or _stumbled(error)
         return Candidate(layout, prepared, required, reason=reason)
+    return _candidate(layout, prepared, required, reason, description, score, rest)
+
+
+def _candidate(
+    layout: Layout,
+    prepared: Arrays,
+    required: float,
+    reason: str,
+    description: Description,
+    score: float,
+    rest: Sequence[str],
+) -> Candidate:
+    """The candidate of a layout that can describe a file, and explains all but ``rest`` of it."""
     heads = tuple(name for name in rest if _HEAD.match(name))
     extras = tuple(
         name
@@ -183,6 +215,9 @@ def _score(layout: Layout, arrays: Arrays, found: Description) -> tuple[float, l
     """The explained fraction of the arrays, and the names of the others."""
     module = found.model(**{**found.fields, **found.placeholders})
     entries = layout.entries_at(module, arrays, found.grid)
+    for entry in entries:
+        if entry.optional and all(name in arrays for name in entry.theirs):
+            entry.read(*(arrays[name] for name in entry.theirs))  # raises for another form
     wanted = {name for entry in entries for name in entry.theirs}
     lacking = {
         name

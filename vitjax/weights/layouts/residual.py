@@ -27,6 +27,8 @@ Form = Callable[[str, str], list[Entry]]
 
 # Arrays of relatives of residual networks that vitjax does not have, and what they are.
 FORBIDDEN = {
+    # No array of the network itself shows it.
+    r"^(aux_classifier\.|classifier\.0\.convs\.)": "dilated convolutions (DeepLab, FCN)",
     r"\.paths\.\d+\.": "selective kernels (SK-ResNet)",
     r"\.conv\d\.(bn0|fc1|conv)\.": "split attention (ResNeSt)",
     r"\.(convs|bns)\.\d+\.": "convolutions at several scales (Res2Net)",
@@ -172,6 +174,12 @@ def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:
         raise WeightsError("its convolutions are grouped (ResNeXt), which no model here has")
     bottleneck = len(convs) == 3
     width = convs[-1][3] // EXPANSION if bottleneck else convs[-1][3]
+    last = [blocks[end - 1][-1][3] for end in itertools.accumulate(sizes)]
+    if any(after != 2 * before for before, after in pairwise(last)):
+        raise WeightsError(
+            f"its stages have {', '.join(map(str, last))} channels; those of a ResNet of vitjax"
+            " double from each stage to the next"
+        )
     shortcuts = [names.path(stage, 1, names.shortcut_conv) for stage in range(1, len(sizes) + 1)]
     projected = any(names.shape(arrays, name) is not None for name in shortcuts)
     statistics = names.batch_norm("", names.path(1, 1, names.norms[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ _REFUSED = {
     r"^resnetaa\d": "averages before its strided convolutions (anti-aliasing)",
     r"^resnetblur\d": "blurs before its strided convolutions (anti-aliasing)",
     r"_rpn_": "normalises after each branch and not before",
-    r"_rope_": "has rotary positions",
+    r"_rope_|^vit_pe_|^qwen3_vit": "has rotary positions",
 }
 # Arguments of timm's models that arrays show, or that matter in training alone.
 _SHOWN = frozenset(
@@ -35,7 +36,6 @@ _SHOWN = frozenset(
 )
 # Values of other arguments with which a network is what its arrays look like.
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    "pool_include_prefix": (False,),
     "output_stride": (32,),
     "aa_layer": (None, ""),
     "norm_layer": (None, "layernorm", "batchnorm2d", "groupnorm"),
@@ -51,6 +51,11 @@ _HEADS = {
     r"^test_vit[34]$": 3,
 }
 _POOLINGS = {"token": "token", "avg": "mean", "map": "map"}
+# The arrays of a pooling by attention, and of the tokens before the patches.
+PROBE = "attn_pool.latent"
+_PREFIX_TOKENS = ("cls_token", "reg_token", "register_tokens")
+# Names whose networks pool these tokens too.
+_INCLUDES_PREFIX = re.compile(r"^test_vit3$")
 
 
 class TimmCard(CardReader):
@@ -58,7 +63,7 @@ class TimmCard(CardReader):
 
     key = "architecture"
 
-    def fields(self, card: Card) -> dict[str, Any]:
+    def fields(self, card: Card, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """As `CardReader.fields`."""
         name = str(card.config["architecture"])
         for pattern, words in _REFUSED.items():
@@ -67,16 +72,26 @@ class TimmCard(CardReader):
                     f"{CONFIG} beside it says that this is timm's {name!r}, which {words}"
                 )
         arguments = dict(section(card.config, "model_args"))
-        read = {key: arguments.pop(key, None) for key in ("act_layer", "num_heads")}
+        keys = ("act_layer", "num_heads", "pool_include_prefix")
+        read = {key: arguments.pop(key, None) for key in keys}
         pooling = arguments.pop("global_pool", card.config.get("global_pool"))
         for key, value in arguments.items():
             if key not in _SHOWN and value not in _PLAIN.get(key, ()):
                 right = "left to its default: vitjax has no such network"
                 raise invalid(f"model_args.{key}", value, right)
-        return self.fields_of(name, pooling, **read)
+        return self.fields_of(name, pooling, arrays, **read)
 
     @abc.abstractmethod
-    def fields_of(self, name: str, pooling: Any, act_layer: Any, num_heads: Any) -> dict[str, Any]:
+    def fields_of(
+        self,
+        name: str,
+        pooling: Any,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        act_layer: Any,
+        num_heads: Any,
+        pool_include_prefix: Any,
+    ) -> dict[str, Any]:
         """Fields from a registered name and from arguments; None if an argument is not given."""
 
     def sides(self, card: Card, arrays: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
@@ -97,7 +112,16 @@ class TimmCard(CardReader):
 class TimmViTCard(TimmCard):
     """The cards of timm's Vision Transformers."""
 
-    def fields_of(self, name: str, pooling: Any, act_layer: Any, num_heads: Any) -> dict[str, Any]:
+    def fields_of(
+        self,
+        name: str,
+        pooling: Any,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        act_layer: Any,
+        num_heads: Any,
+        pool_include_prefix: Any,
+    ) -> dict[str, Any]:
         """GELU, heads and pooling."""
         found: dict[str, Any] = {"gelu": "tanh" if _TANH.search(name) else "exact"}
         if "quickgelu" in name:
@@ -113,13 +137,27 @@ class TimmViTCard(TimmCard):
             if not isinstance(pooling, str) or pooling not in _POOLINGS:
                 raise invalid("global_pool", pooling, f"one of {', '.join(_POOLINGS)}")
             found["pooling"] = _POOLINGS[pooling]
+        elif PROBE in arrays:
+            found["pooling"] = "map"
+        if pool_include_prefix is None:
+            pool_include_prefix = bool(_INCLUDES_PREFIX.search(name))
+        _check_pooled(found.get("pooling"), arrays, pool_include_prefix)
         return found
 
 
 class TimmResNetCard(TimmCard):
     """The cards of timm's residual networks."""
 
-    def fields_of(self, name: str, pooling: Any, act_layer: Any, num_heads: Any) -> dict[str, Any]:
+    def fields_of(
+        self,
+        name: str,
+        pooling: Any,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        act_layer: Any,
+        num_heads: Any,
+        pool_include_prefix: Any,
+    ) -> dict[str, Any]:
         """Nothing: the shapes say everything of the networks that vitjax has."""
         if act_layer not in (None, "relu"):
             raise invalid("model_args.act_layer", act_layer, "'relu'")
@@ -127,4 +165,28 @@ class TimmResNetCard(TimmCard):
             raise invalid("model_args.num_heads", num_heads, "left out: a ResNet has no heads")
         if pooling not in (None, "", "avg"):
             raise invalid("global_pool", pooling, "'avg'")
+        if pool_include_prefix is not None:
+            words = "left out: a ResNet has no tokens"
+            raise invalid("model_args.pool_include_prefix", pool_include_prefix, words)
         return {}
+
+
+def has_prefix_tokens(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a file has a class token or registers."""
+    return any(name in arrays for name in _PREFIX_TOKENS)
+
+
+def _check_pooled(pooling: str | None, arrays: Mapping[str, np.ndarray], included: Any) -> None:
+    """Raises WeightsError unless a network pools the tokens that vitjax's ViT pools.
+
+    vitjax's attention pools all tokens, and its mean those of the patches.
+    """
+    if pooling not in ("map", "mean") or not has_prefix_tokens(arrays):
+        return
+    right = pooling == "map"
+    if included is not right:
+        words = (
+            f"{json.dumps(right)}: vitjax's pooling={pooling!r}"
+            f" {'reads' if right else 'leaves out'} the class token and registers"
+        )
+        raise invalid("model_args.pool_include_prefix", included, words)

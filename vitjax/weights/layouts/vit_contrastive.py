@@ -119,9 +119,9 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
 class _TowerCard(TransformersCard):
     """The cards of transformers for networks of two towers."""
 
-    def fields(self, card: Card) -> dict[str, Any]:
+    def fields(self, card: Card, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """As `TransformersCard.fields`, of the vision tower."""
-        return super().fields(_tower(card))
+        return super().fields(_tower(card), arrays)
 
     def sides(self, card: Card, arrays: Mapping[str, np.ndarray]) -> tuple[Any, Any]:
         """As `CardReader.sides`."""

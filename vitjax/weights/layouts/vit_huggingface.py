@@ -120,7 +120,7 @@ class TransformersCard(CardReader):
 
     key = "model_type"
 
-    def fields(self, card: Card) -> dict[str, Any]:
+    def fields(self, card: Card, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Heads, epsilon and GELU."""
         found: dict[str, Any] = {}
         if (heads := card.config.get("num_attention_heads")) is not None:

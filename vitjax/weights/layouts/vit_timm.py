@@ -26,7 +26,7 @@ from vitjax.weights.layouts.layout import (
     norm,
     same,
 )
-from vitjax.weights.layouts.timm_card import TimmViTCard
+from vitjax.weights.layouts.timm_card import PROBE, TimmViTCard, has_prefix_tokens
 
 _PATCHES = "patch_embed.proj.weight"
 # The name of registers in DINOv2's own files; in timm's it is reg_token.
@@ -41,6 +41,16 @@ _TOWER_FIELDS: dict[str, Any] = {"norm_epsilon": 1e-5}
 _TOWER_GELU = (
     "it is a tower of CLIP, and no array shows its GELU: gelu='quick' for names of timm with"
     " 'quickgelu', gelu='exact' for its others"
+)
+# How timm names the poolings that no array shows.
+_POOLINGS = {
+    "token": "that of the class token (timm's global_pool='token')",
+    "mean": "the mean of the patches (timm's global_pool='avg')",
+}
+_PARTLY_POOLED = (
+    "it has a pooling by attention, and a class token or registers, and no array shows whether"
+    " these are pooled too: with timm's pool_include_prefix=True they are, as with pooling='map';"
+    " vitjax has no network that leaves them out"
 )
 # The head of DINO and iBOT.
 _SELF_DISTILLED = r"((dino|ibot)_)?head\.(mlp|last_layer)"
@@ -106,7 +116,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
     tower = "norm_pre.weight" in arrays
     token = "cls_token" in arrays
     pooling = None
-    if "attn_pool.latent" in arrays:
+    if PROBE in arrays:
         pooling = "map"
     elif "fc_norm.weight" in arrays:
         pooling = "mean"
@@ -140,12 +150,27 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         representation_size=None if hidden_head is None else len(hidden_head),
     )
     guessed = {**found.guessed, **({"gelu": _TOWER_GELU} if tower else {})}
-    return dataclasses.replace(found, guessed=guessed, siblings=_siblings(arrays, found.fields))
+    fields, placeholders = dict(found.fields), dict(found.placeholders)
+    if fields["pooling"] in _POOLINGS:
+        taken = _POOLINGS[fields["pooling"]]
+        guessed["pooling"] = f"no array shows its pooling; taken to be {taken}"
+    elif pooling == "map" and has_prefix_tokens(arrays):
+        guessed["pooling"] = _PARTLY_POOLED
+        placeholders["pooling"] = fields.pop("pooling")
+    return dataclasses.replace(
+        found,
+        fields=fields,
+        guessed=guessed,
+        placeholders=placeholders,
+        siblings=_siblings(arrays, fields),
+    )
 
 
 def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
     """Networks of timm 1.0.31 that compute something else from arrays of these names and shapes."""
     sizes = (fields["width"], fields["depth"], fields["patch_size"])
+    if "norm_pre.weight" in arrays and PROBE in arrays:
+        return "timm's vit_pe_core networks (Perception Encoder), which have rotary positions too"
     if "blocks.0.attn.qkv.bias" not in arrays and "fc_norm.weight" in arrays:
         rpn = "timm's vit_base_patch16_rpn_224, which normalises after each branch and not before"
         return rpn if sizes == (768, 12, 16) and not fields["class_token"] else ""
@@ -182,7 +207,7 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
     entries += norm("fc_norm", "fc_norm") if module.fc_norm else norm("encoder_norm", "norm")
     if module.pooling == "map":
         parts = [f"pool/attention/{name}" for name in ("key", "value")]
-        entries += same("params/pool/probe", "attn_pool.latent")
+        entries += same("params/pool/probe", PROBE)
         entries += dense("pool/attention/query", "attn_pool.q")
         entries += vit_parts.fused(parts, "attn_pool.kv.", arrays)
         entries += dense("pool/attention/out", "attn_pool.proj")
