@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vitjax.core.errors import ConfigError
-from vitjax.data import DataError
+from vitjax.data import DataError, ImageShapeError
 from vitjax.tasks import reading
 from vitjax.tasks.loaded import Loaded
 from vitjax.tasks.output import CSV, FIGURE, JSON_LINES, OutputFolder, result_names
@@ -90,6 +90,34 @@ def test_an_unreadable_image_of_many_is_skipped_in_its_place(task, files):
     files[0].with_suffix(".txt").write_text("no image")
     with pytest.raises(DataError, match=r"1 of 2 images cannot be read:\n.*0\.txt"):
         task.check_prediction([files[0].with_suffix(".txt"), files[1]], {})
+
+
+def test_skipping_is_recommended_for_one_file_of_several_alone(task, files):
+    task, variables = task
+    good, bad = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.int64)
+    for images in ([files[3]], [bad], [bad, good]):
+        with pytest.raises(DataError) as raised:
+            list(task.predict(variables, images, None))
+        assert "on-corrupt" not in str(raised.value)
+    files[3].write_bytes(b"no image")
+    with pytest.raises(DataError) as raised:
+        task.check_prediction([files[3]], {})
+    assert "on-corrupt" not in str(raised.value)
+
+
+def test_an_image_of_another_size_is_no_damage(task, files):
+    task, variables = task
+    Image.fromarray(np.zeros((9, 7), np.uint8)).save(files[0])
+    message = (
+        r"0\.png: is of shape \(9, 7, 1\); the model was trained on \(8, 8, 1\)\."
+        r" --config\.data\.eval_transforms='resize\(8\) \| center_crop\(8\)' brings"
+    )
+    for on_corrupt in ("error", "skip"):
+        with pytest.raises(ImageShapeError, match=message) as raised:
+            task.check_prediction(files[:2], {"on_corrupt": on_corrupt})
+        assert "on-corrupt" not in str(raised.value)
+        with pytest.raises(ImageShapeError, match=message):
+            list(task.predict(variables, files[:2], None, on_corrupt=on_corrupt))
 
 
 def test_augmentation_averages_an_image_and_its_mirror_image(task, files):

@@ -49,6 +49,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h" if hours >= 48 else f"{hours} h {rest} min"
 
 
+def counted(number: int, what: str, plural: str = "s") -> str:
+    """A number of things: ``"1 image"``, ``"1,200 images"``; ``plural`` is what many append."""
+    return f"{number:,} {what}{'' if number == 1 else plural}"
+
+
 def shortened(names: Sequence[object], most: int = 5) -> str:
     """The first ``most`` of ``names``, and ``...`` where there are more."""
     return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")

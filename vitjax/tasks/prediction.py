@@ -70,9 +70,9 @@ def start(
             where=f"{workdir}, task {experiment.objective.task}: predict",
             given=("variables", "files", "output"),
         )
+        task.say = say
         task.check_prediction(found, options)
         placed, _ = run.chosen(checkpoint, say)
-    task.say = say
     variables = experiment.parallel.fetch(placed)
     results = _results(task, variables, found, folder, say, options)
     return Predictions(task, found, results)

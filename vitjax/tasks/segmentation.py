@@ -24,7 +24,7 @@ from vitjax.objectives import Segmenter
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import OutputFolder, result_names
-from vitjax.tasks.reading import OnCorrupt, read_ahead
+from vitjax.tasks.reading import OnCorrupt, hint_about, read_ahead
 from vitjax.tasks.tables import aligned, class_counts, say_counts, short_name
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
@@ -142,7 +142,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
 
     def _plan(self, files: Sequence[AnyImage], on_corrupt: OnCorrupt) -> _Plan:
         """All images, each read once to see that it can be, and the longest side."""
-        data = self.data
+        data, hint = self.data, hint_about(files)
 
         def measured(image: _Image) -> int:
             prepared = data.prepared(data.read_picture(image.picture, image.page))
@@ -151,7 +151,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         images: list[_Image] = []
         unread: dict[int, str] = {}
         for number, (file, pages) in enumerate(
-            zip(files, read_ahead(data.pages, files, on_corrupt), strict=True)
+            zip(files, read_ahead(data.pages, files, on_corrupt, hint=hint), strict=True)
         ):
             name = name_of(file, number)
             if isinstance(pages, DataError):
@@ -164,7 +164,8 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         readable = [image for place, image in enumerate(images) if place not in unread]
         places = [place for place in range(len(images)) if place not in unread]
         longest = 0
-        sides = read_ahead(measured, readable, on_corrupt, threads=min(4, process_cores()))
+        threads = min(4, process_cores())
+        sides = read_ahead(measured, readable, on_corrupt, threads=threads, hint=hint)
         for place, side in zip(places, sides, strict=True):
             if isinstance(side, DataError):
                 unread[place] = str(side)
