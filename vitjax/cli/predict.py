@@ -150,4 +150,5 @@ COMMAND = Command(
     ],
     _arguments,
     _run,
+    several="images",
 )
