@@ -274,6 +274,26 @@ def test_a_section_is_replaced_by_a_name_or_a_dict(config, argument, expected):
     assert section.more == 1
 
 
+@pytest.mark.parametrize("replacement", ["model=resnet20", "model={'name': 'resnet20'}"])
+def test_a_section_is_replaced_before_its_keys_are_set_in_any_order(config, replacement):
+    keys = ["model.width=8", "seed=3", "model.norm.eps=0.1"]
+    expected = {"name": "resnet20", "width": 8, "norm": {"eps": 0.1}}
+    for place in range(len(keys) + 1):
+        arguments = [*keys[:place], replacement, *keys[place:]]
+        changed = ml_collections.ConfigDict(config)
+        configs.override(changed, [f"--config.{argument}" for argument in arguments])
+        assert changed.model.to_dict() == expected
+        assert changed.seed == 3
+    # Of two names the last counts.
+    for arguments, name in (
+        (["model.name=vit_ti16", replacement], "resnet20"),
+        ([replacement, "model.name=vit_ti16"], "vit_ti16"),
+    ):
+        changed = ml_collections.ConfigDict(config)
+        configs.override(changed, [f"--config.{argument}" for argument in arguments])
+        assert changed.model.to_dict() == {"name": name}
+
+
 @pytest.mark.parametrize("keys", ["{'a.b': 1}", "{3: 1}", "{None: 1}", "{'a': {(1, 2): 1}}"])
 def test_a_key_that_no_section_can_have_is_named(config, keys):
     with pytest.raises(ConfigError, match=r"config\.classes.*cannot be a key"):

@@ -36,7 +36,8 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
     its default applies. Keys that the config lacks are added.
 
     A dict replaces a section. So does a name, where a section consists of a name and its keys:
-    ``--config.model=resnet18`` is that model with its defaults.
+    ``--config.model=resnet18`` is that model with its defaults. What replaces a section is applied
+    before the keys in it, in whatever order they are given.
 
     Files of ``config.imports``, relative to the current directory, are imported.
 
@@ -44,7 +45,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
         ConfigError: an argument without ``=``, a path through a value, a section replaced by what
             is neither, or a file that cannot be imported.
     """
-    for argument in arguments:
+    for argument in _in_order(arguments):
         path, equals, text = argument.removeprefix(PREFIX).partition("=")
         if not argument.startswith(PREFIX) or not equals or not all(path.split(".")):
             raise ConfigError(f"{argument!r}: an override reads {PREFIX}section.key=value")
@@ -67,6 +68,19 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
         with section.ignore_type():
             section[key] = value
     user_code.load(config, Path.cwd())
+
+
+def _in_order(arguments: Iterable[str]) -> list[str]:
+    """Sections before their keys, and the last of two names of one section."""
+    given = list(arguments)
+    paths = [argument.removeprefix(PREFIX).partition("=")[0] for argument in given]
+    renamed = [
+        path.rpartition(".")[0] in paths[place:]
+        and path.rpartition(".")[2] == _NAMED.get(path.rpartition(".")[0], "name")
+        for place, path in enumerate(paths)
+    ]
+    kept = [argument for argument, is_old in zip(given, renamed, strict=True) if not is_old]
+    return sorted(kept, key=lambda argument: argument.partition("=")[0].count("."))
 
 
 def parse_value(text: str) -> Any:
