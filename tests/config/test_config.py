@@ -319,6 +319,28 @@ def test_a_section_with_a_name_is_not_replaced_by_a_value(config, path, value):
     assert config.to_dict() == before
 
 
+@pytest.mark.parametrize("value", ["5", "0.5", "foo", "true", "(1,2)"])
+@pytest.mark.parametrize("path", ["train", "init", "checkpoint", "losses"])
+@pytest.mark.parametrize("present", [True, False])
+def test_a_section_of_keys_is_not_replaced_by_a_value(config, path, value, present):
+    if present:
+        config[path] = {"a": 1}
+    elif path == "losses":
+        return  # without a section, any key may be a value
+    with pytest.raises(ConfigError) as error:
+        configs.override(config, [f"--config.{path}={value}"])
+    assert str(error.value) == (
+        f"--config.{path}={value}: config.{path} is a section; a dict (--config.{path}={{'key':"
+        f" value}}) replaces it, and --config.{path}.KEY=VALUE sets a key"
+    )
+
+
+def test_a_boolean_in_the_place_of_a_number_stays_one_for_the_reader(config):
+    for path in ("model.drop_path", "optimizer.learning_rate", "seed"):
+        configs.override(config, [f"--config.{path}=True"])
+        assert configs.flatten(config)[path] is True
+
+
 def test_a_section_without_a_name_is_not_replaced_by_text(config):
     config.optimizer.groups = {"a": 1}
     with pytest.raises(ConfigError, match=r"optimizer\.groups is a section; a dict"):

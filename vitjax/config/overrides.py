@@ -23,6 +23,8 @@ _NAMED = {
     "data": "source",
     "parallel": "mode",
 }
+# Sections of a config that consist of keys alone.
+_UNNAMED = frozenset(("train", "init", "checkpoint"))
 # Words that literals of Python lack.
 _WORDS = {"true": True, "false": False, "nan": math.nan, "inf": math.inf, "infinity": math.inf}
 
@@ -64,7 +66,10 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             if key in section:
                 del section[key]
             continue
-        value = _converted(parse_value(text), text, value_of(section, key), path)
+        old = value_of(section, key)
+        value = _converted(parse_value(text), text, old, path)
+        if isinstance(value, bool) and isinstance(old, float):
+            del section[key]  # a ConfigDict would make a number of it, which no reader could refuse
         with section.ignore_type():
             section[key] = value
     user_code.load(config, Path.cwd())
@@ -116,7 +121,9 @@ def _converted(value: Any, text: str, old: Any, path: str) -> Any:
     name = _NAMED.get(path, "name" if is_section and "name" in old else None)
     if name is not None and isinstance(value, str):
         return ml_collections.ConfigDict({name: value})
-    if name is not None or (is_section and not _is_number(value)):
+    # Within some sections, such as that of several losses, a number stands for a section.
+    inner = "." in path and _is_number(value)
+    if name is not None or path in _UNNAMED or (is_section and not inner):
         raise ConfigError(_not_a_section(text, path, name is not None))
     if isinstance(old, str) and not isinstance(value, list | tuple):
         return text
