@@ -1,10 +1,15 @@
 """Arguments in any order: overrides with spaces, and images on both sides of options."""
 
 import dataclasses
+import io
+import types
 
 import pytest
 
 from vitjax.cli import entry, main
+from vitjax.core.file_lists import find_images
+
+NOTHING = types.SimpleNamespace(results=[])
 
 
 @pytest.fixture
@@ -58,6 +63,19 @@ def test_images_stand_on_both_sides_of_options(called, arguments, images):
     parsed, overrides = called.pop()
     assert parsed.images == images
     assert overrides == [argument for argument in arguments if argument == TRANSFORMS]
+
+
+def test_names_from_standard_input_are_no_lists(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "@a.png").touch()
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(b"@a.png\0")))
+    taken = []
+    monkeypatch.setattr(
+        "vitjax.tasks.prediction.start",
+        lambda workdir, named, *arguments, **options: taken.append(find_images(named)) or NOTHING,
+    )
+    assert main(["predict", "--workdir=run", "@-", "--json"]) == 0
+    assert taken == [["./@a.png"]]
 
 
 @pytest.mark.parametrize(

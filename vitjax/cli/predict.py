@@ -46,15 +46,24 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=("error", "skip"),
         help="skip: leave out images that cannot be read, and report them at the end",
     )
-    parser.add_argument("--top", type=int, metavar="K", help="the K most probable classes (5)")
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="images that the model takes at once (64)"
+        "--top",
+        type=int,
+        metavar="K",
+        help="classification and few-shot: the K most probable classes (5)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="classification and few-shot: images that the model takes at once (64)",
     )
     parser.add_argument(
         "--tta",
         action="store_const",
         const=True,
-        help="average over an image and its mirror image; segmentation: over 8 flips and rotations",
+        help="average over an image and its mirror image (classification), or over 8 flips and"
+        " rotations (segmentation)",
     )
     parser.add_argument(
         "--support",
@@ -112,7 +121,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     options = _options(parsed)
     named = [*parsed.images, *(f"@{path}" for path in parsed.list)]
     if "@-" in named:
-        named = list(find_images(named))  # standard input can be read once
+        # Standard input can be read once, and what it names is no list.
+        named = [f"./{path}" if path.startswith("@") else path for path in find_images(named)]
     else:
         find_images(named)  # a mistake is reported before JAX is imported
     process.start_devices()

@@ -254,9 +254,9 @@ def support_images(support: Support) -> dict[str, list[AnyImage]]:
             " that holds the classes, such as .../train"
         )
     if len(files) < 2:
-        there = counted(len(files), "class", "es")
+        number = counted(len(files), "class", "es")
         raise ConfigError(
-            f"{where}: it has {there}, and there must be at least 2: one folder of images for each"
+            f"{where}: it has {number}, and there must be at least 2: one folder of images for each"
             " class, such as support/daisy/1.jpg and support/lily/1.jpg"
         )
     return files

@@ -17,7 +17,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.text import shortened
 from vitjax.core.validation import PositiveInt
 from vitjax.data import DataError, EpisodeData
-from vitjax.data.any_image import AnyImage, is_file
+from vitjax.data.any_image import AnyImage
 from vitjax.data.image_files import measure
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
@@ -187,7 +187,7 @@ class FewShot(Task[EpisodeData, Episodic]):
 
     def _other_sizes(self, images: Sequence[AnyImage]) -> bool:
         """Whether a file has another size than the model takes."""
-        files = filter(is_file, images)
+        files = [image for image in images if isinstance(image, str | os.PathLike)]
         heads = contextlib.closing(read_ahead(measure, files, "skip"))
         with heads as found:
             own = self.data.image_shape[:2]
