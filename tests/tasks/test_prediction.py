@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -245,6 +246,24 @@ def test_only_what_was_predicted_is_replaced(tmp_path):
         OutputFolder(tmp_path / CSV)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_cannot_be_written_is_found_early(tmp_path, monkeypatch, overwrite):
+    deep = tmp_path / "a" / "b"
+    OutputFolder(deep, overwrite=overwrite).check([CSV])
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/out cannot be made: \S+/file is a file"):
+        OutputFolder(tmp_path / "file" / "out", overwrite=overwrite).check([CSV])
+    denied = tmp_path
+    access = os.access  # to which a test that runs as root has no limits
+    monkeypatch.setattr(os, "access", lambda path, mode: path != denied and access(path, mode))
+    message = rf"{deep} cannot be made: {tmp_path} cannot be written"
+    with pytest.raises(ConfigError, match=message):
+        OutputFolder(deep, overwrite=overwrite).check([CSV])
+    with pytest.raises(ConfigError, match=rf"output: {tmp_path} cannot be written \(permission"):
+        OutputFolder(tmp_path, overwrite=overwrite).check([CSV])
+
+
 def test_a_figure_of_one_s_own_is_not_replaced(task, files, tmp_path):
     task, variables = task
     (tmp_path / FIGURE).write_text("mine")
@@ -261,7 +280,8 @@ def test_a_figure_that_cannot_be_drawn_loses_no_result(task, files, tmp_path, mo
 
     monkeypatch.setattr("vitjax.figures.predictions", fails)
     assert len(list(task.predict(variables, files[:2], tmp_path))) == 2
-    assert "predictions.png is not drawn: ValueError: no ink" in caplog.text
+    assert not (tmp_path / FIGURE).exists()
+    assert "predictions.png cannot be drawn: ValueError: no ink" in caplog.text
 
 
 @pytest.mark.parametrize(
