@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import threading
+import types
 from pathlib import Path
 
 import jax
@@ -14,9 +15,10 @@ from PIL import Image
 
 from vitjax.core.errors import ConfigError
 from vitjax.data import DataError, ImageShapeError
-from vitjax.tasks import reading
+from vitjax.tasks import reading, segmentation
 from vitjax.tasks.loaded import Loaded
 from vitjax.tasks.output import CSV, FIGURE, JSON_LINES, OutputFolder, result_names
+from vitjax.tasks.segmentation import UNTILED
 from vitjax.training import experiment as experiments
 
 RNG = np.random.default_rng(0)
@@ -188,6 +190,29 @@ def test_a_loaded_run_takes_paths_images_and_arrays_alike(task, files):
         run.adapt("support")
 
 
+@pytest.mark.parametrize(("largest", "ahead"), [(64, True), (UNTILED**2, True), (2000**2, False)])
+def test_small_images_to_segment_are_read_ahead_and_large_ones_are_not(largest, ahead):
+    read = {}
+
+    def read_picture(picture, page):
+        read[picture] = threading.current_thread()
+        return picture
+
+    task = object.__new__(segmentation.Segmentation)
+    task.__dict__["data"] = types.SimpleNamespace(read_picture=read_picture)
+    images = [segmentation._Image(str(number), 0, "", str(number)) for number in range(50)]
+    stems = [None if number == 3 else str(number) for number in range(50)]
+    plan = segmentation._Plan(images, stems, {3: "damaged"}, 8, largest)
+    pictures = task._pictures(plan)
+    assert next(pictures) == "0"
+    assert (len(read) > 1) == ahead
+    assert [next(pictures) for _ in range(4)] == ["1", "2", "4", "5"]
+    assert len(read) < 49
+    pictures.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("images")]
+    assert {thread is threading.main_thread() for thread in read.values()} == {not ahead}
+
+
 ROW = {"image": "a.png", "class": "x", "probability": 0.5}
 
 
@@ -202,9 +227,11 @@ def test_results_are_lines_of_json_and_rows(tmp_path):
     failed = {"image": "caf\udcff,\n.png", "error": "damaged"}
     written(tmp_path / "a" / "b", [failed, ROW])
     lines = (tmp_path / "a" / "b" / JSON_LINES).read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [failed, ROW]
+    spelled = {**failed, "image": "caf\\udcff,\n.png"}  # as in the CSV file
+    assert [json.loads(line) for line in lines] == [spelled, ROW]
     with open(tmp_path / "a" / "b" / CSV, newline="") as file:
         rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [spelled["image"], "a.png"]
     assert [row["error"] for row in rows] == ["damaged", ""]
     assert [(row["class"], row["probability"]) for row in rows] == [("", ""), ("x", "0.5")]
 

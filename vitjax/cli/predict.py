@@ -13,6 +13,7 @@ from typing import Any
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import portable
 
 # Lines of a table that are aligned together and printed at once.
 _ROWS = 64
@@ -140,7 +141,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     )
     if parsed.json:
         for result in started.results:
-            print(json.dumps(result), flush=True)
+            print(json.dumps(portable(result)), flush=True)
         return 0
     while rows := list(islice(started.results, _ROWS)):
         if read := [row for row in rows if "error" not in row]:

@@ -14,7 +14,7 @@ import numpy as np
 from vitjax import figures
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import shortened
+from vitjax.core.text import portable, shortened
 from vitjax.core.validation import PositiveInt
 from vitjax.data import DataError, EpisodeData
 from vitjax.data.any_image import AnyImage
@@ -269,7 +269,7 @@ class FewShot(Task[EpisodeData, Episodic]):
             yield classifier.result(answer, top)
         if folder is not None:
             with folder.writing(SUPPORT) as path:
-                write_json(path, classifier.described)
+                write_json(path, portable(classifier.described))
         if folder is not None and shown:
             with figure(folder, FIGURE) as path:
                 _draw_answers(classifier, shown, f"{heading}\n{_first(shown, counts)}", path)

@@ -16,7 +16,7 @@ from vitjax import figures
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
-from vitjax.core.text import shortened
+from vitjax.core.text import portable, shortened
 
 # The files that predictions have written to a folder, with their content's hash, one per line.
 RECORD = ".predicted"
@@ -124,7 +124,7 @@ class OutputFolder(os.PathLike[str]):
                 rows = _Table(table, row_of, ["error"] if errors else [])
 
                 def write(result: Mapping[str, Any]) -> None:
-                    lines.write(json.dumps(result) + "\n")
+                    lines.write(json.dumps(portable(result)) + "\n")
                     rows.add(result)
 
                 yield write

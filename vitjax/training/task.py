@@ -147,7 +147,7 @@ class Task(Generic[DataT, ObjectiveT]):
             here: the number of outputs of this run's model.
         """
         if here == self.data.num_classes:
-            return f"the data has {here} classes, the run {there}"
+            return f"the data has {counted(here, 'class', 'es')}, the run {there}"
         return f"config.model.num_classes is {here}, and the run's model has {there} outputs"
 
     # Training.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import counted
 from vitjax.core.validation import call
 from vitjax.data.any_image import AnyImage
 from vitjax.data.episodes import class_splits
@@ -275,7 +276,7 @@ class ImageEpisodes(EpisodeData):
             if size.ways[1] > kinds:
                 raise ConfigError(
                     f"{name('ways', split)} is {self.settings.of('ways', split)!r}, but split"
-                    f" {split!r} has {kinds} classes"
+                    f" {split!r} has {counted(kinds, 'class', 'es')}"
                 )
             few = np.flatnonzero(sizes < size.examples)
             if len(few):
