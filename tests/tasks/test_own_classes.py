@@ -183,9 +183,9 @@ def test_transforms_that_do_not_fit_are_no_damage(tmp_path):
     task, variables = built.task, built.initial_variables()
     support = photos(tmp_path / "support", (30, 40))
     message = (
-        r"0\.jpg: is of shape \(10, 8, 1\) after eval_transforms 'resize\(8\)'; the model was"
-        r" trained on \(8, 8, 1\)\. --config\.data\.eval_transforms='resize\(8\) \| resize\(8\) \|"
-        r" center_crop\(8\)'"
+        r"0\.jpg: is of shape \(10, 8, 1\) after eval_transforms 'resize\(8\)', and those of the"
+        r" run's data of \(8, 8, 1\)\. --config\.data\.eval_transforms='resize\(8\) \| resize\(8\)"
+        r" \| center_crop\(8\)'"
     )
     for on_corrupt in ("error", "skip"):
         options = {"support": support, "on_corrupt": on_corrupt}

@@ -112,7 +112,7 @@ def test_an_image_of_another_size_is_no_damage(task, files):
     task, variables = task
     Image.fromarray(np.zeros((9, 7), np.uint8)).save(files[0])
     message = (
-        r"0\.png: is of shape \(9, 7, 1\); the model was trained on \(8, 8, 1\)\."
+        r"0\.png: is of shape \(9, 7, 1\), and those of the run's data of \(8, 8, 1\)\."
         r" --config\.data\.eval_transforms='resize\(8\) \| center_crop\(8\)' brings"
     )
     for on_corrupt in ("error", "skip"):
@@ -181,6 +181,7 @@ def test_a_loaded_run_takes_paths_images_and_arrays_alike(task, files):
     assert single["predictions"] == results[0]["predictions"][:1]
     for arguments, message in (
         (([],), "no images are given"),
+        ((forms[0], {"support": "s"}), "Classification does not adapt to new classes"),
         ((forms[0], {"tpo": 1}), "'tpo'; did you mean 'top'"),
         ((forms[0], {"top": 0}), "predict.top is 0; it must be at least 1"),
     ):

@@ -371,9 +371,9 @@ def read_evaluated(
         after = f" after eval_transforms {pipeline.text!r}" if pipeline.steps else ""
         transforms = " | ".join(filter(None, [pipeline.text.strip(), fitting_text(shape)]))
         raise ImageShapeError(
-            f"{name_of(image)}: is of shape {result.shape}{after}; the model was trained on"
-            f" {shape}. --config.{WHERE.removeprefix('config.')}.eval_transforms={transforms!r}"
-            f" brings images to that size"
+            f"{name_of(image)}: is of shape {result.shape}{after}, and those of the"
+            f" run's data of {shape}. --{WHERE}.eval_transforms={transforms!r} brings images to"
+            " that size"
         )
     return result
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from vitjax.core.validation import check_keywords
+from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.data.any_image import AnyImage, several
 from vitjax.models.protocol import Model
 from vitjax.tasks.reading import some, stacked
@@ -94,6 +94,8 @@ class Loaded:
         """
         task = self._experiment.task
         pictures = some(images)
+        if "support" in options and "support" not in keywords_of(task.predict):
+            raise task.no_adaptation()
         check_keywords(
             task.predict, options, where="predict", given=("variables", "files", "output")
         )
