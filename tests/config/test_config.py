@@ -285,6 +285,26 @@ def test_a_section_is_replaced_by_a_name_or_a_dict(config, argument, expected):
     assert section.more == 1
 
 
+@pytest.mark.parametrize("replacement", ["model=resnet20", "model={'name': 'resnet20'}"])
+def test_a_section_is_replaced_before_its_keys_are_set_in_any_order(config, replacement):
+    keys = ["model.width=8", "seed=3", "model.norm.eps=0.1"]
+    expected = {"name": "resnet20", "width": 8, "norm": {"eps": 0.1}}
+    for place in range(len(keys) + 1):
+        arguments = [*keys[:place], replacement, *keys[place:]]
+        changed = ml_collections.ConfigDict(config)
+        configs.override(changed, [f"--config.{argument}" for argument in arguments])
+        assert changed.model.to_dict() == expected
+        assert changed.seed == 3
+    # Of two names the last counts.
+    for arguments, name in (
+        (["model.name=vit_ti16", replacement], "resnet20"),
+        ([replacement, "model.name=vit_ti16"], "vit_ti16"),
+    ):
+        changed = ml_collections.ConfigDict(config)
+        configs.override(changed, [f"--config.{argument}" for argument in arguments])
+        assert changed.model.to_dict() == {"name": name}
+
+
 @pytest.mark.parametrize("keys", ["{'a.b': 1}", "{3: 1}", "{None: 1}", "{'a': {(1, 2): 1}}"])
 def test_a_key_that_no_section_can_have_is_named(config, keys):
     with pytest.raises(ConfigError, match=r"config\.classes.*cannot be a key"):
@@ -308,6 +328,28 @@ def test_a_section_with_a_name_is_not_replaced_by_a_value(config, path, value):
         " a key"
     )
     assert config.to_dict() == before
+
+
+@pytest.mark.parametrize("value", ["5", "0.5", "foo", "true", "(1,2)"])
+@pytest.mark.parametrize("path", ["train", "init", "checkpoint", "losses"])
+@pytest.mark.parametrize("present", [True, False])
+def test_a_section_of_keys_is_not_replaced_by_a_value(config, path, value, present):
+    if present:
+        config[path] = {"a": 1}
+    elif path == "losses":
+        return  # without a section, any key may be a value
+    with pytest.raises(ConfigError) as error:
+        configs.override(config, [f"--config.{path}={value}"])
+    assert str(error.value) == (
+        f"--config.{path}={value}: config.{path} is a section; a dict (--config.{path}={{'key':"
+        f" value}}) replaces it, and --config.{path}.KEY=VALUE sets a key"
+    )
+
+
+def test_a_boolean_in_the_place_of_a_number_stays_one_for_the_reader(config):
+    for path in ("model.drop_path", "optimizer.learning_rate", "seed"):
+        configs.override(config, [f"--config.{path}=True"])
+        assert configs.flatten(config)[path] is True
 
 
 def test_a_section_without_a_name_is_not_replaced_by_text(config):

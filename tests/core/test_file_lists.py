@@ -71,6 +71,29 @@ def test_a_list_has_a_path_per_line(photos, monkeypatch):
     assert find_images(["@-"]) == ["other/a.png"]
 
 
+STRANGE = (
+    "two\nlines.png",
+    "# no comment.png",
+    "carriage\r.png",
+    "next\x85\u2028\x0c.png",
+    " .png",
+)
+
+
+def test_a_list_with_nul_bytes_names_any_file(photos):
+    for name in STRANGE:
+        (photos / name).touch()
+    (photos / "list").write_bytes("".join(f"{name}\0" for name in STRANGE).encode())
+    assert find_images("@list") == list(STRANGE)
+
+
+def test_lines_of_a_list_end_at_line_ends_alone(photos):
+    (photos / STRANGE[3]).touch()
+    for end in ("\n", "\r\n"):
+        (photos / "list").write_bytes(f"{STRANGE[3]}{end}other{end}".encode())
+        assert find_images("@list") == [STRANGE[3], "other/a.png"]
+
+
 def test_the_home_folder(photos, monkeypatch):
     monkeypatch.setenv("HOME", str(photos))
     assert find_images(["~/other", "~/p/a.tif"]) == [
@@ -94,7 +117,7 @@ def test_what_was_predicted_is_left_out_of_folders_alone(photos):
         (["p/a.tiff"], r"no file or folder 'p/a\.tiff'; did you mean 'p/a\.tif'\?"),
         (["q/a.tif"], r"'q/a\.tif' \(there is no folder 'q'\)"),
         (["x.png", "other", "y.png"], r"2 files or folders do not exist: 'x\.png', 'y\.png'"),
-        (["nothing*"], r"the wildcard 'nothing\*' has no image \(it is empty\)"),
+        (["nothing*"], r"the wildcard 'nothing\*' matches no image; images are recognised"),
         (["p/*.txt"], r"has no image \(1 file of other kinds: 1 \.txt\); images are recognised"),
         (["p/.cache/empty"], "the folder 'p/.cache/empty' has no image"),
         (["@lst.txt"], r"the list 'lst\.txt' cannot be read: No such file .*did you mean"),

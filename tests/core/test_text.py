@@ -1,10 +1,13 @@
 """Names in messages: what a terminal would act on is escaped, and nothing else."""
 
+import json
+import os
+
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from vitjax.core.text import printable, printable_lines
+from vitjax.core.text import portable, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,11 @@ def test_a_shown_name_is_shown_as_it_is(name):
     assert len(shown.splitlines()) <= 1
     assert printable(shown) == shown
     assert printable_lines(f"{name}\n{name}").count("\n") == 2 * name.count("\n") + 1
+
+
+def test_results_have_no_surrogates():
+    odd, spelled = os.fsdecode(b"bad\xff"), "bad\\udcff"
+    value = {odd: [odd, 1, None, (0.5, "日本")], "x": {"y": odd, "z": True}}
+    expected = {spelled: [spelled, 1, None, [0.5, "日本"]], "x": {"y": spelled, "z": True}}
+    assert portable(value) == expected
+    json.dumps(portable(value), ensure_ascii=False).encode()

@@ -57,6 +57,10 @@ def test_sixteen_bits_and_floats_keep_their_precision():
         (np.zeros((2, 3), np.int64), "this one is int64"),
         (np.zeros((0, 3), np.uint8), "of shape"),
         (np.zeros((2, 3, 3), np.float32), "has 3 channels, and the model was trained on 1"),
+        (np.full((2, 3), np.nan), "6 values of NaN or infinity, of 6"),
+        (np.array([[0, np.inf]]), "1 value of NaN or infinity, of 2"),
+        (np.array([[0.0, 255]]), "from 0 to 255, where 0 is black and 1 is white; divide"),
+        (np.array([[-2.1, 2.6]]), "before it is normalised"),
         (7, "not int"),
     ],
 )
@@ -70,3 +74,17 @@ def test_one_picture_is_a_list_of_one():
     assert len(several(GREY)) == len(several(RGB)) == len(several(Image.fromarray(GREY))) == 1
     assert len(several(np.zeros((4, 6, 5, 3), np.uint8))) == 4
     assert several(x for x in "ab") == ["a", "b"]
+
+
+@pytest.mark.parametrize("wrong", [0, None, b"a.png", {"a.png": 1}, np.float32(0.5)])
+def test_what_are_no_pictures_is_named(wrong):
+    with pytest.raises(DataError, match=f"a NumPy array, not {type(wrong).__name__}"):
+        several(wrong)
+
+
+def test_floats_of_data_with_a_range_of_its_own_are_taken_but_for_nan():
+    standardised = np.array([[-2.1, 2.6]], np.float32)
+    found = read_any_image(standardised, 1, any_range=True)
+    np.testing.assert_array_equal(found[..., 0], standardised)
+    with pytest.raises(DataError, match="NaN"):
+        read_any_image(np.full((2, 3), np.nan), 1, any_range=True)

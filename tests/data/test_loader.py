@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import jax
 import numpy as np
@@ -169,6 +170,9 @@ def test_normalize_scales_bytes_and_leaves_floats():
         ({"on_corrupt": "ignore"}, r"on_corrupt is 'ignore'; it must be 'error' or 'skip'"),
         ({"mean": (0.1, 0.2)}, r"mean is \(0.1, 0.2\).*1 channels"),
         ({"std": 0.0}, r"must not be 0"),
+        ({"mean": math.nan}, r"mean is nan; it must be finite"),
+        ({"std": (math.inf,)}, r"std is \(inf,\); it must be finite"),
+        ({"mean": True}, r"mean is True; it must be a number"),
         ({"train_transforms": "flop"}, r"config.data.train_transforms: .*did you mean 'flip'"),
     ],
 )

@@ -175,7 +175,18 @@ def test_mistakes_in_using_a_run_are_named(capsys, trained, tmp_path):
         (["evaluate", workdir, "--checkpoint=best"], "chooses no best checkpoint"),
         (["predict", workdir, "missing.png"], "missing.png"),
         (["predict", workdir, "scripts/../README.md", "--top=0"], "predict.top is 0; it must be"),
-        (["predict", workdir, "README.md", "--support=docs"], "unknown key 'support'"),
+        (
+            ["predict", workdir, "README.md", "--support=docs"],
+            "objective Classification does not adapt to new classes; few-shot runs do",
+        ),
+        (
+            ["predict", workdir, "README.md", "--tile=64"],
+            "task 'classification' predicts without --tile (tile=); its options are --top, --tta,",
+        ),
+        (
+            ["predict", workdir, "README.md", "--option=on_corupt=skip"],
+            "without --on-corupt (on_corupt=); did you mean '--on-corrupt'?",
+        ),
         (["predict", workdir, "README.md"], "README.md: cannot be decoded"),
     ):
         assert main(arguments) == 2

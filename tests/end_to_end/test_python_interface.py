@@ -65,7 +65,7 @@ def test_one_device_predicts_with_a_run_of_eight(example, vitjax):
     arguments = [folder / "a.png", "--option", "tile=4"]
     status, output, errors = vitjax("predict", f"--workdir={run}", *arguments)
     assert status == 2
-    assert "'tile'" in errors
+    assert "(tile=)" in errors
 
 
 def test_an_option_that_is_given_twice_is_refused(vitjax, tmp_path):

@@ -162,13 +162,13 @@ def test_every_command_prints_names_in_any_encoding(at_home, monkeypatch, encodi
         if name != "evaluate":
             for shown in SHOWN[encoding]:
                 assert shown in output.getvalue(), (name, shown)
-    # An error too, and JSON, which is ASCII.
+    # An error too, and JSON, which is ASCII and has no surrogates.
     output, errors = capture(monkeypatch, encoding)
     assert main(["predict", "--workdir=~/run", f"~/photos/{NAMES[0]}\x1b/9.png"]) == 2
     assert SHOWN[encoding][0] + rb"\x1b/9.png" in errors.getvalue()
     output, _ = capture(monkeypatch, encoding)
     assert main(["predict", "--workdir=~/run", "--json", photo]) == 0
-    assert json.loads(output.getvalue())["image"] == f"{at_home}/photos/{NAMES[2]}/0.png"
+    assert json.loads(output.getvalue())["image"] == rf"{at_home}/photos/bad\udcff/0.png"
 
 
 def start(command, **options):

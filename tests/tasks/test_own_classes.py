@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vitjax.core.errors import ConfigError
-from vitjax.data import DataError
+from vitjax.data import DataError, ImageShapeError
+from vitjax.data.transforms.pipeline import parse
 from vitjax.tasks.adapted import support_images
 from vitjax.tasks.loaded import Loaded
 from vitjax.training import experiment as experiments
@@ -131,10 +132,95 @@ def test_results_a_figure_and_what_was_skipped(run, tmp_path):
     with Image.open(tmp_path / "out" / "predictions.png") as drawn:
         assert min(drawn.size) > 100
     (folder / "class 0" / "0.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"1 of 6 images cannot be read:\n.*class 0/0\.png"):
+    with pytest.raises(DataError, match=r"1 of 6 support images cannot be read") as early:
         task.check_prediction(files, options)
-    with pytest.raises(DataError, match=r"class 0/0\.png"):
+    with pytest.raises(DataError) as late:
         list(task.predict(variables, files, None, support=folder, on_corrupt="skip"))
+    for raised in (early, late):
+        assert "class 0/0.png" in str(raised.value)
+        assert "support images must all be readable: replace or remove it" in str(raised.value)
+        assert "on-corrupt" not in str(raised.value)
+
+
+def photos(folder, *sizes):
+    """A photo of each (width, height) per class, as JPEG."""
+    rng = np.random.default_rng(0)
+    for name in ("daisy", "lily", "rose"):
+        (folder / name).mkdir(parents=True)
+        for number, (width, height) in enumerate(sizes):
+            pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.jpg")
+    return folder
+
+
+def test_photos_of_any_size_are_resized_and_cropped_and_that_is_said(run, tmp_path):
+    run, variables, _ = run
+    task = run._experiment.task
+    said, task.say = [], lambda text: said.append(text)
+    support = photos(tmp_path / "support", (30, 40), (64, 20))
+    files = sorted(photos(tmp_path / "new", (8, 8), (17, 9)).rglob("*.jpg"))
+    task.check_prediction(files, {"support": support})
+    assert "other sizes than 8x8 are made ready by 'resize(8) | center_crop(8)'" in said[0]
+    results = list(task.predict(variables, files, None, support=support))
+    assert len(results) == 6
+    # The same pixels as by the transforms that are named; an image of the right size is as it is.
+    named = parse("resize(8) | center_crop(8)")
+    for path in files:
+        with Image.open(path) as opened:
+            grey = np.asarray(opened.convert("L"))[..., None]
+        expected = grey if grey.shape == (8, 8, 1) else named.fixed(grey)
+        np.testing.assert_array_equal(task.data.read_image(path), expected)
+    said.clear()
+    right = photos(tmp_path / "right", (8, 8))
+    task.check_prediction(sorted(right.rglob("*.jpg")), {"support": right})
+    assert not said
+
+
+def test_transforms_that_do_not_fit_are_no_damage(tmp_path):
+    chosen = config({"name": "protonet"})
+    chosen.data.eval_transforms = "resize(8)"
+    built = experiments.build(chosen)
+    task, variables = built.task, built.initial_variables()
+    support = photos(tmp_path / "support", (30, 40))
+    message = (
+        r"0\.jpg: is of shape \(10, 8, 1\) after eval_transforms 'resize\(8\)', and those of the"
+        r" run's data of \(8, 8, 1\)\. --config\.data\.eval_transforms='resize\(8\) \| resize\(8\)"
+        r" \| center_crop\(8\)'"
+    )
+    for on_corrupt in ("error", "skip"):
+        options = {"support": support, "on_corrupt": on_corrupt}
+        with pytest.raises(ImageShapeError, match=message) as early:
+            task.check_prediction([], options)
+        with pytest.raises(ImageShapeError, match=message):
+            list(task.predict(variables, [], None, **options))
+        assert "on-corrupt" not in str(early.value)
+
+
+def test_a_classifier_checks_its_call(run):
+    run, _, batch = run
+    support = pictures(batch["support"])
+    classifier = run.adapt(support)
+    image = support["class 0"][0]
+    for call in (classifier.predict, run.predict):
+        with pytest.raises(ConfigError, match="predict: no images are given"):
+            call([])
+    with pytest.raises(ConfigError, match=r"predict\.top is 0; it must be at least 1"):
+        classifier.predict(image, top=0)
+    with pytest.raises(DataError, match=r"NaN") as raised:
+        classifier.predict(np.full((8, 8), np.nan))
+    assert "on-corrupt" not in str(raised.value)
+
+
+def test_the_support_set_of_a_mapping_names_folders_and_each_class_once(tmp_path):
+    folder = photos(tmp_path / "a", (8, 8), (8, 8))
+    image = np.zeros((8, 8), np.uint8)
+    found = support_images({"a": folder / "daisy", "b": [folder / "lily", image]})
+    assert found["a"] == [str(folder / "daisy" / f"{number}.jpg") for number in range(2)]
+    assert [len(images) for images in found.values()] == [2, 3]
+    with pytest.raises(ConfigError, match="the class '1' is given twice"):
+        support_images({1: [image], "1": [image]})
+    with pytest.raises(DataError, match="not NoneType"):
+        support_images({"a": None, "b": [image]})
 
 
 def folders(path, *names):
@@ -155,7 +241,7 @@ def test_a_folder_per_class_in_natural_order(tmp_path):
     ("names", "message"),
     [
         (["a/1.png", "b/1.txt"], "no images of 'b'"),
-        (["a/1.png", "2.png"], "it has 1 classes, and there must be at least 2"),
+        (["a/1.png", "2.png"], "it has 1 class, and there must be at least 2"),
         (["Train/1.png", "test/1.png"], "are splits, not classes"),
         ([], "it has 0 classes"),
     ],

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import threading
+import types
 from pathlib import Path
 
 import jax
@@ -12,10 +14,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vitjax.core.errors import ConfigError
-from vitjax.data import DataError
-from vitjax.tasks import reading
+from vitjax.data import DataError, ImageShapeError
+from vitjax.tasks import reading, segmentation
 from vitjax.tasks.loaded import Loaded
 from vitjax.tasks.output import CSV, FIGURE, JSON_LINES, OutputFolder, result_names
+from vitjax.tasks.segmentation import UNTILED
 from vitjax.training import experiment as experiments
 
 RNG = np.random.default_rng(0)
@@ -92,6 +95,34 @@ def test_an_unreadable_image_of_many_is_skipped_in_its_place(task, files):
         task.check_prediction([files[0].with_suffix(".txt"), files[1]], {})
 
 
+def test_skipping_is_recommended_for_one_file_of_several_alone(task, files):
+    task, variables = task
+    good, bad = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.int64)
+    for images in ([files[3]], [bad], [bad, good]):
+        with pytest.raises(DataError) as raised:
+            list(task.predict(variables, images, None))
+        assert "on-corrupt" not in str(raised.value)
+    files[3].write_bytes(b"no image")
+    with pytest.raises(DataError) as raised:
+        task.check_prediction([files[3]], {})
+    assert "on-corrupt" not in str(raised.value)
+
+
+def test_an_image_of_another_size_is_no_damage(task, files):
+    task, variables = task
+    Image.fromarray(np.zeros((9, 7), np.uint8)).save(files[0])
+    message = (
+        r"0\.png: is of shape \(9, 7, 1\), and those of the run's data of \(8, 8, 1\)\."
+        r" --config\.data\.eval_transforms='resize\(8\) \| center_crop\(8\)' brings"
+    )
+    for on_corrupt in ("error", "skip"):
+        with pytest.raises(ImageShapeError, match=message) as raised:
+            task.check_prediction(files[:2], {"on_corrupt": on_corrupt})
+        assert "on-corrupt" not in str(raised.value)
+        with pytest.raises(ImageShapeError, match=message):
+            list(task.predict(variables, files[:2], None, on_corrupt=on_corrupt))
+
+
 def test_augmentation_averages_an_image_and_its_mirror_image(task, files):
     task, variables = task
     path, turned = files[0], files[0].with_name("turned.png")
@@ -150,6 +181,7 @@ def test_a_loaded_run_takes_paths_images_and_arrays_alike(task, files):
     assert single["predictions"] == results[0]["predictions"][:1]
     for arguments, message in (
         (([],), "no images are given"),
+        ((forms[0], {"support": "s"}), "Classification does not adapt to new classes"),
         ((forms[0], {"tpo": 1}), "'tpo'; did you mean 'top'"),
         ((forms[0], {"top": 0}), "predict.top is 0; it must be at least 1"),
     ):
@@ -157,6 +189,29 @@ def test_a_loaded_run_takes_paths_images_and_arrays_alike(task, files):
             run.predict(arguments[0], **dict(*arguments[1:]))
     with pytest.raises(ConfigError, match="Classification does not adapt to new classes"):
         run.adapt("support")
+
+
+@pytest.mark.parametrize(("largest", "ahead"), [(64, True), (UNTILED**2, True), (2000**2, False)])
+def test_small_images_to_segment_are_read_ahead_and_large_ones_are_not(largest, ahead):
+    read = {}
+
+    def read_picture(picture, page):
+        read[picture] = threading.current_thread()
+        return picture
+
+    task = object.__new__(segmentation.Segmentation)
+    task.__dict__["data"] = types.SimpleNamespace(read_picture=read_picture)
+    images = [segmentation._Image(str(number), 0, "", str(number)) for number in range(50)]
+    stems = [None if number == 3 else str(number) for number in range(50)]
+    plan = segmentation._Plan(images, stems, {3: "damaged"}, 8, largest)
+    pictures = task._pictures(plan)
+    assert next(pictures) == "0"
+    assert (len(read) > 1) == ahead
+    assert [next(pictures) for _ in range(4)] == ["1", "2", "4", "5"]
+    assert len(read) < 49
+    pictures.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("images")]
+    assert {thread is threading.main_thread() for thread in read.values()} == {not ahead}
 
 
 ROW = {"image": "a.png", "class": "x", "probability": 0.5}
@@ -173,9 +228,11 @@ def test_results_are_lines_of_json_and_rows(tmp_path):
     failed = {"image": "caf\udcff,\n.png", "error": "damaged"}
     written(tmp_path / "a" / "b", [failed, ROW])
     lines = (tmp_path / "a" / "b" / JSON_LINES).read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [failed, ROW]
+    spelled = {**failed, "image": "caf\\udcff,\n.png"}  # as in the CSV file
+    assert [json.loads(line) for line in lines] == [spelled, ROW]
     with open(tmp_path / "a" / "b" / CSV, newline="") as file:
         rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [spelled["image"], "a.png"]
     assert [row["error"] for row in rows] == ["damaged", ""]
     assert [(row["class"], row["probability"]) for row in rows] == [("", ""), ("x", "0.5")]
 
@@ -217,6 +274,24 @@ def test_only_what_was_predicted_is_replaced(tmp_path):
         OutputFolder(tmp_path / CSV)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_cannot_be_written_is_found_early(tmp_path, monkeypatch, overwrite):
+    deep = tmp_path / "a" / "b"
+    OutputFolder(deep, overwrite=overwrite).check([CSV])
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/out cannot be made: \S+/file is a file"):
+        OutputFolder(tmp_path / "file" / "out", overwrite=overwrite).check([CSV])
+    denied = tmp_path
+    access = os.access  # to which a test that runs as root has no limits
+    monkeypatch.setattr(os, "access", lambda path, mode: path != denied and access(path, mode))
+    message = rf"{deep} cannot be made: {tmp_path} cannot be written"
+    with pytest.raises(ConfigError, match=message):
+        OutputFolder(deep, overwrite=overwrite).check([CSV])
+    with pytest.raises(ConfigError, match=rf"output: {tmp_path} cannot be written \(permission"):
+        OutputFolder(tmp_path, overwrite=overwrite).check([CSV])
+
+
 def test_a_figure_of_one_s_own_is_not_replaced(task, files, tmp_path):
     task, variables = task
     (tmp_path / FIGURE).write_text("mine")
@@ -233,7 +308,8 @@ def test_a_figure_that_cannot_be_drawn_loses_no_result(task, files, tmp_path, mo
 
     monkeypatch.setattr("vitjax.figures.predictions", fails)
     assert len(list(task.predict(variables, files[:2], tmp_path))) == 2
-    assert "predictions.png is not drawn: ValueError: no ink" in caplog.text
+    assert not (tmp_path / FIGURE).exists()
+    assert "predictions.png cannot be drawn: ValueError: no ink" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import gc
 import json
+import logging
 from pathlib import Path
 
 import jax
@@ -354,3 +355,13 @@ def test_a_reader_is_never_told_to_move_the_folder(checkpoints, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint there can be read") as caught:
         checkpoints(read_only=True).restore(abstract(state()), config=CONFIG, say=print)
     assert "Move" not in str(caught.value)
+
+
+def test_a_folder_that_is_only_read_is_no_warning(checkpoints, caplog):
+    save(checkpoints(), 1)
+    filters = list(logging.getLogger("absl").filters)
+    with caplog.at_level(logging.WARNING):
+        checkpoints(read_only=True)
+        logging.getLogger("absl").warning("of something else")
+    assert [record.getMessage() for record in caplog.records] == ["of something else"]
+    assert logging.getLogger("absl").filters == filters

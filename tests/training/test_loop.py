@@ -16,7 +16,7 @@ from vitjax.data import DataError
 from vitjax.tasks import runs
 from vitjax.training import experiment as experiments
 from vitjax.training import loop
-from vitjax.training.logging import read
+from vitjax.training.logging import read, speed_text
 
 
 def config(**train):
@@ -56,9 +56,22 @@ def test_without_a_terminal_each_report_is_a_line(folder):
     for line, record in zip(lines, records, strict=True):
         start = f"step {record['step']}/12: train loss {record['loss']:.4f}, "
         assert line.startswith(start)
-        assert f"{record['examples_per_second']:.0f} examples/s" in line
+        assert speed_text(record["examples_per_second"], episodic=False) in line
         assert line.endswith(" left") == (record["step"] < 12)
     assert said[-1] == (f"To train longer: vitjax train --workdir={folder} --config.train.steps=24")
+
+
+@pytest.mark.parametrize(
+    ("speed", "episodic", "text"),
+    [
+        (812.4, False, "812 examples/s"),
+        (0.42, True, "0.4 episodes/s"),
+        (9.9, False, "9.9 examples/s"),
+        (10.4, True, "10 episodes/s"),
+    ],
+)
+def test_a_speed_below_ten_has_a_decimal_and_episodes_are_called_so(speed, episodic, text):
+    assert speed_text(speed, episodic) == text
 
 
 def test_a_run_compiles_its_step_once(folder, caplog):

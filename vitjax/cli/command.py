@@ -19,6 +19,8 @@ class Command:
         run: runs the command with its parsed arguments and the ``--config.`` overrides; returns the
             exit status. Imports of what computes belong inside, so that ``--help`` stays fast.
         overrides: whether the command takes ``--config.`` arguments.
+        several: the argument that takes any number of values, which may stand before, between and
+            after options; None if there is none.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Sequence[str]], int]
     overrides: bool = True
+    several: str | None = None
 
     def add_to(self, commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         """Adds the command to the subcommands of a parser."""

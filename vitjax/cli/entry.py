@@ -27,6 +27,7 @@ _MODULES = (
     *(train, evaluate, predict, import_weights, export, probe),
     *(models, data, class_split),
 )
+_OVERRIDE = "--config."
 COMMANDS = tuple(module.COMMAND for module in _MODULES)
 
 
@@ -48,10 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     """Runs the command; returns the exit status, after reporting an error."""
-    parsed, rest = _parser().parse_known_args(arguments)
+    overrides, others, after = _divided(sys.argv[1:] if arguments is None else arguments)
+    end = ["--", *after] if after else []
+    parsed, rest = _parser().parse_known_args([*others, *end])
     try:
+        _take(parsed, overrides, rest)
         parsed = argparse.Namespace(**expanded(vars(parsed)))
-        return parsed.chosen.run(parsed, _overrides(parsed, rest))
+        return parsed.chosen.run(parsed, overrides)
     except UserError as error:
         return _report(error, 2)
     except KeyboardInterrupt:
@@ -80,14 +84,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _overrides(parsed: argparse.Namespace, rest: list[str]) -> list[str]:
-    """The ``--config.`` arguments among ``rest``; anything else is an error with a near match."""
+def _divided(arguments: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Overrides, other arguments, and what follows ``--``.
+
+    Argparse would take an override with a space in it for a positional argument.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    before, after = arguments[:end], list(arguments[end + 1 :])
+    overrides = [argument for argument in before if argument.startswith(_OVERRIDE)]
+    return overrides, [a for a in before if not a.startswith(_OVERRIDE)], after
+
+
+def _take(parsed: argparse.Namespace, overrides: Sequence[str], rest: Sequence[str]) -> None:
+    """Adds what argparse left over to the argument of several values.
+
+    Argparse fills it with what stands before the first option alone.
+
+    Raises:
+        ConfigError: something is no argument of the command; the message has the near match.
+    """
     options = re.findall(r"--[\w-]+", parsed.parser.format_usage())
-    for argument in rest:
-        if not parsed.chosen.overrides or not argument.startswith("--config."):
-            word = argument.partition("=")[0]
-            raise ConfigError(
-                f"vitjax {parsed.command} has no argument {argument!r}{near_match(word, options)}"
-                f" (see vitjax {parsed.command} --help)"
-            )
-    return rest
+    end = rest.index("--") if "--" in rest else len(rest)
+    unknown = [] if parsed.chosen.overrides else list(overrides)
+    more = []
+    for place, argument in enumerate(rest):
+        if place == end:
+            continue
+        if parsed.chosen.several and (place > end or not argument.startswith("-")):
+            more.append(argument)
+        else:
+            unknown.append(argument)
+    if unknown:
+        word = unknown[0].partition("=")[0]
+        raise ConfigError(
+            f"vitjax {parsed.command} has no argument {unknown[0]!r}{near_match(word, options)}"
+            f" (see vitjax {parsed.command} --help)"
+        )
+    if more:
+        taken = [*getattr(parsed, parsed.chosen.several), *more]
+        setattr(parsed, parsed.chosen.several, taken)

@@ -14,7 +14,7 @@ from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
 from vitjax.core.atomic import finite
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import Say
+from vitjax.core.text import Say, portable
 
 if TYPE_CHECKING:
     from vitjax.training.run_evaluation import Evaluation
@@ -74,7 +74,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         config = arguments.load_config(parsed.config, overrides)
         found = run_evaluation.evaluate_initial(config, parsed.split, say, aside)
     if parsed.json:
-        print(json.dumps(finite(found.record), indent=2))
+        print(json.dumps(portable(finite(found.record)), indent=2))
     else:
         task = found.experiment.task
         summary = task.describe(found.results)

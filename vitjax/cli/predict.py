@@ -13,6 +13,7 @@ from typing import Any
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import portable
 
 # Lines of a table that are aligned together and printed at once.
 _ROWS = 64
@@ -46,15 +47,24 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=("error", "skip"),
         help="skip: leave out images that cannot be read, and report them at the end",
     )
-    parser.add_argument("--top", type=int, metavar="K", help="the K most probable classes (5)")
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="images that the model takes at once (64)"
+        "--top",
+        type=int,
+        metavar="K",
+        help="classification and few-shot: the K most probable classes (5)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="classification and few-shot: images that the model takes at once (64)",
     )
     parser.add_argument(
         "--tta",
         action="store_const",
         const=True,
-        help="average over an image and its mirror image; segmentation: over 8 flips and rotations",
+        help="average over an image and its mirror image (classification), or over 8 flips and"
+        " rotations (segmentation)",
     )
     parser.add_argument(
         "--support",
@@ -112,7 +122,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     options = _options(parsed)
     named = [*parsed.images, *(f"@{path}" for path in parsed.list)]
     if "@-" in named:
-        named = list(find_images(named))  # standard input can be read once
+        # Standard input can be read once, and what it names is no list.
+        named = [f"./{path}" if path.startswith("@") else path for path in find_images(named)]
     else:
         find_images(named)  # a mistake is reported before JAX is imported
     process.start_devices()
@@ -130,7 +141,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     )
     if parsed.json:
         for result in started.results:
-            print(json.dumps(result), flush=True)
+            print(json.dumps(portable(result)), flush=True)
         return 0
     while rows := list(islice(started.results, _ROWS)):
         if read := [row for row in rows if "error" not in row]:
@@ -150,4 +161,5 @@ COMMAND = Command(
     ],
     _arguments,
     _run,
+    several="images",
 )

@@ -25,6 +25,8 @@ _NAMED = {
 }
 # Keys that are a section or a value: by class a value each, or a list of them, or a name.
 _EITHER = frozenset(("data.classes", "objective.class_weights", "parallel.rules"))
+# Sections of a config that consist of keys alone.
+_UNNAMED = frozenset(("train", "init", "checkpoint"))
 # Words that literals of Python lack.
 _WORDS = {"true": True, "false": False, "nan": math.nan, "inf": math.inf, "infinity": math.inf}
 
@@ -39,7 +41,8 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
 
     A dict replaces a section. So does a name, where a section consists of a name and its keys:
     ``--config.model=resnet18`` is that model with its defaults. A list or a name replaces a section
-    whose key may be either, such as ``data.classes``.
+    whose key may be either, such as ``data.classes``. What replaces a section is applied before the
+    keys in it, in whatever order they are given.
 
     Files of ``config.imports``, relative to the current directory, are imported.
 
@@ -47,7 +50,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
         ConfigError: an argument without ``=``, a path through a value, a section replaced by what
             is neither, or a file that cannot be imported.
     """
-    for argument in arguments:
+    for argument in _in_order(arguments):
         path, equals, text = argument.removeprefix(PREFIX).partition("=")
         if not argument.startswith(PREFIX) or not equals or not all(path.split(".")):
             raise ConfigError(f"{argument!r}: an override reads {PREFIX}section.key=value")
@@ -66,10 +69,26 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             if key in section:
                 del section[key]
             continue
-        value = _converted(parse_value(text), text, value_of(section, key), path)
+        old = value_of(section, key)
+        value = _converted(parse_value(text), text, old, path)
+        if isinstance(value, bool) and isinstance(old, float):
+            del section[key]  # a ConfigDict would make a number of it, which no reader could refuse
         with section.ignore_type():
             section[key] = value
     user_code.load(config, Path.cwd())
+
+
+def _in_order(arguments: Iterable[str]) -> list[str]:
+    """Sections before their keys, and the last of two names of one section."""
+    given = list(arguments)
+    paths = [argument.removeprefix(PREFIX).partition("=")[0] for argument in given]
+    renamed = [
+        path.rpartition(".")[0] in paths[place:]
+        and path.rpartition(".")[2] == _NAMED.get(path.rpartition(".")[0], "name")
+        for place, path in enumerate(paths)
+    ]
+    kept = [argument for argument, is_old in zip(given, renamed, strict=True) if not is_old]
+    return sorted(kept, key=lambda argument: argument.partition("=")[0].count("."))
 
 
 def parse_value(text: str) -> Any:
@@ -107,7 +126,9 @@ def _converted(value: Any, text: str, old: Any, path: str) -> Any:
         return ml_collections.ConfigDict({name: value})
     if is_section and path in _EITHER:
         return value
-    if name is not None or (is_section and not _is_number(value)):
+    # Within some sections, such as that of several losses, a number stands for a section.
+    inner = "." in path and _is_number(value)
+    if name is not None or path in _UNNAMED or (is_section and not inner):
         raise ConfigError(_not_a_section(text, path, name is not None))
     if isinstance(old, str) and not isinstance(value, list | tuple):
         return text

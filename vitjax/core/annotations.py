@@ -100,7 +100,7 @@ def _constrained(value: Any, hint: Any) -> Problem | None:
     for constraint in constraints:
         if isinstance(constraint, Constraint) and not constraint.allows(value):
             options = list(constraint.options)
-            words = constraint.words
+            words = constraint.words_for(value)
             if isinstance(constraint, Length):
                 words = f"{_describe(base)} {words}"
             return Problem("", value, words, False, options)

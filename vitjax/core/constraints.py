@@ -19,6 +19,11 @@ class Constraint(abc.ABC):
     def words(self) -> str:
         """The constraint, as it follows "must be" in an error."""
 
+    def words_for(self, value: Any) -> str:
+        """What ``value``, which the constraint does not allow, must be."""
+        del value
+        return self.words
+
     @abc.abstractmethod
     def allows(self, value: Any) -> bool:
         """Whether ``value``, which is of the annotated type, satisfies the constraint."""
@@ -51,6 +56,10 @@ class Bounds(Constraint):
             left, right = "[" if low == "at least" else "(", "]" if high == "at most" else ")"
             return f"in {left}{start}, {end}{right}"
         return " and ".join(f"{word} {value}" for side in parts for word, value in side)
+
+    def words_for(self, value: Any) -> str:
+        """The bounds, or that the number must be finite."""
+        return self.words if math.isfinite(value) else "finite"
 
     def allows(self, value: Any) -> bool:
         """Whether ``value`` is finite and within the bounds."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, is_left_behind, kinds
 from vitjax.core.paths import expanded
-from vitjax.core.text import Say, natural_key, near_match, shortened
+from vitjax.core.text import Say, counted, natural_key, near_match, shortened
 
 PathLike = str | os.PathLike[str]
 
@@ -34,7 +34,8 @@ def find_images(
             ``"photos/**/*.jpg"``; and ``"@FILE"`` for a text file of these, ``"@-"`` for standard
             input. A file whose name has wildcards or begins with ``@`` is written ``./@name``.
         lists: further text files. A line names a file, folder or wildcard relative to the current
-            folder; empty lines and those that begin with ``#`` are ignored.
+            folder; empty lines and those that begin with ``#`` are ignored. With NUL bytes in it,
+            as of ``find -print0``, these end the paths, which may then be any.
         say: receives how many files of other kinds were left out.
         apart_from: files of folders and wildcards that are left out.
 
@@ -73,7 +74,7 @@ def find_images(
         if not images:
             kind = "folder" if os.path.isdir(place) else "wildcard"
             raise ConfigError(
-                f"the {kind} {entry!r} has no image ({_kinds(others)}); images are recognised by"
+                f"the {kind} {entry!r} {_without_images(kind, others)}; images are recognised by"
                 f" suffix: {' '.join(sorted(IMAGE_SUFFIXES))}"
             )
         ignored += others
@@ -109,10 +110,18 @@ def _lines(path: str) -> list[str]:
         raise ConfigError(
             f"the list {path!r} cannot be read: {error.strerror or error}{near}"
         ) from error
-    if b"\0" in data:
-        raise ConfigError(f"the list {path!r} is not a text file; it must have one path per line")
-    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
-    entries = [line for line in lines if line.strip() and not line.startswith("#")]
+    text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
+    if "\0" in text:
+        if not text.endswith("\0"):
+            raise ConfigError(
+                f"the list {path!r} is not a text file; it must have one path per line, or a NUL"
+                " byte after each path, as of find -print0"
+            )
+        entries = [entry for entry in text.split("\0") if entry]
+    else:
+        # At line ends alone: `splitlines` would also split at characters that names may have.
+        lines = [line.removesuffix("\r") for line in text.split("\n")]
+        entries = [line for line in lines if line.strip() and not line.startswith("#")]
     if not entries:
         raise ConfigError(f"the list {path!r} has no paths")
     return entries
@@ -150,11 +159,15 @@ def _key(path: PathLike) -> str:
     return os.path.abspath(path)
 
 
+def _without_images(kind: str, others: Counter[str]) -> str:
+    """What a folder or wildcard has in place of images."""
+    if others:
+        return f"has no image ({_kinds(others)})"
+    return "matches no image" if kind == "wildcard" else "has no image (it is empty)"
+
+
 def _kinds(ignored: Counter[str]) -> str:
-    total = ignored.total()
-    if not total:
-        return "it is empty"
-    return f"{total:,} file{'s' * (total > 1)} of other kinds: {kinds(ignored)}"
+    return f"{counted(ignored.total(), 'file')} of other kinds: {kinds(ignored)}"
 
 
 def _absent(missing: Sequence[str]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 # Receives progress messages, as `print` does.
 Say = Callable[[str], None]
@@ -49,6 +50,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h" if hours >= 48 else f"{hours} h {rest} min"
 
 
+def counted(number: int, what: str, plural: str = "s") -> str:
+    """A number of things: ``"1 image"``, ``"1,200 images"``; ``plural`` is what many append."""
+    return f"{number:,} {what}{'' if number == 1 else plural}"
+
+
 def shortened(names: Sequence[object], most: int = 5) -> str:
     """The first ``most`` of ``names``, and ``...`` where there are more."""
     return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
@@ -66,6 +72,21 @@ def printable(text: object) -> str:
         else character
         for character in str(text)
     )
+
+
+def portable(value: Any) -> Any:
+    r"""JSON values for the files of results: surrogates in texts and keys are escapes.
+
+    They stand for the bytes of a name that is not UTF-8, and many readers of JSON refuse them. A
+    byte 0xff becomes the text ``\\udcff``, as in the CSV files.
+    """
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {portable(key): portable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
+    return value
 
 
 def printable_lines(text: str) -> str:

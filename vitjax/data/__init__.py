@@ -12,7 +12,7 @@ from vitjax.data import episodes, samplers, sources, transforms
 from vitjax.data.creation import create, recall
 from vitjax.data.dataset import Dataset, ImageDataset, LabelledDataset, MaskDataset
 from vitjax.data.episodes import EpisodeData, look_up
-from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.errors import CorruptImage, DataError, ImageShapeError
 from vitjax.data.images import KINDS, BoxData, Data, NumberData, UnlabelledData
 from vitjax.data.iterator import BatchIterator
 from vitjax.data.sample import IGNORE, Sample
@@ -29,6 +29,7 @@ __all__ = [
     "Dataset",
     "EpisodeData",
     "ImageDataset",
+    "ImageShapeError",
     "LabelledDataset",
     "MaskDataset",
     "NumberData",

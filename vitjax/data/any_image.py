@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,9 @@ from vitjax.data.image_files import MAX_PIXELS, converted, read_image, undecodab
 # floats where 1 is white.
 AnyImage = str | os.PathLike[str] | Image.Image | np.ndarray
 
+# Floats from black 0 to white 1, with room for what sharpening and resizing leave outside.
+_LEAST, _MOST = -0.5, 1.5
+
 
 def is_file(image: AnyImage) -> bool:
     """Whether an image is the path of a file."""
@@ -24,11 +27,17 @@ def is_file(image: AnyImage) -> bool:
 
 
 def several(images: AnyImage | Iterable[AnyImage]) -> list[AnyImage]:
-    """Images as a list; a single one is a list of one, and (n, height, width, channels) are n."""
+    """Images as a list; a single one is a list of one, and (n, height, width, channels) are n.
+
+    Raises:
+        DataError: what is given is neither an image nor several.
+    """
     if isinstance(images, str | os.PathLike | Image.Image):
         return [expanded(images)]
-    if isinstance(images, np.ndarray) and images.ndim in (2, 3):
+    if isinstance(images, np.ndarray) and images.ndim in (0, 1, 2, 3):
         return [images]
+    if isinstance(images, bytes | bytearray | Mapping) or not isinstance(images, Iterable):
+        raise _no_image(images)
     return list(map(expanded, images))
 
 
@@ -47,6 +56,7 @@ def read_any_image(
     *,
     sixteen_bits: bool = False,
     max_pixels: int = MAX_PIXELS,
+    any_range: bool = False,
 ) -> np.ndarray:
     """The pixels of an image, as `vitjax.data.image_files.read_image` gives those of a file.
 
@@ -58,6 +68,7 @@ def read_any_image(
         page: of a file with several, from 0.
         sixteen_bits: as in `read_image`.
         max_pixels: of a file, likewise.
+        any_range: whether floats may be far outside of [0, 1], as those of the data can be.
 
     Returns:
         (height, width, channels), uint8 or float32.
@@ -71,10 +82,14 @@ def read_any_image(
     if isinstance(image, Image.Image):
         return _of_pillow(image, channels, sixteen_bits)
     if not isinstance(image, np.ndarray):
-        raise DataError(
-            f"an image is a path, a Pillow image or a NumPy array, not {type(image).__name__}"
-        )
-    return _of_array(image, channels, sixteen_bits)
+        raise _no_image(image)
+    return _of_array(image, channels, sixteen_bits, any_range)
+
+
+def _no_image(image: object) -> DataError:
+    return DataError(
+        f"an image is a path, a Pillow image or a NumPy array, not {type(image).__name__}"
+    )
 
 
 def _of_pillow(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndarray:
@@ -85,7 +100,7 @@ def _of_pillow(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndar
         raise undecodable(name_of(image), error) from error
 
 
-def _of_array(array: np.ndarray, channels: int, sixteen_bits: bool) -> np.ndarray:
+def _of_array(array: np.ndarray, channels: int, sixteen_bits: bool, any_range: bool) -> np.ndarray:
     pixels = array[..., None] if array.ndim == 2 else array
     floats = np.issubdtype(pixels.dtype, np.floating)
     known = pixels.dtype in (np.uint8, np.uint16) or floats
@@ -97,6 +112,7 @@ def _of_array(array: np.ndarray, channels: int, sixteen_bits: bool) -> np.ndarra
             f" one is {array.dtype} of shape {array.shape}"
         )
     if floats:
+        _check_values(pixels, any_range)
         return _float_channels(pixels.astype(np.float32), channels)
     if pixels.dtype == np.uint16:
         if sixteen_bits:
@@ -106,6 +122,23 @@ def _of_array(array: np.ndarray, channels: int, sixteen_bits: bool) -> np.ndarra
         return pixels
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     return converted(image, channels, False)
+
+
+def _check_values(pixels: np.ndarray, any_range: bool) -> None:
+    """Raises DataError for floats that are no image's."""
+    least, most = float(pixels.min()), float(pixels.max())
+    if not (np.isfinite(least) and np.isfinite(most)):
+        bad = int(np.count_nonzero(~np.isfinite(pixels)))
+        raise DataError(
+            f"an image of floats has {bad:,} value{'s' * (bad > 1)} of NaN or infinity, of"
+            f" {pixels.size:,}"
+        )
+    if not any_range and (least < _LEAST or most > _MOST):
+        raise DataError(
+            f"an image of floats has values from {least:.4g} to {most:.4g}, where 0 is black and 1"
+            " is white; divide values of 0..255 by 255, or give uint8, and give an image as it is"
+            " before it is normalised"
+        )
 
 
 def _float_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

@@ -14,3 +14,7 @@ class CorruptImage(DataError):
 
     Sources raise it from `vitjax.data.sources.Split.read`.
     """
+
+
+class ImageShapeError(DataError):
+    """An image that was read and is not of the shape that the model takes; never skipped."""

@@ -13,7 +13,7 @@ from vitjax.core.validation import call
 from vitjax.data.any_image import AnyImage, name_of, read_any_image
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import ImageDataset, LabelledDataset
-from vitjax.data.errors import DataError
+from vitjax.data.errors import ImageShapeError
 from vitjax.data.examples import (
     Arrays,
     BoxArrays,
@@ -85,7 +85,10 @@ class ImageData(Loader, ImageDataset):
         self.splits = tuple(source.splits)
         first = next((s for s in ("val", "test", "train") if s in source.splits), None)
         self._first_evaluated = first or next(iter(source.splits))
-        self.image_shape = self._examples(self._first_evaluated, self._eval_pipeline).shape
+        evaluated = self._examples(self._first_evaluated, self._eval_pipeline)
+        self.image_shape = evaluated.shape
+        # Floats of the data may have any values; where it has bytes, 1 is white.
+        self._any_range = bool(np.issubdtype(evaluated.dtype, np.floating))
         # Without a split "train" a run can be evaluated; see `vitjax.training.checks.trainable`.
         self._trained = "train" if "train" in source.splits else self._first_evaluated
         self._examples(self._trained, self._train_pipeline)
@@ -183,8 +186,13 @@ class ImageData(Loader, ImageDataset):
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        limit = self.settings.max_pixels
-        return read_evaluated(image, self._eval_pipeline, self.image_shape, limit)
+        return read_evaluated(
+            image,
+            self._eval_pipeline,
+            self.image_shape,
+            self.settings.max_pixels,
+            any_range=self._any_range,
+        )
 
     def example(self, split: str, index: int) -> np.ndarray:
         """The image at ``index`` of ``split`` as it is evaluated: (height, width, channels).
@@ -337,16 +345,42 @@ def read_evaluated(
     pipeline: Pipeline,
     shape: tuple[int, int, int],
     max_pixels: int = MAX_PIXELS,
+    *,
+    any_range: bool = False,
+    fitting: Pipeline | None = None,
 ) -> np.ndarray:
-    """An image of at most ``max_pixels``, after ``pipeline``; it must have ``shape`` then.
+    """An image after ``pipeline``, of ``shape``.
+
+    Args:
+        image: as of `read_any_image`, as are ``max_pixels`` and ``any_range``.
+        pipeline: the transforms of evaluation.
+        shape: (height, width, channels) that the model takes.
+        max_pixels: of a file.
+        any_range: of floats.
+        fitting: what a result of another shape passes through; None for nothing.
 
     Raises:
-        DataError: it cannot be read, or the result has another shape.
+        DataError: it cannot be read.
+        ImageShapeError: the result has another shape.
     """
-    result = pipeline.fixed(read_any_image(image, shape[-1], max_pixels=max_pixels))
+    pixels = read_any_image(image, shape[-1], max_pixels=max_pixels, any_range=any_range)
+    result = pipeline.fixed(pixels)
+    if result.shape != shape and fitting is not None:
+        result = fitting.fixed(result)
     if result.shape != shape:
-        raise DataError(
-            f"{name_of(image)}: is of shape {result.shape} after eval_transforms; the model was"
-            f" trained on {shape}"
+        after = f" after eval_transforms {pipeline.text!r}" if pipeline.steps else ""
+        transforms = " | ".join(filter(None, [pipeline.text.strip(), fitting_text(shape)]))
+        raise ImageShapeError(
+            f"{name_of(image)}: is of shape {result.shape}{after}, and those of the"
+            f" run's data of {shape}. --{WHERE}.eval_transforms={transforms!r} brings images to"
+            " that size"
         )
     return result
+
+
+def fitting_text(shape: tuple[int, int, int]) -> str:
+    """Transforms that bring an image of any size to the height and width of ``shape``."""
+    height, width, _ = shape
+    if height == width:
+        return f"resize({height}) | center_crop({height})"
+    return f"resize(({height}, {width}))"

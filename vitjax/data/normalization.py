@@ -65,7 +65,9 @@ def _per_channel(value: Any, default: float, key: str, channels: int) -> np.ndar
         array = np.asarray(default if value is None else value, np.float32)
     except (TypeError, ValueError):
         array = np.zeros((0, 0), np.float32)
-    if array.shape not in ((), (1,), (channels,)) or not np.isfinite(array).all():
+    if array.size and not np.isfinite(array).all():
+        raise ConfigError(f"{WHERE}.{key} is {value!r}; it must be finite")
+    if array.shape not in ((), (1,), (channels,)):
         raise ConfigError(
             f"{WHERE}.{key} is {value!r}; it must be one number, or one for each of the"
             f" {channels} channels of the images"

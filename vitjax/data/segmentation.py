@@ -188,9 +188,14 @@ class SegmentationData(ImageData, MaskDataset):
         Raises:
             DataError: it cannot be read.
         """
-        limit = self.settings.max_pixels
-        channels = self.source.channels
-        return read_any_image(image, channels, page, sixteen_bits=True, max_pixels=limit)
+        return read_any_image(
+            image,
+            self.source.channels,
+            page,
+            sixteen_bits=True,
+            max_pixels=self.settings.max_pixels,
+            any_range=self._any_range,
+        )
 
     def prepared(self, image: np.ndarray) -> np.ndarray:
         """The result of `read_picture` made ready as an evaluated example is."""

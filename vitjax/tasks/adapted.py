@@ -14,17 +14,29 @@ from jaxtyping import Float
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import images_below, subfolders
 from vitjax.core.paths import expanded
-from vitjax.core.text import near_match, shortened
+from vitjax.core.text import counted, near_match, shortened
+from vitjax.core.validation import PositiveInt, check_keywords
 from vitjax.data import EpisodeData
 from vitjax.data.any_image import AnyImage, name_of, several
 from vitjax.data.split_names import split_named
 from vitjax.meta.episodic import Episodic
-from vitjax.tasks.reading import BATCH, Answer, OnCorrupt, answers, read_ahead, stacked
+from vitjax.tasks.reading import (
+    BATCH,
+    Answer,
+    OnCorrupt,
+    answers,
+    hint_about,
+    read_ahead,
+    some,
+    stacked,
+)
 from vitjax.tasks.tables import TOP, ranked
 from vitjax.training.checkpoints import CheckpointError
 
-# A folder with a folder of images per class, or the images of each class by its name.
+# A folder with a folder of images per class, or by the name of each class its images or folders.
 Support = str | os.PathLike[str] | Mapping[str, Sequence[AnyImage]]
+
+READABLE = "support images must all be readable: replace or remove it"
 
 
 class AdaptedClassifier:
@@ -74,7 +86,8 @@ class AdaptedClassifier:
         self._data, self._mode = data, "transductive" if transductive else "inductive"
         self._objective = objective.for_ways(len(files))
         pictures = [picture for images in files.values() for picture in images]
-        images = stacked(list(read_ahead(data.read_image, pictures)))
+        hint = hint_about(pictures, READABLE)
+        images = stacked(list(read_ahead(data.read_image, pictures, hint=hint)))
         labels = np.repeat(np.arange(len(files), dtype=np.int32), list(self.shots.values()))
         self.support = images, labels
         state = dict(variables)
@@ -105,7 +118,7 @@ class AdaptedClassifier:
         return self._all(images, 1)
 
     def predict(
-        self, images: AnyImage | Sequence[AnyImage], *, top: int = TOP
+        self, images: AnyImage | Sequence[AnyImage], *, top: PositiveInt = TOP
     ) -> list[dict[str, Any]]:
         """The classes and probabilities of images.
 
@@ -119,8 +132,10 @@ class AdaptedClassifier:
 
         Raises:
             DataError: an image cannot be read.
+            ConfigError: no images are given, or ``top`` is below 1.
         """
-        found = self.answers(several(images))
+        check_keywords(self.predict, {"top": top}, where="predict", given=("images",))
+        found = self.answers(some(images))
         return [self.result(answer, top) for answer in found]
 
     def result(self, answer: Answer, top: int) -> dict[str, Any]:
@@ -134,6 +149,7 @@ class AdaptedClassifier:
         batch_size: int = BATCH,
         on_corrupt: OnCorrupt = "error",
         output: int = 1,
+        hint: str = "",
     ) -> Iterator[Answer]:
         """Yields what was computed for each image; threads read ahead.
 
@@ -143,6 +159,7 @@ class AdaptedClassifier:
                 answers take all.
             on_corrupt: "skip" to yield an error for an image that cannot be read.
             output: 1 for probabilities, 0 for logits.
+            hint: what can be done about one file of several that cannot be read, for the error.
 
         Raises:
             DataError: an image cannot be read, and is not to be skipped.
@@ -151,7 +168,7 @@ class AdaptedClassifier:
         read = self._data.read_image
         if self.transductive:
             # Padding would change the statistics of the batch, and so would unreadable images.
-            found = list(read_ahead(read, images, on_corrupt))
+            found = list(read_ahead(read, images, on_corrupt, hint=hint_about(images, hint)))
             readable = [image for image in found if isinstance(image, np.ndarray)]
             rows = iter(self._outputs(stacked(readable), output) if readable else ())
             for number, (picture, image) in enumerate(zip(images, found, strict=True)):
@@ -162,7 +179,7 @@ class AdaptedClassifier:
                     yield Answer(name, error=str(image))
             return
         compute = functools.partial(self._outputs, output=output)
-        yield from answers(compute, read, images, batch_size, on_corrupt)
+        yield from answers(compute, read, images, batch_size, on_corrupt, hint)
 
     def _outputs(self, images: np.ndarray, output: int) -> np.ndarray:
         values = np.asarray(self._logits(self._adapted, images)[output])
@@ -183,6 +200,13 @@ def check_classes(data: EpisodeData) -> None:
         )
 
 
+def _below(image: AnyImage) -> Sequence[AnyImage]:
+    """The images in a folder; anything else is an image itself."""
+    if isinstance(image, str | os.PathLike) and os.path.isdir(image):
+        return images_below(image)
+    return [image]
+
+
 def support_images(support: Support) -> dict[str, list[AnyImage]]:
     """The images of each class of a support set.
 
@@ -194,8 +218,15 @@ def support_images(support: Support) -> dict[str, list[AnyImage]]:
             classes, or the classes are splits.
     """
     if isinstance(support, Mapping):
-        files = {str(name): list(several(images)) for name, images in support.items()}
         where = "support"
+        files: dict[str, list[AnyImage]] = {}
+        for name, images in support.items():
+            if str(name) in files:
+                raise ConfigError(
+                    f"{where}: the class {str(name)!r} is given twice, once as {name!r}; the names"
+                    " of classes are text"
+                )
+            files[str(name)] = [image for given in several(images) for image in _below(given)]
     elif isinstance(support, str | os.PathLike):
         folder = expanded(support)
         where = f"support: {os.fspath(support)}"
@@ -223,8 +254,9 @@ def support_images(support: Support) -> dict[str, list[AnyImage]]:
             " that holds the classes, such as .../train"
         )
     if len(files) < 2:
+        number = counted(len(files), "class", "es")
         raise ConfigError(
-            f"{where}: it has {len(files)} classes, and there must be at least 2: one folder of"
-            " images for each class, such as support/daisy/1.jpg and support/lily/1.jpg"
+            f"{where}: it has {number}, and there must be at least 2: one folder of images for each"
+            " class, such as support/daisy/1.jpg and support/lily/1.jpg"
         )
     return files

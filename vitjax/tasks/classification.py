@@ -25,7 +25,7 @@ from vitjax.objectives.batches import cut
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import FIGURE, OutputFolder, figure
-from vitjax.tasks.reading import BATCH, OnCorrupt, answers, unit_range
+from vitjax.tasks.reading import BATCH, OnCorrupt, answers, check_shape, unit_range
 from vitjax.tasks.tables import (
     TOP,
     aligned_ranks,
@@ -64,6 +64,11 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         if not self.objective.caches_features:
             return experiment
         return on_features(experiment, self.objective, variables, cache, say)
+
+    def check_prediction(self, files: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """As of `ImageTask`; reads the first image to see that it has the model's size."""
+        super().check_prediction(files, options)
+        check_shape(self.data.read_image, files)
 
     def predict(
         self,

@@ -14,17 +14,32 @@ import numpy as np
 from vitjax import figures
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import shortened
+from vitjax.core.text import portable, shortened
 from vitjax.core.validation import PositiveInt
-from vitjax.data import EpisodeData
+from vitjax.data import DataError, EpisodeData
 from vitjax.data.any_image import AnyImage
+from vitjax.data.image_files import measure
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
-from vitjax.tasks.adapted import AdaptedClassifier, Support, check_classes, support_images
+from vitjax.tasks.adapted import (
+    READABLE,
+    AdaptedClassifier,
+    Support,
+    check_classes,
+    support_images,
+)
 from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import FIGURE, OutputFolder, figure
-from vitjax.tasks.reading import BATCH, Answer, OnCorrupt, check_heads
+from vitjax.tasks.reading import (
+    BATCH,
+    SKIP,
+    Answer,
+    OnCorrupt,
+    check_heads,
+    check_shape,
+    read_ahead,
+)
 from vitjax.tasks.tables import TOP, aligned_ranks, ranked_row
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.task import TASKS, Details, Results, Table, Task
@@ -156,9 +171,27 @@ class FewShot(Task[EpisodeData, Episodic]):
         """
         support = support_images(self._support(options.get("support")))
         self.objective.for_ways(len(support))
-        check_heads([picture for images in support.values() for picture in images])
+        pictures = [picture for images in support.values() for picture in images]
+        check_heads(pictures, READABLE, "support images")
         if options.get("on_corrupt") != "skip":
             check_heads(files)
+        for images in (pictures, files):
+            check_shape(self.data.read_image, images)
+        fitting = self.data.fitting
+        if fitting is not None and self._other_sizes([*pictures, *files]):
+            height, width, _ = self.data.image_shape
+            self.say(
+                f"Images of other sizes than {height}x{width} are made ready by {fitting.text!r};"
+                " --config.data.eval_transforms=... names other transforms"
+            )
+
+    def _other_sizes(self, images: Sequence[AnyImage]) -> bool:
+        """Whether a file has another size than the model takes."""
+        files = [image for image in images if isinstance(image, str | os.PathLike)]
+        heads = contextlib.closing(read_ahead(measure, files, "skip"))
+        with heads as found:
+            own = self.data.image_shape[:2]
+            return any(head.size != own for head in found if not isinstance(head, DataError))
 
     def _support(self, support: Any) -> Any:
         """``support``; raises ConfigError if there is none, or the run has no classes."""
@@ -224,7 +257,8 @@ class FewShot(Task[EpisodeData, Episodic]):
         self.say(heading)
         shown: list[tuple[int, Answer]] = []
         counts = np.zeros(len(classifier.class_names), int)
-        for answer in classifier.answers(files, batch_size=batch_size, on_corrupt=on_corrupt):
+        found = classifier.answers(files, batch_size=batch_size, on_corrupt=on_corrupt, hint=SKIP)
+        for answer in found:
             if answer.values is None:
                 yield answer.failure
                 continue
@@ -235,7 +269,7 @@ class FewShot(Task[EpisodeData, Episodic]):
             yield classifier.result(answer, top)
         if folder is not None:
             with folder.writing(SUPPORT) as path:
-                write_json(path, classifier.described)
+                write_json(path, portable(classifier.described))
         if folder is not None and shown:
             with figure(folder, FIGURE) as path:
                 _draw_answers(classifier, shown, f"{heading}\n{_first(shown, counts)}", path)

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from vitjax.core.errors import ConfigError
-from vitjax.core.validation import check_keywords
+from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.data.any_image import AnyImage, several
 from vitjax.models.protocol import Model
-from vitjax.tasks.reading import stacked
+from vitjax.tasks.reading import some, stacked
 from vitjax.training.experiment import Experiment
 
 
@@ -60,7 +59,8 @@ class Loaded:
         model: a Linen module: ``model.apply(variables, images)``.
         variables: those of the model, one copy: the moving average if the run keeps one.
         preprocess: turns images into inputs of the model.
-        class_names: the names of the model's outputs.
+        class_names: the names of the model's outputs; of a few-shot run, the classes that it was
+            trained on, and those of a support set are of what `adapt` returns.
     """
 
     def __init__(self, experiment: Experiment, variables: Any):
@@ -93,9 +93,9 @@ class Loaded:
             ConfigError: no images are given, or the task has no predictions or no such option.
         """
         task = self._experiment.task
-        pictures = several(images)
-        if not pictures:
-            raise ConfigError("predict: no images are given")
+        pictures = some(images)
+        if "support" in options and "support" not in keywords_of(task.predict):
+            raise task.no_adaptation()
         check_keywords(
             task.predict, options, where="predict", given=("variables", "files", "output")
         )

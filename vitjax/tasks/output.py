@@ -6,23 +6,21 @@ import contextlib
 import csv
 import hashlib
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from vitjax import figures
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
-from vitjax.core.text import shortened
+from vitjax.core.text import portable, shortened
 
 # The files that predictions have written to a folder, with their content's hash, one per line.
 RECORD = ".predicted"
 JSON_LINES, CSV, FIGURE = "predictions.jsonl", "predictions.csv", "predictions.png"
-
-_log = logging.getLogger(__name__)
 
 
 class OutputFolder(os.PathLike[str]):
@@ -71,8 +69,10 @@ class OutputFolder(os.PathLike[str]):
             names: relative to the folder.
 
         Raises:
-            ConfigError: one exists and is not of an earlier prediction.
+            ConfigError: one exists and is not of an earlier prediction, or the folder cannot be
+                written or made.
         """
+        self._check_writable()
         if self._overwrite:
             return
         strange = [name for name in names if not self._free(name)]
@@ -124,7 +124,7 @@ class OutputFolder(os.PathLike[str]):
                 rows = _Table(table, row_of, ["error"] if errors else [])
 
                 def write(result: Mapping[str, Any]) -> None:
-                    lines.write(json.dumps(result) + "\n")
+                    lines.write(json.dumps(portable(result)) + "\n")
                     rows.add(result)
 
                 yield write
@@ -134,6 +134,14 @@ class OutputFolder(os.PathLike[str]):
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
             raise
+
+    def _check_writable(self) -> None:
+        nearest = next(place for place in (self.path, *self.path.parents) if place.exists())
+        if not nearest.is_dir():
+            raise ConfigError(f"output: {self.path} cannot be made: {nearest} is a file")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            what = "written" if nearest == self.path else f"made: {nearest} cannot be written"
+            raise ConfigError(f"output: {self.path} cannot be {what} (permission denied)")
 
     def _free(self, name: str) -> bool:
         path = self.path / name
@@ -184,12 +192,9 @@ def result_names(images: Sequence[tuple[str, str]]) -> list[str]:
 
 @contextlib.contextmanager
 def figure(folder: OutputFolder, name: str) -> Iterator[Path]:
-    """Yields the path of a figure; an error in drawing it is a warning: results are not lost."""
-    try:
-        with folder.writing(name) as path:
-            yield path
-    except Exception as error:
-        _log.warning("%s is not drawn: %s: %s", folder.path / name, type(error).__name__, error)
+    """Yields the path of a figure; an error is as of `vitjax.figures.optional`."""
+    with figures.optional(str(folder.path / name)), folder.writing(name) as path:
+        yield path
 
 
 class _Table:

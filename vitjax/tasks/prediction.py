@@ -10,15 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import find_images
-from vitjax.core.text import Say
-from vitjax.core.validation import check_keywords
+from vitjax.core.text import Say, counted, near_match
+from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.data import DataError
 from vitjax.tasks.output import CSV, JSON_LINES, OutputFolder
 from vitjax.training import runs
 from vitjax.training.task import Task
 
 _LISTED = 20
+_GIVEN = ("variables", "files", "output")  # by what calls the task's `predict`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +66,40 @@ def start(
     with contextlib.closing(run):
         experiment = run.experiment
         task = experiment.task
+        _check_known(task, experiment.objective.task, options)
         check_keywords(
             task.predict,
             options,
             where=f"{workdir}, task {experiment.objective.task}: predict",
-            given=("variables", "files", "output"),
+            given=_GIVEN,
         )
+        task.say = say
         task.check_prediction(found, options)
         placed, _ = run.chosen(checkpoint, say)
-    task.say = say
     variables = experiment.parallel.fetch(placed)
     results = _results(task, variables, found, folder, say, options)
     return Predictions(task, found, results)
+
+
+def _check_known(task: Task[Any, Any], name: str, options: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an option that the task's predictions do not have."""
+    known = [each for each in keywords_of(task.predict) if each not in _GIVEN]
+    unknown = [each for each in options if each not in known]
+    if not unknown:
+        return
+    if "support" in unknown:
+        raise task.no_adaptation()
+    option = _option(unknown[0])
+    near = near_match(option, map(_option, known))
+    raise ConfigError(
+        f"the run's task {name!r} predicts without {option} ({unknown[0]}=){near}; its options are"
+        f" {', '.join(map(_option, known)) or 'none'}"
+    )
+
+
+def _option(keyword: str) -> str:
+    """A keyword as an option of the command line."""
+    return f"--{keyword.replace('_', '-')}"
 
 
 def _results(
@@ -107,7 +131,7 @@ def _results(
     seconds = time.perf_counter() - began
     predicted_count = count - len(unread)
     say(
-        f"{predicted_count:,} image{'' if predicted_count == 1 else 's'} in {seconds:.1f} s:"
+        f"{counted(predicted_count, 'image')} in {seconds:.1f} s:"
         f" {predicted_count / max(seconds, 1e-9):,.1f} images per second, with compilation"
     )
     if unread:

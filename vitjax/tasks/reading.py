@@ -10,16 +10,17 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.machine import process_cores
-from vitjax.data import DataError
-from vitjax.data.any_image import AnyImage, name_of
+from vitjax.data import DataError, ImageShapeError
+from vitjax.data.any_image import AnyImage, is_file, name_of, several
 from vitjax.data.image_files import measure
 
 OnCorrupt = Literal["error", "skip"]
 
 BATCH = 64
 _MAX_THREADS = 16
-_SKIP = "--on-corrupt=skip (on_corrupt='skip') leaves it out"
+SKIP = "--on-corrupt=skip (on_corrupt='skip') leaves out what cannot be read"
 _LISTED = 5
 
 ItemT = TypeVar("ItemT")
@@ -52,6 +53,7 @@ def answers(
     images: Sequence[AnyImage],
     batch_size: int,
     on_corrupt: OnCorrupt,
+    hint: str = SKIP,
 ) -> Iterator[Answer]:
     """Yields the outputs for each image, in order; one batch of images is in memory.
 
@@ -62,16 +64,17 @@ def answers(
         images: what to read.
         batch_size: the number of images in a batch.
         on_corrupt: "skip" to yield an error for an image that cannot be read.
+        hint: what can be done about one file of several; see `hint_about`.
 
     Raises:
         DataError: an image cannot be read, and is not to be skipped.
+        ImageShapeError: an image is not of the shape that the model takes.
     """
+    read_images = read_ahead(read, images, on_corrupt, hint=hint_about(images, hint))
     size = min(batch_size, len(images))
     waiting: list[Answer] = []
     readable = 0
-    for image, (number, found) in zip(
-        images, enumerate(read_ahead(read, images, on_corrupt)), strict=True
-    ):
+    for image, (number, found) in zip(images, enumerate(read_images), strict=True):
         name = name_of(image, number)
         if isinstance(found, DataError):
             waiting.append(Answer(name, error=str(found)))
@@ -90,6 +93,7 @@ def read_ahead(
     on_corrupt: OnCorrupt = "error",
     *,
     threads: int | None = None,
+    hint: str = "",
 ) -> Generator[Any, None, None]:
     """Yields ``read(item)`` for each item, from threads that run a few items ahead.
 
@@ -98,9 +102,11 @@ def read_ahead(
         items: what to read.
         on_corrupt: "skip" to yield the `DataError` that reading an item raised.
         threads: their number; None for one per core.
+        hint: what can be done about an item that cannot be read, for the error.
 
     Raises:
         DataError: an item cannot be read, and is not to be skipped.
+        ImageShapeError: an image is not of the shape that the model takes.
     """
     count = threads or min(_MAX_THREADS, process_cores())
     waiting: deque[Future[Any]] = deque()
@@ -109,10 +115,14 @@ def read_ahead(
     def result() -> Any:
         try:
             return waiting.popleft().result()
+        except ImageShapeError:  # the images are as they should be, and the model is another
+            raise
         except DataError as error:
             if on_corrupt == "skip":
                 return error
-            raise DataError(f"{error} ({_SKIP})") from error
+            if not hint:
+                raise
+            raise DataError(f"{error} ({hint})") from error
 
     try:
         for item in items:
@@ -125,8 +135,18 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def check_heads(images: Iterable[AnyImage]) -> None:
+def hint_about(images: Sequence[AnyImage], hint: str = SKIP) -> str:
+    """``hint`` if ``images`` are several files, and nothing for an only one or for arrays."""
+    return hint if len(images) > 1 and all(map(is_file, images)) else ""
+
+
+def check_heads(images: Sequence[AnyImage], hint: str = SKIP, what: str = "images") -> None:
     """Reads the head of each image file, in threads.
+
+    Args:
+        images: the images.
+        hint: what can be done about one file of several.
+        what: the images are called.
 
     Raises:
         DataError: some are not images; the message counts them and lists the first.
@@ -136,11 +156,39 @@ def check_heads(images: Iterable[AnyImage]) -> None:
     if errors:
         shown = "\n".join(f"  {error}" for error in errors[:_LISTED])
         more = f"\n  and {len(errors) - _LISTED:,} more" if len(errors) > _LISTED else ""
-        count = f"{len(errors):,} of {len(files):,} images" if len(files) > 1 else "the image"
+        count = f"{len(errors):,} of {len(files):,} {what}" if len(files) > 1 else "the image"
+        advice = hint_about(files, hint)
         raise DataError(
-            f"{count} cannot be read:\n{shown}{more}\n--on-corrupt=skip (on_corrupt='skip') leaves"
-            " such files out"
+            f"{count} cannot be read:\n{shown}{more}" + (f"\n{advice}" if advice else "")
         )
+
+
+def check_shape(read: Callable[[AnyImage], np.ndarray], images: Sequence[AnyImage]) -> None:
+    """Reads the first image: of which shape it is tells early whether images fit the model.
+
+    Raises:
+        ImageShapeError: it has another shape than the model takes.
+    """
+    for image in images[:1]:
+        try:
+            read(image)
+        except ImageShapeError:
+            raise
+        except DataError:  # reported, or skipped, when all are read
+            pass
+
+
+def some(images: AnyImage | Iterable[AnyImage]) -> list[AnyImage]:
+    """`several` images to predict.
+
+    Raises:
+        ConfigError: there are none.
+        DataError: they are not images.
+    """
+    found = several(images)
+    if not found:
+        raise ConfigError("predict: no images are given")
+    return found
 
 
 def stacked(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from vitjax.objectives import Segmenter
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import OutputFolder, result_names
-from vitjax.tasks.reading import OnCorrupt, read_ahead
+from vitjax.tasks.reading import OnCorrupt, hint_about, read_ahead
 from vitjax.tasks.tables import aligned, class_counts, say_counts, short_name
 from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
@@ -142,16 +143,16 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
 
     def _plan(self, files: Sequence[AnyImage], on_corrupt: OnCorrupt) -> _Plan:
         """All images, each read once to see that it can be, and the longest side."""
-        data = self.data
+        data, hint = self.data, hint_about(files)
 
-        def measured(image: _Image) -> int:
-            prepared = data.prepared(data.read_picture(image.picture, image.page))
-            return max(prepared.shape[:2])
+        def measured(image: _Image) -> tuple[int, int]:
+            picture = data.read_picture(image.picture, image.page)
+            return max(data.prepared(picture).shape[:2]), math.prod(picture.shape[:2])
 
         images: list[_Image] = []
         unread: dict[int, str] = {}
         for number, (file, pages) in enumerate(
-            zip(files, read_ahead(data.pages, files, on_corrupt), strict=True)
+            zip(files, read_ahead(data.pages, files, on_corrupt, hint=hint), strict=True)
         ):
             name = name_of(file, number)
             if isinstance(pages, DataError):
@@ -163,38 +164,49 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
                 images.append(_Image(file, page, f"_{page:0{width}}" if pages > 1 else "", title))
         readable = [image for place, image in enumerate(images) if place not in unread]
         places = [place for place in range(len(images)) if place not in unread]
-        longest = 0
-        sides = read_ahead(measured, readable, on_corrupt, threads=min(4, process_cores()))
-        for place, side in zip(places, sides, strict=True):
-            if isinstance(side, DataError):
-                unread[place] = str(side)
+        longest = largest = 0
+        threads = min(4, process_cores())
+        sides = read_ahead(measured, readable, on_corrupt, threads=threads, hint=hint)
+        for place, found in zip(places, sides, strict=True):
+            if isinstance(found, DataError):
+                unread[place] = str(found)
             else:
-                longest = max(longest, side)
+                longest, largest = max(longest, found[0]), max(largest, found[1])
         stems = result_names([(image.title_of_file, image.end) for image in images])
         kept = [None if place in unread else stem for place, stem in enumerate(stems)]
-        return _Plan(images, kept, unread, longest)
+        return _Plan(images, kept, unread, longest, largest)
 
     def _segmented(
         self, variables: Any, plan: _Plan, tile: int | None, tta: bool, writer: _Probabilities
     ) -> Iterator[_Segmented]:
-        """The mask of each image of ``plan``, one after the other."""
+        """The mask of each image of ``plan``, one after the other; threads read ahead."""
         data, classes = self.data, len(self.class_names)
         side = tile or (TILE if plan.longest > UNTILED else None)
         bands = _predictor(self.objective, variables, side, tta)
-        for place, (image, stem) in enumerate(zip(plan.images, plan.stems, strict=True)):
-            if stem is None:
-                yield _Segmented(image.title, error=plan.unread[place])
-                continue
-            picture = data.read_picture(image.picture, image.page)
-            fed, size = data.prepared(picture), picture.shape[:2]
-            found = bands(fed)
-            if fed.shape[:2] != size:
-                found = iter([data.restored(np.concatenate(list(found)), size)])
-            with writer.writing(stem, size) as write:
-                if write is not None:
-                    found = _copied(found, write)
-                mask, counts = _decided(found, size, classes, image.title)
-            yield _Segmented(image.title, stem, picture, mask, counts)
+        with contextlib.closing(self._pictures(plan)) as pictures:
+            for place, (image, stem) in enumerate(zip(plan.images, plan.stems, strict=True)):
+                if stem is None:
+                    yield _Segmented(image.title, error=plan.unread[place])
+                    continue
+                picture = next(pictures)
+                fed, size = data.prepared(picture), picture.shape[:2]
+                found = bands(fed)
+                if fed.shape[:2] != size:
+                    found = iter([data.restored(np.concatenate(list(found)), size)])
+                with writer.writing(stem, size) as write:
+                    if write is not None:
+                        found = _copied(found, write)
+                    mask, counts = _decided(found, size, classes, image.title)
+                yield _Segmented(image.title, stem, picture, mask, counts)
+
+    def _pictures(self, plan: _Plan) -> Generator[np.ndarray, None, None]:
+        """The readable images of ``plan``; small ones are read ahead, so that memory is bounded."""
+
+        def read(image: _Image) -> np.ndarray:
+            return self.data.read_picture(image.picture, image.page)
+
+        readable = (i for i, stem in zip(plan.images, plan.stems, strict=True) if stem is not None)
+        yield from map(read, readable) if plan.largest > UNTILED**2 else read_ahead(read, readable)
 
     def row(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         """The fraction of the pixels of each class."""
@@ -374,12 +386,14 @@ class _Plan(NamedTuple):
         stems: the beginning of the names of each image's results; None if it cannot be read.
         unread: why an image cannot be read, by its place in ``images``.
         longest: the longest side of a prepared image, in pixels.
+        largest: the number of pixels of the largest image.
     """
 
     images: list[_Image]
     stems: list[str | None]
     unread: dict[int, str]
     longest: int
+    largest: int
 
 
 class _Segmented(NamedTuple):

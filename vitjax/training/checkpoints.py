@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import math
 import shutil
 import time
@@ -50,6 +51,21 @@ def _despite_removals(action: Callable[[], Any]) -> Any:
         except (FileNotFoundError, NotADirectoryError):
             time.sleep(0.05)
     return action()
+
+
+@contextlib.contextmanager
+def _unreported() -> Iterator[None]:
+    """Drops the warning that a folder is only read, which is what was asked for."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "directory is read only" not in str(record.msg)
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 def begun(directory: Path) -> bool:
@@ -134,6 +150,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
             best_fn=self._score if best is not None else None,
+            save_interval_steps=0 if read_only else 1,
             enable_async_checkpointing=asynchronous,
             cleanup_tmp_directories=not read_only,
             create=not read_only,
@@ -146,7 +163,10 @@ class Checkpoints:
         }
 
         def opened() -> Any:
-            return ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+            with _unreported():
+                return ocp.CheckpointManager(
+                    self.directory, item_handlers=handlers, options=options
+                )
 
         self._manager = _despite_removals(opened) if read_only else opened()
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from vitjax.config.values import flatten
 from vitjax.core.atomic import new_file, write_json
+from vitjax.core.text import portable
 from vitjax.training.task import Table
 
 # Keys that change how an evaluation is computed, but not its results.
@@ -82,7 +83,7 @@ def write(
         with new_file(paths[-1]) as unfinished:
             unfinished.write_bytes(text)
     files = {key: path.name for key, path in zip(tables, paths, strict=True)}
-    write_json(folder / f"{name}.json", {**record, "files": files})
+    write_json(folder / f"{name}.json", portable({**record, "files": files}))
     return [folder / f"{name}.json", *paths]
 
 

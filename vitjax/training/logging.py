@@ -80,12 +80,10 @@ class Logger:
         }
         self._events.write(step, numbers)
 
-    def show(self, loss: float, examples_per_second: float) -> None:
-        """Shows the latest loss and speed next to the bar."""
+    def show(self, loss: float, speed: str) -> None:
+        """Shows the latest loss and speed, in words, next to the bar."""
         if self._bar is not None:
-            self._bar.set_postfix_str(
-                f"loss {loss:.4f}, {examples_per_second:.0f} examples/s", refresh=False
-            )
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}", refresh=False)
 
     def close(self) -> None:
         """Closes the files and the bar."""
@@ -95,6 +93,12 @@ class Logger:
         with naming(self.path):
             self._file.close()
         self._events.close()
+
+
+def speed_text(per_second: float, episodic: bool) -> str:
+    """A speed in words, such as ``"812 examples/s"`` or ``"0.4 episodes/s"``."""
+    digits = 1 if per_second < 10 else 0
+    return f"{per_second:.{digits}f} {'episodes' if episodic else 'examples'}/s"
 
 
 def read(path: Path) -> list[dict[str, Any]]:

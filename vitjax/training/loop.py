@@ -31,7 +31,7 @@ from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator, plain
 from vitjax.training.experiment import Experiment
 from vitjax.training.interruption import Interrupted, signals
-from vitjax.training.logging import Logger
+from vitjax.training.logging import Logger, speed_text
 from vitjax.training.profiling import Clock, Profiler
 from vitjax.training.progress import noted_if_long
 from vitjax.training.settings import EarlyStopping
@@ -303,13 +303,13 @@ class _Loop:
         if utilisation is not None:
             values["mfu"] = utilisation
         self.logger.write(self.step, "train", values)
-        self.logger.show(values["loss"], speed)
+        self.logger.show(values["loss"], speed_text(speed, self.experiment.data.episodic))
         if not self.logger.has_bar:
             self._say_progress(values["loss"], speed)
 
     def _say_progress(self, loss: float, speed: float) -> None:
         """A line in place of the progress bar; ``speed`` in examples per second."""
-        text, about = f"{speed:.0f} examples/s", "about"
+        text, about = speed_text(speed, self.experiment.data.episodic), "about"
         if self.clock.compiled_in_last_lap:
             text, about = f"{text} with compilation", "less than"
         if self.step < self.total:

@@ -84,7 +84,8 @@ def _draw(
     for name, draw in (("curves", curves), (experiment.objective.task, task_figures)):
         with _warning(f"figures ({name}) are missing", say):
             draw()
-    say(f"Figures: {folder_of_figures}")
+    if folder_of_figures.is_dir() and any(folder_of_figures.iterdir()):
+        say(f"Figures: {folder_of_figures}")
 
 
 @contextlib.contextmanager

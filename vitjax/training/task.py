@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
-from vitjax.core.text import Say, printable
+from vitjax.core.text import Say, counted, printable
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.objectives.base import Objective
@@ -147,7 +147,7 @@ class Task(Generic[DataT, ObjectiveT]):
             here: the number of outputs of this run's model.
         """
         if here == self.data.num_classes:
-            return f"the data has {here} classes, the run {there}"
+            return f"the data has {counted(here, 'class', 'es')}, the run {there}"
         return f"config.model.num_classes is {here}, and the run's model has {there} outputs"
 
     # Training.
@@ -230,7 +230,9 @@ class Task(Generic[DataT, ObjectiveT]):
                 )
                 arrays.append(f"{name}: {text}")
         if "examples" in results:
-            words[-1:] = [f"{word} on {results['examples']} examples" for word in words[-1:]]
+            words[-1:] = [
+                f"{word} on {counted(results['examples'], 'example')}" for word in words[-1:]
+            ]
         return [", ".join(words), *arrays]
 
     # Prediction.
@@ -290,7 +292,11 @@ class Task(Generic[DataT, ObjectiveT]):
             ConfigError: the run does not learn to do that.
         """
         del variables, support, transductive
-        raise ConfigError(
+        raise self.no_adaptation()
+
+    def no_adaptation(self) -> ConfigError:
+        """The error for a support set that is given to a task without `adapt`."""
+        return ConfigError(
             f"the run's objective {type(self.objective).__name__} does not adapt to new classes;"
             " few-shot runs do (config.data.episodes and an objective such as maml or protonet)"
         )
@@ -348,7 +354,7 @@ class Task(Generic[DataT, ObjectiveT]):
         data = self.data
         counts = {split: data.num_examples(split) for split in data.splits}
         for split, count in counts.items():
-            say(f"{split}: {count:,} examples")
+            say(f"{split}: {counted(count, 'example')}")
         return counts
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import counted
 from vitjax.core.validation import call
 from vitjax.data.any_image import AnyImage
 from vitjax.data.episodes import class_splits
@@ -17,7 +18,7 @@ from vitjax.data.episodes.pool import Pool, decode, listed
 from vitjax.data.episodes.settings import WHERE, ImageEpisodeSettings, ImageSettings
 from vitjax.data.errors import DataError
 from vitjax.data.examples import ClassArrays, Examples, check_image, first_readable, read
-from vitjax.data.images import read_evaluated
+from vitjax.data.images import fitting_text, read_evaluated
 from vitjax.data.iterator import Batch, Batches
 from vitjax.data.normalization import Normalization
 from vitjax.data.preparation import Preparation
@@ -79,6 +80,8 @@ class ImageEpisodes(EpisodeData):
         if self._train_pipeline.steps != self._eval.steps:
             self._trained = self._examples(self._train_pipeline)
         self.image_shape = self._evaluated.shape
+        if not self._eval.steps:
+            self.fitting = parse(fitting_text(self.image_shape))
         self._normalization = Normalization.of(section.mean, section.std, self.image_shape[-1])
         self._valid: np.ndarray | None = None
         if self._keeps():
@@ -170,10 +173,20 @@ class ImageEpisodes(EpisodeData):
     def read_image(self, image: AnyImage) -> np.ndarray:
         """An image made ready as an evaluated example is: (height, width, channels).
 
+        Where the config has no ``eval_transforms``, an image of another size than `image_shape`
+        passes through `fitting`.
+
         Raises:
             DataError: it cannot be read, or the transforms do not bring it to `image_shape`.
         """
-        return read_evaluated(image, self._eval, self.image_shape, self._max_pixels)
+        return read_evaluated(
+            image,
+            self._eval,
+            self.image_shape,
+            self._max_pixels,
+            any_range=bool(np.issubdtype(self._evaluated.dtype, np.floating)),
+            fitting=self.fitting,
+        )
 
     def example_batch(self, evaluated: bool = False) -> Batch:
         """A batch of one blank episode: shapes and dtypes as a step or an evaluation is fed."""
@@ -263,7 +276,7 @@ class ImageEpisodes(EpisodeData):
             if size.ways[1] > kinds:
                 raise ConfigError(
                     f"{name('ways', split)} is {self.settings.of('ways', split)!r}, but split"
-                    f" {split!r} has {kinds} classes"
+                    f" {split!r} has {counted(kinds, 'class', 'es')}"
                 )
             few = np.flatnonzero(sizes < size.examples)
             if len(few):

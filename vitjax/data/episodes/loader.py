@@ -18,6 +18,7 @@ from vitjax.data.loader import Loader
 from vitjax.data.samplers.streams import Stream
 from vitjax.data.settings import LoaderSettings
 from vitjax.data.share import Share
+from vitjax.data.transforms.pipeline import Pipeline
 
 # Training has no end; this says so where a number is needed.
 ENDLESS_EPISODES = 2**31
@@ -63,6 +64,8 @@ class EpisodeData(Loader):
             regression's target.
         num_train_classes: classes of split "train", turned ones included.
         family: the functions of episodes of regression, if they are known: figures show them.
+        fitting: transforms for images of other sizes than the data's, where a run has none of its
+            own; None elsewhere.
         store: None, or {"image": all images of all splits, then their turned copies}. With a store,
             batches hold "index" in place of "input", and `look_up` brings the images.
     """
@@ -71,6 +74,7 @@ class EpisodeData(Loader):
     steps_per_epoch: None = None
     look_up = staticmethod(look_up)
     family: Family | None = None
+    fitting: Pipeline | None = None
 
     def __init__(
         self,

@@ -18,6 +18,10 @@ class Ascending(Constraint):
         """The constraint as it follows "must be"."""
         return "in ascending order"
 
+    def words_for(self, value: Any) -> str:
+        """The order, or that the numbers must be finite."""
+        return self.words if all(map(math.isfinite, value)) else "finite"
+
     def allows(self, value: Any) -> bool:
         """Whether the pair is in ascending order."""
         return math.isfinite(value[0]) and math.isfinite(value[1]) and bool(value[0] <= value[1])
