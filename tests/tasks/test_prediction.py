@@ -15,10 +15,10 @@ from PIL import Image
 
 from vitjax.core.errors import ConfigError
 from vitjax.data import DataError, ImageShapeError
-from vitjax.tasks import reading, segmentation
+from vitjax.tasks import reading
 from vitjax.tasks.loaded import Loaded
 from vitjax.tasks.output import CSV, FIGURE, JSON_LINES, OutputFolder, result_names
-from vitjax.tasks.segmentation import UNTILED
+from vitjax.tasks.segmenting import UNTILED, Plan, PlannedImage, pictures_of
 from vitjax.training import experiment as experiments
 
 RNG = np.random.default_rng(0)
@@ -199,12 +199,10 @@ def test_small_images_to_segment_are_read_ahead_and_large_ones_are_not(largest, 
         read[picture] = threading.current_thread()
         return picture
 
-    task = object.__new__(segmentation.Segmentation)
-    task.__dict__["data"] = types.SimpleNamespace(read_picture=read_picture)
-    images = [segmentation._Image(str(number), 0, "", str(number)) for number in range(50)]
+    data = types.SimpleNamespace(read_picture=read_picture)
+    images = [PlannedImage(str(number), 0, "", str(number)) for number in range(50)]
     stems = [None if number == 3 else str(number) for number in range(50)]
-    plan = segmentation._Plan(images, stems, {3: "damaged"}, 8, largest)
-    pictures = task._pictures(plan)
+    pictures = pictures_of(Plan(images, stems, {3: "damaged"}, 8, largest), data)
     assert next(pictures) == "0"
     assert (len(read) > 1) == ahead
     assert [next(pictures) for _ in range(4)] == ["1", "2", "4", "5"]

@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import math
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from vitjax import figures
 from vitjax.core.errors import ConfigError
-from vitjax.core.machine import process_cores
-from vitjax.data import DataError, MaskDataset
-from vitjax.data.any_image import AnyImage, is_file, name_of
-from vitjax.data.writing import probability_file, write_image, write_mask
+from vitjax.data import MaskDataset
+from vitjax.data.any_image import AnyImage
+from vitjax.data.writing import write_image, write_mask
 from vitjax.figures import overlay
 from vitjax.metrics import ClassScores, ratio
 from vitjax.objectives import Segmenter
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
-from vitjax.tasks.output import OutputFolder, result_names
-from vitjax.tasks.reading import OnCorrupt, hint_about, read_ahead
+from vitjax.tasks.output import OutputFolder
+from vitjax.tasks.reading import OnCorrupt
+from vitjax.tasks.segmenting import Plan, Probabilities, Segmented, plan, segmented
 from vitjax.tasks.tables import aligned, class_counts, say_counts, short_name
-from vitjax.tasks.tiling import Tiler
 from vitjax.training import workdir
-from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
 from vitjax.training.task import TASKS, Details, Table
 
 _EXTREMES = 3
 _SHOWN = 36
-# Images with sides of up to `UNTILED` pixels are predicted at once, larger ones in tiles of `TILE`.
-UNTILED, TILE = 1024, 512
 
 
 @TASKS.register("segmentation")
@@ -71,8 +65,8 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             variables: those of the objective, one copy.
             files: paths, Pillow images or arrays.
             output: the folder for the results; None writes nothing.
-            tile: tile side in pixels; None predicts images with sides of up to `UNTILED` pixels at
-                once, and larger ones in tiles of `TILE`.
+            tile: tile side in pixels; None predicts images with sides of up to 1024 pixels at
+                once, and larger ones in tiles of 512.
             tta: whether to average over the 8 flips and quarter turns of each image.
             probabilities: whether to write probabilities.
             on_corrupt: "skip" to yield an error for an image that cannot be read.
@@ -88,13 +82,13 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         """
         folder, classes = OutputFolder.of(output), len(self.class_names)
         kinds = ["_mask.png", "_overlay.png", *(["_probabilities.npz"] if probabilities else [])]
-        plan = self._plan(files, on_corrupt)
+        planned = plan(self.data, files, on_corrupt)
         if folder is not None:
-            folder.check(f"{stem}{kind}" for stem in plan.stems if stem for kind in kinds)
+            folder.check(f"{stem}{kind}" for stem in planned.stems if stem for kind in kinds)
         values = self._values()
-        writer = _Probabilities(folder if probabilities else None, classes)
+        writer = Probabilities(folder if probabilities else None, classes)
         colors = self._colors(classes)
-        for found in self._segmented(variables, plan, tile, tta, writer):
+        for found in self._segmented(planned, variables, writer, tile, tta):
             if found.error is not None:
                 yield {"image": found.title, "error": found.error}
                 continue
@@ -114,21 +108,28 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             **options: ``tile``, ``tta`` and ``on_corrupt`` of `predict`.
         """
         tile, tta = options.pop("tile", None), options.pop("tta", False)
-        plan = self._plan(images, options.pop("on_corrupt", "error"))
+        planned = plan(self.data, images, options.pop("on_corrupt", "error"))
         if options:
             raise ConfigError(
                 f"predict: {next(iter(options))!r} is not an option of images in memory; they are"
                 " tile, tta and on_corrupt"
             )
-        nowhere = _Probabilities(None, len(self.class_names))
+        nowhere = Probabilities(None, len(self.class_names))
         return [
             {"image": found.title, "error": found.error}
             if found.error is not None
             else {**self._result(found), "mask": found.mask}
-            for found in self._segmented(variables, plan, tile, tta, nowhere)
+            for found in self._segmented(planned, variables, nowhere, tile, tta)
         ]
 
-    def _result(self, found: _Segmented) -> dict[str, Any]:
+    def _segmented(
+        self, planned: Plan, variables: Any, writer: Probabilities, tile: int | None, tta: bool
+    ) -> Iterator[Segmented]:
+        """The mask of each image, one after the other."""
+        own = self.data, self.objective, variables
+        return segmented(planned, *own, writer, tile=tile, tta=tta)
+
+    def _result(self, found: Segmented) -> dict[str, Any]:
         fractions = {
             name: float(count) / found.mask.size
             for name, count in zip(self.class_names, found.counts, strict=True)
@@ -140,73 +141,6 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         known = self.data.class_values
         extra = len(self.class_names) - len(known)
         return [*known, *(max(known) + 1 + number for number in range(extra))]
-
-    def _plan(self, files: Sequence[AnyImage], on_corrupt: OnCorrupt) -> _Plan:
-        """All images, each read once to see that it can be, and the longest side."""
-        data, hint = self.data, hint_about(files)
-
-        def measured(image: _Image) -> tuple[int, int]:
-            picture = data.read_picture(image.picture, image.page)
-            return max(data.prepared(picture).shape[:2]), math.prod(picture.shape[:2])
-
-        images: list[_Image] = []
-        unread: dict[int, str] = {}
-        for number, (file, pages) in enumerate(
-            zip(files, read_ahead(data.pages, files, on_corrupt, hint=hint), strict=True)
-        ):
-            name = name_of(file, number)
-            if isinstance(pages, DataError):
-                unread[len(images)] = str(pages)
-                pages = 1
-            for page in range(pages):
-                title = name if pages == 1 else f"{name}, page {page}"
-                width = len(str(pages - 1))  # so that names sort by page
-                images.append(_Image(file, page, f"_{page:0{width}}" if pages > 1 else "", title))
-        readable = [image for place, image in enumerate(images) if place not in unread]
-        places = [place for place in range(len(images)) if place not in unread]
-        longest = largest = 0
-        threads = min(4, process_cores())
-        sides = read_ahead(measured, readable, on_corrupt, threads=threads, hint=hint)
-        for place, found in zip(places, sides, strict=True):
-            if isinstance(found, DataError):
-                unread[place] = str(found)
-            else:
-                longest, largest = max(longest, found[0]), max(largest, found[1])
-        stems = result_names([(image.title_of_file, image.end) for image in images])
-        kept = [None if place in unread else stem for place, stem in enumerate(stems)]
-        return _Plan(images, kept, unread, longest, largest)
-
-    def _segmented(
-        self, variables: Any, plan: _Plan, tile: int | None, tta: bool, writer: _Probabilities
-    ) -> Iterator[_Segmented]:
-        """The mask of each image of ``plan``, one after the other; threads read ahead."""
-        data, classes = self.data, len(self.class_names)
-        side = tile or (TILE if plan.longest > UNTILED else None)
-        bands = _predictor(self.objective, variables, side, tta)
-        with contextlib.closing(self._pictures(plan)) as pictures:
-            for place, (image, stem) in enumerate(zip(plan.images, plan.stems, strict=True)):
-                if stem is None:
-                    yield _Segmented(image.title, error=plan.unread[place])
-                    continue
-                picture = next(pictures)
-                fed, size = data.prepared(picture), picture.shape[:2]
-                found = bands(fed)
-                if fed.shape[:2] != size:
-                    found = iter([data.restored(np.concatenate(list(found)), size)])
-                with writer.writing(stem, size) as write:
-                    if write is not None:
-                        found = _copied(found, write)
-                    mask, counts = _decided(found, size, classes, image.title)
-                yield _Segmented(image.title, stem, picture, mask, counts)
-
-    def _pictures(self, plan: _Plan) -> Generator[np.ndarray, None, None]:
-        """The readable images of ``plan``; small ones are read ahead, so that memory is bounded."""
-
-        def read(image: _Image) -> np.ndarray:
-            return self.data.read_picture(image.picture, image.page)
-
-        readable = (i for i, stem in zip(plan.images, plan.stems, strict=True) if stem is not None)
-        yield from map(read, readable) if plan.largest > UNTILED**2 else read_ahead(read, readable)
 
     def row(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
         """The fraction of the pixels of each class."""
@@ -355,129 +289,3 @@ def _per_image(
         ("file", "accuracy", "iou", *(f"iou of {name}" for name in names)),
         [(file, accuracy, mean, *each) for file, accuracy, mean, each in rows],
     )
-
-
-class _Image(NamedTuple):
-    """An image to predict.
-
-    Attributes:
-        picture: its file, or the image itself.
-        page: the page of the file.
-        end: what follows the stem of the file in the names of its results.
-        title: its name in messages.
-    """
-
-    picture: AnyImage
-    page: int
-    end: str
-    title: str
-
-    @property
-    def title_of_file(self) -> str:
-        """The file's path; for an image that is not a file, its title."""
-        return name_of(self.picture) if is_file(self.picture) else self.title
-
-
-class _Plan(NamedTuple):
-    """What will be segmented.
-
-    Attributes:
-        images: all images.
-        stems: the beginning of the names of each image's results; None if it cannot be read.
-        unread: why an image cannot be read, by its place in ``images``.
-        longest: the longest side of a prepared image, in pixels.
-        largest: the number of pixels of the largest image.
-    """
-
-    images: list[_Image]
-    stems: list[str | None]
-    unread: dict[int, str]
-    longest: int
-    largest: int
-
-
-class _Segmented(NamedTuple):
-    """An image and its mask, or why it cannot be read."""
-
-    title: str
-    stem: str = ""
-    picture: Any = None
-    mask: Any = None
-    counts: Any = None
-    error: str | None = None
-
-
-class _Probabilities(NamedTuple):
-    """Where the probabilities of images are written; nowhere without a folder."""
-
-    folder: OutputFolder | None
-    classes: int
-
-    @contextlib.contextmanager
-    def writing(
-        self, stem: str, size: tuple[int, int]
-    ) -> Iterator[Callable[[np.ndarray], object] | None]:
-        """Yields a function that takes the next rows of an image of ``size``."""
-        if self.folder is None:
-            yield None
-            return
-        with (
-            self.folder.writing(f"{stem}_probabilities.npz") as path,
-            probability_file(path, (*size, self.classes)) as write,
-        ):
-            yield write
-
-
-def _predictor(
-    objective: Segmenter, variables: Any, side: int | None, tta: bool
-) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
-    """A function that yields the class probabilities of an image, some rows at a time.
-
-    Args:
-        objective: the objective.
-        variables: those of the objective, one copy.
-        side: tile side in pixels; None predicts complete images.
-        tta: whether to average over the 8 flips and quarter turns.
-    """
-    if side is not None:
-        return functools.partial(Tiler(objective, variables, side).bands, tta=tta)
-    if tta:
-        return lambda image: Tiler(objective, variables, max(image.shape[:2])).bands(image, tta=tta)
-    step = jax.jit(objective.predict)
-    return lambda image: iter([np.asarray(step(variables, {"image": image[None]}))[0]])
-
-
-def _copied(
-    bands: Iterator[np.ndarray], also: Callable[[np.ndarray], object]
-) -> Iterator[np.ndarray]:
-    """``bands``, each passed to ``also`` first."""
-    for rows in bands:
-        also(rows)
-        yield rows
-
-
-def _decided(
-    bands: Iterator[np.ndarray], size: tuple[int, int], classes: int, title: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable class of each pixel, (height, width), and the pixels of each class.
-
-    Args:
-        bands: the probabilities of all pixels, some rows at a time.
-        size: (height, width).
-        classes: the number of classes.
-        title: the name of the image in errors.
-
-    Raises:
-        CheckpointError: a probability is NaN.
-    """
-    mask = np.zeros(size, np.min_scalar_type(classes - 1))
-    counts = np.zeros(classes, np.int64)
-    start = 0
-    for rows in bands:
-        if not np.isfinite(rows).all():
-            raise CheckpointError(f"{title}: the checkpoint's model gives probabilities of NaN")
-        chosen = rows.argmax(axis=-1)
-        mask[start : start + len(rows)] = chosen
-        counts += np.bincount(chosen.ravel(), minlength=classes)
-        start += len(rows)
-    return mask, counts

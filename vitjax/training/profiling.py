@@ -38,7 +38,7 @@ class Clock:
 
     @property
     def compiled_in_last_lap(self) -> bool:
-        """Whether the last lap was the first of the session, which has the compilation in it."""
+        """Whether the last lap was the first of the process, which has the compilation in it."""
         return self._laps == 1
 
     def state(self) -> dict[str, float]:
