@@ -360,7 +360,8 @@ def test_a_reader_is_never_told_to_move_the_folder(checkpoints, tmp_path):
 def test_a_folder_that_is_only_read_is_no_warning(checkpoints, caplog):
     save(checkpoints(), 1)
     filters = list(logging.getLogger("absl").filters)
-    with caplog.at_level(logging.WARNING):
+    # The command line silences this logger, also for the tests after one of its own.
+    with caplog.at_level(logging.WARNING, logger="absl"):
         checkpoints(read_only=True)
         logging.getLogger("absl").warning("of something else")
     assert [record.getMessage() for record in caplog.records] == ["of something else"]
