@@ -37,9 +37,6 @@ def prepare() -> None:
     # array that it concerns. vitjax raises the error once, as a CheckpointError.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # They report packages that their examples need, and each shape that is not written down.
-    for name in ("jax2onnx", "onnx_ir"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     sys.unraisablehook = _report_unless_loop_is_closed
 
 

@@ -165,7 +165,7 @@ def _of_run(
     kind = "moving average" if other.settings.ema_decay is not None else "weights"
     say(f"Starting from the {kind} of step {step} of the run in {folder}")
     _compare_images({k: other.config["data"].get(k) for k in ("mean", "std")}, experiment, say)
-    # A head that is made anew learns the classes of its own data.
+    # A new head learns the classes of its own data.
     heads = [name for name in arrays if model.head_of(name.removeprefix("params/")) is not None]
     exclude = listed(start.exclude)
     if with_head and not all(matches(name.removeprefix("params/"), exclude) for name in heads):

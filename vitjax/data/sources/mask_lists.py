@@ -50,7 +50,7 @@ def read_list(path: str) -> list[Row]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise DataError(f"{path}: cannot be read: {reason}") from error
     lines = [
         (number, line.strip())

@@ -155,7 +155,7 @@ def tfds_masks(
     for ours, split in records.items():
         check_split(split, ours, info, where)
     if given is None:
-        known = _KNOWN.get(str(getattr(info, "name", "")), {})
+        known = _KNOWN.get(info.name, {})
         left_out = ignored_values(ignore)
         known = {value: name for value, name in known.items() if value not in left_out}
         if known:
