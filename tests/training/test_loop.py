@@ -15,7 +15,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
 from vitjax.tasks import runs
 from vitjax.training import experiment as experiments
-from vitjax.training import loop
+from vitjax.training import loop, profiling
 from vitjax.training.logging import read, speed_text
 
 
@@ -297,3 +297,21 @@ def test_a_signal_while_hosts_ask_each_other_is_not_lost(monkeypatch):
     assert not loop._Loop._leaves(of_host, received)
     assert loop._Loop._leaves(of_host, received)
     assert received == [signal.SIGTERM]
+
+
+def test_the_time_left_follows_from_all_reports_and_not_from_a_short_one(monkeypatch):
+    now, said = [0.0], []
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: now[0])
+    clock = profiling.Clock(10)
+    running = types.SimpleNamespace(
+        clock=clock,
+        step=100,
+        total=200,
+        say=said.append,
+        experiment=types.SimpleNamespace(data=types.SimpleNamespace(batch_size=10, episodic=False)),
+    )
+    for steps, seconds in ((1, 9.0), (98, 98.0), (1, 10.0)):
+        now[0] += seconds
+        loop._Loop._say_progress(running, 0.5, clock.lap(steps))
+    # 99 steps took 108 seconds; the last one alone took 10.
+    assert said[-1].endswith("1.0 examples/s, about 2 min left")

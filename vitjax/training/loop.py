@@ -310,10 +310,12 @@ class _Loop:
     def _say_progress(self, loss: float, speed: float) -> None:
         """A line in place of the progress bar; ``speed`` in examples per second."""
         text, about = speed_text(speed, self.experiment.data.episodic), "about"
+        # A report of a single step says little of the steps to come.
+        usual = self.clock.examples_per_second
         if self.clock.compiled_in_last_lap:
-            text, about = f"{text} with compilation", "less than"
+            text, about, usual = f"{text} with compilation", "less than", speed
         if self.step < self.total:
-            left = (self.total - self.step) * self.experiment.data.batch_size / speed
+            left = (self.total - self.step) * self.experiment.data.batch_size / usual
             text = f"{text}, {about} {duration(left)} left"
         self.say(f"step {self.step}/{self.total}: train loss {loss:.4f}, {text}")
 
