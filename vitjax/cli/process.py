@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 
 from vitjax.core.text import printable_lines
 
@@ -37,6 +38,8 @@ def prepare() -> None:
     # array that it concerns. vitjax raises the error once, as a CheckpointError.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A write that fails ends the event loop before the writes after it start.
+    warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     sys.unraisablehook = _report_unless_loop_is_closed
 
 
