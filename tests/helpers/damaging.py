@@ -1,0 +1,95 @@
+"""What tests of hostile input share: damaged copies of a file, and the cost of reading one."""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# An answer in words is one line. The limits are of a whole process, with the libraries it loads.
+MOST_SECONDS = 10
+MOST_BYTES = 10**9
+
+
+def damaged(content, *, count, seed=0):
+    """Damaged copies of ``content``, spread evenly over all of it.
+
+    Yields:
+        What was done, for the message of a test; and the bytes, which differ from ``content``.
+    """
+    generator = np.random.default_rng(seed)
+    edges = np.linspace(0, len(content), count + 1).astype(int)
+    for index, (first, last) in enumerate(itertools.pairwise(edges)):
+        at = int(generator.integers(first, max(last, first + 1)))
+        length = int(generator.choice([1, 2, 4, 8, 64]))
+        begin, rest = content[:at], content[at + length :]
+        name, copy = [
+            (f"cut to {at} bytes", begin),
+            (f"a bit of byte {at} flipped", _flipped(content, at, int(generator.integers(8)))),
+            (f"{length} bytes at {at} removed", begin + rest),
+            (f"{length} bytes at {at} twice", begin + content[at : at + length] + content[at:]),
+            (f"{length} zeros at {at}", begin + bytes(length) + rest),
+            (f"{length} bytes of 0xff at {at}", begin + b"\xff" * length + rest),
+            (f"{length} random bytes at {at}", begin + generator.bytes(length) + rest),
+        ][index % 7]
+        if copy != content:
+            yield name, copy
+
+
+def _flipped(content, at, bit):
+    copy = bytearray(content)
+    copy[min(at, len(copy) - 1)] ^= 1 << bit
+    return bytes(copy)
+
+
+class Ended(NamedTuple):
+    """How a process ended, and what it needed."""
+
+    status: int  # negative: the signal that ended it
+    output: str
+    errors: str
+    seconds: float
+    peak_bytes: int
+
+
+def run(*arguments, environment=None, cwd=None):
+    """Runs Python with ``arguments``; a process is killed after twice the limit of time."""
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+") as errors,
+    ):
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            cwd=cwd or Path(__file__).parents[2],
+            env={**os.environ, **(environment or {})},
+        )
+        killer = threading.Timer(2 * MOST_SECONDS, process.kill)
+        killer.start()
+        # Unlike Popen.wait, it tells what the process used; Popen is told that it has ended.
+        _, status, usage = os.wait4(process.pid, 0)
+        killer.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - started
+        texts = [file.seek(0) or file.read() for file in (output, errors)]
+    return Ended(process.returncode, *texts, seconds, usage.ru_maxrss * 1024)
+
+
+def assert_answered(ended, *names, status=2):
+    """Checks that a process ended in words that have all ``names``, within the limits."""
+    assert ended.status == status, ended
+    assert "Traceback" not in ended.errors, ended.errors
+    assert len(ended.errors.strip().splitlines()) == 1, ended.errors
+    for name in names:
+        assert str(name) in ended.errors, ended.errors
+    assert ended.seconds < MOST_SECONDS, ended
+    assert ended.peak_bytes < MOST_BYTES, ended
