@@ -1,0 +1,26 @@
+"""Each reader that ``scripts/fuzz.sh`` fuzzes answers what it starts from, and reads some of it."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitjax.core.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "fuzz"))
+
+from targets import TARGETS
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_the_seeds_of_a_reader_are_read(name, tmp_path, monkeypatch):
+    target, read = TARGETS[name], 0
+    monkeypatch.chdir(tmp_path)
+    for seed in target.seeds():
+        path = tmp_path / f"input{target.suffix}"
+        path.write_bytes(target.packed(seed))
+        with contextlib.suppress(UserError):
+            target.read(path)
+            read += 1
+    assert read
