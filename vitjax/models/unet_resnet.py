@@ -1,10 +1,9 @@
 """U-Net on a residual network."""
 
 import functools
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from vitjax.core.validation import Length, PositiveInt
+from vitjax.models.limits import StageSizes, StageWidths, Width
 from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.models.resnet import BlockKind, ResNet, Stem
 from vitjax.models.unet_encoder import EncoderDecoder
@@ -30,11 +29,11 @@ class UNetResNet(EncoderDecoder):
     """
 
     norm: Literal["batch", "group"] = "batch"
-    stage_sizes: Annotated[Sequence[PositiveInt], Length()] = (2, 2, 2, 2)
+    stage_sizes: StageSizes = (2, 2, 2, 2)
     block: BlockKind = "basic"
-    width: PositiveInt = 64
+    width: Width = 64
     stem: Stem = "imagenet"
-    decoder_widths: Sequence[PositiveInt] = (256, 128, 64, 32, 16)
+    decoder_widths: StageWidths = (256, 128, 64, 32, 16)
 
     @property
     def backbone(self) -> tuple[str, ResNet]:
