@@ -98,6 +98,7 @@ class Conv4(Model):
         "stride_padding": Shapeless(("downsample", "stride")),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)block\d+$",)
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"depth": _BLOCK}
 
     num_classes: Classes | None = 5
     filters: Width = 32

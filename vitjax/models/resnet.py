@@ -87,6 +87,7 @@ class ResNet(Model):
         "strided": Shapeless(("block", "bottleneck")),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output|stage\d+)$",)
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"stage_sizes": _BLOCK}
 
     stage_sizes: StageSizes
     block: BlockKind = "bottleneck"

@@ -190,6 +190,10 @@ class EncoderUNet(EncoderDecoder):
         own = {name: value for name, value in values.items() if name in inner | set(self.encoder)}
         return copy.clone(encoder={**self.encoder, **own}) if own else copy
 
+    def layer_counts(self) -> dict[str, Any]:
+        """Those of the encoder."""
+        return self.backbone[1].layer_counts()
+
     @property
     def scanned(self) -> bool:
         """Whether the encoder's blocks are stacked in one array."""

@@ -1,7 +1,9 @@
 """U-Net on a residual network."""
 
 import functools
-from typing import Any, Literal
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from vitjax.models.limits import StageSizes, StageWidths, Width
 from vitjax.models.registry import IMAGENET, MODELS
@@ -27,6 +29,8 @@ class UNetResNet(EncoderDecoder):
     Raises:
         ConfigError: at construction, for a value that cannot be used.
     """
+
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = ResNet.counted_layers
 
     norm: Literal["batch", "group"] = "batch"
     stage_sizes: StageSizes = (2, 2, 2, 2)

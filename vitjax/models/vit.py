@@ -98,6 +98,7 @@ class ViT(Model):
         "positions": Shapeless(shown="learned"),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(tokens|after_mlp)$",)
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"depth": _BLOCK}
 
     width: Width = 768
     depth: Depth = 12
