@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.fetch import download, fetching
+from vitjax.weights.fetch import connection, download, fetching
 from vitjax.weights.formats import files
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -127,7 +127,7 @@ def test_an_address_that_leads_elsewhere_is_followed(server, local):
 
 
 def test_an_address_that_leads_out_of_encryption_is_not_followed():
-    follow = download._Redirect().redirect_request
+    follow = connection._Redirect().redirect_request
     asked = urllib.request.Request("https://example.org/w.npz")
     with pytest.raises(WeightsError, match="not encrypted"):
         follow(asked, None, 302, "Found", {}, "http://example.org/w.npz")

@@ -60,7 +60,7 @@ Width = Annotated[int, Bounds(at_least=1), Limit(2**20)]
 OptionalWidth = Annotated[int, Bounds(at_least=0), Limit(2**20)]  # 0 for none
 # Attention heads: 128 in Llama 3.1 405B (arXiv:2407.21783, Table 3).
 Heads = Annotated[int, Bounds(at_least=1), Limit(4_096)]
-# Outputs of the head; 0 for none. 10 million classes of faces: Partial FC (arXiv:2203.15565).
+# Outputs of the head; 0 for none. 10 million classes of faces: Partial FC (arXiv:2010.05222).
 Classes = Annotated[int, Bounds(at_least=0), Limit(10**8)]
 # Sides of patches, kernels and blocks of pixels: 64 in few ViTs.
 Pixels = Annotated[int, Bounds(at_least=1), Limit(1_024)]
@@ -70,9 +70,10 @@ Tokens = Annotated[int, Bounds(at_least=0), Limit(10_000)]
 Factor = Annotated[int, Bounds(at_least=1), Limit(128)]
 # Groups of a normalisation, at most one per channel.
 Groups = Width
-# Halvings of the image, with a stage or a level for each: 2^16 pixels become one.
-Halvings = Annotated[int, Bounds(at_least=1), Limit(16)]
-StageSizes = Annotated[Sequence[Depth], Length(), Limit(16)]
-StageWidths = Annotated[Sequence[Width], Length(), Limit(16)]
+# Halvings of the image, each with a stage or a level: 8 in the U-Net of pix2pix, and no more than
+# 12 of 4096 pixels.
+Halvings = Annotated[int, Bounds(at_least=1), Limit(12)]
+StageSizes = Annotated[Sequence[Depth], Length(), Limit(12)]
+StageWidths = Annotated[Sequence[Width], Length(), Limit(12)]
 # Layers of a plain network, each with a width of its own.
 LayerWidths = Annotated[Sequence[Width], Length(), Limit(1_000)]
