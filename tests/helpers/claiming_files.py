@@ -15,6 +15,7 @@ from vitjax.weights.loading import flat
 VIT = {"width": 16, "depth": 2, "num_heads": 2, "patch_size": 4, "num_classes": 3}
 # A small model per family with the shape of its examples.
 HONEST = {
+    "plain vit": ("vit_ti16", VIT, (8, 8, 3)),
     "vit": ("vit_ti16", {**VIT, "registers": 1, "representation_size": 8}, (8, 8, 3)),
     "resnet": ("resnet18", {"stage_sizes": (1, 2), "width": 4, "num_classes": 3}, (16, 16, 3)),
     "conv4": ("conv4", {"filters": 4, "depth": 2, "num_classes": 3}, (8, 8, 3)),
@@ -36,7 +37,7 @@ CLAIMS = [
     ("vit", {"patch_size": 1_024}, "patch_size = 1024, but its patches have 4 x 4 pixels"),
     ("vit", {"registers": 10_000}, "register_tokens is (1, 1, 16) in the file"),
     ("vit", {"registers": -2}, "registers is -2; it must be at least 0"),
-    ("vit", {"width": 2**20}, "does not fit ViT"),
+    ("vit", {"width": 2**20}, "this model has"),
     ("vit", {"mlp_width": 2**20}, "does not fit ViT"),
     ("vit", {"representation_size": 2**20}, "params/head/kernel has shape (8, 3)"),
     ("vit", {"num_heads": HUGE}, "num_heads is 1000000000; it must be at most 4,096"),
@@ -51,20 +52,20 @@ CLAIMS = [
     ("resnet", {"num_classes": 10**8}, "num_classes = 100000000, but its params/head/"),
     ("resnet", {"input_shape": [HUGE, HUGE, 3]}, "they should have at most 67,108,864 pixels"),
     ("resnet", {"bottleneck_factor": HUGE}, "bottleneck_factor is 1000000000"),
-    ("resnet", {"width": 2**20}, "does not fit ResNet"),
+    ("resnet", {"width": 2**20}, "this model has"),
     ("conv4", {"depth": HUGE}, "depth = 1000000000, but its arrays have 2 blocks"),
     ("conv4", {"input_shape": [8_192, 8_192, 3]}, "but its params/head/kernel has shape"),
-    ("conv4", {"filters": 2**20}, "does not fit Conv4"),
+    ("conv4", {"filters": 2**20}, "this model has"),
     ("mlp", {"hidden": [2**20] * 1_000}, "and the devices have"),
-    ("mlp", {"hidden": [4] * 10**5}, "must be a list of at most 1,000 items"),
-    ("mlp", {"input_shape": [10**12]}, "does not fit MLP"),
-    ("unet", {"depth": HUGE}, "depth is 1000000000; it must be at most 16"),
-    ("unet", {"filters": 2**20, "depth": 16}, "this model has"),
-    ("unet", {"widths": [2**20, 2**20]}, "does not fit UNet"),
+    ("mlp", {"hidden": [4] * 10**5}, "a list of at most 1,000 items"),
+    ("mlp", {"input_shape": [10**12]}, "this model has"),
+    ("unet", {"depth": HUGE}, "depth is 1000000000; it must be at most 12"),
+    ("unet", {"filters": 2**20, "depth": 12}, "this model has"),
+    ("unet", {"widths": [2**20, 2**20]}, "this model has"),
     ("encoder", {"encoder": {"name": "vit_ti16", **VIT, "depth": HUGE}}, "depth is 1000000000"),
     ("encoder", {"encoder": {"name": "vit_ti16", **VIT, "depth": 9_999}}, "depth = 9999, but"),
-    ("encoder", {"encoder": {"name": "vit_ti16", **VIT, "width": 2**20}}, "does not fit"),
-    ("encoder", {"decoder_widths": [2**20] * 2}, "does not fit EncoderUNet"),
+    ("encoder", {"encoder": {"name": "vit_ti16", **VIT, "width": 2**20}}, "this model has"),
+    ("encoder", {"decoder_widths": [2**20] * 2}, "this model has"),
 ]
 
 
