@@ -12,7 +12,9 @@ from damaging import MOST_BYTES, run
 
 from vitjax import models, weights
 from vitjax.core.errors import ConfigError, UserError
+from vitjax.training import claimed
 from vitjax.training import experiment as experiments
+from vitjax.training.workdir import WorkdirError
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import files
 
@@ -191,6 +193,59 @@ def test_an_example_of_a_file_is_not_allocated(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 10**7
     finally:
         tracemalloc.stop()
+
+
+def checkpoint_of(folder, names):
+    """The list of arrays of a checkpoint with parameters of these names, as Orbax writes it."""
+    listed = {
+        str(path): {"key_metadata": [{"key": key, "key_type": 2} for key in path]}
+        for path in (("params", *name.split("/")) for name in names)
+    }
+    state = folder / "checkpoints" / "2" / "state"
+    state.mkdir(parents=True)
+    (state / "_METADATA").write_text(json.dumps({"tree_metadata": listed}))
+
+
+BLOCKS = [f"encoder/block_{number}/norm1/scale" for number in range(2)]
+STAGES = ["stage1_block1/conv1/kernel", "stage2_block1/conv1/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "words"),
+    [
+        ({"name": "vit_ti16", "depth": 9_999}, BLOCKS, "depth of config.model is 9999"),
+        ({"name": "resnet18", "stage_sizes": [9, 99]}, STAGES, r"stage_sizes .* is \(9, 99\)"),
+        (
+            {"name": "unet_encoder", "encoder": {"name": "vit_ti16", "depth": 9_999}},
+            [f"encoder/{name}" for name in BLOCKS],
+            "depth of config.model is 9999",
+        ),
+    ],
+)
+def test_the_depth_in_a_workdir_is_compared_with_its_checkpoint(model, names, words, tmp_path):
+    checkpoint_of(tmp_path, names)
+    with pytest.raises(WorkdirError, match=f"config.json: {words}.* checkpoint has 2 blocks"):
+        claimed.check_layers(tmp_path, {"model": model})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model": {"name": "vit_ti16", "depth": 65}},
+        {"model": {"name": "vit_ti16", "depth": 3}},
+        {"model": {"name": "vit_ti16", "depth": HUGE}},  # building it reports this
+        {"model": {"name": "of someone else"}},
+        {"model": {"name": ["vit_ti16"]}},
+        {"model": "vit_ti16"},
+        {},
+    ],
+)
+def test_other_workdirs_are_left_to_those_who_read_them(config, tmp_path):
+    claimed.check_layers(tmp_path, config)
+    checkpoint_of(tmp_path, [f"encoder/block_{number}/norm1/scale" for number in range(65)])
+    claimed.check_layers(tmp_path, config)
+    (tmp_path / "checkpoints/2/state/_METADATA").write_bytes(b"[" * 10_000)
+    claimed.check_layers(tmp_path, config)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,22 @@ def is_deep(model: Model) -> bool:
     """Whether ``model`` has so many blocks that its size should be known before it is traced."""
     counts = model.layer_counts().values()
     return sum(sum(n) if isinstance(n, tuple) else n for n in counts) > _MOST_TRACED
+
+
+def named_layers(pattern: re.Pattern[str], names: Iterable[str]) -> tuple[int, ...]:
+    """The blocks that names of parameters show: per stage, if ``pattern`` has two groups.
+
+    Args:
+        pattern: one of `Model.counted_layers`.
+        names: of parameters.
+    """
+    numbers = {found.groups() for name in names if (found := pattern.search(name))}
+    if pattern.groups == 1:
+        return (len(numbers),) if numbers else ()
+    stages = [stage for stage, _ in numbers]
+    # Numbers in names of a file may have any number of digits.
+    order = sorted(set(stages), key=lambda stage: (len(stage), stage))
+    return tuple(stages.count(stage) for stage in order)
 
 
 def size_of(model: Model, inputs: Any) -> Size:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.core.text import shortened
+from vitjax.models.counting import named_layers
 from vitjax.models.protocol import Model
 from vitjax.weights import naming
 from vitjax.weights.errors import WeightsError
@@ -51,20 +53,15 @@ def check_layers(
         WeightsError: they differ.
     """
     for field, pattern in patterns.items():
-        numbers = {found.groups() for name in names if (found := pattern.search(name))}
-        if field not in fields or not numbers:
+        counts = named_layers(pattern, names)
+        if field not in fields or not counts:
             continue
         claimed = fields[field]
         if pattern.groups == 1:
-            if claimed != len(numbers):
-                raise _other(where, field, claimed, f"its arrays have {len(numbers)} blocks")
-            continue
-        stages = [stage for stage, _ in numbers]
-        # Numbers of names may have any number of digits.
-        order = sorted(set(stages), key=lambda stage: (len(stage), stage))
-        counts = tuple(stages.count(stage) for stage in order)
-        if not isinstance(claimed, Sequence) or tuple(claimed) != counts:
-            shown = ", ".join(map(str, counts[:16]))
+            if claimed != counts[0]:
+                raise _other(where, field, claimed, f"its arrays have {counts[0]} blocks")
+        elif not isinstance(claimed, Sequence) or tuple(claimed) != counts:
+            shown = shortened(counts, 16)
             raise _other(where, field, claimed, f"the stages of its arrays have {shown} blocks")
 
 
