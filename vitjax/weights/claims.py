@@ -128,12 +128,14 @@ def _check_images(
 
 
 def check_described(module: Model, input_shape: Sequence[int] | None, found: Description) -> None:
-    """Compares a note with what another project's layout found in the arrays.
+    """Compares the sizes in a note with those that another project's layout found in the arrays.
 
     Raises:
         WeightsError: they differ; the message does not name the file.
     """
-    apart = dict(naming.differences(found, module))
+    differences = naming.differences(found, module)
+    # The writer knew more than the arrays show; sizes they do show.
+    apart = {k: two for k, two in differences.items() if not any(map(_is_option, two))}
     classes = found.fields.get("num_classes") or 0
     if "num_classes" in found.fields and classes != module.num_outputs:
         apart["num_classes"] = (classes, module.num_outputs)
@@ -171,6 +173,10 @@ def check_flat_head(
         if there.shape[-1] == here[-1] and module.head_of(name.removeprefix("params/")):
             words = f"its {name} has shape {there.shape}, and would have {here}"
             raise _other(where, "input_shape", tuple(input_shape), words)
+
+
+def _is_option(value: Any) -> bool:
+    return isinstance(value, bool | str | float)
 
 
 def _hidden(name: str, module: Model) -> bool:
