@@ -1,14 +1,18 @@
 """Sizes that files only claim: in notes, cards, names and shapes, and in the config of a run."""
 
+import contextlib
 import json
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from claiming_files import CLAIMS, HUGE, VIT, claiming, honest
+from claiming_files import CLAIMS, HONEST, HUGE, VIT, claiming, honest
 from damaging import MOST_BYTES, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vitjax import models, weights
 from vitjax.core.errors import ConfigError, UserError
@@ -51,6 +55,37 @@ def test_an_honest_note_is_believed(kind, tmp_path):
     module, _, shape = honest(kind)
     assert done.module == module
     assert done.input_shape == shape
+
+
+SIZES = [0, 1, 2, 3, 4, 7, 16, 100, 9_999, 2**20, 10**8, HUGE, 10**12, 2**63, 10**30, -1, -HUGE]
+OTHERS = [1.5, 0.0, 1e300, True, None, "", "12", "mean", "group", [], {}, {"name": "vit_ti16"}]
+VALUES = st.sampled_from(SIZES) | st.sampled_from(OTHERS)
+
+
+@st.composite
+def changes_of_notes(draw):
+    kind = draw(st.sampled_from(list(HONEST)))
+    fields = st.sampled_from([*honest(kind)[0].described_fields(), "input_shape"])
+    lists = st.lists(VALUES, max_size=4)
+    return kind, draw(st.dictionaries(fields, VALUES | lists, min_size=1, max_size=3))
+
+
+@given(changes_of_notes())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_any_note_is_read_or_answered_in_words(claim):
+    kind, changes = claim
+    with tempfile.TemporaryDirectory() as folder:
+        path = claiming(Path(folder) / "w.safetensors", kind, changes)
+        started = time.monotonic()
+        with contextlib.suppress(UserError):
+            weights.convert(path, None, say=quiet)
+        assert time.monotonic() - started < MOST_SECONDS
+
+
+def test_a_number_that_no_array_can_hold_is_reported(tmp_path):
+    path = claiming(tmp_path / "w.safetensors", "encoder", {"norm_epsilon": 10**30})
+    with pytest.raises(UserError, match=r"norm_epsilon is|cannot build this model"):
+        weights.convert(path, None, say=quiet)
 
 
 def test_no_claim_needs_memory(tmp_path):

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vitjax.core.errors import ConfigError
+from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.names import matches
 from vitjax.core.validation import check_keywords
 from vitjax.models import counting
@@ -153,6 +154,11 @@ def fit(
         if other is None:
             raise
         raise other from error
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, FlaxError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(f"{what}: cannot build this model: {reason[0]}") from error
 
     counting.check_memory(counting.Size.of(expected), what)
     if weights.layout is None and (image_size, channels) == (None, None):
