@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,30 +59,49 @@ class Ended(NamedTuple):
     peak_bytes: int
 
 
+# A process that starts another one, and reports its status and peak memory. The memory of the
+# process that starts it counts as that of the other one, and pytest may need gigabytes.
+_LAUNCHER = """
+import os, sys
+report, *command = sys.argv[1:]
+os.set_inheritable(int(report), False)
+process = os.fork()
+if not process:
+    os.execv(command[0], command)
+_, status, usage = os.wait4(process, 0)
+os.write(int(report), b"%d %d" % (os.waitstatus_to_exitcode(status), usage.ru_maxrss))
+"""
+
+
 def run(*arguments, environment=None, cwd=None):
     """Runs Python with ``arguments``; a process is killed after twice the limit of time."""
+    read, write = os.pipe()
     with (
         tempfile.TemporaryFile("w+") as output,
         tempfile.TemporaryFile("w+") as errors,
+        os.fdopen(read) as report,
     ):
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
+            [sys.executable, "-ESc", _LAUNCHER, str(write), sys.executable, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
             cwd=cwd or Path(__file__).parents[2],
             env={**os.environ, **(environment or {})},
+            pass_fds=(write,),
+            start_new_session=True,
         )
-        killer = threading.Timer(2 * MOST_SECONDS, process.kill)
+        os.close(write)
+        killer = threading.Timer(2 * MOST_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
         killer.start()
-        # Unlike Popen.wait, it tells what the process used; Popen is told that it has ended.
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
         killer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - started
+        # Nothing is reported of a process that was killed here.
+        status, peak = map(int, report.read().split() or (-signal.SIGKILL, 0))
         texts = [file.seek(0) or file.read() for file in (output, errors)]
-    return Ended(process.returncode, *texts, seconds, usage.ru_maxrss * 1024)
+    return Ended(status, *texts, seconds, peak * 1024)
 
 
 def assert_answered(ended, *names, status=2):

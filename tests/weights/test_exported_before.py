@@ -36,7 +36,7 @@ def test_an_exported_file_is_read_and_computes_the_same(name):
 
 @pytest.mark.parametrize("name", NOTES)
 def test_a_note_describes_the_model_that_it_described(name):
-    note = notes.read({notes.KEY: json.dumps(NOTES[name])}, name)
+    note = notes.read({notes.KEY: json.dumps(NOTES[name])}, {}, name)
     assert note.model(**note.fields) == models.create(name)
 
 

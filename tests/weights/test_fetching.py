@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.fetch import download, fetching
+from vitjax.weights.fetch import connection, download, fetching
 from vitjax.weights.formats import files
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -127,7 +127,7 @@ def test_an_address_that_leads_elsewhere_is_followed(server, local):
 
 
 def test_an_address_that_leads_out_of_encryption_is_not_followed():
-    follow = download._Redirect().redirect_request
+    follow = connection._Redirect().redirect_request
     asked = urllib.request.Request("https://example.org/w.npz")
     with pytest.raises(WeightsError, match="not encrypted"):
         follow(asked, None, 302, "Found", {}, "http://example.org/w.npz")
@@ -400,12 +400,18 @@ class Hub:
     def __init__(self, server):
         self.server = server
 
-    def add(self, repo: str, repo_files: dict[str, bytes], digests: dict | None = None) -> None:
+    def add(
+        self,
+        repo: str,
+        repo_files: dict[str, bytes],
+        digests: dict | None = None,
+        sizes: dict | None = None,
+    ) -> None:
         listed = []
         for name, content in repo_files.items():
             digest = (digests or {}).get(name, hashlib.sha256(content).hexdigest())
             headers = {"X-Repo-Commit": self.commit, "ETag": f'"{digest}"'}
-            listed.append({"rfilename": name})
+            listed.append({"rfilename": name, "size": (sizes or {}).get(name, len(content))})
             for revision in ("main", self.commit):
                 self.server.serve(f"/{repo}/resolve/{revision}/{name}", content, headers)
         told = {"id": repo, "sha": self.commit, "siblings": listed}
@@ -433,6 +439,14 @@ def test_of_a_repository_the_best_file_is_taken_and_kept(hub, local, server):
     server.requests.clear()
     assert local("hf:a/b", offline=True) == path
     assert server.requests == []
+
+
+def test_a_file_of_a_repository_may_be_too_large(hub, refused, local, monkeypatch, server):
+    hub.add("a/b", {"model.safetensors": CONTENT}, sizes={"model.safetensors": 10**12})
+    refused("hf:a/b", "hf:a/b:model.safetensors: has more than 100 GB", "VITJAX_DOWNLOAD_GB")
+    assert not [path for path, _ in server.gets() if "resolve" in path]
+    monkeypatch.setenv("VITJAX_DOWNLOAD_GB", "2000")
+    assert local("hf:a/b").read_bytes() == CONTENT
 
 
 def test_what_lies_beside_the_weights_comes_with_them(hub, local, server):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import NonNegativeInt, OneOf, PositiveFloat, PositiveInt
+from vitjax.core.validation import OneOf, PositiveFloat
+from vitjax.models.limits import Classes, Groups, Halvings, OptionalWidth, Width
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.nn.activations import ACTIVATIONS, Activation
@@ -97,20 +98,21 @@ class Conv4(Model):
         "stride_padding": Shapeless(("downsample", "stride")),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)block\d+$",)
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"depth": _BLOCK}
 
-    num_classes: NonNegativeInt | None = 5
-    filters: PositiveInt = 32
-    depth: PositiveInt = 4
+    num_classes: Classes | None = 5
+    filters: Width = 32
+    depth: Halvings = 4
     downsample: Literal["pool", "stride"] = "pool"
     stride_padding: Literal["tensorflow", "pytorch"] = "tensorflow"
     activation: Activation = "relu"
     pooling: HeadPooling = "flatten"
     norm: Norm = "batch"
-    norm_groups: PositiveInt = 8
+    norm_groups: Groups = 8
     norm_epsilon: PositiveFloat = 1e-3
     head_init: Annotated[str, OneOf(HEAD_INITS)] = "xavier"
-    num_context: NonNegativeInt = 0
-    context_block: int = 3
+    num_context: OptionalWidth = 0
+    context_block: Halvings = 3
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32

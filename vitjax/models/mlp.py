@@ -2,14 +2,15 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vitjax.core.validation import Length, NonNegativeInt, PositiveFloat, PositiveInt
+from vitjax.core.validation import PositiveFloat
+from vitjax.models.limits import Classes, Groups, LayerWidths, OptionalWidth
 from vitjax.models.protocol import Model, Shapeless, numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.nn.activations import ACTIVATIONS, Activation
@@ -60,14 +61,14 @@ class MLP(Model):
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)hidden\d+$",)
     input_ranks: ClassVar[tuple[int, ...]] = (1, 3)
 
-    hidden: Annotated[Sequence[PositiveInt], Length()] = (40, 40)
-    num_classes: NonNegativeInt | None = 1
+    hidden: LayerWidths = (40, 40)
+    num_classes: Classes | None = 1
     activation: Activation = "relu"
     norm: Norm = "none"
-    norm_groups: PositiveInt = 8
+    norm_groups: Groups = 8
     norm_epsilon: PositiveFloat = 1e-3
     weight_init: Literal["truncated_normal", "uniform"] = "truncated_normal"
-    num_context: NonNegativeInt = 0
+    num_context: OptionalWidth = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

@@ -86,6 +86,8 @@ class Model(nn.Module):
         split_heads: pattern of sown values of shape (batch, tokens, heads, head width).
         no_channels: pattern of sown values whose last axis is not channels.
         input_ranks: numbers of axes of one example that the model accepts.
+        counted_layers: fields that count equal blocks, or list such counts per stage, each with the
+            pattern of the blocks' parameters; its groups are the numbers of stage and block.
     """
 
     head_name: ClassVar[str | None] = "head"
@@ -113,6 +115,7 @@ class Model(nn.Module):
     split_heads: ClassVar[str] = r"(^|/)(queries|keys|values)$"
     no_channels: ClassVar[str] = r"(^|/)map$"
     input_ranks: ClassVar[tuple[int, ...]] = (3,)
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {}
 
     def __post_init__(self) -> None:
         for name in self.field_names():
@@ -151,6 +154,10 @@ class Model(nn.Module):
         that matter only for fresh parameters.
         """
         return self.described_fields()
+
+    def layer_counts(self) -> dict[str, Any]:
+        """The values of the fields `counted_layers`: integers, or tuples of them per stage."""
+        return {name: getattr(self, name) for name in self.counted_layers}
 
     @property
     def dtypes(self) -> dict[str, Any]:

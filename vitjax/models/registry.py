@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
 from vitjax.core.validation import call
+from vitjax.models.counting import check_memory, is_deep, size_of
 from vitjax.models.protocol import Model
 
 MODELS: Registry[Callable[..., Model]] = Registry("model")
@@ -100,5 +101,8 @@ def count_parameters(name: str, /, **overrides: Any) -> int:
         ConfigError: an unknown model or field.
     """
     example = jax.ShapeDtypeStruct((1, *input_shape(name)), jnp.float32)
-    shapes: Any = jax.eval_shape(create(name, **overrides).init, jax.random.key(0), example)
+    model = create(name, **overrides)
+    if is_deep(model):
+        check_memory(size_of(model, example), f"model {name!r}")
+    shapes: Any = jax.eval_shape(model.init, jax.random.key(0), example)
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))

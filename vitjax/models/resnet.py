@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt
+from vitjax.core.validation import PositiveFloat
+from vitjax.models.limits import Classes, Factor, Groups, StageSizes, Width
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import CIFAR10, IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.conv import Conv
@@ -86,20 +87,21 @@ class ResNet(Model):
         "strided": Shapeless(("block", "bottleneck")),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output|stage\d+)$",)
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"stage_sizes": _BLOCK}
 
-    stage_sizes: Sequence[PositiveInt]
+    stage_sizes: StageSizes
     block: BlockKind = "bottleneck"
     preactivation: bool = False
-    num_classes: NonNegativeInt | None = 1000
-    width: PositiveInt = 64
-    stem_width: PositiveInt | None = None
-    bottleneck_factor: PositiveInt = 1
+    num_classes: Classes | None = 1000
+    width: Width = 64
+    stem_width: Width | None = None
+    bottleneck_factor: Factor = 1
     stem: Stem = "imagenet"
     strided: Strided = "3x3"
     zero_pool: bool = False
     shortcut: Literal["projection", "pad"] = "projection"
     norm: Literal["batch", "group"] = "batch"
-    norm_groups: PositiveInt = 32
+    norm_groups: Groups = 32
     standardize_epsilon: PositiveFloat | None = None
     zero_init_residual: bool = False
     conv_init: Literal["he", "lecun"] = "he"

@@ -2,15 +2,16 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from vitjax.core.validation import Length, NonNegativeInt, PositiveInt, Rate
+from vitjax.core.validation import Rate
+from vitjax.models.limits import Classes, Pixels, StageWidths
 from vitjax.models.protocol import FeatureInfo, Model
 from vitjax.models.registry import MODELS
 from vitjax.models.resnet import residual_layer_key
@@ -96,11 +97,11 @@ class ResNet12(Model):
     )
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)stage\d+$",)
 
-    num_classes: NonNegativeInt | None = 5
-    widths: Annotated[Sequence[PositiveInt], Length()] = (64, 160, 320, 640)
+    num_classes: Classes | None = 5
+    widths: StageWidths = (64, 160, 320, 640)
     pooling: HeadPooling = "mean"
     drop_rate: Rate = 0.0
-    dropblock_size: PositiveInt = 5
+    dropblock_size: Pixels = 5
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
     dtype: Any = jnp.float32

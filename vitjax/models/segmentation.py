@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt
+from vitjax.core.validation import PositiveFloat
+from vitjax.models.limits import Classes, Groups
 from vitjax.models.protocol import Model, Shapeless
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
@@ -45,9 +46,9 @@ class SegmentationModel(Model):
         "norm_groups": Shapeless(("norm", "group")),
     }
 
-    num_classes: NonNegativeInt | None = 2
+    num_classes: Classes | None = 2
     norm: Norm = "none"
-    norm_groups: PositiveInt = 8
+    norm_groups: Groups = 8
     norm_epsilon: PositiveFloat = 1e-5
     up: UpKind = "transpose"
     conv_impl: ConvImpl = "auto"

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import PositiveInt, Rate
+from vitjax.core.validation import Rate
+from vitjax.models.limits import Halvings, StageWidths, Width
 from vitjax.models.protocol import Shapeless, numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.models.segmentation import SegmentationModel
@@ -88,9 +89,9 @@ class UNet(SegmentationModel):
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
-    filters: PositiveInt = 64
-    depth: PositiveInt = 4
-    widths: Sequence[PositiveInt] | None = None
+    filters: Width = 64
+    depth: Halvings = 4
+    widths: StageWidths | None = None
     padding: Literal["same", "valid"] = "same"
     uneven: Literal["reflect", "zeros"] = "reflect"
     dropout: Rate = 0.0

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import flax.linen as nn
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import PositiveInt, call, keywords_of
+from vitjax.core.validation import call, keywords_of
+from vitjax.models.limits import Pixels, StageWidths
 from vitjax.models.protocol import Model
 from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.models.segmentation import SegmentationModel
@@ -55,8 +56,8 @@ class EncoderDecoder(SegmentationModel):
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
     norm: Norm = "batch"
-    decoder_widths: Sequence[PositiveInt] | None = None
-    head_kernel: PositiveInt = 1
+    decoder_widths: StageWidths | None = None
+    head_kernel: Pixels = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,6 +189,10 @@ class EncoderUNet(EncoderDecoder):
         inner = set(self.backbone[1].field_names()).difference(self.field_names())
         own = {name: value for name, value in values.items() if name in inner | set(self.encoder)}
         return copy.clone(encoder={**self.encoder, **own}) if own else copy
+
+    def layer_counts(self) -> dict[str, Any]:
+        """Those of the encoder."""
+        return self.backbone[1].layer_counts()
 
     @property
     def scanned(self) -> bool:

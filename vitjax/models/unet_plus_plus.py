@@ -2,7 +2,6 @@
 
 import functools
 import re
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import PositiveInt
+from vitjax.models.limits import Halvings, StageWidths, Width
 from vitjax.models.protocol import numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.models.segmentation import SegmentationModel
@@ -58,11 +57,11 @@ class UNetPlusPlus(SegmentationModel):
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
     evaluation_fields: ClassVar[tuple[str, ...]] = ("prune",)
 
-    filters: PositiveInt = 32
-    depth: PositiveInt = 4
-    widths: Sequence[PositiveInt] | None = None
+    filters: Width = 32
+    depth: Halvings = 4
+    widths: StageWidths | None = None
     deep_supervision: bool = True
-    prune: PositiveInt | None = None
+    prune: Halvings | None = None
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,10 +1,11 @@
 """U-Net on a residual network."""
 
 import functools
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from vitjax.core.validation import Length, PositiveInt
+from vitjax.models.limits import StageSizes, StageWidths, Width
 from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.models.resnet import BlockKind, ResNet, Stem
 from vitjax.models.unet_encoder import EncoderDecoder
@@ -29,12 +30,14 @@ class UNetResNet(EncoderDecoder):
         ConfigError: at construction, for a value that cannot be used.
     """
 
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = ResNet.counted_layers
+
     norm: Literal["batch", "group"] = "batch"
-    stage_sizes: Annotated[Sequence[PositiveInt], Length()] = (2, 2, 2, 2)
+    stage_sizes: StageSizes = (2, 2, 2, 2)
     block: BlockKind = "basic"
-    width: PositiveInt = 64
+    width: Width = 64
     stem: Stem = "imagenet"
-    decoder_widths: Sequence[PositiveInt] = (256, 128, 64, 32, 16)
+    decoder_widths: StageWidths = (256, 128, 64, 32, 16)
 
     @property
     def backbone(self) -> tuple[str, ResNet]:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import NonNegativeInt, PositiveFloat, PositiveInt, Rate
+from vitjax.core.validation import PositiveFloat, Rate
+from vitjax.models.limits import Classes, Depth, Heads, Pixels, Tokens, Width
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.attention import AttentionImpl
@@ -97,19 +98,20 @@ class ViT(Model):
         "positions": Shapeless(shown="learned"),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(tokens|after_mlp)$",)
+    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"depth": _BLOCK}
 
-    width: PositiveInt = 768
-    depth: PositiveInt = 12
-    num_heads: PositiveInt = 12
-    mlp_width: PositiveInt | None = None
-    patch_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 16
-    num_classes: NonNegativeInt | None = 1000
+    width: Width = 768
+    depth: Depth = 12
+    num_heads: Heads = 12
+    mlp_width: Width | None = None
+    patch_size: Pixels | tuple[Pixels, Pixels] = 16
+    num_classes: Classes | None = 1000
     pooling: Literal["token", "mean", "token_and_mean", "map"] = "token"
     class_token: bool | None = None
     class_position: bool = True
     positions: Literal["learned", "sincos2d", "none"] = "learned"
-    registers: NonNegativeInt = 0
-    representation_size: PositiveInt | None = None
+    registers: Tokens = 0
+    representation_size: Width | None = None
     layer_scale: float | None = None
     qk_norm: bool = False
     pre_norm: bool = False

@@ -73,6 +73,7 @@ def export(
         if len(shape) != 3:
             raise weights.WeightsError(f"image_size={image_size}: the examples are not images")
         shape = (*size, shape[-1])
+        sizes.image(shape, "image_size")
         variables = resized(variables, objective.model, shape, say)
         preprocessing = preprocessing and preprocessing.at(size)
     if experiment.data.episodic and "batch_stats" in variables:

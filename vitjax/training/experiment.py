@@ -25,6 +25,7 @@ from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
 from vitjax.data.class_order import ClassList
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
+from vitjax.models import counting
 from vitjax.models.registry import MODELS
 from vitjax.objectives import objectives
 from vitjax.objectives.base import Objective
@@ -326,7 +327,11 @@ def _build(
     )
     with _blaming("config.model"):
         batch = source.example_batch(evaluated=True)
+        if counting.is_deep(module):  # tracing it takes long
+            inputs = jax.eval_shape(built.inputs, source.example_batch())
+            counting.check_memory(counting.size_of(module, inputs), "config.model")
         variables = jax.eval_shape(lambda: built.init(jax.random.key(0), source.example_batch()))
+        counting.check_memory(counting.Size.of(variables), "config.model")
         evaluated = metrics.declarations(jax.eval_shape(built.evaluate, variables, batch))
         final = metrics.declarations(jax.eval_shape(built.final_metrics, variables, batch))
     saving = positive(

@@ -16,7 +16,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
 from vitjax.core.text import Say, near_match, printable, shortened
 from vitjax.data.class_order import ClassList, Match
-from vitjax.training import checks, workdir
+from vitjax.training import checks, claimed, workdir
 from vitjax.training import experiment as experiments
 from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedError, begun
 from vitjax.training.compatibility import free_changes
@@ -71,6 +71,7 @@ class SavedRun:
         config = self.config.copy_and_resolve_references()
         configs.override(config, overrides)
         self.described = workdir.read_data(self.folder)
+        claimed.check_layers(self.folder, configs.to_dict(config))
         self.experiment: Experiment = experiments.build(
             config,
             None if with_data else self.described,

@@ -10,14 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vitjax.core.errors import ConfigError
+from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.names import matches
 from vitjax.core.validation import check_keywords
+from vitjax.models import counting
 from vitjax.models.protocol import Model
 from vitjax.nn.inputs import ImageError
-from vitjax.weights import adapting, naming
+from vitjax.weights import adapting, claims, naming
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import Arrays
 from vitjax.weights.matching import (
@@ -137,8 +139,13 @@ def fit(
 ) -> dict[str, Any]:
     """The variables of ``module`` with the weights of an open file; the rest is as in `load`."""
     key = jax.random.key(0) if rng is None else rng
-    example = jnp.zeros((1, *weights.shape_at(image_size, channels)))
+    shape = weights.shape_at(image_size, channels)
+    example = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    what = f"{weights.where}, for {type(module).__name__}"
     try:
+        if counting.is_deep(module):  # tracing it takes long
+            _check_depth(weights, module)
+            counting.check_memory(counting.size_of(module, example), what)
         expected = jax.eval_shape(module.init, key, example)
     except ImageError as error:
         # The images are the file's, and may be none of the model's because it is another network.
@@ -147,10 +154,20 @@ def fit(
         if other is None:
             raise
         raise other from error
+    except UserError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, FlaxError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(f"{what}: cannot build this model: {reason[0]}") from error
+
+    counting.check_memory(counting.Size.of(expected), what)
+    if weights.layout is None and (image_size, channels) == (None, None):
+        own = flat(module.unstack(expected))
+        claims.check_flat_head(module, own, weights.arrays, shape, weights.where)
 
     def initial(names: Sequence[str]) -> Mapping[str, Any]:
         def draw(key: jax.Array) -> dict[str, Any]:
-            made = flat(module.unstack(module.init(key, example)))
+            made = flat(module.unstack(module.init(key, jnp.zeros(example.shape))))
             return {name: made[name] for name in names}
 
         # What is not returned is not compiled.
@@ -166,6 +183,17 @@ def fit(
         allow_nonfinite=allow_nonfinite,
         say=say,
     )
+
+
+def _check_depth(weights: Weights, module: Model) -> None:
+    """Raises WeightsError for a model with more blocks than the file has arrays."""
+    for field, number in module.layer_counts().items():
+        blocks = sum(number) if isinstance(number, tuple) else number
+        if blocks > len(weights.arrays):
+            raise WeightsError(
+                f"{weights.where}: has {len(weights.arrays)} arrays, too few for a"
+                f" {type(module).__name__} with {field}={number!r}"
+            )
 
 
 def fill(

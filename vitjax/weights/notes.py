@@ -12,7 +12,9 @@ from vitjax import models
 from vitjax.core.text import near_match
 from vitjax.models.protocol import Model
 from vitjax.models.registry import MODELS
+from vitjax.weights import claims, sizes
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts import Arrays
 
 # The note's key in the metadata of a file.
 KEY = "vitjax"
@@ -44,15 +46,16 @@ def text(model: Model, input_shape: Sequence[int] | None) -> str:
     return json.dumps(note)
 
 
-def read(metadata: Mapping[str, str], where: str) -> Note | None:
+def read(metadata: Mapping[str, str], arrays: Arrays, where: str) -> Note | None:
     """The note in the metadata of a file; None if it has none.
 
     Args:
         metadata: of the file.
+        arrays: of the file, with which the note's numbers of blocks are compared.
         where: its name in errors.
 
     Raises:
-        WeightsError: the note is damaged or of an unknown model.
+        WeightsError: the note is damaged, of an unknown model or of another network.
     """
     if KEY not in metadata:
         return None
@@ -60,7 +63,9 @@ def read(metadata: Mapping[str, str], where: str) -> Note | None:
         found = json.loads(metadata[KEY])
         name, fields, shape = (found[key] for key in ("model", "fields", "input_shape"))
         stated = list(fields.items())
-        if shape is not None and [type(side) for side in shape] not in ([int], [int] * 3):
+        if shape is not None and (
+            [type(side) for side in shape] not in ([int], [int] * 3) or min(shape) < 1
+        ):
             raise ValueError(f"input_shape {shape}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _unreadable(where, f"is damaged ({type(error).__name__}: {error})") from error
@@ -73,10 +78,13 @@ def read(metadata: Mapping[str, str], where: str) -> Note | None:
         if field not in own:
             words = f"has a field {field!r} that {name} does not have{near_match(field, own)}"
             raise _unreadable(where, words)
+    claims.check_layers(known[name].counted_layers, fields, arrays, where)
     try:
         known[name](**fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
         raise _unreadable(where, f"describes no valid {name}: {error}") from error
+    if shape is not None:
+        sizes.image(shape, f"{where}: the note of vitjax in it says input_shape = {shape}")
     return Note(known[name], dict(stated), None if shape is None else tuple(shape))
 
 

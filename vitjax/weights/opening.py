@@ -17,7 +17,7 @@ from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.models.protocol import Model
 from vitjax.models.registry import MODELS
-from vitjax.weights import adapting, naming, notes, sizes
+from vitjax.weights import adapting, claims, naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
 from vitjax.weights.formats import files
@@ -90,6 +90,7 @@ class Weights:
                 f"{self.where}: does not state the size of its images; set image_size=..."
                 + ("" if channels else " and channels=...")
             )
+        sizes.image((height, width, channels), self.where)
         return height, width, channels
 
 
@@ -125,7 +126,8 @@ def open_weights(
         check_format(format)
     path = files.located(fetching.local(str(source), say=say))
     where, arrays = str(source), _without(files.read(path, part=part), ignore, str(source))
-    note = notes.read(files.metadata(path), where)
+    claims.check_empty(arrays, where)
+    note = notes.read(files.metadata(path), arrays, where)
     own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
     # Names of big_vision begin in the same way, but its files have no note.
     if own and (format == OWN or note):
@@ -150,6 +152,7 @@ def open_weights(
             # The writer knew more than the shapes show.
             if not issubclass(note.model, layout.modules):
                 raise WeightsError(f"its note says that it is a {note.model.__name__}")
+            claims.check_described(note.model(**note.fields), note.input_shape, found)
             shape = note.input_shape or found.input_shape
             return Description(note.model, note.fields, shape, found.grid)
         if reader is None:
@@ -314,6 +317,7 @@ def _own(
         raise WeightsError(f"{where}: has vitjax's names, but no note of its model")
     if grid is not None:
         raise _gridless(where, OWN)
+    claims.check_own(note.model(**note.fields), note.input_shape, arrays, where)
     description = Description(note.model, note.fields, note.input_shape)
     return Weights(where, arrays, None, description, path)
 

@@ -143,7 +143,9 @@ def _stated(
     if input_shape is None:
         return None
     axes = 1 if 1 in model.input_ranks and np.size(input_shape) == 1 else 3
-    return sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
+    shape = sizes.whole(input_shape, axes, "input_shape=(height, width, channels)")
+    sizes.image(shape, "input_shape")
+    return shape
 
 
 def convert(

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from vitjax.models import limits
 from vitjax.weights.errors import WeightsError
+
+# Of one image that a model reads: 8192 x 8192 pixels, and some thousands of spectral bands.
+_MOST_PIXELS = 2**26
+_MOST_CHANNELS = 2**14
 
 
 def whole(values: Any, count: int, what: str) -> tuple[int, ...]:
@@ -31,6 +36,23 @@ def pair(values: Any, what: str) -> tuple[int, int]:
     """
     height, width = whole([values, values] if _counts(values) else values, 2, what)
     return height, width
+
+
+def image(shape: Sequence[int], what: str) -> None:
+    """Checks that images of ``shape``, (height, width, channels), are not absurdly large.
+
+    Raises:
+        WeightsError: they are; the message begins with ``what``.
+    """
+    if len(shape) != 3 or not limits.enforced():
+        return
+    height, width, channels = shape
+    if height * width > _MOST_PIXELS or channels > _MOST_CHANNELS:
+        raise WeightsError(
+            f"{what}: images of {height} x {width} pixels with {channels} channels; they should"
+            f" have at most {_MOST_PIXELS:,} pixels and {_MOST_CHANNELS:,} channels"
+            f" ({limits.OVERRIDE})"
+        )
 
 
 def grid_of(patch_size: Any, shape: Sequence[int] | None) -> tuple[int, int] | None:

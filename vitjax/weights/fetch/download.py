@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
-import http.client
+import shutil
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from email.message import Message
 from pathlib import Path
 
 import filelock
@@ -18,15 +15,14 @@ from tqdm import tqdm
 
 from vitjax.core.atomic import replace
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.fetch import connection
+from vitjax.weights.fetch.connection import Broken, Limits, NotThere, Refused, Watch
 
-_ATTEMPTS = 5  # in a row without a new byte
+_ATTEMPTS = 5  # in a row without a new byte, or too slow
+_POOR = 2**16  # bytes
+_POOR_ATTEMPTS = 20  # with fewer bytes than those
 _PAUSE = 0.5  # seconds, twice as many after each
-_TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 2**20
-
-
-class NotThere(WeightsError):
-    """The server does not have the file, or requires a login."""
 
 
 def fetch(
@@ -37,6 +33,7 @@ def fetch(
     say: Callable[[str], None],
     progress: bool,
     by_hand: str,
+    limits: Limits | None = None,
 ) -> Path:
     """Downloads the file at ``url`` to ``path``, unless it exists.
 
@@ -50,15 +47,18 @@ def fetch(
         say: receives a message about the download.
         progress: show a bar.
         by_hand: what to do without a network, for errors.
+        limits: of size and time; None for those of the environment, see `Limits`.
 
     Returns:
         ``path``.
 
     Raises:
         NotThere: the server does not have the file.
-        WeightsError: it cannot be reached, answers with a page or an error, or the file contradicts
-            the server's checksum or one of ``checks``.
+        WeightsError: it cannot be reached, answers with a page or an error, is too large or too
+            slow, or the file contradicts the server's checksum or one of ``checks``. A part that
+            can be resumed remains.
     """
+    limits = Limits.from_environment() if limits is None else limits
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,12 +66,13 @@ def fetch(
             if path.is_file():  # another process was faster
                 return path
             say(f"Downloading {url} to {path}")
-            announced = _receive(url, part, progress, by_hand)
             try:
-                check(part, {**announced, **checks}, url)
+                stated = _receive(url, part, limits, checks, progress, by_hand)
+                check(part, {**stated, **checks}, url)
                 _refuse_page(part, url)
-            except WeightsError:
-                part.unlink()
+            except BaseException as error:
+                if isinstance(error, Refused) or not _noted(part):  # it cannot be resumed
+                    _discard(part)
                 raise
             replace(part, path)
             _note(part).unlink(missing_ok=True)
@@ -84,13 +85,13 @@ def check(path: Path, checks: Mapping[str, str], name: str) -> None:
     """Compares the file at ``path`` with ``checks``, see `fetch`; ``name`` is for errors.
 
     Raises:
-        WeightsError: a digest differs.
+        Refused: a digest differs.
     """
     for algorithm, expected in checks.items():
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, algorithm).hexdigest()
         if not found.startswith(expected):
-            raise WeightsError(
+            raise Refused(
                 f"{name}: is not the expected file: its {algorithm} is {found}, and should be"
                 f" {expected}"
             )
@@ -100,65 +101,74 @@ def _refuse_page(path: Path, url: str) -> None:
     with open(path, "rb") as file:
         begin = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if begin.startswith((b"<!doctype", b"<html")):
-        raise WeightsError(
+        raise Refused(
             f"{url}: the server answers with a web page, not a file: the address is of a page about"
             " the file, or requires a login"
         )
 
 
-def _receive(url: str, part: Path, progress: bool, by_hand: str) -> dict[str, str]:
+def _receive(
+    url: str, part: Path, limits: Limits, checks: Mapping[str, str], progress: bool, by_hand: str
+) -> dict[str, str]:
     """Downloads all of ``url`` to ``part``; returns the checksums that the server states."""
-    fruitless = 0
+    started, fruitless, poor = time.monotonic(), 0, 0
     while True:
-        before = _size(part)
-        try:
-            return _continue(url, part, progress)
-        except urllib.error.HTTPError as error:
-            error.close()
-            reason = f"{error.code} {error.reason}"
-            if error.code in (403, 404, 410):  # Google's storage may answer 403 for a missing file
-                raise NotThere(
-                    f"{url}: the server does not have the file, or requires a login ({reason})"
-                ) from None
-            if error.code == 416:  # the part is longer than the file
-                part.unlink(missing_ok=True)
-            elif error.code < 500 and error.code not in (408, 429):
-                raise WeightsError(f"{url}: the server refuses ({reason}); {by_hand}") from None
-        except urllib.error.URLError as error:
-            raise WeightsError(f"{url}: cannot be reached ({error.reason}); {by_hand}") from error
-        except _Broken as error:
-            reason = str(error)
-        fruitless = 0 if _size(part) > before else fruitless + 1
-        if fruitless == _ATTEMPTS:
+        with Watch(limits, started) as watch:
+            try:
+                return _continue(url, part, watch, checks, progress)
+            except urllib.error.HTTPError as error:
+                error.close()
+                reason = f"{error.code} {watch.reason(error.reason)}"
+                if error.code in (403, 404, 410):  # Google's storage may answer 403 for a missing
+                    raise NotThere(
+                        f"{url}: the server does not have the file, or requires a login ({reason})"
+                    ) from None
+                if error.code == 416:  # the part is longer than the file
+                    _discard(part)
+                elif error.code < 500 and error.code not in (408, 429):
+                    raise Refused(f"{url}: the server refuses ({reason}); {by_hand}") from None
+            except urllib.error.URLError as error:
+                reason = watch.reason(error.reason)
+                if not (watch.slow or watch.late):
+                    raise WeightsError(f"{url}: cannot be reached ({reason}); {by_hand}") from error
+            except Broken as error:
+                reason = str(error)
+        fruitless = 0 if watch.received and not watch.slow else fruitless + 1
+        poor += watch.received < _POOR
+        if fruitless == _ATTEMPTS or poor == _POOR_ATTEMPTS or watch.late:
             raise WeightsError(f"{url}: cannot be downloaded ({reason}); {by_hand}")
         time.sleep(_PAUSE * 2**fruitless)
 
 
-def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
+def _continue(
+    url: str, part: Path, watch: Watch, checks: Mapping[str, str], progress: bool
+) -> dict[str, str]:
     """One request for the rest of ``url`` that ``part`` lacks."""
-    request = urllib.request.Request(
-        url, headers={"User-Agent": "vitjax", "Accept-Encoding": "identity"}
-    )
-    have = _size(part) if _note(part).is_file() else 0
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        # The complete file if it has changed since.
-        request.add_header("If-Range", _note(part).read_text())
+    version = _noted(part)
+    have = _size(part) if version else 0
+    # The complete file if it has changed since.
+    wanted = {"Range": f"bytes={have}-", "If-Range": version} if have else {}
     with contextlib.ExitStack() as stack:
-        try:
-            opener = urllib.request.build_opener(_Redirect)
-            answer = stack.enter_context(opener.open(request, timeout=_TIMEOUT))
-        except http.client.InvalidURL as error:
-            raise WeightsError(f"{url}: is no valid address ({error})") from error
-        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            raise _Broken(error) from error
+        answer = stack.enter_context(connection.request(url, wanted, watch))
         headers = answer.headers
-        if answer.status != 206 or not headers.get("Content-Range", "").startswith(
-            f"bytes {have}-"
-        ):
+        if answer.status == 206:
+            if not have or not connection.continues(headers, have):
+                _discard(part)
+                raise Broken("the server sends another part of the file than the one asked for")
+        elif answer.status != 200:
+            raise Refused(f"{url}: the server answers with status {answer.status} and no file")
+        else:
             have = 0
-            _take_note(part, headers)
-        total = int(headers["Content-Length"]) + have if headers["Content-Length"] else None
+            _take_note(part, connection.version(headers))
+        length, stated = connection.length(headers, url), connection.announced(headers, url)
+        total = None if length is None else length + have
+        if total is None and not answer.chunked and not {**stated, **checks}:
+            raise Refused(
+                f"{url}: the server states neither the length of the file nor a checksum, so that a"
+                " part of it would look complete; add its checksum: #sha256=..."
+            )
+        watch.limits.check_size(total or 0, url)
+        _check_disk(part, 0 if total is None else total - have, url)
         file = stack.enter_context(open(part, "ab" if have else "wb"))
         bar = stack.enter_context(
             tqdm(
@@ -170,35 +180,25 @@ def _continue(url: str, part: Path, progress: bool) -> dict[str, str]:
                 disable=None if progress else True,  # None: hidden without a terminal
             )
         )
-        while chunk := _chunk(answer):
+        for chunk in connection.chunks(answer, watch, _CHUNK):
+            watch.limits.check_size(have + watch.received, url)
             file.write(chunk)
             bar.update(len(chunk))
     if total is not None and _size(part) != total:
-        raise _Broken(f"the connection broke after {_size(part):,} of {total:,} bytes")
-    return _announced(headers)
+        raise Broken(f"the connection broke after {_size(part):,} of {total:,} bytes")
+    if not _size(part):
+        raise Refused(f"{url}: the server sends an empty file")
+    return stated
 
 
-class _Redirect(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, except from an encrypted address to one that is not."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        if req.type == "https" and not newurl.startswith("https:"):
-            raise WeightsError(
-                f"{req.full_url}: the server redirects to {newurl}, which is not encrypted; give"
-                " that address itself, with #sha256=..., if you trust it"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _Broken(Exception):
-    """The connection broke."""
-
-
-def _chunk(answer: http.client.HTTPResponse) -> bytes:
-    try:
-        return answer.read(_CHUNK)
-    except (http.client.HTTPException, OSError) as error:
-        raise _Broken(error) from error
+def _check_disk(part: Path, size: int, url: str) -> None:
+    """Raises WeightsError if the disk has no room for ``size`` more bytes."""
+    free = shutil.disk_usage(part.parent).free
+    if size > free:
+        raise WeightsError(
+            f"{url}: needs {size:,} bytes, but the disk of {part.parent} has {free:,} free; choose"
+            " another one with VITJAX_CACHE"
+        )
 
 
 def _size(path: Path) -> int:
@@ -210,27 +210,26 @@ def _note(part: Path) -> Path:
     return part.with_suffix(".version")
 
 
-def _take_note(part: Path, headers: Message) -> None:
+def _noted(part: Path) -> str:
+    """The version in the note; empty if there is none that can be used."""
+    if not _note(part).is_file():
+        return ""
+    text = _note(part).read_bytes()[:1000].decode("latin-1")
+    return text if connection.is_version(text) else ""
+
+
+def _take_note(part: Path, version: str) -> None:
     """Stores what identifies the version; without it, a part cannot be resumed."""
-    version = headers.get("ETag", "")
-    if not version or version.startswith("W/"):  # a weak tag: the same page, possibly other bytes
-        version = headers.get("Last-Modified", "")
     # The part of another version is deleted before its note.
-    part.unlink(missing_ok=True)
+    _discard(part)
     if version:
         _note(part).write_text(version)
-    else:
-        _note(part).unlink(missing_ok=True)
 
 
-def _announced(headers: Message) -> dict[str, str]:
-    """The MD5 that Google's storage states: ``x-goog-hash: crc32c=...,md5=<base64>``."""
-    for value in headers.get_all("x-goog-hash", []):
-        for item in value.split(","):
-            algorithm, _, digest = item.strip().partition("=")
-            if algorithm == "md5":
-                return {"md5": base64.b64decode(digest).hex()}
-    return {}
+def _discard(part: Path) -> None:
+    """Deletes a part, and then its note."""
+    part.unlink(missing_ok=True)
+    _note(part).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

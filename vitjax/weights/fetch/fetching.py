@@ -7,7 +7,8 @@
 
 Files are kept under VITJAX_CACHE, by default ``~/.cache/vitjax/weights``, as
 ``<host>/<path of the address>``; a file that is copied there by hand is used as well.
-VITJAX_STORAGE is the address of a mirror of https://storage.googleapis.com.
+VITJAX_STORAGE is the address of a mirror of https://storage.googleapis.com. A download ends with an
+error at VITJAX_DOWNLOAD_GB gigabytes (100) or after VITJAX_DOWNLOAD_HOURS hours (24).
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitjax.core.paths import expanded
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, printable
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.fetch import download
+from vitjax.weights.fetch import connection, download
+from vitjax.weights.fetch.connection import Limits
 
 STORAGE = "https://storage.googleapis.com"
 _SCHEMES = ("hf", "augreg", "bit", "https", "http", "gs")
@@ -39,6 +41,7 @@ def local(
     offline: bool = False,
     say: Callable[[str], None] = print,
     progress: bool = True,
+    limits: Limits | None = None,
 ) -> Path:
     """The path on this machine of the weights that ``source`` names, downloaded if necessary.
 
@@ -52,6 +55,8 @@ def local(
         offline: use only files that are on this machine.
         say: receives a message about each download.
         progress: show a bar.
+        limits: of the size and time of each download; None for those of the environment
+            (VITJAX_DOWNLOAD_GB, VITJAX_DOWNLOAD_HOURS), see `Limits`.
 
     Raises:
         WeightsError: the name is invalid, the file cannot be downloaded (the message says which
@@ -59,7 +64,7 @@ def local(
     """
     source = expanded(source)
     scheme, colon, rest = source.partition(":")
-    if not colon or Path(source).exists() or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+    if not colon or os.path.exists(source) or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         return Path(source)
     if scheme not in _SCHEMES:
         raise WeightsError(
@@ -69,8 +74,10 @@ def local(
     if scheme == "hf":
         from vitjax.weights.fetch import hub
 
-        return hub.local(rest, cache=cache, offline=offline, say=say, progress=progress)
-    fetcher = _Fetcher(source, cache or default_cache(), offline, say, progress)
+        return hub.local(
+            rest, cache=cache, offline=offline, say=say, progress=progress, limits=limits
+        )
+    fetcher = _Fetcher(source, cache or default_cache(), offline, say, progress, limits)
     if scheme == "augreg":
         return fetcher.of_augreg(rest)
     if scheme == "bit":
@@ -94,13 +101,14 @@ class _Fetcher:
     offline: bool
     say: Callable[[str], None]
     progress: bool
+    limits: Limits | None = None
 
     def file(self, url: str) -> Path:
         """The file at ``url``, from the cache or downloaded into it."""
         url, _, fragment = url.partition("#")
         path = self.place(url)
         checks = _checksums(fragment, path.name, self.source)
-        if path.is_file():
+        if os.path.isfile(path):  # False for a name that is too long
             if fragment:  # the user may have added it because of this very file
                 download.check(path, checks, f"{path} (from the cache)")
             return path
@@ -112,25 +120,36 @@ class _Fetcher:
         mirror = (os.environ.get("VITJAX_STORAGE") or STORAGE).rstrip("/")
         address = mirror + url.removeprefix(STORAGE) if url.startswith(f"{STORAGE}/") else url
         return download.fetch(
-            address, path, checks, say=self.say, progress=self.progress, by_hand=by_hand
+            address,
+            path,
+            checks,
+            say=self.say,
+            progress=self.progress,
+            by_hand=by_hand,
+            limits=self.limits,
         )
 
     def place(self, url: str) -> Path:
         """The path of the file at ``url`` in the cache."""
-        parts = urllib.parse.urlsplit(url)
+        parts = connection.check_address(url)
         names = [name for name in urllib.parse.unquote(parts.path).split("/") if name]
-        if not parts.hostname or not names or ".." in names:
+        # The names and the host become folders, and must stay within the cache.
+        name = parts.hostname or ""
+        odd = any(printable(each) != each for each in names) or "/" in name
+        if odd or not names or {"", ".", ".."}.intersection({name, *names}):
             raise WeightsError(f"{self.source}: {url!r} is no address of a file")
         if parts.query:
             names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
-        host = parts.hostname if parts.port is None else f"{parts.hostname}_{parts.port}"
+        host = name if parts.port is None else f"{name}_{parts.port}"
         return self.cache.joinpath(host, *names)
 
     def of_augreg(self, name: str) -> Path:
         """AugReg's file ``name``, or the only one whose name begins with it."""
         name = name.removesuffix(".npz")
         url, index = f"{_AUGREG}/{urllib.parse.quote(name)}.npz", f"{_AUGREG}/index.csv"
-        if not (self.offline and self.place(index).is_file()) or self.place(url).is_file():
+        if not (self.offline and os.path.isfile(self.place(index))) or os.path.isfile(
+            self.place(url)
+        ):
             try:
                 return self.file(url)
             except download.NotThere as error:

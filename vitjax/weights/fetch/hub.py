@@ -11,6 +11,7 @@ from typing import Any
 from vitjax.core.text import near_match
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import download
+from vitjax.weights.fetch.connection import Limits
 from vitjax.weights.formats import files
 
 try:
@@ -33,6 +34,7 @@ def local(
     offline: bool,
     say: Callable[[str], None],
     progress: bool,
+    limits: Limits | None = None,
 ) -> Path:
     """The path of the weights in a repository on Hugging Face, on this machine.
 
@@ -44,6 +46,7 @@ def local(
         offline: use only files in the cache, as with HF_HUB_OFFLINE.
         say: receives a message about each download.
         progress: show bars.
+        limits: of the size of a file; None for that of the environment.
 
     Raises:
         WeightsError: huggingface_hub is not installed; the repository, revision or file does not
@@ -59,9 +62,9 @@ def local(
         raise WeightsError(f"hf:{name}: must have the form hf:owner/name[@revision][:file]")
     folder = Path(cache / "huggingface" if cache else huggingface_hub.constants.HF_HUB_CACHE)
     with _bars(progress):
-        return _Repository(match["repo"], match["revision"], folder, offline).bring(
-            match["file"], say
-        )
+        found = _Repository(match["repo"], match["revision"], folder, offline)
+        found.limits = Limits.from_environment() if limits is None else limits
+        return found.bring(match["file"], say)
 
 
 class _Repository:
@@ -71,6 +74,8 @@ class _Repository:
         self.name, self.revision, self.folder = name, revision, folder
         self.offline = offline or huggingface_hub.constants.HF_HUB_OFFLINE
         self.source = f"hf:{name}" + (f"@{revision}" if revision else "")
+        self.limits = Limits()
+        self._sizes: dict[str, int] = {}  # of files, as far as the server states them
 
     def bring(self, wanted: str | None, say: Callable[[str], None]) -> Path:
         """The path of the file ``wanted``, or of the one with the weights."""
@@ -99,8 +104,9 @@ class _Repository:
         try:
             # Not list_repo_files, which retries for half a minute without a network.
             told = huggingface_hub.HfApi().model_info(
-                self.name, revision=self.revision, timeout=_TIMEOUT
+                self.name, revision=self.revision, timeout=_TIMEOUT, files_metadata=True
             )
+            self._sizes = {f.rfilename: f.size or 0 for f in told.siblings or ()}
             return [file.rfilename for file in told.siblings or ()], ""
         except errors.RevisionNotFoundError as error:
             raise WeightsError(f"{self.source}: has no revision {self.revision!r}") from error
@@ -160,6 +166,7 @@ class _Repository:
         where: Any = {"revision": self.revision, "cache_dir": self.folder}
         before = huggingface_hub.try_to_load_from_cache(self.name, name, **where)
         if not isinstance(before, str):
+            self.limits.check_size(self._sizes.get(name, 0), f"{self.source}:{name}")
             say(f"Downloading {self.source}:{name} to {self.folder}")
         try:
             path = Path(

@@ -26,6 +26,7 @@ from vitjax.weights.layouts.target import Construction, Written
 # Prefixes: of an optimizer's target, of a tree of variables, of one tower of two.
 _PREFIXES = ("opt/target/", "params/img/", "params/", "img/")
 _SCANNED = "Transformer/encoderblock/"
+_MOST_STACKED = 10_000
 
 
 class _Names(NamedTuple):
@@ -60,7 +61,9 @@ def _prepare(arrays: Arrays) -> dict[str, np.ndarray]:
             arrays = bared(arrays, prefix)
     found = {}
     for name, array in arrays.items():
-        if name.startswith(_SCANNED):
+        if name.startswith(_SCANNED) and array.ndim:
+            if len(array) > _MOST_STACKED:
+                raise WeightsError(f"{name} of shape {array.shape} stacks too many blocks")
             for i, layer in enumerate(array):
                 found[f"Transformer/encoderblock_{i}/{name[len(_SCANNED) :]}"] = layer
         else:
