@@ -11,7 +11,8 @@ from PIL.ImageFile import ImageFile
 
 from vitjax.core.paths import expanded
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import MAX_PIXELS, converted, read_image, undecodable
+from vitjax.data.image_files import converted, read_image, undecodable
+from vitjax.data.image_formats import MAX_PIXELS
 
 # A file, a Pillow image, or pixels, (height, width) or (height, width, channels): bytes, 16 bits or
 # floats where 1 is white.

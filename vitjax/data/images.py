@@ -27,7 +27,7 @@ from vitjax.data.examples import (
     images_of,
     read,
 )
-from vitjax.data.image_files import MAX_PIXELS
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization

@@ -14,7 +14,8 @@ from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import Length
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import MAX_PIXELS, measure, read_image
+from vitjax.data.image_files import measure, read_image
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Stored, hold_out
 
@@ -174,6 +175,7 @@ def hold_out_splits(
     default: float,
     seed: int,
     where: str,
+    repeated: np.ndarray | None = None,
 ) -> list[str]:
     """Takes splits that do not exist out of ``train``, in place.
 
@@ -184,6 +186,8 @@ def hold_out_splits(
         default: the fraction where none is given.
         seed: selects the examples.
         where: what errors call the source.
+        repeated: which examples of ``train`` are files that other examples are too; these are not
+            held out, for a file would be in two splits. None for no such files.
 
     Returns:
         What there is to say of it.
@@ -210,8 +214,12 @@ def hold_out_splits(
             kept, held = hold_out(groups, count, seed)
         except DataError as error:
             raise DataError(f"{where}: config.data.{split}_fraction: {error}") from error
+        if repeated is not None:
+            kept = np.sort(np.concatenate([kept, held[repeated[held]]]))
+            held = held[~repeated[held]]
+            repeated = repeated[kept]
         splits[split], rest = rest.take(held), rest.take(kept)
-        notes.append(f"{split}: {count:,} of {total:,} examples are held out of train")
+        notes.append(f"{split}: {len(held):,} of {total:,} examples are held out of train")
     splits["train"] = rest
     return notes
 
