@@ -33,6 +33,8 @@ _MOST_BYTES_PER_PIXEL = 16
 # Pillow reads the runs of a BMP in Python, at 10 million pixels per second.
 _MOST_PIXELS_OF_RUNS = 1 << 25
 _RUNS = (1, 2)  # how a BMP is compressed
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_MOST_TILE = 4096  # of the side of a tile in a smaller image
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # the start of a codestream, and the marker of its size
 # Pillow warns of damaged metadata, without the name of a file.
 _OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -117,32 +119,27 @@ def _check_claims(image: Image.Image, file: IO[bytes]) -> None:
         ValueError: it is far more than the image needs.
     """
     size = image.height, image.width
+    in_runs = image.format == "BMP" and image.info.get("compression") in _RUNS
     if isinstance(image, TiffImageFile):
         _check_tiles(image)
     elif image.format == "JPEG2000":
         _check_codestream(file, size)
-    elif image.format == "BMP" and image.info.get("compression") in _RUNS:
-        if size[0] * size[1] > _MOST_PIXELS_OF_RUNS:
-            raise ValueError(
-                f"it has {size[0]}x{size[1]} pixels in runs (RLE), of which at most"
-                f" {_MOST_PIXELS_OF_RUNS:,} are read; save it as PNG"
-            )
+    elif in_runs and size[0] * size[1] > _MOST_PIXELS_OF_RUNS:
+        raise ValueError(
+            f"it has {size[0]}x{size[1]} pixels in runs (RLE), of which at most"
+            f" {_MOST_PIXELS_OF_RUNS:,} are read; save it as PNG"
+        )
 
 
 def _check_tiles(image: TiffImageFile) -> None:
     """Checks that the tiles of a TIFF are not far larger than its image."""
     width, height = (image.tag_v2.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
-    sides = zip((height, width), (image.height, image.width), strict=True)
-    for tile, side in sides:
+    for tile, side in ((height, image.height), (width, image.width)):
         if not isinstance(tile, int) or tile > max(2 * side, _MOST_TILE):
             raise ValueError(
                 f"its tiles are {height}x{width}, and the image has {image.height}x{image.width}"
                 " pixels"
             )
-
-
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
-_MOST_TILE = 4096  # of the side of a tile in a smaller image
 
 
 def _check_codestream(file: IO[bytes], size: tuple[int, int]) -> None:

@@ -207,9 +207,8 @@ def masks(
     left_out = ignored_values(ignore) if given is None else ()
     check_folder(path)
     found = find(path, layout)
-    check_apart(
-        {split: [each.image for each in files] for split, files in found.files.items()}, path
-    )
+    images_of = {split: [each.image for each in files] for split, files in found.files.items()}
+    check_apart(images_of, path)
     measured = {
         split: _measured_pages(files, mask_orientation, max_pixels)
         for split, files in found.files.items()
