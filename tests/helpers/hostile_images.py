@@ -2,7 +2,9 @@
 
 import functools
 import io
+import json
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -194,27 +196,27 @@ def claims():
     )
     yield (
         "pixels go on.png",
-        png(png_head(4, 4, 8, 0), png_part(b"IDAT", deflated_zeros(3 << 30))),
+        png(png_head(4, 4, 8, 0), png_part(b"IDAT", deflated_zeros(3 << 28))),
         EITHER,
     )
     yield (
         "pixels go on, interlaced.png",
-        png(png_head(4, 4, 8, 0, 1), png_part(b"IDAT", deflated_zeros(3 << 30))),
+        png(png_head(4, 4, 8, 0, 1), png_part(b"IDAT", deflated_zeros(1 << 27))),
         EITHER,
     )
     for kind, start in (("zTXt", b"a\0\0"), ("iCCP", b"a\0\0"), ("iTXt", b"a\0\1\0\0\0")):
         text = png_part(kind.encode(), start + deflated_zeros(1 << 30))
         yield f"{kind} of 1 GB.png", png(png_head(1, 1), text, png_part(b"IDAT", one)), EITHER
-    many = png_part(b"zTXt", b"a\0\0" + deflated_zeros(1 << 20)) * 1000
-    yield "1000 texts.png", png(png_head(1, 1), many, png_part(b"IDAT", one)), EITHER
+    many = png_part(b"zTXt", b"a\0\0" + deflated_zeros(1 << 20)) * 200
+    yield "200 texts.png", png(png_head(1, 1), many, png_part(b"IDAT", one)), EITHER
     yield (
         "empty parts.png",
-        png(png_head(1, 1), png_part(b"IDAT", one), png_part(b"IDAT", b"") * 100_000),
+        png(png_head(1, 1), png_part(b"IDAT", one), png_part(b"IDAT", b"") * 20_000),
         EITHER,
     )
-    yield "100000 frames.png", _png_frames(100_000), READ
-    yield "100000 frames.gif", _gif_frames(100_000), READ
-    yield "100000 frames.webp", _webp_frames(100_000), EITHER
+    yield "30000 frames.png", _png_frames(30_000), READ
+    yield "30000 frames.gif", _gif_frames(30_000), READ
+    yield "30000 frames.webp", _webp_frames(30_000), EITHER
     yield (
         "frame larger than its screen.gif",
         (b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff\x2c\0\0\0\0\xff\xff\xff\xff\0\2\2\x44\1\0;"),
@@ -230,12 +232,12 @@ def claims():
         REFUSED,
     )
     yield "claimed size.jpg", _claimed("JPEG", b"\xff\xc0", 5, ">HH", 65500, 65500), REFUSED
-    yield "300000 comments.jpg", _jpeg_segments(300_000, 0xFE, b"x"), READ
+    yield "50000 comments.jpg", _jpeg_segments(50_000, 0xFE, b"x"), READ
     yield "profiles.jpg", _jpeg_segments(255, 0xE2, b"ICC_PROFILE\0\1\xff" + bytes(60_000)), EITHER
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\3\xff\xff\xff\xff\0\0\0\0" * 5000
     yield "exif.jpg", _jpeg_segments(100, 0xE1, exif), EITHER
     restarts = saved("JPEG", (1000, 1000), "L", quality=1, restart_marker_blocks=1)
-    yield "restarts.jpg", restarts[:-2] + b"\xff\xd0" * 100_000 + b"\xff\xd9", EITHER
+    yield "restarts.jpg", restarts[:-2] + b"\xff\xd0" * 20_000 + b"\xff\xd9", EITHER
     yield "page loop.tif", tiff(page(4, 4), next_page=-1, data=bytes(16)), READ
     yield "claimed size.tif", tiff(page(big, big), data=bytes(16)), REFUSED
     yield "zero size.tif", tiff(page(0, 4), data=bytes(16)), REFUSED
@@ -293,10 +295,10 @@ def claims():
         tiff(page(4, 4, t277=(3, 1, 65535), t258=(3, 65535, 8)), data=bytes(16)),
         REFUSED,
     )
-    tags = [(1000 + number, 1, 1 << 20, 8) for number in range(60_000)]
+    tags = [(1000 + number, 1, 1 << 20, 8) for number in range(10_000)]
     yield "shared tags.tif", tiff([*page(4, 4), *tags], data=bytes(1 << 20)), EITHER
     yield "overlapping pages.tif", _overlapping_pages(), REFUSED
-    yield "300000 pages.tif", _empty_pages(300_000), EITHER
+    yield "50000 pages.tif", _empty_pages(50_000), EITHER
     yield "big count.tif", b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60) + bytes(64), REFUSED
     yield "most count.tif", b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**64 - 1), REFUSED
     yield "claimed size.bmp", _bmp(big, big, 0, b"", 24), REFUSED
@@ -309,9 +311,9 @@ def claims():
     yield "deltas.bmp", _bmp(12_000, 12_000, 1, b"\0\2\0\1" * 12_000), EITHER
     yield "maxval.ppm", b"P6 4 4 99999999999999999999 " + bytes(48), REFUSED
     yield "claimed size.ppm", b"P6 30000 30000 255 ", REFUSED
-    yield "digits.ppm", b"P6 " + b"9" * 5_000_000, REFUSED
-    yield "long comment.ppm", b"P6 #" + b"x" * 5_000_000, REFUSED
-    yield "plain.ppm", b"P3 30000 5000 255 " + b"1 " * 1_000_000, REFUSED
+    yield "digits.ppm", b"P6 " + b"9" * 500_000, REFUSED
+    yield "long comment.ppm", b"P6 #" + b"x" * 500_000, REFUSED
+    yield "plain.ppm", b"P3 30000 5000 255 " + b"1 " * 300_000, REFUSED
     yield "scaled.ppm", b"P5 12000 12000 100 " + bytes(1000), REFUSED
     yield "floats.ppm", b"Pf 4 4 -1.0 " + bytes(64), REFUSED
     yield (
@@ -344,3 +346,36 @@ def _empty_pages(count):
     start = len(first)
     chain = b"".join(struct.pack("<HI", 0, start + 6 * number) for number in range(1, count))
     return first[:-4] + struct.pack("<I", start) + chain + struct.pack("<HI", 0, 0)
+
+
+def read_every_way(content, name="image"):
+    """Reads the content of an image file as an image, as a mask, and its head.
+
+    Returns:
+        The answer of each: an array's shape, what the head says, or the text of the error.
+    """
+    from vitjax.data import DataError
+    from vitjax.data.image_files import decode_image, measure_opened
+    from vitjax.data.mask_files import decode_mask
+
+    answers = []
+    for read in (
+        lambda: decode_image(content, 3, name).shape,
+        lambda: decode_image(content, 1, name, sixteen_bits=True).shape,
+        lambda: decode_mask(content, name).shape,
+        lambda: decode_mask(content, name, colours=True).shape,
+        lambda: measure_opened(io.BytesIO(content), name),
+    ):
+        try:
+            answers.append(read())
+        except DataError as error:
+            answers.append(str(error))
+    return answers
+
+
+if __name__ == "__main__":  # reads all of them, in a process that a test measures
+    read_every_way(b"")  # which imports what reads
+    for file_name, file_content, _ in claims():
+        started = time.process_time()
+        found = read_every_way(file_content, file_name)
+        print(json.dumps([file_name, time.process_time() - started, found]))

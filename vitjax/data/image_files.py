@@ -232,7 +232,9 @@ def _decode_opened(
         )
     if _is_plain(image, channels):
         jpeg = check_jpeg(data) if image.format == "JPEG" else None
-        array = _decode_with_opencv(data, channels)
+        # OpenCV writes of gaps to stderr, without the name of the file.
+        gaps = jpeg is not None and jpeg.gaps
+        array = None if gaps else _decode_with_opencv(data, channels)
         if array is not None:
             if jpeg is not None:
                 jpeg.check_end(array)

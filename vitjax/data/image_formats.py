@@ -7,6 +7,7 @@ never given to a library, and a file that claims more pixels than are read is ne
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import struct
@@ -36,7 +37,7 @@ _RUNS = (1, 2)  # how a BMP is compressed
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _MOST_TILE = 4096  # of the side of a tile in a smaller image
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # the start of a codestream, and the marker of its size
-# Pillow warns of damaged metadata, without the name of a file.
+# Pillow warns of damaged metadata, and logs, without the name of a file.
 _OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
@@ -80,6 +81,7 @@ def opened(file: IO[bytes], max_pixels: int, page: int = 0) -> Iterator[Image.Im
     Image.MAX_IMAGE_PIXELS = None
     if _OF_PILLOW not in warnings.filters:
         warnings.filterwarnings("ignore", module=_OF_PILLOW[3].pattern)
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
     _check_canvas(file, max_pixels)
     pages = full_pages(file)
     with Image.open(file, formats=FORMATS) as image:

@@ -126,12 +126,14 @@ class Jpeg:
     Attributes:
         size: (height, width).
         components: the sampling factors (vertical, horizontal) of each component, by its id.
+        gaps: whether bytes that mean nothing stand between its parts.
         scan: its data, after the last restart; None if it is progressive, or each component has
             its own.
     """
 
     size: tuple[int, int] = (0, 0)
     components: dict[int, tuple[int, int]] = field(default_factory=dict)
+    gaps: bool = False
     scan: _Scan | None = None
 
     def unit(self) -> tuple[int, int]:
@@ -232,7 +234,8 @@ class _JpegReader:
         """Whether the file is of a kind that is checked; raises ValueError if it is damaged."""
         data, place = self.data, 2
         while True:
-            place = data.find(b"\xff", place)
+            before, place = place, data.find(b"\xff", place)
+            self.jpeg.gaps |= place > before
             while place >= 0 and data[place + 1 : place + 2] == b"\xff":
                 place += 1
             if place < 0 or place + 2 > len(data):
