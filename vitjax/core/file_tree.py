@@ -23,6 +23,9 @@ IMAGE_SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif"),
 )
 
+# Files of other kinds that are no regular files.
+SPECIAL = "FIFO, socket or device"
+
 _COUNTED_AT_ONCE = 1024
 
 # What systems and programs leave in folders, beside what is hidden: names in lower case.
@@ -165,7 +168,7 @@ class FileTree:
                     if suffix not in self._suffixes:
                         others[suffix or "without a suffix"] += 1
                     elif (inode := _inode(entry)) is None:
-                        others["pipe, socket or device"] += 1
+                        others[SPECIAL] += 1
                     else:
                         files.append((entry.name, inode))
                 counting.add((len(folders) + len(files) + others.total()) % _COUNTED_AT_ONCE)

@@ -155,7 +155,7 @@ def undecodable(name: str, error: Exception) -> CorruptImage:
     if isinstance(error, OSError) and error.strerror:
         return CorruptImage(f"{name}: cannot be read: {error.strerror}")
     # Pillow's plugins raise OSError, SyntaxError, struct.error and others.
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     if "cannot identify" in reason:
         reason = "it is not an image of a kind that can be read"
     return CorruptImage(f"{name}: cannot be decoded: {reason}")

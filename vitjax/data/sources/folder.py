@@ -182,9 +182,10 @@ def _each_file_once(
             once[split] = files[split].take(np.flatnonzero(~again))
             linked = [files[split].name(index) for index in np.flatnonzero(again)[:3].tolist()]
             count = int(again.sum())
+            are = "link to an image" if count == 1 else "links to images"
             notes.append(
-                f"{split}: {count:,} links to images of the same class are left out"
-                f" ({', '.join(linked)}{', ...' if count > len(linked) else ''})"
+                f"{split}: {count:,} {are} of the same class {'is' if count == 1 else 'are'} left"
+                f" out ({', '.join(linked)}{', ...' if count > len(linked) else ''})"
             )
     notes += say_contradicting(links, where)
     repeated = links.contradicting.get("train")

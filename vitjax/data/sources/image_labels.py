@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from vitjax.core.regular_files import open_regular
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import Length
 from vitjax.data.class_order import ClassList
@@ -70,7 +71,7 @@ class ImageFiles(Stored):
 
     def stored(self, index: int, most: int | None = None) -> bytes:
         """The content of the file."""
-        with open(self.name(index), "rb") as file:
+        with open_regular(self.name(index)) as file:
             return file.read(most)
 
     def take(self, indices: np.ndarray) -> ImageFiles:

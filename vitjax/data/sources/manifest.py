@@ -294,7 +294,7 @@ def _check_files(table: Table, column: str, root: str, files: Sequence[str]) -> 
     if not file:
         raise DataError(f"{table.where(row, column)}: is empty")
     place = os.path.join(root, file)
-    if os.path.exists(place.replace("\0", "")) and (kind := kind_of(place.replace("\0", ""))):
+    if os.path.exists(place) and (kind := kind_of(place)) is not None:
         raise DataError(f"{table.where(row, column)}: {place} is {kind}, not a file")
     folder = os.path.dirname(place) or "."
     siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []

@@ -13,6 +13,7 @@ import numpy as np
 
 from vitjax.core.counting import Counting
 from vitjax.core.machine import process_cores
+from vitjax.core.regular_files import open_regular
 from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
@@ -127,7 +128,7 @@ class MaskSplit(MaskReader, Stored):
     def stored(self, index: int, most: int | None = None) -> bytes:
         """The page, and the content of the image's file."""
         page = self.pages[index]
-        with open(page.files.image, "rb") as file:
+        with open_regular(page.files.image) as file:
             return page.page.to_bytes(8, "big") + file.read(most)
 
 
