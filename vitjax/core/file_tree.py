@@ -173,7 +173,9 @@ class FileTree:
                         files.append((entry.name, inode))
                 counting.add((len(folders) + len(files) + others.total()) % _COUNTED_AT_ONCE)
         except OSError as error:
-            raise UserError(f"{path}: cannot be listed: {error.strerror or error}") from error
+            raise UserError(
+                f"{printable(path)}: cannot be listed: {error.strerror or error}"
+            ) from error
         files.sort()
         names = tuple(name for name, _ in files)
         inodes = array("Q", [inode for _, inode in files])
@@ -211,7 +213,9 @@ def _identity(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be listed: {error.strerror or error}") from error
+        raise UserError(
+            f"{printable(path)}: cannot be listed: {error.strerror or error}"
+        ) from error
     return status.st_dev, status.st_ino
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from vitjax.core.regular_files import open_regular
+from vitjax.core.text import printable
 from vitjax.data.damage import PNG, check_png, check_webp
 from vitjax.data.errors import CorruptImage
 from vitjax.data.image_formats import MAX_PIXELS, check_pixels, content_of, opened
@@ -152,6 +153,7 @@ def turned_as(array: np.ndarray, orientation: int) -> np.ndarray:
 
 def undecodable(name: str, error: Exception) -> CorruptImage:
     """The error for an image called ``name`` whose reading raised ``error``."""
+    name = printable(name)
     if isinstance(error, OSError) and error.strerror:
         return CorruptImage(f"{name}: cannot be read: {error.strerror}")
     # Pillow's plugins raise OSError, SyntaxError, struct.error and others.
@@ -201,7 +203,7 @@ def decode_image(
             return _decode_opened(image, data, channels, sixteen_bits)
     except Exception as error:
         if not data:
-            raise CorruptImage(f"{name}: cannot be decoded: it is empty") from error
+            raise CorruptImage(f"{printable(name)}: cannot be decoded: it is empty") from error
         raise undecodable(name, error) from error
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vitjax.core.regular_files import open_regular
+from vitjax.core.text import printable
 from vitjax.data.damage import webp_parts
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.image_files import (
@@ -81,9 +82,9 @@ def decode_mask(
             load_checked(image, data)
             return mask_colours(image) if colours else mask_values(image)
     except _Lossy as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(f"{printable(name)}: {error}") from error
     except _InColour as error:
-        raise ColouredMask(f"{name}: cannot be decoded: {error}") from error
+        raise ColouredMask(f"{printable(name)}: cannot be decoded: {error}") from error
     except Exception as error:
         raise undecodable(name, error) from error
 
@@ -101,7 +102,7 @@ def measure_mask(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> 
             data = content_of(path, max_pixels) if image.format == "WEBP" else b""
             _check_lossless(image, data)
     except _Lossy as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{printable(path)}: {error}") from error
     except Exception as error:
         raise undecodable(str(path), error) from error
     return measured
