@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,21 @@ from PIL import Image
 
 import vitjax
 from tests.helpers.damaging import MOST_BYTES, MOST_SECONDS, damaged, run
-from tests.helpers.hostile_images import READ, REFUSED, claims, png, png_head, read_every_way, saved
+from tests.helpers.hostile_images import (
+    READ,
+    REFUSED,
+    claims,
+    deflated_zeros,
+    png,
+    png_head,
+    png_part,
+    read_every_way,
+    saved,
+)
 from vitjax.core.file_tree import IMAGE_SUFFIXES
 from vitjax.data import CorruptImage, DataError
 from vitjax.data.any_image import read_any_image
+from vitjax.data.damage import check_png
 from vitjax.data.image_files import decode_image, measure, read_image
 from vitjax.data.image_formats import FORMATS
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask
@@ -171,6 +183,17 @@ def test_a_file_has_no_more_bytes_than_its_image_can_have(tmp_path):
     for read in (lambda f: read_image(f, 3), read_mask):
         with pytest.raises(CorruptImage, match=r"sparse.png: .*1,099,511,627,776 bytes, more than"):
             read(file)
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+def test_what_follows_the_pixels_of_a_png_is_not_inflated(interlaced):
+    head = png_head(4, 4, 8, 0, interlaced)
+    content = png(head, png_part(b"IDAT", deflated_zeros(1 << 26)))
+    tracemalloc.start()
+    check_png(content, np.zeros((1, 4), np.uint8))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "CMYK", "1", "YCbCr"])

@@ -212,9 +212,9 @@ class Examples(Rows):
         image = sample.image
         if image.shape != expected.shape or image.dtype != expected.dtype:
             raise DataError(
-                f"{printable(self.split.name(index))}: is {image.dtype} of shape {image.shape} after"
-                f" the transforms {self.pipeline.text!r}, and others are {expected.dtype} of shape"
-                f" {expected.shape}; all images of a batch have one size: begin the transforms with"
+                f"{printable(self.split.name(index))}: is {image.dtype} of shape {image.shape}"
+                f" after the transforms {self.pipeline.text!r}, and others are {expected.dtype} of"
+                f" shape {expected.shape}; all images of a batch have one size: begin the transforms with"
                 f" resize(({height}, {width})) or crop({min(height, width)}), or with"
                 f" resize({min(height, width)}) | center_crop({min(height, width)})"
             )

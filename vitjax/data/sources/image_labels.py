@@ -72,7 +72,7 @@ class ImageFiles(Stored):
     def stored(self, index: int, most: int | None = None) -> bytes:
         """The content of the file."""
         with open_regular(self.name(index)) as file:
-            return file.read(most)
+            return file.read(-1 if most is None else most)
 
     def take(self, indices: np.ndarray) -> ImageFiles:
         """The examples at ``indices``, as a split of their own."""

@@ -129,7 +129,7 @@ class MaskSplit(MaskReader, Stored):
         """The page, and the content of the image's file."""
         page = self.pages[index]
         with open_regular(page.files.image) as file:
-            return page.page.to_bytes(8, "big") + file.read(most)
+            return page.page.to_bytes(8, "big") + file.read(-1 if most is None else most)
 
 
 @register("masks", target="mask")
@@ -301,8 +301,8 @@ def _measured_pages(
     with ThreadPoolExecutor(process_cores()) as threads:
         measured = []
         counting = Counting("measuring images and masks", len(files))
-        for each in threads.map(lambda each: _measured(each, max_pixels), files):
-            measured.append(each)
+        for heads in threads.map(lambda each: _measured(each, max_pixels), files):
+            measured.append(heads)
             counting.add()
         counting.pause()
     pages: list[tuple[Page, bool]] = []
