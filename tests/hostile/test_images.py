@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import json
 import os
 import re
@@ -36,6 +37,7 @@ from vitjax.data.damage import check_png
 from vitjax.data.image_files import decode_image, measure, read_image
 from vitjax.data.image_formats import FORMATS
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask
+from vitjax.tasks.reading import check_heads
 
 Image.init()
 ROOM = Path(vitjax.__file__).parent
@@ -172,6 +174,26 @@ def test_pillow_images_that_are_not_decoded_have_the_same_limit():
         pytest.raises(DataError, match=r"30000x30000 = 900,000,000 pixels.*config.data.max_pixels"),
     ):
         read_any_image(image, 3)
+
+
+@pytest.mark.parametrize("kind", ["class", "mask", "episodes"])
+def test_images_to_predict_have_the_limit_of_the_config(monkeypatch, tmp_path, kind):
+    for split, value in itertools.product(("images", "masks"), range(4)):
+        (tmp_path / split).mkdir(exist_ok=True)
+        Image.new("L", (20, 20), value).save(tmp_path / split / f"{value}.png")
+    sources = {
+        "class": {"source": "folder", "eval_transforms": "resize(4) | center_crop(4)"},
+        "mask": {"source": "masks", "eval_transforms": ""},
+        "episodes": {"source": "folder", "episodes": {"ways": 2, "queries": 1}, "classes": "all",
+                     "splits": {"train": "."}},
+    }  # fmt: skip
+    data = vitjax.data.create(path=str(tmp_path), max_pixels=400, batch_size=1, **sources[kind])
+    assert data.max_pixels == 400
+    large = tmp_path / "large.png"
+    Image.new("L", (20, 21)).save(large)
+    with pytest.raises(DataError, match=r"large.png: .*21x20 = 420 pixels, and at most 400"):
+        check_heads([str(large)], data.max_pixels)
+    check_heads([str(tmp_path / "images" / "0.png")], data.max_pixels)
 
 
 def test_a_file_has_no_more_bytes_than_its_image_can_have(tmp_path):

@@ -214,9 +214,9 @@ class Examples(Rows):
             raise DataError(
                 f"{printable(self.split.name(index))}: is {image.dtype} of shape {image.shape}"
                 f" after the transforms {self.pipeline.text!r}, and others are {expected.dtype} of"
-                f" shape {expected.shape}; all images of a batch have one size: begin the transforms with"
-                f" resize(({height}, {width})) or crop({min(height, width)}), or with"
-                f" resize({min(height, width)}) | center_crop({min(height, width)})"
+                f" shape {expected.shape}; all images of a batch have one size: begin the"
+                f" transforms with resize(({height}, {width})) or crop({min(height, width)}), or"
+                f" with resize({min(height, width)}) | center_crop({min(height, width)})"
             )
         return sample, self.arrays(sample, self.split.name(index))
 

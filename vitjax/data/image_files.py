@@ -108,6 +108,19 @@ def measure(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Measu
         raise undecodable(str(path), error) from error
 
 
+def pages_of(path: str | os.PathLike[str]) -> int:
+    """The number of images in a file, of any size.
+
+    Raises:
+        CorruptImage: it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return len(full_pages(file))
+    except Exception as error:
+        raise undecodable(str(path), error) from error
+
+
 def measure_opened(file: IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Measured:
     """`measure` of an opened file that errors call ``name``."""
     try:

@@ -71,6 +71,7 @@ class ImageData(Loader, ImageDataset):
         settings = call(self.settings_class, keywords, where=WHERE)
         super().__init__(settings, seed, settings.workers)
         self.settings = settings
+        self.max_pixels = settings.max_pixels
         self.source = source
         self._skip_corrupt = settings.on_corrupt == "skip"
         self._probed: dict[tuple[str, bool], Examples] = {}  # by split, and whether it is evaluated
@@ -190,7 +191,7 @@ class ImageData(Loader, ImageDataset):
             image,
             self._eval_pipeline,
             self.image_shape,
-            self.settings.max_pixels,
+            self.max_pixels,
             any_range=self._any_range,
         )
 
