@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import time
+from array import array
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from vitjax.cli.entry import main
 from vitjax.core import counting
 from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.file_lists import find_images, subfolders
-from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree
+from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, Listing
 from vitjax.data import CorruptImage, DataError
 from vitjax.data.image_files import measure, read_image
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask
@@ -415,3 +417,24 @@ def test_support_folders(photos, kind):
     make_special(kind, root / "support" / "bird")
     assert subfolders(root / "support") == ["cat", "dog"]
     assert len(find_images(root / "support" / "cat")) == 3
+
+
+def test_many_classes_take_time_in_proportion(tmp_path, monkeypatch):
+    """Listing is faked: ten thousand folders take longer to make than to read."""
+    names = tuple(f"class {number:05d}" for number in range(10_000))
+    folders = {str(tmp_path): names} | {str(tmp_path / name): () for name in names}
+
+    def listed(self, path, counting):
+        files = () if folders[path] else ("0.png", "1.png")
+        inodes = array("Q", [hash(path + file) & 0xFFFFFFFF for file in files])
+        return Listing(folders[path], files, inodes, Counter())
+
+    monkeypatch.setattr(FileTree, "_list", listed)
+    monkeypatch.setattr("vitjax.core.file_tree._identity", lambda path: (0, hash(path)))
+    began = time.process_time()
+    for classes in ("train", names):
+        source = SOURCES.create(
+            "folder", path=str(tmp_path), classes=classes, val_fraction=0, test_fraction=0
+        )
+        assert source.class_names == names
+    assert time.process_time() - began < 6

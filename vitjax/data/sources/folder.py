@@ -117,7 +117,7 @@ def _class_folders(tree: FileTree, root: str, levels: int) -> list[str]:
         names = [
             os.path.join(name, inner)
             for name in names
-            for inner in tree.listing(os.path.join(root, name)).folders
+            for inner in tree.listing(os.path.join(root, name) if name else root).folders
         ]
     if not names:
         raise DataError(f"{root} has no folders {levels} levels below it (config.data.levels)")

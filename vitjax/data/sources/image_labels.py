@@ -108,7 +108,7 @@ def choose_classes(
     if choice == "all":
         return _said(tuple(sorted(found)))
     first = "train" if "train" in counts else next(iter(counts))
-    own = tuple(counts[first])
+    own = dict.fromkeys(counts[first])
     if isinstance(choice, str):
         for split, classes in counts.items():
             for name in classes:
@@ -118,13 +118,15 @@ def choose_classes(
                         f'{near_match(name, own)} (with classes="all" splits may have classes of'
                         " their own, and classes=[...] lists those to read)"
                     )
-        return _said(own)
+        return _said(tuple(own))
     chosen = tuple(choice)
     if run_classes is not None:
-        there = [name for name in chosen if name in found or name not in run_classes.names]
+        known = frozenset(run_classes.names)
+        there = [name for name in chosen if name in found or name not in known]
         chosen = tuple(there) or chosen
+    times = Counter(chosen)
     for name in chosen:
-        if chosen.count(name) > 1:
+        if times[name] > 1:
             raise DataError(f"{where}: classes lists {name!r} twice")
         if name not in found:
             raise DataError(
@@ -137,7 +139,7 @@ def choose_classes(
     for split, classes in counts.items():
         if not any(classes.get(name) for name in chosen):
             raise DataError(_without_chosen(chosen, split, classes, where, roots))
-    left_out = [name for name in found if name not in chosen]
+    left_out = [name for name in found if name not in times]
     if not left_out:
         return _said(chosen)
     images = sum(classes.get(name, 0) for classes in counts.values() for name in left_out)
