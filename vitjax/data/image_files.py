@@ -342,12 +342,10 @@ def _decode_with_opencv(data: bytes, channels: int) -> np.ndarray | None:
     try:
         array = cv2.imdecode(
             np.frombuffer(data, np.uint8),
-            cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE,
+            cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE,
         )
     except cv2.error:  # the image is larger than OpenCV's own limit
         return None
     if array is None:
         return None
-    if channels == 3:
-        return cv2.cvtColor(array, cv2.COLOR_BGR2RGB, dst=array)
-    return array[..., None]
+    return array if channels == 3 else array[..., None]
