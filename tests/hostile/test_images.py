@@ -207,6 +207,17 @@ def test_a_file_has_no_more_bytes_than_its_image_can_have(tmp_path):
             read(file)
 
 
+@pytest.mark.parametrize("kind", [b"P4", b"P5", b"P6"])
+@pytest.mark.parametrize("comment", [b"", b"# made here\n", b"#" + b"x y " * 10_000 + b"\n"])
+def test_the_head_of_a_ppm_has_an_end(kind, comment):
+    head = kind + b"\n" + comment + (b"2000 1000\n" if kind == b"P4" else b"200 1000\n255\n")
+    pixels = np.random.default_rng(0).bytes({b"P4": 250, b"P5": 200, b"P6": 600}[kind] * 1000)
+    width = 2000 if kind == b"P4" else 200
+    assert decode_image(head + pixels, 3, "x").shape == (1000, width, 3)
+    with pytest.raises(CorruptImage, match=r"x: cannot be decoded: its head is longer than 65,536"):
+        decode_image(kind + b"\n#" + b"x y " * 20_000 + b"\n" + head + pixels, 3, "x")
+
+
 @pytest.mark.parametrize("interlaced", [0, 1])
 def test_what_follows_the_pixels_of_a_png_is_not_inflated(interlaced):
     head = png_head(4, 4, 8, 0, interlaced)

@@ -34,6 +34,8 @@ _MOST_BYTES_PER_PIXEL = 16
 # Pillow reads the runs of a BMP in Python, at 10 million pixels per second.
 _MOST_PIXELS_OF_RUNS = 1 << 25
 _RUNS = (1, 2)  # how a BMP is compressed
+_PPM, _COMMENT = re.compile(rb"P[0-7fFyYzZ][\s#]"), re.compile(rb"#[^\r\n]*(?:[\r\n]|$)")
+_MOST_PPM_HEAD = 1 << 16  # bytes, comments and all
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _MOST_TILE = 4096  # of the side of a tile in a smaller image
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # the start of a codestream, and the marker of its size
@@ -105,9 +107,17 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
 
 
 def _check_canvas(file: IO[bytes], max_pixels: int) -> None:
-    """Checks the size of a WebP, whose canvas Pillow allocates when it opens the file."""
+    """Checks what Pillow does when it opens a file, from its first bytes.
+
+    It allocates the canvas of a WebP, and reads the head of a PPM byte by byte, however long.
+    """
     place = file.tell()
     head = file.read(30)
+    if _PPM.match(head):
+        head += file.read(_MOST_PPM_HEAD)
+        words = 3 if head[1:2] in b"14" else 4  # with the largest value, unless there are two
+        if len(head) > _MOST_PPM_HEAD and len(_COMMENT.sub(b" ", head).split(None, 4)) < words:
+            raise ValueError(f"its head is longer than {_MOST_PPM_HEAD:,} bytes")
     file.seek(place)
     if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 30:
         width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
