@@ -44,8 +44,11 @@ hypothesis.settings.load_profile("vitjax")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds ``--slow``."""
+    """Adds ``--slow`` and ``--fuzz``."""
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--fuzz", type=int, default=1, metavar="N", help="damage N times as many copies of files"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,6 +63,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip)
     if WORKER is not None:
         items.sort(key=lambda item: item.path.parent.name not in ("end_to_end", "training"))
+
+
+@pytest.fixture(scope="session")
+def fuzz(request):
+    """How many times as many damaged copies to read."""
+    return request.config.getoption("--fuzz")
 
 
 @pytest.fixture(scope="session")

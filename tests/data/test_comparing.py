@@ -24,9 +24,10 @@ def photos(tmp_path: Path) -> Path:
             for index in range(count):
                 image = rng.integers(0, 255, (8 + index, 5, 3), np.uint8)
                 Image.fromarray(image).save(tmp_path / split / name / f"{index}.bmp")
-    for copy, original in (("cat/x.bmp", "cat/1.bmp"), ("dog/0.bmp", "cat/0.bmp")):
+    for copy, original in (
+        *(("cat/x.bmp", "cat/1.bmp"), ("dog/0.bmp", "cat/0.bmp"), ("dog/y.bmp", "dog/5.bmp")),
+    ):
         (tmp_path / "test" / copy).write_bytes((tmp_path / "train" / original).read_bytes())
-    (tmp_path / "test" / "dog" / "y.bmp").symlink_to(tmp_path / "train" / "dog" / "5.bmp")
     return tmp_path
 
 

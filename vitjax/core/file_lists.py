@@ -10,14 +10,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, is_left_behind, kinds
+from vitjax.core.file_tree import IMAGE_SUFFIXES, SPECIAL, FileTree, is_left_behind, kinds
 from vitjax.core.paths import expanded
+from vitjax.core.regular_files import kind_of
 from vitjax.core.text import Say, counted, natural_key, near_match, shortened
 
 PathLike = str | os.PathLike[str]
 
 _WILDCARDS = frozenset("*?[")
 _STDIN = "-"
+_MOST_BYTES = 1 << 28  # of a list
 
 
 def find_images(
@@ -104,12 +106,18 @@ def _lines(path: str) -> list[str]:
     """The entries of a text file."""
     place = expanded(path)
     try:
-        data = sys.stdin.buffer.read() if path == _STDIN else Path(place).read_bytes()
+        # A pipe is a list too: <(find photos -print0).
+        with sys.stdin.buffer if path == _STDIN else open(place, "rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         near = "" if os.path.exists(place) else _near(path)
         raise ConfigError(
             f"the list {path!r} cannot be read: {error.strerror or error}{near}"
         ) from error
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(
+            f"the list {path!r} is not a list of files: it has more than {_MOST_BYTES:,} bytes"
+        )
     text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:
         if not text.endswith("\0"):
@@ -151,6 +159,9 @@ def _is_image(path: str, ignored: Counter[str]) -> bool:
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in IMAGE_SUFFIXES:
         ignored[suffix or "without a suffix"] += 1
+        return False
+    if os.path.exists(path) and kind_of(path) is not None:
+        ignored[SPECIAL] += 1
         return False
     return True
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+
+from vitjax.core.counting import Counting
 from vitjax.core.errors import UserError
+from vitjax.core.text import printable
 
 # Suffixes of the files that are read as images wherever folders are searched for them. A file that
 # is named itself may have any suffix.
@@ -16,6 +22,11 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif"),
 )
+
+# Files of other kinds that are no regular files.
+SPECIAL = "FIFO, socket or device"
+
+_COUNTED_AT_ONCE = 1024
 
 # What systems and programs leave in folders, beside what is hidden: names in lower case.
 _LEFT_BEHIND = frozenset(
@@ -38,12 +49,23 @@ class Listing:
 
     Attributes:
         folders: names, sorted; without links to the folder itself or to one above it.
-        files: names of files of the kinds looked for, sorted.
+        files: names of files of the kinds looked for, sorted. Links that lead nowhere are among
+            them, so that they are reported when they are read.
+        inodes: of each file, that of what a link leads to; 0 if that is nothing.
         others: how many files there are of other kinds, by suffix.
     """
 
     folders: tuple[str, ...]
     files: tuple[str, ...]
+    inodes: array[int]
+    others: Counter[str]
+
+
+class _Below(NamedTuple):
+    """What stands below a folder: files with their inodes, sorted, and others."""
+
+    files: list[str]
+    inodes: np.ndarray
     others: Counter[str]
 
 
@@ -51,7 +73,8 @@ class FileTree:
     """The files below a folder, each real folder listed once.
 
     Folders are followed through links. A link to a folder above it is left out, so that links in a
-    circle end.
+    circle end. Pipes, sockets and devices count as files of other kinds. Listing that takes longer
+    than a second counts the files on stderr.
     """
 
     def __init__(self, suffixes: Collection[str]):
@@ -61,8 +84,9 @@ class FileTree:
             suffixes: of the files looked for, in lower case, such as ``".png"``.
         """
         self._suffixes = frozenset(suffixes)
+        self._counting: Counting | None = None
         self._listings: dict[str, Listing] = {}
-        self._below: dict[str, tuple[list[str], Counter[str]]] = {}
+        self._below: dict[str, _Below] = {}
 
     def listing(self, path: str) -> Listing:
         """What stands directly in the folder ``path``.
@@ -71,7 +95,12 @@ class FileTree:
             UserError: it cannot be listed.
         """
         if path not in self._listings:
-            self._listings[path] = self._list(path)
+            if self._counting is None:
+                self._counting = Counting(f"listing {printable(path)}")
+            try:
+                self._listings[path] = self._list(path, self._counting)
+            finally:
+                self._counting.pause()
         return self._listings[path]
 
     def files_below(self, path: str) -> list[str]:
@@ -79,15 +108,21 @@ class FileTree:
 
         A folder that several links lead to is read once.
         """
-        return self._collect(path)[0]
+        return self._collect(path).files
+
+    def inodes_below(self, path: str) -> np.ndarray:
+        """The inode of each of `files_below`, uint64; see `Listing`."""
+        self._collect(path)
+        return self._below[path].inodes
 
     def others_below(self, path: str) -> Counter[str]:
         """How many files of other kinds there are below ``path``, by suffix."""
-        return self._collect(path)[1]
+        return self._collect(path).others
 
-    def _collect(self, path: str) -> tuple[list[str], Counter[str]]:
+    def _collect(self, path: str) -> _Below:
         if path not in self._below:
             files: list[str] = []
+            inodes = array("Q")
             others: Counter[str] = Counter()
             seen = set()
             waiting = deque([(path, "")])
@@ -99,21 +134,27 @@ class FileTree:
                 seen.add(identity)
                 listing = self.listing(place)
                 files += [prefix + name for name in listing.files]
+                inodes += listing.inodes
                 others += listing.others
                 waiting.extend(
                     (os.path.join(place, name), os.path.join(prefix, name, ""))
                     for name in listing.folders
                 )
-            self._below[path] = sorted(files), others
+            order = sorted(range(len(files)), key=files.__getitem__)
+            found = np.asarray(inodes, np.uint64)[order]
+            self._below[path] = _Below([files[at] for at in order], found, others)
         return self._below[path]
 
-    def _list(self, path: str) -> Listing:
+    def _list(self, path: str, counting: Counting) -> Listing:
         above: set[tuple[int, int]] = set()
-        folders, files = [], []
+        folders: list[str] = []
+        files: list[tuple[str, int]] = []
         others: Counter[str] = Counter()
         try:
             with os.scandir(path) as entries:
-                for entry in entries:
+                for number, entry in enumerate(entries, 1):
+                    if number % _COUNTED_AT_ONCE == 0:
+                        counting.add(_COUNTED_AT_ONCE)
                     if is_left_behind(entry.name):
                         continue
                     if _is_folder(entry):
@@ -124,13 +165,21 @@ class FileTree:
                         folders.append(entry.name)
                         continue
                     suffix = os.path.splitext(entry.name)[1].lower()
-                    if suffix in self._suffixes:
-                        files.append(entry.name)
-                    else:
+                    if suffix not in self._suffixes:
                         others[suffix or "without a suffix"] += 1
+                    elif (inode := _inode(entry)) is None:
+                        others[SPECIAL] += 1
+                    else:
+                        files.append((entry.name, inode))
+                counting.add((len(folders) + len(files) + others.total()) % _COUNTED_AT_ONCE)
         except OSError as error:
-            raise UserError(f"{path}: cannot be listed: {error.strerror or error}") from error
-        return Listing(tuple(sorted(folders)), tuple(sorted(files)), others)
+            raise UserError(
+                f"{printable(path)}: cannot be listed: {error.strerror or error}"
+            ) from error
+        files.sort()
+        names = tuple(name for name, _ in files)
+        inodes = array("Q", [inode for _, inode in files])
+        return Listing(tuple(sorted(folders)), names, inodes, others)
 
 
 def kinds(others: Counter[str], most: int = 5) -> str:
@@ -146,12 +195,27 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _inode(entry: os.DirEntry[str]) -> int | None:
+    """The inode of a file, 0 of a link that leads nowhere; None of what is not a regular file.
+
+    Only links are looked up: the folder says the others' kind and inode.
+    """
+    try:
+        if entry.is_file():
+            return entry.stat().st_ino if entry.is_symlink() else entry.inode()
+    except OSError:  # a link to itself
+        return 0
+    return 0 if entry.is_symlink() and not os.path.exists(entry.path) else None
+
+
 def _identity(path: str) -> tuple[int, int]:
     """What tells a real folder from others: its device and inode."""
     try:
         status = os.stat(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be listed: {error.strerror or error}") from error
+        raise UserError(
+            f"{printable(path)}: cannot be listed: {error.strerror or error}"
+        ) from error
     return status.st_dev, status.st_ino
 
 

@@ -11,7 +11,8 @@ from PIL.ImageFile import ImageFile
 
 from vitjax.core.paths import expanded
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import MAX_PIXELS, converted, read_image, undecodable
+from vitjax.data.image_files import converted, read_image, undecodable
+from vitjax.data.image_formats import MAX_PIXELS, check_pixels
 
 # A file, a Pillow image, or pixels, (height, width) or (height, width, channels): bytes, 16 bits or
 # floats where 1 is white.
@@ -67,7 +68,7 @@ def read_any_image(
         channels: 3 for RGB or 1 for grey.
         page: of a file with several, from 0.
         sixteen_bits: as in `read_image`.
-        max_pixels: of a file, likewise.
+        max_pixels: of a file, or an image that Pillow opened, likewise.
         any_range: whether floats may be far outside of [0, 1], as those of the data can be.
 
     Returns:
@@ -80,7 +81,7 @@ def read_any_image(
     if isinstance(image, str | os.PathLike):
         return read_image(image, channels, page, sixteen_bits=sixteen_bits, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
-        return _of_pillow(image, channels, sixteen_bits)
+        return _of_pillow(image, channels, sixteen_bits, max_pixels)
     if not isinstance(image, np.ndarray):
         raise _no_image(image)
     return _of_array(image, channels, sixteen_bits, any_range)
@@ -92,8 +93,12 @@ def _no_image(image: object) -> DataError:
     )
 
 
-def _of_pillow(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndarray:
+def _of_pillow(
+    image: Image.Image, channels: int, sixteen_bits: bool, max_pixels: int
+) -> np.ndarray:
     try:
+        if isinstance(image, ImageFile):  # which may not be decoded yet
+            check_pixels(image.height, image.width, max_pixels)
         image.load()
         return converted(image, channels, sixteen_bits)
     except Exception as error:

@@ -11,6 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
+from vitjax.core.counting import Counting
 from vitjax.core.machine import process_cores
 from vitjax.data.errors import CorruptImage
 from vitjax.data.sources.base import Stored
@@ -51,8 +52,12 @@ def sizes(split: Stored, most: int = MOST_MEASURED) -> Sizes:
         except CorruptImage:
             return None
 
+    counting, found = Counting("measuring images", len(indices)), []
     with _threads() as threads:
-        found = [each for each in threads.map(size, indices.tolist()) if each is not None]
+        for each in threads.map(size, indices.tolist()):
+            counting.add()
+            found += [] if each is None else [each]
+    counting.pause()
     heights, widths = np.sort(np.asarray(found, np.int64).reshape(-1, 2), axis=0).T
     return Sizes(heights, widths, len(split))
 
@@ -132,12 +137,18 @@ def _divided(
             return None
 
     examples = [example for _, group in groups for example in group]
+    counting = Counting("comparing images", len(examples))
+    digests: list[bytes | None] = []
     with _threads() as threads:
-        digests = iter(list(threads.map(digest, examples)))
+        for each in threads.map(digest, examples):
+            counting.add()
+            digests.append(each)
+    counting.pause()
+    rest = iter(digests)
     divided: list[Group] = []
     for size, group in groups:
         parts: dict[bytes, list[Example]] = defaultdict(list)
-        for example, found in zip(group, digests, strict=False):
+        for example, found in zip(group, rest, strict=False):
             if found is not None:
                 parts[found].append(example)
         divided += [(size, part) for part in parts.values()]

@@ -11,6 +11,7 @@ import numpy as np
 from vitjax.data.any_image import AnyImage, name_of
 from vitjax.data.class_order import ClassList, Match
 from vitjax.data.errors import DataError
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.iterator import Batch, BatchIterator
 from vitjax.data.preparation import Preparation
 from vitjax.data.sources.base import Stored
@@ -43,6 +44,7 @@ class Dataset(ABC):
             numbers predicted.
         num_train_classes: classes of split ``train``; `num_classes` unless the data is episodic.
         image_shape: (height, width, channels) of an evaluated image; of an evaluated input.
+        max_pixels: the pixels of the largest image file that is read.
         steps_per_epoch: training batches in which every example is seen once, seldom an integer;
             None for episodes, which have no epochs.
         skipped: the name of each corrupt image met so far and what is wrong with it.
@@ -64,6 +66,7 @@ class Dataset(ABC):
     image_shape: tuple[int, ...]
     steps_per_epoch: float | None
     skipped: dict[str, str]
+    max_pixels: int = MAX_PIXELS
     store: dict[str, np.ndarray] | None = None
     notes: tuple[str, ...] = ()
     matched: Match | None = None

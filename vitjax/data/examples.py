@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vitjax.core.text import printable
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.iterator import Batch, report
 from vitjax.data.sample import IGNORE, Sample
@@ -203,7 +204,7 @@ class Examples(Rows):
             except CorruptImage:
                 raise
             except DataError as error:
-                raise DataError(f"{self.split.name(index)}: {error}") from error
+                raise DataError(f"{printable(self.split.name(index))}: {error}") from error
         expected = self.empty["image"]
         height, width = expected.shape[:2]
         if self.fill and sample.size[0] <= height and sample.size[1] <= width:
@@ -211,11 +212,11 @@ class Examples(Rows):
         image = sample.image
         if image.shape != expected.shape or image.dtype != expected.dtype:
             raise DataError(
-                f"{self.split.name(index)}: is {image.dtype} of shape {image.shape} after the"
-                f" transforms {self.pipeline.text!r}, and others are {expected.dtype} of shape"
-                f" {expected.shape}; all images of a batch have one size: begin the transforms with"
-                f" resize(({height}, {width})) or crop({min(height, width)}), or with"
-                f" resize({min(height, width)}) | center_crop({min(height, width)})"
+                f"{printable(self.split.name(index))}: is {image.dtype} of shape {image.shape}"
+                f" after the transforms {self.pipeline.text!r}, and others are {expected.dtype} of"
+                f" shape {expected.shape}; all images of a batch have one size: begin the"
+                f" transforms with resize(({height}, {width})) or crop({min(height, width)}), or"
+                f" with resize({min(height, width)}) | center_crop({min(height, width)})"
             )
         return sample, self.arrays(sample, self.split.name(index))
 
@@ -257,7 +258,7 @@ def field_of(sample: Sample, field: str, target: str, name: str) -> np.ndarray:
     value = getattr(sample, field)
     if value is None:
         raise DataError(
-            f"{name}: the sample has no {field}, and its source is registered with"
+            f"{printable(name)}: the sample has no {field}, and its source is registered with"
             f" target={target!r}, which needs one"
         )
     return np.asarray(value)
@@ -317,8 +318,8 @@ class BoxArrays(Arrays):
         count = len(boxes)
         if count > self.max_boxes:
             raise DataError(
-                f"{name}: has {count} boxes, and config.data.max_boxes is {self.max_boxes}; it must"
-                " be at least the number of boxes in an image"
+                f"{printable(name)}: has {count} boxes, and config.data.max_boxes is"
+                f" {self.max_boxes}; it must be at least the number of boxes in an image"
             )
         more = self.max_boxes - count
         return {
@@ -339,8 +340,8 @@ def read(split: Split, index: int) -> Sample:
     sample = split.read(index)
     if not isinstance(sample, Sample):
         raise DataError(
-            f"{split.name(index)}: read returned a {type(sample).__name__}; it must return a"
-            " vitjax.data.Sample, such as Sample(image, label)"
+            f"{printable(split.name(index))}: read returned a {type(sample).__name__}; it must"
+            " return a vitjax.data.Sample, such as Sample(image, label)"
         )
     for field, dtype in _DTYPES.items():
         value = getattr(sample, field)
@@ -349,8 +350,8 @@ def read(split: Split, index: int) -> Sample:
             shape = {"boxes": (objects, 4), "box_labels": (objects,)}.get(field, sample.size)
             if value.dtype != dtype or value.shape != shape:
                 raise DataError(
-                    f"{split.name(index)}: {field} is {value.dtype} of shape {value.shape}; it must"
-                    f" be {np.dtype(dtype)} of shape {shape}"
+                    f"{printable(split.name(index))}: {field} is {value.dtype} of shape"
+                    f" {value.shape}; it must be {np.dtype(dtype)} of shape {shape}"
                 )
     return sample
 
@@ -359,8 +360,8 @@ def check_image(image: np.ndarray, name: str) -> None:
     """Raises DataError unless ``image`` is uint8 or float32 of three dimensions."""
     if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
         raise DataError(
-            f"{name}: is {image.dtype} of shape {image.shape}; images must be uint8 or float32 of"
-            " shape (height, width, channels)"
+            f"{printable(name)}: is {image.dtype} of shape {image.shape}; images must be uint8 or"
+            " float32 of shape (height, width, channels)"
         )
 
 

@@ -6,12 +6,9 @@ damaged are refused, whichever library decodes them.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, NamedTuple
 
 import cv2
@@ -19,21 +16,24 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
+from vitjax.core.regular_files import open_regular
+from vitjax.core.text import printable
 from vitjax.data.damage import PNG, check_png, check_webp
 from vitjax.data.errors import CorruptImage
+from vitjax.data.image_formats import MAX_PIXELS, check_pixels, content_of, opened
 from vitjax.data.jpeg_structure import check_jpeg
 from vitjax.data.tiff_tags import SIXTEEN_BITS, full_pages, shown_values, white_of
-
-# The pixels of the largest image that is read, by default; of all formats.
-MAX_PIXELS = 178_956_970
 
 _ORIENTATION = 0x0112  # the EXIF tag
 # No transparency, no place for an orientation.
 _PLAIN_PNG_PARTS = frozenset(
-    (b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"tIME")
+    (b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"tIME")
 )
+_PNG_START = PNG + b"\0\0\0\x0dIHDR"
+_PNG_HEAD_BYTES = 25  # of the part IHDR
 _PNG_PARTS_WITH_EXIF = frozenset((b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
 _JPEG = ("JPEG", "MPO")
+_PIXELS_AT_ONCE = 1 << 22  # of the conversion of a large image
 
 
 class Measured(NamedTuple):
@@ -72,7 +72,7 @@ def read_image(
     """The image in a file.
 
     Args:
-        path: PNG, JPEG, TIFF, WebP or another kind that Pillow reads.
+        path: of a format in `vitjax.data.image_formats.FORMATS`.
         channels: 3 for RGB or 1 for grey.
         page: of a TIFF with several, from 0.
         sixteen_bits: whether grey files of 9 to 16 bits become float32, white being 1; otherwise
@@ -87,9 +87,9 @@ def read_image(
             32 bits, whose white is unknown.
     """
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise CorruptImage(f"{path}: cannot be read: {error.strerror or error}") from error
+        data = content_of(path, max_pixels)
+    except Exception as error:  # of any type, see `undecodable`
+        raise undecodable(str(path), error) from error
     return decode_image(
         data, channels, str(path), page, sixteen_bits=sixteen_bits, max_pixels=max_pixels
     )
@@ -102,9 +102,22 @@ def measure(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Measu
         CorruptImage: it is not an image, or has more than ``max_pixels`` pixels.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return measure_opened(file, str(path), max_pixels)
     except OSError as error:
+        raise undecodable(str(path), error) from error
+
+
+def pages_of(path: str | os.PathLike[str]) -> int:
+    """The number of images in a file, of any size.
+
+    Raises:
+        CorruptImage: it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return len(full_pages(file))
+    except Exception as error:
         raise undecodable(str(path), error) from error
 
 
@@ -114,45 +127,13 @@ def measure_opened(file: IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> 
         with opened(file, max_pixels) as image:
             width, height = image.size
             if isinstance(image, TiffImageFile):  # whose size may be upright already
-                width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+                width, height = (int(image.tag_v2[tag]) for tag in (IMAGEWIDTH, IMAGELENGTH))
             # Pillow decodes a complete PNG to look for an orientation after its pixels.
             turned = orientation(image) if image.format != "PNG" or _may_have_exif(file) else 1
             size = (width, height) if turned >= 5 else (height, width)
             return Measured(len(full_pages(file)), size, image.mode in SIXTEEN_BITS, turned)
     except Exception as error:  # of any type, see `undecodable`
         raise undecodable(name, error) from error
-
-
-@contextlib.contextmanager
-def opened(file: IO[bytes], max_pixels: int, page: int = 0) -> Iterator[Image.Image]:
-    """The image in a file, not decoded.
-
-    Args:
-        file: given a path, Pillow 13.0 maps it and misreads a TIFF with an orientation.
-        max_pixels: an image with more is an error.
-        page: of a TIFF with several.
-
-    Raises:
-        ValueError: the image has more pixels. Other exceptions of any type: it cannot be read.
-    """
-    # Pillow's own limit, a setting of the process, warns without the name of a file.
-    Image.MAX_IMAGE_PIXELS = None
-    pages = full_pages(file)
-    with Image.open(file) as image:
-        check_pixels(image.height, image.width, max_pixels)
-        if pages[page] > 0:
-            image.seek(pages[page])
-            check_pixels(image.height, image.width, max_pixels)
-        yield image
-
-
-def check_pixels(height: int, width: int, max_pixels: int) -> None:
-    """Raises ValueError if an image has more than ``max_pixels`` pixels."""
-    if height * width > max_pixels:
-        raise ValueError(
-            f"it has {height}x{width} = {height * width:,} pixels, and at most {max_pixels:,} are"
-            " read; a larger config.data.max_pixels reads it"
-        )
 
 
 def orientation(image: Image.Image) -> int:
@@ -185,10 +166,11 @@ def turned_as(array: np.ndarray, orientation: int) -> np.ndarray:
 
 def undecodable(name: str, error: Exception) -> CorruptImage:
     """The error for an image called ``name`` whose reading raised ``error``."""
+    name = printable(name)
     if isinstance(error, OSError) and error.strerror:
         return CorruptImage(f"{name}: cannot be read: {error.strerror}")
     # Pillow's plugins raise OSError, SyntaxError, struct.error and others.
-    reason = str(error) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     if "cannot identify" in reason:
         reason = "it is not an image of a kind that can be read"
     return CorruptImage(f"{name}: cannot be decoded: {reason}")
@@ -209,7 +191,7 @@ def decode_image(
     white.
 
     Args:
-        data: the content: PNG, JPEG, WebP or another kind that Pillow reads.
+        data: the content, of a format in `vitjax.data.image_formats.FORMATS`.
         channels: 3 for RGB or 1 for grey.
         name: what errors call the image.
         page: as of `read_image`, as are the others.
@@ -234,7 +216,7 @@ def decode_image(
             return _decode_opened(image, data, channels, sixteen_bits)
     except Exception as error:
         if not data:
-            raise CorruptImage(f"{name}: cannot be decoded: it is empty") from error
+            raise CorruptImage(f"{printable(name)}: cannot be decoded: it is empty") from error
         raise undecodable(name, error) from error
 
 
@@ -265,7 +247,9 @@ def _decode_opened(
         )
     if _is_plain(image, channels):
         jpeg = check_jpeg(data) if image.format == "JPEG" else None
-        array = _decode_with_opencv(data, channels)
+        # OpenCV writes of gaps to stderr, without the name of the file.
+        gaps = jpeg is not None and jpeg.gaps
+        array = None if gaps else _decode_with_opencv(data, channels)
         if array is not None:
             if jpeg is not None:
                 jpeg.check_end(array)
@@ -283,14 +267,25 @@ def converted(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndarr
             array = (values.astype(np.float32) / white)[..., None]
             return np.repeat(array, channels, axis=-1) if channels > 1 else array
         # Pillow clips 16-bit grey at 255 instead of scaling it.
-        image = Image.fromarray((values.astype(np.int64) * 256 // (white + 1)).astype(np.uint8))
+        image = Image.fromarray((values.astype(np.uint32) * 256 // (white + 1)).astype(np.uint8))
     else:
         image = upright(image)
+    array = np.empty((image.height, image.width, channels), np.uint8)
+    # In strips: a large image of four channels would be in memory five times.
+    rows = max(1, _PIXELS_AT_ONCE // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        array[top : top + rows] = _opaque(strip, channels)
+    return array
+
+
+def _opaque(image: Image.Image, channels: int) -> np.ndarray:
+    """The pixels of an image on white, (height, width, channels)."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white_image = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white_image, image)
-    array = np.array(image.convert("RGB" if channels == 3 else "L"))
+    array = np.asarray(image.convert("RGB" if channels == 3 else "L"))
     return array if channels == 3 else array[..., None]
 
 
@@ -314,9 +309,10 @@ def _is_plain_png(data: bytes, channels: int) -> bool:
     OpenCV to read a small image. The checksums of pixels take 3% of the time of decoding: of those
     that are wrong OpenCV writes to stderr, without the name of the file.
     """
-    if data[:8] != PNG or data[24:26] != (b"\x08\x02" if channels == 3 else b"\x08\0"):
+    if data[:16] != _PNG_START or data[24:26] != (b"\x08\x02" if channels == 3 else b"\x08\0"):
         return False
-    place, view = 8, memoryview(data)
+    # The head is first and once: another one could claim another size.
+    place, view = 8 + _PNG_HEAD_BYTES, memoryview(data)
     while (kind := data[place + 4 : place + 8]) in _PLAIN_PNG_PARTS:
         start, place = place, place + 12 + int.from_bytes(data[place : place + 4])
         if kind == b"IEND":
@@ -346,12 +342,10 @@ def _decode_with_opencv(data: bytes, channels: int) -> np.ndarray | None:
     try:
         array = cv2.imdecode(
             np.frombuffer(data, np.uint8),
-            cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE,
+            cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE,
         )
     except cv2.error:  # the image is larger than OpenCV's own limit
         return None
     if array is None:
         return None
-    if channels == 3:
-        return cv2.cvtColor(array, cv2.COLOR_BGR2RGB, dst=array)
-    return array[..., None]
+    return array if channels == 3 else array[..., None]

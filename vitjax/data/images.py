@@ -27,7 +27,7 @@ from vitjax.data.examples import (
     images_of,
     read,
 )
-from vitjax.data.image_files import MAX_PIXELS
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.iterator import Batch
 from vitjax.data.loader import Loader
 from vitjax.data.normalization import Normalization
@@ -71,6 +71,7 @@ class ImageData(Loader, ImageDataset):
         settings = call(self.settings_class, keywords, where=WHERE)
         super().__init__(settings, seed, settings.workers)
         self.settings = settings
+        self.max_pixels = settings.max_pixels
         self.source = source
         self._skip_corrupt = settings.on_corrupt == "skip"
         self._probed: dict[tuple[str, bool], Examples] = {}  # by split, and whether it is evaluated
@@ -190,7 +191,7 @@ class ImageData(Loader, ImageDataset):
             image,
             self._eval_pipeline,
             self.image_shape,
-            self.settings.max_pixels,
+            self.max_pixels,
             any_range=self._any_range,
         )
 

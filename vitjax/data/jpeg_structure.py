@@ -25,6 +25,9 @@ _ZEROS = bytes(128)  # no encoder writes as many zeros, except for areas of one 
 _MIDDLE = (127, 128)  # of the values of a pixel: what is drawn where data is missing
 _BORDER = 2  # pixels of a unit that are blended with others, where colours have fewer pixels
 _BLENDED = 24  # how far a pixel at the border of missing data is from middle grey at most
+# An encoder makes about ten scans; each takes time, also if it holds nothing.
+_FEW_SCANS = 64
+_MOST_SCANNED = 1 << 30  # pixels, of all scans
 _COEFFICIENTS = 64  # of a block of 8 x 8 pixels
 
 
@@ -123,12 +126,14 @@ class Jpeg:
     Attributes:
         size: (height, width).
         components: the sampling factors (vertical, horizontal) of each component, by its id.
+        gaps: whether bytes that mean nothing stand between its parts.
         scan: its data, after the last restart; None if it is progressive, or each component has
             its own.
     """
 
     size: tuple[int, int] = (0, 0)
     components: dict[int, tuple[int, int]] = field(default_factory=dict)
+    gaps: bool = False
     scan: _Scan | None = None
 
     def unit(self) -> tuple[int, int]:
@@ -217,7 +222,9 @@ class _JpegReader:
     def __init__(self, data: bytes):
         self.data = data
         self.jpeg = Jpeg()
+        self.checked = True
         self.progressive = False
+        self.scans = 0
         self.interval = 0  # of restarts, in units
         self.tables: dict[int, _Table] = {}
         # For each component, the bits still missing of each coefficient; 255 if it has none yet.
@@ -227,37 +234,55 @@ class _JpegReader:
         """Whether the file is of a kind that is checked; raises ValueError if it is damaged."""
         data, place = self.data, 2
         while True:
-            place = data.find(b"\xff", place)
+            before, place = place, data.find(b"\xff", place)
+            self.jpeg.gaps |= place > before
             while place >= 0 and data[place + 1 : place + 2] == b"\xff":
                 place += 1
             if place < 0 or place + 2 > len(data):
+                if not self.checked:
+                    return False
                 raise ValueError("it ends before the end of the image (no end marker)")
             marker = data[place + 1]
             place += 2
             if marker == _EOI:
-                self._check_coverage()
-                return True
+                if self.checked:
+                    self._check_coverage()
+                return self.checked
             if marker <= 1 or 0xD0 <= marker <= _SOI:
                 continue
             length = int.from_bytes(data[place : place + 2], "big")
             segment = data[place + 2 : place + length]
             place += length
-            if marker in _OTHER_FRAMES:
-                return False
-            if marker in _SEQUENTIAL or marker == _PROGRESSIVE:
+            if marker in _OTHER_FRAMES:  # whose scans are counted alone
+                self._frame(segment)
+                self.checked = False
+            elif marker in _SEQUENTIAL or marker == _PROGRESSIVE:
                 self.progressive = marker == _PROGRESSIVE
-                if not self._frame(segment):
-                    return False
+                self.checked = self._frame(segment)
             elif marker == _DHT:
                 self._huffman(segment)
             elif marker == _DRI:
                 self.interval = int.from_bytes(segment[:2], "big")
             elif marker == _SOS:
                 end = _MARKER.search(data, place)
+                self._count_scan()
                 if end is None:
+                    if not self.checked:
+                        return False
                     raise ValueError("it ends before the end of the image (no end marker)")
-                self._scan(segment, place, end.start())
+                if self.checked:
+                    self._scan(segment, place, end.start())
                 place = end.start()
+
+    def _count_scan(self) -> None:
+        """Raises ValueError if the image is decoded again and again, by scans that add nothing."""
+        self.scans += 1
+        height, width = self.jpeg.size
+        if self.scans > _FEW_SCANS and self.scans * height * width > _MOST_SCANNED:
+            raise ValueError(
+                f"it has more than {self.scans - 1} scans of {height}x{width} pixels, which would"
+                " take too long to decode; an image has about ten"
+            )
 
     def _frame(self, segment: bytes) -> bool:
         height, width = (int.from_bytes(segment[at : at + 2], "big") for at in (1, 3))

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from vitjax.core.regular_files import open_regular
+from vitjax.core.text import printable
 from vitjax.data.damage import webp_parts
 from vitjax.data.errors import CorruptImage, DataError
 from vitjax.data.image_files import (
-    MAX_PIXELS,
     Measured,
     load_checked,
     measure,
-    opened,
     undecodable,
     upright,
 )
+from vitjax.data.image_formats import MAX_PIXELS, content_of, opened
 from vitjax.data.tiff_tags import is_lossy, stored_values
 
 _LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
@@ -50,8 +50,8 @@ def read_mask(
         DataError: it was compressed with loss.
     """
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
+        data = content_of(path, max_pixels)
+    except Exception as error:  # of any type, see `undecodable`
         raise undecodable(str(path), error) from error
     return decode_mask(data, str(path), page, colours=colours, max_pixels=max_pixels)
 
@@ -82,9 +82,9 @@ def decode_mask(
             load_checked(image, data)
             return mask_colours(image) if colours else mask_values(image)
     except _Lossy as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(f"{printable(name)}: {error}") from error
     except _InColour as error:
-        raise ColouredMask(f"{name}: cannot be decoded: {error}") from error
+        raise ColouredMask(f"{printable(name)}: cannot be decoded: {error}") from error
     except Exception as error:
         raise undecodable(name, error) from error
 
@@ -98,10 +98,13 @@ def measure_mask(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> 
     """
     measured = measure(path, max_pixels)
     try:
-        with open(path, "rb") as file, opened(file, max_pixels) as image:
-            _check_lossless(image, Path(path).read_bytes() if image.format == "WEBP" else b"")
+        with open_regular(path) as file, opened(file, max_pixels) as image:
+            data = content_of(path, max_pixels) if image.format == "WEBP" else b""
+            _check_lossless(image, data)
     except _Lossy as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{printable(path)}: {error}") from error
+    except Exception as error:
+        raise undecodable(str(path), error) from error
     return measured
 
 
@@ -154,12 +157,19 @@ def unpacked(number: int) -> tuple[int, int, int]:
     return number >> 16, number >> 8 & 255, number & 255
 
 
-def palette_of(path: str | os.PathLike[str]) -> dict[int, tuple[int, int, int]]:
-    """The colours of the palette in a file, by index; empty if it has none."""
-    with open(path, "rb") as file, Image.open(file) as image:
-        if image.mode != "P":
-            return {}
-        flat = image.getpalette("RGB") or []
+def palette_of(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
+) -> dict[int, tuple[int, int, int]]:
+    """The colours of the palette in a file, by index; empty if it has none.
+
+    Raises:
+        CorruptImage: it is not an image, or too large.
+    """
+    try:
+        with open_regular(path) as file, opened(file, max_pixels) as image:
+            flat = (image.getpalette("RGB") or []) if image.mode == "P" else []
+    except Exception as error:
+        raise undecodable(str(path), error) from error
     return {i: (flat[3 * i], flat[3 * i + 1], flat[3 * i + 2]) for i in range(len(flat) // 3)}
 
 

@@ -180,7 +180,7 @@ class SegmentationData(ImageData, MaskDataset):
         """
         if not isinstance(image, str | os.PathLike):
             return 1
-        return measure(image, self.settings.max_pixels).pages
+        return measure(image, self.max_pixels).pages
 
     def read_picture(self, image: AnyImage, page: int = 0) -> np.ndarray:
         """A page of an image as it is: (height, width, channels), uint8 or float32.
@@ -193,7 +193,7 @@ class SegmentationData(ImageData, MaskDataset):
             self.source.channels,
             page,
             sixteen_bits=True,
-            max_pixels=self.settings.max_pixels,
+            max_pixels=self.max_pixels,
             any_range=self._any_range,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vitjax.core.validation import NonNegativeInt, PositiveInt
-from vitjax.data.image_files import MAX_PIXELS
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.weight_maps import WeightSettings
 
 PerChannel = float | Sequence[float]

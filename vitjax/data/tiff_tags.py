@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from typing import IO
@@ -63,11 +64,15 @@ def _page_kinds(file: IO[bytes]) -> Iterator[bool]:
         return value
 
     offset = number(head[8:16] if big else head[4:8], offset_form)
+    left = file.seek(0, io.SEEK_END)  # bytes that pages can be made of, for none has another's
     seen = set()
     while offset and offset not in seen:
         seen.add(offset)
         file.seek(offset)
         count = number(file.read(count_size), count_form)
+        left -= count_size + count * entry_size
+        if left < 0:
+            raise ValueError("its list of pages is longer than the file")
         entries = file.read(count * entry_size)
         kinds = {}
         for place in range(0, count * entry_size, entry_size):

@@ -172,9 +172,10 @@ class FewShot(Task[EpisodeData, Episodic]):
         support = support_images(self._support(options.get("support")))
         self.objective.for_ways(len(support))
         pictures = [picture for images in support.values() for picture in images]
-        check_heads(pictures, READABLE, "support images")
+        limit = self.data.max_pixels
+        check_heads(pictures, limit, hint=READABLE, what="support images")
         if options.get("on_corrupt") != "skip":
-            check_heads(files)
+            check_heads(files, limit)
         for images in (pictures, files):
             check_shape(self.data.read_image, images)
         fitting = self.data.fitting
@@ -188,8 +189,9 @@ class FewShot(Task[EpisodeData, Episodic]):
     def _other_sizes(self, images: Sequence[AnyImage]) -> bool:
         """Whether a file has another size than the model takes."""
         files = [image for image in images if isinstance(image, str | os.PathLike)]
-        heads = contextlib.closing(read_ahead(measure, files, "skip"))
-        with heads as found:
+        limit = self.data.max_pixels
+        heads = read_ahead(lambda file: measure(file, limit), files, "skip")
+        with contextlib.closing(heads) as found:
             own = self.data.image_shape[:2]
             return any(head.size != own for head in found if not isinstance(head, DataError))
 

@@ -46,4 +46,4 @@ class ImageTask(Task[DataT, ObjectiveT]):
             DataError: some are not images; the message counts them and lists the first.
         """
         if options.get("on_corrupt") != "skip":
-            check_heads(files)
+            check_heads(files, self.data.max_pixels)

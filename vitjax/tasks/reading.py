@@ -15,6 +15,7 @@ from vitjax.core.machine import process_cores
 from vitjax.data import DataError, ImageShapeError
 from vitjax.data.any_image import AnyImage, is_file, name_of, several
 from vitjax.data.image_files import measure
+from vitjax.data.image_formats import MAX_PIXELS
 
 OnCorrupt = Literal["error", "skip"]
 
@@ -140,11 +141,18 @@ def hint_about(images: Sequence[AnyImage], hint: str = SKIP) -> str:
     return hint if len(images) > 1 and all(map(is_file, images)) else ""
 
 
-def check_heads(images: Sequence[AnyImage], hint: str = SKIP, what: str = "images") -> None:
+def check_heads(
+    images: Sequence[AnyImage],
+    max_pixels: int = MAX_PIXELS,
+    *,
+    hint: str = SKIP,
+    what: str = "images",
+) -> None:
     """Reads the head of each image file, in threads.
 
     Args:
         images: the images.
+        max_pixels: a file with more is an error.
         hint: what can be done about one file of several.
         what: the images are called.
 
@@ -152,7 +160,8 @@ def check_heads(images: Sequence[AnyImage], hint: str = SKIP, what: str = "image
         DataError: some are not images; the message counts them and lists the first.
     """
     files = [image for image in images if isinstance(image, str | os.PathLike)]
-    errors = [found for found in read_ahead(measure, files, "skip") if isinstance(found, DataError)]
+    heads = read_ahead(lambda file: measure(file, max_pixels), files, "skip")
+    errors = [found for found in heads if isinstance(found, DataError)]
     if errors:
         shown = "\n".join(f"  {error}" for error in errors[:_LISTED])
         more = f"\n  and {len(errors) - _LISTED:,} more" if len(errors) > _LISTED else ""

@@ -56,7 +56,7 @@ class ImageEpisodes(EpisodeData):
         section = call(ImageSettings, keywords, where=DATA)
         settings = section.episodes
         super().__init__(section, settings, seed, section.workers)
-        self._max_pixels = section.max_pixels
+        self.max_pixels = section.max_pixels
         self._skip_corrupt = section.on_corrupt == "skip"
         self._eval = parse(section.eval_transforms, f"{DATA}.eval_transforms")
         self._train_pipeline = self._eval
@@ -183,7 +183,7 @@ class ImageEpisodes(EpisodeData):
             image,
             self._eval,
             self.image_shape,
-            self._max_pixels,
+            self.max_pixels,
             any_range=bool(np.issubdtype(self._evaluated.dtype, np.floating)),
             fitting=self.fitting,
         )

@@ -12,7 +12,7 @@ from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import MAX_PIXELS
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
 from vitjax.data.sources.folder_layout import find_layout
 from vitjax.data.sources.image_labels import (
@@ -22,6 +22,7 @@ from vitjax.data.sources.image_labels import (
     hold_out_splits,
     say_splits,
 )
+from vitjax.data.sources.real_files import find_links, say_contradicting
 
 
 @register("folder")
@@ -82,17 +83,20 @@ def folder(
         for split, root in layout.roots.items()
     }
     class_names, left_out = choose_classes(counts, classes, path, run_classes, layout.roots)
-    files = {
-        split: _read_split(tree, root, class_names, found[split], channels, max_pixels)
-        for split, root in layout.roots.items()
-    }
+    files, inodes = {}, {}
+    for split, root in layout.roots.items():
+        files[split], inodes[split] = _read_split(
+            tree, root, class_names, found[split], channels, max_pixels
+        )
+    files, repeated, on_links = _each_file_once(files, inodes, path)
     where = dict(layout.roots)
     notes = [*layout.notes, say_splits(files, where), *left_out]
     notes += [note for root in layout.roots.values() for note in _ignored(tree, root, levels)]
+    notes += on_links
     notes += [note for root in layout.roots.values() for note in _linked(root, class_names)]
     default = 0.1 if layout.flat else 0.0
     fractions = {"val": val_fraction, "test": test_fraction}
-    notes += hold_out_splits(files, fractions, default, split_seed, path)
+    notes += hold_out_splits(files, fractions, default, split_seed, path, repeated)
     if layout.flat and "test" in files:
         (root,) = layout.roots.values()
         notes.append(
@@ -113,7 +117,7 @@ def _class_folders(tree: FileTree, root: str, levels: int) -> list[str]:
         names = [
             os.path.join(name, inner)
             for name in names
-            for inner in tree.listing(os.path.join(root, name)).folders
+            for inner in tree.listing(os.path.join(root, name) if name else root).folders
         ]
     if not names:
         raise DataError(f"{root} has no folders {levels} levels below it (config.data.levels)")
@@ -144,17 +148,50 @@ def _read_split(
     folders: Sequence[str],
     channels: int,
     max_pixels: int,
-) -> ImageFiles:
-    """The images of one split; ``folders`` are the class folders in ``root``."""
+) -> tuple[ImageFiles, np.ndarray]:
+    """The images of one split and their inodes; ``folders`` are the class folders in ``root``."""
     number = {name: index for index, name in enumerate(class_names)}
     paths: list[str] = []
     labels: list[int] = []
+    inodes = [np.zeros(0, np.uint64)]
     for name in folders:
         if name in number:
             files = tree.files_below(os.path.join(root, name))
+            inodes.append(tree.inodes_below(os.path.join(root, name)))
             paths += [os.path.join(name, file) for file in files]
             labels += [number[name]] * len(files)
-    return ImageFiles(root, paths, np.asarray(labels, np.int32), channels, max_pixels=max_pixels)
+    made = ImageFiles(root, paths, np.asarray(labels, np.int32), channels, max_pixels=max_pixels)
+    return made, np.concatenate(inodes)
+
+
+def _each_file_once(
+    files: Mapping[str, ImageFiles], inodes: Mapping[str, np.ndarray], where: str
+) -> tuple[dict[str, ImageFiles], np.ndarray | None, list[str]]:
+    """The splits without files that links repeat within a class.
+
+    Returns:
+        The splits; which examples of ``train`` are in several classes, by links; and notes.
+
+    Raises:
+        DataError: a file is in two splits.
+    """
+    links = find_links(files, inodes, where)
+    once, notes = dict(files), []
+    for split, again in links.again.items():
+        if again.any():
+            once[split] = files[split].take(np.flatnonzero(~again))
+            linked = [files[split].name(index) for index in np.flatnonzero(again)[:3].tolist()]
+            count = int(again.sum())
+            are = "link to an image" if count == 1 else "links to images"
+            notes.append(
+                f"{split}: {count:,} {are} of the same class {'is' if count == 1 else 'are'} left"
+                f" out ({', '.join(linked)}{', ...' if count > len(linked) else ''})"
+            )
+    notes += say_contradicting(links, where)
+    repeated = links.contradicting.get("train")
+    if repeated is not None:
+        repeated = repeated[~links.again["train"]]
+    return once, repeated, notes
 
 
 def _ignored(tree: FileTree, root: str, levels: int) -> list[str]:

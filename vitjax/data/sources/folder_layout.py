@@ -91,7 +91,7 @@ def find_layout(
     filled = [n for n in tree.listing(root).folders if tree.files_below(os.path.join(root, n))]
     named = splits_among(tree.listing(root).folders)
     # Names of classes that are inside of splits say nothing of the folders here.
-    given = classes if all(name in filled for name in classes) else ()
+    given = frozenset(classes if set(classes) <= set(filled) else ())
     suspects = {n: s for s in SPLITS for n in filled if named.get(n) == s and n not in given}
     others = [name for name in filled if name not in suspects]
     holding = [name for name in suspects if _holds_classes(tree, os.path.join(root, name))]
@@ -128,8 +128,9 @@ def _only_folder(tree: FileTree, root: str) -> str | None:
     paths = [os.path.join(root, name) for name in listing.folders]
     filled = [path for path in paths if tree.files_below(path)]
     # A class folder without any file is a mistake to report, not a folder of something else.
-    rest = [path for path in paths if path not in filled]
-    if len(filled) != 1 or not all(tree.others_below(path) for path in rest):
+    if len(filled) != 1:
+        return None
+    if not all(tree.others_below(path) for path in paths if path != filled[0]):
         return None
     return filled[0] if _holds_classes(tree, filled[0]) else None
 

@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from vitjax.core.regular_files import open_regular
 from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import Length
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import MAX_PIXELS, measure, read_image
+from vitjax.data.image_files import measure, read_image
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Stored, hold_out
 
@@ -69,8 +71,8 @@ class ImageFiles(Stored):
 
     def stored(self, index: int, most: int | None = None) -> bytes:
         """The content of the file."""
-        with open(self.name(index), "rb") as file:
-            return file.read(most)
+        with open_regular(self.name(index)) as file:
+            return file.read(-1 if most is None else most)
 
     def take(self, indices: np.ndarray) -> ImageFiles:
         """The examples at ``indices``, as a split of their own."""
@@ -106,7 +108,7 @@ def choose_classes(
     if choice == "all":
         return _said(tuple(sorted(found)))
     first = "train" if "train" in counts else next(iter(counts))
-    own = tuple(counts[first])
+    own = dict.fromkeys(counts[first])
     if isinstance(choice, str):
         for split, classes in counts.items():
             for name in classes:
@@ -116,13 +118,15 @@ def choose_classes(
                         f'{near_match(name, own)} (with classes="all" splits may have classes of'
                         " their own, and classes=[...] lists those to read)"
                     )
-        return _said(own)
+        return _said(tuple(own))
     chosen = tuple(choice)
     if run_classes is not None:
-        there = [name for name in chosen if name in found or name not in run_classes.names]
+        known = frozenset(run_classes.names)
+        there = [name for name in chosen if name in found or name not in known]
         chosen = tuple(there) or chosen
+    times = Counter(chosen)
     for name in chosen:
-        if chosen.count(name) > 1:
+        if times[name] > 1:
             raise DataError(f"{where}: classes lists {name!r} twice")
         if name not in found:
             raise DataError(
@@ -135,7 +139,7 @@ def choose_classes(
     for split, classes in counts.items():
         if not any(classes.get(name) for name in chosen):
             raise DataError(_without_chosen(chosen, split, classes, where, roots))
-    left_out = [name for name in found if name not in chosen]
+    left_out = [name for name in found if name not in times]
     if not left_out:
         return _said(chosen)
     images = sum(classes.get(name, 0) for classes in counts.values() for name in left_out)
@@ -174,6 +178,7 @@ def hold_out_splits(
     default: float,
     seed: int,
     where: str,
+    repeated: np.ndarray | None = None,
 ) -> list[str]:
     """Takes splits that do not exist out of ``train``, in place.
 
@@ -184,6 +189,8 @@ def hold_out_splits(
         default: the fraction where none is given.
         seed: selects the examples.
         where: what errors call the source.
+        repeated: which examples of ``train`` are files that other examples are too; these are not
+            held out, for a file would be in two splits. None for no such files.
 
     Returns:
         What there is to say of it.
@@ -210,8 +217,12 @@ def hold_out_splits(
             kept, held = hold_out(groups, count, seed)
         except DataError as error:
             raise DataError(f"{where}: config.data.{split}_fraction: {error}") from error
+        if repeated is not None:
+            kept = np.sort(np.concatenate([kept, held[repeated[held]]]))
+            held = held[~repeated[held]]
+            repeated = repeated[kept]
         splits[split], rest = rest.take(held), rest.take(kept)
-        notes.append(f"{split}: {count:,} of {total:,} examples are held out of train")
+        notes.append(f"{split}: {len(held):,} of {total:,} examples are held out of train")
     splits["train"] = rest
     return notes
 

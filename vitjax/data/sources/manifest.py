@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from vitjax.core.text import near_match, shortened
+from vitjax.core.counting import Counting
+from vitjax.core.regular_files import kind_of
+from vitjax.core.text import near_match, printable, shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import MAX_PIXELS
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
 from vitjax.data.sources.folder_layout import check_folder
 from vitjax.data.sources.image_labels import (
@@ -23,6 +26,7 @@ from vitjax.data.sources.image_labels import (
     hold_out_splits,
     say_splits,
 )
+from vitjax.data.sources.real_files import find_links, say_contradicting
 from vitjax.data.sources.tables import Table, find_column, numbers, read_table
 from vitjax.data.split_names import SPLITS, splits_among
 
@@ -184,7 +188,7 @@ class _Rows:
         if root is not None:
             check_folder(root)
         self._files = [cell and cell + suffix for cell in self.table.column(column)]
-        _check_files(self.table, column, self._root, self._files)
+        self._inodes = _check_files(self.table, column, self._root, self._files)
         self._split_column = find_column(
             self.table, split_column, _SPLITS, key("split"), needed=False
         )
@@ -246,10 +250,15 @@ class _Rows:
             )
             for split, held in splits.items()
         }
+        links = find_links(
+            files, {split: self._inodes[held] for split, held in splits.items()}, table.path
+        )
         said.append(say_splits(files, dict.fromkeys(files, where)))
+        said += say_contradicting(links, table.path)
         default = 0.1 if self._split_column is None else 0.0
         fractions = {"val": val_fraction, "test": test_fraction}
-        held_out = hold_out_splits(files, fractions, default, seed, table.path)
+        repeated = links.linked.get("train")
+        held_out = hold_out_splits(files, fractions, default, seed, table.path, repeated)
         return Source(
             files,
             class_names,
@@ -258,17 +267,35 @@ class _Rows:
         )
 
 
-def _check_files(table: Table, column: str, root: str, files: Sequence[str]) -> None:
-    """Raises DataError if a file does not exist; the message names the first."""
-    missing = [
-        row for row, file in enumerate(files) if not os.path.isfile(os.path.join(root, file))
-    ]
+def _check_files(table: Table, column: str, root: str, files: Sequence[str]) -> np.ndarray:
+    """The inode of each file, uint64.
+
+    Raises:
+        DataError: one does not exist, or is no file; the message names the first.
+    """
+    inodes = np.zeros(len(files), np.uint64)
+    missing = []
+    counting = Counting(f"looking for the files of {printable(table.path)}", len(files))
+    for row, file in enumerate(files):
+        try:
+            status = os.stat(os.path.join(root, file))
+        except (OSError, ValueError):  # ValueError: it has a NUL
+            missing.append(row)
+        else:
+            if stat.S_ISREG(status.st_mode):
+                inodes[row] = status.st_ino
+            else:
+                missing.append(row)
+        counting.add()
+    counting.pause()
     if not missing:
-        return
+        return inodes
     row, file = missing[0], files[missing[0]]
     if not file:
         raise DataError(f"{table.where(row, column)}: is empty")
     place = os.path.join(root, file)
+    if os.path.exists(place) and (kind := kind_of(place)) is not None:
+        raise DataError(f"{table.where(row, column)}: {place} is {kind}, not a file")
     folder = os.path.dirname(place) or "."
     siblings = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     how_many = f"{len(missing):,} of {len(files):,} rows name a file that does not exist; "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree
 from vitjax.core.text import natural_key, near_match, shortened
 from vitjax.data.errors import DataError
-from vitjax.data.image_files import measure
+from vitjax.data.image_files import pages_of
 from vitjax.data.sources.folder_layout import check_distinct, split_folders
 
 _MASK_FOLDERS = ("masks", "labels")
@@ -102,7 +102,7 @@ def _check_partners(
     images: Mapping[str, str], masks: Mapping[str, str], mask_folder: str, image_folder: str
 ) -> None:
     """Raises DataError if an image has no mask, or a mask no image."""
-    if len(images) == len(masks) == 1 and measure(next(iter(images.values()))).pages > 1:
+    if len(images) == len(masks) == 1 and pages_of(next(iter(images.values()))) > 1:
         return  # train-volume.tif and train-labels.tif
     for ours, theirs, folder, what in (
         (images, masks, mask_folder, "image has no mask"),

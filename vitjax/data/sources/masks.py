@@ -11,12 +11,15 @@ from typing import Literal
 
 import numpy as np
 
+from vitjax.core.counting import Counting
 from vitjax.core.machine import process_cores
+from vitjax.core.regular_files import open_regular
 from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.image_files import MAX_PIXELS, Measured, measure, read_image, turned_as
+from vitjax.data.image_files import Measured, measure, read_image, turned_as
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask, unpacked
 from vitjax.data.sample import IGNORE, Sample
 from vitjax.data.sources.base import Channels, HeldOut, Stored, hold_out, register
@@ -36,6 +39,7 @@ from vitjax.data.sources.mask_classes import (
 )
 from vitjax.data.sources.mask_discovery import discovered
 from vitjax.data.sources.mask_layouts import Files, Layout, find
+from vitjax.data.sources.real_files import check_apart
 
 _log = logging.getLogger(__name__)
 
@@ -124,8 +128,8 @@ class MaskSplit(MaskReader, Stored):
     def stored(self, index: int, most: int | None = None) -> bytes:
         """The page, and the content of the image's file."""
         page = self.pages[index]
-        with open(page.files.image, "rb") as file:
-            return page.page.to_bytes(8, "big") + file.read(most)
+        with open_regular(page.files.image) as file:
+            return page.page.to_bytes(8, "big") + file.read(-1 if most is None else most)
 
 
 @register("masks", target="mask")
@@ -204,6 +208,8 @@ def masks(
     left_out = ignored_values(ignore) if given is None else ()
     check_folder(path)
     found = find(path, layout)
+    images_of = {split: [each.image for each in files] for split, files in found.files.items()}
+    check_apart(images_of, path)
     measured = {
         split: _measured_pages(files, mask_orientation, max_pixels)
         for split, files in found.files.items()
@@ -240,7 +246,7 @@ def masks(
         names,
         channels,
         None if given.colours else given.representatives,
-        _colors(given, everything),
+        _colors(given, everything, max_pixels),
         notes=(*said, _said(given, names, found=classes is None)),
     )
 
@@ -273,13 +279,13 @@ def _read(page: Page, path: str, colours: bool, max_pixels: int) -> np.ndarray:
     return turned_as(mask, page.turn)
 
 
-def _colors(classes: Classes, pages: Sequence[Page]) -> tuple[Colour, ...] | None:
+def _colors(classes: Classes, pages: Sequence[Page], max_pixels: int) -> tuple[Colour, ...] | None:
     """The colours of classes: their own, or those of the palette of the first mask."""
     if classes.colours:
         return tuple(unpacked(value) for value in classes.representatives)
     try:
-        palette = palette_of(pages[0].files.mask)
-    except Exception:  # of any type; the file is read, and the error reported, elsewhere
+        palette = palette_of(pages[0].files.mask, max_pixels)
+    except CorruptImage:  # the file is read, and the error reported, elsewhere
         return None
     colors = [palette.get(value) for value in classes.representatives]
     known = tuple(color for color in colors if color is not None)
@@ -293,7 +299,12 @@ def _measured_pages(
 ) -> list[tuple[Page, bool]]:
     """The examples in files, and which have 16 bits."""
     with ThreadPoolExecutor(process_cores()) as threads:
-        measured = list(threads.map(lambda each: _measured(each, max_pixels), files))
+        measured = []
+        counting = Counting("measuring images and masks", len(files))
+        for heads in threads.map(lambda each: _measured(each, max_pixels), files):
+            measured.append(heads)
+            counting.add()
+        counting.pause()
     pages: list[tuple[Page, bool]] = []
     undecided = []
     for each, (image, mask) in zip(files, measured, strict=True):

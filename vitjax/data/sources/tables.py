@@ -9,11 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, shortened
 from vitjax.data.errors import DataError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+_SHOWN, _LONG = 10, 50  # names of columns in a message, and characters of one
+_MOST_ROWS_PER_BYTE = 10  # of a Parquet file, which can repeat a row for nothing
 _DELIMITERS = ",\t;|"
 
 
@@ -84,6 +86,9 @@ def read_table(path: str) -> Table:
 
 
 def _read_text(path: str, text: str) -> Table:
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}, line {line}: has a NUL byte, so it is not a text file")
     head = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(_DELIMITERS, key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -103,7 +108,7 @@ def _read_text(path: str, text: str) -> Table:
         if len(cells) != len(columns):
             raise DataError(
                 f"{path}, line {line}: has {len(cells)} cells, and the first line names"
-                f" {len(columns)} columns ({', '.join(columns)})"
+                f" {len(columns)} columns ({_listed(columns)})"
             )
     return Table(path, columns, rows[1:], lines[1:])
 
@@ -116,10 +121,19 @@ def _read_parquet(path: str) -> Table:
             f"{path}: Parquet files need the package pyarrow: pip install 'vitjax[parquet]'"
         ) from error
     try:
+        rows_claimed = pyarrow.parquet.read_metadata(path).num_rows
+        if rows_claimed > _MOST_ROWS_PER_BYTE * os.path.getsize(path):
+            raise DataError(
+                f"{path}: has {rows_claimed:,} rows in {os.path.getsize(path):,} bytes, which are"
+                " too few for a file in each row"
+            )
         table = pyarrow.parquet.read_table(path)
         cells = [["" if x is None else str(x) for x in column.to_pylist()] for column in table]
+    except DataError:
+        raise
     except Exception as error:  # of many types of pyarrow's own
-        raise DataError(f"{path}: cannot be read as Parquet: {error}") from error
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as Parquet: {reason}") from error
     rows = [[cell.strip() for cell in row] for row in zip(*cells, strict=True)]
     return Table(path, tuple(table.column_names), rows, range(1, len(rows) + 1))
 
@@ -129,7 +143,7 @@ def _checked(table: Table) -> Table:
     if twice:
         raise DataError(f"{table.path}: two columns are called {twice[0]!r}")
     if not len(table):
-        raise DataError(f"{table.path} has no rows (columns: {', '.join(table.columns)})")
+        raise DataError(f"{table.path} has no rows (columns: {_listed(table.columns)})")
     return table
 
 
@@ -148,7 +162,7 @@ def find_column(
     Raises:
         DataError: it does not exist, is missing, or two columns have usual names.
     """
-    known = ", ".join(table.columns)
+    known = _listed(table.columns)
     if given is not None:
         if given not in table.columns:
             raise DataError(
@@ -167,6 +181,12 @@ def find_column(
             f" first line names the columns, and {key} says which is meant"
         )
     return found[0] if found else None
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """The names of columns, as many and as much of each as a message can have."""
+    cut = [name if len(name) <= _LONG else f"{name[:_LONG]}..." for name in columns[:_SHOWN]]
+    return shortened([*cut, *columns[_SHOWN:]], _SHOWN)
 
 
 def _plain(name: str) -> str:

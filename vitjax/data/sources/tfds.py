@@ -14,7 +14,8 @@ from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.core.validation import PositiveInt
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.image_files import MAX_PIXELS, decode_image
+from vitjax.data.image_files import decode_image
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Source, register
 

@@ -12,7 +12,8 @@ from vitjax.core.text import near_match
 from vitjax.core.validation import PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
-from vitjax.data.image_files import MAX_PIXELS, decode_image, measure_opened
+from vitjax.data.image_files import decode_image, measure_opened
+from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.mask_files import decode_mask, unpacked
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import register

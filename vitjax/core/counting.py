@@ -1,0 +1,49 @@
+"""How far work on many files is: a line on the terminal, or one now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+_FIRST = 1.0  # seconds without a word
+_EVERY_ON_TERMINAL = 0.1
+_EVERY_IN_LOG = 15.0
+_ERASE = "\r\x1b[K"
+
+
+class Counting:
+    """Counts files on stderr, for work that takes longer than a second."""
+
+    def __init__(self, what: str, total: int | None = None):
+        """Counts nothing yet.
+
+        Args:
+            what: what is done, such as ``"listing photos"``.
+            total: the number of files, if it is known.
+        """
+        self._what, self._total = what, total
+        self._done = 0
+        self._due = time.monotonic() + _FIRST
+        self._shown = False
+
+    def add(self, number: int = 1) -> None:
+        """Counts more files, and says so if it is due."""
+        self._done += number
+        now = time.monotonic()
+        if now < self._due:
+            return
+        terminal = sys.stderr.isatty()
+        self._due = now + (_EVERY_ON_TERMINAL if terminal else _EVERY_IN_LOG)
+        of = "" if self._total is None else f" of {self._total:,}"
+        text = f"{self._what}: {self._done:,}{of} files"
+        if terminal:
+            print(f"{_ERASE}{text}", end="", file=sys.stderr, flush=True)
+            self._shown = True
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def pause(self) -> None:
+        """Removes the line from the terminal, where other text may follow."""
+        if self._shown:
+            print(_ERASE, end="", file=sys.stderr, flush=True)
+            self._shown = False

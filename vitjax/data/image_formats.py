@@ -1,0 +1,170 @@
+"""What is opened as an image: a list of formats, and limits that are checked before decoding.
+
+Every image file and mask file is opened by `opened`, from its head: a file of another format is
+never given to a library, and a file that claims more pixels than are read is never decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from typing import IO
+
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from vitjax.core.regular_files import open_regular
+from vitjax.data.tiff_tags import full_pages
+
+# The formats that are read, by Pillow's names; docs/folders.md lists them with their suffixes.
+# The others have parsers that few people test, and that of EPS starts another program.
+FORMATS = (*("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "JPEG2000", "AVIF"),)
+
+# The pixels of the largest image that is read, by default; of all formats.
+MAX_PIXELS = 178_956_970
+
+# A file may have as many bytes beside those of its pixels: text, profiles, a film after the image.
+_MOST_EXTRA_BYTES = 1 << 26
+_MOST_BYTES_PER_PIXEL = 16
+# Pillow reads the runs of a BMP in Python, at 10 million pixels per second.
+_MOST_PIXELS_OF_RUNS = 1 << 25
+_RUNS = (1, 2)  # how a BMP is compressed
+_PPM, _COMMENT = re.compile(rb"P[0-7fFyYzZ][\s#]"), re.compile(rb"#[^\r\n]*(?:[\r\n]|$)")
+_MOST_PPM_HEAD = 1 << 16  # bytes, comments and all
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_MOST_TILE = 4096  # of the side of a tile in a smaller image
+_JPEG2000_SIZE = b"\xff\x4f\xff\x51"  # the start of a codestream, and the marker of its size
+# Pillow warns of damaged metadata, and logs, without the name of a file.
+_OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+
+
+def content_of(path: str | os.PathLike[str], max_pixels: int) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, FIFO or device.
+        ValueError: it has more bytes than an image of its size can have.
+        Exceptions of any type: it has so many bytes that its head is read, which is damaged.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _MOST_EXTRA_BYTES:
+            with opened(file, max_pixels) as image:
+                pages = len(full_pages(file))
+                pixels = image.height * image.width * pages
+                if size > _MOST_EXTRA_BYTES + _MOST_BYTES_PER_PIXEL * pixels:
+                    raise ValueError(
+                        f"the file has {size:,} bytes, more than an image of"
+                        f" {image.height}x{image.width} pixels can have"
+                    )
+            file.seek(0)
+        return file.read()
+
+
+@contextlib.contextmanager
+def opened(file: IO[bytes], max_pixels: int, page: int = 0) -> Iterator[Image.Image]:
+    """The image in a file of one of `FORMATS`, not decoded.
+
+    Args:
+        file: given a path, Pillow 13.0 maps it and misreads a TIFF with an orientation.
+        max_pixels: an image with more is an error.
+        page: of a TIFF with several.
+
+    Raises:
+        ValueError: the image has more pixels, or its head contradicts itself. Other exceptions of
+            any type: it cannot be read.
+    """
+    # Pillow's own limit, a setting of the process, warns without the name of a file.
+    Image.MAX_IMAGE_PIXELS = None
+    if _OF_PILLOW not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_OF_PILLOW[3].pattern)
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    _check_canvas(file, max_pixels)
+    pages = full_pages(file)
+    with Image.open(file, formats=FORMATS) as image:
+        check_pixels(image.height, image.width, max_pixels)
+        if pages[page] > 0:
+            image.seek(pages[page])
+            check_pixels(image.height, image.width, max_pixels)
+        _check_claims(image, file)
+        yield image
+
+
+def check_pixels(height: int, width: int, max_pixels: int) -> None:
+    """Raises ValueError if an image has no pixels, or more than ``max_pixels``."""
+    if height < 1 or width < 1:
+        raise ValueError(f"it has {height}x{width} pixels")
+    if height * width > max_pixels:
+        raise ValueError(
+            f"it has {height}x{width} = {height * width:,} pixels, and at most {max_pixels:,} are"
+            " read; a larger config.data.max_pixels reads it"
+        )
+
+
+def _check_canvas(file: IO[bytes], max_pixels: int) -> None:
+    """Checks what Pillow does when it opens a file, from its first bytes.
+
+    It allocates the canvas of a WebP, and reads the head of a PPM byte by byte, however long.
+    """
+    place = file.tell()
+    head = file.read(30)
+    if _PPM.match(head):
+        head += file.read(_MOST_PPM_HEAD)
+        words = 3 if head[1:2] in b"14" else 4  # with the largest value, unless there are two
+        if len(head) > _MOST_PPM_HEAD and len(_COMMENT.sub(b" ", head).split(None, 4)) < words:
+            raise ValueError(f"its head is longer than {_MOST_PPM_HEAD:,} bytes")
+    file.seek(place)
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 30:
+        width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
+        check_pixels(height, width, max_pixels)
+
+
+def _check_claims(image: Image.Image, file: IO[bytes]) -> None:
+    """Checks what a decoder would allocate or do beyond the pixels of the image.
+
+    Raises:
+        ValueError: it is far more than the image needs.
+    """
+    size = image.height, image.width
+    in_runs = image.format == "BMP" and image.info.get("compression") in _RUNS
+    if isinstance(image, TiffImageFile):
+        _check_tiles(image)
+    elif image.format == "JPEG2000":
+        _check_codestream(file, size)
+    elif in_runs and size[0] * size[1] > _MOST_PIXELS_OF_RUNS:
+        raise ValueError(
+            f"it has {size[0]}x{size[1]} pixels in runs (RLE), of which at most"
+            f" {_MOST_PIXELS_OF_RUNS:,} are read; save it as PNG"
+        )
+
+
+def _check_tiles(image: TiffImageFile) -> None:
+    """Checks that the tiles of a TIFF are not far larger than its image."""
+    width, height = (image.tag_v2.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    for tile, side in ((height, image.height), (width, image.width)):
+        if not isinstance(tile, int) or tile > max(2 * side, _MOST_TILE):
+            raise ValueError(
+                f"its tiles are {height}x{width}, and the image has {image.height}x{image.width}"
+                " pixels"
+            )
+
+
+def _check_codestream(file: IO[bytes], size: tuple[int, int]) -> None:
+    """Checks that the data of a JPEG 2000 file is of the size that its head says."""
+    file.seek(0)
+    data = file.read()
+    at = data.find(_JPEG2000_SIZE)
+    try:
+        right, down, left, up = struct.unpack_from(">4I", data, at + 8)
+    except struct.error as error:
+        raise ValueError("its data has no size") from error
+    if at < 0 or (down - up, right - left) != size:
+        raise ValueError(
+            f"its data is of {down - up}x{right - left} pixels, and its head says"
+            f" {size[0]}x{size[1]}"
+        )
