@@ -34,7 +34,7 @@ def named(path: str | Path) -> Iterator[None]:
             except OSError as error:
                 raise WeightsError(f"cannot be read: {error.strerror or error}") from error
     except WeightsError as error:
-        raise WeightsError(f"{path}: {_clipped(printable_lines(str(error)), _LONGEST)}") from error
+        raise WeightsError(f"{path}: {printable_lines(_clipped(str(error), _LONGEST))}") from error
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def blamed(words: str) -> Iterator[None]:
     except MemoryError as error:
         raise WeightsError(f"{words} (it asks for more memory than there is)") from error
     except Exception as error:
-        reason = _clipped(printable(f"{type(error).__name__}: {error}"), _LONGEST_REASON)
+        reason = printable(_clipped(f"{type(error).__name__}: {error}", _LONGEST_REASON))
         raise WeightsError(f"{words} ({reason})") from error
 
 

@@ -17,11 +17,11 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import damage
+from vitjax.weights.formats import damage, limits
 from vitjax.weights.formats.pickled import DTYPES, Function, Inert, Storage, filled, named
 
 # A state dict of a thousand tensors takes 50,000 steps; what a training stores beside it, more.
-_MOST_STEPS = 2**21
+_MOST_STEPS = 2**22
 # Bytes of a line of the oldest protocol.
 _LONGEST_LINE = 2**20
 # Operations whose argument is the value.
@@ -200,6 +200,7 @@ class _Machine:
             case _:
                 raise WeightsError("is damaged: it refers to something other than a storage")
         key = str(key)
+        limits.check_name(key)
         self.storages[key] = dtype
         match view:
             case None:

@@ -22,6 +22,7 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
 _OTHERS = ("opt", "lr_sched", "sched", "scaler", "grad_scaler", "callback", "loops", "hyper_param")
 # A state dict has thousands; a pickle of a few bytes can be made to have any number.
 _MOST_ENTRIES = 10**6
+_END = object()
 
 
 def state_dict(
@@ -66,7 +67,7 @@ def state_dict(
     else:
         chosen = found[part] if part in found else next(iter(found.values()))
     arrays = {}
-    for count, (name, value) in enumerate(_leaves(chosen, "", budget)):
+    for count, (name, value) in enumerate(_leaves(chosen, budget)):
         if count > _MOST_ENTRIES:
             raise WeightsError(f"refused: it has more than {_MOST_ENTRIES:,} entries")
         if isinstance(value, Tensor):
@@ -135,13 +136,22 @@ def _has_matrix(content: dict[str, Any]) -> bool:
     return any(isinstance(x, Tensor) and len(x.shape) > 1 for x in content.values())
 
 
-def _leaves(tree: Any, where: str, budget: Budget) -> Iterator[tuple[str, Any]]:
-    """All dicts and lists and their content, by path; a number or text has none of its own."""
-    inner = isinstance(tree, dict | list | tuple) and not isinstance(tree, Tensor)
-    yield budget.name(where) if inner or isinstance(tree, Tensor | Inert) else "", tree
-    if not inner:
-        return
-    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+def _leaves(tree: dict[Any, Any], budget: Budget) -> Iterator[tuple[str, Any]]:
+    """Everything in the dicts and lists of a state dict, by path, in their order.
+
+    A number or a text has no path: there may be many of them.
+    """
+    waiting: list[tuple[str, Iterator[tuple[Any, Any]]]] = [("", iter(tree.items()))]
+    while waiting:
+        where, entries = waiting[-1]
+        key, value = next(entries, (None, _END))
+        if value is _END:
+            waiting.pop()
+            continue
+        inner = isinstance(value, dict | list | tuple) and not isinstance(value, Tensor)
+        if not inner and not isinstance(value, Tensor | Inert):
+            yield "", value
+            continue
         if isinstance(key, Inert):
             if isinstance(value, dict | Tensor):
                 raise WeightsError(
@@ -149,7 +159,11 @@ def _leaves(tree: Any, where: str, budget: Budget) -> Iterator[tuple[str, Any]]:
                     " are texts or numbers"
                 )
             continue
-        yield from _leaves(value, f"{where}.{key}" if where else str(key), budget)
+        name = budget.name(f"{where}.{key}" if where else str(key))
+        yield name, value
+        if inner:
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting.append((name, iter(items)))
 
 
 def _described(tree: Any) -> str:
