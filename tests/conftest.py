@@ -44,8 +44,15 @@ hypothesis.settings.load_profile("vitjax")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds ``--slow``."""
+    """Adds ``--slow`` and ``--fuzz``."""
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--fuzz",
+        type=int,
+        default=1,
+        metavar="N",
+        help="tests of damaged and random files try N times as many of them",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -60,6 +67,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip)
     if WORKER is not None:
         items.sort(key=lambda item: item.path.parent.name not in ("end_to_end", "training"))
+
+
+@pytest.fixture(scope="session")
+def fuzz(pytestconfig: pytest.Config) -> int:
+    """How many times as many damaged files are tried, from ``--fuzz``."""
+    return pytestconfig.getoption("--fuzz")
 
 
 @pytest.fixture(scope="session")

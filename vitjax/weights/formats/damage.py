@@ -7,6 +7,7 @@ zipfile, zlib, NumPy, h5py, msgpack or safetensors raise any exception.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,9 +33,11 @@ def named(path: str | Path) -> Iterator[None]:
             try:
                 yield
             except OSError as error:
-                raise WeightsError(f"cannot be read: {error.strerror or error}") from error
+                reason = os.strerror(error.errno) if error.errno else error
+                raise WeightsError(f"cannot be read: {reason}") from error
     except WeightsError as error:
-        raise WeightsError(f"{path}: {printable_lines(_clipped(str(error), _LONGEST))}") from error
+        words = printable_lines(_clipped(str(error), _LONGEST))
+        raise WeightsError(f"{printable(path)}: {words}") from error
 
 
 @contextlib.contextmanager
@@ -48,9 +51,9 @@ def written(path: str | Path) -> Iterator[None]:
         yield
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cannot be written: {reason}") from error
+        raise WeightsError(f"{printable(path)}: cannot be written: {reason}") from error
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(f"{printable(path)}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -59,10 +62,11 @@ def blamed(words: str) -> Iterator[None]:
 
     Raises:
         WeightsError: anything went wrong; one that a reader raised is passed on unchanged.
+        OSError: the file does not exist, or may not be read.
     """
     try:
         yield
-    except WeightsError:
+    except (WeightsError, FileNotFoundError, PermissionError):
         raise
     except RecursionError:
         raise WeightsError("refused: it has dicts in dicts without end") from None

@@ -358,7 +358,7 @@ def _read_index(path: Path, part: str | None, budget: Budget) -> dict[str, np.nd
     places, found = _listed(path)
     missing = [shard for shard in found if not (path.parent / shard).is_file()]
     if missing:
-        raise WeightsError(f"lists {len(found)} files; missing: {shortened(missing, 10)}")
+        raise WeightsError(f"lists {len(found):,} files; missing: {shortened(missing, 10)}")
     arrays: dict[str, np.ndarray] = {}
     for shard in found:
         with damage.named(path.parent / shard):

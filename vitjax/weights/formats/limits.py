@@ -13,7 +13,7 @@ from vitjax.core.text import printable
 from vitjax.weights.errors import WeightsError
 
 # Weights hardly compress. A file that exceeds both limits is made to fill the memory.
-_MOST_BYTES = 2**28
+_MOST_BYTES = 2**27
 _MOST_GROWTH = 100
 # The largest models have a few thousand arrays, whose names have about a hundred characters.
 _MOST_ARRAYS = 2**16
