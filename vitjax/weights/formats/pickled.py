@@ -44,30 +44,6 @@ STORAGES = {
     "ComplexFloatStorage": "complex64",
 }
 
-# Stored in checkpoints beside the weights; read as empty objects.
-_INERT = frozenset(
-    {
-        "argparse.Namespace",
-        "types.SimpleNamespace",
-        "numpy.dtype",
-        "numpy.ndarray",
-        *(f"pathlib.{kind}Path" for kind in ("", "Posix", "PurePosix", "PureWindows", "Windows")),
-        *(f"numpy.{core}.multiarray.{what}" for core in ("core", "_core") for what in ("scalar",)),
-        *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
-        "torch.device",
-        "torch.Tensor",
-        "torch.nn.parameter.Parameter",
-        "torch.nn.parameter.Buffer",
-    }
-)
-_UNREADABLE = {
-    "torch._utils._rebuild_sparse_tensor": "sparse tensors",
-    "torch._utils._rebuild_qtensor": "quantised tensors",
-    "torch._utils._rebuild_nested_tensor": "nested tensors",
-    "torch._utils._rebuild_meta_tensor_no_storage": "tensors without numbers (device 'meta')",
-    "torch._utils._rebuild_wrapper_subclass": "tensors of a class of their own",
-}
-
 
 class Storage(NamedTuple):
     """Where the numbers of tensors are: elements ``start`` to ``start + length`` of ``key``."""
@@ -169,7 +145,7 @@ def _tensor(dtype: Any, storage: Any, offset: Any, size: Any, strides: Any) -> T
     for sides in (size, strides):
         if not isinstance(sides, list | tuple) or len(sides) > limits.MOST_AXES:
             raise ValueError(f"a tensor with more than {limits.MOST_AXES} axes")
-    if not all(type(number) is int for number in (offset, *size, *strides)):
+    if any(type(number) is not int for number in (offset, *size, *strides)):
         raise ValueError("a tensor whose place is no integer")
     return Tensor(storage, offset, tuple(size), tuple(strides), dtype)
 
@@ -213,12 +189,12 @@ def _inert(name: str) -> Callable[..., Inert]:
     return lambda *_: Inert(name)
 
 
-_REBUILDERS = {
+_REBUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _rebuild,
     "torch._utils._rebuild_tensor_v2": _rebuild,
     "torch._utils._rebuild_tensor_v3": _rebuild_typed,
 }
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **_REBUILDERS,
     "torch._utils._rebuild_parameter": _same,
     "torch._utils._rebuild_parameter_with_state": _same,

@@ -48,7 +48,7 @@ def load(file: IO[bytes], size: int) -> tuple[Any, dict[str, str]]:
     """
     machine = _Machine()
     with damage.blamed("is cut short or damaged: its list of tensors cannot be read"):
-        steps: Any = machine.steps
+        steps = machine.steps
         for code, argument, _ in pickletools.genops(_Bounded(file, size)):  # type: ignore[arg-type]
             machine.count(1)
             step = steps.get(code.name)
@@ -94,7 +94,7 @@ class _Machine:
         self.storages: dict[str, str] = {}
         self._counted = 0
         push = self.stack.append
-        self.steps: dict[str, Callable[[Any], None]] = {
+        self.steps: dict[str, Callable[[Any], Any]] = {
             **dict.fromkeys(_VALUES, push),
             **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda _: None),
             **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), self._put),
@@ -190,21 +190,19 @@ class _Machine:
 
     def _storage(self, saved: Any) -> Storage:
         """A storage, from ``("storage", dtype, key, device, count, view?)``."""
-        match saved:
-            case ("storage", str(dtype), str() | int() as key, _, int(count)) if dtype in DTYPES:
-                view = None
-            case ("storage", str(dtype), str() | int() as key, _, int(count), view) if (
-                dtype in DTYPES
-            ):
-                pass
-            case _:
-                raise WeightsError("is damaged: it refers to something other than a storage")
+        if not isinstance(saved, tuple) or len(saved) not in (5, 6) or saved[0] != "storage":
+            raise WeightsError("is damaged: it refers to something other than a storage")
+        _, dtype, key, _, count, *view = saved
+        start, length = 0, count
+        if view and isinstance(view[0], tuple) and len(view[0]) == 3:
+            _, start, length = view[0]
+        elif view and view[0] is not None:
+            raise WeightsError("is damaged: it refers to an unknown part of a storage")
+        if not (isinstance(dtype, str) and dtype in DTYPES and isinstance(key, str | int)):
+            raise WeightsError("is damaged: it refers to a storage of an unknown dtype or name")
+        if not all(isinstance(number, int) for number in (count, start, length)):
+            raise WeightsError("is damaged: it refers to a storage whose size is no integer")
         key = str(key)
         limits.check_name(key)
         self.storages[key] = dtype
-        match view:
-            case None:
-                return Storage(key, dtype, count)
-            case (_, int(start), int(length)):
-                return Storage(key, dtype, length, start)
-        raise WeightsError(f"is damaged: it refers to an unknown part of the storage {key!r}")
+        return Storage(key, dtype, length, start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -162,8 +162,11 @@ def _leaves(tree: dict[Any, Any], budget: Budget) -> Iterator[tuple[str, Any]]:
         name = budget.name(f"{where}.{key}" if where else str(key))
         yield name, value
         if inner:
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting.append((name, iter(items)))
+            waiting.append((name, iter(_entries(value))))
+
+
+def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
+    return value.items() if isinstance(value, dict) else enumerate(value)
 
 
 def _described(tree: Any) -> str:
