@@ -112,7 +112,7 @@ REFUSED = {
                 b"}" * 1 + b"".join(text("a") + b"}" for _ in range(100_000)) + b"s" * 100_000,
             )
         ),
-        "refused: ",
+        "without end",
     ),
     "a list copied a million times": (
         pickled(

@@ -69,7 +69,7 @@ def blamed(words: str) -> Iterator[None]:
     except (WeightsError, FileNotFoundError, PermissionError):
         raise
     except RecursionError:
-        raise WeightsError("refused: it has dicts in dicts without end") from None
+        raise WeightsError(f"{words} (it has lists or dicts in others without end)") from None
     except MemoryError as error:
         raise WeightsError(f"{words} (it asks for more memory than there is)") from error
     except Exception as error:

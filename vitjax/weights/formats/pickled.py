@@ -72,6 +72,11 @@ class Inert:
     def __init__(self, kind: str):
         self.kind = kind
 
+    @property
+    def is_array(self) -> bool:
+        """Whether it was an array of NumPy."""
+        return self.kind.endswith((".multiarray._reconstruct", ".numeric._frombuffer"))
+
 
 class Function:
     """What a pickle may name and call.
@@ -212,8 +217,10 @@ _INERT = (
     *(f"pathlib.{kind}Path" for kind in ("", "Posix", "PurePosix", "PureWindows", "Windows")),
     *(f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")),
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
     *("torch.device", "torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"),
-    *("builtins.set", "builtins.frozenset", "builtins.complex", "_codecs.encode"),
+    *("builtins.set", "builtins.frozenset", "builtins.complex", "builtins.bytearray"),
+    "_codecs.encode",
 )
 _UNREADABLE = {
     "torch._utils._rebuild_sparse_tensor": "sparse tensors",

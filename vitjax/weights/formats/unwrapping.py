@@ -72,7 +72,7 @@ def state_dict(
             raise WeightsError(f"refused: it has more than {_MOST_ENTRIES:,} entries")
         if isinstance(value, Tensor):
             arrays[name] = read(value, name)
-        elif isinstance(value, Inert) and "_reconstruct" in value.kind:
+        elif isinstance(value, Inert) and value.is_array:
             raise WeightsError(
                 f"{name} is a pickled NumPy array, not a tensor; save the arrays as .npz or"
                 " .safetensors"
