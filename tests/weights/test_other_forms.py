@@ -201,6 +201,18 @@ def test_a_file_of_flax_is_read(tmp_path):
         files.read(packed)
 
 
+def test_an_array_in_parts_of_flax_is_joined(tmp_path, monkeypatch):
+    """Flax divides arrays of more than a gigabyte."""
+    monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 16)
+    array = np.arange(30, dtype=np.float32).reshape(5, 6)
+    content = flax.serialization.to_bytes({"params": {"w": array}, "z": 1j, "n": np.float32(2)})
+    assert content.count(b"chunks") == 1
+    (tmp_path / "w.msgpack").write_bytes(content)
+    found = files.read(tmp_path / "w.msgpack")
+    assert list(found) == ["params/w"]
+    np.testing.assert_array_equal(found["params/w"], array, strict=True)
+
+
 @pytest.mark.parametrize("form", ["keras 2", "keras 3", "archive"])
 def test_arrays_of_keras_have_the_names_of_their_layers(form, tmp_path):
     h5py = pytest.importorskip("h5py")

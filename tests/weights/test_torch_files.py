@@ -364,6 +364,30 @@ def test_arrays_of_numpy_among_tensors_are_named_not_lost(tmp_path):
     refused(path, "mean is a pickled NumPy array")
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_trainings_store_beside_tensors_is_left_out(protocol, tmp_path):
+    """Sets, keys of any type, arrays, states of generators, in every protocol of pickles."""
+    beside = {
+        "set": {1, "a"},
+        "frozen": frozenset((1, 2)),
+        "bytes": [b"xyz", bytearray(b"ab")],
+        "numbers": [2**200, -1, 1.5, 1 + 2j, True, None],
+        "counter": collections.Counter("abca"),
+        "lists": collections.defaultdict(list, {1: [2], (1, ("a", 2)): [3]}),
+        "ordered": collections.OrderedDict(a=1, b=[(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)]),
+        1.5: "a float",
+        ("a", 1): "a tuple",
+        "scalar": np.float64(0.5),
+    }
+    for more in ({}, {"array": [np.arange(3)]}):
+        pickled = pickle.dumps({**beside, **more}, protocol)[:-1] + tensor()[3:]
+        path = as_zip(tmp_path / "w.pth", pickled, data={"0": NUMBERS.tobytes()})
+        if more:
+            refused(path, "array.0 is a pickled NumPy array")
+        else:
+            assert set(files.read(path)) == {"w"}
+
+
 def nested(depth: int, width: int) -> bytes:
     """A pickle of a few bytes: a dict in a dict ..., or each in the next ``width`` times."""
     content = tensor()[2:-1] + b"q\x00"

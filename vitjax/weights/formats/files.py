@@ -10,17 +10,11 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import math
 import stat
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
 
-import ml_dtypes
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from vitjax.core.atomic import new_file
 from vitjax.core.text import near_match, shortened
@@ -32,6 +26,7 @@ from vitjax.weights.formats import (
     foreign,
     keras,
     limits,
+    plain,
     pytorch,
     pytorch_write,
     tensorflow,
@@ -98,7 +93,7 @@ def metadata(path: str | Path) -> dict[str, str]:
             with archives.opened(path) as archive:
                 return archives.metadata(archive)
         if found == "safetensors":
-            with _safetensors(path) as file:
+            with plain.opened_safetensors(path) as file:
                 return dict(file.metadata() or {})
     return {}
 
@@ -137,16 +132,22 @@ def write(
             f" (known: {', '.join(SUFFIXES)})"
         )
     # Contiguous and in native byte order: two of the formats store the bytes as they are.
-    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    plain = {name: a.astype(a.dtype.newbyteorder("="), copy=False) for name, a in plain.items()}
-    writers = {"npz": _write_npz, "safetensors": _write_safetensors, "pth": pytorch_write.write}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    contiguous = {
+        name: a.astype(a.dtype.newbyteorder("="), copy=False) for name, a in contiguous.items()
+    }
+    writers = {
+        "npz": plain.write_npz,
+        "safetensors": plain.write_safetensors,
+        "pth": pytorch_write.write,
+    }
     with damage.written(path):
-        for name, array in plain.items():
+        for name, array in contiguous.items():
             limits.check_name(name)
             if array.dtype.kind in "OSUmM" or array.dtype.names:
                 raise WeightsError(f"{name} is of dtype {array.dtype}, not of numbers")
         with new_file(path) as unfinished:
-            writers[format](unfinished, plain, metadata)
+            writers[format](unfinished, contiguous, metadata)
 
 
 def sha256(path: Path) -> str:
@@ -282,61 +283,6 @@ def _read_torch(path: Path, part: str | None, budget: Budget) -> dict[str, np.nd
         return unwrapping.state_dict(tree, read_tensor, part, budget)
 
 
-def _read_npz(path: Path, part: str | None, budget: Budget) -> dict[str, np.ndarray]:
-    arrays = {}
-    with archives.opened(path) as archive:
-        for record in archive.infolist():
-            name = budget.name(record.filename.removesuffix(".npy"))
-            with archives.reading(archive, record.filename) as file:
-                shape, dtype = _header_of_npy(file)
-                if dtype.hasobject:
-                    words = f"refused: {record.filename} has pickled objects instead of numbers"
-                    raise WeightsError(words)
-                if math.prod(shape) * dtype.itemsize != record.file_size - file.tell():
-                    raise ValueError(f"its {record.file_size:,} bytes are not of shape {shape}")
-                budget.array(name, shape, dtype.itemsize)
-                file.seek(0)
-                array = np.lib.format.read_array(file, allow_pickle=False)
-            # NumPy's format has no name for bfloat16, only its size.
-            if array.dtype == np.dtype("V2"):
-                array = array.view(ml_dtypes.bfloat16)
-            arrays[name] = array
-    return unwrapping.of_part(arrays, part)
-
-
-def _header_of_npy(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """The shape and dtype that an array in NumPy's format claims to have."""
-    version, npy = np.lib.format.read_magic(file), np.lib.format
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    read = readers.get(version)
-    if read is None:
-        raise ValueError(f"version {version} of NumPy's format, which is not of plain numbers")
-    shape, _, dtype = read(file)
-    return shape, dtype
-
-
-def _safetensors(path: Path) -> safetensors.safe_open:
-    with open(path, "rb") as file:
-        limits.check_parsed(int.from_bytes(file.read(8), "little"), "its header")
-    with damage.blamed(
-        f"is cut short or damaged: its {path.stat().st_size:,} bytes are not those that its header,"
-        " as of a .safetensors, announces"
-    ):
-        return safetensors.safe_open(path, framework="np")
-
-
-def _read_safetensors(path: Path, part: str | None, budget: Budget) -> dict[str, np.ndarray]:
-    arrays = {}
-    with _safetensors(path) as file:
-        for name in file.keys():  # noqa: SIM118 - it is no dict
-            budget.name(name)
-            # Bytes that overlap, or are not in the file, are refused by the library.
-            budget.array(name, file.get_slice(name).get_shape(), 1)
-            with damage.blamed(f"{name} cannot be read; NumPy may not have its dtype"):
-                arrays[name] = file.get_tensor(name)
-    return unwrapping.of_part(arrays, part)
-
-
 def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
     """The file of each array in an index, and all these files."""
     limits.check_parsed(path.stat().st_size, "an index of weights")
@@ -382,8 +328,8 @@ def _read_by(reader: Callable[[Path, Budget], dict[str, np.ndarray]]) -> _Read:
 
 
 _KINDS: dict[str, _Read] = {
-    "npz": _read_npz,
-    "safetensors": _read_safetensors,
+    "npz": _read_by(plain.read_npz),
+    "safetensors": _read_by(plain.read_safetensors),
     "pth": _read_torch,
     "old pth": _read_torch,
     "index": _read_index,
@@ -391,22 +337,3 @@ _KINDS: dict[str, _Read] = {
     "keras": _read_by(keras.read),
     "msgpack": _read_by(flax_msgpack.read),
 }
-
-
-def _write_npz(
-    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None
-) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.comment = archives.comment(metadata)
-        for name, array in arrays.items():
-            with archive.open(archives.record(archive, f"{name}.npy"), "w", force_zip64=True) as f:
-                np.lib.format.write_array(f, array, allow_pickle=False)
-
-
-def _write_safetensors(
-    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None
-) -> None:
-    path.touch()
-    mode = path.stat().st_mode
-    safetensors.numpy.save_file(dict(arrays), path, dict(metadata) if metadata else None)
-    path.chmod(mode)  # the library lets only the owner read it
