@@ -11,6 +11,7 @@ import h5py
 import msgpack
 import numpy as np
 import pytest
+from damaging import assert_answered, run
 from reading import assert_told, read_in_a_process
 
 from vitjax.weights.formats import keras, tensorflow
@@ -310,3 +311,11 @@ def test_a_size_that_is_only_claimed_buys_nothing(name, read):
         assert_told(found, path, words)
     else:
         assert_told(found._replace(message=found.message or str(path)), path)
+
+
+def test_the_command_line_answers_in_one_line(tmp_path):
+    path = tmp_path / "a bomb.npz"
+    bomb(path, "w.npy")
+    ended = run("-m", "vitjax", "import", path, f"--output={tmp_path / 'out.npz'}")
+    assert_answered(ended, path, "would unpack to")
+    assert not (tmp_path / "out.npz").exists()
