@@ -190,6 +190,15 @@ REFUSED = {
         "damaged",
     ),
     "steps without end": (b"\x80\x02" + b"N0" * 2**22 + b".", "steps"),
+    # These pass NumPy's own check, which overflows; the first number read ends the process.
+    "strides that overflow to nothing in bytes": (
+        pickled(tensors=tensor(size=(5,), strides=(2**60,))),
+        "does not fit",
+    ),
+    "strides that overflow to nothing in two axes": (
+        pickled(tensors=tensor(size=(2, 9), strides=(1, 2**59))),
+        "does not fit",
+    ),
     "strides that overflow to nothing": (
         pickled(tensors=tensor(size=(6, 2), strides=(1, 2**62))),
         "does not fit",
