@@ -47,7 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds ``--slow`` and ``--fuzz``."""
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption(
-        "--fuzz", type=int, default=1, metavar="N", help="damage N times as many copies of files"
+        "--fuzz",
+        type=int,
+        default=1,
+        metavar="N",
+        help="tests of damaged and random files try N times as many of them",
     )
 
 
@@ -66,9 +70,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def fuzz(request):
-    """How many times as many damaged copies to read."""
-    return request.config.getoption("--fuzz")
+def fuzz(pytestconfig: pytest.Config) -> int:
+    """How many times as many damaged files are tried, from ``--fuzz``."""
+    return pytestconfig.getoption("--fuzz")
 
 
 @pytest.fixture(scope="session")

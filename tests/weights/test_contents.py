@@ -15,7 +15,8 @@ from reference_files import random_variables, written
 from vitjax import models, weights
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files, unwrapping
-from vitjax.weights.formats.pytorch import Storage, Tensor
+from vitjax.weights.formats.limits import Budget
+from vitjax.weights.formats.pickled import Storage, Tensor
 
 RESNET = {"stage_sizes": (1, 1), "block": "basic", "width": 4}
 VIT = {"width": 8, "depth": 1, "num_heads": 2, "mlp_width": 16, "patch_size": 4}
@@ -273,9 +274,11 @@ def test_the_weights_in_the_dict_of_a_training_script_are_found(script):
     tree, parts = SCRIPTS[script]
     for part, expected in parts.items():
         found = unwrapping.state_dict(
-            stored(tree), lambda tensor, name: ones(*tensor.shape), part or None
+            stored(tree), lambda tensor, name: ones(*tensor.shape), part or None, Budget(1000)
         )
         assert {n: x.shape for n, x in found.items()} == {n: x.shape for n, x in expected.items()}
     if "" not in parts:
         with pytest.raises(WeightsError, match=r"several sets of weights: .*part='(model|state_d)"):
-            unwrapping.state_dict(stored(tree), lambda tensor, name: ones(*tensor.shape), None)
+            unwrapping.state_dict(
+                stored(tree), lambda tensor, name: ones(*tensor.shape), None, Budget(1000)
+            )

@@ -20,6 +20,7 @@ from reference_files import FIXTURES
 from vitjax import models, weights
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files, keras, tensorflow
+from vitjax.weights.formats.limits import Budget
 
 DATA = "tf_maml.data-00000-of-00001"
 
@@ -76,7 +77,7 @@ def test_damage_of_a_table_is_refused_or_harmless(tmp_path_factory, place, value
         del table[: place % len(table)]
     (folder / "tf_maml.index").write_bytes(table)
     try:
-        found = tensorflow.read(folder / "tf_maml.index")
+        found = tensorflow.read(folder / "tf_maml.index", Budget(1000))
     except WeightsError:
         return
     assert sum(array.nbytes for array in found.values()) <= 2 * (FIXTURES / DATA).stat().st_size
@@ -198,6 +199,18 @@ def test_a_file_of_flax_is_read(tmp_path):
     packed.write_bytes(packed.read_bytes()[:-40])
     with pytest.raises(WeightsError, match=r"cut short or damaged: it begins as a file of Flax"):
         files.read(packed)
+
+
+def test_an_array_in_parts_of_flax_is_joined(tmp_path, monkeypatch):
+    """Flax divides arrays of more than a gigabyte."""
+    monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 16)
+    array = np.arange(30, dtype=np.float32).reshape(5, 6)
+    content = flax.serialization.to_bytes({"params": {"w": array}, "z": 1j, "n": np.float32(2)})
+    assert content.count(b"chunks") == 1
+    (tmp_path / "w.msgpack").write_bytes(content)
+    found = files.read(tmp_path / "w.msgpack")
+    assert list(found) == ["params/w"]
+    np.testing.assert_array_equal(found["params/w"], array, strict=True)
 
 
 @pytest.mark.parametrize("form", ["keras 2", "keras 3", "archive"])

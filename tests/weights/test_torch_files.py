@@ -26,7 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import files, pytorch, unwrapping
+from vitjax.weights.formats import files, pickles, pytorch, unwrapping
+from vitjax.weights.formats import pickled as pickled_values
+from vitjax.weights.formats.limits import Budget
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -235,30 +237,33 @@ def test_no_way_to_name_a_function_leads_to_it(pack, pickled, tmp_path):
     assert not marker.exists()
 
 
-def test_the_parts_that_a_pickle_is_given_are_nothing_to_the_next():
-    """Attributes set on what a pickle may name are gone with it."""
+def test_a_pickle_sets_no_attribute_of_what_it_names():
     name = b"ctorch._utils\n_rebuild_tensor_v2\n"
-    state = pickle.dumps((None, {"__defaults__": (1,), "evil": 1}), 2)[2:-1]
+    state = pickle.dumps((None, {"__defaults__": (1,), "evil": 1, "call": 1}), 2)[2:-1]
     pickled = b"\x80\x02" + name + state + b"b."
-    tree = pytorch._Unpickler(io.BytesIO(pickled)).load_tree()
-    assert tree.evil == 1
-    fresh = pytorch._known()["torch._utils._rebuild_tensor_v2"]
-    assert not hasattr(fresh, "evil")
-    assert not hasattr(pytorch.Inert, "evil")
+    tree, _ = pickles.load(io.BytesIO(pickled), len(pickled))
+    assert isinstance(tree, pickled_values.Function)
+    assert not hasattr(tree, "evil")
+    assert callable(tree.call)
 
 
 def test_inert_objects_are_of_no_real_class(which):
-    with pytorch.opened(FIXTURES / f"torch_{which}_training.pth") as (tree, _):
+    path = FIXTURES / f"torch_{which}_training.pth"
+    with pytorch.opened(path, Budget(path.stat().st_size)) as (tree, _):
         arguments = tree["args"]
-    assert isinstance(arguments, pytorch.Inert)
-    assert not vars(arguments)
+    assert isinstance(arguments, pickled_values.Inert)
+    assert arguments.kind == "argparse.Namespace"
+    assert not hasattr(arguments, "__dict__")
 
 
 def test_nothing_of_the_pickle_machine_reaches_builtins():
-    known = pytorch._known()
-    own = {value for value in vars(builtins).values() if callable(value)}
-    plain = {dict, list, set, complex, tuple}
-    assert {v for v in known.values() if not isinstance(v, str)} & own == plain
+    known = pickled_values._KNOWN.values()
+    own = {id(value) for value in vars(builtins).values()}
+    functions = [value for value in known if not isinstance(value, str)]
+    assert all(isinstance(function, pickled_values.Function) for function in functions)
+    assert not own & {id(function.call) for function in functions}
+    modules = {function.call.__module__ for function in functions}
+    assert modules == {pickled_values.__name__}
 
 
 # ---------------------------------------------------------------------- those that are not whole
@@ -357,6 +362,30 @@ def test_arrays_of_numpy_among_tensors_are_named_not_lost(tmp_path):
     mixed = tensor()[:-2] + b"s" + pickle.dumps("mean", 2)[2:-1] + array + b"s."
     path = as_zip(tmp_path / "w.pth", mixed, data={"0": NUMBERS.tobytes()})
     refused(path, "mean is a pickled NumPy array")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_trainings_store_beside_tensors_is_left_out(protocol, tmp_path):
+    """Sets, keys of any type, arrays, states of generators, in every protocol of pickles."""
+    beside = {
+        "set": {1, "a"},
+        "frozen": frozenset((1, 2)),
+        "bytes": [b"xyz", bytearray(b"ab")],
+        "numbers": [2**200, -1, 1.5, 1 + 2j, True, None],
+        "counter": collections.Counter("abca"),
+        "lists": collections.defaultdict(list, {1: [2], (1, ("a", 2)): [3]}),
+        "ordered": collections.OrderedDict(a=1, b=[(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)]),
+        1.5: "a float",
+        ("a", 1): "a tuple",
+        "scalar": np.float64(0.5),
+    }
+    for more in ({}, {"array": [np.arange(3)]}):
+        pickled = pickle.dumps({**beside, **more}, protocol)[:-1] + tensor()[3:]
+        path = as_zip(tmp_path / "w.pth", pickled, data={"0": NUMBERS.tobytes()})
+        if more:
+            refused(path, "array.0 is a pickled NumPy array")
+        else:
+            assert set(files.read(path)) == {"w"}
 
 
 def nested(depth: int, width: int) -> bytes:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
+from vitjax.core.text import shortened
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import damage, limits
 
-# Weights hardly compress. An archive that exceeds both limits is made to fill the memory.
-_MOST_BYTES = 2**30
-_MOST_GROWTH = 100
+# NumPy and PyTorch write these. Others can ask for gigabytes before the first byte (LZMA).
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_OTHERS = {zipfile.ZIP_BZIP2: " (bzip2)", zipfile.ZIP_LZMA: " (LZMA)"}
+_ENCRYPTED = 0x1
+_MOST_RECORDS = 2**16
 # A record's data begins at a multiple of this, so that it can be mapped into memory.
 _ALIGNMENT = 64
 
@@ -22,46 +28,54 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive at ``path``, for reading.
 
     Raises:
-        WeightsError: its list of records is cut short or damaged, or it would unpack to far more
-            bytes than the file has.
+        WeightsError: its list of records is cut short or damaged, has a name twice or one that
+            cannot be shown, or it would unpack to far more bytes than the file has.
     """
     size = path.stat().st_size
-    try:
+    with damage.blamed(
+        f"is cut short or damaged: it begins as a zip archive, but its {size:,} bytes have no end"
+        " of one"
+    ):
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise WeightsError(
-            f"is cut short or damaged: it begins as a zip archive, but its {size:,} bytes have no"
-            f" end of one ({error})"
-        ) from error
     with archive:
-        check_growth(size, sum(record.file_size for record in archive.infolist()))
+        records = archive.infolist()
+        if len(records) > _MOST_RECORDS:
+            raise WeightsError(f"refused: it has {len(records):,} records")
+        for record in records:
+            limits.check_name(record.filename)
+        if twice := [name for name, n in Counter(archive.namelist()).items() if n > 1]:
+            raise WeightsError(f"is damaged: it has several records named {shortened(twice, 3)}")
+        limits.check_growth(size, sum(record.file_size for record in records))
         yield archive
 
 
-def check_growth(size: int, unpacked: int) -> None:
-    """Raises WeightsError if a file of ``size`` bytes would unpack to far more than weights do."""
-    if unpacked > max(_MOST_BYTES, _MOST_GROWTH * size):
-        raise WeightsError(
-            f"refused: its {size:,} bytes would unpack to {unpacked:,}, which weights never do"
-        )
-
-
 @contextlib.contextmanager
-def reading(record: str) -> Iterator[None]:
-    """Reports whatever zipfile and NumPy raise for a damaged record in one sentence.
+def reading(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """The record ``name`` of an archive, open for reading; reports its damage in words.
 
     Raises:
-        WeightsError: the record cannot be read.
+        WeightsError: the record does not exist or cannot be read.
     """
-    try:
-        yield
-    except WeightsError:
-        raise
-    except (
-        *(zipfile.BadZipFile, EOFError, MemoryError, OSError),
-        *(NotImplementedError, RuntimeError, ValueError),
-    ) as error:
-        raise WeightsError(f"is damaged: {record} cannot be read ({error})") from error
+    with damage.blamed(f"is damaged: {name} cannot be read"):
+        try:
+            info = archive.getinfo(name)
+        except KeyError:
+            raise WeightsError(f"is incomplete: it has no record {name}") from None
+        if info.flag_bits & _ENCRYPTED:
+            raise WeightsError(f"is encrypted: {name} needs a password; write it without one")
+        if info.compress_type not in _COMPRESSIONS:
+            raise WeightsError(
+                f"refused: {name} is compressed by method {info.compress_type}"
+                f"{_OTHERS.get(info.compress_type, '')}; only stored and deflated records are read"
+            )
+        with archive.open(name) as file:
+            yield file
+
+
+def content(archive: zipfile.ZipFile, name: str) -> bytes:
+    """All bytes of a record; raises as `reading`."""
+    with reading(archive, name) as file:
+        return file.read()
 
 
 def record(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
@@ -99,6 +113,6 @@ def metadata(archive: zipfile.ZipFile) -> dict[str, str]:
     """The inverse of `comment`; empty if the comment is something else."""
     try:
         found = json.loads(archive.comment)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}

@@ -2,37 +2,37 @@
 
 The content of a file determines its format; its suffix only matters for writing.
 
-Functions that read a file raise WeightsError without its name; `_named` adds it.
+Functions that read a file raise WeightsError without its name; `damage.named` adds it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import hashlib
 import json
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from vitjax.core.atomic import new_file
 from vitjax.core.text import near_match, shortened
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import (
     archives,
+    damage,
     flax_msgpack,
     foreign,
     keras,
+    limits,
+    plain,
     pytorch,
     pytorch_write,
     tensorflow,
     unwrapping,
 )
+from vitjax.weights.formats.limits import Budget
 
 # Format: its suffixes, the usual one first.
 SUFFIXES = {
@@ -49,20 +49,6 @@ IN_FOLDERS = (
 )
 # What such a folder may have beside it.
 BESIDE = ("config.json", "preprocessor_config.json")
-
-
-@contextlib.contextmanager
-def _named(path: Path, doing: str = "read") -> Iterator[None]:
-    """Adds the name of a file to all errors of reading or writing it."""
-    try:
-        yield
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cannot be {doing}: {reason}") from error
-    except RecursionError:
-        raise WeightsError(f"{path}: refused: it has dicts in dicts without end") from None
 
 
 def read(path: str | Path, *, part: str | None = None) -> dict[str, np.ndarray]:
@@ -83,11 +69,14 @@ def read(path: str | Path, *, part: str | None = None) -> dict[str, np.ndarray]:
         WeightsError: the file does not exist, has no known format, is damaged, asks for more than
             tensors, or has several sets of weights of which ``part`` names none.
     """
-    path = located(Path(path))
-    with _named(path):
-        arrays = _KINDS[_kind(path)](path, part)
+    path = located(path)
+    with damage.named(path):
+        kind = _kind(path)
+        arrays = _KINDS[kind](path, part, Budget(_size(path, kind)))
         if not arrays:
             raise WeightsError("no arrays are in it")
+        for name in arrays:
+            limits.check_name(name)
     return unwrapping.without_prefix(arrays)
 
 
@@ -97,14 +86,14 @@ def metadata(path: str | Path) -> dict[str, str]:
     Raises:
         WeightsError: as `read`.
     """
-    path = located(Path(path))
-    with _named(path):
+    path = located(path)
+    with damage.named(path):
         found = _kind(path)
         if found in ("npz", "pth"):
             with archives.opened(path) as archive:
                 return archives.metadata(archive)
         if found == "safetensors":
-            with _safetensors(path) as file:
+            with plain.opened_safetensors(path) as file:
                 return dict(file.metadata() or {})
     return {}
 
@@ -143,28 +132,47 @@ def write(
             f" (known: {', '.join(SUFFIXES)})"
         )
     # Contiguous and in native byte order: two of the formats store the bytes as they are.
-    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    plain = {name: a.astype(a.dtype.newbyteorder("="), copy=False) for name, a in plain.items()}
-    writers = {"npz": _write_npz, "safetensors": _write_safetensors, "pth": pytorch_write.write}
-    with _named(path, "written"):
-        for name, array in plain.items():
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    contiguous = {
+        name: a.astype(a.dtype.newbyteorder("="), copy=False) for name, a in contiguous.items()
+    }
+    writers = {
+        "npz": plain.write_npz,
+        "safetensors": plain.write_safetensors,
+        "pth": pytorch_write.write,
+    }
+    with damage.written(path):
+        for name, array in contiguous.items():
+            limits.check_name(name)
             if array.dtype.kind in "OSUmM" or array.dtype.names:
                 raise WeightsError(f"{name} is of dtype {array.dtype}, not of numbers")
         with new_file(path) as unfinished:
-            writers[format](unfinished, plain, metadata)
+            writers[format](unfinished, contiguous, metadata)
 
 
 def sha256(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal; for an index, of the digests of it and all its files."""
-    with _named(path):
-        if _kind(path) == "tensorflow":
-            prefix = path.name.removesuffix(".index")
-            data = sorted(path.parent.glob(f"{glob.escape(prefix)}.data-*-of-*"))
-            return hashlib.sha256("".join(map(_digest, [path, *data])).encode()).hexdigest()
-        if _kind(path) != "index":
-            return _digest(path)
-        parts = [path, *(path.parent / shard for shard in _listed(path)[1])]
-    return hashlib.sha256("".join(map(_digest, parts)).encode()).hexdigest()
+    """A file's SHA-256 in hexadecimal; for one of several, of the digests of all of them."""
+    with damage.named(path):
+        parts = _files(path, _kind(path))
+        digests = [_digest(part) for part in parts]
+    if len(parts) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _files(path: Path, kind: str) -> list[Path]:
+    """The file at ``path`` and those that belong to it."""
+    if kind == "tensorflow":
+        prefix = path.name.removesuffix(".index")
+        return [path, *sorted(path.parent.glob(f"{glob.escape(prefix)}.data-*-of-*"))]
+    if kind == "index":
+        return [path, *(path.parent / shard for shard in _listed(path)[1])]
+    return [path]
+
+
+def _size(path: Path, kind: str) -> int:
+    """The bytes of a file, and of those that belong to it."""
+    return sum(part.stat().st_size for part in _files(path, kind) if part.is_file())
 
 
 def _digest(path: Path) -> str:
@@ -178,9 +186,13 @@ def _kind(path: Path) -> str:
     Raises:
         WeightsError: the file has no known format; the message says what it seems to be.
     """
-    size = path.stat().st_size
-    if not size:
+    found = path.stat()
+    # To open a pipe waits for its writer, and a device may have no end.
+    if not stat.S_ISREG(found.st_mode):
+        raise WeightsError("is a pipe, a device or a folder, not a file")
+    if not found.st_size:
         raise WeightsError("is empty")
+    size = found.st_size
     with open(path, "rb") as file:
         begin = file.read(512)
     if begin.startswith(b"PK"):
@@ -219,12 +231,17 @@ def _kind_of_archive(path: Path) -> str:
     raise WeightsError(f"is a zip archive, but not of weights; it contains {some}")
 
 
-def located(path: Path) -> Path:
+def located(path: str | Path) -> Path:
     """The file of weights at ``path``: itself, the one in a folder, or the index of several.
 
     Raises:
         WeightsError: no such file exists, or the folder has no file of weights.
     """
+    with damage.named(path):
+        return _located(Path(path))
+
+
+def _located(path: Path) -> Path:
     if (table := tensorflow.index_of(path)) is not None:
         return table
     if path.is_dir():
@@ -232,21 +249,22 @@ def located(path: Path) -> Path:
             if (path / name).is_file():
                 return path / name
         if (words := foreign.folder(path)) is not None:
-            raise WeightsError(f"{path}: is {words}")
+            raise WeightsError(f"is {words}")
         names = sorted(item.name for item in path.iterdir())
         if tables := [name for name in names if name.endswith(".index")]:
             some = ", ".join(str(path / name.removesuffix(".index")) for name in tables[-3:])
-            raise WeightsError(f"{path}: has checkpoints of TensorFlow; give one of them: {some}")
-        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+            raise WeightsError(f"has checkpoints of TensorFlow; give one of them: {some}")
         raise WeightsError(
-            f"{path}: is a folder without any of {', '.join(IN_FOLDERS)}; give the path of a file"
-            f" (it contains {shown or 'nothing'})"
+            f"is a folder without any of {', '.join(IN_FOLDERS)}; give the path of a file"
+            f" (it contains {shortened(names, 10) or 'nothing'})"
         )
+    if path.is_symlink() and not path.exists():
+        raise WeightsError(f"is a link to {path.readlink()}, where no file is")
     if not path.exists():
         folder = path.parent
         names = [item.name for item in folder.iterdir()] if folder.is_dir() else []
         missing = "" if folder.is_dir() else f" (nor a folder {folder})"
-        raise WeightsError(f"{path}: no such file{missing}{near_match(path.name, names)}")
+        raise WeightsError(f"no such file{missing}{near_match(path.name, names)}")
     return foreign.index_of_shard(path) or path
 
 
@@ -256,99 +274,62 @@ def shards(path: Path) -> list[str]:
     Raises:
         WeightsError: it is no such index, or lists files in other folders.
     """
-    with _named(path):
+    with damage.named(path):
         return _listed(path)[1]
 
 
-def _read_torch(path: Path, part: str | None) -> dict[str, np.ndarray]:
-    with pytorch.opened(path) as (tree, read_tensor):
-        return unwrapping.state_dict(tree, read_tensor, part)
-
-
-def _read_npz(path: Path, part: str | None) -> dict[str, np.ndarray]:
-    arrays = {}
-    with archives.opened(path) as archive:
-        for name in archive.namelist():
-            with archives.reading(name), archive.open(name) as file:
-                try:
-                    array = np.lib.format.read_array(file, allow_pickle=False)
-                except ValueError as error:
-                    if "allow_pickle" in str(error):
-                        words = f"refused: {name} has pickled objects instead of numbers"
-                        raise WeightsError(words) from error
-                    raise
-            # NumPy's format has no name for bfloat16, only its size.
-            if array.dtype == np.dtype("V2"):
-                array = array.view(ml_dtypes.bfloat16)
-            arrays[name.removesuffix(".npy")] = array
-    return unwrapping.of_part(arrays, part)
-
-
-def _safetensors(path: Path) -> safetensors.safe_open:
-    try:
-        return safetensors.safe_open(path, framework="np")
-    except safetensors.SafetensorError as error:
-        raise WeightsError(
-            f"is cut short or damaged: its {path.stat().st_size:,} bytes are not those that its"
-            f" header, as of a .safetensors, announces ({error})"
-        ) from error
-
-
-def _read_safetensors(path: Path, part: str | None) -> dict[str, np.ndarray]:
-    arrays = {}
-    with _safetensors(path) as file:
-        for name in file.keys():  # noqa: SIM118 - it is no dict
-            try:
-                arrays[name] = file.get_tensor(name)
-            except (safetensors.SafetensorError, AttributeError, TypeError) as error:
-                raise WeightsError(
-                    f"{name} cannot be read; NumPy may not have its dtype ({error})"
-                ) from error
-    return unwrapping.of_part(arrays, part)
+def _read_torch(path: Path, part: str | None, budget: Budget) -> dict[str, np.ndarray]:
+    with pytorch.opened(path, budget) as (tree, read_tensor):
+        return unwrapping.state_dict(tree, read_tensor, part, budget)
 
 
 def _listed(path: Path) -> tuple[dict[str, str], list[str]]:
     """The file of each array in an index, and all these files."""
+    limits.check_parsed(path.stat().st_size, "an index of weights")
     try:
         places = json.loads(path.read_bytes())["weight_map"]
         found = sorted(set(places.values()))
         beside = all(shard and Path(shard).name == shard for shard in found)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WeightsError("is a JSON file, but no index of weights (no 'weight_map')") from None
     if not beside:
         raise WeightsError("refused: it lists files that are not beside it")
+    for name in (*places, *found):
+        limits.check_name(name)
     return places, found
 
 
-def _read_index(path: Path, part: str | None) -> dict[str, np.ndarray]:
+def _read_index(path: Path, part: str | None, budget: Budget) -> dict[str, np.ndarray]:
     """The arrays of all files that an index lists."""
     places, found = _listed(path)
     missing = [shard for shard in found if not (path.parent / shard).is_file()]
     if missing:
-        raise WeightsError(f"lists {len(found)} files; missing: {', '.join(missing)}")
+        raise WeightsError(f"lists {len(found):,} files; missing: {shortened(missing, 10)}")
     arrays: dict[str, np.ndarray] = {}
     for shard in found:
-        with _named(path.parent / shard):
+        with damage.named(path.parent / shard):
             kind = _kind(path.parent / shard)
             if kind != "index":
-                arrays |= _KINDS[kind](path.parent / shard, None)
+                arrays |= _KINDS[kind](path.parent / shard, None, budget)
         if kind == "index":
             raise WeightsError(f"lists {shard}, which is an index itself")
     lost = sorted(set(places) - set(arrays))
     if lost:
-        raise WeightsError(f"lists arrays that its files do not have: {', '.join(lost)}")
+        raise WeightsError(f"lists arrays that its files do not have: {shortened(lost, 10)}")
     return unwrapping.of_part(arrays, part)
 
 
-def _read_by(
-    reader: Callable[[Path], dict[str, np.ndarray]],
-) -> Callable[[Path, str | None], dict[str, np.ndarray]]:
-    return lambda path, part: unwrapping.of_part(reader(path), part)
+# Reads the arrays of a file: all, or those of a part.
+_Read = Callable[[Path, str | None, Budget], dict[str, np.ndarray]]
 
 
-_KINDS: dict[str, Callable[[Path, str | None], dict[str, np.ndarray]]] = {
-    "npz": _read_npz,
-    "safetensors": _read_safetensors,
+def _read_by(reader: Callable[[Path, Budget], dict[str, np.ndarray]]) -> _Read:
+    return lambda path, part, budget: unwrapping.of_part(reader(path, budget), part)
+
+
+_KINDS: dict[str, _Read] = {
+    "npz": _read_by(plain.read_npz),
+    "safetensors": _read_by(plain.read_safetensors),
     "pth": _read_torch,
     "old pth": _read_torch,
     "index": _read_index,
@@ -356,22 +337,3 @@ _KINDS: dict[str, Callable[[Path, str | None], dict[str, np.ndarray]]] = {
     "keras": _read_by(keras.read),
     "msgpack": _read_by(flax_msgpack.read),
 }
-
-
-def _write_npz(
-    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None
-) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.comment = archives.comment(metadata)
-        for name, array in arrays.items():
-            with archive.open(archives.record(archive, f"{name}.npy"), "w", force_zip64=True) as f:
-                np.lib.format.write_array(f, array, allow_pickle=False)
-
-
-def _write_safetensors(
-    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None
-) -> None:
-    path.touch()
-    mode = path.stat().st_mode
-    safetensors.numpy.save_file(dict(arrays), path, dict(metadata) if metadata else None)
-    path.chmod(mode)  # the library lets only the owner read it

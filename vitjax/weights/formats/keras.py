@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import archives
+from vitjax.weights.formats import archives, damage, limits
+from vitjax.weights.formats.limits import Budget
 
 # The record of a .keras archive with the weights.
 WEIGHTS = "model.weights.h5"
@@ -32,7 +33,7 @@ _UNNAMED = """is a file of Keras 3, which has no names of layers; write it with 
 For a file of weights alone, build the model and call its load_weights instead of load_model."""
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path, budget: Budget) -> dict[str, np.ndarray]:
     """The arrays of the file at ``path`` by their paths in it, such as ``conv1/kernel``.
 
     In a file of Keras 2 each array has its layer's name twice, of which one is left out, and ``:0``
@@ -55,28 +56,26 @@ def read(path: Path) -> dict[str, np.ndarray]:
             raise WeightsError(f"refused: it has groups in groups, more than {_DEEPEST} deep")
         # A dataset without a shape is empty.
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub" and item.shape is not None:
+            budget.name(name)
             if item.external or item.is_virtual:
                 # These may be any files of the person who reads it.
                 raise WeightsError(f"refused: the numbers of {name} are in other files")
-            found[name] = item
+            # A dataset may have any shape without a number in the file, and is read by chunks.
+            budget.array(name, item.shape, item.dtype.itemsize)
+            limits.check_growth(budget.size, math.prod(item.chunks or ()) * item.dtype.itemsize)
+            if (plain := _plain(name)) in found:
+                raise WeightsError(f"is damaged: it has several arrays named {plain}")
+            found[plain] = item
 
-    try:
-        with _opened(path) as source, h5py.File(source, "r") as file:
-            file.visititems(collect)
-            # A dataset may have any shape without a number in the file.
-            # `nbytes` is wrong for numbers of more than 64 bits.
-            sizes = (math.prod(item.shape) * item.dtype.itemsize for item in found.values())
-            archives.check_growth(path.stat().st_size, sum(sizes))
-            arrays = {
-                _plain(name): np.asarray(item[()], item.dtype.newbyteorder("="))
-                for name, item in found.items()
-            }
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(
-            f"is cut short or damaged: h5py cannot read it as HDF5 ({error})"
-        ) from error
+    with (
+        _opened(path) as source,
+        damage.blamed("is cut short or damaged: h5py cannot read it as HDF5"),
+        h5py.File(source, "r") as file,
+    ):
+        file.visititems(collect)
+        arrays = {
+            name: np.asarray(item[()], item.dtype.newbyteorder("=")) for name, item in found.items()
+        }
     arrays = {name: x for name, x in arrays.items() if not name.startswith("optimizer")}
     if arrays and all(_NUMBERED.search(name) for name in arrays):
         raise WeightsError(_UNNAMED)
@@ -89,8 +88,9 @@ def _opened(path: Path) -> Iterator[Any]:
     if not zipfile.is_zipfile(path):
         yield path
         return
-    with archives.opened(path) as archive, archives.reading(WEIGHTS):
-        yield io.BytesIO(archive.read(WEIGHTS))
+    with archives.opened(path) as archive:
+        content = archives.content(archive, WEIGHTS)
+    yield io.BytesIO(content)
 
 
 def _plain(name: str) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 
 from vitjax.core.text import near_match
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import archives, pytorch
+from vitjax.weights.formats import archives
+from vitjax.weights.formats.pickled import DTYPES, STORAGES
 
-_STORAGES = {pytorch.DTYPES[dtype]: name for name, dtype in pytorch.STORAGES.items()}
+_STORAGES = {DTYPES[dtype]: name for name, dtype in STORAGES.items()}
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None) -> None:

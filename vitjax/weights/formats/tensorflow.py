@@ -18,6 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import damage, limits
+from vitjax.weights.formats.limits import Budget
 
 # The last bytes of a table.
 MAGIC = bytes.fromhex("57fb808b247547db")
@@ -34,7 +36,6 @@ _DTYPES: dict[int, np.dtype] = {
 _OBJECT = "/.ATTRIBUTES/VARIABLE_VALUE"
 # A key is stored as what it adds to the one before it, and TensorFlow stores every 16th as a whole.
 _MOST_SHARED = 64
-_MOST_AXES = 32
 _DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
@@ -55,7 +56,7 @@ def index_of(path: Path) -> Path | None:
     return table if table.is_file() else None
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path, budget: Budget) -> dict[str, np.ndarray]:
     """The arrays of the checkpoint whose table is at ``path``.
 
     Names end before ``:0``, and are those of variables, or of paths through objects.
@@ -63,13 +64,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         WeightsError: the table is damaged, or numbers are missing.
     """
+    limits.check_parsed(path.stat().st_size, "a table of a checkpoint of TensorFlow")
     table = path.read_bytes()
-    try:
-        entries = dict(_entries(table))
-    except (IndexError, ValueError) as error:
-        raise WeightsError(
-            f"is cut short or damaged: its table cannot be read ({error})"
-        ) from error
+    with damage.blamed("is cut short or damaged: its table cannot be read"):
+        listed = list(_entries(table))
+        entries = dict(listed)
+        if len(entries) < len(listed):
+            raise ValueError("it has a name several times")
     if b"" not in entries:
         raise WeightsError(
             "is a table without a header, as of a checkpoint of TensorFlow before 1.0: read it with"
@@ -81,14 +82,14 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if _number(header, 2, 0):
         raise WeightsError("is of a big-endian machine, which is not read")
     for key, value in entries.items():
-        name = key.decode("utf-8", "replace").removesuffix(_OBJECT)
+        name = budget.name(key.decode("utf-8", "replace").removesuffix(_OBJECT))
         fields = _message(value)
         if 7 in fields:
             raise WeightsError(f"{name} is stored in slices (a partitioned variable)")
         dtype = _DTYPES.get(_number(fields, 1, 0))
         if dtype is None:
             continue
-        arrays[name] = _array(path, name, fields, dtype, shards, read_of)
+        arrays[name] = _array(path, name, fields, dtype, shards, read_of, budget)
     return arrays
 
 
@@ -99,6 +100,7 @@ def _array(
     dtype: np.dtype,
     shards: int,
     read_of: dict[Path, int],
+    budget: Budget,
 ) -> np.ndarray:
     """One array; the bytes that it takes are added to ``read_of`` its file of numbers."""
     (shape_message,) = [*fields.get(2, []), b""][:1]
@@ -108,8 +110,7 @@ def _array(
     data = path.with_name(f"{path.name.removesuffix('.index')}.data-{shard:05d}-of-{shards:05d}")
     if not data.is_file():
         raise WeightsError(f"is the table of a checkpoint; its numbers are missing: {data.name}")
-    if len(shape) > _MOST_AXES:
-        raise WeightsError(f"is damaged: {name} has {len(shape)} axes")
+    budget.array(name, shape, dtype.itemsize)
     if math.prod(shape) * dtype.itemsize != size:
         raise WeightsError(f"is damaged: {name} of shape {shape} and {dtype} has {size:,} bytes")
     if offset + size > data.stat().st_size:
@@ -124,10 +125,7 @@ def _array(
     with data.open("rb") as file:
         file.seek(offset)
         content = np.frombuffer(file.read(size), dtype.newbyteorder("<"))
-    try:
-        return content.reshape(shape).astype(dtype)
-    except (ValueError, OverflowError) as error:
-        raise WeightsError(f"is damaged: {name} has shape {shape} ({error})") from error
+    return content.reshape(shape).astype(dtype)
 
 
 def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -191,7 +189,7 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
     """The fields of a message of protocol buffers, by number."""
     found: dict[int, list[int | bytes]] = {}
     place = 0
-    try:
+    with damage.blamed("is damaged: an entry cannot be read"):
         while place < len(data):
             tag, place = _varint(data, place)
             kind = tag & 7
@@ -206,8 +204,6 @@ def _message(data: bytes) -> dict[int, list[int | bytes]]:
                 raise ValueError("a field goes beyond its message")
             found.setdefault(tag >> 3, []).append(data[place : place + length])
             place += length
-    except (IndexError, ValueError) as error:
-        raise WeightsError(f"is damaged: an entry cannot be read ({error})") from error
     return found
 
 

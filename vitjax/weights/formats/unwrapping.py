@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from vitjax.core.text import near_match, shortened
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats.pytorch import Inert, ReadTensor, Tensor
+from vitjax.weights.formats import limits
+from vitjax.weights.formats.limits import Budget
+from vitjax.weights.formats.pickled import Inert, Tensor
+from vitjax.weights.formats.pytorch import ReadTensor
 
 # Prefixes of all names that wrappers of a model add, for several devices, compilation or training.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -19,9 +22,12 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
 _OTHERS = ("opt", "lr_sched", "sched", "scaler", "grad_scaler", "callback", "loops", "hyper_param")
 # A state dict has thousands; a pickle of a few bytes can be made to have any number.
 _MOST_ENTRIES = 10**6
+_END = object()
 
 
-def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.ndarray]:
+def state_dict(
+    tree: Any, read: ReadTensor, part: str | None, budget: Budget
+) -> dict[str, np.ndarray]:
     """The tensors of the state dict in ``tree``, by name.
 
     Training scripts wrap a state dict in other dicts, beside numbers, an optimizer's state and the
@@ -31,6 +37,7 @@ def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.nd
         tree: as `pytorch.opened` yields it.
         read: likewise.
         part: which of several state dicts.
+        budget: what may be made of the file.
 
     Raises:
         WeightsError: ``tree`` has no state dict, none named ``part``, or several and ``part`` is
@@ -44,8 +51,8 @@ def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.nd
         raise WeightsError(f"no tensors are in it, only {_described(tree)}")
     if part is None and len(found) > 1:
         raise WeightsError(
-            f"has several sets of weights: {', '.join(found)}; choose one (part=..., --part), such"
-            f" as part={next(iter(found))!r}"
+            f"has several sets of weights: {shortened(list(found), 20)}; choose one (part=...,"
+            f" --part), such as part={next(iter(found))!r}"
         )
     # A part of one of several sets: "model_ema.module".
     inner = [name for name in found if name and part is not None and part.startswith(f"{name}.")]
@@ -55,17 +62,17 @@ def state_dict(tree: Any, read: ReadTensor, part: str | None) -> dict[str, np.nd
     elif part is not None and part not in found and len(found) > 1:
         raise WeightsError(
             f"has no part {part!r}{near_match(str(part), found)}"
-            f" (parts: {', '.join(name for name in found if name) or 'none'})"
+            f" (parts: {shortened([name for name in found if name], 20) or 'none'})"
         )
     else:
         chosen = found[part] if part in found else next(iter(found.values()))
     arrays = {}
-    for count, (name, value) in enumerate(_leaves(chosen, "")):
+    for count, (name, value) in enumerate(_leaves(chosen, budget)):
         if count > _MOST_ENTRIES:
             raise WeightsError(f"refused: it has more than {_MOST_ENTRIES:,} entries")
         if isinstance(value, Tensor):
             arrays[name] = read(value, name)
-        elif isinstance(value, Inert) and "_reconstruct" in type(value).__name__:
+        elif isinstance(value, Inert) and value.is_array:
             raise WeightsError(
                 f"{name} is a pickled NumPy array, not a tensor; save the arrays as .npz or"
                 " .safetensors"
@@ -90,7 +97,7 @@ def of_part(arrays: Mapping[str, np.ndarray], part: str | None) -> dict[str, np.
     if not chosen:
         parts = list(dict.fromkeys(name.replace("/", ".").split(".")[0] for name in arrays))
         raise WeightsError(
-            f"has no part {part!r}{near_match(part, parts)} (parts: {', '.join(parts)})"
+            f"has no part {part!r}{near_match(part, parts)} (parts: {shortened(parts, 20)})"
         )
     return chosen
 
@@ -110,41 +117,69 @@ def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, d
     if not isinstance(tree, dict) or id(tree) in seen:
         return
     seen.add(id(tree))
+    limits.check_name(where)
     inner = [
         found
-        # Called on the class: a pickle may give its dicts attributes of these names.
-        for key, value in dict.items(tree)
+        for key, value in tree.items()
         # An optimizer's state has numbers as keys, or an optimizer's name.
         if isinstance(key, str) and not key.lower().startswith(_OTHERS)
         for found in _state_dicts(value, f"{where}.{key}" if where else key, seen)
     ]
-    wrapped = any(isinstance(dict.get(tree, name), dict) for name in _WRAPPERS)
-    if any(isinstance(value, Tensor) for value in dict.values(tree)) and not (wrapped and inner):
+    wrapped = any(isinstance(tree.get(name), dict) for name in _WRAPPERS)
+    if any(isinstance(value, Tensor) for value in tree.values()) and not (wrapped and inner):
         yield where, tree
     else:
         yield from inner
 
 
 def _has_matrix(content: dict[str, Any]) -> bool:
-    return any(isinstance(x, Tensor) and len(x.shape) > 1 for x in dict.values(content))
+    return any(isinstance(x, Tensor) and len(x.shape) > 1 for x in content.values())
 
 
-def _leaves(tree: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """All dicts and lists and their content, by path."""
-    yield where, tree
-    if isinstance(tree, dict):
-        items: Any = dict.items(tree)
-    elif isinstance(tree, list | tuple) and not isinstance(tree, Tensor):
-        items = enumerate(tree)
-    else:
-        return
-    for key, value in items:
-        yield from _leaves(value, f"{where}.{key}" if where else str(key))
+def _leaves(tree: dict[Any, Any], budget: Budget) -> Iterator[tuple[str, Any]]:
+    """Everything in the dicts and lists of a state dict, by path, in their order.
+
+    A number or a text has no path: there may be many of them.
+    """
+    waiting: list[tuple[str, Iterator[tuple[Any, Any]]]] = [("", iter(tree.items()))]
+    while waiting:
+        where, entries = waiting[-1]
+        key, value = next(entries, (None, _END))
+        if value is _END:
+            waiting.pop()
+            continue
+        inner = isinstance(value, dict | list | tuple) and not isinstance(value, Tensor)
+        if not inner and not isinstance(value, Tensor | Inert):
+            yield "", value
+            continue
+        if isinstance(key, Inert):
+            if isinstance(value, dict | Tensor):
+                raise WeightsError(
+                    f"has tensors or dicts under a {key.kind} in {where or 'its state dict'}; names"
+                    " are texts or numbers"
+                )
+            continue
+        name = budget.name(f"{where}.{key}" if where else str(key))
+        yield name, value
+        if inner:
+            waiting.append((name, iter(_entries(value))))
+
+
+def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
+    return value.items() if isinstance(value, dict) else enumerate(value)
 
 
 def _described(tree: Any) -> str:
     """The content of ``tree`` in a few words."""
     if not isinstance(tree, dict):
-        return f"a {type(tree).__name__}"
-    entries = [f"{key!r} ({type(value).__name__})" for key, value in dict.items(tree)]
+        return f"a {_kind(tree)}"
+    entries = [f"{_key(key)} ({_kind(value)})" for key, value in [*tree.items()][:9]]
     return shortened(entries, 8) or "an empty dict"
+
+
+def _kind(value: Any) -> str:
+    return value.kind if isinstance(value, Inert) else type(value).__name__
+
+
+def _key(key: Any) -> str:
+    return f"a {key.kind}" if isinstance(key, Inert) else repr(key)

@@ -13,7 +13,7 @@ import numpy as np
 
 from vitjax.weights import sizes
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import files
+from vitjax.weights.formats import damage, files, limits
 
 CONFIG, PREPROCESSOR = files.BESIDE
 
@@ -124,8 +124,10 @@ def _json(path: Path, say: Callable[[str], None]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError) as error:
-        say(f"{path}: cannot be read ({type(error).__name__}: {error}); using shapes alone")
+        with damage.named(path), damage.blamed("cannot be read"):
+            limits.check_parsed(path.stat().st_size, "a card")
+            found = json.loads(path.read_bytes())
+    except WeightsError as error:
+        say(f"{error}; using shapes alone")
         return {}
     return found if isinstance(found, dict) else {}

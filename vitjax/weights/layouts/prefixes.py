@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +15,8 @@ from vitjax.weights.layouts.recognition import Candidate
 _SEPARATOR = re.compile(r"[./]")
 # A file with more candidates is of names that only look like a layout's.
 _MOST = 16
+# A name may have a separator after every letter; models in models are a few deep.
+_DEEPEST = 16
 
 
 def networks_in(
@@ -52,7 +55,11 @@ def under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray
 
 def _candidates(arrays: Arrays, layouts: Sequence[Layout]) -> list[str]:
     """Prefixes before names that all required patterns of a layout match."""
-    ends = [(name, match.end()) for name in arrays for match in _SEPARATOR.finditer(name)]
+    ends = [
+        (name, match.end())
+        for name in arrays
+        for match in itertools.islice(_SEPARATOR.finditer(name), _DEEPEST)
+    ]
     found: dict[str, None] = {}
     for layout in layouts:
         patterns = [re.compile(pattern) for pattern in layout.required]

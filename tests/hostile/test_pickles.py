@@ -1,0 +1,286 @@
+"""Pickles of a few bytes that would take forever, fill the memory or end the process."""
+
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from reading import assert_told, read_in_a_process
+
+from vitjax.weights.formats import pytorch
+
+NUMBERS = np.arange(6, dtype="<f4")
+
+
+def plain(value):
+    """The operations that put a value on the stack."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def text(word):
+    return b"X" + len(word).to_bytes(4, "little") + word.encode()
+
+
+def tensor(key="0", count=6, offset=0, size=(2, 3), strides=(3, 1), storage="FloatStorage"):
+    reference = b"(" + plain("storage") + f"ctorch\n{storage}\n".encode()
+    reference += plain(key) + plain("cpu") + plain(count) + b"tQ"
+    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference
+    return rebuilt + plain(offset) + plain(size) + plain(strides) + plain(False) + b"}tR"
+
+
+def entry(key, value):
+    """Operations that add an entry to the dict on the stack."""
+    return key + value + b"s"
+
+
+def pickled(*entries, tensors=None):
+    """A pickle of a dict with a tensor, and more."""
+    return b"\x80\x02}" + entry(text("w"), tensors or tensor()) + b"".join(entries) + b"."
+
+
+def doubled(levels, start=b")"):
+    """A tuple of two times the same tuple, of two times ..."""
+    return start + (b"2\x86") * levels
+
+
+def doubled_lists(levels):
+    """A list of two times the same list, of two times ..."""
+    return b"]" + (b"q\x010](h\x01h\x01e") * levels
+
+
+def doubled_dicts(levels):
+    return b"}" + (b"q\x010}(" + text("a") + b"h\x01" + text("b") + b"h\x01u") * levels
+
+
+def long_names(levels, leaves):
+    """Dicts in dicts under long names, with many tensors in the innermost."""
+    inner = b"}(" + b"".join(text(f"{i}") + b"h\x00" for i in range(leaves)) + b"u"
+    # Each dict is put into the one around it, from the inside.
+    for _ in range(levels):
+        inner = b"}" + text("n" * 1000) + inner + b"s"
+    return inner
+
+
+def copies(function, argument, times):
+    """A list of many calls of a function with one and the same argument."""
+    call = f"c{function}\n".encode() + b"h\x05\x85R"
+    return argument + b"q\x050](" + call * times + b"e"
+
+
+def colliding(number):
+    """A dict of integers that have one hash."""
+    keys = (plain(k * (2**61 - 1)) for k in range(1, number))
+    return b"}(" + b"".join(key + b"N" for key in keys) + b"u"
+
+
+# The state dict is read, whatever is beside it.
+READ = {
+    "tuples in tuples as a key": pickled(entry(doubled(60), b"N")),
+    "a key 100,000 tuples deep": pickled(entry(b")" + b"\x85" * 100_000, b"N")),
+    "a frozen set of tuples in tuples": pickled(
+        entry(text("x"), b"(" + doubled(60) + b"\x91"), entry(b"(" + doubled(60) + b"\x91", b"N")
+    ),
+    "a set of tuples in tuples": pickled(entry(text("x"), b"\x8f(" + doubled(60) + b"\x90")),
+    "a set by its name": pickled(
+        entry(text("x"), b"c__builtin__\nset\n](" + doubled(60) + b"e\x85R")
+    ),
+    "an ordered dict of tuples in tuples": pickled(
+        entry(text("x"), b"ccollections\nOrderedDict\n](" + doubled(60) + b"N\x86e\x85R")
+    ),
+    "integers of one hash": pickled(entry(text("optimizer"), colliding(20_000))),
+    "a list as a key": pickled(entry(b"]", b"N"), entry(b"}", b"N")),
+    "a tensor as a key": pickled(entry(tensor(), b"N")),
+    "a memo of four billion": pickled(entry(text("x"), b")r\xff\xff\xff\xff")),
+    "texts by the million": pickled(
+        entry(text("x"), copies("_codecs\nencode", text("x" * 2**20), 10_000))
+    ),
+    "a broadcast of a few numbers": pickled(tensors=tensor(size=(1000, 1000), strides=(0, 0))),
+}
+# Refused, with these words.
+REFUSED = {
+    "a value 100,000 tuples deep": (
+        pickled(entry(text("x"), b")" + b"\x85" * 100_000)),
+        "a name in it has",
+    ),
+    "lists that double": (pickled(entry(text("x"), doubled_lists(60))), "characters"),
+    "dicts that double": (pickled(entry(text("x"), doubled_dicts(60))), "characters"),
+    "tuples that double": (pickled(entry(text("x"), doubled(60))), "characters"),
+    "dicts without end": (
+        pickled(
+            entry(
+                text("x"),
+                b"}" * 1 + b"".join(text("a") + b"}" for _ in range(100_000)) + b"s" * 100_000,
+            )
+        ),
+        "without end",
+    ),
+    "a list copied a million times": (
+        pickled(
+            entry(
+                text("x"),
+                copies("__builtin__\nlist", b"](" + b"N" * 100_000 + b"e", 100_000),
+            )
+        ),
+        "steps",
+    ),
+    "a dict copied a million times": (
+        pickled(
+            entry(
+                text("x"),
+                copies(
+                    "__builtin__\ndict",
+                    b"}(" + b"".join(plain(i) + b"N" for i in range(60_000)) + b"u",
+                    100_000,
+                ),
+            )
+        ),
+        "steps",
+    ),
+    "long names of many tensors": (
+        b"\x80\x02"
+        + tensor()
+        + b"q\x000}"
+        + entry(text("x"), tensor())
+        + entry(text("y"), long_names(2, 100))
+        + b".",
+        "a name in it has",
+    ),
+    "many long names": (
+        b"\x80\x02"
+        + tensor()
+        + b"q\x000}"
+        + entry(text("x"), tensor())
+        + entry(
+            text("n" * 1000), b"}(" + b"".join(plain(i) + b"h\x00" for i in range(70_000)) + b"u"
+        )
+        + b".",
+        "characters",
+    ),
+    "a reference to tuples in tuples": (pickled(entry(text("x"), doubled(60) + b"Q")), "refers to"),
+    "a storage of a huge name": (pickled(tensors=tensor(key="k" * 10_000_000)), "a name in it has"),
+    "an integer of a million digits": (
+        pickled(entry(text("x"), b"L" + b"9" * 10**6 + b"L\n")),
+        "damaged",
+    ),
+    "a side of a million digits": (
+        pickled(tensors=tensor(size=(1 << 8_000_000, 1), strides=(1, 1))),
+        "no array has",
+    ),
+    "100,000 sides": (
+        pickled(tensors=tensor(size=(1,) * 10**5, strides=(1,) * 10**5)),
+        "more than 64 axes",
+    ),
+    "a shape of texts": (pickled(tensors=tensor(size=("2", "3"))), "damaged"),
+    "a shape that is a number": (pickled(tensors=tensor(size=6)), "damaged"),
+    "bytes without end": (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.", "damaged"),
+    "a text without end": (b"\x80\x04\x8d\xff\xff\xff\xff\xff\x00\x00\x00.", "damaged"),
+    "a line without end": (b"I" + b"1" * 2**21, "damaged"),
+    "a stack that is empty": (b"\x80\x02s.", "damaged"),
+    "a mark that is missing": (b"\x80\x02u.", "damaged"),
+    "a memory that is missing": (b"\x80\x02h\x05.", "damaged"),
+    "no end": (b"\x80\x02}", "damaged"),
+    "nothing": (b"", "damaged"),
+    "an entry of a list": (b"\x80\x02]NNs.", "damaged"),
+    "an element of a dict": (b"\x80\x02}Na.", "damaged"),
+    "a key without a value": (b"\x80\x02}(Nu.", "damaged"),
+    "an extension": (b"\x80\x02\x82\x01.", "damaged"),
+    "a call of a text": (b"\x80\x02" + text("x") + b")R.", "damaged"),
+    "a function that rebuilds itself": (
+        b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\x00(h\x00N(h\x00N)NtNtR.",
+        "damaged",
+    ),
+    "steps without end": (b"\x80\x02" + b"N0" * 2**22 + b".", "steps"),
+    # These pass NumPy's own check, which overflows; the first number read ends the process.
+    "strides that overflow to nothing in bytes": (
+        pickled(tensors=tensor(size=(5,), strides=(2**60,))),
+        "does not fit",
+    ),
+    "strides that overflow to nothing in two axes": (
+        pickled(tensors=tensor(size=(2, 9), strides=(1, 2**59))),
+        "does not fit",
+    ),
+    "strides that overflow to nothing": (
+        pickled(tensors=tensor(size=(6, 2), strides=(1, 2**62))),
+        "does not fit",
+    ),
+    "strides that overflow and add up": (
+        pickled(tensors=tensor(size=(2, 2), strides=(2**61, 2**61))),
+        "does not fit",
+    ),
+    "an offset that overflows": (pickled(tensors=tensor(offset=2**62)), "does not fit"),
+    "an offset and strides that overflow": (
+        pickled(tensors=tensor(offset=2**62 - 1, size=(2,), strides=(2**62 + 1,))),
+        "does not fit",
+    ),
+    "a product of sides that overflows": (
+        pickled(tensors=tensor(size=(2**32, 2**32), strides=(0, 0))),
+        "unpack",
+    ),
+    "a storage that overflows": (pickled(tensors=tensor(count=2**62 + 6)), "does not fit"),
+    "a storage of negative size": (pickled(tensors=tensor(count=-1)), "does not fit"),
+    "a billion numbers of one": (
+        pickled(tensors=tensor(size=(10**9,), strides=(0,))),
+        "would unpack to 4,000,000,000",
+    ),
+    "30 million numbers of one": (
+        pickled(tensors=tensor(size=(3 * 10**7,), strides=(0,))),
+        "repeats the numbers",
+    ),
+    "a window that repeats numbers": (
+        pickled(tensors=tensor(count=6, size=(5000, 5000), strides=(0, 0))),
+        "repeats the numbers",
+    ),
+    "65 sides": (pickled(tensors=tensor(size=(1,) * 65, strides=(0,) * 65)), "axes"),
+    "an empty shape that overflows": (
+        pickled(tensors=tensor(size=(2**62, 2**62, 0), strides=(0, 0, 0))),
+        "no array has",
+    ),
+    "200 broadcasts": (
+        b"\x80\x02"
+        + tensor(size=(2000, 2000), strides=(0, 0))
+        + b"q\x000}("
+        + b"".join(text(f"w{i}") + b"h\x00" for i in range(200))
+        + b"u.",
+        "would unpack to",
+    ),
+    "a tensor under a tuple": (pickled(entry(b")", tensor())), "names are texts or numbers"),
+}
+
+
+def as_zip(path, content, order=b"little"):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/byteorder", order)
+        archive.writestr("archive/data/0", NUMBERS.tobytes())
+
+
+def as_old(path, content):
+    system = {"protocol_version": 1001, "little_endian": True}
+    head = pytorch.MAGIC + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
+    numbers = (6).to_bytes(8, "little") + NUMBERS.tobytes()
+    path.write_bytes(head + content + pickle.dumps(["0"], 2) + numbers)
+
+
+@pytest.fixture(scope="module", params=[as_zip, as_old])
+def read(request, tmp_path_factory):
+    """What reading each of the files gave, by their names, and the paths."""
+    folder = tmp_path_factory.mktemp("pickles")
+    contents = {**READ, **{name: content for name, (content, _) in REFUSED.items()}}
+    paths = {name: folder / f"{number}.pth" for number, name in enumerate(contents)}
+    for name, path in paths.items():
+        request.param(path, contents[name])
+    found = read_in_a_process(paths.values())
+    return dict(zip(paths, zip(found, paths.values(), strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_beside_a_state_dict_costs_nothing(name, read):
+    found, path = read[name]
+    assert found.names == ["w"], found
+    assert_told(found._replace(message=str(path)), path)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_pickle_that_asks_for_too_much_is_refused_in_a_line(name, read):
+    found, path = read[name]
+    assert_told(found, path, REFUSED[name][1])
