@@ -75,7 +75,7 @@ EPISODES = """
     config.data = dict(source="glyphs", classes=20, drawings=6, image_size=14, batch_size=2,
                        eval_batch_size=2, episodes=dict(ways=2, shots=1, queries=2,
                        val_episodes=4, test_episodes=4))
-    config.model = dict(name="conv4_omniglot", width=4)
+    config.model = dict(name="conv4_omniglot", filters=4)
     config.optimizer = dict(name="adam", learning_rate=1e-3)
 """
 
