@@ -34,6 +34,8 @@ class Dataset(ABC):
             ``"number"`` (floats: regression), ``"boxes"`` (objects: detection), ``"none"`` (no
             labels), or another name of `vitjax.data.KINDS`.
         episodic: whether batches hold few-shot episodes.
+        described: the keys that `recall` needs of a description, see `describe`; with dots for
+            those in sections.
         splits: the names of the splits.
         batch_size: examples (or episodes) in a global training batch, over all hosts.
         eval_batch_size: the same for evaluation. The trainer raises it to a number that splits
@@ -55,6 +57,7 @@ class Dataset(ABC):
 
     target: ClassVar[Target] = "class"
     episodic: ClassVar[bool] = False
+    described: ClassVar[tuple[str, ...]] = ()
     splits: tuple[str, ...]
     batch_size: int
     eval_batch_size: int

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -26,7 +27,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vitjax.core.errors import UserError
 from vitjax.core.validation import PositiveInt
-from vitjax.training import formats
+from vitjax.training import formats, memory
 from vitjax.training.compatibility import conflicts
 from vitjax.training.fingerprint import fingerprint
 
@@ -193,10 +194,10 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        memory = {**progress, "fingerprint": fingerprint(state), "format": formats.FORMAT}
+        saved = {**progress, "fingerprint": fingerprint(state), "format": formats.FORMAT}
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave({**memory, "digest": _digest(memory, config)}),
+            progress=ocp.args.JsonSave({**saved, "digest": _digest(saved, config)}),
             config=ocp.args.JsonSave(dict(config)),
         )
         scored = metrics if self.best is not None and metrics and self.best in metrics else None
@@ -347,6 +348,7 @@ class Checkpoints:
         self._manager.reload()
 
     def _restore(self, step: int, abstract_state: Any, config: Mapping[str, Any]) -> Restored:
+        _check_files(self.directory / str(step))
         small = self._manager.restore(
             step,
             args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
@@ -357,6 +359,7 @@ class Checkpoints:
         if digest is not None and digest != _digest(progress, small.config):
             raise ValueError("its progress or config differs from what was saved")
         saved_config = formats.upgrade(small.config, progress.pop("format", 1))
+        memory.check(progress)
         saved = self._manager.item_metadata(step)["state"]
         problem = conflicts(
             saved.tree,
@@ -394,6 +397,15 @@ def _digest(progress: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     # Keys that are numbers become strings, before which they were in another order.
     text = json.dumps(json.loads(text), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_files(folder: Path) -> None:
+    """Raises ValueError if ``folder`` has anything but files and folders: pipes are waited for."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if not (path.is_dir() or path.is_file()):
+                raise ValueError(f"{path.relative_to(folder)} is neither a file nor a folder")
 
 
 def _first_line(error: BaseException) -> str:

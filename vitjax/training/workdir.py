@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ import ml_collections
 from vitjax.config.values import to_json
 from vitjax.core.atomic import naming, write_json, write_text
 from vitjax.core.errors import UserError
+from vitjax.core.json_files import DamagedFileError, read_object
+from vitjax.data import description
 from vitjax.training import formats
 
 
@@ -53,7 +54,7 @@ def lock(workdir: Path) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path).acquire(timeout=0)
     except filelock.Timeout:
-        holder = path.read_text().strip() or "unknown process"
+        holder = path.read_text(errors="replace").strip()[:100] or "unknown process"
         raise WorkdirError(
             f"{workdir}: another run ({holder}) is writing there; wait for it, stop it, or choose"
             " another --workdir"
@@ -78,7 +79,7 @@ def check_format(workdir: Path) -> int:
     found: Any = 1 if about is None else about.get("format")
     if found not in range(1, formats.FORMAT + 1):
         raise WorkdirError(
-            f"{workdir}: the run has format {found} ({ABOUT}), and this version of vitjax reads"
+            f"{workdir}: the run has format {found!r:.40} ({ABOUT}), and this version of vitjax reads"
             f" formats 1 to {formats.FORMAT}; use the version that wrote it, or choose another"
             " --workdir"
         )
@@ -89,9 +90,12 @@ def read_data(workdir: Path) -> dict[str, Any] | None:
     """The description of the data that the run in ``workdir`` wrote; None if it wrote none yet.
 
     Raises:
-        WorkdirError: the file is damaged.
+        WorkdirError, ConfigError, DataError: the file is damaged.
     """
-    return _read(workdir / DATA)
+    found = _read(workdir / DATA)
+    if found is not None:
+        description.check(found, str(workdir / DATA))
+    return found
 
 
 def read_config(workdir: Path) -> ml_collections.ConfigDict:
@@ -123,11 +127,10 @@ def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None without the file."""
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise TypeError("it holds no JSON object")
+        return read_object(path)
     except FileNotFoundError:
         return None
-    except (OSError, TypeError, ValueError) as error:
-        raise WorkdirError(f"{path}: the file is damaged ({error})") from error
-    return found
+    except DamagedFileError as error:
+        raise WorkdirError(
+            f"{error}; restore it from a copy, or start the run again in another --workdir"
+        ) from error

@@ -36,6 +36,7 @@ MOST_KEPT = 2**30
 class ImageEpisodes(EpisodeData):
     """Few-shot classification of the images of a source; see `EpisodeData`."""
 
+    described = ("class_names", "classes", "image.shape", "image.dtype")
     settings_class: ClassVar[type[ImageSettings]] = ImageSettings
     settings: ImageEpisodeSettings
     image_shape: tuple[int, int, int]
@@ -148,7 +149,7 @@ class ImageEpisodes(EpisodeData):
         splits = {}
         shape, dtype = description["image"]["shape"], description["image"]["dtype"]
         for name, sizes in description["classes"].items():
-            labels = np.repeat([int(c) for c in sizes], list(sizes.values())).astype(np.int32)
+            labels = np.repeat(np.asarray(list(map(int, sizes)), np.int32), list(sizes.values()))
             # One image seen from every index: it takes no memory.
             images = np.broadcast_to(np.zeros(shape, dtype), (len(labels), *shape))
             splits[name] = ArraySplit(images, labels, f"blank {name}")

@@ -1,0 +1,52 @@
+"""The memory of the loop, which a checkpoint keeps as ``progress``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, check_keywords
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockMemory:
+    """What `vitjax.training.profiling.Clock` measured in earlier sessions."""
+
+    seconds: NonNegativeFloat
+    steady_steps: NonNegativeInt
+    steady_seconds: NonNegativeFloat
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The memory of the loop; checkpoints of older versions lack some of it.
+
+    Attributes:
+        next_batch: the number of the next training batch.
+        clock: the time so far.
+        skipped: the images that could not be read, and why.
+        stopping_metric: the metric of early stopping that ``best`` is a value of.
+        best: its best value.
+        evaluations_since_best: the evaluations since then.
+        init: the origin of the weights that the run started from.
+        data: what the run's examples are, see `vitjax.data.fingerprint`.
+        accepted: the steps at which other data was accepted.
+    """
+
+    next_batch: NonNegativeInt = 0
+    clock: ClockMemory | None = None
+    skipped: Mapping[str, str] | None = None
+    stopping_metric: str | None = None
+    best: float | None = None
+    evaluations_since_best: NonNegativeInt = 0
+    init: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] | None = None
+    accepted: tuple[NonNegativeInt, ...] = ()
+
+
+def check(progress: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless ``progress`` is a `Memory`, which names what is wrong."""
+    known = {field.name for field in dataclasses.fields(Memory)}
+    own = {key: value for key, value in progress.items() if key in known}
+    check_keywords(Memory, own, where="progress")
