@@ -174,6 +174,15 @@ class Dataset(ABC):
             DataError: the split does not exist; from the iterator, as of `train_batches`.
         """
 
+    def identity(self) -> dict[str, Any]:
+        """What data a run learns from, as JSON values, see `vitjax.data.identity`.
+
+        For each split that is learned from, ``examples`` (their number) and, as far as the source
+        knows them, ``digest``, ``folders``, ``labels`` and ``weights``. Empty, the default, for
+        data that follows from the config alone.
+        """
+        return {}
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What `vitjax.data.recall` needs to do without the data, as JSON values."""

@@ -143,6 +143,10 @@ class ImageData(Loader, ImageDataset):
         train, evaluation = self._train_pipeline, self._eval_pipeline
         return train.random or train.text != evaluation.text
 
+    def identity(self) -> dict[str, Any]:
+        """What the examples of ``train`` and ``val`` are."""
+        return self.source.identity()
+
     def describe(self) -> dict[str, Any]:
         """What `recall` needs, as JSON values: class names, examples, an image's raw size."""
         sample = first_readable(

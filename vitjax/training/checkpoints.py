@@ -115,6 +115,8 @@ class Checkpoints:
         keep_best: the number of best checkpoints to keep.
         asynchronous: whether to write in the background while training continues.
         read_only: whether to open the folder without changing it.
+        resuming: whether `restore` and `inspect` demand a checkpoint of the same run; by default
+            unless ``read_only``.
         free_keys: config keys in which a run may differ from its checkpoint, beside those that are
             free in every run.
         explain: from the shapes of a checkpoint of another model, what differs and what can be
@@ -131,6 +133,7 @@ class Checkpoints:
         keep_best: PositiveInt = 1,
         asynchronous: bool = True,
         read_only: bool = False,
+        resuming: bool | None = None,
         free_keys: Collection[str] = (),
         explain: Callable[[Any], str] = lambda tree: "",
     ):
@@ -139,6 +142,7 @@ class Checkpoints:
         self.best = best
         self.sign = 1 if higher_is_better else -1
         self._read_only = read_only
+        self._resuming = not read_only if resuming is None else resuming
         self._free_keys = free_keys
         self._explain = explain
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
@@ -347,7 +351,34 @@ class Checkpoints:
             multihost_utils.sync_global_devices("damaged checkpoints are aside")
         self._manager.reload()
 
-    def _restore(self, step: int, abstract_state: Any, config: Mapping[str, Any]) -> Restored:
+    def inspect(
+        self, abstract_state: Any, *, config: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """The progress in the newest checkpoint in which it can be read; no array is.
+
+        Args:
+            abstract_state: as of `restore`.
+            config: as of `restore`.
+
+        Returns:
+            None without such a checkpoint.
+
+        Raises:
+            CheckpointError: it is of another model or config.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self._read(step, abstract_state, config)[0]
+            except CheckpointError:
+                raise
+            except Exception:  # of any type; `restore` reports it
+                continue
+        return None
+
+    def _read(
+        self, step: int, abstract_state: Any, config: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The progress and the config of a checkpoint, after checking that it is of this run."""
         _check_files(self.directory / str(step))
         small = self._manager.restore(
             step,
@@ -366,17 +397,21 @@ class Checkpoints:
             abstract_state,
             saved_config,
             config,
-            read_only=self._read_only,
+            read_only=not self._resuming,
             free_keys=self._free_keys,
         )
         if problem:
             where = f"{self.directory}: the checkpoint of step {step}"
             explained = self._explain(saved.tree)
-            safe = "" if self._read_only else " Nothing was overwritten; choose another --workdir"
+            safe = " Nothing was overwritten; choose another --workdir" if self._resuming else ""
             if explained:
                 raise CheckpointError(f"{where} does not fit: {explained}.{safe}")
             way = f"{safe}, or the config" if safe else " Use the config"
             raise CheckpointError(f"{where} is of another run: {problem}.{way} it was made with")
+        return progress, saved_config
+
+    def _restore(self, step: int, abstract_state: Any, config: Mapping[str, Any]) -> Restored:
+        progress, saved_config = self._read(step, abstract_state, config)
         state = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         ).state

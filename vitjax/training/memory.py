@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, check_keywords
 
@@ -16,6 +16,13 @@ class ClockMemory:
     seconds: NonNegativeFloat
     steady_steps: NonNegativeInt
     steady_seconds: NonNegativeFloat
+
+
+class DataChange(TypedDict):
+    """An accepted change of the data."""
+
+    step: int
+    change: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +37,8 @@ class Memory:
         best: its best value.
         evaluations_since_best: the evaluations since then.
         init: the origin of the weights that the run started from.
-        data: what the run's examples are, see `vitjax.data.fingerprint`.
-        accepted: the steps at which other data was accepted.
+        data: what the run learns from, see `vitjax.data.identity`.
+        data_changes: ``{"step": .., "change": ..}`` where training resumed with other data.
     """
 
     next_batch: NonNegativeInt = 0
@@ -42,7 +49,7 @@ class Memory:
     evaluations_since_best: NonNegativeInt = 0
     init: Mapping[str, Any] | None = None
     data: Mapping[str, Any] | None = None
-    accepted: tuple[NonNegativeInt, ...] = ()
+    data_changes: tuple[DataChange, ...] = ()
 
 
 def check(progress: Mapping[str, Any]) -> None:

@@ -111,7 +111,11 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
             f"{workdir}: no run there (no {CONFIG})"
             + (f"; runs beside it: {', '.join(beside)}" if beside else "")
         )
-    return ml_collections.ConfigDict(formats.upgrade(found, check_format(workdir)))
+    upgraded = formats.upgrade(found, check_format(workdir))
+    try:
+        return ml_collections.ConfigDict(upgraded)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # of the names of keys
+        raise WorkdirError(f"{workdir / CONFIG}: holds no config ({error})") from error
 
 
 def write_config(workdir: Path, config: Mapping[str, Any]) -> None:

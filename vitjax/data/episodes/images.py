@@ -17,6 +17,7 @@ from vitjax.data.episodes.loader import EpisodeData
 from vitjax.data.episodes.pool import Pool, decode, listed
 from vitjax.data.episodes.settings import WHERE, ImageEpisodeSettings, ImageSettings
 from vitjax.data.errors import DataError
+from vitjax.data.identity import LEARNED
 from vitjax.data.examples import ClassArrays, Examples, check_image, first_readable, read
 from vitjax.data.images import fitting_text, read_evaluated
 from vitjax.data.iterator import Batch, Batches
@@ -71,6 +72,9 @@ class ImageEpisodes(EpisodeData):
             again = "all these images are split again by class: config.data.episodes.class_split"
             self.notes = (*source.notes, again) if source.notes else ()
         self._pool = Pool.of(source, chosen)
+        self._source = source
+        # A class split deals the images of all of the source's splits out again.
+        self._learned = LEARNED if chosen is None else tuple(source.splits)
         self.class_names = source.class_names
         self.splits = tuple(self._pool.ranges)
         self._check_sizes()
@@ -124,6 +128,10 @@ class ImageEpisodes(EpisodeData):
             split: {"classes": len(n), "images": int(n.sum()), "fewest": int(n.min())}
             for split, n in sizes.items()
         }
+
+    def identity(self) -> dict[str, Any]:
+        """What the images that training and validation draw from are."""
+        return self._source.identity(self._learned)
 
     def describe(self) -> dict[str, Any]:
         """What `vitjax.data.recall` needs, as JSON values: classes, an image's raw size."""

@@ -14,6 +14,7 @@ from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import Length
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
+from vitjax.data.identity import File, Identified, Identity, of_files
 from vitjax.data.image_files import MAX_PIXELS, measure, read_image
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import Stored, hold_out
@@ -23,7 +24,7 @@ ClassChoice = Literal["train", "all"] | Annotated[tuple[str, ...], Length(at_lea
 
 
 @dataclass(frozen=True)
-class ImageFiles(Stored):
+class ImageFiles(Stored, Identified):
     """A `LabelledSplit` over image files.
 
     Attributes:
@@ -71,6 +72,10 @@ class ImageFiles(Stored):
         """The content of the file."""
         with open(self.name(index), "rb") as file:
             return file.read(most)
+
+    def identity(self) -> Identity:
+        """Names and sizes of the files, and the labels."""
+        return of_files([File(path) for path in self.paths], self.root)._replace(labels=self.labels)
 
     def take(self, indices: np.ndarray) -> ImageFiles:
         """The examples at ``indices``, as a split of their own."""

@@ -16,6 +16,7 @@ from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.identity import File, Identified, Identity, of_files
 from vitjax.data.image_files import MAX_PIXELS, Measured, measure, read_image, turned_as
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask, unpacked
 from vitjax.data.sample import IGNORE, Sample
@@ -60,7 +61,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class MaskSplit(MaskReader, Stored):
+class MaskSplit(MaskReader, Stored, Identified):
     """A `SizedSplit` over image files and mask files.
 
     Attributes:
@@ -126,6 +127,17 @@ class MaskSplit(MaskReader, Stored):
         page = self.pages[index]
         with open(page.files.image, "rb") as file:
             return page.page.to_bytes(8, "big") + file.read(most)
+
+    def identity(self) -> Identity:
+        """Names and sizes of the files of images and masks, and the pages."""
+        return of_files(
+            [
+                File(path, f"{page.page} {page.turn}")
+                for page in self.pages
+                for path in page.files
+                if path is not None
+            ]
+        )
 
 
 @register("masks", target="mask")

@@ -12,6 +12,7 @@ from vitjax.core.text import near_match
 from vitjax.core.validation import PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.identity import Identified, Identity
 from vitjax.data.image_files import MAX_PIXELS, decode_image, measure_opened
 from vitjax.data.mask_files import decode_mask, unpacked
 from vitjax.data.sample import Sample
@@ -37,7 +38,7 @@ _KNOWN: Mapping[str, Mapping[int, str]] = {
 
 
 @dataclass(frozen=True)
-class TfdsMaskSplit(MaskReader):
+class TfdsMaskSplit(MaskReader, Identified):
     """A `SizedSplit` over one split of a prepared data set.
 
     Attributes:
@@ -88,6 +89,10 @@ class TfdsMaskSplit(MaskReader):
     def name(self, index: int) -> str:
         """The data set, split and row."""
         return self.records.name(index)
+
+    def identity(self) -> Identity:
+        """As of `TfdsSplit`."""
+        return self.records.identity()
 
     def _content(self, index: int, key: str) -> bytes:
         try:
