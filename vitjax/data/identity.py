@@ -201,7 +201,7 @@ def _folder_differences(
         shown = printable(name) or "."
         if old is None or new is None:
             files = counted((old or new or [0])[0], "file")
-            numbers.append(f"{shown}: {files} {'more' if old is None else 'are gone'}")
+            numbers.append(f"{shown}: {files} {'more' if old is None else 'fewer'}")
         elif old[0] != new[0]:
             numbers.append(f"{shown}: {counted(new[0], 'file')}, the run had {old[0]:,}")
         elif old[1] != new[1]:

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vitjax.core.errors import UserError
+from vitjax.core.json_files import DamagedFileError, read_object
 from vitjax.core.validation import PositiveInt
 from vitjax.training import formats, memory
 from vitjax.training.compatibility import conflicts
@@ -42,6 +44,12 @@ class RemovedError(CheckpointError):
 
 # How often to look whether the removal of a checkpoint is complete.
 _REMOVAL_POLLS = 20
+
+# Bytes of a file that holds no arrays.
+_MOST_METADATA = 2**28
+# What Orbax reads of all checkpoints when it opens their folder.
+_READ_AT_ONCE = ("_CHECKPOINT_METADATA", "metrics")
+_WAYS = "remove this checkpoint, or restore its files from a copy"
 
 
 def _despite_removals(action: Callable[[], Any]) -> Any:
@@ -138,6 +146,7 @@ class Checkpoints:
         explain: Callable[[Any], str] = lambda tree: "",
     ):
         check_path(directory)
+        _check_files(directory)
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1
@@ -198,13 +207,18 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        saved = {**progress, "fingerprint": fingerprint(state), "format": formats.FORMAT}
+        scored = metrics if self.best is not None and metrics and self.best in metrics else None
+        saved = {
+            **progress,
+            "metrics": dict(scored or {}),
+            "fingerprint": fingerprint(state),
+            "format": formats.FORMAT,
+        }
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             progress=ocp.args.JsonSave({**saved, "digest": _digest(saved, config)}),
             config=ocp.args.JsonSave(dict(config)),
         )
-        scored = metrics if self.best is not None and metrics and self.best in metrics else None
         with self._writing():
             self._manager.save(step, args=arguments, metrics=scored, force=True)
 
@@ -379,7 +393,6 @@ class Checkpoints:
         self, step: int, abstract_state: Any, config: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The progress and the config of a checkpoint, after checking that it is of this run."""
-        _check_files(self.directory / str(step))
         small = self._manager.restore(
             step,
             args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
@@ -391,6 +404,9 @@ class Checkpoints:
             raise ValueError("its progress or config differs from what was saved")
         saved_config = formats.upgrade(small.config, progress.pop("format", 1))
         memory.check(progress)
+        scored = progress.pop("metrics", None)
+        if scored and json.dumps(scored) != json.dumps(dict(self._manager.metrics(step) or {})):
+            raise ValueError("its metrics differ from those that were saved")
         saved = self._manager.item_metadata(step)["state"]
         problem = conflicts(
             saved.tree,
@@ -421,9 +437,10 @@ class Checkpoints:
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         assert self.best is not None
-        value = self.sign * formats.metrics(metrics)[self.best]
+        value = formats.metrics(metrics).get(self.best)
         # Comparisons with NaN are False, so it would be chosen as the best.
-        return value if math.isfinite(value) else -math.inf
+        good = isinstance(value, int | float) and math.isfinite(value)
+        return self.sign * float(value) if good else -math.inf
 
 
 def _digest(progress: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -434,13 +451,39 @@ def _digest(progress: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_files(folder: Path) -> None:
-    """Raises ValueError if ``folder`` has anything but files and folders: pipes are waited for."""
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            if not (path.is_dir() or path.is_file()):
-                raise ValueError(f"{path.relative_to(folder)} is neither a file nor a folder")
+def _check_files(directory: Path) -> None:
+    """Checks that files of checkpoints can be read at all.
+
+    Orbax waits for a named pipe without end, and reads files of metadata completely.
+
+    Raises:
+        CheckpointError: something is no file, or a file of metadata is too large.
+    """
+    for place, _, files in os.walk(directory):
+        for name in files:
+            path = os.path.join(place, name)
+            try:
+                found = os.stat(path)
+            except OSError:  # removed by a training that runs, or reported when it is read
+                continue
+            arrays = os.path.basename(place) == "d"
+            if name in _READ_AT_ONCE:
+                with contextlib.suppress(FileNotFoundError):
+                    _check_object(path)
+            if not stat.S_ISREG(found.st_mode):
+                problem = "is not a file"
+            elif not arrays and found.st_size > _MOST_METADATA:
+                problem = f"has {found.st_size:,} bytes, and at most {_MOST_METADATA:,} are read"
+            else:
+                continue
+            raise CheckpointError(f"{path}: {problem}; {_WAYS}")
+
+
+def _check_object(path: str) -> None:
+    try:
+        read_object(path, _MOST_METADATA)
+    except DamagedFileError as error:
+        raise CheckpointError(f"{error}; {_WAYS}") from error
 
 
 def _first_line(error: BaseException) -> str:

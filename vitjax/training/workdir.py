@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 FEATURES = "features"
 ABOUT = "workdir.json"
+LOCK = ".lock"
 
 
 def resume_command(workdir: Path, *overrides: str) -> str:
@@ -43,13 +44,17 @@ def resume_command(workdir: Path, *overrides: str) -> str:
 def lock(workdir: Path) -> Iterator[None]:
     """Creates ``workdir`` and locks it for this process.
 
-    The kernel releases the lock when the process ends, however it ends.
+    The kernel releases the lock when the process ends, however it ends. A run that is refused leaves
+    no folder behind that was not there, and in an old one the lock's file as it was.
 
     Raises:
         WorkdirError: another run has locked it, it has another format, or the folder cannot be
             created or written to.
     """
-    path = workdir / ".lock"
+    path = workdir / LOCK
+    above = [workdir / CHECKPOINTS, workdir, *workdir.parents]
+    created = [folder for folder in above if not os.path.lexists(folder)]
+    before = path.read_bytes() if path.is_file() else None
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path).acquire(timeout=0)
@@ -60,12 +65,29 @@ def lock(workdir: Path) -> Iterator[None]:
             " another --workdir"
         ) from None
     except OSError as error:
+        _remove_empty(created)
         raise WorkdirError(f"{workdir}: cannot write there ({error.strerror})") from error
     with held:
-        with naming(path):
-            path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
-        check_format(workdir)
-        yield
+        try:
+            with naming(path):
+                path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
+            check_format(workdir)
+            yield
+        except UserError:
+            # While the lock is held: nobody else can have begun a run meanwhile.
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(before)
+            _remove_empty(created)
+            raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes the folders, deepest first, as far as they are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def check_format(workdir: Path) -> int:
