@@ -13,7 +13,7 @@ from small_workdirs import READERS, contents, make, one_line, train
 
 from vitjax.core.errors import UserError
 from vitjax.core.json_files import DamagedFileError, read_object
-from vitjax.training import workdir
+from vitjax.training import checkpoints, workdir
 from vitjax.training.checkpoints import CheckpointError
 from vitjax.training.logging import read
 from vitjax.training.workdir import WorkdirError
@@ -219,7 +219,8 @@ ORBAX = ("_CHECKPOINT_METADATA", "metrics/metrics", "progress/metadata", "config
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", [*ORBAX, "state/_METADATA", "state/manifest.ocdbt"])
-def test_damaged_files_of_a_checkpoint_are_answered_by_every_reader(victim, name):
+def test_damaged_files_of_a_checkpoint_are_answered_by_every_reader(victim, name, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_REMOVAL_POLLS", 1)
     for how in (b"", b'{"a', b"null", b"[" * 100_000, os.mkfifo, put_directory):
         folder = victim()
         path = folder / workdir.CHECKPOINTS / "2" / name
@@ -229,7 +230,8 @@ def test_damaged_files_of_a_checkpoint_are_answered_by_every_reader(victim, name
             answered(reader, folder, (name, how, reader.__name__))
 
 
-def test_a_changed_metric_does_not_choose_another_checkpoint(victim):
+def test_a_changed_metric_does_not_choose_another_checkpoint(victim, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_REMOVAL_POLLS", 1)
     folder = victim()
     path = folder / workdir.CHECKPOINTS / "1" / "metrics" / "metrics"
     assert json.loads(path.read_text()) == {"val/loss": 1.0}

@@ -173,9 +173,7 @@ class Source(Generic[AnySplit]):
         return replace(self, splits=splits, class_names=match.known.names)
 
 
-def _identity(
-    split: Any, class_names: Sequence[str], weights: np.ndarray | None
-) -> dict[str, Any]:
+def _identity(split: Any, class_names: Sequence[str], weights: np.ndarray | None) -> dict[str, Any]:
     found: dict[str, Any] = {"examples": len(split)}
     own = split.split if isinstance(split, RenumberedSplit) else split
     if isinstance(own, Identified):
