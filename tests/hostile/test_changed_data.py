@@ -28,7 +28,7 @@ def draw(path, seed, side=8):
 @pytest.fixture
 def photos(tmp_path):
     for number in range(16):
-        draw(tmp_path / "photos" / "cat dog".split()[number % 2] / f"{number:02}.png", number)
+        draw(tmp_path / "photos" / ["cat", "dog"][number % 2] / f"{number:02}.png", number)
     return tmp_path / "photos"
 
 

@@ -84,10 +84,12 @@ def changed(document, place, how, junk):
 
 def answered(reader, folder, what):
     """Runs a reader, which may take the file or refuse it in one line."""
+    said = ""
     try:
         reader(folder)
     except UserError as error:
-        assert one_line(error), (what, str(error))
+        said = str(error)
+    assert one_line(said), (what, said)
 
 
 @pytest.mark.parametrize(("kind", "name"), FILES)

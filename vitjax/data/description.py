@@ -18,10 +18,11 @@ _Count = Annotated[int, Bounds(at_least=0, at_most=2**40)]
 _MOST_BYTES = 2**30  # of an image
 _MOST_EPISODE_IMAGES = 10**8  # whose labels are made
 
+# fmt: off
 _Type = Literal[
-    *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32"),
-    *("float16", "float32", "float64"),
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"
 ]
+# fmt: on
 _Names = tuple[str, ...]
 
 

@@ -76,21 +76,21 @@ def of_files(files: Sequence[File], root: str = "") -> Identity:
     given, root = root, os.path.abspath(root)
     if not given or not all(path.startswith(os.path.join(root, "")) for path in absolute):
         root = os.path.commonpath([os.path.dirname(path) for path in absolute])
-    whole, folders = hashlib.sha256(), {}
+    whole = hashlib.sha256()
+    counts: dict[str, int] = {}
+    digests: dict[str, Any] = {}
     start = len(os.path.join(root, ""))
     for file, path, size in zip(files, absolute, _sizes(paths), strict=True):
         name = path[start:]
         line = f"{name}\0{size}\0{file.note}\n".encode(errors="surrogateescape")
         whole.update(line)
         folder = os.path.dirname(name)
-        if folder not in folders:
-            folders[folder] = [0, hashlib.sha256()]
-        folders[folder][0] += 1
-        folders[folder][1].update(line)
-    kept = folders if len(folders) <= _MOST_FOLDERS else {}
-    return Identity(
-        _short(whole), {name: (count, _short(each)) for name, (count, each) in kept.items()}
-    )
+        counts[folder] = counts.get(folder, 0) + 1
+        digests.setdefault(folder, hashlib.sha256()).update(line)
+    if len(counts) > _MOST_FOLDERS:
+        counts = {}
+    folders = {name: (count, _short(digests[name])) for name, count in counts.items()}
+    return Identity(_short(whole), folders)
 
 
 def _sizes(paths: Sequence[str]) -> Iterator[int]:
@@ -118,7 +118,7 @@ def of_array(array: np.ndarray) -> Identity:
     if array.nbytes > _MOST_BYTES:
         rows = np.linspace(0, len(array) - 1, _ROWS, dtype=np.int64).tolist()
     for row in rows:
-        digest.update(np.ascontiguousarray(array[row]))
+        digest.update(array[row].tobytes())
     return Identity(_short(digest))
 
 
@@ -137,7 +137,8 @@ def class_digest(labels: np.ndarray, class_names: Sequence[str]) -> str:
     names = [name.encode(errors="surrogateescape") for name in class_names]
     present, places = np.unique(labels, return_inverse=True)
     # In the order of their first examples, which no numbering changes.
-    order, digest = {}, hashlib.sha256()
+    order: dict[int, int] = {}
+    digest = hashlib.sha256()
     for place in places.tolist():
         order.setdefault(place, len(order))
     for place in order:

@@ -439,8 +439,9 @@ class Checkpoints:
         assert self.best is not None
         value = formats.metrics(metrics).get(self.best)
         # Comparisons with NaN are False, so it would be chosen as the best.
-        good = isinstance(value, int | float) and math.isfinite(value)
-        return self.sign * float(value) if good else -math.inf
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return -math.inf
+        return self.sign * value
 
 
 def _digest(progress: Mapping[str, Any], config: Mapping[str, Any]) -> str:

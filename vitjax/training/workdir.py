@@ -44,8 +44,8 @@ def resume_command(workdir: Path, *overrides: str) -> str:
 def lock(workdir: Path) -> Iterator[None]:
     """Creates ``workdir`` and locks it for this process.
 
-    The kernel releases the lock when the process ends, however it ends. A run that is refused leaves
-    no folder behind that was not there, and in an old one the lock's file as it was.
+    The kernel releases the lock when the process ends, however it ends. A run that is refused
+    leaves no folder behind that was not there, and in an old one the lock's file as it was.
 
     Raises:
         WorkdirError: another run has locked it, it has another format, or the folder cannot be
@@ -101,9 +101,9 @@ def check_format(workdir: Path) -> int:
     found: Any = 1 if about is None else about.get("format")
     if found not in range(1, formats.FORMAT + 1):
         raise WorkdirError(
-            f"{workdir}: the run has format {found!r:.40} ({ABOUT}), and this version of vitjax reads"
-            f" formats 1 to {formats.FORMAT}; use the version that wrote it, or choose another"
-            " --workdir"
+            f"{workdir}: the run has format {found!r:.40} ({ABOUT}), and this version of vitjax"
+            f" reads formats 1 to {formats.FORMAT}; use the version that wrote it, or choose"
+            " another --workdir"
         )
     return int(found)
 

@@ -17,8 +17,8 @@ from vitjax.data.episodes.loader import EpisodeData
 from vitjax.data.episodes.pool import Pool, decode, listed
 from vitjax.data.episodes.settings import WHERE, ImageEpisodeSettings, ImageSettings
 from vitjax.data.errors import DataError
-from vitjax.data.identity import LEARNED
 from vitjax.data.examples import ClassArrays, Examples, check_image, first_readable, read
+from vitjax.data.identity import LEARNED
 from vitjax.data.images import fitting_text, read_evaluated
 from vitjax.data.iterator import Batch, Batches
 from vitjax.data.normalization import Normalization
