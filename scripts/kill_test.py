@@ -17,11 +17,13 @@ import argparse
 import json
 import os
 import random
+import runpy
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STEPS = 24
@@ -214,10 +216,8 @@ def _test(folder: Path, kind: str, kills: int, chance: random.Random) -> tuple[i
 
 def _config(kind: str, folder: Path) -> str:
     if kind == TWO_PLAYERS:
-        sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
-        from two_players import GAN
-
-        return str(GAN)
+        helper = runpy.run_path(str(REPOSITORY / "tests" / "helpers" / "two_players.py"))
+        return str(helper["GAN"])
     body = KINDS[kind].replace("{vit}", str(folder / FIRST.replace(" ", "_")))
     return f"{HEAD}{body}    return config\n"
 
@@ -244,7 +244,8 @@ def _difference(whole: Path, killed: Path) -> str:
     import numpy as np
 
     states = [_state(folder) for folder in (whole, killed)]
-    if jax.tree.structure(states[0]) != jax.tree.structure(states[1]):
+    structures: list[Any] = [jax.tree.structure(state) for state in states]
+    if structures[0] != structures[1]:
         return "the states have other leaves"
     named = jax.tree_util.tree_flatten_with_path(states[0])[0]
     for (path, first), second in zip(named, jax.tree.leaves(states[1]), strict=True):

@@ -104,17 +104,18 @@ def train(
             variables, origin = started or initialization.variables(experiment, say)
             # Placed first, so that the optimizer's state is placed as its parameters.
             variables = jax.device_put(variables, experiment.parallel.state_sharding(variables))
-            state, progress = experiment.initial_state(variables), {"init": origin}
+            state = experiment.initial_state(variables)
+            progress: dict[str, Any] = {"init": origin}
             del variables
         else:
             state, progress = restored.state, restored.progress
             say(f"Resuming from the checkpoint of step {restored.step}")
             # Again, as an older checkpoint may have replaced a damaged one.
-            changed = checks.same_data(progress.get("data"), examples, accept=accept_data_change)
-            if changed:
-                say(f"  the data has changed, which was accepted: {changed}")
-                change = {"step": restored.step, "change": changed}
-                progress["data_changes"] = [*progress.get("data_changes", ()), change]
+            other = checks.same_data(progress.get("data"), examples, accept=accept_data_change)
+            if other:
+                say(f"  the data has changed, which was accepted: {other}")
+                earlier = restored.progress.get("data_changes", ())
+                progress["data_changes"] = [*earlier, {"step": restored.step, "change": other}]
             keys = experiment.free_keys()
             for change in free_changes(restored.config, experiment.config, free_keys=keys):
                 say(f"  changed since: {change}")
