@@ -1,5 +1,6 @@
 """Settings of the process: the command line sets them, and the library does not."""
 
+import os
 import subprocess
 import sys
 
@@ -63,3 +64,31 @@ def test_devices_are_started_before_a_config_runs(vitjax, command, tmp_path):
     status, _, errors = vitjax(*command, f"--config={tmp_path / 'computes.py'}")
     assert status == 2
     assert "asynchronous: False" in errors
+
+
+CACHE = """
+import warnings
+from vitjax.cli import process
+process.prepare()
+process.prepare()
+for name in ("a", "b"):
+    warnings.warn(
+        f"Error writing persistent compilation cache entry for '{name}': OSError: [Errno 28] No"
+        " space left on device: '/cache/x'"
+    )
+warnings.warn("another warning")
+"""
+
+
+def test_a_full_disk_under_the_cache_of_compiled_code_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-c", CACHE],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": "/cache"},
+    )
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("vitjax: warning: /cache: compiled code cannot be kept there (")
+    assert "UserWarning: another warning" in others[0]
+    assert "persistent" not in done.stderr

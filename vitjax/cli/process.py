@@ -9,9 +9,12 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from vitjax.core.text import printable_lines
 
@@ -41,6 +44,8 @@ def prepare() -> None:
     # A write that fails ends the event loop before the writes after it start.
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     sys.unraisablehook = _report_unless_loop_is_closed
+    if not isinstance(warnings.showwarning, _CacheWarnings):
+        warnings.showwarning = _CacheWarnings(warnings.showwarning)
 
 
 def flush_output() -> None:
@@ -82,6 +87,30 @@ def start_devices(*, distributed: bool = False) -> None:
         jax.distributed.initialize()
     if jax.default_backend() == "cpu":
         keep_freed_memory()
+
+
+class _CacheWarnings:
+    """Shows warnings, and of those of JAX's cache of compiled code one, in a line.
+
+    JAX repeats them for each function that it compiles, as long as the disk is full.
+    """
+
+    def __init__(self, show: Callable[..., None]):
+        self._show, self._said = show, False
+
+    def __call__(self, message: object, *arguments: Any, **keywords: Any) -> None:
+        """Takes the place of `warnings.showwarning`."""
+        if not re.match("Error (reading|writing) persistent compilation cache", str(message)):
+            self._show(message, *arguments, **keywords)
+        elif not self._said:
+            self._said = True
+            reason = printable_lines(str(message).partition("': ")[2].splitlines()[0])
+            folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "the cache of compiled code")
+            print(
+                f"vitjax: warning: {folder}: compiled code cannot be kept there ({reason}); it is"
+                " compiled again in each process",
+                file=sys.stderr,
+            )
 
 
 class _PrintableRecord(logging.LogRecord):

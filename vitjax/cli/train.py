@@ -18,6 +18,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         " --config by the config that the run saved",
     )
     parser.add_argument(
+        "--accept-data-change",
+        action="store_true",
+        help="resume although the images are not those that the run was trained on",
+    )
+    parser.add_argument(
         "--distributed",
         action="store_true",
         help="start as one of several hosts (JAX finds Slurm, Open MPI and TPU pods)",
@@ -31,7 +36,12 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     from vitjax.training.interruption import Interrupted
 
     try:
-        runs.train(parsed.config, parsed.workdir, overrides)
+        runs.train(
+            parsed.config,
+            parsed.workdir,
+            overrides,
+            accept_data_change=parsed.accept_data_change,
+        )
     except Interrupted as interrupted:
         print(f"vitjax: {interrupted}", file=sys.stderr)
         return 128 + interrupted.signal

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.machinery
-import json
 import sys
 import types
 from collections.abc import Callable, MutableMapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 
 from vitjax.core.atomic import new_file, write_json
 from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.json_files import read_object
 from vitjax.core.paths import expanded
 from vitjax.core.registry import registrations
 from vitjax.core.text import near_match
@@ -174,8 +174,10 @@ def _listed(config: MutableMapping[str, Any]) -> Sequence[str]:
 def _hashes(folder: Path) -> dict[str, str]:
     """Name of each file in ``folder`` -> the hash of its text when it was copied."""
     path = folder / HASHES
-    hashes: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    return hashes
+    try:
+        return read_object(path)
+    except FileNotFoundError:
+        return {}
 
 
 def _forget(name: str, before: types.ModuleType | None) -> None:

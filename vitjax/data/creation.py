@@ -10,6 +10,7 @@ from vitjax.core.paths import expanded
 from vitjax.core.validation import call, check_keywords, keywords_of
 from vitjax.data.class_order import ClassList, Match, match
 from vitjax.data.dataset import Dataset
+from vitjax.data.description import check
 from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
 from vitjax.data.images import KINDS
@@ -82,10 +83,15 @@ def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dat
         description: the result of `Dataset.describe` of the run's data.
         seed: as in `create`.
         **section: as in `create`; the keywords of the source are not used.
+
+    Raises:
+        ConfigError: as of `create`; a value of the description cannot be used.
+        DataError: a key of the description is missing, or its values contradict each other.
     """
     parts = _sorted_out(expanded(section))
     if parts.kind is FunctionEpisodes:  # which needs no files
         return create(seed, **section)
+    check(description, "data.json", parts.kind.described)
     data: Dataset = parts.kind.blank(description, seed=seed, **parts.own)
     return data
 

@@ -35,6 +35,8 @@ class Dataset(ABC):
             ``"number"`` (floats: regression), ``"boxes"`` (objects: detection), ``"none"`` (no
             labels), or another name of `vitjax.data.KINDS`.
         episodic: whether batches hold few-shot episodes.
+        described: the keys that `recall` needs of a description, see `describe`; with dots for
+            those in sections.
         splits: the names of the splits.
         batch_size: examples (or episodes) in a global training batch, over all hosts.
         eval_batch_size: the same for evaluation. The trainer raises it to a number that splits
@@ -57,6 +59,7 @@ class Dataset(ABC):
 
     target: ClassVar[Target] = "class"
     episodic: ClassVar[bool] = False
+    described: ClassVar[tuple[str, ...]] = ()
     splits: tuple[str, ...]
     batch_size: int
     eval_batch_size: int
@@ -173,6 +176,15 @@ class Dataset(ABC):
             ConfigError: `eval_batch_size` is not divisible by ``process_count``.
             DataError: the split does not exist; from the iterator, as of `train_batches`.
         """
+
+    def identity(self) -> dict[str, Any]:
+        """What data a run learns from, as JSON values, see `vitjax.data.identity`.
+
+        For each split that is learned from, ``examples`` (their number) and, as far as the source
+        knows them, ``digest``, ``folders``, ``labels`` and ``weights``. Empty, the default, for
+        data that follows from the config alone.
+        """
+        return {}
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

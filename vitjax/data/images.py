@@ -55,6 +55,10 @@ class ImageData(Loader, ImageDataset):
 
     image_shape: tuple[int, int, int]
     settings_class: ClassVar[type[ExampleSettings]] = ExampleSettings
+    described: ClassVar[tuple[str, ...]] = (
+        *("class_names", "examples"),
+        *("image.shape", "image.dtype"),
+    )
 
     def __init__(self, source: Source[Any], seed: int = 0, **keywords: Any):
         """Checks everything and reads one image per pipeline.
@@ -139,6 +143,10 @@ class ImageData(Loader, ImageDataset):
         """Whether training sees other images than evaluation, or other ones at each pass."""
         train, evaluation = self._train_pipeline, self._eval_pipeline
         return train.random or train.text != evaluation.text
+
+    def identity(self) -> dict[str, Any]:
+        """What the examples of ``train`` and ``val`` are."""
+        return self.source.identity()
 
     def describe(self) -> dict[str, Any]:
         """What `recall` needs, as JSON values: class names, examples, an image's raw size."""
@@ -290,6 +298,7 @@ class NumberData(Data):
     """Batches of images with numbers to predict: ``label`` is float32 (b,) or (b, numbers)."""
 
     target = "number"
+    described = (*Data.described, "label.shape")
 
     def labels(self, split: str) -> np.ndarray:
         """The label of each example of ``split``: float32 of shape (examples,) or (examples, n)."""

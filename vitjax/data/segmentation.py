@@ -57,6 +57,7 @@ class SegmentationData(ImageData, MaskDataset):
     """
 
     target = "mask"
+    described = ("class_names", "examples", "sizes", "image.channels", "image.dtype")
     settings_class = MaskSettings
     settings: MaskSettings
     source: MaskSource
@@ -145,7 +146,7 @@ class SegmentationData(ImageData, MaskDataset):
             )
             splits[name] = BlankSplit(sample, count, f"blank {name}")
         names = tuple(description["class_names"])
-        values = description["class_values"]
+        values = description.get("class_values")
         colors = description.get("class_colors")  # which earlier runs did not record
         colors = tuple(tuple(color) for color in colors) if colors else None
         source = MaskSource(splits, names, image["channels"], values and tuple(values), colors)

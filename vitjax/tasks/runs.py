@@ -37,6 +37,8 @@ def train(
     workdir: str | Path,
     overrides: Sequence[str] = (),
     say: Say = print,
+    *,
+    accept_data_change: bool = False,
 ) -> dict[str, Any]:
     """Trains what a config describes, or resumes it from the newest checkpoint in ``workdir``.
 
@@ -45,25 +47,27 @@ def train(
         workdir: the run's folder; it is created.
         overrides: ``--config.key=value`` arguments.
         say: receives progress messages.
+        accept_data_change: resume although the examples are not those that the run was trained on.
 
     Returns:
         The summary, as in ``summary.json``.
 
     Raises:
         ConfigError, DataError: as in `build`; ``config`` is None and ``workdir`` holds no run, or
-            the run there has other classes.
+            the run there has other classes or was trained on other examples.
         DivergedError: the loss or a gradient is NaN or infinite.
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     workdir = expanded(workdir)
     if config is None:
-        if not Path(workdir, CONFIG).is_file():
+        if not os.path.lexists(Path(workdir, CONFIG)):
             raise ConfigError(
                 f"config is missing, and {workdir} holds no run to resume (no {CONFIG}); a new run"
                 " needs one (--config=FILE)"
             )
         config = runs.read_config(workdir, say)
-    return loop.train(runs.to_resume(_loaded(config, overrides), workdir, say), workdir, say)
+    experiment = runs.to_resume(_loaded(config, overrides), workdir, say)
+    return loop.train(experiment, workdir, say, accept_data_change=accept_data_change)
 
 
 def evaluate(

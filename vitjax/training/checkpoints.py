@@ -13,7 +13,9 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -25,8 +27,9 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from vitjax.core.errors import UserError
+from vitjax.core.json_files import DamagedFileError, read_object
 from vitjax.core.validation import PositiveInt
-from vitjax.training import formats
+from vitjax.training import formats, memory
 from vitjax.training.compatibility import conflicts
 from vitjax.training.fingerprint import fingerprint
 
@@ -41,6 +44,12 @@ class RemovedError(CheckpointError):
 
 # How often to look whether the removal of a checkpoint is complete.
 _REMOVAL_POLLS = 20
+
+# Bytes of a file that holds no arrays.
+_MOST_METADATA = 2**28
+# What Orbax reads of all checkpoints when it opens their folder.
+_READ_AT_ONCE = ("_CHECKPOINT_METADATA", "metrics")
+_WAYS = "remove this checkpoint, or restore its files from a copy"
 
 
 def _despite_removals(action: Callable[[], Any]) -> Any:
@@ -114,6 +123,8 @@ class Checkpoints:
         keep_best: the number of best checkpoints to keep.
         asynchronous: whether to write in the background while training continues.
         read_only: whether to open the folder without changing it.
+        resuming: whether `restore` and `inspect` demand a checkpoint of the same run; by default
+            unless ``read_only``.
         free_keys: config keys in which a run may differ from its checkpoint, beside those that are
             free in every run.
         explain: from the shapes of a checkpoint of another model, what differs and what can be
@@ -130,14 +141,17 @@ class Checkpoints:
         keep_best: PositiveInt = 1,
         asynchronous: bool = True,
         read_only: bool = False,
+        resuming: bool | None = None,
         free_keys: Collection[str] = (),
         explain: Callable[[Any], str] = lambda tree: "",
     ):
         check_path(directory)
+        _check_files(directory)
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1
         self._read_only = read_only
+        self._resuming = not read_only if resuming is None else resuming
         self._free_keys = free_keys
         self._explain = explain
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
@@ -193,13 +207,18 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        memory = {**progress, "fingerprint": fingerprint(state), "format": formats.FORMAT}
+        scored = metrics if self.best is not None and metrics and self.best in metrics else None
+        saved = {
+            **progress,
+            "metrics": dict(scored or {}),
+            "fingerprint": fingerprint(state),
+            "format": formats.FORMAT,
+        }
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave({**memory, "digest": _digest(memory, config)}),
+            progress=ocp.args.JsonSave({**saved, "digest": _digest(saved, config)}),
             config=ocp.args.JsonSave(dict(config)),
         )
-        scored = metrics if self.best is not None and metrics and self.best in metrics else None
         with self._writing():
             self._manager.save(step, args=arguments, metrics=scored, force=True)
 
@@ -346,7 +365,34 @@ class Checkpoints:
             multihost_utils.sync_global_devices("damaged checkpoints are aside")
         self._manager.reload()
 
-    def _restore(self, step: int, abstract_state: Any, config: Mapping[str, Any]) -> Restored:
+    def inspect(
+        self, abstract_state: Any, *, config: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """The progress in the newest checkpoint in which it can be read; no array is.
+
+        Args:
+            abstract_state: as of `restore`.
+            config: as of `restore`.
+
+        Returns:
+            None without such a checkpoint.
+
+        Raises:
+            CheckpointError: it is of another model or config.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self._read(step, abstract_state, config)[0]
+            except CheckpointError:
+                raise
+            except Exception:  # of any type; `restore` reports it
+                continue
+        return None
+
+    def _read(
+        self, step: int, abstract_state: Any, config: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The progress and the config of a checkpoint, after checking that it is of this run."""
         small = self._manager.restore(
             step,
             args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
@@ -357,23 +403,31 @@ class Checkpoints:
         if digest is not None and digest != _digest(progress, small.config):
             raise ValueError("its progress or config differs from what was saved")
         saved_config = formats.upgrade(small.config, progress.pop("format", 1))
+        memory.check(progress)
+        scored = progress.pop("metrics", None)
+        if scored and json.dumps(scored) != json.dumps(dict(self._manager.metrics(step) or {})):
+            raise ValueError("its metrics differ from those that were saved")
         saved = self._manager.item_metadata(step)["state"]
         problem = conflicts(
             saved.tree,
             abstract_state,
             saved_config,
             config,
-            read_only=self._read_only,
+            read_only=not self._resuming,
             free_keys=self._free_keys,
         )
         if problem:
             where = f"{self.directory}: the checkpoint of step {step}"
             explained = self._explain(saved.tree)
-            safe = "" if self._read_only else " Nothing was overwritten; choose another --workdir"
+            safe = " Nothing was overwritten; choose another --workdir" if self._resuming else ""
             if explained:
                 raise CheckpointError(f"{where} does not fit: {explained}.{safe}")
             way = f"{safe}, or the config" if safe else " Use the config"
             raise CheckpointError(f"{where} is of another run: {problem}.{way} it was made with")
+        return progress, saved_config
+
+    def _restore(self, step: int, abstract_state: Any, config: Mapping[str, Any]) -> Restored:
+        progress, saved_config = self._read(step, abstract_state, config)
         state = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         ).state
@@ -383,9 +437,11 @@ class Checkpoints:
 
     def _score(self, metrics: Mapping[str, float]) -> float:
         assert self.best is not None
-        value = self.sign * formats.metrics(metrics)[self.best]
+        value = formats.metrics(metrics).get(self.best)
         # Comparisons with NaN are False, so it would be chosen as the best.
-        return value if math.isfinite(value) else -math.inf
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return -math.inf
+        return self.sign * value
 
 
 def _digest(progress: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -394,6 +450,43 @@ def _digest(progress: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     # Keys that are numbers become strings, before which they were in another order.
     text = json.dumps(json.loads(text), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_files(directory: Path) -> None:
+    """Checks that files of checkpoints can be read at all.
+
+    Orbax waits for a named pipe without end, and reads files of metadata completely.
+
+    Raises:
+        CheckpointError: something is no file, or a file of metadata is too large.
+    """
+    for place, folders, files in os.walk(directory):
+        # The file "metrics" lies in a folder of this name; another folder there takes its place.
+        wrong = [each for each in folders if each == os.path.basename(place) == "metrics"]
+        for name in (*files, *wrong):
+            path = os.path.join(place, name)
+            try:
+                found = os.stat(path)
+            except OSError:  # removed by a training that runs, or reported when it is read
+                continue
+            arrays = os.path.basename(place) == "d"
+            if name in _READ_AT_ONCE and stat.S_ISREG(found.st_mode):
+                with contextlib.suppress(FileNotFoundError):
+                    _check_object(path)
+            if not stat.S_ISREG(found.st_mode):
+                problem = "is not a file"
+            elif not arrays and found.st_size > _MOST_METADATA:
+                problem = f"has {found.st_size:,} bytes, and at most {_MOST_METADATA:,} are read"
+            else:
+                continue
+            raise CheckpointError(f"{path}: {problem}; {_WAYS}")
+
+
+def _check_object(path: str) -> None:
+    try:
+        read_object(path, _MOST_METADATA)
+    except DamagedFileError as error:
+        raise CheckpointError(f"{error}; {_WAYS}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import near_match
-from vitjax.data import KINDS, Dataset
+from vitjax.data import KINDS, DataError, Dataset, identity
 from vitjax.data.class_order import ClassList, match
 from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
@@ -136,6 +136,33 @@ def same_classes(described: Mapping[str, Any], data: Dataset) -> None:
             "config.data: the data has the classes of the run in another order; vitjax.train and"
             " vitjax.training.runs.to_resume match them by name"
         )
+
+
+def same_data(
+    before: Mapping[str, Any] | None, now: Mapping[str, Any], *, accept: bool = False
+) -> str:
+    """Checks that a run resumes with the examples that it was trained on.
+
+    Args:
+        before: what `vitjax.data.Dataset.identity` returned when the run was saved; None for a run
+            of an older version, which did not save it.
+        now: the same of the data to resume with.
+        accept: whether other examples are accepted.
+
+    Returns:
+        What differs, in words; empty if nothing does.
+
+    Raises:
+        DataError: something differs, and is not accepted.
+    """
+    changed = "" if before is None else identity.differences(before, now)
+    if changed and not accept:
+        raise DataError(
+            f"config.data: this is not the data that the run was trained on: {changed}. Nothing was"
+            " overwritten: resume with the original data, choose another --workdir, or add"
+            " --accept-data-change (accept_data_change=True) to resume with what is there now"
+        )
+    return changed
 
 
 def split(name: str, splits: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ has files of its own.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vitjax.config.values import flatten
-from vitjax.core.atomic import new_file, write_json
+from vitjax.core.atomic import finite, new_file
 from vitjax.core.text import portable
 from vitjax.training.task import Table
 
@@ -67,7 +68,7 @@ def stem(
 def write(
     folder: Path, name: str, record: Mapping[str, Any], tables: Mapping[str, Table]
 ) -> list[Path]:
-    """Writes the tables, then the record, which names them; returns the paths.
+    """Writes the tables and the record, which names them, all or none; returns the paths.
 
     Args:
         folder: the folder; it is created.
@@ -75,16 +76,17 @@ def write(
         record: JSON values.
         tables: each is written as ``<name>_<its own name>.csv``.
     """
-    paths = []
-    for key, table in tables.items():
-        paths.append(folder / f"{name}_{key}.csv")
-        # Names that are not UTF-8 are written with escapes in place of their bytes.
-        text = _csv(table).encode("utf-8", errors="backslashreplace")
-        with new_file(paths[-1]) as unfinished:
-            unfinished.write_bytes(text)
-    files = {key: path.name for key, path in zip(tables, paths, strict=True)}
-    write_json(folder / f"{name}.json", portable({**record, "files": files}))
-    return [folder / f"{name}.json", *paths]
+    paths = {key: folder / f"{name}_{key}.csv" for key in tables}
+    files = {key: path.name for key, path in paths.items()}
+    text = json.dumps(finite(portable({**record, "files": files})), indent=2) + "\n"
+    with contextlib.ExitStack() as stack:
+        # The last one replaces its old file first, so the record, which is opened first, is last.
+        stack.enter_context(new_file(folder / f"{name}.json")).write_text(text, encoding="utf-8")
+        for key, table in tables.items():
+            # Names that are not UTF-8 are written with escapes in place of their bytes.
+            content = _csv(table).encode("utf-8", errors="backslashreplace")
+            stack.enter_context(new_file(paths[key])).write_bytes(content)
+    return [folder / f"{name}.json", *paths.values()]
 
 
 def rows(table: Table) -> list[dict[str, Any]]:

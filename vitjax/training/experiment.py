@@ -155,14 +155,18 @@ class Experiment:
                 f" devices with {self.settings.accumulation_steps} micro-batches each; {near} does"
             )
 
-    def checkpoints(self, directory: Path, *, read_only: bool = False) -> Checkpoints:
-        """The run's checkpoints in ``directory``."""
+    def checkpoints(
+        self, directory: Path, *, read_only: bool = False, resuming: bool | None = None
+    ) -> Checkpoints:
+        """The run's checkpoints in ``directory``; arguments are those of `Checkpoints`."""
+        resuming = not read_only if resuming is None else resuming
         arguments = {key: value for key, value in self.checkpoint.items() if key != "every"}
         best = self.checkpoint.get("best")
         return Checkpoints(
             directory,
             read_only=read_only,
-            free_keys=self.free_keys(read_only=read_only),
+            resuming=resuming,
+            free_keys=self.free_keys(read_only=not resuming),
             higher_is_better=bool(best is not None and self.declared(best).higher_is_better),
             explain=self._explain,
             **arguments,
@@ -278,7 +282,10 @@ def _build(
         Checkpoints,
         checkpoint or {},
         where="config.checkpoint",
-        given=("directory", "read_only", "free_keys", "higher_is_better", "explain"),
+        given=(
+            *("directory", "read_only", "resuming"),
+            *("free_keys", "higher_is_better", "explain"),
+        ),
         also=spellings(["every"]),
     )
     start = call(Start, init, where="config.init") if init else None

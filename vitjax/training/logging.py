@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
 from vitjax.core.atomic import finite, naming, write_text
+from vitjax.core.json_files import DamagedFileError, open_file
 from vitjax.core.text import shortened
 from vitjax.training.events import Events
 from vitjax.training.workdir import METRICS, WorkdirError
 
 _log = logging.getLogger(__name__)
+
+# Of the file and of a line in it: far more than a run writes, and less than the memory.
+_MOST_BYTES = 2**31
+_MOST_OF_LINE = 2**24
 
 
 class Logger:
@@ -108,21 +114,23 @@ def read(path: Path) -> list[dict[str, Any]]:
     left out with a warning, and those after it are read.
 
     Raises:
-        WorkdirError: the file cannot be read.
+        WorkdirError: it is not a file, or one that no run has written.
     """
+    records, damaged = [], []
     try:
-        lines = path.read_bytes().decode(errors="replace").split("\n")
+        with open_file(path, _MOST_BYTES) as file:
+            for number, line in enumerate(_lines(file), start=1):
+                record = _record(line)
+                if record is None:
+                    damaged.append(number)
+                else:
+                    records.append(record)
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise WorkdirError(f"{path}: cannot be read ({error.strerror})") from error
-    records, damaged = [], []
-    for number, line in enumerate(lines[:-1], start=1):
-        record = _record(line)
-        if record is None:
-            damaged.append(number)
-        else:
-            records.append(record)
+    except DamagedFileError as error:
+        raise WorkdirError(
+            f"{error}; move it away: training continues it, and without it begins a new one"
+        ) from error
     if damaged:
         _log.warning(
             "%s: left out %d damaged lines (%s)", path, len(damaged), shortened(damaged, 5)
@@ -130,16 +138,36 @@ def read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _record(line: str) -> dict[str, Any] | None:
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The complete lines of a file; one that no run has written is empty."""
+    while line := file.readline(_MOST_OF_LINE):
+        if line.endswith(b"\n"):
+            yield line
+        elif len(line) == _MOST_OF_LINE:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(_MOST_OF_LINE)
+            yield b""
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
     """The record in a line; None if it holds none."""
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict):
         return None
     step, split = record.get("step"), record.pop("split", None)
-    fits = all(x is None or isinstance(x, int | float | list) for x in record.values())
+    fits = all(
+        _is_number(x) or (isinstance(x, list) and all(map(_is_number, x))) for x in record.values()
+    )
     if type(step) is not int or not isinstance(split, str) or not fits:
         return None
     return {**record, "split": split}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether ``value`` is a number that a float can be, or None, which stands for NaN."""
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or isinstance(value, float)

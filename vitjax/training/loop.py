@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,7 +43,11 @@ class DivergedError(UserError):
 
 
 def train(
-    experiment: Experiment, folder: str | Path, say: Callable[[str], None] = print
+    experiment: Experiment,
+    folder: str | Path,
+    say: Callable[[str], None] = print,
+    *,
+    accept_data_change: bool = False,
 ) -> dict[str, Any]:
     """Trains until the end of the run, from the newest checkpoint if there is one.
 
@@ -51,6 +55,7 @@ def train(
         experiment: what to train.
         folder: the run's folder; it is created, and locked during the run.
         say: receives progress messages.
+        accept_data_change: resume although the examples are not those of the run.
 
     Returns:
         The summary, as in ``summary.json``.
@@ -60,6 +65,7 @@ def train(
             those that the run started with, or the task refuses to resume with changed data.
         WorkdirError: another run writes there.
         WeightsError: the weights to start from cannot be read, or do not fit.
+        DataError: the examples are not those that the run was trained on.
         CheckpointError: the folder holds checkpoints of another model or config, or its path is not
             UTF-8.
         DivergedError: the loss, the norm of the gradient or a parameter is NaN or infinite.
@@ -80,10 +86,9 @@ def train(
         # Only the first host writes; the others take part in checkpoints.
         if jax.process_index() == 0:
             stack.enter_context(workdir.lock(folder))
+        examples = experiment.data.identity()
         if begun(folder / workdir.CHECKPOINTS):
-            described = workdir.read_data(folder) or {}
-            checks.same_classes(described, experiment.data)
-            experiment.task.check_resume(described)
+            _check_resume(experiment, folder, examples, accept_data_change)
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(
@@ -99,14 +104,22 @@ def train(
             variables, origin = started or initialization.variables(experiment, say)
             # Placed first, so that the optimizer's state is placed as its parameters.
             variables = jax.device_put(variables, experiment.parallel.state_sharding(variables))
-            state, progress = experiment.initial_state(variables), {"init": origin}
+            state = experiment.initial_state(variables)
+            progress: dict[str, Any] = {"init": origin}
             del variables
         else:
             state, progress = restored.state, restored.progress
             say(f"Resuming from the checkpoint of step {restored.step}")
+            # Again, as an older checkpoint may have replaced a damaged one.
+            other = checks.same_data(progress.get("data"), examples, accept=accept_data_change)
+            if other:
+                say(f"  the data has changed, which was accepted: {other}")
+                earlier = restored.progress.get("data_changes", ())
+                progress["data_changes"] = [*earlier, {"step": restored.step, "change": other}]
             keys = experiment.free_keys()
             for change in free_changes(restored.config, experiment.config, free_keys=keys):
                 say(f"  changed since: {change}")
+        progress["data"] = examples
         logger = Logger(
             folder,
             step=int(state.step),
@@ -122,6 +135,29 @@ def train(
         if loop.step < experiment.run.steps and not loop.stopped_early:
             loop.run()
         return loop.finish()
+
+
+def _check_resume(
+    experiment: Experiment, folder: Path, examples: Mapping[str, Any], accept_data_change: bool
+) -> None:
+    """Checks that the run in ``folder`` is resumed by its own config and data; changes nothing.
+
+    Args:
+        experiment: what is trained.
+        folder: the run's folder, which has checkpoints.
+        examples: the identity of the experiment's data.
+        accept_data_change: as of `train`.
+    """
+    described = workdir.read_data(folder) or {}
+    checks.same_classes(described, experiment.data)
+    experiment.task.check_resume(described)
+    directory = folder / workdir.CHECKPOINTS
+    with contextlib.closing(
+        experiment.checkpoints(directory, read_only=True, resuming=True)
+    ) as checkpoints:
+        progress = checkpoints.inspect(experiment.abstract_state(), config=experiment.config)
+    if progress is not None:
+        checks.same_data(progress.get("data"), examples, accept=accept_data_change)
 
 
 class _Loop:
@@ -152,6 +188,8 @@ class _Loop:
         self.best = progress.get("best") if same else None
         self.evaluations_since_best = progress.get("evaluations_since_best", 0) if same else 0
         self.origin = progress.get("init")
+        self.identity = progress["data"]
+        self.data_changes = progress.get("data_changes", ())
         self.clock = Clock(experiment.data.batch_size, progress.get("clock"))
         experiment.data.skipped.update(progress.get("skipped", {}))
         # The metrics of the steps since the last report, on the device.
@@ -228,6 +266,7 @@ class _Loop:
             "mfu": self._utilisation(self.clock.examples_per_second),
             "seconds": self.clock.seconds,
             **({"init": self.origin} if self.origin else {}),
+            **({"data_changes": list(self.data_changes)} if self.data_changes else {}),
         }
         found = summary.write(self.evaluator, variables, self.folder, facts, self.say)
         lengths = self.experiment.config["train"]
@@ -391,6 +430,8 @@ class _Loop:
                     "best": self.best,
                     "evaluations_since_best": self.evaluations_since_best,
                     "init": self.origin,
+                    "data": self.identity,
+                    "data_changes": list(self.data_changes),
                 },
                 config=self.experiment.config,
                 metrics=self.evaluated,

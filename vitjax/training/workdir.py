@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ import ml_collections
 from vitjax.config.values import to_json
 from vitjax.core.atomic import naming, write_json, write_text
 from vitjax.core.errors import UserError
+from vitjax.core.json_files import DamagedFileError, read_object
+from vitjax.data import description
 from vitjax.training import formats
 
 
@@ -31,6 +32,7 @@ CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 FEATURES = "features"
 ABOUT = "workdir.json"
+LOCK = ".lock"
 
 
 def resume_command(workdir: Path, *overrides: str) -> str:
@@ -42,29 +44,50 @@ def resume_command(workdir: Path, *overrides: str) -> str:
 def lock(workdir: Path) -> Iterator[None]:
     """Creates ``workdir`` and locks it for this process.
 
-    The kernel releases the lock when the process ends, however it ends.
+    The kernel releases the lock when the process ends, however it ends. A run that is refused
+    leaves no folder behind that was not there, and in an old one the lock's file as it was.
 
     Raises:
         WorkdirError: another run has locked it, it has another format, or the folder cannot be
             created or written to.
     """
-    path = workdir / ".lock"
+    path = workdir / LOCK
+    above = [workdir / CHECKPOINTS, workdir, *workdir.parents]
+    created = [folder for folder in above if not os.path.lexists(folder)]
+    before = path.read_bytes() if path.is_file() else None
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path).acquire(timeout=0)
     except filelock.Timeout:
-        holder = path.read_text().strip() or "unknown process"
+        holder = path.read_text(errors="replace").strip()[:100] or "unknown process"
         raise WorkdirError(
             f"{workdir}: another run ({holder}) is writing there; wait for it, stop it, or choose"
             " another --workdir"
         ) from None
     except OSError as error:
+        _remove_empty(created)
         raise WorkdirError(f"{workdir}: cannot write there ({error.strerror})") from error
     with held:
-        with naming(path):
-            path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
-        check_format(workdir)
-        yield
+        try:
+            with naming(path):
+                path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
+            check_format(workdir)
+            yield
+        except UserError:
+            # While the lock is held: nobody else can have begun a run meanwhile.
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(before)
+            _remove_empty(created)
+            raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes the folders, deepest first, as far as they are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def check_format(workdir: Path) -> int:
@@ -78,9 +101,9 @@ def check_format(workdir: Path) -> int:
     found: Any = 1 if about is None else about.get("format")
     if found not in range(1, formats.FORMAT + 1):
         raise WorkdirError(
-            f"{workdir}: the run has format {found} ({ABOUT}), and this version of vitjax reads"
-            f" formats 1 to {formats.FORMAT}; use the version that wrote it, or choose another"
-            " --workdir"
+            f"{workdir}: the run has format {found!r:.40} ({ABOUT}), and this version of vitjax"
+            f" reads formats 1 to {formats.FORMAT}; use the version that wrote it, or choose"
+            " another --workdir"
         )
     return int(found)
 
@@ -89,9 +112,12 @@ def read_data(workdir: Path) -> dict[str, Any] | None:
     """The description of the data that the run in ``workdir`` wrote; None if it wrote none yet.
 
     Raises:
-        WorkdirError: the file is damaged.
+        WorkdirError, ConfigError, DataError: the file is damaged.
     """
-    return _read(workdir / DATA)
+    found = _read(workdir / DATA)
+    if found is not None:
+        description.check(found, str(workdir / DATA))
+    return found
 
 
 def read_config(workdir: Path) -> ml_collections.ConfigDict:
@@ -107,7 +133,11 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
             f"{workdir}: no run there (no {CONFIG})"
             + (f"; runs beside it: {', '.join(beside)}" if beside else "")
         )
-    return ml_collections.ConfigDict(formats.upgrade(found, check_format(workdir)))
+    upgraded = formats.upgrade(found, check_format(workdir))
+    try:
+        return ml_collections.ConfigDict(upgraded)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # of the names of keys
+        raise WorkdirError(f"{workdir / CONFIG}: holds no config ({error})") from error
 
 
 def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -123,11 +153,10 @@ def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None without the file."""
     try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise TypeError("it holds no JSON object")
+        return read_object(path)
     except FileNotFoundError:
         return None
-    except (OSError, TypeError, ValueError) as error:
-        raise WorkdirError(f"{path}: the file is damaged ({error})") from error
-    return found
+    except DamagedFileError as error:
+        raise WorkdirError(
+            f"{error}; restore it from a copy, or start the run again in another --workdir"
+        ) from error

@@ -18,6 +18,7 @@ from vitjax.data.episodes.pool import Pool, decode, listed
 from vitjax.data.episodes.settings import WHERE, ImageEpisodeSettings, ImageSettings
 from vitjax.data.errors import DataError
 from vitjax.data.examples import ClassArrays, Examples, check_image, first_readable, read
+from vitjax.data.identity import LEARNED
 from vitjax.data.images import fitting_text, read_evaluated
 from vitjax.data.iterator import Batch, Batches
 from vitjax.data.normalization import Normalization
@@ -36,6 +37,7 @@ MOST_KEPT = 2**30
 class ImageEpisodes(EpisodeData):
     """Few-shot classification of the images of a source; see `EpisodeData`."""
 
+    described = ("class_names", "classes", "image.shape", "image.dtype")
     settings_class: ClassVar[type[ImageSettings]] = ImageSettings
     settings: ImageEpisodeSettings
     image_shape: tuple[int, int, int]
@@ -70,6 +72,9 @@ class ImageEpisodes(EpisodeData):
             again = "all these images are split again by class: config.data.episodes.class_split"
             self.notes = (*source.notes, again) if source.notes else ()
         self._pool = Pool.of(source, chosen)
+        self._source = source
+        # A class split deals the images of all of the source's splits out again.
+        self._learned = LEARNED if chosen is None else tuple(source.splits)
         self.class_names = source.class_names
         self.splits = tuple(self._pool.ranges)
         self._check_sizes()
@@ -124,6 +129,10 @@ class ImageEpisodes(EpisodeData):
             for split, n in sizes.items()
         }
 
+    def identity(self) -> dict[str, Any]:
+        """What the images that training and validation draw from are."""
+        return self._source.identity(self._learned)
+
     def describe(self) -> dict[str, Any]:
         """What `vitjax.data.recall` needs, as JSON values: classes, an image's raw size."""
         image = first_readable(self._pool, "train", self._skip_corrupt)[0].image
@@ -148,7 +157,7 @@ class ImageEpisodes(EpisodeData):
         splits = {}
         shape, dtype = description["image"]["shape"], description["image"]["dtype"]
         for name, sizes in description["classes"].items():
-            labels = np.repeat([int(c) for c in sizes], list(sizes.values())).astype(np.int32)
+            labels = np.repeat(np.asarray(list(map(int, sizes)), np.int32), list(sizes.values()))
             # One image seen from every index: it takes no memory.
             images = np.broadcast_to(np.zeros(shape, dtype), (len(labels), *shape))
             splits[name] = ArraySplit(images, labels, f"blank {name}")

@@ -14,6 +14,14 @@ from vitjax.core.text import near_match
 from vitjax.core.validation import Bounds
 from vitjax.data.class_order import ClassList, Match, RenumberedSplit
 from vitjax.data.errors import DataError
+from vitjax.data.identity import (
+    LEARNED,
+    Identified,
+    Identity,
+    class_digest,
+    digest_of,
+    of_array,
+)
 from vitjax.data.sample import Sample
 
 # Constructors of a `Source`. Facts: ``target``, as of `vitjax.data.dataset.Dataset` (default
@@ -145,6 +153,14 @@ class Source(Generic[AnySplit]):
         """The classes, in the order of their numbers."""
         return ClassList(self.class_names)
 
+    def identity(self, splits: Sequence[str] = LEARNED) -> dict[str, Any]:
+        """What the examples of ``splits`` are, as of `vitjax.data.Dataset.identity`."""
+        return {
+            name: _identity(split, self.class_names, self.example_weights.get(name))
+            for name, split in self.splits.items()
+            if name in splits
+        }
+
     def in_class_order(self, match: Match) -> Self:
         """The same samples, whose labels are the numbers of a run's classes.
 
@@ -157,8 +173,26 @@ class Source(Generic[AnySplit]):
         return replace(self, splits=splits, class_names=match.known.names)
 
 
+def _identity(split: Any, class_names: Sequence[str], weights: np.ndarray | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"examples": len(split)}
+    own = split.split if isinstance(split, RenumberedSplit) else split
+    if isinstance(own, Identified):
+        digest, folders, labels = own.identity()
+        found |= {"digest": digest, "folders": {name: list(f) for name, f in folders.items()}}
+        if labels is not None and np.issubdtype(labels.dtype, np.integer):
+            # A split in the order of a run's classes has other numbers.
+            if isinstance(split, RenumberedSplit):
+                labels = np.asarray(split.numbers, np.int32)[labels]
+            found["labels"] = class_digest(labels, class_names)
+        elif labels is not None:
+            found["labels"] = digest_of(labels)
+    if weights is not None:
+        found["weights"] = digest_of(weights)
+    return found
+
+
 @dataclass(frozen=True)
-class ArraySplit(Stored):
+class ArraySplit(Stored, Identified):
     """A `LabelledSplit` over arrays in memory.
 
     Attributes:
@@ -195,6 +229,10 @@ class ArraySplit(Stored):
     def stored(self, index: int, most: int | None = None) -> bytes:
         """The image's array."""
         return self.images[index].tobytes()[:most]
+
+    def identity(self) -> Identity:
+        """Shape, dtype and content of the images, and the labels."""
+        return of_array(self.images)._replace(labels=self.labels)
 
 
 def hold_out(

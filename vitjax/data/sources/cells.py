@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage, spatial
 
 from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
+from vitjax.data.identity import Identified, Identity, of_words
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import register
 from vitjax.data.sources.mask_classes import MaskSource
@@ -21,7 +22,7 @@ _RIM = 2.0  # pixels: width of the dark membrane, from the edge of a cell outwar
 
 
 @dataclass(frozen=True)
-class CellSplit:
+class CellSplit(Identified):
     """A `SizedSplit` of invented tissue; images are kept once they are made.
 
     Attributes:
@@ -61,6 +62,10 @@ class CellSplit:
     def name(self, index: int) -> str:
         """The split and the row."""
         return f"{self.title}[{index}]"
+
+    def identity(self) -> Identity:
+        """The settings that the images follow from."""
+        return of_words("cells", self.seed, self.split, self.side)
 
 
 @register("cells", target="mask")

@@ -15,6 +15,7 @@ from vitjax.core.text import near_match, shortened
 from vitjax.core.validation import Length
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
+from vitjax.data.identity import File, Identified, Identity, of_files
 from vitjax.data.image_files import measure, read_image
 from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sample import Sample
@@ -25,7 +26,7 @@ ClassChoice = Literal["train", "all"] | Annotated[tuple[str, ...], Length(at_lea
 
 
 @dataclass(frozen=True)
-class ImageFiles(Stored):
+class ImageFiles(Stored, Identified):
     """A `LabelledSplit` over image files.
 
     Attributes:
@@ -73,6 +74,10 @@ class ImageFiles(Stored):
         """The content of the file."""
         with open_regular(self.name(index)) as file:
             return file.read(-1 if most is None else most)
+
+    def identity(self) -> Identity:
+        """Names and sizes of the files, and the labels."""
+        return of_files([File(path) for path in self.paths], self.root)._replace(labels=self.labels)
 
     def take(self, indices: np.ndarray) -> ImageFiles:
         """The examples at ``indices``, as a split of their own."""

@@ -18,6 +18,7 @@ from vitjax.core.text import shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.identity import File, Identified, Identity, of_files
 from vitjax.data.image_files import Measured, measure, read_image, turned_as
 from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.mask_files import measure_mask, palette_of, read_mask, unpacked
@@ -64,7 +65,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class MaskSplit(MaskReader, Stored):
+class MaskSplit(MaskReader, Stored, Identified):
     """A `SizedSplit` over image files and mask files.
 
     Attributes:
@@ -130,6 +131,17 @@ class MaskSplit(MaskReader, Stored):
         page = self.pages[index]
         with open_regular(page.files.image) as file:
             return page.page.to_bytes(8, "big") + file.read(-1 if most is None else most)
+
+    def identity(self) -> Identity:
+        """Names and sizes of the files of images and masks, and the pages."""
+        return of_files(
+            [
+                File(path, f"{page.page} {page.turn}")
+                for page in self.pages
+                for path in page.files
+                if path is not None
+            ]
+        )
 
 
 @register("masks", target="mask")

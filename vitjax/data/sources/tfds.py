@@ -14,6 +14,7 @@ from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.core.validation import PositiveInt
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.identity import File, Identified, Identity, of_files
 from vitjax.data.image_files import decode_image
 from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sample import Sample
@@ -22,7 +23,7 @@ from vitjax.data.sources.base import Source, register
 _LABELS_AT_ONCE = 4096
 
 
-class TfdsSplit:
+class TfdsSplit(Identified):
     """A `LabelledSplit` over one split of a prepared data set, opened at the first read."""
 
     def __init__(
@@ -101,6 +102,12 @@ class TfdsSplit:
     def name(self, index: int) -> str:
         """The data set, split and row."""
         return f"{self._where}, split {self._split!r}, example {index}"
+
+    def identity(self) -> Identity:
+        """Names and sizes of the data set's files, its version, and which of them are the split."""
+        names = sorted(path.name for path in Path(self._folder).iterdir() if path.is_file())
+        note = f"{Path(self._folder).name} {self._split}"
+        return of_files([File(name, note) for name in names], self._folder)
 
 
 def _features(record: bytes) -> Any:

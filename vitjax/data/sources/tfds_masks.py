@@ -12,6 +12,7 @@ from vitjax.core.text import near_match
 from vitjax.core.validation import PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import CorruptImage, DataError
+from vitjax.data.identity import Identified, Identity
 from vitjax.data.image_files import decode_image, measure_opened
 from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.mask_files import decode_mask, unpacked
@@ -38,7 +39,7 @@ _KNOWN: Mapping[str, Mapping[int, str]] = {
 
 
 @dataclass(frozen=True)
-class TfdsMaskSplit(MaskReader):
+class TfdsMaskSplit(MaskReader, Identified):
     """A `SizedSplit` over one split of a prepared data set.
 
     Attributes:
@@ -89,6 +90,10 @@ class TfdsMaskSplit(MaskReader):
     def name(self, index: int) -> str:
         """The data set, split and row."""
         return self.records.name(index)
+
+    def identity(self) -> Identity:
+        """As of `TfdsSplit`."""
+        return self.records.identity()
 
     def _content(self, index: int, key: str) -> bytes:
         try:
