@@ -21,6 +21,7 @@ from vitjax import weights
 from vitjax.config.overrides import override, parse_value
 from vitjax.core.file_lists import find_images
 from vitjax.data import mask_files
+from vitjax.data.creation import recall
 from vitjax.data.image_files import measure, read_image
 from vitjax.data.sources import tables
 from vitjax.data.transforms import pipeline
@@ -230,11 +231,22 @@ def _in_workdir(name: str, read: Callable[[Path], Any]) -> Callable[[Path], None
     return run
 
 
+def _read_data_json(folder: Path) -> None:
+    found = workdir.read_data(folder)
+    if found is not None:
+        recall(found, source="digits", batch_size=2)
+
+
 _CONFIG: Mapping[str, Any] = {
     "seed": 0,
     "model": {"name": "vit_ti16", "depth": 2},
     "data": {"source": "digits", "batch_size": 64},
     "train": {"epochs": 2.0},
+}
+_DATA: Mapping[str, Any] = {
+    "class_names": ["0", "1"],
+    "examples": {"train": 14, "val": 2},
+    "image": {"shape": [8, 8, 1], "dtype": "uint8"},
 }
 _RECORDS = """\
 {"step": 1, "split": "train", "loss": 2.5}
@@ -279,10 +291,7 @@ TARGETS: dict[str, Target] = {
     "config_json": Target(
         _text(json.dumps(_CONFIG)), _in_workdir(workdir.CONFIG, workdir.read_config)
     ),
-    "data_json": Target(
-        _text(json.dumps({"classes": ["a", "b"], "sizes": {"train": 3}, "image_size": [8, 8]})),
-        _in_workdir(workdir.DATA, workdir.read_data),
-    ),
+    "data_json": Target(_text(json.dumps(_DATA)), _in_workdir(workdir.DATA, _read_data_json)),
     "metrics": Target(
         _text(_RECORDS),
         _in_workdir("metrics.jsonl", lambda folder: logging.read(folder / "metrics.jsonl")),
