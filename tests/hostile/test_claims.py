@@ -160,7 +160,7 @@ def test_a_card_that_claims_other_sizes_is_reported(arguments, words, tmp_path):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("number", ["7", "9" * 9, "9" * 30, "9" * 5_000])
+@pytest.mark.parametrize("number", ["7", "9" * 9, "9" * 30, "9" * 900])
 @pytest.mark.parametrize("name", ["blocks.{}.norm1.weight", "blocks.0.{}.norm1.weight"])
 def test_numbers_in_names_make_no_layers(name, number, tmp_path):
     added = {name.format(number): np.zeros(16, np.float32)}
@@ -172,7 +172,7 @@ def test_numbers_in_names_make_no_layers(name, number, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["head.weight", "pos_embed", "reg_token", "blocks.0.attn.x"])
-@pytest.mark.parametrize("shape", [(HUGE, 0), (1, HUGE, 0), (0, HUGE, 16)])
+@pytest.mark.parametrize("shape", [(10**6, 0), (1, 10**6, 0), (0, 10**6, 16)])
 def test_an_array_without_numbers_states_no_size(name, shape, tmp_path):
     path = transformers_vit(tmp_path, TIMM, **{name: np.zeros(shape, np.float32)})
     with pytest.raises(WeightsError, match=f"{name} of shape .* holds no numbers"):
