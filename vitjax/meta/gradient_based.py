@@ -21,6 +21,7 @@ from vitjax.meta.network import STATISTICS, Network, Part, masked_mean
 from vitjax.meta.parameters import Leaves
 from vitjax.metrics import Metrics
 from vitjax.objectives.base import ModelState, Params
+from vitjax.optim.arguments import annotations
 from vitjax.optim.lookup import find_optimizer
 
 _OPTIMIZER = "config.objective.inner_optimizer"
@@ -222,8 +223,15 @@ class GradientBased(Episodic):
     def _unit_optimizer(self) -> optax.GradientTransformation:
         """The inner optimizer at a learning rate of one; `rates` scales its updates per leaf."""
         keywords = dict(self.inner_optimizer)
-        constructor = find_optimizer(keywords.pop("name", None), f"{_OPTIMIZER}.name")
-        check_keywords(constructor, keywords, where=_OPTIMIZER, given=("learning_rate",))
+        name = keywords.pop("name", None)
+        constructor = find_optimizer(name, f"{_OPTIMIZER}.name")
+        check_keywords(
+            constructor,
+            keywords,
+            where=_OPTIMIZER,
+            given=("learning_rate",),
+            annotations=annotations(name, constructor),
+        )
         eps_root = keywords_of(constructor).get("eps_root")
         if self.second_order and eps_root is not None and not eps_root.default:
             keywords.setdefault("eps_root", _EPS_ROOT)

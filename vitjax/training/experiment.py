@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 import vitjax.data
 from vitjax import metrics, models
 from vitjax import parallel as parallel_modes
-from vitjax.config import to_dict
+from vitjax.config import lengths, to_dict
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.paths import expanded
@@ -35,7 +35,7 @@ from vitjax.parallel.base import Parallel
 from vitjax.training import checks, sections
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import other_outputs
-from vitjax.training.settings import LENGTHS, Settings, Start, positive, train_settings
+from vitjax.training.settings import Settings, Start, check_train, positive, train_settings
 from vitjax.training.task import TASKS, Task
 
 # Folded into the run's key for the initial parameters; no step has this number.
@@ -266,13 +266,8 @@ def _build(
     checks.updates(method_name)
     groups = method.parameter_groups
     sections.check_optimizers(groups, optimizer, schedule or {})
-    check_keywords(
-        Settings,
-        train,
-        where="config.train",
-        given=LENGTHS,
-        also=["steps", "epochs", *spellings(LENGTHS)],
-    )
+    check_train(train)
+    lengths.check(checkpoint or {}, ["every"], where="config.checkpoint")
     check_keywords(
         Checkpoints,
         checkpoint or {},
