@@ -169,7 +169,7 @@ def test_normalize_scales_bytes_and_leaves_floats():
         ({"workers": -1}, r"config.data.workers is -1"),
         ({"on_corrupt": "ignore"}, r"on_corrupt is 'ignore'; it must be 'error' or 'skip'"),
         ({"mean": (0.1, 0.2)}, r"mean is \(0.1, 0.2\).*1 channels"),
-        ({"std": 0.0}, r"must not be 0"),
+        ({"std": 0.0}, r"std is 0.0; it must be above 0"),
         ({"mean": math.nan}, r"mean is nan; it must be finite"),
         ({"std": (math.inf,)}, r"std is \(inf,\); it must be finite"),
         ({"mean": True}, r"mean is True; it must be a number"),

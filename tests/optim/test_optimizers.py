@@ -132,14 +132,14 @@ def test_clipping_by_value():
         ({"name": "adafactor", "weight_decay_rate": 0.1}, "is called 'weight_decay' here"),
         ({"name": "sgd", "clip_norm": 0}, "clip_norm is 0; it must be above 0"),
         ({"name": "sgd", "clip_value": True}, "clip_value is True"),
-        ({"name": "sgd", "momentum": "high"}, r"momentum is 'high'; it must be a number in \(-1, 1"),
+        ({"name": "sgd", "momentum": "high"}, r"'high'; it must be a number in \(-1, 1\)"),
         ({"name": "sgd", "momentum": 2}, r"optimizer\.momentum is 2; it must be in \(-1, 1\)"),
         ({"name": "sgd", "nesterov": "maybe"}, r"nesterov is 'maybe'; it must be True or False"),
         ({"name": "adamw", "b1": 2}, r"optimizer\.b1 is 2; it must be in \[0, 1\)"),
         ({"name": "adamw", "weight_decay": -0.1}, r"weight_decay is -0.1; it must be at least 0"),
         ({"name": "adamw", "mu_dtype": "float9"}, "must be 'float16', 'bfloat16'"),
         ({"name": "adopt", "clip_value_fn": "exp"}, "clip_value_fn is 'exp'; it must be None"),
-        ({"name": "galore", "rank": 10**9}, "galore refuses its arguments"),
+        ({"name": "lbfgs"}, "lbfgs refuses its arguments"),
     ],
 )
 def test_mistakes_are_named(section, message):
@@ -261,5 +261,5 @@ def test_the_defaults_of_optax_are_what_its_arguments_may_be(name):
     hints = arguments.annotations(name, constructor)
     for key, parameter in keywords_of(constructor).items():
         default = parameter.default
-        if key != "learning_rate" and isinstance(default, bool | int | float | str | tuple):
+        if key != "learning_rate" and type(default) in (bool, int, float, str, tuple):
             check_value(default, hints[key], f"{name}.{key}")

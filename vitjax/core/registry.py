@@ -122,7 +122,8 @@ class Registry(Generic[Constructor]):
             return self._known()[name]
         except (KeyError, TypeError):
             raise ConfigError(
-                f"unknown {self.kind} {quoted(name)}{near_match(name, self)} (known: {', '.join(self)})"
+                f"unknown {self.kind} {quoted(name)}{near_match(name, self)}"
+                f" (known: {', '.join(self)})"
             ) from None
 
     def lookup(self, name: str, where: str) -> Constructor:

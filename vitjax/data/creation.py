@@ -73,6 +73,20 @@ def create(
     return data
 
 
+def check(**section: Any) -> None:
+    """Checks a section ``data`` as far as that is possible without reading anything.
+
+    Args:
+        **section: as in `create`.
+
+    Raises:
+        ConfigError: a name or a key is unknown, or a value cannot be used.
+    """
+    parts = _sorted_out(expanded(section))
+    settings = call(parts.kind.settings_class, parts.own, where=WHERE)
+    parts.kind.check_settings(settings)
+
+
 def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dataset:
     """Data of the sizes, names and transforms of a run, whose images are all blank.
 

@@ -278,6 +278,8 @@ def _build(
     start = call(Start, init, where="config.init") if init else None
     checks.fits(method_name, data)
     TASKS[method.task].check(config)
+    vitjax.data.check(**data)
+    devices = parallel_modes.create(**(parallel or {}))
 
     if description is None:
         source: Dataset = vitjax.data.create(
@@ -285,7 +287,6 @@ def _build(
         )
     else:
         source = vitjax.data.recall(description, seed=seed, **data)
-    devices = parallel_modes.create(**(parallel or {}))
     # Padding allows any size, so a run can be evaluated on other devices than its own.
     source.eval_batch_size = devices.round_up(source.eval_batch_size)
 

@@ -33,7 +33,7 @@ class Elastic(Transform):
     """
 
     sigma: NonNegativeFloat = 10.0
-    grid: Annotated[int, Bounds(at_least=2)] = 3
+    grid: Annotated[int, Bounds(at_least=2, at_most=256)] = 3
 
     def displacements(self, size: Size, rng: np.random.Generator) -> np.ndarray:
         """How far off each pixel is taken from: (2, height, width) as rows and columns."""
