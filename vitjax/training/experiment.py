@@ -263,6 +263,7 @@ def _build(
         given=offered | {"axis_name"},
         name=method_name,
     )
+    method.check_section(method_arguments)
     checks.updates(method_name)
     groups = method.parameter_groups
     sections.check_optimizers(groups, optimizer, schedule or {})

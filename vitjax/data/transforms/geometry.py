@@ -23,7 +23,7 @@ from vitjax.data.transforms.moving import (
     window,
 )
 from vitjax.data.transforms.pixels import resized
-from vitjax.data.transforms.values import AreaSpan, Interpolation, Sides, Span, pair
+from vitjax.data.transforms.values import AreaSpan, Interpolation, Margin, Sides, Span, pair
 
 # Of a resized image. With more pixels, only the part that is cut out of it is made; with more than
 # `_MOST_PIXELS`, nothing else is.
