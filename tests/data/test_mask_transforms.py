@@ -184,7 +184,7 @@ def test_what_an_evaluation_does_to_sizes_is_undone(pair, text):
     [
         ("elastik", r"'elastik'; did you mean 'elastic'"),
         ("elastic(sigma=-1)", r"elastic.sigma is -1; it must be at least 0"),
-        ("elastic(grid=1)", rr"grid is 1; it must be in \[2, 256\]"),
+        ("elastic(grid=1)", r"grid is 1; it must be in \[2, 256\]"),
         ("elastic(sgma=1)", r"'sgma'; did you mean 'sigma'"),
         ("rotate(200)", r"degrees is 200"),
         ("scale((2, 1))", r"in ascending order"),

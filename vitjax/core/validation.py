@@ -137,6 +137,14 @@ def _key(where: str, key: str) -> str:
 
 def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of ``function`` that may be given by keyword, without Linen's own fields."""
+    try:
+        return dict(_keywords(function))
+    except TypeError:  # without a hash
+        return _keywords.__wrapped__(function)
+
+
+@functools.cache
+def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(function).parameters
     return {k: p for k, p in parameters.items() if p.kind in kinds and k not in LINEN_FIELDS}
