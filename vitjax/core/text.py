@@ -61,7 +61,7 @@ def quoted(value: object, most: int = 200) -> str:
     """
     try:
         text = repr(value[:most] if isinstance(value, str | bytes) else value)
-    except (ValueError, RecursionError):  # an integer of too many digits, a list within itself
+    except Exception:  # an integer of too many digits, or whatever an object of a user raises
         text = f"<{type(value).__name__}>"
     text = printable(text[: most + 1])
     long = len(text) > most or (isinstance(value, str | bytes) and len(value) > most)

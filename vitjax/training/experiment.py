@@ -181,7 +181,8 @@ class Experiment:
         """
         fields = [f"objective.{name}" for name in self.objective.evaluation_fields]
         keys = [f"data.{name}" for name in TASKS[self.objective.task].evaluation_keys]
-        model = self.objective.model.evaluation_fields if read_only else ()
+        # An evaluation may compute in another dtype, such as float32 where float16 overflows.
+        model = (*self.objective.model.evaluation_fields, "dtype") if read_only else ()
         return (*fields, *keys, *(f"model.{name}" for name in model))
 
     def declared(self, metric: str) -> Declaration:
