@@ -37,6 +37,7 @@ from vitjax.optim.schedules import schedules
 from vitjax.parallel.base import MODES
 from vitjax.parallel.rules import RULES
 from vitjax.training import experiment as experiments
+from vitjax.training import sections
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.settings import LENGTHS, Settings, Start
 
@@ -170,7 +171,7 @@ OPEN = {
 }
 GIVEN = {
     **dict.fromkeys(("run_classes", "training", "counts"), "by the data"),
-    **dict.fromkeys(experiments._OFFERED | {"axis_name"}, "by the trainer"),
+    **dict.fromkeys(sections.OFFERED | {"axis_name"}, "by the trainer"),
 }
 
 
@@ -212,7 +213,7 @@ def nested(title: str, path: tuple[str, ...], hints: Mapping[str, Any], **keywor
 
 
 def parts() -> list[Part]:
-    found = [Part("config", (), {}, {"seed": _hints(experiments._build)["seed"]})]
+    found = [Part("config", (), {}, {"seed": _hints(sections.Sections)["seed"]})]
     found += _optimizers() + _schedules() + _engine() + _data() + _objectives()
     return found
 

@@ -86,7 +86,8 @@ def _resolve(text: str) -> tuple[Path, str | None]:
     places = (Path(name), Path(file), _own() / file.removeprefix("configs/"))
     path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
-        files = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+        around = sorted(path.parent.glob("*.py")) if path.parent.is_dir() else []
+        files = [str(place) for place in around if place.is_file()]
         near = near_match(name, files) or near_match(name.removesuffix(".py"), names())
         raise ConfigError(f"no config file {name!r}{near}")
     if path.suffix != ".py":

@@ -67,7 +67,10 @@ def check_run(section: Mapping[str, Any], *, where: str) -> None:
             f"{where}: give exactly one of 'steps' and 'epochs' (given:"
             f" {' and '.join(repr(g) for g in given) or 'neither'})"
         )
-    check_value(section[given[0]], Number, f"{where}.{given[0]}")
+    unit, value = given[0], section[given[0]]
+    check_value(value, Number, f"{where}.{unit}")
+    if value == 0 or (unit == "steps" and round(float(value)) < 1):
+        raise ConfigError(f"{where}.{unit} is {value}, less than one step")
 
 
 @dataclasses.dataclass(frozen=True)

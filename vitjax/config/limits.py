@@ -13,6 +13,7 @@ from vitjax.core.text import quoted
 
 MOST_VALUES = 10**6
 MOST_CHARACTERS = 10**5  # of one text
+MOST_OF_KEY = 500  # characters
 MOST_LEVELS = 40  # of sections and lists within each other
 MOST_BITS = 2048  # of an integer
 
@@ -28,16 +29,10 @@ def check(config: Any, where: str = "config") -> None:
         ConfigError: a key is no string or has a dot, a value contains itself or is nested too deep,
             a text or an integer is too long, or there are too many values.
     """
-    count = 0
+    count = 1
     left: list[tuple[str, int, Any]] = [(where, 0, config)]
     while left:
         path, level, value = left.pop()
-        count += 1
-        if count > MOST_VALUES:
-            raise ConfigError(
-                f"{path}: the config has more than {MOST_VALUES:,} values; lists that are longer"
-                " belong into a file"
-            )
         if isinstance(value, str) and len(value) > MOST_CHARACTERS:
             raise ConfigError(
                 f"{path} is a text of {len(value):,} characters, {quoted(value, 40)}; it must have"
@@ -54,6 +49,12 @@ def check(config: Any, where: str = "config") -> None:
                     f"{_shortened(path)}: sections and lists are nested more than {MOST_LEVELS}"
                     " deep, or one contains itself"
                 )
+            count += len(value)
+            if count > MOST_VALUES:
+                raise ConfigError(
+                    f"{path}: the config has more than {MOST_VALUES:,} values; longer lists belong"
+                    " into a file"
+                )
             left += [(name, level + 1, inner) for name, inner in _within(path, value)]
 
 
@@ -63,11 +64,17 @@ def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         # Texts for the items of a long list would need more memory than the list.
         yield from ((f"{path}[...]", item) for item in value)
         return
-    for key in value:
-        if not isinstance(key, str) or "." in key or len(key) > MOST_CHARACTERS:
+    try:
+        keys = list(value)
+    except TypeError as error:  # a ConfigDict sorts its keys
+        raise ConfigError(
+            f"{path}: the keys of a section must be strings, and some are not ({error})"
+        ) from None
+    for key in keys:
+        if not isinstance(key, str) or "." in key or len(key) > MOST_OF_KEY:
             raise ConfigError(
                 f"{path}: {quoted(key)} cannot be a key; the keys of a section must be strings"
-                " without a dot"
+                f" without a dot, of at most {MOST_OF_KEY} characters"
             )
         try:
             yield f"{path}.{key}", value[key]
@@ -76,4 +83,4 @@ def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _shortened(path: str) -> str:
-    return path if len(path) <= 80 else f"{path[:80]}..."
+    return path if len(path) <= 200 else f"{path[:200]}..."

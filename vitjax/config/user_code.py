@@ -27,7 +27,7 @@ from vitjax.core.atomic import new_file, write_json
 from vitjax.core.errors import ConfigError, in_one_line
 from vitjax.core.paths import expanded
 from vitjax.core.registry import registrations
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, quoted
 
 KEY = "imports"
 FOLDER = "code"
@@ -73,7 +73,11 @@ def run(path: Path, *, again: bool = False) -> types.ModuleType:
     Raises:
         ConfigError: the file does not exist, is not a Python file, or fails.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or with a zero byte
+        raise ConfigError(f"no file {quoted(str(path))}: {error}") from None
+    if not found:
         files = sorted(path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise ConfigError(f"no file {str(path)!r}{near_match(str(path), map(str, files))}")
     if path.suffix != ".py":
@@ -200,9 +204,9 @@ def restore(
 
 def _listed(config: MutableMapping[str, Any]) -> Sequence[str]:
     listed = config.get(KEY) or ()
-    if isinstance(listed, str) or not all(isinstance(path, str) for path in listed):
+    if not isinstance(listed, list | tuple) or not all(isinstance(path, str) for path in listed):
         raise ConfigError(
-            f"config.{KEY} is {listed!r}; it must be a list of Python files, such as"
+            f"config.{KEY} is {quoted(listed)}; it must be a list of Python files, such as"
             ' ("my_models.py",)'
         )
     return tuple(listed)

@@ -44,8 +44,9 @@ def _to_json(config: Any) -> str:
             json.dumps(value)
         except TypeError:
             raise ConfigError(
-                f"config.{path}: {quoted(value)} is a {type(value).__name__}; a config holds numbers,"
-                " text, booleans, None, lists and sections, so that it can be saved with the run"
+                f"config.{path}: {quoted(value)} is a {type(value).__name__}; a config holds"
+                " numbers, text, booleans, None, lists and sections, so that it can be saved with"
+                " the run"
             ) from None
     return json.dumps(plain, indent=2, sort_keys=True)
 
@@ -69,8 +70,9 @@ def section_of(keys: Mapping[Any, Any], where: str) -> ml_collections.ConfigDict
     for key, value in keys.items():
         if not isinstance(key, str) or "." in key:
             raise ConfigError(
-                f"{where}: {quoted(key)} cannot be a key; keys are strings without a dot (values for"
-                " classes whose names have one are given as a list, in the order of the classes)"
+                f"{where}: {quoted(key)} cannot be a key; keys are strings without a dot (values"
+                " for classes whose names have one are given as a list, in the order of the"
+                " classes)"
             )
         section[key] = section_of(value, f"{where}.{key}") if isinstance(value, Mapping) else value
     return section
