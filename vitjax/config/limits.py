@@ -49,20 +49,21 @@ def check(config: Any, where: str = "config") -> None:
                     f"{_shortened(path)}: sections and lists are nested more than {MOST_LEVELS}"
                     " deep, or one contains itself"
                 )
-            count += len(value)
-            if count > MOST_VALUES:
-                raise ConfigError(
-                    f"{path}: the config has more than {MOST_VALUES:,} values; longer lists belong"
-                    " into a file"
-                )
-            left += [(name, level + 1, inner) for name, inner in _within(path, value)]
+            for name, inner in _within(path, value):
+                count += 1
+                if count > MOST_VALUES:
+                    raise ConfigError(
+                        f"{path}: the config has more than {MOST_VALUES:,} values; longer lists"
+                        " belong into a file"
+                    )
+                left.append((name, level + 1, inner))
 
 
 def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The names and the values of what a section or a list holds, the last first."""
+    """The names and the values of what a section or a list holds."""
     if isinstance(value, list | tuple):
-        # Texts for the items of a long list would need more memory than the list.
-        yield from ((f"{path}[...]", item) for item in value)
+        name = f"{path}[...]"  # one for all: texts would need more memory than a long list
+        yield from ((name, item) for item in value)
         return
     try:
         keys = list(value)
