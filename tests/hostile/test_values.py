@@ -30,7 +30,7 @@ from vitjax.losses.class_weights import WEIGHTINGS
 from vitjax.losses.segmentation import LOSSES
 from vitjax.models.registry import MODELS
 from vitjax.objectives import objectives
-from vitjax.optim.arguments import annotations
+from vitjax.optim.arguments import annotations_of
 from vitjax.optim.lookup import find_optimizer, optimizer_names
 from vitjax.optim.optimizers import Settings as OptimizerSettings
 from vitjax.optim.schedules import schedules
@@ -223,13 +223,13 @@ def _optimizers() -> list[Part]:
     found = [Part("optimizer", ("optimizer",), own, hints_of(OptimizerSettings))]
     for name in optimizer_names():
         constructor = find_optimizer(name, "name")
-        hints = dict(annotations(name, constructor))
+        hints = dict(annotations_of(name, constructor))
         for key in ("learning_rate", "weight_decay", "weight_decay_rate"):
             hints.pop(key, None)
         base = {"name": name, "learning_rate": 0.1}
         base |= {key: 1 for key in required(constructor) if key != "learning_rate"}
         found.append(Part(f"optimizer {name}", ("optimizer",), base, hints))
-    hints = dict(annotations("adam", find_optimizer("adam", "name")))
+    hints = dict(annotations_of("adam", find_optimizer("adam", "name")))
     del hints["learning_rate"]
     path = ("objective", "inner_optimizer")
     return [*found, Part("inner optimizer", path, {"name": "adam"}, hints, "glyphs")]

@@ -258,7 +258,7 @@ def test_a_pattern_of_train_only_that_matches_nothing_is_told():
 @pytest.mark.parametrize("name", optimizer_names())
 def test_the_defaults_of_optax_are_what_its_arguments_may_be(name):
     constructor = find_optimizer(name, "name")
-    hints = arguments.annotations(name, constructor)
+    hints = arguments.annotations_of(name, constructor)
     for key, parameter in keywords_of(constructor).items():
         default = parameter.default
         if key != "learning_rate" and type(default) in (bool, int, float, str, tuple):

@@ -14,7 +14,13 @@ UNITS = ("steps", "epochs", "fraction")
 MOST_STEPS = 2**31 - 1
 
 Number = Annotated[float, Bounds(at_least=0, at_most=MOST_STEPS)]
-_ANNOTATIONS = {"steps": Number, "epochs": Number, "fraction": Fraction}
+# By unit, and whether the length is a list.
+_ANNOTATIONS: dict[tuple[str, bool], Any] = {
+    ("fraction", False): Fraction,
+    ("fraction", True): Sequence[Fraction],
+    **dict.fromkeys((("steps", False), ("epochs", False)), Number),
+    **dict.fromkeys((("steps", True), ("epochs", True)), Sequence[Number]),
+}
 
 
 def spellings(names: Iterable[str]) -> list[str]:
@@ -51,8 +57,7 @@ def check(
             )
         for unit in given:
             key = f"{name}_{unit}"
-            one = _ANNOTATIONS[unit]
-            check_value(section[key], Sequence[one] if name in lists else one, f"{where}.{key}")
+            check_value(section[key], _ANNOTATIONS[unit, name in lists], f"{where}.{key}")
 
 
 def check_run(section: Mapping[str, Any], *, where: str) -> None:

@@ -130,7 +130,7 @@ def range_problem(value: Any) -> str:
     A plain ``int`` or ``float`` in an annotation stands for a finite number within these bounds.
     """
     if isinstance(value, numbers.Integral):
-        if not -_LARGEST_INT <= value <= _LARGEST_INT:
+        if not -_LARGEST_INT <= int(value) <= _LARGEST_INT:
             return f"between -{_LARGEST_INT} and {_LARGEST_INT}"
     elif not math.isfinite(value):
         return "finite"

@@ -21,7 +21,7 @@ from vitjax.meta.network import STATISTICS, Network, Part, masked_mean
 from vitjax.meta.parameters import Leaves
 from vitjax.metrics import Metrics
 from vitjax.objectives.base import ModelState, Params
-from vitjax.optim.arguments import annotations
+from vitjax.optim.arguments import annotations_of
 from vitjax.optim.lookup import find_optimizer
 
 _OPTIMIZER = "config.objective.inner_optimizer"
@@ -269,7 +269,7 @@ def _inner_optimizer(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         keywords,
         where=_OPTIMIZER,
         given=("learning_rate",),
-        annotations=annotations(name, constructor),
+        annotations=annotations_of(name, constructor),
     )
     return constructor, keywords
 

@@ -70,7 +70,7 @@ _BY_OPTIMIZER: Mapping[tuple[str, str], Any] = {
 }
 
 
-def annotations(name: str, constructor: Callable[..., Any]) -> dict[str, Any]:
+def annotations_of(name: str, constructor: Callable[..., Any]) -> dict[str, Any]:
     """What each argument of an optimizer may be, for `vitjax.core.validation.check_keywords`.
 
     An argument that is not known by its name, such as one of a later optax, may be what its default

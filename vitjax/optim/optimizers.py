@@ -24,7 +24,7 @@ from vitjax.core.validation import (
     check_keywords,
     keywords_of,
 )
-from vitjax.optim.arguments import annotations
+from vitjax.optim.arguments import annotations_of
 from vitjax.optim.lookup import find_optimizer
 from vitjax.optim.patterns import factors, is_trained
 
@@ -185,7 +185,7 @@ def _split(section: Mapping[str, Any], where: str) -> tuple[Settings, Any, dict[
         given=given,
         also=["name", *known],
         name=name,
-        annotations=annotations(name, constructor),
+        annotations=annotations_of(name, constructor),
     )
     return settings, constructor, arguments
 

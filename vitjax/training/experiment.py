@@ -28,7 +28,7 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim import optimizer as optimizers
 from vitjax.optim.optimizer import Optimizers
 from vitjax.parallel.base import Parallel
-from vitjax.training import checks, sections
+from vitjax.training import checks, memory, sections
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import other_outputs
 from vitjax.training.sections import Checked
@@ -326,6 +326,13 @@ def _build(
         start=start,
     )
     _ = experiment.task  # which checks that the data and the objective have what it needs
+    further = None
+    if not trained:
+        state = jax.eval_shape(lambda params: optimizers.init(updates, params), variables["params"])
+        further = state, variables["params"] if settings.ema_decay is not None else None
+    read = source if description is None else None
+    workers, micro_batches = data.get("workers", 0), settings.accumulation_steps
+    memory.check(memory.Needs(read, built, variables, further, workers, micro_batches), devices)
     return experiment
 
 
