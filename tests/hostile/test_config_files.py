@@ -6,9 +6,9 @@ import time
 
 import hypothesis
 import pytest
+from damaging import damaged
 from hypothesis import strategies as st
 
-from tests.helpers.damaging import damaged
 from vitjax import config as configs
 from vitjax.config import limits
 from vitjax.core.errors import ConfigError, UserError
