@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import pytest
+from damaging import assert_answered, run
 
 import vitjax.data
 from vitjax.core.constraints import Bounds, Constraint, Length, OneOf
@@ -472,3 +473,10 @@ def test_bad_fields_of_models_are_told_before_data_is_read(name, checked):
         for value in bad_values(hint)[place % 4 :: 4]:
             with pytest.raises(ConfigError, match=key):
                 checked(config_with(part, {key: value}))
+
+
+def test_the_command_says_it_fast_and_leaves_no_workdir(tmp_path):
+    arguments = ["--config=digits/vit", f"--workdir={tmp_path / 'run'}"]
+    ended = run("-m", "vitjax", "train", *arguments, "--config.optimizer.adam_b1=2")
+    assert_answered(ended, "config.optimizer.adam_b1 is 2; it must be in [0, 1)")
+    assert not (tmp_path / "run").exists()
