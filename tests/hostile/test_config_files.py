@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import hypothesis
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from vitjax import config as configs
 from vitjax.config import limits
 from vitjax.core.errors import ConfigError, UserError
+from vitjax.data.transforms.pipeline import parse
 from vitjax.training import experiment as experiments
 
 BASE = """
@@ -202,3 +204,66 @@ def test_any_text_is_a_value_or_is_told(text):
     except ConfigError as error:
         answer = str(error)
     assert len(answer.splitlines()) == 1
+
+
+def read_override(content):
+    """A target for fuzzing: an override of any bytes, and the checks before data is read."""
+    config = configs.from_json('{"model": {"name": "mlp_omniglot"}, "train": {"steps": 1}}')
+    config.data = {"source": "digits", "batch_size": 8}
+    config.optimizer = {"name": "sgd", "learning_rate": 0.1}
+    with contextlib.suppress(UserError):
+        configs.override(config, [f"--config.{content.decode(errors='surrogateescape')}"])
+        experiments.check(config)
+
+
+def read_pipeline(content):
+    """A target for fuzzing: a pipeline of transforms of any bytes."""
+    with contextlib.suppress(UserError):
+        parse(content.decode(errors="surrogateescape"))
+
+
+PIPELINE = b"resize(64, 'bilinear') | random_affine(degrees=(10), scale=(0.8, 1.2)) | crop(8)"
+OVERRIDE = b"data={'source': 'cells', 'batch_size': 4, 'mean': (0.5, [1e3]), 'weight_map': {}}"
+
+
+@pytest.mark.parametrize(
+    ("read", "content"), [(read_pipeline, PIPELINE), (read_override, OVERRIDE)]
+)
+def test_damaged_text_is_told_or_has_another_meaning(read, content):
+    for _, copy in damaged(content, count=len(content), seed=1):
+        read(copy)
+
+
+@hypothesis.given(st.binary(max_size=40))
+def test_any_bytes_are_a_pipeline_or_are_told(content):
+    read_pipeline(content)
+    read_override(b"data.train_transforms=" + content)
+    read_override(b"train." + content)
+    read_override(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|".join(["flip"] * 20_000),
+        "flip(" * 5000,
+        "crop(" + "-" * 20_000 + "1)",
+        "crop(" + "[" * 5000 + "]" * 5000 + ")",
+        "two_views('" + "two_views(" * 500 + "')",
+        "flip\x00",
+        "crop(size=8, **{'a': 1})",
+        "crop(*[8])",
+        "crop(8)(8)",
+        "crop(8 if True else 9)",
+        "crop(__import__('os').getpid())",
+        "flip | ",
+        "lambda: 0",
+        "crop(9" + "9" * 5000 + ")",
+    ],
+    ids=range(14),
+)
+def test_absurd_pipelines_are_told(text):
+    with pytest.raises(ConfigError) as error:
+        parse(text, "config.data.train_transforms")
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 3000
