@@ -1,8 +1,10 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitjax.config.lengths import Run, spellings
+from vitjax.config.lengths import Run, check, check_run, spellings
 from vitjax.core.errors import ConfigError
 
 
@@ -79,3 +81,24 @@ def test_a_fraction_is_at_most_one():
 
 def test_spellings():
     assert spellings(["every"]) == ["every_steps", "every_epochs", "every_fraction"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**30, 2**31, -1, 1e300])
+@pytest.mark.parametrize("unit", ["steps", "epochs"])
+def test_a_length_that_no_run_can_have_is_an_error(value, unit):
+    with pytest.raises(ConfigError, match=rf"^train\.{unit} is .*; it must be "):
+        check_run({unit: value}, where="train")
+    with pytest.raises(ConfigError, match=rf"^s\.warmup_{unit} is .*; it must be "):
+        check({f"warmup_{unit}": value}, ["warmup"], where="s")
+
+
+@pytest.mark.parametrize("value", [0, 0.4, -0.0])
+def test_a_run_has_a_step(value):
+    with pytest.raises(ConfigError, match=r"^train\.steps is .*, less than one step$"):
+        check_run({"steps": value}, where="train")
+
+
+def test_a_product_beyond_all_counters_is_an_error():
+    with pytest.raises(ConfigError, match=r"epochs is 1000000, more than 2147483647 steps \(an ep"):
+        Run.of({"epochs": 10**6}, 10**4, where="train")
+    assert Run.of({"epochs": 10**5}, 10**4, where="train").steps == 10**9

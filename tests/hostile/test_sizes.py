@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,3 +110,13 @@ def test_the_memory_is_that_of_the_smallest_limit(tmp_path, monkeypatch):
     (tmp_path / "memory" / "job").mkdir(parents=True)
     (tmp_path / "memory" / "job" / "memory.limit_in_bytes").write_text("1024\n")
     assert machine.memory_bytes() == 1024 + 1000 * 1024
+
+
+def test_the_memory_of_an_accelerator_is_what_it_reports():
+    def parallel(statistics):
+        device = SimpleNamespace(platform="gpu", memory_stats=lambda: statistics)
+        return SimpleNamespace(devices=[device] * 4, batch_shards=2)
+
+    found = memory._memory_of(parallel({"bytes_limit": 10**9}), 10**12)
+    assert found == (10**9, "a device", 4, 2)
+    assert memory._memory_of(parallel(None), 10**12).size is None
