@@ -93,7 +93,7 @@ def test_a_length_that_no_run_can_have_is_an_error(value, unit):
 
 
 @pytest.mark.parametrize("value", [0, 0.4, -0.0])
-def test_a_run_has_a_step(value):
+def test_a_run_without_a_step_is_told_before_data_is_read(value):
     with pytest.raises(ConfigError, match=r"^train\.steps is .*, less than one step$"):
         check_run({"steps": value}, where="train")
 
