@@ -267,3 +267,17 @@ def test_absurd_pipelines_are_told(text):
         parse(text, "config.data.train_transforms")
     assert len(str(error.value).splitlines()) == 1
     assert len(str(error.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "scale((1e-30, 1e-30))",
+        "random_affine(scale=(1e-5, 1))",
+        "scale((1, 1e30))",
+        "elastic(1e30)",
+    ],
+)
+def test_moves_that_leave_nothing_of_an_image_are_told(text):
+    with pytest.raises(ConfigError, match=r"it must be in \["):
+        parse(text, "config.data.train_transforms")

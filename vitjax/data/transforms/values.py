@@ -25,6 +25,10 @@ class Ascending(Constraint):
 Margin = Annotated[int, Bounds(at_least=0, at_most=2**14)]  # in pixels
 Sides = Side | tuple[Side, Side]
 Span = Annotated[tuple[PositiveFloat, PositiveFloat], Ascending()]
+# A factor of sides, and a distance in pixels: beyond these no image is left.
+_Zoom = Annotated[float, Bounds(at_least=0.01, at_most=100)]
+ZoomSpan = Annotated[tuple[_Zoom, _Zoom], Ascending()]
+Distance = Annotated[float, Bounds(at_least=0, at_most=2**14)]
 Area = Annotated[float, Bounds(above=0, at_most=1)]
 AreaSpan = Annotated[tuple[Area, Area], Ascending()]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
