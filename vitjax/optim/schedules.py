@@ -55,7 +55,7 @@ def linear(*, final: NonNegativeFloat = 0.0) -> Body:
 
 
 @schedules.register("step", lengths=("boundaries",), lists=("boundaries",))
-def step(*, boundaries: Sequence[NonNegativeInt], factor: NonNegativeFloat = 0.1) -> Body:
+def step(*, boundaries: Sequence[NonNegativeInt], factor: float = 0.1) -> Body:
     """Multiplied by ``factor`` at each boundary, counted from the start of the run.
 
     He et al. 2016 (arXiv 1512.03385, Section 3.4) divide by 10.
