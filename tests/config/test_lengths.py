@@ -1,8 +1,10 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitjax.config.lengths import Run, spellings
+from vitjax.config.lengths import Run, check, check_run, spellings
 from vitjax.core.errors import ConfigError
 
 
@@ -55,10 +57,10 @@ def test_other_keys_and_lists_pass():
 @pytest.mark.parametrize("unit", ["steps", "epochs", "fraction"])
 def test_a_length_is_one_number_and_a_list_of_lengths_is_a_list(value, unit):
     run = Run(100, 10)
-    with pytest.raises(ConfigError, match=rf"s\.warmup_{unit} is .*it must be a number at least 0"):
+    with pytest.raises(ConfigError, match=rf"s\.warmup_{unit} is .*it must be a number in \[0, "):
         run.resolve({f"warmup_{unit}": value}, ["warmup"], where="s")
     if not isinstance(value, list):
-        with pytest.raises(ConfigError, match="must be a list of numbers at least 0"):
+        with pytest.raises(ConfigError, match=r"must be a list of numbers in \[0, "):
             run.resolve({f"warmup_{unit}": value}, ["warmup"], where="s", lists=["warmup"])
 
 
@@ -79,3 +81,24 @@ def test_a_fraction_is_at_most_one():
 
 def test_spellings():
     assert spellings(["every"]) == ["every_steps", "every_epochs", "every_fraction"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**30, 2**31, -1, 1e300])
+@pytest.mark.parametrize("unit", ["steps", "epochs"])
+def test_a_length_that_no_run_can_have_is_an_error(value, unit):
+    with pytest.raises(ConfigError, match=rf"^train\.{unit} is .*; it must be "):
+        check_run({unit: value}, where="train")
+    with pytest.raises(ConfigError, match=rf"^s\.warmup_{unit} is .*; it must be "):
+        check({f"warmup_{unit}": value}, ["warmup"], where="s")
+
+
+@pytest.mark.parametrize("value", [0, 0.4, -0.0])
+def test_a_run_without_a_step_is_told_before_data_is_read(value):
+    with pytest.raises(ConfigError, match=r"^train\.steps is .*, less than one step$"):
+        check_run({"steps": value}, where="train")
+
+
+def test_a_product_beyond_all_counters_is_an_error():
+    with pytest.raises(ConfigError, match=r"epochs is 1000000, more than 2147483647 steps \(an ep"):
+        Run.of({"epochs": 10**6}, 10**4, where="train")
+    assert Run.of({"epochs": 10**5}, 10**4, where="train").steps == 10**9

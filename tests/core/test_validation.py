@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -47,7 +48,8 @@ SHAPES = {"round": 1, "square": 2}
         (1, Fraction),
         (0.999, Rate),
         (1e-9, PositiveFloat),
-        (float("inf"), float),
+        (3.4e38, float),
+        (-(2**63) + 1, int),
         (None, int | None),
         ("a", Literal["a", "b"]),
         (True, Literal[True, "auto"]),
@@ -82,6 +84,13 @@ def test_values_that_fit(value, hint):
         (float("inf"), NonNegativeFloat, "key is inf; it must be finite"),
         ((1.0, float("-inf")), tuple[Rate, Rate], "key[0] is 1.0; it must be in [0, 1)"),
         (float("nan"), Rate | None, "key is nan; it must be finite"),
+        (float("nan"), float, "key is nan; it must be finite"),
+        (float("inf"), float | None, "key is inf; it must be finite"),
+        ([1, float("nan")], float | Sequence[float], "key[1] is nan; it must be finite"),
+        ({"a": -math.inf}, Mapping[str, float], "key.a is -inf; it must be finite"),
+        (1e300, float, "key is 1e+300; it must be at most 3.4e+38 in magnitude, the largest float"),
+        (10**400, PositiveFloat, "between -9223372036854775807 and 9223372036854775807"),
+        (2**63, int | None, "it must be between -9223372036854775807 and 9223372036854775807"),
         ("0.1", Rate, "key is '0.1'; it must be a number in [0, 1)"),
         (7, Annotated[int, Bounds(at_most=5)], "key is 7; it must be at most 5"),
         (2, Annotated[int, Bounds(above=2, below=9)], "key is 2; it must be in (2, 9)"),
@@ -135,8 +144,26 @@ def test_values_that_do_not_fit(value, hint, words):
     with pytest.raises(ConfigError) as error:
         check_value(value, hint, "key")
     assert words in str(error.value)
-    if words.startswith("key"):
+    assert len(str(error.value)) < 400
+    if words.startswith("key") and not words.endswith(("float", "and")):
         assert str(error.value) == words
+
+
+def test_a_value_without_a_short_repr_is_answered_in_a_short_line():
+    within_itself: list = []
+    within_itself.append(within_itself)
+    for value, words in (
+        (10**5000, "key is <int>; it must be between -9223372036854775807 and"),
+        ("a" * 10**7, "key is 'aaa"),
+        ("a\n" * 10**6, "key is 'a\\na"),
+        ([0] * 10**6, "key is [0, 0"),
+        (within_itself, "key is [[...]]"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            check_value(value, PositiveInt, "key")
+        assert str(error.value).startswith(words)
+        assert len(str(error.value).splitlines()) == 1
+        assert len(str(error.value)) < 400
 
 
 class Encoder(nn.Module):

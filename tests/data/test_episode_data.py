@@ -294,14 +294,17 @@ def test_the_split_has_nothing_to_do_with_the_seed():
 @pytest.mark.parametrize(
     ("episodes", "message"),
     [
-        ({"ways": 1}, r"episodes.ways is 1; it must be at least 2"),
-        ({"shots": 0}, r"episodes.shots is 0; it must be at least 1"),
+        ({"ways": 1}, r"episodes.ways is 1; it must be in \[2, 1000000\]"),
+        ({"shots": 0}, r"episodes.shots is 0; it must be in \[1, 1000000\]"),
         ({"queries": 0}, r"episodes.queries is 0"),
         ({"train_queries": 0}, r"episodes.train_queries is 0"),
         ({"train_ways": (4, 2)}, r"episodes.train_ways is \(4, 2\); it must be in ascending order"),
         ({"shots": (0, 2)}, r"episodes.shots\[0\] is 0"),
         ({"shots": (1, 2, 3)}, r"episodes.shots is \(1, 2, 3\)"),
-        ({"shots": 1.5}, r"episodes.shots is 1.5; it must be an integer at least 1 or a list"),
+        (
+            {"shots": 1.5},
+            r"episodes.shots is 1.5; it must be an integer in \[1, 1000000\] or a list",
+        ),
         ({"val_episodes": 0}, r"episodes.val_episodes is 0"),
         ({"eval_seed": -1}, r"episodes.eval_seed is -1"),
         ({"wyas": 3}, r"'wyas'; did you mean 'ways'"),

@@ -183,8 +183,8 @@ def test_what_an_evaluation_does_to_sizes_is_undone(pair, text):
     ("text", "message"),
     [
         ("elastik", r"'elastik'; did you mean 'elastic'"),
-        ("elastic(sigma=-1)", r"elastic.sigma is -1; it must be at least 0"),
-        ("elastic(grid=1)", r"grid is 1; it must be at least 2"),
+        ("elastic(sigma=-1)", r"elastic.sigma is -1; it must be in \[0, 16384\]"),
+        ("elastic(grid=1)", r"grid is 1; it must be in \[2, 256\]"),
         ("elastic(sgma=1)", r"'sgma'; did you mean 'sigma'"),
         ("rotate(200)", r"degrees is 200"),
         ("scale((2, 1))", r"in ascending order"),

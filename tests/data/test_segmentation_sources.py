@@ -255,5 +255,5 @@ def test_no_two_cells_touch():
 
 
 def test_cells_refuse_numbers_that_are_too_small():
-    with pytest.raises(ConfigError, match=r"'cells': size is 8; .* at least 32"):
+    with pytest.raises(ConfigError, match=r"'cells': size is 8; .* in \[32, 4096\]"):
         SOURCES.create("cells", size=8)

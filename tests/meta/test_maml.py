@@ -547,7 +547,7 @@ def test_absent_classes_have_no_probability():
         ),
         (
             {"inner_optimizer": {"name": "adam", "b1": "x"}},
-            "objective.inner_optimizer: .*b1",
+            r"objective.inner_optimizer\.b1 is 'x'",
         ),
         ({"adapted": ["("]}, r"config.objective.adapted: '\(' is not a regular expression"),
         ({"fixed": [3]}, r"config.objective.fixed\[0\] is 3; it must be a string"),

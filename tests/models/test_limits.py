@@ -128,13 +128,3 @@ def test_a_model_that_fits_into_no_memory_is_refused_soon():
     # 12 width^2 for each block, and less than a thousandth besides.
     assert "has 1,200,0" in str(caught.value)
     assert "GB of memory; make it smaller (VITJAX_MODEL_LIMITS=off" in str(caught.value)
-
-
-def test_the_memory_of_a_container_is_that_of_the_machine(tmp_path, monkeypatch):
-    monkeypatch.setattr(counting, "_CGROUP", tmp_path / "memory.max")
-    physical = counting.machine_memory()
-    assert physical > 10**8
-    for text, expected in {"max\n": physical, "12345678\n": 12_345_678}.items():
-        (tmp_path / "memory.max").write_text(text)
-        assert counting.machine_memory() == expected
-    assert counting.memory() == 12_345_678 or jax.devices()[0].platform != "cpu"

@@ -136,7 +136,7 @@ def test_fields_survive_json():
         ("vit_b16", {"drop_path": -0.1}, "drop_path is -0.1"),
         ("vit_b16", {"patch_size": [4, 4, 4]}, "a list of 2 integers at least 1"),
         ("vit_b16", {"dtype": "bfloat61"}, "did you mean 'bfloat16'"),
-        ("resnet18", {"dtype": "int32"}, "not a floating dtype"),
+        ("resnet18", {"dtype": "int32"}, "must be a floating dtype"),
         ("resnet18", {"norm": "layer"}, "'batch' or 'group'"),
         ("resnet18", {"stem": "imagnet"}, "did you mean 'imagenet'"),
         ("resnet18", {"shortcut": "identity"}, "'projection' or 'pad'"),

@@ -160,7 +160,7 @@ def test_sizes_that_cannot_be():
         ({"drop_rate": 1.0}, r"drop_rate is 1.0; it must be in \[0, 1\)"),
         ({"dropblock_size": 0}, "dropblock_size is 0"),
         ({"droprate": 0.1}, "did you mean 'drop_rate'"),
-        ({"dtype": "int8"}, "not a floating dtype"),
+        ({"dtype": "int8"}, "must be a floating dtype"),
     ],
 )
 def test_values_that_cannot_be(fields, words):

@@ -7,8 +7,10 @@ import pytest
 from vitjax import models
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import parameter_names
+from vitjax.core.validation import check_value, keywords_of
 from vitjax.models.protocol import Model
-from vitjax.optim import optimizers
+from vitjax.optim import arguments, optimizers
+from vitjax.optim.lookup import find_optimizer, optimizer_names
 
 PARAMS = {
     "stem": {"kernel": jnp.full((3, 4), 2.0), "bias": jnp.full((4,), 3.0)},
@@ -130,7 +132,14 @@ def test_clipping_by_value():
         ({"name": "adafactor", "weight_decay_rate": 0.1}, "is called 'weight_decay' here"),
         ({"name": "sgd", "clip_norm": 0}, "clip_norm is 0; it must be above 0"),
         ({"name": "sgd", "clip_value": True}, "clip_value is True"),
-        ({"name": "sgd", "momentum": "high"}, "sgd refuses its arguments"),
+        ({"name": "sgd", "momentum": "high"}, r"'high'; it must be a number in \(-1, 1\)"),
+        ({"name": "sgd", "momentum": 2}, r"optimizer\.momentum is 2; it must be in \(-1, 1\)"),
+        ({"name": "sgd", "nesterov": "maybe"}, r"nesterov is 'maybe'; it must be True or False"),
+        ({"name": "adamw", "b1": 2}, r"optimizer\.b1 is 2; it must be in \[0, 1\)"),
+        ({"name": "adamw", "weight_decay": -0.1}, r"weight_decay is -0.1; it must be at least 0"),
+        ({"name": "adamw", "mu_dtype": "float9"}, "must be 'float16', 'bfloat16'"),
+        ({"name": "adopt", "clip_value_fn": "exp"}, "clip_value_fn is 'exp'; it must be None"),
+        ({"name": "lbfgs"}, "lbfgs refuses its arguments"),
     ],
 )
 def test_mistakes_are_named(section, message):
@@ -244,3 +253,13 @@ def test_train_only_is_the_complement_of_freeze():
 def test_a_pattern_of_train_only_that_matches_nothing_is_told():
     with pytest.raises(ConfigError, match="train_only: 'biass' matches no parameter; did you mean"):
         take({"name": "sgd", "train_only": "biass"})
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_the_defaults_of_optax_are_what_its_arguments_may_be(name):
+    constructor = find_optimizer(name, "name")
+    hints = arguments.annotations_of(name, constructor)
+    for key, parameter in keywords_of(constructor).items():
+        default = parameter.default
+        if key != "learning_rate" and type(default) in (bool, int, float, str, tuple):
+            check_value(default, hints[key], f"{name}.{key}")

@@ -149,7 +149,7 @@ def test_the_parts_of_a_run_declare_the_keys_of_evaluations():
         }
     )
     assert nested.free_keys() == ()
-    assert nested.free_keys(read_only=True) == ("model.prune",)
+    assert nested.free_keys(read_only=True) == ("model.prune", "model.dtype")
     episodes = build(
         {
             "model": {"name": "mlp_sinusoid", "hidden": (4,)},

@@ -9,10 +9,10 @@ from typing import TypeVar
 import ml_collections
 
 import vitjax
-from vitjax.config import user_code
+from vitjax.config import limits, user_code
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, quoted
 
 Value = TypeVar("Value")
 
@@ -32,15 +32,14 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
     """
     path, argument = _resolve(expanded(str(path)))
     module = user_code.run(path, again=True)
-    if "get_config" not in vars(module):
+    if not callable(vars(module).get("get_config")):
         raise ConfigError(f"{path}: has no function get_config()")
-    try:
+    given = "" if argument is None else quoted(argument)
+    with user_code.errors_of(path, f"get_config({given})"):
         config = module.get_config() if argument is None else module.get_config(argument)
-    except Exception as error:
-        given = "" if argument is None else repr(argument)
-        raise ConfigError(f"{path}: get_config({given}): {error}") from error
     if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict")
+    limits.check(config, f"{path}: config")
     loaded = ml_collections.ConfigDict(config)
     loaded.unlock()
     if user_code.registers(module):
@@ -57,7 +56,7 @@ def variant(argument: str, variants: Mapping[str, Value]) -> Value:
     """
     if argument not in variants:
         raise ConfigError(
-            f"unknown variant {argument!r}{near_match(argument, variants)}"
+            f"unknown variant {quoted(argument)}{near_match(argument, variants)}"
             f" (known: {', '.join(variants)})"
         )
     return variants[argument]
@@ -87,7 +86,8 @@ def _resolve(text: str) -> tuple[Path, str | None]:
     places = (Path(name), Path(file), _own() / file.removeprefix("configs/"))
     path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
-        files = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+        around = sorted(path.parent.glob("*.py")) if path.parent.is_dir() else []
+        files = [str(place) for place in around if place.is_file()]
         near = near_match(name, files) or near_match(name.removesuffix(".py"), names())
         raise ConfigError(f"no config file {name!r}{near}")
     if path.suffix != ".py":

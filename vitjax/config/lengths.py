@@ -4,17 +4,78 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import NonNegativeFloat, check_value
+from vitjax.core.validation import Bounds, Fraction, check_value
 
 UNITS = ("steps", "epochs", "fraction")
+# The largest number of steps: an int32 counts them.
+MOST_STEPS = 2**31 - 1
+
+Number = Annotated[float, Bounds(at_least=0, at_most=MOST_STEPS)]
+# By unit, and whether the length is a list.
+_ANNOTATIONS: dict[tuple[str, bool], Any] = {
+    ("fraction", False): Fraction,
+    ("fraction", True): Sequence[Fraction],
+    **dict.fromkeys((("steps", False), ("epochs", False)), Number),
+    **dict.fromkeys((("steps", True), ("epochs", True)), Sequence[Number]),
+}
 
 
 def spellings(names: Iterable[str]) -> list[str]:
     """The config keys of the lengths ``names``: ``warmup_steps``, ``warmup_epochs`` and so on."""
     return [f"{name}_{unit}" for name in names for unit in UNITS]
+
+
+def check(
+    section: Mapping[str, Any], names: Iterable[str], *, where: str, lists: Iterable[str] = ()
+) -> None:
+    """Checks lengths as far as that is possible without the run.
+
+    Args:
+        section: keys and values as a config has them.
+        names: which names are lengths.
+        where: the name of the section, for errors.
+        lists: which of the names are lists of lengths.
+
+    Raises:
+        ConfigError: a length is given in two units, without a unit, or is not a number that a run
+            can have.
+    """
+    for name in names:
+        if name in section:
+            raise ConfigError(
+                f"{where}.{name}: a length needs a unit:"
+                f" {', '.join(repr(key) for key in spellings([name]))}"
+            )
+        given = [unit for unit in UNITS if section.get(f"{name}_{unit}") is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"{where}: give exactly one of"
+                f" {' and '.join(repr(f'{name}_{unit}') for unit in given)}"
+            )
+        for unit in given:
+            key = f"{name}_{unit}"
+            check_value(section[key], _ANNOTATIONS[unit, name in lists], f"{where}.{key}")
+
+
+def check_run(section: Mapping[str, Any], *, where: str) -> None:
+    """Checks the ``steps`` or ``epochs`` of a section.
+
+    Raises:
+        ConfigError: neither or both are given, or the value is not a number that a run can have.
+    """
+    given = [unit for unit in ("steps", "epochs") if section.get(unit) is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            f"{where}: give exactly one of 'steps' and 'epochs' (given:"
+            f" {' and '.join(repr(g) for g in given) or 'neither'})"
+        )
+    unit, value = given[0], section[given[0]]
+    check_value(value, Number, f"{where}.{unit}")
+    if value == 0 or (unit == "steps" and round(float(value)) < 1):
+        raise ConfigError(f"{where}.{unit} is {value}, less than one step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +96,16 @@ class Run:
         """The run with the ``steps`` or ``epochs`` of a section.
 
         Raises:
-            ConfigError: neither or both are given, or the run would have no step.
+            ConfigError: as of `check_run`, or the run would have no step or too many.
         """
-        given = [unit for unit in ("steps", "epochs") if section.get(unit) is not None]
-        if len(given) != 1:
+        check_run(section, where=where)
+        unit = "steps" if section.get("steps") is not None else "epochs"
+        per_unit = _epoch(steps_per_epoch, f"{where}.epochs") if unit == "epochs" else 1
+        steps = round(float(section[unit]) * per_unit)
+        if not 1 <= steps <= MOST_STEPS:
+            limit = "less than one step" if steps < 1 else f"more than {MOST_STEPS} steps"
             raise ConfigError(
-                f"{where}: give exactly one of 'steps' and 'epochs' (given:"
-                f" {' and '.join(repr(g) for g in given) or 'neither'})"
-            )
-        per_unit = _epoch(steps_per_epoch, f"{where}.epochs") if given == ["epochs"] else 1
-        steps = round(_number(section[given[0]], f"{where}.{given[0]}") * per_unit)
-        if steps < 1:
-            raise ConfigError(
-                f"{where}.{given[0]} is {section[given[0]]}, less than one step"
+                f"{where}.{unit} is {section[unit]}, {limit}"
                 + (f" (an epoch has {steps_per_epoch:g})" if steps_per_epoch else "")
             )
         return cls(steps, steps_per_epoch)
@@ -72,47 +130,31 @@ class Run:
             lists: which of the names are lists of lengths.
 
         Raises:
-            ConfigError: a length is given in two units, without a unit, or is not a number.
+            ConfigError: as of `check`; or a length is in epochs, and the data has none.
         """
+        names = tuple(names)
+        check(section, names, where=where, lists=lists)
         resolved = dict(section)
         for name in names:
-            if name in resolved:
-                raise ConfigError(
-                    f"{where}.{name}: a length needs a unit:"
-                    f" {', '.join(repr(key) for key in spellings([name]))}"
-                )
-            given = {unit: resolved.pop(f"{name}_{unit}", None) for unit in UNITS}
-            given = {unit: value for unit, value in given.items() if value is not None}
-            if len(given) > 1:
-                raise ConfigError(
-                    f"{where}: give exactly one of"
-                    f" {' and '.join(repr(f'{name}_{unit}') for unit in given)}"
-                )
-            for unit, value in given.items():
+            for unit in UNITS:
+                value = resolved.pop(f"{name}_{unit}", None)
+                if value is None:
+                    continue
                 key = f"{where}.{name}_{unit}"
                 if name in lists:
-                    check_value(value, Sequence[NonNegativeFloat], key)
                     resolved[name] = [self._steps(item, unit, key) for item in value]
                 else:
                     resolved[name] = self._steps(value, unit, key)
         return resolved
 
-    def _steps(self, value: Any, unit: str, where: str) -> int:
-        number = _number(value, where)
+    def _steps(self, value: float, unit: str, where: str) -> int:
         if unit == "epochs":
-            return round(number * _epoch(self.steps_per_epoch, where))
+            return round(float(value) * _epoch(self.steps_per_epoch, where))
         per_unit = {"steps": 1, "fraction": self.steps}[unit]
-        if unit == "fraction" and number > 1:
-            raise ConfigError(f"{where} is {value}; a fraction of the run must be in [0, 1]")
-        return round(number * per_unit)
+        return round(float(value) * per_unit)
 
 
 def _epoch(steps_per_epoch: float | None, where: str) -> float:
     if steps_per_epoch is None:
         raise ConfigError(f"{where}: episodes have no epochs; give the length in steps")
     return steps_per_epoch
-
-
-def _number(value: Any, where: str) -> float:
-    check_value(value, NonNegativeFloat, where)
-    return float(value)

@@ -11,9 +11,10 @@ from typing import Any
 
 import ml_collections
 
-from vitjax.config import user_code
+from vitjax.config import limits, user_code
 from vitjax.config.values import section_of, value_of
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import quoted
 
 PREFIX = "--config."
 
@@ -53,7 +54,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
     for argument in _in_order(arguments):
         path, equals, text = argument.removeprefix(PREFIX).partition("=")
         if not argument.startswith(PREFIX) or not equals or not all(path.split(".")):
-            raise ConfigError(f"{argument!r}: an override reads {PREFIX}section.key=value")
+            raise ConfigError(f"{quoted(argument)}: an override reads {PREFIX}section.key=value")
         *sections, key = path.split(".")
         section = config
         for depth, name in enumerate(sections, start=1):
@@ -63,7 +64,8 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             if not isinstance(section, ml_collections.ConfigDict):
                 here = ".".join(sections[:depth])
                 raise ConfigError(
-                    f"{argument!r}: config.{here} is a value ({section!r}), not a section"
+                    f"{quoted(argument)}: config.{here} is a value ({quoted(section)}), not a"
+                    " section"
                 )
         if text == "None":
             if key in section:
@@ -75,6 +77,7 @@ def override(config: ml_collections.ConfigDict, arguments: Iterable[str]) -> Non
             del section[key]  # a ConfigDict would make a number of it, which no reader could refuse
         with section.ignore_type():
             section[key] = value
+    limits.check(config)
     user_code.load(config, Path.cwd())
 
 
@@ -148,7 +151,8 @@ def _is_number(value: Any) -> bool:
 
 def _not_a_section(text: str, path: str, named: bool) -> str:
     name = f"a name ({PREFIX}{path}=NAME) or " if named else ""
+    shown = text if len(text) <= 200 else f"{text[:200]}..."
     return (
-        f"{PREFIX}{path}={text}: config.{path} is a section; {name}a dict"
+        f"{PREFIX}{path}={shown}: config.{path} is a section; {name}a dict"
         f" ({PREFIX}{path}={{'key': value}}) replaces it, and {PREFIX}{path}.KEY=VALUE sets a key"
     )

@@ -12,25 +12,28 @@ those copies: the folder alone is enough to evaluate, predict, export and probe.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.machinery
 import sys
+import traceback
 import types
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vitjax.core.atomic import new_file, write_json
-from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.errors import ConfigError, in_one_line
 from vitjax.core.json_files import read_object
 from vitjax.core.paths import expanded
 from vitjax.core.registry import registrations
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, quoted
 
 KEY = "imports"
 FOLDER = "code"
 HASHES = "sha256.json"
 PACKAGE = "vitjax_user"
+_MOST_BYTES = 2**24  # of a file
 
 
 def load(config: MutableMapping[str, Any], folder: str | Path) -> None:
@@ -70,11 +73,19 @@ def run(path: Path, *, again: bool = False) -> types.ModuleType:
     Raises:
         ConfigError: the file does not exist, is not a Python file, or fails.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or with a zero byte
+        raise ConfigError(f"no file {quoted(str(path))}: {error}") from None
+    if not found:
         files = sorted(path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise ConfigError(f"no file {str(path)!r}{near_match(str(path), map(str, files))}")
     if path.suffix != ".py":
         raise ConfigError(f"{path}: not a Python file (.py)")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(
+            f"{path}: a file of {path.stat().st_size:,} bytes; code has at most {_MOST_BYTES:,}"
+        )
     source = path.read_bytes()
     digest = hashlib.sha256(source).hexdigest()
     name = f"{PACKAGE}.{path.stem}"
@@ -91,11 +102,11 @@ def run(path: Path, *, again: bool = False) -> types.ModuleType:
     sys.modules[name] = module
     before = registrations(name)
     try:
-        exec(compile(source, str(path), "exec"), vars(module))
-    except Exception as error:
+        with errors_of(path):
+            exec(compile(source, str(path), "exec"), vars(module))
+    except ConfigError:
         _forget(name, loaded)
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        raise ConfigError(f"{path}: {kind}{error}") from error
+        raise
     vars(module)["__registers__"] = registrations(name) > before
     setattr(package, path.stem, module)
     import cloudpickle  # here, since most commands run no file of a user
@@ -103,6 +114,36 @@ def run(path: Path, *, again: bool = False) -> types.ModuleType:
     # The loader's worker processes cannot import the module: they receive its text instead.
     cloudpickle.register_pickle_by_value(module)
     return module
+
+
+@contextlib.contextmanager
+def errors_of(path: Path, what: str = "") -> Iterator[None]:
+    """Turns whatever code of a user raises into one line with the file and the number of the line.
+
+    An interruption from the keyboard passes.
+
+    Args:
+        path: the file of the code.
+        what: what is run of it, for the error.
+
+    Raises:
+        ConfigError: the code raises something, or ends the program.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        numbers = [n for frame, n in traceback.walk_tb(error.__traceback__) if _is(frame, path)]
+        line = f" (line {numbers[-1]})" if numbers else ""
+        text = in_one_line(error)
+        if isinstance(error, SystemExit):
+            text = f"it ends the program ({text})"
+        raise ConfigError(f"{path}: {what}{': ' if what else ''}{text}{line}") from error
+
+
+def _is(frame: types.FrameType, path: Path) -> bool:
+    return frame.f_code.co_filename == str(path)
 
 
 def registers(module: types.ModuleType) -> bool:
@@ -163,9 +204,9 @@ def restore(
 
 def _listed(config: MutableMapping[str, Any]) -> Sequence[str]:
     listed = config.get(KEY) or ()
-    if isinstance(listed, str) or not all(isinstance(path, str) for path in listed):
+    if not isinstance(listed, list | tuple) or not all(isinstance(path, str) for path in listed):
         raise ConfigError(
-            f"config.{KEY} is {listed!r}; it must be a list of Python files, such as"
+            f"config.{KEY} is {quoted(listed)}; it must be a list of Python files, such as"
             ' ("my_models.py",)'
         )
     return tuple(listed)

@@ -9,7 +9,9 @@ from typing import Any
 import ml_collections
 from ml_collections.config_dict import RequiredValueError
 
+from vitjax.config import limits
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import quoted
 
 
 def to_dict(config: Any) -> Any:
@@ -24,12 +26,8 @@ def to_json(config: Any) -> str:
         ConfigError: a value that JSON cannot hold, a placeholder without a value, or a section with
             keys that are no strings beside strings; the message names the key.
     """
-    try:
-        return _to_json(config)
-    except TypeError as error:
-        raise ConfigError(
-            f"config: the keys of a section must be strings, and some are not ({error})"
-        ) from None
+    limits.check(config)
+    return _to_json(config)
 
 
 def _to_json(config: Any) -> str:
@@ -46,8 +44,9 @@ def _to_json(config: Any) -> str:
             json.dumps(value)
         except TypeError:
             raise ConfigError(
-                f"config.{path}: {value!r} is a {type(value).__name__}; a config holds numbers,"
-                " text, booleans, None, lists and sections, so that it can be saved with the run"
+                f"config.{path}: {quoted(value)} is a {type(value).__name__}; a config holds"
+                " numbers, text, booleans, None, lists and sections, so that it can be saved with"
+                " the run"
             ) from None
     return json.dumps(plain, indent=2, sort_keys=True)
 
@@ -71,8 +70,9 @@ def section_of(keys: Mapping[Any, Any], where: str) -> ml_collections.ConfigDict
     for key, value in keys.items():
         if not isinstance(key, str) or "." in key:
             raise ConfigError(
-                f"{where}: {key!r} cannot be a key; keys are strings without a dot (values for"
-                " classes whose names have one are given as a list, in the order of the classes)"
+                f"{where}: {quoted(key)} cannot be a key; keys are strings without a dot (values"
+                " for classes whose names have one are given as a list, in the order of the"
+                " classes)"
             )
         section[key] = section_of(value, f"{where}.{key}") if isinstance(value, Mapping) else value
     return section

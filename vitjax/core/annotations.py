@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from vitjax.core.constraints import Constraint, Length, OneOf, alternatives
+from vitjax.core.constraints import Constraint, Length, OneOf, alternatives, range_problem
 
 # Linen adds these two fields to every module; they are not for configs.
 LINEN_FIELDS = frozenset({"parent", "name"})
@@ -83,6 +83,8 @@ def problem(value: Any, hint: Any) -> Problem | None:
         return None
     if not plain.allows(value):
         return Problem("", value, _describe(hint), True)
+    if hint in (int, float) and (words := range_problem(value)):
+        return Problem("", value, words, False)
     if plain is _LIST and arguments:
         return _item(value, hint)
     if plain is _SECTION and arguments:
@@ -96,7 +98,8 @@ def _constrained(value: Any, hint: Any) -> Problem | None:
     base, *constraints = typing.get_args(hint)
     found = problem(value, base)
     if found is not None:
-        return found._replace(words=_describe(hint)) if found.path == "" else found
+        own = found.path == "" and found.wrong_type
+        return found._replace(words=_describe(hint)) if own else found
     for constraint in constraints:
         if isinstance(constraint, Constraint) and not constraint.allows(value):
             options = list(constraint.options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+import numbers
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
@@ -59,12 +60,12 @@ class Bounds(Constraint):
 
     def words_for(self, value: Any) -> str:
         """The bounds, or that the number must be finite."""
-        return self.words if math.isfinite(value) else "finite"
+        return range_problem(value) or self.words
 
     def allows(self, value: Any) -> bool:
         """Whether ``value`` is finite and within the bounds."""
         return (
-            math.isfinite(value)
+            not range_problem(value)
             and (self.at_least is None or value >= self.at_least)
             and (self.at_most is None or value <= self.at_most)
             and (self.above is None or value > self.above)
@@ -118,12 +119,41 @@ class OneOf(Constraint):
         return value in self.options
 
 
+# The largest int64, and the largest float32, which is what networks and optimizers compute in.
+_LARGEST_INT = 2**63 - 1
+_LARGEST_FLOAT = 3.4028234663852886e38
+
+
+def range_problem(value: Any) -> str:
+    """What ``value``, a number, must be to be computed with; empty if it can be.
+
+    A plain ``int`` or ``float`` in an annotation stands for a finite number within these bounds.
+    """
+    if isinstance(value, numbers.Integral):
+        if not -_LARGEST_INT <= int(value) <= _LARGEST_INT:
+            return f"between -{_LARGEST_INT} and {_LARGEST_INT}"
+    elif not math.isfinite(value):
+        return "finite"
+    elif abs(value) > _LARGEST_FLOAT:
+        return f"at most {_LARGEST_FLOAT:.2g} in magnitude, the largest float32"
+    return ""
+
+
 PositiveInt = Annotated[int, Bounds(at_least=1)]
 NonNegativeInt = Annotated[int, Bounds(at_least=0)]
 PositiveFloat = Annotated[float, Bounds(above=0)]
 NonNegativeFloat = Annotated[float, Bounds(at_least=0)]
 Fraction = Annotated[float, Bounds(at_least=0, at_most=1)]
 Rate = Annotated[float, Bounds(at_least=0, below=1)]
+
+# Sizes and repetitions in a config. What is above these bounds never ends or fits into no memory.
+Steps = Annotated[int, Bounds(at_least=1, at_most=2**31 - 1)]  # an int32 counts them
+BatchSize = Annotated[int, Bounds(at_least=1, at_most=2**31 - 1)]
+Side = Annotated[int, Bounds(at_least=1, at_most=2**14)]  # of an image, in pixels
+Examples = Annotated[int, Bounds(at_least=1, at_most=10**9)]  # made up, or of a split
+Workers = Annotated[int, Bounds(at_least=0, at_most=512)]  # processes
+Episodes = Annotated[int, Bounds(at_least=1, at_most=10**6)]  # fixed ones, of an evaluation
+Repetitions = Annotated[int, Bounds(at_least=1, at_most=10**4)]  # of a loop within a step
 
 
 def alternatives(words: Sequence[str]) -> str:

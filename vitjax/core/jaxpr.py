@@ -1,4 +1,4 @@
-"""Sums over the equations of a traced function, its loops and branches included."""
+"""Sums and maxima over the equations of a traced function, its loops and branches included."""
 
 from __future__ import annotations
 
@@ -40,6 +40,30 @@ def total(
             return branches(inner)
         repeats: int = equation.params["length"] if equation.primitive.name == "scan" else 1
         return sum(inner) * repeats
+
+    closed: Any = jax.make_jaxpr(function)(*arguments)
+    return of_jaxpr(closed.jaxpr)
+
+
+def largest(
+    function: Callable[..., Any],
+    *arguments: Any,
+    cost: Callable[[core.JaxprEqn], int | None],
+) -> int:
+    """The largest ``cost`` of an equation of ``function(*arguments)``, which is traced only.
+
+    Args:
+        function: any JAX function.
+        *arguments: arrays or `jax.ShapeDtypeStruct`.
+        cost: as of `total`.
+    """
+
+    def of_jaxpr(jaxpr: core.Jaxpr) -> int:
+        return max((of_equation(equation) for equation in jaxpr.eqns), default=0)
+
+    def of_equation(equation: core.JaxprEqn) -> int:
+        own = cost(equation)
+        return max(map(of_jaxpr, jaxprs_within(equation)), default=0) if own is None else own
 
     closed: Any = jax.make_jaxpr(function)(*arguments)
     return of_jaxpr(closed.jaxpr)

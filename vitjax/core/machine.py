@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitjax.core.errors import ConfigError
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_MEMORY = Path("/proc/meminfo")
 
 
 def process_cores() -> int:
@@ -11,3 +21,73 @@ def process_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux can bind a process to some of the cores
         return os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
+    """The memory that a process can have: RAM and swap, or less in a container; None if unknown."""
+    limits = list(_cgroup_limits())
+    if (machine := _machine_bytes()) is not None:
+        limits.append(machine)
+    return min(limits, default=None)
+
+
+def check_memory(needed: int, what: str, remedy: str) -> None:
+    """Checks that ``needed`` bytes can be had at all, before they are asked for.
+
+    Args:
+        needed: a lower bound of what is needed.
+        what: what needs it, for the error.
+        remedy: what would need less, for the error.
+
+    Raises:
+        ConfigError: the machine has less memory in all, used or not.
+    """
+    there = memory_bytes()
+    if there is not None and needed > there:
+        raise ConfigError(
+            f"{what} needs at least {gigabytes(needed)} of memory, and there are"
+            f" {gigabytes(there)} in all; {remedy}"
+        )
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes for a message: ``"12.3 GB"``."""
+    return f"{count / 1e9:,.1f} GB"
+
+
+def _machine_bytes() -> int | None:
+    sizes = _meminfo()
+    if "MemTotal" in sizes:
+        return sizes["MemTotal"] + sizes.get("SwapTotal", 0)
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # no Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return None
+
+
+def _meminfo() -> dict[str, int]:
+    """The sizes that Linux reports of its memory, in bytes; empty on other systems."""
+    with contextlib.suppress(OSError):
+        found = re.findall(r"^(\w+):\s+(\d+) kB$", _MEMORY.read_text(), re.MULTILINE)
+        return {name: 1024 * int(size) for name, size in found}
+    return {}
+
+
+def _cgroup_limits() -> Iterator[int]:
+    """The limits of the process's control groups and of those around them, versions 1 and 2."""
+    try:
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        return
+    swap = _meminfo().get("SwapTotal", 0)
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = _CGROUPS / "memory" if controllers else _CGROUPS
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        own = root / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if root not in (folder, *folder.parents):
+                break
+            with contextlib.suppress(OSError, ValueError):  # no file, or no limit
+                yield int((folder / name).read_text()) + swap

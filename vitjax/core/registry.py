@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, quoted
 from vitjax.core.validation import call
 
 Constructor = TypeVar("Constructor", bound=Callable[..., Any])
@@ -122,7 +122,8 @@ class Registry(Generic[Constructor]):
             return self._known()[name]
         except (KeyError, TypeError):
             raise ConfigError(
-                f"unknown {self.kind} {name!r}{near_match(name, self)} (known: {', '.join(self)})"
+                f"unknown {self.kind} {quoted(name)}{near_match(name, self)}"
+                f" (known: {', '.join(self)})"
             ) from None
 
     def lookup(self, name: str, where: str) -> Constructor:

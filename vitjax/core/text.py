@@ -14,19 +14,23 @@ Say = Callable[[str], None]
 # Unicode categories: control, surrogates, line and paragraph separators. Of format characters only
 # the marks of direction, which turn around what follows: others are part of words and emoji.
 _NOT_SHOWN = frozenset(("Cc", "Cs", "Zl", "Zp"))
+_LONGEST_WORD = 4096  # which is compared with others; the time grows with the square
 _DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def near_match(word: str, options: Iterable[str]) -> str:
+def near_match(word: object, options: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the option nearest to ``word``, or ``""``."""
+    word = word if isinstance(word, str) else quoted(word)
     # One wrong letter is half of a word of two.
-    found = nearest(word, options, 0.6 if len(str(word)) > 3 else 0.5)
+    found = nearest(word, options, 0.6 if len(word) > 3 else 0.5)
     return f"; did you mean {found!r}?" if found is not None else ""
 
 
 def nearest(word: str, options: Iterable[str], similarity: float) -> str | None:
     """The option nearest to ``word``, if their similarity, in [0, 1], is at least this one."""
-    found = difflib.get_close_matches(str(word), list(options), n=1, cutoff=similarity)
+    if len(word) > _LONGEST_WORD:
+        return None
+    found = difflib.get_close_matches(word, list(options), n=1, cutoff=similarity)
     return found[0] if found else None
 
 
@@ -48,6 +52,20 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)
     return f"{hours} h" if hours >= 48 else f"{hours} h {rest} min"
+
+
+def quoted(value: object, most: int = 200) -> str:
+    """``repr(value)`` for a message: on one line, at most about ``most`` characters, of any value.
+
+    Of what is longer, the beginning and ``...`` are shown.
+    """
+    try:
+        text = repr(value[:most] if isinstance(value, str | bytes) else value)
+    except Exception:  # an integer of too many digits, or whatever an object of a user raises
+        text = f"<{type(value).__name__}>"
+    text = printable(text[: most + 1])
+    long = len(text) > most or (isinstance(value, str | bytes) and len(value) > most)
+    return f"{text[:most]}..." if long else text
 
 
 def counted(number: int, what: str, plural: str = "s") -> str:

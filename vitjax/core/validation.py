@@ -30,8 +30,11 @@ from typing import Any
 
 from vitjax.core.annotations import LINEN_FIELDS, is_section_class, problem
 from vitjax.core.constraints import (
+    BatchSize,
     Bounds,
     Constraint,
+    Episodes,
+    Examples,
     Fraction,
     Length,
     NonNegativeFloat,
@@ -40,13 +43,20 @@ from vitjax.core.constraints import (
     PositiveFloat,
     PositiveInt,
     Rate,
+    Repetitions,
+    Side,
+    Steps,
+    Workers,
 )
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import near_match, nearest
+from vitjax.core.text import near_match, nearest, quoted, shortened
 
 __all__ = [
+    "BatchSize",
     "Bounds",
     "Constraint",
+    "Episodes",
+    "Examples",
     "Fraction",
     "Length",
     "NonNegativeFloat",
@@ -55,6 +65,10 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Rate",
+    "Repetitions",
+    "Side",
+    "Steps",
+    "Workers",
     "call",
     "check_keywords",
     "check_value",
@@ -62,6 +76,7 @@ __all__ = [
     "validate_fields",
 ]
 
+_MOST_KEYS = 20  # unknown ones in a message
 _SECTION_OF_CONFIG = re.compile(r"config(\.\w+)+")
 
 
@@ -104,7 +119,7 @@ def check_value(value: Any, hint: Any, name: str) -> None:
     found = problem(value, hint)
     if found is not None:
         raise ConfigError(
-            f"{name}{found.path} is {found.value!r}; it must be {found.words}"
+            f"{name}{found.path} is {quoted(found.value)}; it must be {found.words}"
             f"{near_match(found.value, found.options) if found.options else ''}"
         )
 
@@ -122,6 +137,14 @@ def _key(where: str, key: str) -> str:
 
 def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of ``function`` that may be given by keyword, without Linen's own fields."""
+    try:
+        return dict(_keywords(function))
+    except TypeError:  # without a hash
+        return _keywords.__wrapped__(function)
+
+
+@functools.cache
+def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(function).parameters
     return {k: p for k, p in parameters.items() if p.kind in kinds and k not in LINEN_FIELDS}
@@ -168,6 +191,7 @@ def check_keywords(
     given: Iterable[str] = (),
     also: Iterable[str] = (),
     name: str | None = None,
+    annotations: Mapping[str, Any] | None = None,
 ) -> None:
     """Checks that ``function`` takes each of ``keywords`` and that no required one is missing.
 
@@ -179,6 +203,7 @@ def check_keywords(
         given: parameters that the caller itself supplies, so that a person cannot.
         also: further names that are read elsewhere, and so are not errors.
         name: the name of ``function`` in the section, if a person chose it there.
+        annotations: of the parameters, in place of those that ``function`` declares.
 
     Raises:
         ConfigError: naming all unknown keys, their place, the near matches, the known keys and the
@@ -194,7 +219,7 @@ def check_keywords(
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in given and key not in keywords:
             raise ConfigError(f"{where}: the key {key!r} is missing")
-    hints = _hints(function)
+    hints = _hints(function) if annotations is None else annotations
     for key, value in values.items():
         if key in hints and key in parameters:
             check_value(value, hints[key], _key(where, key))
@@ -210,15 +235,17 @@ def _unknown_keys(
     shown = f"(known: {', '.join(readable) or 'none'})"
     if len(unknown) == 1:
         near = near_match(unknown[0], readable)
-        message = f"{where}: unknown key {unknown[0]!r}{near} {shown}"
+        message = f"{where}: unknown key {quoted(unknown[0])}{near} {shown}"
         left = [] if near else unknown
     else:
         # Many keys are those of something else; only a close match is likely to be a slip.
         slips = {key: nearest(key, readable, 0.8) for key in unknown}
-        words = [f"{key!r}" + (f" ({near!r}?)" if near else "") for key, near in slips.items()]
-        message = f"{where}: unknown keys {', '.join(words)} {shown}"
+        words = [quoted(k) + (f" ({near!r}?)" if near else "") for k, near in slips.items()]
+        message = f"{where}: unknown keys {shortened(words, _MOST_KEYS)} {shown}"
         left = [key for key, near in slips.items() if near is None]
     if not left or not _SECTION_OF_CONFIG.fullmatch(where):
+        return message
+    if len(left) > _MOST_KEYS:
         return message
     removal = " ".join(f"--{where}.{key}=None" for key in left)
     message += f"; {removal} removes {'them' if len(left) > 1 else 'it'}"

@@ -9,7 +9,7 @@
 """
 
 from vitjax.data import episodes, samplers, sources, transforms
-from vitjax.data.creation import create, recall
+from vitjax.data.creation import check, create, recall
 from vitjax.data.dataset import Dataset, ImageDataset, LabelledDataset, MaskDataset
 from vitjax.data.episodes import EpisodeData, look_up
 from vitjax.data.errors import CorruptImage, DataError, ImageShapeError
@@ -36,6 +36,7 @@ __all__ = [
     "Sample",
     "SegmentationData",
     "UnlabelledData",
+    "check",
     "create",
     "episodes",
     "look_up",

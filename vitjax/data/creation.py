@@ -10,7 +10,7 @@ from vitjax.core.paths import expanded
 from vitjax.core.validation import call, check_keywords, keywords_of
 from vitjax.data.class_order import ClassList, Match, match
 from vitjax.data.dataset import Dataset
-from vitjax.data.description import check
+from vitjax.data.description import check as check_description
 from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
 from vitjax.data.images import KINDS
@@ -74,6 +74,20 @@ def create(
     return data
 
 
+def check(**section: Any) -> None:
+    """Checks a section ``data`` as far as that is possible without reading anything.
+
+    Args:
+        **section: as in `create`.
+
+    Raises:
+        ConfigError: a name or a key is unknown, or a value cannot be used.
+    """
+    parts = _sorted_out(expanded(section))
+    settings = call(parts.kind.settings_class, parts.own, where=WHERE)
+    parts.kind.check_settings(settings)
+
+
 def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dataset:
     """Data of the sizes, names and transforms of a run, whose images are all blank.
 
@@ -91,7 +105,7 @@ def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dat
     parts = _sorted_out(expanded(section))
     if parts.kind is FunctionEpisodes:  # which needs no files
         return create(seed, **section)
-    check(description, "data.json", parts.kind.described)
+    check_description(description, "data.json", parts.kind.described)
     data: Dataset = parts.kind.blank(description, seed=seed, **parts.own)
     return data
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from vitjax.core.registry import Registry
-from vitjax.core.validation import call
+from vitjax.core.validation import call, check_keywords
 from vitjax.data.any_image import AnyImage, name_of, read_any_image
 from vitjax.data.blank import BlankSplit
 from vitjax.data.dataset import ImageDataset, LabelledDataset
@@ -79,11 +79,7 @@ class ImageData(Loader, ImageDataset):
         self.source = source
         self._skip_corrupt = settings.on_corrupt == "skip"
         self._probed: dict[tuple[str, bool], Examples] = {}  # by split, and whether it is evaluated
-        train = settings.train_transforms or ""
-        self._train_pipeline = self._parse(train, f"{WHERE}.train_transforms", False)
-        self._eval_pipeline = self._parse(
-            settings.eval_transforms, f"{WHERE}.eval_transforms", True
-        )
+        self._train_pipeline, self._eval_pipeline = self._pipelines(settings)
         self.class_names = source.class_names
         self.notes = source.notes
         self.num_classes = self.num_train_classes = len(source.class_names)
@@ -100,6 +96,15 @@ class ImageData(Loader, ImageDataset):
         self._normalization = Normalization.of(settings.mean, settings.std, self.image_shape[-1])
         default = "weighted" if self._trained in source.example_weights else "shuffled"
         self._sampler = self._make_sampler(settings.sampler or {"name": default})
+
+    @classmethod
+    def check_settings(cls, settings: ExampleSettings) -> None:
+        """As of `Loader`: the pipelines, and the sampler."""
+        cls._pipelines(settings)
+        if settings.sampler is not None:
+            where = f"{WHERE}.sampler"
+            constructor, keys = SAMPLERS.from_section(settings.sampler, where)
+            check_keywords(constructor, keys, where=where, given=("training",))
 
     @property
     def steps_per_epoch(self) -> float:  # type: ignore[override]
@@ -242,7 +247,16 @@ class ImageData(Loader, ImageDataset):
     def _arrays(self) -> Arrays:
         """What a row holds."""
 
-    def _parse(self, text: str, where: str, evaluated: bool) -> Pipeline:
+    @classmethod
+    def _pipelines(cls, settings: ExampleSettings) -> tuple[Pipeline, Pipeline]:
+        """The transforms of training and of evaluation."""
+        return (
+            cls._parse(settings.train_transforms or "", f"{WHERE}.train_transforms", False),
+            cls._parse(settings.eval_transforms, f"{WHERE}.eval_transforms", True),
+        )
+
+    @classmethod
+    def _parse(cls, text: str, where: str, evaluated: bool) -> Pipeline:
         return parse(text, where)
 
     def _train(self, share: Share) -> ExampleBatches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from vitjax.core.validation import NonNegativeInt, check_value
 from vitjax.data.dataset import Dataset
@@ -40,6 +40,18 @@ class Loader(Dataset):
         self.eval_batch_size = settings.eval_batch_size or settings.batch_size
         self.skipped: dict[str, str] = {}
         self._workers = workers
+
+    @classmethod
+    def check_settings(cls, settings: Any) -> None:
+        """Checks values that are names of something, before anything is read.
+
+        Args:
+            settings: of `settings_class`.
+
+        Raises:
+            ConfigError: a name is unknown, or a value cannot be used.
+        """
+        del settings
 
     @abstractmethod
     def _train(self, share: Share) -> Batches:

@@ -34,14 +34,11 @@ class Normalization:
         """The normalization by a config's ``mean`` (None: 0) and ``std`` (None: 1).
 
         Raises:
-            ConfigError: they are not numbers, or their count is not that of the channels.
+            ConfigError: the count of numbers is not that of the channels.
         """
-        deviation = _per_channel(std, 1.0, "std", channels)
-        if (deviation == 0).any():
-            raise ConfigError(
-                f"{WHERE}.std is {std!r}; it must not be 0, as images are divided by it"
-            )
-        return cls(_per_channel(mean, 0.0, "mean", channels), deviation)
+        return cls(
+            _per_channel(mean, 0.0, "mean", channels), _per_channel(std, 1.0, "std", channels)
+        )
 
     def __call__(self, images: Any) -> Any:
         """For use inside ``jit``, so that batches travel to the device as bytes.
@@ -61,12 +58,7 @@ class Normalization:
 
 
 def _per_channel(value: Any, default: float, key: str, channels: int) -> np.ndarray:
-    try:
-        array = np.asarray(default if value is None else value, np.float32)
-    except (TypeError, ValueError):
-        array = np.zeros((0, 0), np.float32)
-    if array.size and not np.isfinite(array).all():
-        raise ConfigError(f"{WHERE}.{key} is {value!r}; it must be finite")
+    array = np.asarray(default if value is None else value, np.float32)
     if array.shape not in ((), (1,), (channels,)):
         raise ConfigError(
             f"{WHERE}.{key} is {value!r}; it must be one number, or one for each of the"

@@ -235,7 +235,8 @@ class SegmentationData(ImageData, MaskDataset):
     def _arrays(self) -> Arrays:
         return MaskArrays()
 
-    def _parse(self, text: str, where: str, evaluated: bool) -> Pipeline:
+    @classmethod
+    def _parse(cls, text: str, where: str, evaluated: bool) -> Pipeline:
         return parse(text, where, complete=evaluated)
 
     def _examples(self, name: str, pipeline: Pipeline) -> Examples:

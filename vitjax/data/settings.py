@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from vitjax.core.validation import NonNegativeInt, PositiveInt
+from vitjax.core.validation import BatchSize, Bounds, Length, PositiveFloat, PositiveInt, Workers
 from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.weight_maps import WeightSettings
 
-PerChannel = float | Sequence[float]
+PerChannel = float | Annotated[Sequence[float], Length()]
+PositivePerChannel = PositiveFloat | Annotated[Sequence[PositiveFloat], Length()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class LoaderSettings:
         eval_batch_size: the same for evaluation; None means ``batch_size``.
     """
 
-    batch_size: PositiveInt
-    eval_batch_size: PositiveInt | None = None
+    batch_size: BatchSize
+    eval_batch_size: BatchSize | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,8 @@ class ImageFileSettings(LoaderSettings):
     train_transforms: str | None = None
     eval_transforms: str = ""
     mean: PerChannel | None = None
-    std: PerChannel | None = None
-    workers: NonNegativeInt = 0
+    std: PositivePerChannel | None = None
+    workers: Workers = 0
     on_corrupt: Literal["error", "skip"] = "error"
     max_pixels: PositiveInt = MAX_PIXELS
 
@@ -83,4 +84,4 @@ class BoxSettings(ExampleSettings):
         max_boxes: the number of boxes that each image is padded to; more in an image are an error.
     """
 
-    max_boxes: PositiveInt = 100
+    max_boxes: Annotated[int, Bounds(at_least=1, at_most=10**6)] = 100

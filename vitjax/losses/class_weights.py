@@ -109,10 +109,13 @@ def resolve(
 
 def check(
     setting: ClassWeights,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     where: str = "config.objective.class_weights",
 ) -> None:
-    """Checks ``setting`` without counting examples; arguments and errors are those of `resolve`."""
+    """Checks ``setting`` without counting examples; arguments and errors are those of `resolve`.
+
+    Without ``class_names`` it checks what can be checked before data is read.
+    """
     if isinstance(setting, str):
         WEIGHTINGS.lookup(setting, where)
     elif isinstance(setting, Mapping) and isinstance(setting.get("name"), str):
@@ -120,13 +123,13 @@ def check(
         check_keywords(constructor, keys, where=where, given=("counts",))
     elif isinstance(setting, Mapping):
         for name, weight in setting.items():
-            if name not in class_names:
+            if class_names is not None and name not in class_names:
                 raise ConfigError(
                     f"{where}: {name!r} is not a class{near_match(name, class_names)} (classes:"
                     f" {shortened(class_names, 20)})"
                 )
             check_value(weight, PositiveFloat, f"{where}.{name}")
-    elif len(setting) != len(class_names):
+    elif class_names is not None and len(setting) != len(class_names):
         raise ConfigError(
             f"{where} has {len(setting)} weights; it must have one for each of the"
             f" {len(class_names)} classes ({shortened(class_names, 20)})"

@@ -22,6 +22,7 @@ from vitjax.core.validation import (
     NonNegativeFloat,
     NonNegativeInt,
     call,
+    check_keywords,
     check_value,
     validate_fields,
 )
@@ -287,6 +288,29 @@ class Tversky(_Overlap):
         return self._missing(hit, hit + self.alpha * (predicted - hit) + self.beta * (true - hit))
 
 
+def check(section: Mapping[str, Any], where: str = "config.objective.losses") -> None:
+    """Checks a config's ``objective.losses`` as far as that is possible without the classes.
+
+    Args:
+        section: as of `combine`.
+        where: the section's key in the config, for errors.
+
+    Raises:
+        ConfigError: an unknown loss or key, or a value that cannot be used.
+    """
+    for name, value in section.items():
+        constructor, key = LOSSES.lookup(name, where), f"{where}.{name}"
+        weight, keywords = _weighted(value)
+        check_value(weight, NonNegativeFloat, f"{key}: the weight")
+        check_keywords(constructor, keywords, where=key)
+
+
+def _weighted(value: Any) -> tuple[Any, dict[str, Any]]:
+    """The weight and the keywords of an entry of ``objective.losses``."""
+    keywords = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    return keywords.pop("weight", 1.0), keywords
+
+
 def combine(
     section: Mapping[str, Any],
     num_classes: int,
@@ -305,13 +329,12 @@ def combine(
     Raises:
         ConfigError: an unknown loss or key, a value that cannot be used, or no loss with a weight.
     """
+    check(section, where)
     losses = []
     for name, value in section.items():
-        constructor, key = LOSSES.lookup(name, where), f"{where}.{name}"
-        keywords = dict(value) if isinstance(value, Mapping) else {"weight": value}
-        weight = keywords.pop("weight", 1.0)
-        check_value(weight, NonNegativeFloat, f"{key}: the weight")
-        loss = call(constructor, keywords, where=key)
+        key = f"{where}.{name}"
+        weight, keywords = _weighted(value)
+        loss = call(LOSSES[name], keywords, where=key)
         loss.check(key, num_classes, activation)
         if weight:
             losses.append((float(weight), loss))

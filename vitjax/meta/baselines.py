@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import layer
-from vitjax.core.validation import OneOf, PositiveInt
+from vitjax.core.validation import OneOf, Repetitions
 from vitjax.data.dataset import Dataset
 from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
@@ -223,7 +223,7 @@ class FineTuning(Supervised, GradientBased):
             complete model for regression.
     """
 
-    test_steps: PositiveInt = 100
+    test_steps: Repetitions = 100
     adapted: Sequence[str] = ()
     inductive_statistics: Annotated[str, OneOf(STATISTICS)] = "running"
     # Training has no inner loop.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_expressions, check_patterns, matches
-from vitjax.core.validation import OneOf, PositiveFloat, PositiveInt, check_keywords, keywords_of
+from vitjax.core.validation import OneOf, PositiveFloat, Repetitions, check_keywords, keywords_of
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode, Episodic
 from vitjax.meta.inner_loop import adapt, scale_by_rates
@@ -21,6 +21,7 @@ from vitjax.meta.network import STATISTICS, Network, Part, masked_mean
 from vitjax.meta.parameters import Leaves
 from vitjax.metrics import Metrics
 from vitjax.objectives.base import ModelState, Params
+from vitjax.optim.arguments import annotations_of
 from vitjax.optim.lookup import find_optimizer
 
 _OPTIMIZER = "config.objective.inner_optimizer"
@@ -59,17 +60,17 @@ class GradientBased(Episodic):
 
     evaluation_fields: ClassVar[tuple[str, ...]] = ("test_steps",)
 
-    inner_steps: PositiveInt = 5
+    inner_steps: Repetitions = 5
     inner_learning_rate: PositiveFloat = 0.01
     head_learning_rate: PositiveFloat | None = None
     inner_optimizer: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "sgd"})
-    test_steps: PositiveInt | None = None
+    test_steps: Repetitions | None = None
     adapted: Sequence[str] = (r"",)
     fixed: Sequence[str] = ()
     head: Literal["learned", "zeros", "prototypes"] = "learned"
     inductive_statistics: Annotated[str, OneOf(STATISTICS)] = "support"
     remat: bool = False
-    unroll: PositiveInt | bool = True
+    unroll: Repetitions | bool = True
     first_order: bool = False
 
     def __post_init__(self) -> None:
@@ -82,6 +83,15 @@ class GradientBased(Episodic):
                 " regression"
             )
         self._try_optimizer()
+
+    @classmethod
+    def check_section(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks the inner optimizer and the patterns."""
+        super().check_section(arguments)
+        for name in ("adapted", "fixed"):
+            check_expressions(arguments.get(name, ()), f"config.objective.{name}")
+        if "inner_optimizer" in arguments:
+            _inner_optimizer(arguments["inner_optimizer"])
 
     @property
     def second_order(self) -> bool:
@@ -221,9 +231,7 @@ class GradientBased(Episodic):
 
     def _unit_optimizer(self) -> optax.GradientTransformation:
         """The inner optimizer at a learning rate of one; `rates` scales its updates per leaf."""
-        keywords = dict(self.inner_optimizer)
-        constructor = find_optimizer(keywords.pop("name", None), f"{_OPTIMIZER}.name")
-        check_keywords(constructor, keywords, where=_OPTIMIZER, given=("learning_rate",))
+        constructor, keywords = _inner_optimizer(self.inner_optimizer)
         eps_root = keywords_of(constructor).get("eps_root")
         if self.second_order and eps_root is not None and not eps_root.default:
             keywords.setdefault("eps_root", _EPS_ROOT)
@@ -249,6 +257,21 @@ class GradientBased(Episodic):
                 " optimizer that needs only gradients, with valid arguments:"
                 f" {reason[0]}"
             ) from error
+
+
+def _inner_optimizer(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The constructor and the checked arguments of ``inner_optimizer``."""
+    keywords = dict(section)
+    name = keywords.pop("name", None)
+    constructor = find_optimizer(name, f"{_OPTIMIZER}.name")
+    check_keywords(
+        constructor,
+        keywords,
+        where=_OPTIMIZER,
+        given=("learning_rate",),
+        annotations=annotations_of(name, constructor),
+    )
+    return constructor, keywords
 
 
 @dataclasses.dataclass(frozen=True)

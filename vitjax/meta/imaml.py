@@ -11,7 +11,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import NonNegativeFloat, PositiveFloat, PositiveInt
+from vitjax.core.validation import NonNegativeFloat, PositiveFloat, Repetitions
 from vitjax.meta.episodic import Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.parameters import Leaves
@@ -45,11 +45,11 @@ class ImplicitMaml(GradientBased):
             H below -proximal, and the gradient is no longer exact.
     """
 
-    inner_steps: PositiveInt = 16
+    inner_steps: Repetitions = 16
     inner_learning_rate: PositiveFloat = 0.1
-    unroll: PositiveInt | bool = 1
+    unroll: Repetitions | bool = 1
     proximal: PositiveFloat = 2.0
-    cg_steps: PositiveInt = 5
+    cg_steps: Repetitions = 5
     cg_damping: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:

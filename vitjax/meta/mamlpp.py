@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import layer
-from vitjax.core.validation import NonNegativeInt, OneOf, PositiveInt
+from vitjax.core.validation import NonNegativeInt, OneOf, Steps
 from vitjax.meta import network, parameters
 from vitjax.meta.episodic import Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
@@ -78,7 +78,7 @@ class MamlPlusPlus(GradientBased):
 
     inductive_statistics: Annotated[str, OneOf(("auto", *network.STATISTICS))] = "auto"
     multi_step_loss: bool = True
-    multi_step_loss_steps: PositiveInt = 7500
+    multi_step_loss_steps: Steps = 7500
     learned_rates: bool = True
     per_step_norm: bool = True
     per_step_statistics: bool = True

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import PositiveFloat, PositiveInt
+from vitjax.core.validation import PositiveFloat, PositiveInt, Repetitions
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode
 from vitjax.meta.gradient_based import GradientBased, Learner
@@ -53,8 +53,8 @@ class Reptile(GradientBased):
     inner_optimizer: Mapping[str, Any] = dataclasses.field(
         default_factory=lambda: {"name": "adam", "b1": 0.0}
     )
-    test_steps: PositiveInt | None = 50
-    unroll: PositiveInt | bool = 1
+    test_steps: Repetitions | None = 50
+    unroll: Repetitions | bool = 1
     # Determined by the method.
     head: Literal["learned"] = dataclasses.field(default="learned", init=False)
     remat: bool = dataclasses.field(default=False, init=False)

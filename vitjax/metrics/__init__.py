@@ -19,7 +19,7 @@ from vitjax.metrics.base import (
     values,
 )
 from vitjax.metrics.calibration import CalibrationError
-from vitjax.metrics.collected import MEASURES, Collected, Measure, create_measures
+from vitjax.metrics.collected import MEASURES, Collected, Measure, check_measures, create_measures
 from vitjax.metrics.confusion import ClassScores, ConfusionMatrix, ratio
 from vitjax.metrics.mean import Mean
 from vitjax.metrics.objects import ObjectScores
@@ -39,6 +39,7 @@ __all__ = [
     "ObjectScores",
     "PerClass",
     "Value",
+    "check_measures",
     "create_measures",
     "declarations",
     "entries",

@@ -134,6 +134,17 @@ class Collected(Metric):
 MEASURES: Registry[Callable[..., Measure]] = Registry("measure")
 
 
+def check_measures(names: Sequence[str], where: str = "config.objective.measures") -> None:
+    """Raises ConfigError for one of ``names`` that is not a measure.
+
+    Args:
+        names: as of `create_measures`.
+        where: the key of the names in the config, for errors.
+    """
+    for name in names:
+        MEASURES.lookup(name, where)
+
+
 def create_measures(
     names: Sequence[str], target: str, *, where: str, **offered: Any
 ) -> dict[str, Measure]:

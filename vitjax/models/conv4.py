@@ -18,6 +18,7 @@ from vitjax.nn.activations import ACTIVATIONS, Activation
 from vitjax.nn.context import CONTEXT, context_parameters
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
+from vitjax.nn.dtypes import Dtype
 from vitjax.nn.head import HeadPooling, pooled_head
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import ImageError, check_images
@@ -115,8 +116,8 @@ class Conv4(Model):
     context_block: Halvings = 3
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     def __post_init__(self):
         super().__post_init__()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.machine import gigabytes, memory_bytes
 from vitjax.models import limits
 from vitjax.models.protocol import Model
 
@@ -18,7 +17,6 @@ from vitjax.models.protocol import Model
 _MOST_TRACED = 64
 # From this number on, each further block of a kind adds the same arrays.
 _ALIKE = 4
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 class Size(NamedTuple):
@@ -109,39 +107,26 @@ def check_memory(size: Size, where: str) -> None:
         ConfigError: they do not.
     """
     available = memory()
-    if limits.enforced() and size.bytes > available:
+    if limits.enforced() and available is not None and size.bytes > available:
         raise ConfigError(
             f"{where}: this model has {size.numbers:,} parameters, which need"
-            f" {_gigabytes(size.bytes)}, and the devices have {_gigabytes(available)} of memory;"
+            f" {gigabytes(size.bytes)}, and the devices have {gigabytes(available)} of memory;"
             f" make it smaller ({limits.OVERRIDE})"
         )
 
 
-def memory() -> int:
-    """The memory of all devices of the run in bytes: that of the machine for CPUs."""
+def memory() -> int | None:
+    """The memory of all devices of the run in bytes, for CPUs that of the machine; None if unknown."""
     devices = jax.devices()
     statistics: list[Mapping[str, int]] = [
         device.memory_stats() or {} for device in devices if device.platform != "cpu"
     ]
     if limited := [each["bytes_limit"] for each in statistics if "bytes_limit" in each]:
         return max(limited) * len(devices)
-    return machine_memory() * jax.process_count()
-
-
-def machine_memory() -> int:
-    """The memory of this machine in bytes, or that of the container that the process is in."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        allowed = _CGROUP.read_text().strip()
-    except OSError:
-        return physical
-    return min(physical, int(allowed)) if allowed.isdecimal() else physical
+    machine = memory_bytes()
+    return None if machine is None else machine * jax.process_count()
 
 
 def _traced(model: Model, inputs: Any) -> Size:
     shapes: Any = jax.eval_shape(model.unscanned().init, jax.random.key(0), inputs)
     return Size.of(shapes)
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB"

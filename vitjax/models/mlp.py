@@ -15,7 +15,7 @@ from vitjax.models.protocol import Model, Shapeless, numbers_in
 from vitjax.models.registry import MODELS
 from vitjax.nn.activations import ACTIVATIONS, Activation
 from vitjax.nn.context import CONTEXT, context_parameters
-from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.dtypes import Dtype, as_dtype, output_dtype
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import ImageError, check_width
 from vitjax.nn.norm import Norm, check_groups, normalization
@@ -70,8 +70,8 @@ class MLP(Model):
     weight_init: Literal["truncated_normal", "uniform"] = "truncated_normal"
     num_context: OptionalWidth = 0
     axis_name: str | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     def __post_init__(self):
         super().__post_init__()

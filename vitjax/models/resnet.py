@@ -18,7 +18,7 @@ from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
 from vitjax.models.registry import CIFAR10, IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
-from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.dtypes import Dtype, as_dtype, output_dtype
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import check_images
 from vitjax.nn.norm import check_groups, normalization
@@ -108,8 +108,8 @@ class ResNet(Model):
     head_init: Literal["uniform", "zeros"] = "uniform"
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     def __post_init__(self):
         super().__post_init__()

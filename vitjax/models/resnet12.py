@@ -18,6 +18,7 @@ from vitjax.models.resnet import residual_layer_key
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.drop import drop_block, dropout
+from vitjax.nn.dtypes import Dtype
 from vitjax.nn.head import HeadPooling, pooled_head
 from vitjax.nn.initializers import uniform
 from vitjax.nn.inputs import ImageError, check_images
@@ -104,8 +105,8 @@ class ResNet12(Model):
     dropblock_size: Pixels = 5
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False

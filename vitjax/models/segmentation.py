@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -14,7 +14,7 @@ from vitjax.models.limits import Classes, Groups
 from vitjax.models.protocol import Model, Shapeless
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
-from vitjax.nn.dtypes import output_dtype
+from vitjax.nn.dtypes import Dtype, output_dtype
 from vitjax.nn.norm import Norm, normalization
 from vitjax.nn.unet import HE, KERNEL, Layer, Up, UpKind
 
@@ -53,8 +53,8 @@ class SegmentationModel(Model):
     up: UpKind = "transpose"
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     def _conv(self, valid: bool = False) -> Layer:
         """A constructor of convolutions, 3 x 3 by default."""

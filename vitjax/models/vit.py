@@ -20,7 +20,7 @@ from vitjax.nn.attention import AttentionImpl
 from vitjax.nn.attention_pooling import AttentionPooling
 from vitjax.nn.conv import Conv
 from vitjax.nn.drop import dropout
-from vitjax.nn.dtypes import as_dtype, output_dtype
+from vitjax.nn.dtypes import Dtype, as_dtype, output_dtype
 from vitjax.nn.inputs import ImageError, check_images
 from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.positions import sincos2d
@@ -123,8 +123,8 @@ class ViT(Model):
     attention_impl: AttentionImpl = "plain"
     scan_layers: bool = False
     remat: bool = False
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
+    dtype: Dtype = jnp.float32
+    param_dtype: Dtype = jnp.float32
 
     def __post_init__(self):
         super().__post_init__()

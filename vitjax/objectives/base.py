@@ -93,6 +93,19 @@ class Objective(abc.ABC):
     def __post_init__(self) -> None:
         validate_fields(self, "config.objective")
 
+    @classmethod
+    def check_section(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks, before data is read, what the annotations of the fields cannot say.
+
+        Args:
+            arguments: the config's ``objective`` section without its name; each value fits the
+                annotation of its field.
+
+        Raises:
+            ConfigError: a value cannot be used with any data.
+        """
+        del arguments
+
     @property
     def compilation_hint(self) -> str:
         """What shortens a long compilation of the training step, in words; empty for nothing."""

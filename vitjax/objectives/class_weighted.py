@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,13 @@ class ClassWeighted(ImageObjective):
     class_weights: ClassWeights | None = dataclasses.field(default=None, kw_only=True)
     class_names: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     class_counts: Callable[[], np.ndarray] = dataclasses.field(default=_not_counted, kw_only=True)
+
+    @classmethod
+    def check_section(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks ``class_weights`` as far as that is possible without the classes."""
+        super().check_section(arguments)
+        if arguments.get("class_weights") is not None:
+            check(arguments["class_weights"], None)
 
     def check_training(self) -> None:
         """Checks that ``class_weights`` has the classes of the data."""

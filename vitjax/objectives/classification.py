@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from vitjax.core.validation import Fraction, NonNegativeFloat
-from vitjax.metrics import Mean, Measure, Metrics, create_measures
+from vitjax.metrics import Mean, Measure, Metrics, check_measures, create_measures
 from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
 from vitjax.objectives.class_weighted import ClassWeighted
 from vitjax.objectives.fine_tuning import FineTunable
@@ -64,6 +64,12 @@ class Classification(FineTunable, ClassWeighted, Classifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._measures()
+
+    @classmethod
+    def check_section(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks ``class_weights`` and ``measures`` as far as that is possible without the data."""
+        super().check_section(arguments)
+        check_measures(arguments.get("measures", ()))
 
     def prepare(
         self, batch: Batch, rng: PRNGKeyArray

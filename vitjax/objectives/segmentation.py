@@ -17,7 +17,8 @@ from vitjax.data.dataset import Dataset
 from vitjax.data.sample import IGNORE
 from vitjax.data.transforms.moving import mirrored
 from vitjax.losses.segmentation import Loss, Pixels, combine, probabilities
-from vitjax.metrics import Mean, Measure, Metrics, PerClass, create_measures
+from vitjax.losses.segmentation import check as check_losses
+from vitjax.metrics import Mean, Measure, Metrics, PerClass, check_measures, create_measures
 from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
 from vitjax.objectives.class_weighted import ClassWeighted
@@ -74,6 +75,13 @@ class Segmentation(FineTunable, ClassWeighted, Segmenter):
             )
         self._measures()
         self._combined()
+
+    @classmethod
+    def check_section(cls, arguments: Mapping[str, Any]) -> None:
+        """Checks ``losses`` and ``measures`` as far as that is possible without the data."""
+        super().check_section(arguments)
+        check_losses(arguments.get("losses", {}))
+        check_measures(arguments.get("measures", ()))
 
     @classmethod
     def fewest_outputs(cls, data: Dataset, arguments: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ import jax
 import optax
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.names import parameter_names
+from vitjax.core.names import check_expressions, listed, parameter_names
 from vitjax.core.registry import named
 from vitjax.core.validation import (
     Bounds,
@@ -24,6 +24,7 @@ from vitjax.core.validation import (
     check_keywords,
     keywords_of,
 )
+from vitjax.optim.arguments import annotations_of
 from vitjax.optim.lookup import find_optimizer
 from vitjax.optim.patterns import factors, is_trained
 
@@ -55,9 +56,9 @@ class Settings:
     """
 
     learning_rate: NonNegativeFloat
-    weight_decay: float | None = None
-    weight_decay_factors: Sequence[tuple[str, float]] = ()
-    learning_rate_factors: Sequence[tuple[str, float]] = ()
+    weight_decay: NonNegativeFloat | None = None
+    weight_decay_factors: Sequence[tuple[str, NonNegativeFloat]] = ()
+    learning_rate_factors: Sequence[tuple[str, NonNegativeFloat]] = ()
     layer_decay: Annotated[float, Bounds(above=0, at_most=1)] | None = None
     train_only: str | Sequence[str] | None = None
     freeze: str | Sequence[str] = ()
@@ -76,7 +77,11 @@ def check(section: Mapping[str, Any], where: str = WHERE) -> None:
     Raises:
         ConfigError: an unknown optimizer or key, or a value that cannot be used.
     """
-    _split(section, where)
+    settings, _, _ = _split(section, where)
+    for key in ("train_only", "freeze"):
+        check_expressions(listed(getattr(settings, key) or ()), f"{where}.{key}")
+    for key in ("weight_decay_factors", "learning_rate_factors"):
+        check_expressions([p for p, _ in getattr(settings, key)], f"{where}.{key}")
 
 
 def create(
@@ -174,7 +179,13 @@ def _split(section: Mapping[str, Any], where: str) -> tuple[Settings, Any, dict[
         raise ConfigError(f"{where}.weight_decay_rate is called 'weight_decay' here")
     given = ("learning_rate", "weight_decay_rate")
     check_keywords(
-        constructor, arguments, where=where, given=given, also=["name", *known], name=name
+        constructor,
+        arguments,
+        where=where,
+        given=given,
+        also=["name", *known],
+        name=name,
+        annotations=annotations_of(name, constructor),
     )
     return settings, constructor, arguments
 

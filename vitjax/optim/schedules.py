@@ -16,10 +16,18 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from vitjax.config import lengths
 from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
-from vitjax.core.validation import call, check_keywords, check_value
+from vitjax.core.validation import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    Steps,
+    call,
+    check_keywords,
+    check_value,
+)
 
 # (steps since the warm-up, length without warm-up and cool-down) -> factor.
 Body = Callable[[Any, int], Any]
@@ -33,7 +41,7 @@ def constant() -> Body:
 
 
 @schedules.register("cosine")
-def cosine(*, final: float = 0.0) -> Body:
+def cosine(*, final: NonNegativeFloat = 0.0) -> Body:
     """Half a cosine from 1 to ``final`` (Loshchilov and Hutter 2017, arXiv 1608.03983, Eq. 5)."""
     return lambda step, length: (
         final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(step / length, 0, 1)))
@@ -41,13 +49,13 @@ def cosine(*, final: float = 0.0) -> Body:
 
 
 @schedules.register("linear")
-def linear(*, final: float = 0.0) -> Body:
+def linear(*, final: NonNegativeFloat = 0.0) -> Body:
     """A straight line from 1 to ``final``."""
     return lambda step, length: 1 - (1 - final) * jnp.clip(step / length, 0, 1)
 
 
 @schedules.register("step", lengths=("boundaries",), lists=("boundaries",))
-def step(*, boundaries: Sequence[int], factor: float = 0.1) -> Body:
+def step(*, boundaries: Sequence[NonNegativeInt], factor: float = 0.1) -> Body:
     """Multiplied by ``factor`` at each boundary, counted from the start of the run.
 
     He et al. 2016 (arXiv 1512.03385, Section 3.4) divide by 10.
@@ -56,7 +64,12 @@ def step(*, boundaries: Sequence[int], factor: float = 0.1) -> Body:
 
 
 @schedules.register("one_cycle", lengths=("peak",))
-def one_cycle(*, peak: int | None = None, initial: float = 0.04, final: float = 1e-4) -> Body:
+def one_cycle(
+    *,
+    peak: NonNegativeInt | None = None,
+    initial: NonNegativeFloat = 0.04,
+    final: NonNegativeFloat = 1e-4,
+) -> Body:
     """Half a cosine from ``initial`` up to 1 at ``peak``, then one down to ``final``.
 
     Smith and Topin 2018 (arXiv 1708.07120, Section 3). ``peak`` counts from the end of the warm-up;
@@ -73,7 +86,7 @@ def one_cycle(*, peak: int | None = None, initial: float = 0.04, final: float = 
 
 
 @schedules.register("reciprocal_sqrt", lengths=("timescale",))
-def reciprocal_sqrt(*, timescale: int = 10_000) -> Body:
+def reciprocal_sqrt(*, timescale: Steps = 10_000) -> Body:
     """``sqrt(timescale / (timescale + step))``, without an end and so meant with a cool-down.
 
     Zhai et al. 2022 (arXiv 2106.04560, Section 3.5).
@@ -93,22 +106,30 @@ class _Staircase:
 
 
 def check(section: Mapping[str, Any], where: str = "config.schedule") -> None:
-    """Checks the name and the keys of a config's ``schedule`` section.
+    """Checks a config's ``schedule`` section as far as that is possible without the run.
 
     Raises:
-        ConfigError: an unknown name or key.
+        ConfigError: an unknown name or key, or a value that cannot be used.
     """
     name = section.get("name", "constant")
     constructor = schedules.lookup(name, f"{where}.name")
-    own = schedules.facts(name).get("lengths", ())
+    own, lists = _lengths_of(name)
     check_keywords(
         constructor,
-        [key for key in section if key != "name"],
+        {key: value for key, value in section.items() if key != "name"},
         where=where,
         given=own,
-        also=["name", "warmup_from", *spellings(("warmup", "cooldown", *own))],
+        also=["name", "warmup_from", *spellings(own)],
         name=name,
     )
+    lengths.check(section, own, where=where, lists=lists)
+    check_value(section.get("warmup_from", 0.0), NonNegativeFloat, f"{where}.warmup_from")
+
+
+def _lengths_of(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The lengths that the section of a schedule may have, and which of them are lists."""
+    facts = schedules.facts(name)
+    return ("warmup", "cooldown", *facts.get("lengths", ())), facts.get("lists", ())
 
 
 def create(
@@ -132,9 +153,8 @@ def create(
     """
     check(section, where)
     name = section.get("name", "constant")
-    own = schedules.facts(name).get("lengths", ())
-    lists = schedules.facts(name).get("lists", ())
-    resolved = run.resolve(section, ("warmup", "cooldown", *own), where=where, lists=lists)
+    own, lists = _lengths_of(name)
+    resolved = run.resolve(section, own, where=where, lists=lists)
     resolved.pop("name", None)
     warmup, cooldown = resolved.pop("warmup", 0), resolved.pop("cooldown", 0)
     warmup_from = resolved.pop("warmup_from", 0.0)
@@ -145,7 +165,6 @@ def create(
         )
     if "boundaries" in own and "boundaries" not in resolved:
         raise ConfigError(f"{where}: a step schedule needs {spellings(['boundaries'])}")
-    check_value(warmup_from, float, f"{where}.warmup_from")
     body = call(schedules[name], resolved, where=where)
     length = max(1, run.steps - warmup - cooldown)
 

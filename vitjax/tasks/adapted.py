@@ -31,7 +31,7 @@ from vitjax.tasks.reading import (
     stacked,
 )
 from vitjax.tasks.tables import TOP, ranked
-from vitjax.training.checkpoints import CheckpointError
+from vitjax.training import finite
 
 # A folder with a folder of images per class, or by the name of each class its images or folders.
 Support = str | os.PathLike[str] | Mapping[str, Sequence[AnyImage]]
@@ -163,7 +163,7 @@ class AdaptedClassifier:
 
         Raises:
             DataError: an image cannot be read, and is not to be skipped.
-            CheckpointError: the model gives NaN.
+            NotFiniteError: the model gives NaN.
         """
         read = self._data.read_image
         if self.transductive:
@@ -183,8 +183,7 @@ class AdaptedClassifier:
 
     def _outputs(self, images: np.ndarray, output: int) -> np.ndarray:
         values = np.asarray(self._logits(self._adapted, images)[output])
-        if not np.isfinite(values).all():
-            raise CheckpointError("the adapted model gives logits of NaN or infinity")
+        finite.check_outputs(values, "the adapted model", self._objective.model)
         return values
 
     def _all(self, images: Sequence[AnyImage], output: int) -> np.ndarray:

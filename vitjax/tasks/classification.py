@@ -35,7 +35,7 @@ from vitjax.tasks.tables import (
     say_counts,
     short_name,
 )
-from vitjax.training.checkpoints import CheckpointError
+from vitjax.training import finite
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.features import on_features
@@ -113,8 +113,9 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
             if answer.values is None:
                 yield answer.failure
                 continue
-            if not np.isfinite(answer.values).all():
-                raise CheckpointError("the checkpoint's model gives probabilities of NaN")
+            finite.check_outputs(
+                answer.values, f"{answer.name}: the checkpoint's model", self.objective.model
+            )
             count += 1
             if folder is not None and count <= _PREDICTED:
                 shown.append(answer)

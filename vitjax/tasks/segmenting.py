@@ -15,11 +15,12 @@ from vitjax.core.machine import process_cores
 from vitjax.data import DataError, MaskDataset
 from vitjax.data.any_image import AnyImage, is_file, name_of
 from vitjax.data.writing import probability_file
+from vitjax.models.protocol import Model
 from vitjax.objectives import Segmenter
 from vitjax.tasks.output import OutputFolder, result_names
 from vitjax.tasks.reading import OnCorrupt, hint_about, read_ahead
 from vitjax.tasks.tiling import Tiler
-from vitjax.training.checkpoints import CheckpointError
+from vitjax.training import finite
 
 # Images with sides of up to `UNTILED` pixels are predicted at once, larger ones in tiles of `TILE`.
 UNTILED, TILE = 1024, 512
@@ -154,7 +155,7 @@ def segmented(
         tta: whether to average over the 8 flips and quarter turns.
 
     Raises:
-        CheckpointError: a probability is NaN.
+        NotFiniteError: a probability is NaN.
     """
     side = tile or (TILE if plan.longest > UNTILED else None)
     bands = _predictor(objective, variables, side, tta)
@@ -171,7 +172,7 @@ def segmented(
             with writer.writing(stem, size) as write:
                 if write is not None:
                     found = _copied(found, write)
-                mask, counts = _decided(found, size, writer.classes, image.title)
+                mask, counts = _decided(found, size, writer.classes, image.title, objective.model)
             yield Segmented(image.title, stem, picture, mask, counts)
 
 
@@ -214,7 +215,7 @@ def _copied(
 
 
 def _decided(
-    bands: Iterator[np.ndarray], size: tuple[int, int], classes: int, title: str
+    bands: Iterator[np.ndarray], size: tuple[int, int], classes: int, title: str, model: Model
 ) -> tuple[np.ndarray, np.ndarray]:
     """The most probable class of each pixel, (height, width), and the pixels of each class.
 
@@ -223,16 +224,16 @@ def _decided(
         size: (height, width).
         classes: the number of classes.
         title: the name of the image in errors.
+        model: the network.
 
     Raises:
-        CheckpointError: a probability is NaN.
+        NotFiniteError: a probability is NaN.
     """
     mask = np.zeros(size, np.min_scalar_type(classes - 1))
     counts = np.zeros(classes, np.int64)
     start = 0
     for rows in bands:
-        if not np.isfinite(rows).all():
-            raise CheckpointError(f"{title}: the checkpoint's model gives probabilities of NaN")
+        finite.check_outputs(rows, f"{title}: the checkpoint's model", model)
         chosen = rows.argmax(axis=-1)
         mask[start : start + len(rows)] = chosen
         counts += np.bincount(chosen.ravel(), minlength=classes)

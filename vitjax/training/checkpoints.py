@@ -29,7 +29,7 @@ from orbax.checkpoint import checkpoint_managers
 from vitjax.core.errors import UserError
 from vitjax.core.json_files import DamagedFileError, read_object
 from vitjax.core.validation import PositiveInt
-from vitjax.training import formats, memory
+from vitjax.training import formats, saved_progress
 from vitjax.training.compatibility import conflicts
 from vitjax.training.fingerprint import fingerprint
 
@@ -403,7 +403,7 @@ class Checkpoints:
         if digest is not None and digest != _digest(progress, small.config):
             raise ValueError("its progress or config differs from what was saved")
         saved_config = formats.upgrade(small.config, progress.pop("format", 1))
-        memory.check(progress)
+        saved_progress.check(progress)
         scored = progress.pop("metrics", None)
         if scored and json.dumps(scored) != json.dumps(dict(self._manager.metrics(step) or {})):
             raise ValueError("its metrics differ from those that were saved")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 from flax.errors import FlaxError
@@ -17,36 +17,27 @@ import vitjax.data
 from vitjax import metrics, models
 from vitjax import parallel as parallel_modes
 from vitjax.config import to_dict
-from vitjax.config.lengths import Run, spellings
+from vitjax.config.lengths import Run
 from vitjax.core.errors import ConfigError, UserError
-from vitjax.core.paths import expanded
-from vitjax.core.registry import named
-from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
+from vitjax.core.validation import call, keywords_of
 from vitjax.data.class_order import ClassList
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.models import counting
-from vitjax.models.registry import MODELS
-from vitjax.objectives import objectives
 from vitjax.objectives.base import Objective
 from vitjax.objectives.state import TrainState
 from vitjax.optim import optimizer as optimizers
 from vitjax.optim.optimizer import Optimizers
 from vitjax.parallel.base import Parallel
-from vitjax.training import checks, sections
+from vitjax.training import checks, memory, sections
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import other_outputs
-from vitjax.training.settings import LENGTHS, Settings, Start, positive, train_settings
+from vitjax.training.sections import Checked
+from vitjax.training.settings import Settings, Start, positive, train_settings
 from vitjax.training.task import TASKS, Task
 
 # Folded into the run's key for the initial parameters; no step has this number.
 _INIT = 0x7FFFFFFF
-
-# What an objective receives in addition to its section, if it has the field.
-_OFFERED = {
-    *("model", "num_classes", "num_train_classes", "class_names", "class_counts"),
-    *("normalize", "target", "devices"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +177,8 @@ class Experiment:
         """
         fields = [f"objective.{name}" for name in self.objective.evaluation_fields]
         keys = [f"data.{name}" for name in TASKS[self.objective.task].evaluation_keys]
-        model = self.objective.model.evaluation_fields if read_only else ()
+        # An evaluation may compute in another dtype, such as float32 where float16 overflows.
+        model = (*self.objective.model.evaluation_fields, "dtype") if read_only else ()
         return (*fields, *keys, *(f"model.{name}" for name in model))
 
     def declared(self, metric: str) -> Declaration:
@@ -224,86 +216,46 @@ def build(
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
-    given = {
-        "description": description,
-        "classes": classes,
-        "complete": complete,
-        "trained": trained,
-    }
-    return call(_build, expanded(plain), where="config", config=plain, **given)
+    parts = sections.checked(plain)
+    return _build(plain, parts, description, classes, complete=complete, trained=trained)
+
+
+def check(config: Any) -> None:
+    """Checks a config as `build` does before it reads data.
+
+    Args:
+        config: as of `build`.
+
+    Raises:
+        ConfigError: an unknown section, name or key, or a value that no data makes right.
+    """
+    sections.checked(to_dict(config))
 
 
 def _build(
-    *,
     config: dict[str, Any],
+    parts: Checked,
     description: Mapping[str, Any] | None,
     classes: ClassList | None,
+    *,
     complete: bool,
     trained: bool,
-    model: Mapping[str, Any],
-    data: Mapping[str, Any],
-    optimizer: Mapping[str, Any],
-    train: Mapping[str, Any],
-    objective: Mapping[str, Any] | None = None,
-    schedule: Mapping[str, Any] | None = None,
-    checkpoint: Mapping[str, Any] | None = None,
-    init: Mapping[str, Any] | None = None,
-    parallel: Mapping[str, Any] | None = None,
-    imports: Sequence[str] = (),  # `vitjax.config.user_code` has imported them
-    seed: Annotated[int, Bounds(at_least=0, below=2**32)] = 0,
 ) -> Experiment:
-    # Everything that can be checked without the data is checked first.
-    model_name, model_arguments = named(model, "config.model")
-    method_name, method_arguments = named(
-        {"name": "classification", **(objective or {})}, "config.objective"
-    )
-    method = objectives.lookup(method_name, "config.objective.name")
-    constructor = MODELS.lookup(model_name, "config.model.name")
-    offered = _OFFERED & set(keywords_of(method))
-    check_keywords(constructor, model_arguments, where="config.model", name=model_name)
-    check_keywords(
-        method,
-        method_arguments,
-        where="config.objective",
-        given=offered | {"axis_name"},
-        name=method_name,
-    )
-    checks.updates(method_name)
-    groups = method.parameter_groups
-    sections.check_optimizers(groups, optimizer, schedule or {})
-    check_keywords(
-        Settings,
-        train,
-        where="config.train",
-        given=LENGTHS,
-        also=["steps", "epochs", *spellings(LENGTHS)],
-    )
-    check_keywords(
-        Checkpoints,
-        checkpoint or {},
-        where="config.checkpoint",
-        given=(
-            *("directory", "read_only", "resuming"),
-            *("free_keys", "higher_is_better", "explain"),
-        ),
-        also=spellings(["every"]),
-    )
-    start = call(Start, init, where="config.init") if init else None
-    checks.fits(method_name, data)
-    TASKS[method.task].check(config)
-
+    given, method, constructor = parts.sections, parts.method, parts.constructor
+    model_arguments, method_arguments = parts.model_arguments, parts.method_arguments
+    data, seed, start, devices = given.data, given.seed, parts.start, parts.devices
+    groups, offered = method.parameter_groups, parts.offered
     if description is None:
         source: Dataset = vitjax.data.create(
             seed=seed, run_classes=classes, all_classes=complete, **data
         )
     else:
         source = vitjax.data.recall(description, seed=seed, **data)
-    devices = parallel_modes.create(**(parallel or {}))
     # Padding allows any size, so a run can be evaluated on other devices than its own.
     source.eval_batch_size = devices.round_up(source.eval_batch_size)
 
-    run = Run.of(train, source.steps_per_epoch, where="config.train")
-    settings = train_settings(train, run)
+    run = Run.of(given.train, source.steps_per_epoch, where="config.train")
+    settings = train_settings(given.train, run)
     needed = method.model_outputs(source)
     if "num_classes" in keywords_of(constructor):
         model_arguments.setdefault("num_classes", needed)
@@ -312,10 +264,10 @@ def _build(
     checks.outputs(num_classes, needed, fewest if "num_classes" in offered else None, source.target)
     with _blaming("config.model"):
         try:
-            module = models.create(model_name, **model_arguments)
+            module = models.create(parts.model_name, **model_arguments)
         except ConfigError as error:
             raise ConfigError(f"config.model: {error}") from error
-    parts: dict[str, Any] = {
+    offers: dict[str, Any] = {
         "model": module,
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
         "num_train_classes": source.num_train_classes,
@@ -330,7 +282,7 @@ def _build(
         method,
         method_arguments,
         where="config.objective",
-        **{name: parts[name] for name in offered},
+        **{name: offers[name] for name in offered},
     )
     with _blaming("config.model"):
         batch = source.example_batch(evaluated=True)
@@ -342,7 +294,7 @@ def _build(
         evaluated = metrics.declarations(jax.eval_shape(built.evaluate, variables, batch))
         final = metrics.declarations(jax.eval_shape(built.final_metrics, variables, batch))
     saving = positive(
-        run.resolve(checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
+        run.resolve(given.checkpoint or {}, ["every"], where="config.checkpoint"), ["every"]
     )
     rule = settings.early_stopping
     # Data without a split "train" is only evaluated.
@@ -359,8 +311,8 @@ def _build(
     updates, changed = sections.create_optimizers(
         groups,
         variables["params"],
-        optimizer,
-        schedule or {},
+        given.optimizer,
+        given.schedule or {},
         run,
         settings.accumulation_steps,
         built.layer_groups,
@@ -383,6 +335,13 @@ def _build(
         start=start,
     )
     _ = experiment.task  # which checks that the data and the objective have what it needs
+    further = None
+    if not trained:
+        state = jax.eval_shape(lambda params: optimizers.init(updates, params), variables["params"])
+        further = state, variables["params"] if settings.ema_decay is not None else None
+    read = source if description is None else None
+    workers, micro_batches = data.get("workers", 0), settings.accumulation_steps
+    memory.check(memory.Needs(read, built, variables, further, workers, micro_batches), devices)
     return experiment
 
 

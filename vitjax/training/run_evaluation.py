@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vitjax.config import to_dict
 from vitjax.core.text import Say
-from vitjax.training import checks, evaluation_files, initialization
+from vitjax.training import checks, evaluation_files, finite, initialization
 from vitjax.training import experiment as experiments
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
@@ -72,6 +72,7 @@ def evaluate(
 
             mean = task.ensemble(evaluator, members(), split)
             results = {**results, "ensemble": {"checkpoints": steps, **mean}}
+        _check(run.experiment, results, split)
         used = run.experiment.config
         changed = evaluation_files.changes(to_dict(run.config), used)
         facts = {"workdir": str(run.folder), "checkpoint": checkpoint, "checkpoint_step": step}
@@ -99,8 +100,14 @@ def evaluate_initial(config: Any, split: str, say: Say, progress: Say | None = N
     placed = experiment.parallel.place_state(variables)
     evaluator = Evaluator(experiment, progress)
     results, tables = experiment.task.evaluate_in_detail(evaluator, placed, split)
+    _check(experiment, results, split)
     record = _record(experiment, split, results, tables, {"init": origin})
     return Evaluation(experiment, results, record, tables, split)
+
+
+def _check(experiment: Experiment, results: Mapping[str, Any], split: str) -> None:
+    """Raises NotFiniteError if the loss is NaN or infinite."""
+    finite.check_results(results, f"the evaluation on {split}", experiment.objective.model)
 
 
 def _record(

@@ -1,18 +1,157 @@
-"""The config's ``optimizer`` and ``schedule`` sections, for one optimizer or one per group."""
+"""The sections of a config: what is checked before data is read, and the optimizers of both."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
+import vitjax.data
+from vitjax import parallel
+from vitjax.config import lengths
 from vitjax.config.lengths import Run
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
+from vitjax.core.registry import named
 from vitjax.core.text import near_match
+from vitjax.core.validation import Bounds, call, check_keywords, keywords_of
+from vitjax.models.registry import MODELS
+from vitjax.objectives import Objective, objectives
 from vitjax.optim import optimizers, schedules
 from vitjax.optim.optimizer import Optimizer, Optimizers
+from vitjax.parallel.base import Parallel
+from vitjax.training import checks
+from vitjax.training.checkpoints import Checkpoints
+from vitjax.training.settings import Start, check_train
+from vitjax.training.task import TASKS
 
 _OPTIMIZER, _SCHEDULE = "config.optimizer", "config.schedule"
+
+
+# What an objective receives in addition to its section, if it has the field.
+OFFERED = frozenset(
+    [
+        "model",
+        "num_classes",
+        "num_train_classes",
+        "class_names",
+        "class_counts",
+        "normalize",
+        "target",
+        "devices",
+    ]
+)
+# What `vitjax.training.experiment.Experiment.checkpoints` gives.
+_OF_CHECKPOINTS = ("directory", "read_only", "free_keys", "higher_is_better", "explain")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sections:
+    """A config.
+
+    Attributes:
+        model: ``name``, and fields of the model.
+        data: ``source``, its keywords, and the keys of the kind of data, see `vitjax.data.create`.
+        optimizer: see `vitjax.optim.optimizers`; with groups of parameters, one section for each.
+        train: see `vitjax.training.settings.Settings`; with ``steps`` or ``epochs``.
+        objective: ``name``, and fields of the objective; None for a classification.
+        schedule: see `vitjax.optim.schedules`.
+        checkpoint: see `vitjax.training.checkpoints.Checkpoints`.
+        init: see `vitjax.training.settings.Start`.
+        parallel: see `vitjax.parallel.create`.
+        imports: files of the user; `vitjax.config.user_code` has imported them.
+        seed: of all randomness.
+    """
+
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    train: Mapping[str, Any]
+    objective: Mapping[str, Any] | None = None
+    schedule: Mapping[str, Any] | None = None
+    checkpoint: Mapping[str, Any] | None = None
+    init: Mapping[str, Any] | None = None
+    parallel: Mapping[str, Any] | None = None
+    imports: Sequence[str] = ()
+    seed: Annotated[int, Bounds(at_least=0, below=2**32)] = 0
+
+
+class Checked(NamedTuple):
+    """A config whose names and values are checked as far as that is possible without data.
+
+    Attributes:
+        sections: the config.
+        model_name: the name of the model.
+        model_arguments: the other keys of its section.
+        constructor: of the model.
+        method: the class of the objective.
+        method_arguments: its section without the name.
+        offered: what the objective receives beside its section.
+        start: the weights that a new run starts from.
+        devices: how the run uses its devices.
+    """
+
+    sections: Sections
+    model_name: str
+    model_arguments: dict[str, Any]
+    constructor: Any
+    method: type[Objective]
+    method_arguments: dict[str, Any]
+    offered: frozenset[str]
+    start: Start | None
+    devices: Parallel
+
+
+def checked(config: Mapping[str, Any]) -> Checked:
+    """Checks everything in a config that can be checked before data is read.
+
+    Args:
+        config: plain JSON values.
+
+    Raises:
+        ConfigError: an unknown section, name or key, or a value that no data makes right.
+    """
+    given: Sections = call(Sections, expanded(config), where="config")
+    model_name, model_arguments = named(given.model, "config.model")
+    method_name, method_arguments = named(
+        {"name": "classification", **(given.objective or {})}, "config.objective"
+    )
+    method = objectives.lookup(method_name, "config.objective.name")
+    constructor = MODELS.lookup(model_name, "config.model.name")
+    offered = OFFERED & set(keywords_of(method))
+    check_keywords(constructor, model_arguments, where="config.model", name=model_name)
+    check_keywords(
+        method,
+        method_arguments,
+        where="config.objective",
+        given=offered | {"axis_name"},
+        name=method_name,
+    )
+    method.check_section(method_arguments)
+    checks.updates(method_name)
+    check_optimizers(method.parameter_groups, given.optimizer, given.schedule or {})
+    check_train(given.train)
+    checkpoint, where = given.checkpoint or {}, "config.checkpoint"
+    lengths.check(checkpoint, ["every"], where=where)
+    units = lengths.spellings(["every"])
+    check_keywords(Checkpoints, checkpoint, where=where, given=_OF_CHECKPOINTS, also=units)
+    start = call(Start, given.init, where="config.init") if given.init else None
+    checks.fits(method_name, given.data)
+    TASKS[method.task].check(config)
+    vitjax.data.check(**given.data)
+    devices = parallel.create(**(given.parallel or {}))
+    return Checked(
+        given,
+        model_name,
+        model_arguments,
+        constructor,
+        method,
+        method_arguments,
+        offered,
+        start,
+        devices,
+    )
 
 
 def check_optimizers(

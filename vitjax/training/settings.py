@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from vitjax.config.lengths import Run
+from vitjax.config import lengths
+from vitjax.config.lengths import Run, spellings
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import Patterns, check_expressions, listed
 from vitjax.core.validation import (
@@ -14,7 +15,9 @@ from vitjax.core.validation import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    Steps,
     call,
+    check_keywords,
     validate_fields,
 )
 from vitjax.weights.adapting import Interpolation
@@ -84,10 +87,10 @@ class Settings:
         early_stopping: see `EarlyStopping`; None trains to the end.
     """
 
-    evaluate_every: int
+    evaluate_every: Steps
     accumulation_steps: PositiveInt = 1
     ema_decay: Annotated[float, Bounds(above=0, below=1)] | None = None
-    log_every: int = 50
+    log_every: Steps = 50
     profile_steps: tuple[NonNegativeInt, NonNegativeInt] | None = None
     early_stopping: EarlyStopping | None = None
 
@@ -98,6 +101,21 @@ class Settings:
             raise ConfigError(
                 f"config.train.profile_steps is {window!r}; it must be (first, end), first < end"
             )
+
+
+def check_train(train: Mapping[str, Any]) -> None:
+    """Checks the ``train`` section as far as that is possible without the data.
+
+    Raises:
+        ConfigError: an unknown key, or a value that cannot be used.
+    """
+    where = "config.train"
+    units = spellings(LENGTHS)
+    check_keywords(Settings, train, where=where, given=LENGTHS, also=["steps", "epochs", *units])
+    lengths.check_run(train, where=where)
+    lengths.check(train, LENGTHS, where=where)
+    own = {key: value for key, value in train.items() if key not in ("steps", "epochs", *units)}
+    call(Settings, {"evaluate_every": 1, **own}, where=where)
 
 
 def train_settings(train: Mapping[str, Any], run: Run) -> Settings:
@@ -119,6 +137,6 @@ def train_settings(train: Mapping[str, Any], run: Run) -> Settings:
     return settings
 
 
-def positive(section: dict[str, Any], lengths: Iterable[str]) -> dict[str, Any]:
-    """``section`` with ``lengths`` of at least one step: a shorter period means each step."""
-    return section | {key: max(1, section[key]) for key in lengths if key in section}
+def positive(section: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """``section`` with lengths of at least one step: a shorter period means each step."""
+    return section | {key: max(1, section[key]) for key in names if key in section}

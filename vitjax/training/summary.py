@@ -15,7 +15,7 @@ import jax
 from vitjax import figures
 from vitjax.core.atomic import write_json
 from vitjax.parallel.devices import describe_devices
-from vitjax.training import workdir
+from vitjax.training import finite, workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
 
@@ -40,6 +40,9 @@ def write(
 
     Returns:
         The contents of ``summary.json``.
+
+    Raises:
+        NotFiniteError: the loss on a split is NaN or infinite; nothing is written then.
     """
     experiment = evaluator.experiment
     task, first_host = experiment.task, jax.process_index() == 0
@@ -48,6 +51,10 @@ def write(
         for split in ("test", "val")
         if split in experiment.data.splits
     }
+    for split, found in results.items():
+        finite.check_results(
+            found, f"the evaluation of the final state on {split}", experiment.objective.model
+        )
     summary = {**results, **facts, "seed": experiment.seed, **environment()}
     if experiment.data.skipped:
         summary["skipped"] = sorted(experiment.data.skipped)

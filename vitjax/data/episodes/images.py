@@ -60,10 +60,7 @@ class ImageEpisodes(EpisodeData):
         super().__init__(section, settings, seed, section.workers)
         self.max_pixels = section.max_pixels
         self._skip_corrupt = section.on_corrupt == "skip"
-        self._eval = parse(section.eval_transforms, f"{DATA}.eval_transforms")
-        self._train_pipeline = self._eval
-        if section.train_transforms is not None:
-            self._train_pipeline = parse(section.train_transforms, f"{DATA}.train_transforms")
+        self._train_pipeline, self._eval = self._pipelines(section)
         chosen = None
         self.notes = source.notes
         if settings.class_split is not None:
@@ -94,6 +91,19 @@ class ImageEpisodes(EpisodeData):
             self._note_skipped(kept.problems)
             self._valid = None if kept.valid.all() else kept.valid
             self.store = {"image": kept.images}
+
+    @classmethod
+    def check_settings(cls, settings: ImageSettings) -> None:
+        """As of `Loader`: the pipelines."""
+        cls._pipelines(settings)
+
+    @staticmethod
+    def _pipelines(section: ImageSettings) -> tuple[Pipeline, Pipeline]:
+        """The transforms of training and of evaluation."""
+        evaluated = parse(section.eval_transforms, f"{DATA}.eval_transforms")
+        if section.train_transforms is None:
+            return evaluated, evaluated
+        return parse(section.train_transforms, f"{DATA}.train_transforms"), evaluated
 
     @property
     def preparation(self) -> Preparation:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
+from vitjax.core.validation import Bounds, Episodes, NonNegativeInt
 from vitjax.data.samplers.episodes import EpisodeSize
 from vitjax.data.settings import ImageFileSettings, LoaderSettings
 from vitjax.data.share import WHERE as DATA
@@ -14,8 +14,10 @@ from vitjax.data.transforms.values import Ascending
 
 WHERE = f"{DATA}.episodes"
 
-_Ways = Annotated[int, Bounds(at_least=2)]
-Shots = PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], Ascending()]
+# An episode is an array in memory.
+_Count = Annotated[int, Bounds(at_least=1, at_most=10**6)]
+_Ways = Annotated[int, Bounds(at_least=2, at_most=10**6)]
+Shots = _Count | Annotated[tuple[_Count, _Count], Ascending()]
 Ways = _Ways | Annotated[tuple[_Ways, _Ways], Ascending()]
 
 
@@ -35,11 +37,11 @@ class FunctionEpisodeSettings:
     """
 
     shots: Shots = 1
-    queries: PositiveInt = 15
+    queries: _Count = 15
     train_shots: Shots | None = None
-    train_queries: PositiveInt | None = None
-    val_episodes: PositiveInt = 100
-    test_episodes: PositiveInt = 600
+    train_queries: _Count | None = None
+    val_episodes: Episodes = 100
+    test_episodes: Episodes = 600
     eval_seed: NonNegativeInt = 0
 
     def of(self, key: str, split: str) -> Any:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
+from vitjax.core.machine import check_memory
 from vitjax.core.text import near_match
-from vitjax.core.validation import NonNegativeInt, PositiveInt
+from vitjax.core.validation import Bounds, Examples, NonNegativeInt, Side
 from vitjax.data.errors import DataError
 from vitjax.data.sources.base import ArraySplit, HeldOut, Source, hold_out, register, take
 
@@ -40,11 +42,11 @@ def digits() -> Source:
 
 @register("synthetic")
 def synthetic(
-    image_size: PositiveInt = 32,
-    channels: PositiveInt = 3,
-    num_classes: PositiveInt = 10,
-    examples: PositiveInt = 1024,
-    val_examples: PositiveInt = 256,
+    image_size: Side = 32,
+    channels: Annotated[int, Bounds(at_least=1, at_most=4096)] = 3,
+    num_classes: Annotated[int, Bounds(at_least=1, at_most=10**6)] = 10,
+    examples: Examples = 1024,
+    val_examples: Examples = 256,
 ) -> Source:
     """Random images with a faint pattern for each class: for benchmarks and smoke tests.
 
@@ -58,6 +60,11 @@ def synthetic(
         examples: images in split ``train``.
         val_examples: images in split ``val``.
     """
+    check_memory(
+        (examples + val_examples + num_classes) * image_size**2 * channels,
+        f"config.data.source = 'synthetic': examples = {examples} with image_size = {image_size}",
+        "it keeps all images in memory, so fewer or smaller ones are needed",
+    )
     generator = np.random.default_rng(0)
     cells = min(4, image_size)
     coarse = generator.integers(0, 128, (num_classes, cells, cells, channels), dtype=np.uint8)

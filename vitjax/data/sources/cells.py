@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from scipy import ndimage, spatial
 
-from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
+from vitjax.core.validation import Bounds, NonNegativeInt
 from vitjax.data.identity import Identified, Identity, of_words
 from vitjax.data.sample import Sample
 from vitjax.data.sources.base import register
@@ -70,10 +70,10 @@ class CellSplit(Identified):
 
 @register("cells", target="mask")
 def cells(
-    size: Annotated[int, Bounds(at_least=32)] = 128,
-    train: PositiveInt = 200,
-    val: NonNegativeInt = 40,
-    test: NonNegativeInt = 40,
+    size: Annotated[int, Bounds(at_least=32, at_most=2**12)] = 128,
+    train: Annotated[int, Bounds(at_least=1, at_most=10**6)] = 200,
+    val: Annotated[int, Bounds(at_least=0, at_most=10**6)] = 40,
+    test: Annotated[int, Bounds(at_least=0, at_most=10**6)] = 40,
     tissue: NonNegativeInt = 0,
 ) -> MaskSource:
     """Invented microscope images: touching cells of irregular outline and their membranes.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 
 from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, kinds
 from vitjax.core.text import shortened
-from vitjax.core.validation import NonNegativeInt, PositiveInt
+from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
 from vitjax.data.errors import DataError
 from vitjax.data.image_formats import MAX_PIXELS
@@ -31,7 +32,7 @@ def folder(
     channels: Channels = 3,
     classes: ClassChoice = "train",
     splits: Mapping[str, str] | None = None,
-    levels: PositiveInt = 1,
+    levels: Annotated[int, Bounds(at_least=1, at_most=100)] = 1,
     val_fraction: HeldOut | None = None,
     test_fraction: HeldOut | None = None,
     split_seed: NonNegativeInt = 0,

@@ -8,7 +8,8 @@ from typing import Annotated
 import cv2
 import numpy as np
 
-from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
+from vitjax.core.machine import check_memory
+from vitjax.core.validation import Bounds, NonNegativeInt
 from vitjax.data.sources.base import ArraySplit, Source, register
 
 # Strokes are drawn larger by this factor and averaged, which smooths their edges.
@@ -22,9 +23,9 @@ _TRAIN, _VAL = 0.64, 0.16  # fractions of the classes, as of miniImageNet
 
 @register("glyphs")
 def glyphs(
-    classes: Annotated[int, Bounds(at_least=5)] = 200,
-    drawings: PositiveInt = 20,
-    image_size: Annotated[int, Bounds(at_least=8)] = 28,
+    classes: Annotated[int, Bounds(at_least=5, at_most=10**5)] = 200,
+    drawings: Annotated[int, Bounds(at_least=1, at_most=10**5)] = 20,
+    image_size: Annotated[int, Bounds(at_least=8, at_most=2**11)] = 28,
     alphabet: NonNegativeInt = 0,
 ) -> Source:
     """Invented characters, each drawn several times with random variation.
@@ -39,6 +40,11 @@ def glyphs(
         image_size: height and width in pixels.
         alphabet: seed of the alphabet.
     """
+    check_memory(
+        classes * drawings * image_size**2,
+        f"config.data.source = 'glyphs': classes = {classes} with drawings = {drawings}",
+        "it keeps all images in memory, so fewer or smaller ones are needed",
+    )
     ends = [round(classes * _TRAIN), round(classes * (_TRAIN + _VAL)), classes]
     splits = {}
     for name, start, stop in zip(("train", "val", "test"), [0, *ends], ends, strict=False):

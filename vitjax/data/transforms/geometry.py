@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from vitjax.core.validation import Fraction, NonNegativeInt, PositiveInt
+from vitjax.core.validation import Fraction, Side
 from vitjax.data.errors import DataError
 from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import Size, Transform, register
@@ -23,7 +23,7 @@ from vitjax.data.transforms.moving import (
     window,
 )
 from vitjax.data.transforms.pixels import resized
-from vitjax.data.transforms.values import AreaSpan, Interpolation, Sides, Span, pair
+from vitjax.data.transforms.values import AreaSpan, Interpolation, Margin, Sides, Span, pair
 
 # Of a resized image. With more pixels, only the part that is cut out of it is made; with more than
 # `_MOST_PIXELS`, nothing else is.
@@ -104,7 +104,7 @@ class PadToMultiple(Transform):
     random = False
     reversible = True
 
-    multiple: PositiveInt
+    multiple: Side
 
     def sized(self, size: Size | None) -> Size | None:
         """The next multiple."""
@@ -207,7 +207,7 @@ class PadAndCrop(Transform):
     """
 
     size: Sides
-    padding: NonNegativeInt = 4
+    padding: Margin = 4
     mode: Literal["reflect", "constant"] = "reflect"
 
     def sized(self, size: Size | None) -> Size | None:
@@ -327,7 +327,7 @@ class Shift(Transform):
         pixels: the most, either way, vertically and horizontally; drawn uniformly.
     """
 
-    pixels: NonNegativeInt
+    pixels: Margin
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The moved sample."""

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import quoted
 from vitjax.core.validation import call, keywords_of
 from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import TRANSFORMS, Size, Transform
 from vitjax.data.transforms.geometry import Cut, Resize
 
 # Names of before, and what they are called now.
+_MOST_QUOTED = 600  # characters of a pipeline in an error
 _RENAMED = {"random_crop": "crop"}
 
 
@@ -94,13 +96,15 @@ def parse(text: str, where: str = "transforms", *, complete: bool = False) -> Pi
             or a step is not allowed. The message quotes the pipeline and names the near match.
     """
     if not isinstance(text, str):
-        raise ConfigError(f"{where} is {text!r}; it must be a string, such as 'resize(256) | flip'")
-    place = f"{where}: in {text!r}"
+        raise ConfigError(
+            f"{where} is {quoted(text)}; it must be a string, such as 'resize(256) | flip'"
+        )
+    place = f"{where}: in {quoted(text, _MOST_QUOTED)}"
     if not text.strip():
         return Pipeline(text, ())
     try:
         tree = ast.parse(f"({text}\n)", mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = getattr(error, "msg", error)
         raise ConfigError(
             f"{place}: {reason}; a pipeline reads 'resize(256) | center_crop(224) | flip'"
@@ -130,9 +134,11 @@ def _check_complete(names: Sequence[str], steps: Sequence[Transform], place: str
 
 
 def _steps(node: ast.expr) -> list[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return [*_steps(node.left), *_steps(node.right)]
-    return [node]
+    steps: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        steps.append(node.right)
+        node = node.left
+    return [node, *reversed(steps)]
 
 
 def _build(node: ast.expr, place: str) -> tuple[str, Transform]:
@@ -171,25 +177,33 @@ def _call_of(node: ast.expr, place: str) -> tuple[str, list[Any], dict[str, Any]
         return node.id, [], {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ConfigError(
-            f"{place}: {ast.unparse(node)!r} is not a transform; steps are names such as flip, or"
+            f"{place}: {_shown(node)} is not a transform; steps are names such as flip, or"
             " names with arguments such as resize(256), joined by |"
         )
-    positional = [_literal(argument, place) for argument in node.args]
+    positional = [_literal(argument, place, node.func.id) for argument in node.args]
     keywords = {}
     for keyword in node.keywords:
         if keyword.arg is None:
             raise ConfigError(f"{place}: '**' cannot stand in a pipeline")
         if keyword.arg in keywords:
             raise ConfigError(f"{place}: {node.func.id} is given {keyword.arg!r} twice")
-        keywords[keyword.arg] = _literal(keyword.value, place)
+        keywords[keyword.arg] = _literal(keyword.value, place, f"{node.func.id}.{keyword.arg}")
     return node.func.id, positional, keywords
 
 
-def _literal(node: ast.expr, place: str) -> Any:
+def _literal(node: ast.expr, place: str, name: str) -> Any:
     try:
         return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise ConfigError(
-            f"{place}: the argument {ast.unparse(node)!r} is not a plain value (a number, quoted"
+            f"{place}: {name}: the argument {_shown(node)} is not a plain value (a number, quoted"
             " text, True, None, or a tuple of these)"
         ) from None
+
+
+def _shown(node: ast.expr) -> str:
+    """The text of ``node`` in quotes, for an error."""
+    try:
+        return quoted(ast.unparse(node))
+    except RecursionError:
+        return "what is nested there"

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from vitjax.core.validation import Bounds, NonNegativeInt
+from vitjax.core.validation import Bounds
 from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import Transform, register
 from vitjax.data.transforms.moving import affine, has_geometry
@@ -206,7 +206,7 @@ class RandAugment(Policy):
 
     called = "rand_augment"
 
-    layers: NonNegativeInt = 2
+    layers: Annotated[int, Bounds(at_least=0, at_most=100)] = 2
     magnitude: Annotated[int, Bounds(at_least=0, at_most=_TOP)] = 9
     interpolation: Resampling = "nearest"
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from vitjax.core.validation import Bounds, Constraint, PositiveFloat, PositiveInt
+from vitjax.core.validation import Bounds, Constraint, PositiveFloat, Side
 
 
 @dataclass(frozen=True)
 class Ascending(Constraint):
-    """A pair of finite numbers, the first not above the second."""
+    """A pair of numbers, the first not above the second."""
 
     @property
     def words(self) -> str:
         """The constraint as it follows "must be"."""
         return "in ascending order"
 
-    def words_for(self, value: Any) -> str:
-        """The order, or that the numbers must be finite."""
-        return self.words if all(map(math.isfinite, value)) else "finite"
-
     def allows(self, value: Any) -> bool:
         """Whether the pair is in ascending order."""
-        return math.isfinite(value[0]) and math.isfinite(value[1]) and bool(value[0] <= value[1])
+        return bool(value[0] <= value[1])
 
 
-Sides = PositiveInt | tuple[PositiveInt, PositiveInt]
+Margin = Annotated[int, Bounds(at_least=0, at_most=2**14)]  # in pixels
+Sides = Side | tuple[Side, Side]
 Span = Annotated[tuple[PositiveFloat, PositiveFloat], Ascending()]
+# A factor of sides, and a distance in pixels: beyond these no image is left.
+_Zoom = Annotated[float, Bounds(at_least=0.01, at_most=100)]
+ZoomSpan = Annotated[tuple[_Zoom, _Zoom], Ascending()]
+Distance = Annotated[float, Bounds(at_least=0, at_most=2**14)]
 Area = Annotated[float, Bounds(above=0, at_most=1)]
 AreaSpan = Annotated[tuple[Area, Area], Ascending()]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]

@@ -10,11 +10,11 @@ from typing import Annotated
 import numpy as np
 from scipy import ndimage
 
-from vitjax.core.validation import Bounds, Fraction, NonNegativeFloat
+from vitjax.core.validation import Bounds, Fraction
 from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import Size, Transform, register
 from vitjax.data.transforms.moving import affine, warped
-from vitjax.data.transforms.values import Span
+from vitjax.data.transforms.values import Distance, ZoomSpan
 
 Degrees = Annotated[float, Bounds(at_least=0, at_most=180)]
 
@@ -32,8 +32,8 @@ class Elastic(Transform):
         grid: displacement vectors along each side.
     """
 
-    sigma: NonNegativeFloat = 10.0
-    grid: Annotated[int, Bounds(at_least=2)] = 3
+    sigma: Distance = 10.0
+    grid: Annotated[int, Bounds(at_least=2, at_most=256)] = 3
 
     def displacements(self, size: Size, rng: np.random.Generator) -> np.ndarray:
         """How far off each pixel is taken from: (2, height, width) as rows and columns."""
@@ -84,7 +84,7 @@ class Scale(Transform):
         factor: (least, most), drawn uniformly in its logarithm; above 1 enlarges.
     """
 
-    factor: Span = (0.8, 1.25)
+    factor: ZoomSpan = (0.8, 1.25)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The enlarged or shrunk sample."""
@@ -121,7 +121,7 @@ class RandomAffine(Transform):
 
     degrees: Degrees = 0.0
     translate: Fraction = 0.0
-    scale: Span = (1.0, 1.0)
+    scale: ZoomSpan = (1.0, 1.0)
     shear: Annotated[float, Bounds(at_least=0, at_most=80)] = 0.0
     fill: float = 0.0
 

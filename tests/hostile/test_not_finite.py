@@ -1,0 +1,79 @@
+"""Evaluations and predictions that are NaN or infinite end in words, with nothing written."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vitjax
+from vitjax.core.errors import UserError
+from vitjax.models.registry import MODELS
+from vitjax.training import finite
+
+# Inputs of about 1e5: float16 ends at 65504.
+OVERFLOW = ("--config.data.std=1e-5", "--config.model.dtype=float16")
+WORDS = r"float16, which overflows above 65504: --config\.model\.dtype=bfloat16 or float32"
+CONFIG = {
+    "model": {"name": "mlp_omniglot"},
+    "data": {"source": "digits", "batch_size": 256},
+    "optimizer": {"name": "sgd", "learning_rate": 1e-3},
+    "train": {"steps": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    vitjax.train(CONFIG, folder, say=lambda text: None)
+    return folder
+
+
+def quiet(text):
+    del text
+
+
+def test_an_evaluation_that_overflows_is_told_and_writes_nothing(run, tmp_path):
+    with pytest.raises(finite.NotFiniteError, match=rf"evaluation on val is not finite.*{WORDS}"):
+        vitjax.evaluate(run, "val", OVERFLOW, output=tmp_path / "numbers", say=quiet)
+    assert not (tmp_path / "numbers").exists()
+    results = vitjax.evaluate(run, "val", OVERFLOW[:1], say=quiet)
+    assert math.isfinite(results["loss"])
+
+
+def test_a_prediction_that_overflows_is_told(run, tmp_path):
+    image = tmp_path / "black.png"
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(image)
+    with pytest.raises(UserError, match=rf"black\.png: .*NaN or infinite.*{WORDS}"):
+        vitjax.predict(run, [image], tmp_path / "out", OVERFLOW, say=quiet)
+    assert not list((tmp_path / "out").rglob("*.json*"))
+
+
+def test_a_training_whose_evaluation_overflows_writes_no_summary(tmp_path):
+    data = {**CONFIG["data"], "std": 1e-5}
+    model = {**CONFIG["model"], "dtype": "float16"}
+    with pytest.raises(UserError, match="loss is nan"):
+        vitjax.train({**CONFIG, "data": data, "model": model}, tmp_path, say=quiet)
+    assert not (tmp_path / "summary.json").exists()
+
+
+def model(dtype):
+    return MODELS["mlp_omniglot"](num_classes=2, dtype=dtype)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "results",
+    [{"loss": None}, {"inductive": {"loss": None}, "ways": 5}, {"ensemble": {"a": {"loss": None}}}],
+)
+def test_a_loss_at_any_depth_is_checked(results, value):
+    found = json.loads(json.dumps(results).replace("null", json.dumps(value)))
+    with pytest.raises(finite.NotFiniteError, match=r"on test is not finite: .*loss is"):
+        finite.check_results(found, "the evaluation on test", model("float32"))
+
+
+def test_what_may_be_nan_passes():
+    finite.check_results({"loss": 1.0, "iou": math.nan}, "x", model("float16"))
+    # No image of the split can be read.
+    finite.check_results({"loss": math.nan, "examples": 0}, "x", model("float16"))

@@ -1,0 +1,122 @@
+"""Sizes that cannot work are told before anything is compiled, with the key and the numbers."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from vitjax.core import machine
+from vitjax.core.errors import ConfigError
+from vitjax.training import experiment as experiments
+from vitjax.training import memory
+
+DIGITS = {
+    "model": {"name": "mlp_omniglot"},
+    "data": {"source": "digits", "batch_size": 64},
+    "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    "train": {"steps": 3},
+}
+CELLS = {
+    **DIGITS,
+    "model": {"name": "unet", "filters": 2, "depth": 1},
+    "data": {"source": "cells", "batch_size": 2, "size": 64},
+    "objective": {"name": "segmentation"},
+}
+VIT = {**DIGITS, "model": {"name": "vit_ti16", "patch_size": 4, "depth": 1}}
+
+
+def changed(config, **values):
+    result = {name: dict(section) for name, section in config.items()}
+    for path, value in values.items():
+        section, key = path.split("__")
+        result[section][key] = value
+    return result
+
+
+@pytest.fixture(autouse=True)
+def sixteen_gigabytes(monkeypatch):
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 16 * 10**9)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 16 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (changed(DIGITS, data__batch_size=10**9), r"data\.batch_size is 1000000000: .* 69\.0 GB"),
+        (changed(CELLS, data__batch_size=10**7), r"batch_size is 10000000: .* examples of 64 x 64"),
+        (changed(CELLS, data__eval_batch_size=10**7), r"data\.eval_batch_size is 10000000: .*"),
+        (
+            changed(VIT, data__batch_size=2 * 10**7),
+            r"batch_size is 20000000: one layer of con",
+        ),
+        (
+            changed(VIT, model__mlp_width=10**9),
+            r"config\.model: its parameters .* at least",
+        ),
+        (changed(CELLS, data__workers=512), r"config\.data\.workers is 512: .* 26\.8 GB"),
+        (
+            changed(CELLS, data__workers=10**6),
+            r"data\.workers is 1000000; .* in \[0, 512\]",
+        ),
+        (
+            {**DIGITS, "data": {"source": "synthetic", "examples": 10**9, "batch_size": 1}},
+            r"examples = 1000000000 .* 3,072\.0 GB",
+        ),
+        (
+            {**DIGITS, "data": {"source": "glyphs", "image_size": 2048, "batch_size": 1}},
+            r"classes = 200 .* 16\.8 GB",
+        ),
+    ],
+)
+def test_what_fits_into_no_memory_is_told(config, words):
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=words) as error:
+        experiments.build(config)
+    assert len(str(error.value).splitlines()) == 1
+    assert time.monotonic() - started < 10  # 3 on a machine that does nothing else
+
+
+def test_what_fits_is_built_and_unknown_memory_refuses_nothing(monkeypatch):
+    assert experiments.build(changed(DIGITS, data__batch_size=10**6)).data.batch_size == 10**6
+    monkeypatch.setattr(memory, "memory_bytes", lambda: None)
+    assert experiments.build(changed(DIGITS, data__batch_size=10**9)).data.batch_size == 10**9
+
+
+def test_micro_batches_need_less(monkeypatch):
+    wide = changed(VIT, data__batch_size=800, data__eval_batch_size=8, model__mlp_width=50_000)
+    # 800 examples of 5 tokens and 50,000 features.
+    monkeypatch.setattr(memory, "memory_bytes", lambda: 4 * 800 * 5 * 50_000 // 2)
+    with pytest.raises(ConfigError, match=r"batch_size is 800: one layer .* 0\.8 GB .* 0\.4 GB"):
+        experiments.build(wide)
+    assert experiments.build(changed(wide, train__accumulation_steps=4)).data.batch_size == 800
+
+
+def test_the_memory_is_that_of_the_smallest_limit(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(machine, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(machine, "_OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    (tmp_path / "meminfo").write_text("MemTotal:       8000 kB\nSwapTotal:      1000 kB\n")
+    assert machine.memory_bytes() == 9000 * 1024
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/a/b\n")
+    (tmp_path / "a" / "b" / "memory.max").write_text("max\n")
+    assert machine.memory_bytes() == 9000 * 1024
+    (tmp_path / "a" / "memory.max").write_text("2048000\n")
+    assert machine.memory_bytes() == 2048000 + 1000 * 1024
+    (tmp_path / "own").write_text("4:cpu,memory:/job\n")
+    (tmp_path / "memory" / "job").mkdir(parents=True)
+    (tmp_path / "memory" / "job" / "memory.limit_in_bytes").write_text("1024\n")
+    assert machine.memory_bytes() == 1024 + 1000 * 1024
+
+
+def test_the_memory_of_an_accelerator_is_what_it_reports():
+    def parallel(statistics):
+        device = SimpleNamespace(platform="gpu", memory_stats=lambda: statistics)
+        return SimpleNamespace(devices=[device] * 4, batch_shards=2)
+
+    found = memory._memory_of(parallel({"bytes_limit": 10**9}), 10**12)
+    assert found == (10**9, "a device", 4, 2)
+    assert memory._memory_of(parallel(None), 10**12).size is None

@@ -1,0 +1,76 @@
+"""Evaluations whose results are NaN or infinite are errors, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from vitjax.core.errors import UserError
+from vitjax.models.protocol import Model
+from vitjax.nn.dtypes import as_dtype
+
+
+class NotFiniteError(UserError):
+    """The outputs of a model are NaN or infinite where they are evaluated."""
+
+
+def check_results(results: Mapping[str, Any], what: str, model: Model) -> None:
+    """Checks that the losses of an evaluation are finite.
+
+    Other metrics may be NaN by their definition, such as the score of a class that does not occur.
+
+    Args:
+        results: of a task, nested by mode or split.
+        what: what was evaluated, for the error.
+        model: the network.
+
+    Raises:
+        NotFiniteError: a loss is NaN or infinite; the message says what to do about it.
+    """
+    if results.get("examples") == 0:  # all of them are unreadable
+        return
+    for name, value in _losses(results):
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{what} is not finite: {name} is {value}; {_remedy(model)}")
+
+
+def check_outputs(values: np.ndarray, what: str, model: Model) -> None:
+    """Checks predictions.
+
+    Args:
+        values: logits or probabilities.
+        what: what gave them, for the error.
+        model: the network.
+
+    Raises:
+        NotFiniteError: one is NaN or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise NotFiniteError(f"{what} gives values that are NaN or infinite; {_remedy(model)}")
+
+
+def _remedy(model: Model) -> str:
+    """What to do about outputs of ``model`` that are NaN or infinite, in words."""
+    dtypes = [as_dtype(kind) for kind in (model.dtype, model.param_dtype) if kind is not None]
+    if jnp.float16 in dtypes:
+        return (
+            "the model computes in float16, which overflows above 65504:"
+            " --config.model.dtype=bfloat16 or float32 evaluates the same weights"
+        )
+    return (
+        "its parameters may have diverged in training, or the images have values that it was not"
+        " trained on"
+    )
+
+
+def _losses(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The names and the values of all losses in ``results``."""
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _losses(value, f"{prefix}{name}/")
+        elif name.rpartition("/")[2] == "loss" and isinstance(value, int | float):
+            yield f"{prefix}{name}", value
