@@ -9,6 +9,7 @@ import pytest
 
 from vitjax.core import machine
 from vitjax.core.errors import ConfigError
+from vitjax.models import counting
 from vitjax.training import experiment as experiments
 from vitjax.training import memory
 
@@ -39,6 +40,7 @@ def changed(config, **values):
 def sixteen_gigabytes(monkeypatch):
     monkeypatch.setattr(memory, "memory_bytes", lambda: 16 * 10**9)
     monkeypatch.setattr(machine, "memory_bytes", lambda: 16 * 10**9)
+    monkeypatch.setattr(counting, "memory_bytes", lambda: 16 * 10**9)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +54,12 @@ def sixteen_gigabytes(monkeypatch):
             r"batch_size is 20000000: one layer of con",
         ),
         (
-            changed(VIT, model__mlp_width=10**9),
-            r"config\.model: its parameters .* at least",
+            changed(VIT, model__mlp_width=2**20, model__depth=8, optimizer__name="adam"),
+            r"config\.model: its parameters .* at least 38\.8 GB",
+        ),
+        (
+            changed(VIT, model__mlp_width=2**20, model__depth=12),
+            r"config\.model: this model has 4,.* need 19\.4 GB",
         ),
         (changed(CELLS, data__workers=512), r"config\.data\.workers is 512: .* 26\.8 GB"),
         (

@@ -116,7 +116,7 @@ def check_memory(size: Size, where: str) -> None:
 
 
 def memory() -> int | None:
-    """The memory of all devices of the run in bytes, for CPUs that of the machine; None if unknown."""
+    """The memory of all devices of the run in bytes, for CPUs that of the machines, if known."""
     devices = jax.devices()
     statistics: list[Mapping[str, int]] = [
         device.memory_stats() or {} for device in devices if device.platform != "cpu"
