@@ -12,7 +12,7 @@ import vitjax
 from vitjax import figures
 from vitjax.analysis.probing import probe
 from vitjax.training import experiment
-from vitjax.training.checkpoints import CheckpointError
+from vitjax.training.checkpoint_files import CheckpointError
 
 # Bytes that are not UTF-8 (as in archives from Windows), a line break, a terminal's escape.
 LATIN = os.fsdecode(b"caf\xe9")

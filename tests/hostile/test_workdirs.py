@@ -14,7 +14,7 @@ from small_workdirs import READERS, contents, make, one_line, train
 from vitjax.core.errors import UserError
 from vitjax.core.json_files import DamagedFileError, read_object
 from vitjax.training import checkpoints, workdir
-from vitjax.training.checkpoints import CheckpointError
+from vitjax.training.checkpoint_files import CheckpointError
 from vitjax.training.logging import read
 from vitjax.training.workdir import WorkdirError
 

@@ -12,7 +12,8 @@ from flax.traverse_util import unflatten_dict
 from small_classifiers import batch, objective
 
 from vitjax.objectives.state import TrainState
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedError
+from vitjax.training.checkpoint_files import CheckpointError, RemovedError
+from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import free_changes
 from vitjax.training.experiment import build
 from vitjax.training.fingerprint import fingerprint

@@ -17,7 +17,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.tasks.runs import evaluate_initial
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, loop, runs
-from vitjax.training.checkpoints import CheckpointError
+from vitjax.training.checkpoint_files import CheckpointError
 from vitjax.weights import WeightsError
 from vitjax.weights.formats import files
 

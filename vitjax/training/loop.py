@@ -26,7 +26,8 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
 from vitjax.training import checks, flops, initialization, summary, workdir
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, begun, check_path
+from vitjax.training.checkpoint_files import CheckpointError, begun, check_path
+from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import free_changes
 from vitjax.training.evaluation import Evaluator, plain
 from vitjax.training.experiment import Experiment

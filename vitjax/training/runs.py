@@ -18,7 +18,8 @@ from vitjax.core.text import Say, near_match, printable, shortened
 from vitjax.data.class_order import ClassList, Match
 from vitjax.training import checks, claimed, workdir
 from vitjax.training import experiment as experiments
-from vitjax.training.checkpoints import CheckpointError, Checkpoints, RemovedError, begun
+from vitjax.training.checkpoint_files import CheckpointError, RemovedError, begun
+from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import free_changes
 from vitjax.training.experiment import Experiment
 from vitjax.training.logging import read
