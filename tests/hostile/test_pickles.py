@@ -256,7 +256,7 @@ def as_zip(path, content, order=b"little"):
 
 def as_old(path, content):
     system = {"protocol_version": 1001, "little_endian": True}
-    head = pytorch.MAGIC + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
+    head = pytorch.MAGICS[2] + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
     numbers = (6).to_bytes(8, "little") + NUMBERS.tobytes()
     path.write_bytes(head + content + pickle.dumps(["0"], 2) + numbers)
 

@@ -165,7 +165,7 @@ def as_zip(path: Path, pickled: bytes, order: bytes = b"little", data: dict | No
 
 def as_old(path: Path, pickled: bytes, keys: bytes = pickle.dumps([], 2)) -> Path:
     system = {"protocol_version": 1001, "little_endian": True}
-    head = pytorch.MAGIC + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
+    head = pytorch.MAGICS[2] + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
     path.write_bytes(head + pickled + keys)
     return path
 

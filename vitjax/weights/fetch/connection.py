@@ -27,6 +27,9 @@ _SIZE = "VITJAX_DOWNLOAD_GB"
 _HOURS = "VITJAX_DOWNLOAD_HOURS"
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
+# What an address has on the wire, and a host once its letters are ASCII.
+_SENT = re.compile(r"[\x21-\x7e]*", re.ASCII)
+_HOST = re.compile(r"[0-9a-z_]([0-9a-z_.-]*[0-9a-z_.])?|[0-9a-f:.]+(%[0-9a-z]+)?", re.ASCII)
 _VERSION = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,500}[\x21-\x7e])?", re.ASCII)
 
 
@@ -158,6 +161,10 @@ def check_address(url: str, words: str = "") -> urllib.parse.SplitResult:
     try:
         parts = urllib.parse.urlsplit(url)
         _ = parts.port
+        if not _SENT.fullmatch(parts.path + parts.query):
+            raise ValueError("write spaces and letters beyond ASCII as %20 and the like")
+        if parts.hostname and not _HOST.fullmatch(parts.hostname.encode("idna").decode()):
+            raise ValueError("its host is no name")
     except ValueError as error:
         raise WeightsError(f"{begin}{url[:500]!r}: is no valid address ({error})") from None
     if parts.username is not None or parts.password is not None:
@@ -219,6 +226,21 @@ def chunks(answer: http.client.HTTPResponse, watch: Watch, size: int) -> Iterato
             return
         watch.received += len(chunk)
         yield chunk
+
+
+def check_plain(headers: Message, url: str) -> None:
+    """Raises Refused if what the server sends is the file in another form, such as compressed."""
+    sent = {
+        "Content-Encoding": {"identity"},
+        "Transfer-Encoding": {"identity", "chunked"},
+    }
+    for header, plain in sent.items():
+        for value in headers.get_all(header, []):
+            if str(value).strip().lower() not in {"", *plain}:
+                raise Refused(
+                    f"{url}: the server sends another form of the file, although it was asked for"
+                    f" the file itself ({header}: {printable(value)[:80]})"
+                )
 
 
 def length(headers: Message, url: str) -> int | None:

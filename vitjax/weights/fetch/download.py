@@ -30,6 +30,7 @@ def fetch(
     path: Path,
     checks: Mapping[str, str],
     *,
+    locks: Path,
     say: Callable[[str], None],
     progress: bool,
     by_hand: str,
@@ -44,6 +45,7 @@ def fetch(
         url: of http or https.
         path: the target; hidden files beside it have the part downloaded so far.
         checks: algorithm to the beginning of the digest that the file must have.
+        locks: a folder in the cache for the locks of all downloads, which remain.
         say: receives a message about the download.
         progress: show a bar.
         by_hand: what to do without a network, for errors.
@@ -61,8 +63,11 @@ def fetch(
     limits = Limits.from_environment() if limits is None else limits
     part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f".{path.name}.lock"), say):
+        locks.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            _note(part).stat()  # reports a name that is too long
+        relative = str(path.relative_to(locks.parent)).encode()
+        with _alone(locks / f"{hashlib.sha256(relative).hexdigest()[:32]}.lock", say):
             if path.is_file():  # another process was faster
                 return path
             say(f"Downloading {url} to {path}")
@@ -159,7 +164,7 @@ def _continue(
             raise Refused(f"{url}: the server answers with status {answer.status} and no file")
         else:
             have = 0
-            _take_note(part, connection.version(headers))
+        connection.check_plain(headers, url)
         length, stated = connection.length(headers, url), connection.announced(headers, url)
         total = None if length is None else length + have
         if total is None and not answer.chunked and not {**stated, **checks}:
@@ -168,6 +173,9 @@ def _continue(
                 " part of it would look complete; add its checksum: #sha256=..."
             )
         watch.limits.check_size(total or 0, url)
+        part.parent.mkdir(parents=True, exist_ok=True)  # now that there is something to put there
+        if not have:
+            _take_note(part, connection.version(headers))
         _check_disk(part, 0 if total is None else total - have, url)
         file = stack.enter_context(open(part, "ab" if have else "wb"))
         bar = stack.enter_context(
