@@ -28,6 +28,7 @@ _HOURS = "VITJAX_DOWNLOAD_HOURS"
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
 # What an address has on the wire, and a host once its letters are ASCII.
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 _SENT = re.compile(r"[\x21-\x7e]*", re.ASCII)
 _HOST = re.compile(r"[0-9a-z_]([0-9a-z_.-]*[0-9a-z_.])?|[0-9a-f:.]+(%[0-9a-z]+)?", re.ASCII)
 _VERSION = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,500}[\x21-\x7e])?", re.ASCII)
@@ -161,9 +162,10 @@ def check_address(url: str, words: str = "") -> urllib.parse.SplitResult:
     try:
         parts = urllib.parse.urlsplit(url)
         _ = parts.port
-        if not _SENT.fullmatch(parts.path + parts.query):
+        # urlsplit leaves out line ends.
+        if _BLANK.search(url) or not _SENT.fullmatch(parts.path + parts.query):
             raise ValueError("write spaces and letters beyond ASCII as %20 and the like")
-        if parts.hostname and not _HOST.fullmatch(parts.hostname.encode("idna").decode()):
+        if parts.hostname and not _is_host(parts.hostname):
             raise ValueError("its host is no name")
     except ValueError as error:
         raise WeightsError(f"{begin}{url[:500]!r}: is no valid address ({error})") from None
@@ -175,6 +177,13 @@ def check_address(url: str, words: str = "") -> urllib.parse.SplitResult:
     if parts.scheme not in ("http", "https"):
         raise WeightsError(f"{begin}{url[:500]!r}: is no address of http or https")
     return parts
+
+
+def _is_host(name: str) -> bool:
+    try:
+        return _HOST.fullmatch(name.encode("idna").decode()) is not None
+    except UnicodeError:  # a part of it is empty or too long
+        return False
 
 
 def request(

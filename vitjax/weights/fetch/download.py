@@ -63,11 +63,10 @@ def fetch(
     limits = Limits.from_environment() if limits is None else limits
     part = path.with_name(f".{path.name}.part")
     try:
-        locks.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             _note(part).stat()  # reports a name that is too long
-        relative = str(path.relative_to(locks.parent)).encode()
-        with _alone(locks / f"{hashlib.sha256(relative).hexdigest()[:32]}.lock", say):
+        locks.mkdir(parents=True, exist_ok=True)
+        with _alone(_lock(path, locks), say):
             if path.is_file():  # another process was faster
                 return path
             say(f"Downloading {url} to {path}")
@@ -238,6 +237,12 @@ def _discard(part: Path) -> None:
     """Deletes a part, and then its note."""
     part.unlink(missing_ok=True)
     _note(part).unlink(missing_ok=True)
+
+
+def _lock(path: Path, locks: Path) -> Path:
+    """The file in ``locks``, a folder in the cache, that is locked while ``path`` is downloaded."""
+    name = hashlib.sha256(str(path.relative_to(locks.parent)).encode()).hexdigest()
+    return locks / f"{name[:32]}.lock"
 
 
 @contextlib.contextmanager

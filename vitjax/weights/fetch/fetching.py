@@ -7,8 +7,9 @@
 
 Files are kept under VITJAX_CACHE, by default ``~/.cache/vitjax/weights``, as
 ``<host>/<path of the address>``, or ``http+<host>/...`` for an address that is not encrypted; a
-file that is copied there by hand is used as well. VITJAX_STORAGE is the address of a mirror of https://storage.googleapis.com. A download ends with an
-error at VITJAX_DOWNLOAD_GB gigabytes (100) or after VITJAX_DOWNLOAD_HOURS hours (24).
+file that is copied there by hand is used as well. VITJAX_STORAGE is the address of a mirror of
+https://storage.googleapis.com. A download ends with an error at VITJAX_DOWNLOAD_GB gigabytes (100)
+or after VITJAX_DOWNLOAD_HOURS hours (24); one from Hugging Face has a limit of size alone.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ _MOST_GROWTH = 100
 # The largest models have a few thousand arrays, whose names have about a hundred characters.
 _MOST_ARRAYS = 2**16
 _MOST_CHARACTERS = 2**24
-# Chunks of arrays in HDF5, each of which takes kilobytes; those of large models have some thousands.
+# Chunks of arrays in HDF5, each of which takes kilobytes. Large models have some thousands.
 _MOST_CHUNKS = 2**17
-# Steps of making what a file lists: a state dict of a thousand tensors takes 50,000. What a training
-# stores beside it takes more, in proportion to its bytes.
+# Steps of making what a file lists: 50,000 for a state dict of a thousand tensors, and more for
+# what a training stores beside it, in proportion to its bytes.
 _MOST_STEPS = 2**22
 _BYTES_PER_STEP = 4
 LONGEST_NAME = 1024
