@@ -1,13 +1,17 @@
 """Pickles of a few bytes that would take forever, fill the memory or end the process."""
 
 import pickle
+import time
 import zipfile
 
 import numpy as np
 import pytest
 from reading import assert_told, read_in_a_process
 
-from vitjax.weights.formats import pytorch
+from vitjax.core.errors import UserError
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import files, limits, pickles, pytorch
+from vitjax.weights.formats import pickled as pickled_values
 
 NUMBERS = np.arange(6, dtype="<f4")
 
@@ -18,7 +22,7 @@ def plain(value):
 
 
 def text(word):
-    return b"X" + len(word).to_bytes(4, "little") + word.encode()
+    return b"X" + len(word.encode()).to_bytes(4, "little") + word.encode()
 
 
 def tensor(key="0", count=6, offset=0, size=(2, 3), strides=(3, 1), storage="FloatStorage"):
@@ -90,6 +94,52 @@ READ = {
     "integers of one hash": pickled(entry(text("optimizer"), colliding(20_000))),
     "a list as a key": pickled(entry(b"]", b"N"), entry(b"}", b"N")),
     "a tensor as a key": pickled(entry(tensor(), b"N")),
+    "arguments of what is not read": pickled(
+        entry(
+            text("x"),
+            b"("
+            + b"N" * 100_000
+            + b"tq\x050]("
+            + b"ctypes\nSimpleNamespace\nh\x05R" * 50_000
+            + b"e",
+        ),
+    ),
+    "long arguments of objects": pickled(
+        entry(
+            text("x"),
+            b"("
+            + b"N" * 100_000
+            + b"tq\x050]("
+            + b"ctypes\nSimpleNamespace\nh\x05\x81" * 50_000
+            + b"e",
+        ),
+    ),
+    "huge negative integers as keys": pickled(
+        entry(text("x"), plain(-(1 << 80_000_000)) + b"q\x050}(" + b"h\x05N" * 100_000 + b"u")
+    ),
+    "one storage of an odd name": pickled(
+        entry(
+            text("x"),
+            b"("
+            + plain("storage")
+            + b"ctorch\nFloatStorage\n"
+            + text("\u3000" * 1000)
+            + plain("cpu")
+            + plain(6)
+            + b"tq\x050]("
+            + b"h\x05Q" * 100_000
+            + b"e",
+        )
+    ),
+    "keys that are no names": b"\x80\x02}"
+    + entry(text("model"), b"}" + entry(text("w"), tensor()))
+    + entry(text("log"), b"}" + entry(text("k" * 2000), plain(1)) + entry(text("a\nb"), b"}" * 1))
+    + entry(text("a\nb"), b"}" + entry(text("c"), b"}"))
+    + b".",
+    "dicts under an odd key": b"\x80\x02}"
+    + entry(text("model"), b"}" + entry(text("w"), tensor()))
+    + entry(text("\u3000" * 1000), b"}(" + b"".join(plain(i) + b"}" for i in range(100_000)) + b"u")
+    + b".",
     "a memo of four billion": pickled(entry(text("x"), b")r\xff\xff\xff\xff")),
     "texts by the million": pickled(
         entry(text("x"), copies("_codecs\nencode", text("x" * 2**20), 10_000))
@@ -164,7 +214,37 @@ REFUSED = {
     ),
     "a side of a million digits": (
         pickled(tensors=tensor(size=(1 << 8_000_000, 1), strides=(1, 1))),
-        "no array has",
+        "whose place is no integer",
+    ),
+    "a storage of a million digits": (
+        pickled(tensors=tensor(count=1 << 8_000_000)),
+        "whose size is no integer",
+    ),
+    "arguments by the million": (
+        pickled(
+            entry(
+                text("x"),
+                copies("__builtin__\nlist", b"(" + b"N" * 100_000 + b"tq\x060h\x06", 1)
+                + b"0c__builtin__\ndict\nh\x06R",
+            )
+        ),
+        "without a tuple of few arguments",
+    ),
+    "one name twice": (
+        pickled(entry(text("a.b"), tensor()), entry(text("a"), b"}" + entry(text("b"), tensor()))),
+        "several arrays named a.b",
+    ),
+    "a number and its text": (
+        pickled(entry(plain(1), tensor()), entry(text("1"), tensor())),
+        "several arrays named 1",
+    ),
+    "a long key of a tensor": (
+        pickled(entry(text("k" * 2000), tensor())),
+        "under a key of 2,000 characters in its state dict; names are numbers, or texts of at most",
+    ),
+    "a state dict under an odd key": (
+        b"\x80\x02}" + entry(text("a\nb"), b"}" + entry(text("w"), tensor())) + b".",
+        r"control characters: a\nb",
     ),
     "100,000 sides": (
         pickled(tensors=tensor(size=(1,) * 10**5, strides=(1,) * 10**5)),
@@ -243,7 +323,7 @@ REFUSED = {
         + b"u.",
         "would unpack to",
     ),
-    "a tensor under a tuple": (pickled(entry(b")", tensor())), "names are texts or numbers"),
+    "a tensor under a tuple": (pickled(entry(b")", tensor())), "names are numbers, or texts"),
 }
 
 
@@ -261,26 +341,148 @@ def as_old(path, content):
     path.write_bytes(head + content + pickle.dumps(["0"], 2) + numbers)
 
 
-@pytest.fixture(scope="module", params=[as_zip, as_old])
-def read(request, tmp_path_factory):
-    """What reading each of the files gave, by their names, and the paths."""
+FORMS = {"zip": as_zip, "old": as_old}
+CONTENTS = {**READ, **{name: content for name, (content, _) in REFUSED.items()}}
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """What reading each of the files in each form gave, and the path."""
     folder = tmp_path_factory.mktemp("pickles")
-    contents = {**READ, **{name: content for name, (content, _) in REFUSED.items()}}
-    paths = {name: folder / f"{number}.pth" for number, name in enumerate(contents)}
-    for name, path in paths.items():
-        request.param(path, contents[name])
+    paths = {}
+    for form, write in FORMS.items():
+        for number, (name, content) in enumerate(CONTENTS.items()):
+            paths[form, name] = folder / f"{form}{number}.pth"
+            write(paths[form, name], content)
     found = read_in_a_process(paths.values())
     return dict(zip(paths, zip(found, paths.values(), strict=True), strict=True))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", READ)
-def test_what_is_beside_a_state_dict_costs_nothing(name, read):
-    found, path = read[name]
+def test_what_is_beside_a_state_dict_costs_nothing(name, form, read):
+    found, path = read[form, name]
     assert found.names == ["w"], found
     assert_told(found._replace(message=str(path)), path)
+    assert found.seconds < 2, found
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_pickle_that_asks_for_too_much_is_refused_in_a_line(name, read):
-    found, path = read[name]
+def test_a_pickle_that_asks_for_too_much_is_refused_in_a_line(name, form, read):
+    found, path = read[form, name]
     assert_told(found, path, REFUSED[name][1])
+
+
+# --------------------------------------------------------------------- each step is constant work
+
+
+def large_operands():
+    """Values that a pickle can refer to at each step, as large as fits into a small file."""
+    number = 2**17
+    storage = ("storage", "float32", "\u3000" * 1000, "cpu", 6)
+    sides = (1,) * 64
+    nested = ()
+    for _ in range(60):
+        nested = (nested, nested)
+    return {
+        "tuple": (None,) * number,
+        "tuple of one": ((None,) * number,),
+        "list": [None] * number,
+        "pairs": ([(key, None) for key in range(number)],),
+        "dict": dict.fromkeys(range(number)),
+        "dict of dicts": (dict.fromkeys(range(number)),),
+        "nested": nested,
+        "huge integer": pickles._integer(-(1 << (1 << 24))),
+        "integer": -(1 << 500),
+        "odd text": "\u3000" * 1000,
+        "long text": "x" * 10**7,
+        "bytes": bytes(10**7),
+        "storage": storage,
+        "storage of a long name": (*storage[:2], "x" * 10**7, *storage[3:]),
+        "tensor": (pickled_values.Storage("0", "float32", 6), 0, sides, sides, None, sides),
+        "endless tensor": (pickled_values.Storage("0", "float32", 6), 0, *[(1,) * number] * 2),
+        "tensor of a class": (
+            pickled_values._KNOWN["torch._utils._rebuild_tensor_v2"],
+            None,
+            (None,) * number,
+            None,
+        ),
+    }
+
+
+# Arguments of operations that have one.
+ARGUMENTS = {
+    **dict.fromkeys(("GLOBAL", "INST"), "collections OrderedDict"),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"), 0),
+}
+
+
+def cost(operation, below, above, argument):
+    """(seconds, steps) of a hundred times the same operation, or of fewer if it fails."""
+    steps = [0]
+    machine = pickles._Machine(lambda number: steps.append(steps.pop() + number))
+    machine.memo[0] = above
+    step = machine.steps[operation]
+    started = time.process_time()
+    for _ in range(100):
+        machine.stack[:], machine.marks[:] = [below, above], [0]
+        machine.count(1)
+        try:
+            step(argument)
+        except (UserError, ValueError, TypeError, IndexError, AttributeError):
+            break  # the file is refused
+        if steps[0] > 10**6:
+            break
+    return time.process_time() - started, steps[0]
+
+
+OPERANDS = large_operands()
+FUNCTIONS = [value for value in pickled_values._KNOWN.values() if not isinstance(value, str)]
+OPERATIONS = sorted(pickles._Machine(lambda number: None).steps)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_step_takes_no_longer_for_large_operands(operation):
+    belows = FUNCTIONS if operation in ("REDUCE", "NEWOBJ", "OBJ") else [{}, [], "torch"]
+    slow = {}
+    for name, above in OPERANDS.items():
+        for below in belows:
+            argument = ARGUMENTS.get(operation, above)
+            for _ in range(3):  # others use the machine, too
+                seconds, steps = cost(operation, below, above, argument)
+                if enough := seconds < 0.02 + 5e-6 * steps:
+                    break
+            if not enough:
+                slow[name, getattr(below, "name", below)] = (seconds, steps)
+    assert not slow
+
+
+def test_the_steps_of_all_pickles_of_a_file_count_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "_MOST_STEPS", 10_000)
+    half = b"N0" * 3_000
+    path = tmp_path / "w.pth"
+    as_old(path, b"\x80\x02" + half + pickled()[2:])
+    assert files.read(path).keys() == {"w"}
+    path.write_bytes(path.read_bytes().replace(plain(["0"]), half + plain(["0"])))
+    with pytest.raises(WeightsError, match=r"10,000 steps \(VITJAX_MODEL_LIMITS=off"):
+        files.read(path)
+    monkeypatch.setenv("VITJAX_MODEL_LIMITS", "off")
+    assert files.read(path).keys() == {"w"}
+
+
+def test_a_large_file_may_take_more_steps(tmp_path, monkeypatch):
+    """As the names of the images of a training do, beside its weights."""
+    monkeypatch.setattr(limits, "_MOST_STEPS", 1_000)
+    names = b"](" + b"".join(text(f"train/class/{i}.jpg") for i in range(2_000)) + b"e"
+    as_old(tmp_path / "w.pth", pickled(entry(text("x"), names)))
+    assert files.read(tmp_path / "w.pth").keys() == {"w"}
+
+
+def test_nothing_comes_before_the_number_of_an_old_file(tmp_path):
+    path = tmp_path / "w.pth"
+    as_old(path, pickled())
+    assert files.read(path).keys() == {"w"}
+    path.write_bytes(path.read_bytes().replace(plain(1001), b"N0" * 1_000 + plain(1001), 1))
+    with pytest.raises(WeightsError, match=r"cut short or damaged"):
+        files.read(path)

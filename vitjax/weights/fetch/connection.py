@@ -162,11 +162,11 @@ def check_address(url: str, words: str = "") -> urllib.parse.SplitResult:
     try:
         parts = urllib.parse.urlsplit(url)
         _ = parts.port
+        if parts.hostname and not _is_host(parts.hostname):
+            raise ValueError("its host is no name")
         # urlsplit leaves out line ends.
         if _BLANK.search(url) or not _SENT.fullmatch(parts.path + parts.query):
             raise ValueError("write spaces and letters beyond ASCII as %20 and the like")
-        if parts.hostname and not _is_host(parts.hostname):
-            raise ValueError("its host is no name")
     except ValueError as error:
         raise WeightsError(f"{begin}{url[:500]!r}: is no valid address ({error})") from None
     if parts.username is not None or parts.password is not None:

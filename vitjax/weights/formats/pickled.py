@@ -128,7 +128,7 @@ def _key(key: Any) -> Any:
         return Inert(f"key of {len(key):,} characters")
     if key is None or (isinstance(key, int) and abs(key) < _LARGEST_KEY):
         return key
-    return Inert(f"key of type {type(key).__name__}")
+    return Inert(key.kind if isinstance(key, Inert) else f"key of type {type(key).__name__}")
 
 
 def named(module: Any, name: Any) -> Any:

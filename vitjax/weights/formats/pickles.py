@@ -72,12 +72,14 @@ def load(file: IO[bytes], size: int, budget: Budget) -> tuple[Any, dict[str, str
 
 
 class _Bounded:
-    """A file that allocates no more for a read than it has bytes."""
+    """A file that allocates no more for a read than it has bytes.
+
+    It has no ``tell``, which pickletools would call at each step.
+    """
 
     def __init__(self, file: IO[bytes], size: int):
         self.file = file
         self.size = size
-        self.tell = file.tell
 
     def read(self, count: int) -> bytes:
         if count > 2**16:
