@@ -16,6 +16,8 @@ import pickle
 import re
 import struct
 import subprocess
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -136,6 +138,38 @@ def test_the_file_is_the_one_that_pytorch_was_seen_to_read(expected, tmp_path):
                 "<HH", (tmp_path / "w.pth").read_bytes(), record.header_offset + 26
             )
             assert (record.header_offset + 30 + name_length + extra_length) % 64 == 0
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))
+def test_an_old_file_of_any_protocol_is_read(protocol, tmp_path, monkeypatch):
+    """``torch.save(..., pickle_protocol=, _use_new_zipfile_serialization=False)``."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
+    exec("def _rebuild_tensor_v2(*arguments): pass", vars(utils))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+    storage = torch.FloatStorage()
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return ("storage", torch.FloatStorage, "7", "cpu", 6) if value is storage else None
+
+    class Stored:
+        def __reduce__(self):
+            rest = ((2, 3), (3, 1), False, collections.OrderedDict())
+            return utils._rebuild_tensor_v2, (storage, 0, *rest)
+
+    system = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
+    content = {"epoch": 3, "best": True, "w": Stored()}
+    with open(tmp_path / "w.pth", "wb") as file:
+        for value in (0x1950A86A20F9469CFC6C, 1001, system, content, ["7"]):
+            Pickler(file, protocol).dump(value)
+        file.write((6).to_bytes(8, "little") + NUMBERS.tobytes())
+    assert files.read(tmp_path / "w.pth")["w"].tolist() == NUMBERS.reshape(2, 3).tolist()
 
 
 # --------------------------------------------------------------------------- those who mean harm
