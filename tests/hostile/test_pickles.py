@@ -1,81 +1,22 @@
 """Pickles of a few bytes that would take forever, fill the memory or end the process."""
 
-import pickle
-import time
-import zipfile
-
-import numpy as np
 import pytest
+from pickle_files import (
+    as_old,
+    as_zip,
+    colliding,
+    copies,
+    doubled,
+    doubled_dicts,
+    doubled_lists,
+    entry,
+    long_names,
+    pickled,
+    plain,
+    tensor,
+    text,
+)
 from reading import assert_told, read_in_a_process
-
-from vitjax.core.errors import UserError
-from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import files, limits, pickles, pytorch
-from vitjax.weights.formats import pickled as pickled_values
-
-NUMBERS = np.arange(6, dtype="<f4")
-
-
-def plain(value):
-    """The operations that put a value on the stack."""
-    return pickle.dumps(value, 2)[2:-1]
-
-
-def text(word):
-    return b"X" + len(word.encode()).to_bytes(4, "little") + word.encode()
-
-
-def tensor(key="0", count=6, offset=0, size=(2, 3), strides=(3, 1), storage="FloatStorage"):
-    reference = b"(" + plain("storage") + f"ctorch\n{storage}\n".encode()
-    reference += plain(key) + plain("cpu") + plain(count) + b"tQ"
-    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n(" + reference
-    return rebuilt + plain(offset) + plain(size) + plain(strides) + plain(False) + b"}tR"
-
-
-def entry(key, value):
-    """Operations that add an entry to the dict on the stack."""
-    return key + value + b"s"
-
-
-def pickled(*entries, tensors=None):
-    """A pickle of a dict with a tensor, and more."""
-    return b"\x80\x02}" + entry(text("w"), tensors or tensor()) + b"".join(entries) + b"."
-
-
-def doubled(levels, start=b")"):
-    """A tuple of two times the same tuple, of two times ..."""
-    return start + (b"2\x86") * levels
-
-
-def doubled_lists(levels):
-    """A list of two times the same list, of two times ..."""
-    return b"]" + (b"q\x010](h\x01h\x01e") * levels
-
-
-def doubled_dicts(levels):
-    return b"}" + (b"q\x010}(" + text("a") + b"h\x01" + text("b") + b"h\x01u") * levels
-
-
-def long_names(levels, leaves):
-    """Dicts in dicts under long names, with many tensors in the innermost."""
-    inner = b"}(" + b"".join(text(f"{i}") + b"h\x00" for i in range(leaves)) + b"u"
-    # Each dict is put into the one around it, from the inside.
-    for _ in range(levels):
-        inner = b"}" + text("n" * 1000) + inner + b"s"
-    return inner
-
-
-def copies(function, argument, times):
-    """A list of many calls of a function with one and the same argument."""
-    call = f"c{function}\n".encode() + b"h\x05\x85R"
-    return argument + b"q\x050](" + call * times + b"e"
-
-
-def colliding(number):
-    """A dict of integers that have one hash."""
-    keys = (plain(k * (2**61 - 1)) for k in range(1, number))
-    return b"}(" + b"".join(key + b"N" for key in keys) + b"u"
-
 
 # The state dict is read, whatever is beside it.
 READ = {
@@ -327,20 +268,6 @@ REFUSED = {
 }
 
 
-def as_zip(path, content, order=b"little"):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", content)
-        archive.writestr("archive/byteorder", order)
-        archive.writestr("archive/data/0", NUMBERS.tobytes())
-
-
-def as_old(path, content):
-    system = {"protocol_version": 1001, "little_endian": True}
-    head = pytorch.MAGICS[2] + pickle.dumps(1001, 2) + pickle.dumps(system, 2)
-    numbers = (6).to_bytes(8, "little") + NUMBERS.tobytes()
-    path.write_bytes(head + content + pickle.dumps(["0"], 2) + numbers)
-
-
 FORMS = {"zip": as_zip, "old": as_old}
 CONTENTS = {**READ, **{name: content for name, (content, _) in REFUSED.items()}}
 
@@ -372,120 +299,3 @@ def test_what_is_beside_a_state_dict_costs_nothing(name, form, read):
 def test_a_pickle_that_asks_for_too_much_is_refused_in_a_line(name, form, read):
     found, path = read[form, name]
     assert_told(found, path, REFUSED[name][1])
-
-
-# --------------------------------------------------------------------- each step is constant work
-
-
-def large_operands():
-    """Values that a pickle can refer to at each step, as large as fits into a small file."""
-    number = 2**18
-    storage = ("storage", "float32", "\u3000" * 1000, "cpu", 6)
-    sides = (1,) * 64
-    nested = ()
-    for _ in range(60):
-        nested = (nested, nested)
-    return {
-        "tuple": (None,) * number,
-        "tuple of one": ((None,) * number,),
-        "list": [None] * number,
-        "pairs": ([(key, None) for key in range(number)],),
-        "dict": dict.fromkeys(range(number)),
-        "dict of dicts": (dict.fromkeys(range(number)),),
-        "nested": nested,
-        "huge integer": pickles._integer(-(1 << 2**26)),
-        "integer": -(1 << 500),
-        "odd text": "\u3000" * 1000,
-        "long text": "x" * 10**7,
-        "bytes": bytes(10**7),
-        "storage": storage,
-        "storage of a long name": (*storage[:2], "x" * 10**7, *storage[3:]),
-        "tensor": (pickled_values.Storage("0", "float32", 6), 0, sides, sides, None, sides),
-        "endless tensor": (pickled_values.Storage("0", "float32", 6), 0, *[(1,) * number] * 2),
-        "tensor of a class": (
-            pickled_values._KNOWN["torch._utils._rebuild_tensor_v2"],
-            None,
-            (None,) * number,
-            None,
-        ),
-    }
-
-
-# Arguments of operations that have one.
-ARGUMENTS = {
-    **dict.fromkeys(("GLOBAL", "INST"), "collections OrderedDict"),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"), 0),
-}
-
-
-def cost(operation, below, above, argument):
-    """(seconds, steps) of 500 times the same operation, or of fewer if it fails."""
-    steps = [0]
-    machine = pickles._Machine(lambda number: steps.append(steps.pop() + number))
-    machine.memo[0] = above
-    step = machine.steps[operation]
-    stack, marks = [below, above], [0]
-    if operation in ("SETITEM", "SETITEMS", "DICT"):
-        stack, marks = [below, above, above], [1]
-    started = time.process_time()
-    for _ in range(500):
-        machine.stack[:], machine.marks[:] = stack, marks
-        machine.count(1)
-        try:
-            step(argument)
-        except (UserError, ValueError, TypeError, IndexError, AttributeError):
-            break  # the file is refused
-        if steps[0] > 10**6:
-            break
-    return time.process_time() - started, steps[0]
-
-
-OPERANDS = large_operands()
-# One of each kind.
-FUNCTIONS = {
-    value.call: value for value in pickled_values._KNOWN.values() if not isinstance(value, str)
-}
-OPERATIONS = sorted(pickles._Machine(lambda number: None).steps)
-
-
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_step_takes_no_longer_for_large_operands(operation):
-    belows = FUNCTIONS.values() if operation in ("REDUCE", "NEWOBJ", "OBJ") else [{}, [], "torch"]
-    slow = {}
-    for name, above in OPERANDS.items():
-        for below in belows:
-            argument = ARGUMENTS.get(operation, above)
-            seconds, steps = cost(operation, below, above, argument)
-            if seconds > 0.03 + 5e-6 * steps:
-                slow[name, getattr(below, "name", below)] = (seconds, steps)
-    assert not slow
-
-
-def test_the_steps_of_all_pickles_of_a_file_count_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "_MOST_STEPS", 10_000)
-    half = b"N0" * 3_000
-    path = tmp_path / "w.pth"
-    as_old(path, b"\x80\x02" + half + pickled()[2:])
-    assert files.read(path).keys() == {"w"}
-    path.write_bytes(path.read_bytes().replace(plain(["0"]), half + plain(["0"])))
-    with pytest.raises(WeightsError, match=r"10,000 steps \(VITJAX_MODEL_LIMITS=off"):
-        files.read(path)
-    monkeypatch.setenv("VITJAX_MODEL_LIMITS", "off")
-    assert files.read(path).keys() == {"w"}
-
-
-def test_a_large_file_may_take_more_steps(tmp_path, monkeypatch):
-    """As the names of the images of a training do, beside its weights."""
-    monkeypatch.setattr(limits, "_MOST_STEPS", 1_000)
-    names = b"](" + b"".join(text(f"train/class/{i}.jpg") for i in range(2_000)) + b"e"
-    as_old(tmp_path / "w.pth", pickled(entry(text("x"), names)))
-    assert files.read(tmp_path / "w.pth").keys() == {"w"}
-
-
-def test_nothing_comes_before_the_number_of_an_old_file(tmp_path):
-    path = tmp_path / "w.pth"
-    as_old(path, pickled())
-    assert files.read(path).keys() == {"w"}
-    path.write_bytes(path.read_bytes().replace(plain(1001), b"N0" * 1_000 + plain(1001), 1))
-    with pytest.raises(WeightsError, match=r"cut short or damaged"):
-        files.read(path)
