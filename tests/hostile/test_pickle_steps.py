@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from pickle_files import as_old, entry, pickled, plain, text
+from pickle_files import as_old, as_zip, entry, pickled, plain, text
 
 from vitjax.core.errors import UserError
 from vitjax.weights.errors import WeightsError
@@ -94,6 +94,14 @@ def test_a_step_takes_no_longer_for_large_operands(operation):
             if not any(seconds < 0.03 + 5e-6 * steps for seconds, steps in tries):
                 slow.append((name, getattr(below, "name", below)))
     assert not slow
+
+
+def test_steps_without_end_end_soon(tmp_path):
+    as_zip(tmp_path / "w.pth", b"\x80\x02" + b"}0" * limits._MOST_STEPS + b".")
+    started = time.process_time()
+    with pytest.raises(WeightsError, match=r"takes more than 4,194,304 steps"):
+        files.read(tmp_path / "w.pth")
+    assert time.process_time() - started < 5
 
 
 def test_the_steps_of_all_pickles_of_a_file_count_together(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ READ = {
             b"("
             + b"N" * 100_000
             + b"tq\x050]("
-            + b"ctypes\nSimpleNamespace\nh\x05R" * 50_000
+            + b"ctypes\nSimpleNamespace\nh\x05R" * 20_000
             + b"e",
         ),
     ),
@@ -51,12 +51,12 @@ READ = {
             b"("
             + b"N" * 100_000
             + b"tq\x050]("
-            + b"ctypes\nSimpleNamespace\nh\x05\x81" * 50_000
+            + b"ctypes\nSimpleNamespace\nh\x05\x81" * 20_000
             + b"e",
         ),
     ),
     "huge negative integers as keys": pickled(
-        entry(text("x"), plain(-(1 << 80_000_000)) + b"q\x050}(" + b"h\x05N" * 100_000 + b"u")
+        entry(text("x"), plain(-(1 << 80_000_000)) + b"q\x050}(" + b"h\x05N" * 20_000 + b"u")
     ),
     "one storage of an odd name": pickled(
         entry(
@@ -68,7 +68,7 @@ READ = {
             + plain("cpu")
             + plain(6)
             + b"tq\x050]("
-            + b"h\x05Q" * 100_000
+            + b"h\x05Q" * 20_000
             + b"e",
         )
     ),
@@ -79,7 +79,7 @@ READ = {
     + b".",
     "dicts under an odd key": b"\x80\x02}"
     + entry(text("model"), b"}" + entry(text("w"), tensor()))
-    + entry(text("\u3000" * 1000), b"}(" + b"".join(plain(i) + b"}" for i in range(100_000)) + b"u")
+    + entry(text("\u3000" * 1000), b"}(" + b"".join(plain(i) + b"}" for i in range(20_000)) + b"u")
     + b".",
     "a memo of four billion": pickled(entry(text("x"), b")r\xff\xff\xff\xff")),
     "texts by the million": pickled(
@@ -210,7 +210,6 @@ REFUSED = {
         b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\x00(h\x00N(h\x00N)NtNtR.",
         "damaged",
     ),
-    "steps without end": (b"\x80\x02" + b"N0" * 2**22 + b".", "steps"),
     # These pass NumPy's own check, which overflows; the first number read ends the process.
     "strides that overflow to nothing in bytes": (
         pickled(tensors=tensor(size=(5,), strides=(2**60,))),
