@@ -134,9 +134,30 @@ def range_problem(value: Any) -> str:
             return f"between -{_LARGEST_INT} and {_LARGEST_INT}"
     elif not math.isfinite(value):
         return "finite"
-    elif abs(value) > _LARGEST_FLOAT:
+    elif abs(value) > _LARGEST_FLOAT and not _computes_in_float64():
         return f"at most {_LARGEST_FLOAT:.2g} in magnitude, the largest float32"
     return ""
+
+
+def _computes_in_float64() -> bool:
+    import jax  # here, since most values are small, and most programs that check them are quick
+
+    return bool(jax.config.jax_enable_x64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Infinite(Constraint):
+    """A number of any size, infinity included, but not NaN."""
+
+    words = "(not NaN)"
+
+    def allows(self, value: Any) -> bool:
+        """Whether ``value`` is not NaN."""
+        return not math.isnan(value)
+
+
+# For numbers that are compared, such as limits that infinity switches off.
+FloatOrInfinity = Annotated[float, Infinite()]
 
 
 PositiveInt = Annotated[int, Bounds(at_least=1)]
