@@ -9,7 +9,6 @@ import pytest
 
 from vitjax.core import machine
 from vitjax.core.errors import ConfigError
-from vitjax.models import counting
 from vitjax.training import experiment as experiments
 from vitjax.training import memory
 
@@ -38,9 +37,7 @@ def changed(config, **values):
 
 @pytest.fixture(autouse=True)
 def sixteen_gigabytes(monkeypatch):
-    monkeypatch.setattr(memory, "memory_bytes", lambda: 16 * 10**9)
     monkeypatch.setattr(machine, "memory_bytes", lambda: 16 * 10**9)
-    monkeypatch.setattr(counting, "memory_bytes", lambda: 16 * 10**9)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +52,13 @@ def sixteen_gigabytes(monkeypatch):
         ),
         (
             changed(VIT, model__mlp_width=2**20, model__depth=8, optimizer__name="adam"),
-            r"config\.model: its parameters .* at least 38\.8 GB",
+            r"config\.model: what a run keeps of its parameters .* at least 38\.8 GB",
         ),
         (
             changed(VIT, model__mlp_width=2**20, model__depth=12),
-            r"config\.model: this model has 4,.* need 19\.4 GB",
+            r"config\.model: what a run keeps of its parameters .* at least 19\.4 GB",
         ),
-        (changed(CELLS, data__workers=512), r"config\.data\.workers is 512: .* 26\.8 GB"),
+        (changed(CELLS, data__workers=512), r"data\.workers is 512; .* at most \d+, 16 for each of "),
         (
             changed(CELLS, data__workers=10**6),
             r"data\.workers is 1000000; .* in \[0, 512\]",
@@ -86,14 +83,14 @@ def test_what_fits_into_no_memory_is_told(config, words):
 
 def test_what_fits_is_built_and_unknown_memory_refuses_nothing(monkeypatch):
     assert experiments.build(changed(DIGITS, data__batch_size=10**6)).data.batch_size == 10**6
-    monkeypatch.setattr(memory, "memory_bytes", lambda: None)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: None)
     assert experiments.build(changed(DIGITS, data__batch_size=10**9)).data.batch_size == 10**9
 
 
 def test_micro_batches_need_less(monkeypatch):
     wide = changed(VIT, data__batch_size=800, data__eval_batch_size=8, model__mlp_width=50_000)
     # 800 examples of 5 tokens and 50,000 features.
-    monkeypatch.setattr(memory, "memory_bytes", lambda: 4 * 800 * 5 * 50_000 // 2)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 4 * 800 * 5 * 50_000 // 2)
     with pytest.raises(ConfigError, match=r"batch_size is 800: one layer .* 0\.8 GB .* 0\.4 GB"):
         experiments.build(wide)
     assert experiments.build(changed(wide, train__accumulation_steps=4)).data.batch_size == 800
@@ -118,11 +115,11 @@ def test_the_memory_is_that_of_the_smallest_limit(tmp_path, monkeypatch):
     assert machine.memory_bytes() == 1024 + 1000 * 1024
 
 
-def test_the_memory_of_an_accelerator_is_what_it_reports():
+def test_the_memory_of_an_accelerator_is_what_it_reports(monkeypatch):
     def parallel(statistics):
         device = SimpleNamespace(platform="gpu", memory_stats=lambda: statistics)
         return SimpleNamespace(devices=[device] * 4, batch_shards=2)
 
-    found = memory._memory_of(parallel({"bytes_limit": 10**9}), 10**12)
-    assert found == (10**9, "a device", 4, 2)
-    assert memory._memory_of(parallel(None), 10**12).size is None
+    found = memory._split(parallel({"bytes_limit": 10**9}))
+    assert found == ((10**9, "a device"), 4, 2)
+    assert memory._split(parallel(None))[0].size is None

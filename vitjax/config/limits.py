@@ -46,7 +46,7 @@ def check(config: Any, where: str = "config") -> None:
         if isinstance(value, Mapping | ml_collections.ConfigDict | list | tuple):
             if level == MOST_LEVELS:
                 raise ConfigError(
-                    f"{_shortened(path)}: sections and lists are nested more than {MOST_LEVELS}"
+                    f"{where}{_shortened(path.removeprefix(where))}: sections and lists are nested more than {MOST_LEVELS}"
                     " deep, or one contains itself"
                 )
             for name, inner in _within(path, value):
@@ -84,4 +84,4 @@ def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _shortened(path: str) -> str:
-    return path if len(path) <= 200 else f"{path[:200]}..."
+    return path if len(path) <= 40 else f"{path[:40]}..."

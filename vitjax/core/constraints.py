@@ -9,6 +9,8 @@ import numbers
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
+from vitjax.core.machine import process_cores
+
 
 class Constraint(abc.ABC):
     """A condition on a value of the right type."""
@@ -160,6 +162,38 @@ class Infinite(Constraint):
 FloatOrInfinity = Annotated[float, Infinite()]
 
 
+@dataclasses.dataclass(frozen=True)
+class PerCore(Constraint):
+    """At most a number for each core that this process may use.
+
+    Attributes:
+        number: for each core.
+        always: what is allowed on any machine.
+    """
+
+    number: int
+    always: int
+
+    @property
+    def words(self) -> str:
+        """The largest number on this machine."""
+        return f"and at most {self._most()} on this machine"
+
+    def words_for(self, value: Any) -> str:
+        """The largest number on this machine, and why."""
+        return (
+            f"at most {self._most()}, {self.number} for each of the {process_cores()} cores that"
+            f" this process may use, or {self.always}"
+        )
+
+    def allows(self, value: Any) -> bool:
+        """Whether ``value`` is at most the number for this machine."""
+        return bool(value <= self._most())
+
+    def _most(self) -> int:
+        return max(self.always, self.number * process_cores())
+
+
 PositiveInt = Annotated[int, Bounds(at_least=1)]
 NonNegativeInt = Annotated[int, Bounds(at_least=0)]
 PositiveFloat = Annotated[float, Bounds(above=0)]
@@ -172,7 +206,7 @@ Steps = Annotated[int, Bounds(at_least=1, at_most=2**31 - 1)]  # an int32 counts
 BatchSize = Annotated[int, Bounds(at_least=1, at_most=2**31 - 1)]
 Side = Annotated[int, Bounds(at_least=1, at_most=2**14)]  # of an image, in pixels
 Examples = Annotated[int, Bounds(at_least=1, at_most=10**9)]  # made up, or of a split
-Workers = Annotated[int, Bounds(at_least=0, at_most=512)]  # processes
+Workers = Annotated[int, Bounds(at_least=0, at_most=512), PerCore(16, 32)]  # processes
 Episodes = Annotated[int, Bounds(at_least=1, at_most=10**6)]  # fixed ones, of an evaluation
 Repetitions = Annotated[int, Bounds(at_least=1, at_most=10**4)]  # of a loop within a step
 
