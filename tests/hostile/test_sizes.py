@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from vitjax.core import machine
+from vitjax.core import constraints, machine
 from vitjax.core.errors import ConfigError
+from vitjax.objectives import objectives
+from vitjax.objectives.classification import Classification
 from vitjax.training import experiment as experiments
 from vitjax.training import memory
 
@@ -58,7 +61,10 @@ def sixteen_gigabytes(monkeypatch):
             changed(VIT, model__mlp_width=2**20, model__depth=12),
             r"config\.model: what a run keeps of its parameters .* at least 19\.4 GB",
         ),
-        (changed(CELLS, data__workers=512), r"data\.workers is 512; .* at most \d+, 16 for each of "),
+        (
+            changed(CELLS, data__workers=512),
+            r"data\.workers is 512; .* at most \d+, 16 for each of ",
+        ),
         (
             changed(CELLS, data__workers=10**6),
             r"data\.workers is 1000000; .* in \[0, 512\]",
@@ -123,3 +129,74 @@ def test_the_memory_of_an_accelerator_is_what_it_reports(monkeypatch):
     found = memory._split(parallel({"bytes_limit": 10**9}))
     assert found == ((10**9, "a device"), 4, 2)
     assert memory._split(parallel(None))[0].size is None
+
+
+# On images of 8 x 8 pixels: 64 patches of one layer with 5,000 features, 1.3 MB for each image.
+FROZEN = {
+    **changed(VIT, model__patch_size=1, model__mlp_width=5_000),
+    "objective": {"name": "head_only"},
+    "init": {"from_checkpoint": "weights.npz"},
+}
+
+
+def test_a_batch_of_cached_features_passes_no_network():
+    large = changed(FROZEN, data__batch_size=10**6, data__eval_batch_size=8)
+    assert experiments.build(large).data.batch_size == 10**6
+    for config in (
+        changed(large, data__eval_batch_size=10**6),
+        changed(large, objective__cache_features=False),
+    ):
+        with pytest.raises(ConfigError, match=r"_size is 1000000: one layer of config\.model"):
+            experiments.build(config)
+
+
+def test_a_step_is_measured_by_its_loss(monkeypatch):
+    @objectives.register("test_halves")
+    @dataclasses.dataclass(frozen=True)
+    class Halves(Classification):
+        """Learns from the first half of each batch."""
+
+        def loss(self, params, model_state, batch, rng):
+            half = {name: x[: len(x) // 2] for name, x in batch.items()}
+            return super().loss(params, model_state, half, rng)
+
+    config = {**changed(VIT, data__batch_size=800, data__eval_batch_size=8)}
+    config = changed(config, model__mlp_width=50_000) | {"objective": {"name": "test_halves"}}
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 4 * 400 * 5 * 50_000)
+    assert experiments.build(config).data.batch_size == 800
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 4 * 400 * 5 * 50_000 - 1)
+    with pytest.raises(ConfigError, match=r"batch_size is 800: one layer .* 0\.4 GB"):
+        experiments.build(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        changed(DIGITS, data__batch_size=10**9),
+        changed(VIT, data__batch_size=2 * 10**7),
+        changed(VIT, model__mlp_width=2**20, model__depth=12),
+    ],
+)
+def test_one_switch_removes_all_limits_of_memory(config, monkeypatch):
+    with pytest.raises(ConfigError, match=r" \(VITJAX_MODEL_LIMITS=off in the environment"):
+        experiments.build(config)
+    monkeypatch.setenv("VITJAX_MODEL_LIMITS", "off")
+    experiments.build(config)
+
+
+def test_workers_are_bounded_by_the_cores(monkeypatch):
+    monkeypatch.setattr(constraints, "process_cores", lambda: 2)
+    experiments.check(changed(CELLS, data__workers=32))
+    with pytest.raises(ConfigError, match=r"workers is 300; it must be at most 32, 16 for each of"):
+        experiments.check(changed(CELLS, data__workers=300))
+    monkeypatch.setattr(constraints, "process_cores", lambda: 20)
+    experiments.check(changed(CELLS, data__workers=300))
+
+
+def test_a_batch_larger_than_the_data_is_blamed_for_an_epoch_without_a_step():
+    config = changed(DIGITS, data__batch_size=10**7) | {"train": {"epochs": 100}}
+    words = (
+        r"data\.batch_size is 10000000, and there are 1,437 examples .* config\.train\.epochs = 1"
+    )
+    with pytest.raises(ConfigError, match=words):
+        experiments.build(config)

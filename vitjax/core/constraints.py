@@ -151,7 +151,12 @@ def _computes_in_float64() -> bool:
 class Infinite(Constraint):
     """A number of any size, infinity included, but not NaN."""
 
-    words = "(not NaN)"
+    words = "or infinity"
+
+    def words_for(self, value: Any) -> str:
+        """A number that can be compared."""
+        del value
+        return f"a number {self.words}"
 
     def allows(self, value: Any) -> bool:
         """Whether ``value`` is not NaN."""

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from vitjax.core.constraints import Bounds, Constraint, Length
 from vitjax.core.machine import OVERRIDE, limited
 
+
 @dataclasses.dataclass(frozen=True)
 class Limit(Constraint):
     """The largest number, or the largest number of items of a list, unless limits are off.
