@@ -104,9 +104,9 @@ def problem(value: Any, hint: Any) -> Problem | None:
 def _constrained(value: Any, hint: Any) -> Problem | None:
     base, *constraints = typing.get_args(hint)
     found = problem(value, base)
-    if found is not None and not found.wrong_type:
-        if any(isinstance(constraint, Infinite) for constraint in constraints):
-            found = None  # of a plain number, which must be finite
+    infinite = any(isinstance(constraint, Infinite) for constraint in constraints)
+    if infinite and found is not None and not found.wrong_type:
+        found = None  # of a plain number, which must be finite
     if found is not None:
         own = found.path == "" and found.wrong_type
         return found._replace(words=_describe(hint)) if own else found

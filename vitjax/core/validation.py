@@ -81,6 +81,9 @@ __all__ = [
     "validate_fields",
 ]
 
+_USED: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "used", default=types.MappingProxyType({})
+)
 _MOST_KEYS = 20  # unknown ones in a message
 _SECTION_OF_CONFIG = re.compile(r"config(\.\w+)+")
 
@@ -149,9 +152,6 @@ def used_before(values: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         _USED.reset(token)
-
-
-_USED: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("used", default={})
 
 
 def _was_used(value: Any, name: str) -> bool:

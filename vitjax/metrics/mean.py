@@ -13,6 +13,7 @@ class Uncounted(float):
     """NaN as the mean of nothing, which is no fault: no example counted."""
 
     def __new__(cls) -> Uncounted:
+        """The value, which is NaN."""
         return super().__new__(cls, "nan")
 
 

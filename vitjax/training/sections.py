@@ -157,9 +157,10 @@ def checked(config: Mapping[str, Any]) -> Checked:
 
 
 def of_training(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config that need no bounds where a run has used them, by their names in errors.
+    """The values of a config that need no bounds where a run has used them.
 
-    These are what only the updates of training read, and the number of its processes.
+    These are what only the updates of training read, and the number of its processes; they are
+    returned by their names in errors.
 
     Args:
         config: plain JSON values.
