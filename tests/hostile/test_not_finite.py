@@ -1,5 +1,6 @@
 """Evaluations and predictions that are NaN or infinite end in words, with nothing written."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -13,6 +14,8 @@ import vitjax
 from vitjax.core.errors import UserError
 from vitjax.metrics import Declaration, Mean
 from vitjax.models.registry import MODELS
+from vitjax.objectives import objectives
+from vitjax.objectives.classification import Classification
 from vitjax.training import finite
 
 # Inputs of about 1e5: float16 ends at 65504.
@@ -96,3 +99,19 @@ def test_results_without_a_loss_are_checked_by_their_metrics_with_a_direction():
         check({"auc": math.nan, "recall": math.inf, "n": 1.0}, declared=declared)
     check({"auc": math.nan, "recall": 0.5, "n": 1.0}, declared=declared)
     check({"n": math.nan}, declared=declared)
+
+
+def test_a_split_in_which_nothing_counts_is_no_divergence(tmp_path):
+    @objectives.register("test_unlabelled")
+    @dataclasses.dataclass(frozen=True)
+    class Unlabelled(Classification):
+        """Classification of images of which none has a label where it is evaluated."""
+
+        def evaluate(self, variables, batch):
+            return super().evaluate(variables, {**batch, "mask": 0 * batch["mask"]})
+
+    summary = vitjax.train(
+        {**CONFIG, "objective": {"name": "test_unlabelled"}}, tmp_path, say=quiet
+    )
+    assert math.isnan(summary["test"]["loss"])
+    assert json.loads((tmp_path / "summary.json").read_text())["val"]["loss"] is None

@@ -63,7 +63,7 @@ def sixteen_gigabytes(monkeypatch):
         ),
         (
             changed(CELLS, data__workers=512),
-            r"data\.workers is 512; .* at most \d+, 16 for each of ",
+            r"data\.workers is 512; .* at most \d+ on this machine: 16 ",
         ),
         (
             changed(CELLS, data__workers=10**6),
@@ -170,14 +170,16 @@ def test_a_step_is_measured_by_its_loss(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "size"),
     [
-        changed(DIGITS, data__batch_size=10**9),
-        changed(VIT, data__batch_size=2 * 10**7),
-        changed(VIT, model__mlp_width=2**20, model__depth=12),
+        (changed(DIGITS, data__batch_size=10**9), 16 * 10**9),
+        (changed(VIT, data__batch_size=2 * 10**7), 16 * 10**9),
+        (VIT, 10**6),
+        ({**DIGITS, "data": {"source": "synthetic", "batch_size": 1}}, 10**5),
     ],
 )
-def test_one_switch_removes_all_limits_of_memory(config, monkeypatch):
+def test_one_switch_removes_all_limits_of_memory(config, size, monkeypatch):
+    monkeypatch.setattr(machine, "memory_bytes", lambda: size)
     with pytest.raises(ConfigError, match=r" \(VITJAX_MODEL_LIMITS=off in the environment"):
         experiments.build(config)
     monkeypatch.setenv("VITJAX_MODEL_LIMITS", "off")
@@ -187,7 +189,7 @@ def test_one_switch_removes_all_limits_of_memory(config, monkeypatch):
 def test_workers_are_bounded_by_the_cores(monkeypatch):
     monkeypatch.setattr(constraints, "process_cores", lambda: 2)
     experiments.check(changed(CELLS, data__workers=32))
-    with pytest.raises(ConfigError, match=r"workers is 300; it must be at most 32, 16 for each of"):
+    with pytest.raises(ConfigError, match=r"workers is 300; it must be at most 32 on this mach"):
         experiments.check(changed(CELLS, data__workers=300))
     monkeypatch.setattr(constraints, "process_cores", lambda: 20)
     experiments.check(changed(CELLS, data__workers=300))

@@ -134,9 +134,9 @@ def errors_of(
     """
     try:
         yield
-    except (KeyboardInterrupt, *passing):
-        raise
     except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, *passing)):
+            raise
         numbers = [n for frame, n in traceback.walk_tb(error.__traceback__) if _is(frame, path)]
         line = f" (line {numbers[-1]})" if numbers else ""
         text = in_one_line(error)

@@ -144,7 +144,7 @@ def range_problem(value: Any) -> str:
 def _computes_in_float64() -> bool:
     import jax  # here, since most values are small, and most programs that check them are quick
 
-    return bool(jax.config.jax_enable_x64)
+    return jax.dtypes.canonicalize_dtype("float64") == "float64"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,8 +187,8 @@ class PerCore(Constraint):
     def words_for(self, value: Any) -> str:
         """The largest number on this machine, and why."""
         return (
-            f"at most {self._most()}, {self.number} for each of the {process_cores()} cores that"
-            f" this process may use, or {self.always}"
+            f"at most {self._most()} on this machine: {self.number} for each core that the process"
+            f" may use ({process_cores()}), and {self.always} in any case"
         )
 
     def allows(self, value: Any) -> bool:
