@@ -26,7 +26,7 @@ MOVING = {
     "shift": ["shift(5)"],
     "elastic": ["elastic(2)"],
     "rotate": ["rotate(90)"],
-    "scale": ["scale((0.9, 1.2))"],
+    "scale": ["scale((0.9, 1.2))", "scale((0.005, 2))"],
     "random_affine": ["random_affine(20, 0.05, (0.9, 1.1), 5)", "random_affine(fill=9)"],
     "rand_augment": ["rand_augment(3, 9)", "rand_augment(2, 8, 'bilinear')"],
     "trivial_augment": [],
