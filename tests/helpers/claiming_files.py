@@ -56,7 +56,7 @@ CLAIMS = [
     ("conv4", {"depth": HUGE}, "depth = 1000000000, but its arrays have 2 blocks"),
     ("conv4", {"input_shape": [8_192, 8_192, 3]}, "but its params/head/kernel has shape"),
     ("conv4", {"filters": 2**20}, "this model of"),
-    ("mlp", {"hidden": [2**20] * 100}, "and the devices have"),
+    ("mlp", {"hidden": [2**20] * 100}, "and this machine has"),
     ("mlp", {"hidden": [4] * 10**5}, "a list of at most 1,000 items"),
     ("mlp", {"input_shape": [10**12]}, "this model of"),
     ("unet", {"depth": HUGE}, "depth is 1000000000; it must be at most 12"),
