@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from vitjax.config.lengths import Run, check, check_run, spellings
 from vitjax.core.errors import ConfigError
+from vitjax.optim import schedules
+from vitjax.training.settings import LENGTHS, check_train, train_settings
 
 
 def test_a_run_is_given_in_steps_or_epochs():
@@ -57,10 +59,11 @@ def test_other_keys_and_lists_pass():
 @pytest.mark.parametrize("unit", ["steps", "epochs", "fraction"])
 def test_a_length_is_one_number_and_a_list_of_lengths_is_a_list(value, unit):
     run = Run(100, 10)
-    with pytest.raises(ConfigError, match=rf"s\.warmup_{unit} is .*it must be a number in \[0, "):
+    bounds = r"in \[0, 1\]" if unit == "fraction" else "at least 0"
+    with pytest.raises(ConfigError, match=rf"s\.warmup_{unit} is .*it must be a number {bounds}"):
         run.resolve({f"warmup_{unit}": value}, ["warmup"], where="s")
     if not isinstance(value, list):
-        with pytest.raises(ConfigError, match=r"must be a list of numbers in \[0, "):
+        with pytest.raises(ConfigError, match=rf"must be a list of numbers {bounds}"):
             run.resolve({f"warmup_{unit}": value}, ["warmup"], where="s", lists=["warmup"])
 
 
@@ -88,8 +91,29 @@ def test_spellings():
 def test_a_length_that_no_run_can_have_is_an_error(value, unit):
     with pytest.raises(ConfigError, match=rf"^train\.{unit} is .*; it must be "):
         check_run({unit: value}, where="train")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 1e300])
+@pytest.mark.parametrize("unit", ["steps", "epochs"])
+def test_a_length_within_a_run_is_finite(value, unit):
     with pytest.raises(ConfigError, match=rf"^s\.warmup_{unit} is .*; it must be "):
         check({f"warmup_{unit}": value}, ["warmup"], where="s")
+
+
+@pytest.mark.parametrize("value", [3e9, 10**10, 2 * 10**9])
+@pytest.mark.parametrize("unit", ["steps", "epochs"])
+def test_a_period_longer_than_any_run_means_never(value, unit):
+    keys = {f"{name}_{unit}": value for name in LENGTHS}
+    settings = train_settings({"steps": 100, **keys}, Run(100, 22.5))
+    assert 100 < settings.log_every <= 2**31 - 1
+    assert 100 < settings.evaluate_every <= 2**31 - 1
+    check_train({"steps": 100, **keys})
+    rate = schedules.create(
+        {"name": "step", f"boundaries_{unit}": [50 / 22.5 if unit == "epochs" else 50, value]},
+        Run(100, 22.5),
+        1.0,
+    )
+    assert rate(100) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("value", [0, 0.4, -0.0])

@@ -15,6 +15,7 @@ from flax import linen as nn
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import (
     Bounds,
+    FloatOrInfinity,
     Fraction,
     Length,
     NonNegativeFloat,
@@ -265,3 +266,35 @@ def test_where_may_be_a_phrase():
 
     with pytest.raises(ConfigError, match=r"^tool 'saw': teeth is 0; it must be at least 1$"):
         check_keywords(saw, {"teeth": 0}, where="tool 'saw'")
+
+
+@dataclasses.dataclass
+class Limited:
+    limit: float = math.inf
+    margin: FloatOrInfinity = math.inf
+    rate: float = 0.1
+
+    def __post_init__(self):
+        validate_fields(self, "config.objective")
+
+
+def test_a_default_is_not_checked_and_infinity_may_be_allowed():
+    assert Limited().limit == math.inf
+    assert call(Limited, {}, where="config.objective").margin == math.inf
+    for margin in (math.inf, -math.inf, 1e300, 3):
+        assert call(Limited, {"margin": margin}, where="config.objective").margin == margin
+    with pytest.raises(ConfigError, match=r"margin is nan; it must be a number or inf"):
+        call(Limited, {"margin": math.nan}, where="config.objective")
+    with pytest.raises(ConfigError, match=r"margin is 'inf'; it must be a number or inf"):
+        call(Limited, {"margin": "inf"}, where="config.objective")
+    with pytest.raises(ConfigError, match=r"objective\.rate is inf; it must be finite"):
+        call(Limited, {"rate": math.inf}, where="config.objective")
+    with pytest.raises(ConfigError, match=r"rate is 1e\+300; .* the largest float32"):
+        Limited(rate=1e300)
+
+
+def test_a_number_of_float64_is_for_runs_in_float64():
+    with jax.enable_x64(True):
+        assert Limited(rate=1e300).rate == 1e300
+        with pytest.raises(ConfigError, match="finite"):
+            Limited(rate=-math.inf)

@@ -169,3 +169,11 @@ def test_any_box_is_that_of_its_mask(box, seed, text):
         return
     # Pixels that the box covers by less than half are not in a mask resampled by nearest neighbour.
     np.testing.assert_allclose(moved.boxes, [box_of(mask)], atol=1.01)
+
+
+@pytest.mark.parametrize("factors", ["(0.005, 2)", "(0.001, 0.001)", "(1000, 1000)"])
+def test_factors_that_leave_little_of_an_image_work(factors):
+    move = parse(f"scale({factors}) | random_affine(scale={factors})")
+    moved = move(Sample(np.full((8, 8, 1), 7, np.uint8)), np.random.default_rng(0))
+    assert moved.image.shape == (8, 8, 1)
+    assert moved.image.max() <= 7

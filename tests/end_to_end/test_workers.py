@@ -62,3 +62,40 @@ def test_workers_and_their_memory_end_with_a_killed_reader(tmp_path):
     reader.communicate()
     assert within(20, lambda: not any(map(alive, children))), "a worker goes on"
     assert within(20, lambda: not shared(before)), shared(before)
+
+
+# Each worker sends its group the signals as soon as its process exists, before it reads anything.
+STARTER = """
+import os, signal, sys
+import numpy as np
+
+if __name__ == "__mp_main__":
+    for name in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), name)
+
+from vitjax.data import create
+
+if __name__ == "__main__":
+    images = np.zeros((512, 32, 32, 3), np.uint8)
+    path = f"{sys.argv[1]}/x.npz"
+    np.savez(path, x_train=images, y_train=np.arange(512) % 2)
+    with create(source="npz", path=path, batch_size=256, workers=2).train_batches() as batches:
+        for _ in range(3):
+            print(next(batches)["image"].shape, flush=True)
+    heard = []
+    signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(heard)
+"""
+
+
+def test_workers_survive_signals_while_they_start(tmp_path):
+    script = tmp_path / "starter.py"
+    script.write_text(STARTER)
+    reader = whole_runs.start([script, tmp_path])
+    try:
+        out, err = reader.communicate(timeout=60)
+    finally:
+        reader.kill()
+    assert reader.returncode == 0, err
+    assert out.splitlines() == [*["(256, 32, 32, 3)"] * 3, "['SIGTERM']"], err

@@ -48,7 +48,7 @@ FEW_SHOT = {
 
 def make(folder, config):
     """A run with the checkpoints of steps 1 and 2, whose states are the initial one."""
-    built = experiments.build(config)
+    built = experiments.build(config, used=config)
     with workdir.lock(folder):
         workdir.write_config(folder, built.config)
         write_json(folder / workdir.DATA, built.data.describe())

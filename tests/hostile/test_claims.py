@@ -245,7 +245,7 @@ def test_stacked_blocks_have_a_largest_number(tmp_path):
         ({"image_size": (10**9, 4)}, "images of 1000000000 x 4 pixels"),
         ({"image_size": 8, "channels": 10**6}, "with 1000000 channels"),
         ({"image_size": 8, "channels": -1}, "channels is -1"),
-        ({**VIT, "num_classes": 10**8, "representation_size": 2**20}, "and the devices have"),
+        ({**VIT, "num_classes": 10**8, "representation_size": 2**20}, "and this machine has"),
         ({"depth": 9_999}, "has 41 arrays, too few for a ViT with depth=9999"),
     ],
 )
@@ -336,9 +336,9 @@ def test_other_workdirs_are_left_to_those_who_read_them(config, tmp_path):
     ("model", "words"),
     [
         ({"depth": HUGE}, "config.model.depth is 1000000000; it must be at most 10,000"),
-        ({"depth": 10_000, "width": 10**5, "num_heads": 10}, "config.model: this model has 1,200,"),
-        ({"mlp_width": 2**20, "width": 2**20, "num_heads": 1}, "config.model: this model has"),
-        ({"num_classes": 10**8, "width": 2**20, "num_heads": 1}, "config.model: this model has"),
+        ({"depth": 10_000, "width": 10**5, "num_heads": 10}, "config.model: this model of 1,200,"),
+        ({"mlp_width": 2**20, "width": 2**20, "num_heads": 1}, "config.model: what a run keeps"),
+        ({"num_classes": 10**8, "width": 2**20, "num_heads": 1}, "config.model: what a run keeps"),
         ({"registers": -2}, "config.model.registers is -2; it must be at least 0"),
     ],
 )

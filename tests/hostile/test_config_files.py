@@ -49,6 +49,26 @@ FILES = {
     "no function": ("get_config = 5", "has no function get_config"),
     "arguments": ("def get_config(a, b): pass", "missing 2 required positional arguments"),
     "generator": ("def get_config(): yield 1", "returns generator"),
+    "a section without keys": (
+        "class S(dict):\n    def __iter__(self): return 1 / 0\n"
+        "def get_config(): return {'model': S()}",
+        r"its config: ZeroDivisionError: division by zero \(line 2\)",
+    ),
+    "a section whose values end the program": (
+        "class S(dict):\n    def __getitem__(self, key): exit()\n"
+        "def get_config(): return {'model': S(a=1)}",
+        r"its config: it ends the program .*\(line 2\)",
+    ),
+    "a list without items": (
+        "class L(list):\n    def __iter__(self): raise OSError('mine')\n"
+        "def get_config(): return {'model': {'a': L([1])}}",
+        r"its config: OSError: mine \(line 2\)",
+    ),
+    "a text without length": (
+        "class T(str):\n    def __len__(self): return -1\n"
+        "def get_config(): return {'model': {'name': T('a')}}",
+        "its config: ValueError: __len__",
+    ),
     "section in itself": (
         "def get_config():\n    a = {}\n    a['a'] = a\n    return {'model': a}",
         r"config\.model\.a\.a.*or one contains itself",

@@ -1,15 +1,21 @@
 """Evaluations and predictions that are NaN or infinite end in words, with nothing written."""
 
+import dataclasses
+import functools
 import json
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import vitjax
 from vitjax.core.errors import UserError
+from vitjax.metrics import Declaration, Mean
 from vitjax.models.registry import MODELS
+from vitjax.objectives import objectives
+from vitjax.objectives.classification import Classification
 from vitjax.training import finite
 
 # Inputs of about 1e5: float16 ends at 65504.
@@ -77,3 +83,35 @@ def test_what_may_be_nan_passes():
     finite.check_results({"loss": 1.0, "iou": math.nan}, "x", model("float16"))
     # No image of the split can be read.
     finite.check_results({"loss": math.nan, "examples": 0}, "x", model("float16"))
+    # Nor is any labelled, or none of one mode is there.
+    nothing = Mean.of(jnp.ones(2), jnp.zeros(2)).compute()
+    assert math.isnan(nothing)
+    finite.check_results({"loss": nothing, "examples": 2}, "x", model("float16"))
+    finite.check_results(
+        {"a": {"loss": 1.0}, "b": {"loss": math.nan, "examples": 0}}, "x", model("float16")
+    )
+
+
+def test_results_without_a_loss_are_checked_by_their_metrics_with_a_direction():
+    declared = {name: Declaration(True) for name in ("auc", "recall")} | {"n": Declaration(None)}
+    check = functools.partial(finite.check_results, what="x", model=model("float32"))
+    with pytest.raises(finite.NotFiniteError, match=r"x is not finite: auc is nan"):
+        check({"auc": math.nan, "recall": math.inf, "n": 1.0}, declared=declared)
+    check({"auc": math.nan, "recall": 0.5, "n": 1.0}, declared=declared)
+    check({"n": math.nan}, declared=declared)
+
+
+def test_a_split_in_which_nothing_counts_is_no_divergence(tmp_path):
+    @objectives.register("test_unlabelled")
+    @dataclasses.dataclass(frozen=True)
+    class Unlabelled(Classification):
+        """Classification of images of which none has a label where it is evaluated."""
+
+        def evaluate(self, variables, batch):
+            return super().evaluate(variables, {**batch, "mask": 0 * batch["mask"]})
+
+    summary = vitjax.train(
+        {**CONFIG, "objective": {"name": "test_unlabelled"}}, tmp_path, say=quiet
+    )
+    assert math.isnan(summary["test"]["loss"])
+    assert json.loads((tmp_path / "summary.json").read_text())["val"]["loss"] is None

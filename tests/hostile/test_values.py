@@ -192,7 +192,7 @@ def required(function: Any) -> dict[str, Any]:
 
 def units(names: Sequence[str], several: Sequence[str] = ()) -> dict[str, Any]:
     """Annotations of lengths: what a length must be is said once more here."""
-    length = Annotated[float, Bounds(at_least=0, at_most=2**31 - 1)]
+    length = Annotated[float, Bounds(at_least=0)]
     fraction = Annotated[float, Bounds(at_least=0, at_most=1)]
     found = {}
     for name in names:
@@ -249,12 +249,12 @@ def _schedules() -> list[Part]:
 
 
 def _engine() -> list[Part]:
-    length = units(["x"])["x_steps"]
+    length = Annotated[float, Bounds(at_least=0, at_most=2**31 - 1)]
     train = hints_of(Settings, without=LENGTHS) | units(LENGTHS)
     found = [
         Part("train", ("train",), {"steps": 3}, train),
-        Part("train steps", ("train",), {"steps": 3}, {"steps": typing.get_args(length)[0]}),
-        Part("train epochs", ("train",), {"epochs": 3}, {"epochs": typing.get_args(length)[0]}),
+        Part("train steps", ("train",), {"steps": 3}, {"steps": length}),
+        Part("train epochs", ("train",), {"epochs": 3}, {"epochs": length}),
         *nested("train", ("train",), train),
         Part("init", ("init",), {"from_checkpoint": "x.npz"}, hints_of(Start)),
     ]

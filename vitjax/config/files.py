@@ -39,8 +39,10 @@ def load(path: str | Path) -> ml_collections.ConfigDict:
         config = module.get_config() if argument is None else module.get_config(argument)
     if not isinstance(config, Mapping | ml_collections.ConfigDict):
         raise ConfigError(f"{path}: get_config() returns {type(config).__name__}, not a ConfigDict")
-    limits.check(config, f"{path}: config")
-    loaded = ml_collections.ConfigDict(config)
+    # Its sections and values may be objects of classes of the file.
+    with user_code.errors_of(path, "its config", passing=(ConfigError,)):
+        limits.check(config, f"{path}: config")
+        loaded = ml_collections.ConfigDict(config)
     loaded.unlock()
     if user_code.registers(module):
         loaded[user_code.KEY] = (str(path.absolute()), *loaded.get(user_code.KEY, ()))

@@ -14,12 +14,14 @@ UNITS = ("steps", "epochs", "fraction")
 MOST_STEPS = 2**31 - 1
 
 Number = Annotated[float, Bounds(at_least=0, at_most=MOST_STEPS)]
+# A length within a run may be longer than any run: what comes after it never happens.
+_Within = Annotated[float, Bounds(at_least=0)]
 # By unit, and whether the length is a list.
 _ANNOTATIONS: dict[tuple[str, bool], Any] = {
     ("fraction", False): Fraction,
     ("fraction", True): Sequence[Fraction],
-    **dict.fromkeys((("steps", False), ("epochs", False)), Number),
-    **dict.fromkeys((("steps", True), ("epochs", True)), Sequence[Number]),
+    **dict.fromkeys((("steps", False), ("epochs", False)), _Within),
+    **dict.fromkeys((("steps", True), ("epochs", True)), Sequence[_Within]),
 }
 
 
@@ -121,7 +123,7 @@ class Run:
         """``section`` with every length in steps, under its bare name.
 
         ``{"warmup_epochs": 5}`` becomes ``{"warmup": 450}`` where an epoch has 90 steps. A length
-        that is not given is left out.
+        that is not given is left out; one of more than `MOST_STEPS` becomes that.
 
         Args:
             section: keys and values as a config has them.
@@ -149,9 +151,10 @@ class Run:
 
     def _steps(self, value: float, unit: str, where: str) -> int:
         if unit == "epochs":
-            return round(float(value) * _epoch(self.steps_per_epoch, where))
-        per_unit = {"steps": 1, "fraction": self.steps}[unit]
-        return round(float(value) * per_unit)
+            per_unit = _epoch(self.steps_per_epoch, where)
+        else:
+            per_unit = {"steps": 1, "fraction": self.steps}[unit]
+        return round(min(float(value) * per_unit, MOST_STEPS))
 
 
 def _epoch(steps_per_epoch: float | None, where: str) -> float:

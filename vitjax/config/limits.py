@@ -45,9 +45,11 @@ def check(config: Any, where: str = "config") -> None:
             )
         if isinstance(value, Mapping | ml_collections.ConfigDict | list | tuple):
             if level == MOST_LEVELS:
+                inner = path.removeprefix(where)
+                shown = inner if len(inner) <= 40 else f"{inner[:40]}..."
                 raise ConfigError(
-                    f"{_shortened(path)}: sections and lists are nested more than {MOST_LEVELS}"
-                    " deep, or one contains itself"
+                    f"{where}{shown}: sections and lists are nested more than {MOST_LEVELS} deep,"
+                    " or one contains itself"
                 )
             for name, inner in _within(path, value):
                 count += 1
@@ -81,7 +83,3 @@ def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield f"{path}.{key}", value[key]
         except RequiredValueError:  # a placeholder, which the command line may still fill
             continue
-
-
-def _shortened(path: str) -> str:
-    return path if len(path) <= 200 else f"{path[:200]}..."

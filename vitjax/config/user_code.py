@@ -117,7 +117,9 @@ def run(path: Path, *, again: bool = False) -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def errors_of(path: Path, what: str = "") -> Iterator[None]:
+def errors_of(
+    path: Path, what: str = "", *, passing: tuple[type[BaseException], ...] = ()
+) -> Iterator[None]:
     """Turns whatever code of a user raises into one line with the file and the number of the line.
 
     An interruption from the keyboard passes.
@@ -125,15 +127,16 @@ def errors_of(path: Path, what: str = "") -> Iterator[None]:
     Args:
         path: the file of the code.
         what: what is run of it, for the error.
+        passing: errors that stay as they are.
 
     Raises:
         ConfigError: the code raises something, or ends the program.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, *passing)):
+            raise
         numbers = [n for frame, n in traceback.walk_tb(error.__traceback__) if _is(frame, path)]
         line = f" (line {numbers[-1]})" if numbers else ""
         text = in_one_line(error)

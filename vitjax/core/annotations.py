@@ -9,7 +9,14 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from vitjax.core.constraints import Constraint, Length, OneOf, alternatives, range_problem
+from vitjax.core.constraints import (
+    Constraint,
+    Infinite,
+    Length,
+    OneOf,
+    alternatives,
+    range_problem,
+)
 
 # Linen adds these two fields to every module; they are not for configs.
 LINEN_FIELDS = frozenset({"parent", "name"})
@@ -97,6 +104,9 @@ def problem(value: Any, hint: Any) -> Problem | None:
 def _constrained(value: Any, hint: Any) -> Problem | None:
     base, *constraints = typing.get_args(hint)
     found = problem(value, base)
+    infinite = any(isinstance(constraint, Infinite) for constraint in constraints)
+    if infinite and found is not None and not found.wrong_type:
+        found = None  # of a plain number, which must be finite
     if found is not None:
         own = found.path == "" and found.wrong_type
         return found._replace(words=_describe(hint)) if own else found

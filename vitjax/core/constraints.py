@@ -9,6 +9,8 @@ import numbers
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
+from vitjax.core.machine import process_cores
+
 
 class Constraint(abc.ABC):
     """A condition on a value of the right type."""
@@ -134,9 +136,67 @@ def range_problem(value: Any) -> str:
             return f"between -{_LARGEST_INT} and {_LARGEST_INT}"
     elif not math.isfinite(value):
         return "finite"
-    elif abs(value) > _LARGEST_FLOAT:
+    elif abs(value) > _LARGEST_FLOAT and not _computes_in_float64():
         return f"at most {_LARGEST_FLOAT:.2g} in magnitude, the largest float32"
     return ""
+
+
+def _computes_in_float64() -> bool:
+    import jax  # here, since most values are small, and most programs that check them are quick
+
+    return jax.dtypes.canonicalize_dtype("float64") == "float64"
+
+
+@dataclasses.dataclass(frozen=True)
+class Infinite(Constraint):
+    """A number of any size, infinity included, but not NaN."""
+
+    words = "or infinity"
+
+    def words_for(self, value: Any) -> str:
+        """A number that can be compared."""
+        del value
+        return f"a number {self.words}"
+
+    def allows(self, value: Any) -> bool:
+        """Whether ``value`` is not NaN."""
+        return not math.isnan(value)
+
+
+# For numbers that are compared, such as limits that infinity switches off.
+FloatOrInfinity = Annotated[float, Infinite()]
+
+
+@dataclasses.dataclass(frozen=True)
+class PerCore(Constraint):
+    """At most a number for each core that this process may use.
+
+    Attributes:
+        number: for each core.
+        always: what is allowed on any machine.
+    """
+
+    number: int
+    always: int
+
+    @property
+    def words(self) -> str:
+        """The largest number on this machine."""
+        return f"and at most {self._most()} on this machine"
+
+    def words_for(self, value: Any) -> str:
+        """The largest number on this machine, and why."""
+        return (
+            f"at most {self._most()} on this machine: {self.number} for each core that the process"
+            f" may use ({process_cores()}), and {self.always} in any case"
+        )
+
+    def allows(self, value: Any) -> bool:
+        """Whether ``value`` is at most the number for this machine."""
+        return bool(value <= self._most())
+
+    def _most(self) -> int:
+        return max(self.always, self.number * process_cores())
 
 
 PositiveInt = Annotated[int, Bounds(at_least=1)]
@@ -151,7 +211,7 @@ Steps = Annotated[int, Bounds(at_least=1, at_most=2**31 - 1)]  # an int32 counts
 BatchSize = Annotated[int, Bounds(at_least=1, at_most=2**31 - 1)]
 Side = Annotated[int, Bounds(at_least=1, at_most=2**14)]  # of an image, in pixels
 Examples = Annotated[int, Bounds(at_least=1, at_most=10**9)]  # made up, or of a split
-Workers = Annotated[int, Bounds(at_least=0, at_most=512)]  # processes
+Workers = Annotated[int, Bounds(at_least=0, at_most=512), PerCore(16, 32)]  # processes
 Episodes = Annotated[int, Bounds(at_least=1, at_most=10**6)]  # fixed ones, of an evaluation
 Repetitions = Annotated[int, Bounds(at_least=1, at_most=10**4)]  # of a loop within a step
 

@@ -7,8 +7,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from vitjax.core.errors import ConfigError
+
+# Switches off all limits of sizes, of models and of memory.
+SWITCH = "VITJAX_MODEL_LIMITS"
+OVERRIDE = f"{SWITCH}=off in the environment removes this limit"
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -31,22 +36,52 @@ def memory_bytes() -> int | None:
     return min(limits, default=None)
 
 
-def check_memory(needed: int, what: str, remedy: str) -> None:
+class Memory(NamedTuple):
+    """Memory that arrays are in.
+
+    Attributes:
+        size: in bytes; None if it is not known.
+        name: what has it, for errors.
+    """
+
+    size: int | None
+    name: str
+
+
+def machine_memory() -> Memory:
+    """The memory of this machine, see `memory_bytes`."""
+    return Memory(memory_bytes(), "this machine")
+
+
+def device_memory(device: Any) -> Memory:
+    """The memory of a device of JAX; those that are CPUs share the memory of their machine."""
+    if device.platform == "cpu":
+        return machine_memory()
+    return Memory((device.memory_stats() or {}).get("bytes_limit"), "a device")
+
+
+def limited() -> bool:
+    """Whether the limits of sizes hold, which the environment variable `SWITCH` removes."""
+    return os.environ.get(SWITCH, "").lower() != "off"
+
+
+def check_memory(needed: int, what: str, remedy: str = "", memory: Memory | None = None) -> None:
     """Checks that ``needed`` bytes can be had at all, before they are asked for.
 
     Args:
         needed: a lower bound of what is needed.
         what: what needs it, for the error.
-        remedy: what would need less, for the error.
+        remedy: what would need less, for the error; empty where ``what`` says it.
+        memory: where it is needed; None for this machine.
 
     Raises:
-        ConfigError: the machine has less memory in all, used or not.
+        ConfigError: there is less memory in all, used or not.
     """
-    there = memory_bytes()
-    if there is not None and needed > there:
+    there = machine_memory() if memory is None else memory
+    if limited() and there.size is not None and needed > there.size:
         raise ConfigError(
-            f"{what} needs at least {gigabytes(needed)} of memory, and there are"
-            f" {gigabytes(there)} in all; {remedy}"
+            f"{what} needs at least {gigabytes(needed)} of memory, and {there.name} has"
+            f" {gigabytes(there.size)} in all{f'; {remedy}' if remedy else ''} ({OVERRIDE})"
         )
 
 

@@ -18,6 +18,8 @@ An annotation says all of what a value may be:
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import inspect
@@ -25,7 +27,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vitjax.core.annotations import LINEN_FIELDS, is_section_class, problem
@@ -35,6 +37,7 @@ from vitjax.core.constraints import (
     Constraint,
     Episodes,
     Examples,
+    FloatOrInfinity,
     Fraction,
     Length,
     NonNegativeFloat,
@@ -57,6 +60,7 @@ __all__ = [
     "Constraint",
     "Episodes",
     "Examples",
+    "FloatOrInfinity",
     "Fraction",
     "Length",
     "NonNegativeFloat",
@@ -73,15 +77,21 @@ __all__ = [
     "check_keywords",
     "check_value",
     "keywords_of",
+    "used_before",
     "validate_fields",
 ]
 
+_USED: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "used", default=types.MappingProxyType({})
+)
 _MOST_KEYS = 20  # unknown ones in a message
 _SECTION_OF_CONFIG = re.compile(r"config(\.\w+)+")
 
 
 def validate_fields(instance: Any, where: str = "") -> None:
     """Checks the fields of a dataclass or Linen module against their annotations.
+
+    A field that has its default is not checked.
 
     Called in ``__post_init__``. Lists become tuples, so that an instance made from JSON has a hash.
 
@@ -97,6 +107,8 @@ def validate_fields(instance: Any, where: str = "") -> None:
         if field.name in LINEN_FIELDS or not field.init:
             continue
         value = getattr(instance, field.name)
+        if value is field.default:  # what the code itself gives, such as infinity for no limit
+            continue
         if isinstance(value, list):
             value = _as_tuple(value)
             object.__setattr__(instance, field.name, value)
@@ -117,11 +129,34 @@ def check_value(value: Any, hint: Any, name: str) -> None:
         ConfigError: naming the value, what it must be and the near match.
     """
     found = problem(value, hint)
-    if found is not None:
-        raise ConfigError(
-            f"{name}{found.path} is {quoted(found.value)}; it must be {found.words}"
-            f"{near_match(found.value, found.options) if found.options else ''}"
-        )
+    if found is None or (not found.wrong_type and _was_used(value, name)):
+        return
+    raise ConfigError(
+        f"{name}{found.path} is {quoted(found.value)}; it must be {found.words}"
+        f"{near_match(found.value, found.options) if found.options else ''}"
+    )
+
+
+@contextlib.contextmanager
+def used_before(values: Mapping[str, Any]) -> Iterator[None]:
+    """Within it, values that a run was trained with only have to be of the right type.
+
+    Bounds keep new runs from values that cannot work. What a run has used works, and an older
+    version may have had other bounds.
+
+    Args:
+        values: by the names that `check_value` has for them, such as ``"config.optimizer.b2"``.
+    """
+    token = _USED.set(values)
+    try:
+        yield
+    finally:
+        _USED.reset(token)
+
+
+def _was_used(value: Any, name: str) -> bool:
+    used = _USED.get()
+    return name in used and _as_tuple(used[name]) == _as_tuple(value)
 
 
 def _as_tuple(value: Any) -> Any:

@@ -10,6 +10,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 import grain
@@ -24,6 +25,9 @@ from vitjax.data.share import ENDLESS
 _MAX_THREADS = 16
 # Worker processes take seconds to start, so a short evaluation is quicker without them.
 _MIN_BATCHES_PER_WORKER = 32
+
+# Signals to the process group that the trainer answers alone.
+_OF_TRAINER = (signal.SIGINT, signal.SIGTERM)
 
 # Rides in a batch from a worker to `BatchIterator`, which takes it out: what went wrong, as JSON in
 # an array of bytes. An exception would arrive with the worker's traceback.
@@ -135,21 +139,36 @@ def _read_ahead(batches: Batches, workers: int) -> Any:
                 flags.FLAGS[name].present = True
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
-            worker_init_fn=_start_worker,
+            worker_init_fn=_Worker(),
         )
     return iter(dataset)
 
 
-def _start_worker(index: int, count: int) -> None:
+class _Worker:
     """Sets up a worker, which survives signals to the process group: the trainer ends it.
 
     It also ends with the trainer, if that is killed. Python's resource tracker then removes the
     batches in shared memory, for it waits for the last process that may use them.
+
+    A worker that a signal ends while it starts would leave the trainer waiting for ever, with both
+    ends of the pipe to it. So signals are held back before there is a process: Grain pickles this
+    in the thread that starts the worker, right before, and a process has the mask of that thread.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    transform_in_the_calling_thread()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
+
+    def __reduce__(self) -> tuple[type[_Worker], tuple[()]]:
+        # The thread is Grain's, and does nothing else. That of the program has to hear signals.
+        if threading.current_thread() is not threading.main_thread():
+            # Started here if it is not: starting it ends the mask.
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TRAINER)
+        return _Worker, ()
+
+    def __call__(self, index: int, count: int) -> None:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        transform_in_the_calling_thread()
+        for name in _OF_TRAINER:
+            signal.signal(name, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TRAINER)
 
 
 def _end_with_parent() -> None:

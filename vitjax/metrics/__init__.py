@@ -21,7 +21,7 @@ from vitjax.metrics.base import (
 from vitjax.metrics.calibration import CalibrationError
 from vitjax.metrics.collected import MEASURES, Collected, Measure, check_measures, create_measures
 from vitjax.metrics.confusion import ClassScores, ConfusionMatrix, ratio
-from vitjax.metrics.mean import Mean
+from vitjax.metrics.mean import Mean, Uncounted
 from vitjax.metrics.objects import ObjectScores
 from vitjax.metrics.vector import PerClass
 
@@ -38,6 +38,7 @@ __all__ = [
     "Metrics",
     "ObjectScores",
     "PerClass",
+    "Uncounted",
     "Value",
     "check_measures",
     "create_measures",

@@ -9,6 +9,14 @@ from jaxtyping import Array, Float, Num
 from vitjax.metrics.base import Sums
 
 
+class Uncounted(float):
+    """NaN as the mean of nothing, which is no fault: no example counted."""
+
+    def __new__(cls) -> Uncounted:
+        """The value, which is NaN."""
+        return super().__new__(cls, "nan")
+
+
 @struct.dataclass
 class Mean(Sums):
     """A weighted mean, as a sum and a weight that are divided at the end.
@@ -52,5 +60,5 @@ class Mean(Sums):
         return self.total / jnp.maximum(count, jnp.finfo(count.dtype).tiny)
 
     def compute(self) -> float:
-        """The mean; NaN if nothing was counted."""
-        return float(self.total) / float(self.count) if float(self.count) else float("nan")
+        """The mean; `Uncounted` if nothing was counted."""
+        return float(self.total) / float(self.count) if float(self.count) else Uncounted()

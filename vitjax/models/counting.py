@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
 
-from vitjax.core.errors import ConfigError
-from vitjax.core.machine import gigabytes, memory_bytes
-from vitjax.models import limits
+from vitjax.core import machine
+from vitjax.core.machine import Memory
 from vitjax.models.protocol import Model
 
 # Tracing takes time in proportion to the blocks, about 10 ms for each: more are not traced.
@@ -97,7 +96,7 @@ def size_of(model: Model, inputs: Any) -> Size:
 
 
 def check_memory(size: Size, where: str) -> None:
-    """Checks that a model's variables fit into the memory of the devices.
+    """Checks that a model's variables fit into the memory of all devices of the run together.
 
     Args:
         size: of the variables.
@@ -106,25 +105,15 @@ def check_memory(size: Size, where: str) -> None:
     Raises:
         ConfigError: they do not.
     """
-    available = memory()
-    if limits.enforced() and available is not None and size.bytes > available:
-        raise ConfigError(
-            f"{where}: this model has {size.numbers:,} parameters, which need"
-            f" {gigabytes(size.bytes)}, and the devices have {gigabytes(available)} of memory;"
-            f" make it smaller ({limits.OVERRIDE})"
-        )
-
-
-def memory() -> int | None:
-    """The memory of all devices of the run in bytes, for CPUs that of the machines, if known."""
     devices = jax.devices()
-    statistics: list[Mapping[str, int]] = [
-        device.memory_stats() or {} for device in devices if device.platform != "cpu"
-    ]
-    if limited := [each["bytes_limit"] for each in statistics if "bytes_limit" in each]:
-        return max(limited) * len(devices)
-    machine = memory_bytes()
-    return None if machine is None else machine * jax.process_count()
+    one = machine.device_memory(devices[0])
+    parts = jax.process_count() if devices[0].platform == "cpu" else len(devices)
+    machine.check_memory(
+        size.bytes,
+        f"{where}: this model of {size.numbers:,} parameters",
+        "make it smaller",
+        one if parts == 1 or one.size is None else Memory(one.size * parts, "all devices"),
+    )
 
 
 def _traced(model: Model, inputs: Any) -> Size:

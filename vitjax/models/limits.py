@@ -9,19 +9,11 @@ Each limit is at least about ten times the largest size in the literature, which
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from vitjax.core.constraints import Bounds, Constraint, Length
-
-SWITCH = "VITJAX_MODEL_LIMITS"
-OVERRIDE = f"{SWITCH}=off in the environment removes this limit"
-
-
-def enforced() -> bool:
-    """Whether the limits hold."""
-    return os.environ.get(SWITCH, "").lower() != "off"
+from vitjax.core.machine import OVERRIDE, limited
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Limit(Constraint):
 
     def allows(self, value: Any) -> bool:
         """Whether ``value`` is within the limit."""
-        return not enforced() or (len(value) if _is_list(value) else value) <= self.most
+        return not limited() or (len(value) if _is_list(value) else value) <= self.most
 
 
 def _is_list(value: Any) -> bool:

@@ -8,6 +8,8 @@ all optimizers, so the annotations here go by name.
 from __future__ import annotations
 
 import inspect
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -24,9 +26,10 @@ from vitjax.core.validation import (
     Steps,
     keywords_of,
 )
+from vitjax.nn.dtypes import Dtype
 
-_Momentum = Annotated[float, Bounds(above=-1, below=1)]
-_FloatType = Literal["float16", "bfloat16", "float32", "float64"]
+# Beyond these, what an old gradient adds to a step grows with its age.
+_Momentum = Annotated[float, Bounds(at_least=-1, at_most=1)]
 # True or False for all parameters, or as a tree like them.
 _Mask = bool | Mapping[str, Any]
 _Rates = Annotated[Sequence[Rate], Length(2, 2)]
@@ -38,15 +41,15 @@ _BY_NAME: Mapping[str, Any] = {
     **dict.fromkeys(("eps", "eps_root", "adam_eps_root"), NonNegativeFloat),
     **dict.fromkeys(("weight_decay", "adam_weight_decay", "adam_learning_rate"), NonNegativeFloat),
     **dict.fromkeys(("decay_rate", "initial_accumulator_value", "initial_scale"), NonNegativeFloat),
-    **dict.fromkeys(("gamma", "eta", "min_norm", "weight_lr_power"), NonNegativeFloat),
-    **dict.fromkeys(("trust_coefficient", "noise_multiplier", "optimism"), NonNegativeFloat),
+    **dict.fromkeys(("gamma", "eta", "min_norm"), NonNegativeFloat),
+    **dict.fromkeys(("trust_coefficient", "noise_multiplier"), NonNegativeFloat),
     **dict.fromkeys(("consistent_rms", "init_estim_sq_dist", "threshold"), NonNegativeFloat),
-    **dict.fromkeys(("alpha", "beta"), NonNegativeFloat),
+    **dict.fromkeys(("alpha", "beta", "optimism", "weight_lr_power"), float),
     **dict.fromkeys(("clip_threshold", "clipping_threshold", "l2_norm_clip"), PositiveFloat),
     **dict.fromkeys(("estim_lr0", "estim_lr_coef", "scale"), PositiveFloat),
     **dict.fromkeys(("min_step_size", "max_step_size"), PositiveFloat),
-    "eta_minus": Annotated[float, Bounds(above=0, below=1)],
-    "eta_plus": Annotated[float, Bounds(above=1)],
+    "eta_minus": Annotated[float, Bounds(above=0, at_most=1)],
+    "eta_plus": Annotated[float, Bounds(at_least=1)],
     **dict.fromkeys(("lower_bound", "weight_decay_rate"), float),
     **dict.fromkeys(("ns_steps", "memory_size"), Repetitions),
     **dict.fromkeys(("rank", "min_dim_size_to_factor"), PositiveInt),
@@ -56,7 +59,7 @@ _BY_NAME: Mapping[str, Any] = {
     "init_step": tuple[Literal["distance", "learning_rate", "heuristic"], PositiveFloat],
     "ns_coeffs": Annotated[Sequence[float | Sequence[float]], Length()],
     "preconditioning": Literal["frobenius", "spectral", "aol", "schatten"],
-    **dict.fromkeys(("mu_dtype", "state_dtype", "accumulator_dtype", "dtype_momentum"), _FloatType),
+    **dict.fromkeys(("mu_dtype", "state_dtype", "accumulator_dtype", "dtype_momentum"), Dtype),
     **dict.fromkeys(("mask", "weight_decay_mask", "trust_ratio_mask"), _Mask),
 }
 # Whose meaning in one optimizer is another than elsewhere.
@@ -91,9 +94,10 @@ def _annotation(optimizer: str, key: str, parameter: inspect.Parameter) -> Any:
     default = parameter.default
     known = _BY_OPTIMIZER.get((optimizer, key), _BY_NAME.get(key))
     if known is not None:
-        return known | None if default is None else known
+        optional = default is None or types.NoneType in typing.get_args(parameter.annotation)
+        return known | None if optional else known
     if isinstance(default, bool):
         return bool
     if isinstance(default, int | float):
         return float
-    return str if isinstance(default, str) else None.__class__
+    return str if isinstance(default, str) else types.NoneType

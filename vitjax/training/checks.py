@@ -98,6 +98,25 @@ def trainable(data: Dataset, objective: Objective | type[Objective]) -> None:
         )
 
 
+def has_step(train: Mapping[str, Any], data: Dataset) -> None:
+    """Checks that the batches of a run are not larger than all that it sees.
+
+    Args:
+        train: the config's section; its values are those that a run can have.
+        data: the data.
+
+    Raises:
+        ConfigError: a number of epochs is less than one step.
+    """
+    epochs, per_epoch = train.get("epochs"), data.steps_per_epoch
+    if epochs and per_epoch and per_epoch < 1 and round(epochs * per_epoch) < 1:
+        examples = round(per_epoch * data.batch_size)
+        raise ConfigError(
+            f"config.data.batch_size is {data.batch_size}, and there are {examples:,} examples to"
+            f" train on: with config.train.epochs = {epochs}, they fill less than one batch"
+        )
+
+
 def provides(part: Any, interface: type[Any], what: str) -> Any:
     """``part``, which must have an interface.
 

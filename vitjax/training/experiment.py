@@ -19,7 +19,7 @@ from vitjax import parallel as parallel_modes
 from vitjax.config import to_dict
 from vitjax.config.lengths import Run
 from vitjax.core.errors import ConfigError, UserError
-from vitjax.core.validation import call, keywords_of
+from vitjax.core.validation import call, keywords_of, used_before
 from vitjax.data.class_order import ClassList
 from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
@@ -197,6 +197,7 @@ def build(
     classes: ClassList | None = None,
     complete: bool = False,
     trained: bool = False,
+    used: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """Builds everything that a config names.
 
@@ -209,6 +210,8 @@ def build(
             them by name, see `vitjax.data.create`.
         complete: whether the data must have all of them.
         trained: whether the run is only evaluated, so that its data may be another.
+        used: the config that the run was trained with, if there is one: bounds of its optimizer
+            and schedule are for new values.
 
     Raises:
         ConfigError: an unknown section, name or key, naming the near match; the data's classes are
@@ -216,8 +219,9 @@ def build(
         DataError: the data cannot be read.
     """
     plain = to_dict(config)
-    parts = sections.checked(plain)
-    return _build(plain, parts, description, classes, complete=complete, trained=trained)
+    with used_before(sections.of_training(used or {})):
+        parts = sections.checked(plain)
+        return _build(plain, parts, description, classes, complete=complete, trained=trained)
 
 
 def check(config: Any) -> None:
@@ -254,6 +258,7 @@ def _build(
     # Padding allows any size, so a run can be evaluated on other devices than its own.
     source.eval_batch_size = devices.round_up(source.eval_batch_size)
 
+    checks.has_step(given.train, source)
     run = Run.of(given.train, source.steps_per_epoch, where="config.train")
     settings = train_settings(given.train, run)
     needed = method.model_outputs(source)
@@ -290,7 +295,6 @@ def _build(
             inputs = jax.eval_shape(built.inputs, source.example_batch())
             counting.check_memory(counting.size_of(module, inputs), "config.model")
         variables = jax.eval_shape(lambda: built.init(jax.random.key(0), source.example_batch()))
-        counting.check_memory(counting.Size.of(variables), "config.model")
         evaluated = metrics.declarations(jax.eval_shape(built.evaluate, variables, batch))
         final = metrics.declarations(jax.eval_shape(built.final_metrics, variables, batch))
     saving = positive(
@@ -340,8 +344,8 @@ def _build(
         state = jax.eval_shape(lambda params: optimizers.init(updates, params), variables["params"])
         further = state, variables["params"] if settings.ema_decay is not None else None
     read = source if description is None else None
-    workers, micro_batches = data.get("workers", 0), settings.accumulation_steps
-    memory.check(memory.Needs(read, built, variables, further, workers, micro_batches), devices)
+    steps = settings.accumulation_steps
+    memory.check(memory.Needs(read, built, variables, further, steps), devices)
     return experiment
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from vitjax.core.errors import UserError
+from vitjax.metrics import Declaration, Uncounted
 from vitjax.models.protocol import Model
 from vitjax.nn.dtypes import as_dtype
 
@@ -18,23 +20,33 @@ class NotFiniteError(UserError):
     """The outputs of a model are NaN or infinite where they are evaluated."""
 
 
-def check_results(results: Mapping[str, Any], what: str, model: Model) -> None:
+def check_results(
+    results: Mapping[str, Any],
+    what: str,
+    model: Model,
+    declared: Mapping[str, Declaration] = MappingProxyType({}),
+) -> None:
     """Checks that the losses of an evaluation are finite.
 
     Other metrics may be NaN by their definition, such as the score of a class that does not occur.
+    Results without a loss are checked by the metrics with a direction: one of them must be finite.
 
     Args:
         results: of a task, nested by mode or split.
         what: what was evaluated, for the error.
         model: the network.
+        declared: the declarations of the metrics.
 
     Raises:
         NotFiniteError: a loss is NaN or infinite; the message says what to do about it.
     """
-    if results.get("examples") == 0:  # all of them are unreadable
-        return
-    for name, value in _losses(results):
-        if not math.isfinite(value):
+    losses = dict(_numbers(results, lambda name: name == "loss"))
+    bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+    if not losses:
+        aims = dict(_numbers(results, lambda name: name in declared and _directed(declared[name])))
+        bad = aims if not any(map(math.isfinite, aims.values())) else {}
+    for name, value in bad.items():
+        if not isinstance(value, Uncounted):
             raise NotFiniteError(f"{what} is not finite: {name} is {value}; {_remedy(model)}")
 
 
@@ -67,10 +79,21 @@ def _remedy(model: Model) -> str:
     )
 
 
-def _losses(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The names and the values of all losses in ``results``."""
+def _directed(declaration: Declaration) -> bool:
+    return declaration.higher_is_better is not None
+
+
+def _numbers(
+    results: Mapping[str, Any], wanted: Callable[[str], bool], prefix: str = ""
+) -> Iterator[tuple[str, float]]:
+    """The names and the values of the ``wanted`` numbers in ``results``.
+
+    Parts without examples are left out: all of them are unreadable.
+    """
+    if results.get("examples") == 0:
+        return
     for name, value in results.items():
         if isinstance(value, Mapping):
-            yield from _losses(value, f"{prefix}{name}/")
-        elif name.rpartition("/")[2] == "loss" and isinstance(value, int | float):
+            yield from _numbers(value, wanted, f"{prefix}{name}/")
+        elif wanted(name.rpartition("/")[2]) and isinstance(value, int | float):
             yield f"{prefix}{name}", value

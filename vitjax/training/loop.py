@@ -21,7 +21,7 @@ from vitjax.core.errors import UserError
 from vitjax.core.names import count_parameters
 from vitjax.core.paths import expanded
 from vitjax.core.text import duration, printable
-from vitjax.metrics import Declaration
+from vitjax.metrics import Declaration, Uncounted
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
@@ -388,7 +388,8 @@ class _Loop:
         with self.clock.stopped():
             values = self.evaluator.metrics(self.state.variables, "val")
         self.logger.write(self.step, "val", values)
-        if not math.isfinite(values["loss"]):
+        # Where no example counts, as where none is labelled, the run has not diverged.
+        if not math.isfinite(values["loss"]) and not isinstance(values["loss"], Uncounted):
             what = f"the validation loss is {values['loss']} after step {self.step}"
             self._diverge(self.step, what, self.grad_norm)
         self.evaluated = {f"val/{n}": value for n, value in metrics_.entries(values).items()}

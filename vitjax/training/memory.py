@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,14 +11,12 @@ import numpy as np
 from jax.extend import core
 
 from vitjax.core import jaxpr
-from vitjax.core.errors import ConfigError
-from vitjax.core.machine import gigabytes, memory_bytes
+from vitjax.core.machine import Memory, check_memory, device_memory
 from vitjax.data.dataset import Dataset
 from vitjax.objectives.base import Objective
+from vitjax.objectives.interfaces import Classifier
 from vitjax.parallel.base import Parallel
 
-# Of a process that only imports what reading examples needs.
-_WORKER_BYTES = 50 * 2**20
 # Outputs of other operations may never exist as arrays: compilers fuse them into what reads them.
 _KEPT = frozenset(("dot_general", "conv_general_dilated"))
 # Below this part of the memory, tracing at the complete size cannot find anything.
@@ -33,7 +31,6 @@ class Needs(NamedTuple):
         objective: of the run.
         variables: the shapes of its variables.
         further: the shapes of what training keeps beside them; None if the run is only evaluated.
-        workers: processes that read examples.
         accumulation_steps: the micro-batches of a training batch.
     """
 
@@ -41,7 +38,6 @@ class Needs(NamedTuple):
     objective: Objective
     variables: Any
     further: Any
-    workers: int
     accumulation_steps: int
 
 
@@ -58,42 +54,25 @@ def check(needs: Needs, parallel: Parallel) -> None:
     Raises:
         ConfigError: something does not fit; the message has the numbers and the keys to change.
     """
-    machine = memory_bytes()
-    if needs.data is not None:
-        _compare(
-            needs.workers * _WORKER_BYTES,
-            machine,
-            f"config.data.workers is {needs.workers}: so many processes need",
-            "this machine",
-        )
+    device, states, batches = _split(parallel)
     held = _bytes_of((needs.variables, needs.further))
-    device = _memory_of(parallel, machine)
-    _compare(
-        held // device.states,
-        device.size,
-        "config.model: its parameters and what a run keeps of them need",
-        device.name,
-    )
+    what = "config.model: what a run keeps of its parameters"
+    check_memory(held // states, what, "make it smaller", device)
     for key, size, evaluated in _batches(needs):
         assert needs.data is not None
         example = needs.data.example_batch(evaluated=evaluated)
         batch = size * _bytes_of(example) // jax.process_count()
-        what = f"config.data.{key} is {size}: a batch of {_words(example)} needs"
-        _compare(batch, machine, what, "this machine")
+        where = f"config.data.{key} is {size}"
+        what = f"{where}: a batch of {_words(example)}"
+        if needs.data.store is None:
+            check_memory(batch, what)
+        else:  # the devices look up its images
+            check_memory(size * _bytes_of(example) // batches, what, "", device)
         if device.size is None or held + batch < device.size * _SUSPECT:
             continue
-        micro_batches = device.batches * (1 if evaluated else needs.accumulation_steps)
-        largest = _largest(needs, example, max(1, size // micro_batches))
-        what = f"config.data.{key} is {size}: one layer of config.model makes an array of it, of"
-        _compare(largest, device.size, what, device.name)
-
-
-def _compare(needed: int, there: int | None, what: str, where: str) -> None:
-    if there is not None and needed > there:
-        raise ConfigError(
-            f"{what} at least {gigabytes(needed)} of memory, and {where} has {gigabytes(there)} in"
-            " all"
-        )
+        parts = batches * (1 if evaluated else needs.accumulation_steps)
+        largest = _largest(needs, example, max(1, size // parts), evaluated=evaluated)
+        check_memory(largest, f"{where}: one layer of config.model", "", device)
 
 
 def _batches(needs: Needs) -> Iterator[tuple[str, int, bool]]:
@@ -101,36 +80,22 @@ def _batches(needs: Needs) -> Iterator[tuple[str, int, bool]]:
     data = needs.data
     if data is None:
         return
-    if needs.further is not None:
+    objective = needs.objective
+    # Features that are computed once are those of evaluation batches.
+    cached = isinstance(objective, Classifier) and objective.caches_features
+    if needs.further is not None and not cached:
         yield "batch_size", data.batch_size, False
     # Without a size of its own, an evaluation has that of training, rounded to the devices.
     own = not data.batch_size <= data.eval_batch_size < 2 * data.batch_size
     yield "eval_batch_size" if own else "batch_size", data.eval_batch_size, True
 
 
-class _Memory(NamedTuple):
-    """Memory that arrays are in.
-
-    Attributes:
-        size: in bytes; None if it is not known.
-        name: what has it.
-        states: into how many parts a state may be split, one of which is in this memory.
-        batches: into how many parts a batch is split.
-    """
-
-    size: int | None
-    name: str
-    states: int
-    batches: int
-
-
-def _memory_of(parallel: Parallel, machine: int | None) -> _Memory:
-    """The memory of one device."""
+def _split(parallel: Parallel) -> tuple[Memory, int, int]:
+    """The memory of a device, and into how many such a state and a batch may be split."""
     device = parallel.devices[0]
     if device.platform == "cpu":  # the devices of a process share the memory of its machine
-        return _Memory(machine, "this machine", jax.process_count(), jax.process_count())
-    size = (device.memory_stats() or {}).get("bytes_limit")
-    return _Memory(size, "a device", len(parallel.devices), parallel.batch_shards)
+        return device_memory(device), jax.process_count(), jax.process_count()
+    return device_memory(device), len(parallel.devices), parallel.batch_shards
 
 
 def _bytes_of(tree: Any) -> int:
@@ -150,8 +115,12 @@ def _words(example: Any) -> str:
     return f"examples of {' x '.join(map(str, shape)) or '1'} {dtype}"
 
 
-def _largest(needs: Needs, example: Any, size: int) -> int:
-    """The bytes of the largest product or convolution in evaluating ``size`` examples."""
+def _largest(needs: Needs, example: Any, size: int, *, evaluated: bool) -> int:
+    """The bytes of the largest product or convolution with a batch of ``size`` examples.
+
+    It is that of an evaluation, or of the loss or the gradient of a training step; 0 for an
+    objective that declares neither.
+    """
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), example)
 
     def cost(equation: core.JaxprEqn) -> int | None:
@@ -162,4 +131,15 @@ def _largest(needs: Needs, example: Any, size: int) -> int:
             for v in equation.outvars
         )
 
-    return jaxpr.largest(needs.objective.evaluate, needs.variables, batch, cost=cost)
+    objective = needs.objective
+    if evaluated:
+        return jaxpr.largest(objective.evaluate, needs.variables, batch, cost=cost)
+    method = type(objective)
+    if method.update is not Objective.update:
+        return 0
+    step: Callable[..., Any] = objective.loss
+    if method.gradients is not Objective.gradients:
+        step = objective.gradients
+    state = {name: value for name, value in needs.variables.items() if name != "params"}
+    rng = jax.eval_shape(lambda: jax.random.key(0))
+    return jaxpr.largest(step, needs.variables["params"], state, batch, rng, cost=cost)

@@ -107,7 +107,10 @@ def evaluate_initial(config: Any, split: str, say: Say, progress: Say | None = N
 
 def _check(experiment: Experiment, results: Mapping[str, Any], split: str) -> None:
     """Raises NotFiniteError if the loss is NaN or infinite."""
-    finite.check_results(results, f"the evaluation on {split}", experiment.objective.model)
+    declared = {**experiment.declarations, **experiment.final_declarations}
+    finite.check_results(
+        results, f"the evaluation on {split}", experiment.objective.model, declared
+    )
 
 
 def _record(

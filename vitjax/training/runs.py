@@ -78,6 +78,7 @@ class SavedRun:
             None if with_data else self.described,
             classes=ClassList.described(self.described) if same_classes else None,
             trained=True,
+            used=configs.to_dict(self.config),
         )
         if any(self.config.data.get(key) != config.data.get(key) for key in _WHICH):
             for note in self.experiment.data.notes:
@@ -253,10 +254,12 @@ def to_resume(config: Any, folder: str | Path, say: Say = print) -> Experiment:
             resumed has other classes.
     """
     folder = Path(folder)
-    known = None
+    known = used = None
     if begun(folder / workdir.CHECKPOINTS):
         known = ClassList.described(workdir.read_data(folder))
-    experiment = experiments.build(config, classes=known, complete=True)
+        with contextlib.suppress(workdir.WorkdirError):  # training writes it again
+            used = configs.to_dict(workdir.read_config(folder))
+    experiment = experiments.build(config, classes=known, complete=True, used=used)
     if experiment.data.matched is not None and experiment.data.matched.text():
         say(experiment.data.matched.text())
     return experiment

@@ -11,6 +11,7 @@ import vitjax.data
 from vitjax import parallel
 from vitjax.config import lengths
 from vitjax.config.lengths import Run
+from vitjax.config.values import flatten
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
 from vitjax.core.registry import named
@@ -42,6 +43,7 @@ OFFERED = frozenset(
         "devices",
     ]
 )
+_OF_TRAINING = ("optimizer.", "schedule.")
 # What `vitjax.training.experiment.Experiment.checkpoints` gives.
 _OF_CHECKPOINTS = ("directory", "read_only", "free_keys", "higher_is_better", "explain")
 
@@ -152,6 +154,22 @@ def checked(config: Mapping[str, Any]) -> Checked:
         start,
         devices,
     )
+
+
+def of_training(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config that need no bounds where a run has used them.
+
+    These are what only the updates of training read, and the number of its processes; they are
+    returned by their names in errors.
+
+    Args:
+        config: plain JSON values.
+    """
+    return {
+        f"config.{key}": value
+        for key, value in flatten(config).items()
+        if key.startswith(_OF_TRAINING) or key == "data.workers"
+    }
 
 
 def check_optimizers(

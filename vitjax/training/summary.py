@@ -53,7 +53,10 @@ def write(
     }
     for split, found in results.items():
         finite.check_results(
-            found, f"the evaluation of the final state on {split}", experiment.objective.model
+            found,
+            f"the evaluation of the final state on {split}",
+            experiment.objective.model,
+            {**experiment.declarations, **experiment.final_declarations},
         )
     summary = {**results, **facts, "seed": experiment.seed, **environment()}
     if experiment.data.skipped:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.models import limits
+from vitjax.core.machine import OVERRIDE, limited
 from vitjax.weights.errors import WeightsError
 
 # Of one image that a model reads: 8192 x 8192 pixels, and some thousands of spectral bands.
@@ -44,14 +44,14 @@ def image(shape: Sequence[int], what: str) -> None:
     Raises:
         WeightsError: they are; the message begins with ``what``.
     """
-    if len(shape) != 3 or not limits.enforced():
+    if len(shape) != 3 or not limited():
         return
     height, width, channels = shape
     if height * width > _MOST_PIXELS or channels > _MOST_CHANNELS:
         raise WeightsError(
             f"{what}: images of {height} x {width} pixels with {channels} channels; they should"
             f" have at most {_MOST_PIXELS:,} pixels and {_MOST_CHANNELS:,} channels"
-            f" ({limits.OVERRIDE})"
+            f" ({OVERRIDE})"
         )
 
 

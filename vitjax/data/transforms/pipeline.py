@@ -16,8 +16,8 @@ from vitjax.data.sample import Sample
 from vitjax.data.transforms.base import TRANSFORMS, Size, Transform
 from vitjax.data.transforms.geometry import Cut, Resize
 
-# Names of before, and what they are called now.
 _MOST_QUOTED = 600  # characters of a pipeline in an error
+# Names of before, and what they are called now.
 _RENAMED = {"random_crop": "crop"}
 
 

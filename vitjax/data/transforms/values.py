@@ -26,7 +26,7 @@ Margin = Annotated[int, Bounds(at_least=0, at_most=2**14)]  # in pixels
 Sides = Side | tuple[Side, Side]
 Span = Annotated[tuple[PositiveFloat, PositiveFloat], Ascending()]
 # A factor of sides, and a distance in pixels: beyond these no image is left.
-_Zoom = Annotated[float, Bounds(at_least=0.01, at_most=100)]
+_Zoom = Annotated[float, Bounds(at_least=0.001, at_most=1000)]
 ZoomSpan = Annotated[tuple[_Zoom, _Zoom], Ascending()]
 Distance = Annotated[float, Bounds(at_least=0, at_most=2**14)]
 Area = Annotated[float, Bounds(above=0, at_most=1)]
