@@ -294,6 +294,6 @@ TARGETS: dict[str, Target] = {
     "data_json": Target(_text(json.dumps(_DATA)), _in_workdir(workdir.DATA, _read_data_json)),
     "metrics": Target(
         _text(_RECORDS),
-        _in_workdir("metrics.jsonl", lambda folder: logging.read(folder / "metrics.jsonl")),
+        _in_workdir("metrics.jsonl", lambda folder: list(logging.read(folder / "metrics.jsonl"))),
     ),
 }

@@ -113,12 +113,12 @@ def test_a_damaged_line_of_metrics_hides_no_other(tmp_path, line, caplog):
     path = tmp_path / workdir.METRICS
     lines = [json.dumps(record).encode() for record in GOOD]
     path.write_bytes(b"\n".join([lines[0], line, *lines[1:], b'{"step": 4, "spl']))
-    assert read(path) == GOOD
+    assert list(read(path)) == GOOD
     assert "1 damaged lines (2)" in caplog.text
 
 
 def test_metrics_that_are_no_file_are_an_error(tmp_path):
     (tmp_path / workdir.METRICS).mkdir()
     with pytest.raises(WorkdirError, match=r"metrics.jsonl: cannot be read"):
-        read(tmp_path / workdir.METRICS)
-    assert read(tmp_path / "none") == []
+        list(read(tmp_path / workdir.METRICS))
+    assert list(read(tmp_path / "none")) == []

@@ -122,7 +122,7 @@ def of_array(array: ArrayLike) -> Identity:
     if array.dtype.hasobject:
         pass  # its bytes are addresses
     elif array.nbytes <= _MOST_BYTES:
-        digest.update(np.ascontiguousarray(array).view(np.uint8) if array.size else b"")
+        digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
     else:
         for row in np.linspace(0, len(array) - 1, _ROWS, dtype=np.int64).tolist():
             digest.update(array[row].tobytes())

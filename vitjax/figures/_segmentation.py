@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def class_curves(
         class_names: the name of each class.
         path: the PNG file to write.
     """
-    series = read_series(_flat(record) for record in records if record["split"] == "val")
+    series = read_series(_flat(record) for record in records if record.get("split") == "val")
     curves = []
     for c, name in enumerate(class_names):
         steps, values = series.get((f"iou_{c}", "val"), (np.zeros(0), np.zeros(0)))

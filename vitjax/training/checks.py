@@ -12,6 +12,7 @@ from vitjax.data.class_order import ClassList, match
 from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
 from vitjax.objectives import Objective, objectives
+from vitjax.training.saved_progress import ClassDigests
 
 
 def updates(name: str) -> None:
@@ -172,8 +173,8 @@ def same_data(
 
 
 def same_numbers(
-    saved: Mapping[str, str] | None,
-    found: Mapping[str, str] | None,
+    saved: ClassDigests | None,
+    found: ClassDigests | None,
     path: str,
     *,
     stored: bool = False,
@@ -191,13 +192,14 @@ def same_numbers(
     """
     if saved is None:
         return
-    parts = {"names": "names", **({"stored": "values in masks"} if stored else {})}
-    for key, words in parts.items():
-        if found is None or saved[key] != found[key]:
-            raise DataError(
-                f"{path}: the classes have other {words} than those that the checkpoint learned, or"
-                " another order: the file was changed, or is of another run; restore it from a copy"
-            )
+    same = found is not None and saved["names"] == found["names"]
+    if same and (not stored or (found and saved["stored"] == found["stored"])):
+        return
+    raise DataError(
+        f"{path}: the classes have other {'values in masks' if same else 'names'} than those that"
+        " the checkpoint learned, or another order: the file was changed, or is of another run;"
+        " restore it from a copy"
+    )
 
 
 def split(name: str, splits: Iterable[str]) -> None:

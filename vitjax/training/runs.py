@@ -74,7 +74,7 @@ class SavedRun:
         self.described = workdir.read_data(self.folder)
         self._same_classes = same_classes
         claimed.check_layers(self.folder, configs.to_dict(config))
-        with _naming_config(self.folder, self.config):
+        with naming_config(self.folder, self.config):
             self.experiment: Experiment = experiments.build(
                 config,
                 None if with_data else self.described,
@@ -245,7 +245,7 @@ class SavedRun:
 
 
 @contextlib.contextmanager
-def _naming_config(folder: Path, config: ConfigDict) -> Iterator[None]:
+def naming_config(folder: Path, config: ConfigDict) -> Iterator[None]:
     """Adds the path of a run's config to errors that it causes itself, without any override."""
     try:
         yield
