@@ -104,9 +104,7 @@ class _CacheWarnings:
             self._show(message, *arguments, **keywords)
         elif not self._said:
             self._said = True
-            reason = (
-                printable(str(message).partition("': ")[2].partition("\n")[0]) or "no reason given"
-            )
+            reason = printable(str(message).partition("': ")[2].partition("\n")[0]) or "unknown"
             folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "the cache of compiled code")
             print(
                 f"vitjax: warning: {folder}: compiled code cannot be kept there ({reason}); it is"

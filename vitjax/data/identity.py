@@ -119,10 +119,10 @@ def of_array(array: ArrayLike) -> Identity:
     """
     array = np.asarray(array)
     digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
-    if array.dtype.hasobject:
-        pass  # its bytes are addresses
+    if array.dtype.hasobject or not array.nbytes:
+        pass  # the bytes of objects are addresses
     elif array.nbytes <= _MOST_BYTES:
-        digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     else:
         for row in np.linspace(0, len(array) - 1, _ROWS, dtype=np.int64).tolist():
             digest.update(array[row].tobytes())
