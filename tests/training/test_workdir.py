@@ -108,6 +108,8 @@ GOOD = [
         b'{"split": "train", "loss": 1.0}',
         b'{"step": 2, "loss": 1.0}',
         b'{"step": 2, "split": "train", "loss": "low"}',
+        b'{"step": 2, "split": "train", "loss": [[1], ["low"]]}',
+        b'{"step": 2, "split": "train"} {}',
     ],
     ids=lambda line: repr(line[:20]),
 )
