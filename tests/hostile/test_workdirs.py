@@ -16,7 +16,7 @@ from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.json_files import DamagedFileError, read_object
 from vitjax.training import checkpoints, runs, workdir
-from vitjax.training.checkpoint_files import CheckpointError
+from vitjax.training.checkpoint_files import CheckpointError, ReadableSteps
 from vitjax.training.logging import read
 from vitjax.training.workdir import WorkdirError
 
@@ -281,6 +281,21 @@ def test_what_a_killed_run_left_half_written_is_no_damage(victim, content):
     assert not half.exists()
     assert (others / "metrics").read_bytes() == content
     assert not (folder / "checkpoints_damaged").exists()
+
+
+def test_a_checkpoint_that_a_training_removes_while_it_is_listed_is_no_damage(victim, monkeypatch):
+    folder, real = victim(), ReadableSteps.find_all
+
+    def find_all(listed, path):
+        found = list(real(listed, path))
+        shutil.rmtree(folder / workdir.CHECKPOINTS / "1", ignore_errors=True)
+        return iter(found)
+
+    monkeypatch.setattr(ReadableSteps, "find_all", find_all)
+    said = []
+    with contextlib.closing(runs.SavedRun(folder, say=said.append)) as run_:
+        assert run_.chosen("last", said.append)[1] == 2
+    assert not any("damaged" in line for line in said)
 
 
 def test_a_run_of_which_all_checkpoints_are_damaged_is_not_begun_again(victim):

@@ -77,8 +77,9 @@ class ReadableSteps(orbax_path.step.NameFormat[orbax_path.step.Metadata]):
         return iter(found)
 
     def find_step(self, base_path: Any, step: int) -> Any:
-        """The step, which must exist."""
-        return self._plain.find_step(base_path, step)
+        """The step; where it was removed meanwhile, reading it raises FileNotFoundError."""
+        path = orbax_path.step.build_step_path(base_path, self, step)
+        return orbax_path.step.Metadata(step=step, path=path)
 
 
 def problem_of(step: Path) -> str:
