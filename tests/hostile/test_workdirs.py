@@ -322,6 +322,16 @@ def test_exchanged_class_names_are_refused_by_every_reader(victim, kind, with_va
                 reader(folder)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_null_in_the_place_of_names_is_answered(victim, kind):
+    for key in ("class_names", "classes"):
+        folder = victim(kind)
+        description = json.loads((folder / workdir.DATA).read_text())
+        (folder / workdir.DATA).write_text(json.dumps({**description, key: None}))
+        for reader in READERS[1:]:
+            answered(reader, folder, (key, reader.__name__))
+
+
 def test_a_run_without_its_description_takes_the_data_at_hand(victim):
     folder = victim()
     (folder / workdir.DATA).unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -71,7 +70,7 @@ def check(progress: Mapping[str, Any]) -> None:
     """Raises ConfigError unless ``progress`` is a `Progress`, which names what is wrong."""
     known = {field.name for field in dataclasses.fields(Progress)}
     own = {key: value for key, value in progress.items() if key in known}
-    if isinstance(own.get("best"), float) and not math.isfinite(own["best"]):
+    if isinstance(own.get("best"), float):  # of any value
         del own["best"]
     check_keywords(Progress, own, where="progress")
 
