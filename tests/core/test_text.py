@@ -2,12 +2,15 @@
 
 import json
 import os
+import sys
+import time
+import unicodedata
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from vitjax.core.text import portable, printable, printable_lines
+from vitjax.core.text import is_printable, portable, printable, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,23 @@ def test_a_shown_name_is_shown_as_it_is(name):
     assert len(shown.splitlines()) <= 1
     assert printable(shown) == shown
     assert printable_lines(f"{name}\n{name}").count("\n") == 2 * name.count("\n") + 1
+
+
+def test_what_is_not_shown_is_what_unicode_calls_so():
+    bidirectional = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    for character in map(chr, range(sys.maxunicode + 1)):
+        hidden = (
+            unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+            or unicodedata.bidirectional(character) in bidirectional
+            or character in "\u200e\u200f\u061c"
+        )
+        assert is_printable(character) != hidden, hex(ord(character))
+
+
+def test_a_long_name_of_odd_letters_is_checked_quickly():
+    started = time.process_time()
+    assert is_printable("\u3000" * 10**6)  # which Python itself does not call printable
+    assert time.process_time() - started < 0.05
 
 
 def test_results_have_no_surrogates():

@@ -73,8 +73,8 @@ os.write(int(report), b"%d %d" % (os.waitstatus_to_exitcode(status), usage.ru_ma
 """
 
 
-def run(*arguments, environment=None, cwd=None):
-    """Runs Python with ``arguments``; a process is killed after twice the limit of time."""
+def run(*arguments, environment=None, cwd=None, most_seconds=2 * MOST_SECONDS):
+    """Runs Python with ``arguments``; a process is killed after ``most_seconds``."""
     read, write = os.pipe()
     with (
         tempfile.TemporaryFile("w+") as output,
@@ -93,7 +93,7 @@ def run(*arguments, environment=None, cwd=None):
             start_new_session=True,
         )
         os.close(write)
-        killer = threading.Timer(2 * MOST_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        killer = threading.Timer(most_seconds, os.killpg, (process.pid, signal.SIGKILL))
         killer.start()
         process.wait()
         killer.cancel()

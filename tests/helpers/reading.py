@@ -26,7 +26,10 @@ class Read(NamedTuple):
 
 def read_in_a_process(paths):
     """Reads ``paths``; returns what that gave for each, in order, or fails."""
-    ended = run(__file__, *paths, environment={"JAX_PLATFORMS": "cpu"})
+    paths = list(paths)
+    # One that hangs is killed; many on a busy machine take their time.
+    most = 2 * MOST_SECONDS + len(paths) / 2
+    ended = run(__file__, *paths, environment={"JAX_PLATFORMS": "cpu"}, most_seconds=most)
     found = [Read(*json.loads(line)) for line in ended.output.splitlines()]
     if len(found) < len(paths):
         raise AssertionError(f"{paths[len(found)]} ended the process: {ended}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from claiming_files import CLAIMS, HONEST, HUGE, VIT, claiming, honest
 from damaging import MOST_BYTES, run
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vitjax import models, weights
@@ -19,6 +19,7 @@ from vitjax.core.errors import ConfigError, UserError
 from vitjax.training import claimed
 from vitjax.training import experiment as experiments
 from vitjax.training.workdir import WorkdirError
+from vitjax.weights import loading, notes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import files
 
@@ -80,6 +81,54 @@ def test_any_note_is_read_or_answered_in_words(claim):
         with contextlib.suppress(UserError):
             weights.convert(path, None, say=quiet)
         assert time.monotonic() - started < MOST_SECONDS
+
+
+ANY = st.recursive(
+    VALUES | st.text(max_size=3) | st.just("x" * 10_000) | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+WHOLE = st.fixed_dictionaries(
+    {},
+    optional={
+        "model": st.sampled_from(["ViT", "ResNet", "vit_ti16", "Model", ["ViT"]]) | ANY,
+        "fields": st.dictionaries(st.sampled_from(["depth", "width", "x" * 10_000]), ANY) | ANY,
+        "input_shape": st.lists(st.integers(-1, 10**30), max_size=4) | ANY,
+        "more": ANY,
+    },
+)
+UNREAD = [
+    {"model": ["x"], "fields": {}, "input_shape": None},
+    {"model": {"x": 1}, "fields": {}, "input_shape": None},
+    {"model": "x" * 10**7, "fields": {}, "input_shape": None},
+    {"model": ["x"] * 10**6, "fields": {}, "input_shape": None},
+    {"model": "ViT", "fields": {"x" * 10**7: 1}, "input_shape": None},
+    {"model": "ViT", "fields": {"depth": "x" * 10**7}, "input_shape": None},
+    {"model": "ViT", "fields": {"pooling": "\x1b[31m" * 10**5}, "input_shape": None},
+    {"model": "ViT", "fields": {f"{i}": 1 for i in range(10**5)}, "input_shape": None},
+    {"model": "ViT", "fields": {"patch_size": [1] * 10**6}, "input_shape": None},
+    {"model": "ViT", "fields": {}, "input_shape": ["x"] * 10**6},
+    {"model": "ViT", "fields": {}, "input_shape": "x" * 10**6},
+    {"model": "ViT", "fields": {}, "input_shape": [10**4000] * 3},
+]
+
+
+@given(WHOLE | ANY)
+@example(UNREAD[0])
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_a_note_of_anything_is_read_or_answered_in_words(note):
+    _, variables, _ = honest("plain vit")
+    with contextlib.suppress(UserError):
+        notes.read({notes.KEY: json.dumps(note)}, loading.flat(variables), "w.safetensors")
+
+
+@pytest.mark.parametrize("number", range(len(UNREAD)))
+def test_the_answer_to_a_long_note_is_short(number):
+    with pytest.raises(UserError) as caught:
+        notes.read({notes.KEY: json.dumps(UNREAD[number])}, {}, "w.safetensors")
+    assert str(caught.value).startswith("w.safetensors: the note of vitjax in it ")
+    assert len(str(caught.value)) < 2_100
+    assert str(caught.value).isprintable()
 
 
 def test_a_number_that_no_array_can_hold_is_reported(tmp_path):

@@ -124,6 +124,15 @@ ANSWERS = {
         OK + b"Transfer-Encoding: chunked\r\n\r\n1388\r\n" + CONTENT[:99],
         "cannot be downloaded",
     ),
+    "packed": (COMPLETE + b"Content-Encoding: gzip\r\n\r\n" + CONTENT, "Content-Encoding: gzip"),
+    "packed twice": (
+        COMPLETE + b"Content-Encoding: identity\r\nContent-Encoding: br\r\n\r\n" + CONTENT,
+        "Content-Encoding: br",
+    ),
+    "packed chunks": (
+        COMPLETE + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CONTENT,
+        "Transfer-Encoding: gzip, chunked",
+    ),
     "to ftp": (
         b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/w\r\n\r\n",
         "no address of http or https",
@@ -290,10 +299,18 @@ ADDRESSES = {
     "http://127.0.0.1:1/a\nb": "no valid address",
     "http://127.0.0.1:1/ä": "no valid address",
     f"http://{'ä' * 70}.org/w": "no valid address",
-    f"http://{'a' * 70}.{'b' * 300}/w": "File name too long",
+    f"http://{'a' * 70}.{'b' * 300}/w": "its host is no name",
     "http://..%2f..%2fw/w": "no valid address",
-    "http://../w.npz": "no address of a file",
-    "http://./w.npz": "no address of a file",
+    "http://../w.npz": "its host is no name",
+    "http://./w.npz": "its host is no name",
+    "http://a..b/w.npz": "its host is no name",
+    "http://.a/w.npz": "its host is no name",
+    "http://x\0y/w.npz": "its host is no name",
+    "http://x\x1by/w.npz": "its host is no name",
+    "http://[::1%\0]/w.npz": "no valid address",
+    "http://127.0.0.1:1/a?b c": "no valid address",
+    "http://127.0.0.1:1/a?\0b": "no valid address",
+    "https://127.0.0.1:1/w.npz": "cannot be reached",
     "http://127.0.0.1/%00": "no address of a file",
     "http://127.0.0.1/a%0ab": "no address of a file",
     "http://127.0.0.1/.": "no address of a file",
@@ -316,7 +333,9 @@ def test_an_address_that_is_none_is_reported(address, fetch, tmp_path, monkeypat
     with pytest.raises(UserError, match=re.escape(ADDRESSES[address])) as caught:
         fetch(address)
     assert "secret" not in str(caught.value)
-    assert left(tmp_path) == []
+    # No folder of a host that is none, or that nobody reached.
+    asked = "cannot be reached" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == [".locks"] * asked
 
 
 def _without_network(known):
@@ -386,3 +405,10 @@ def test_a_disk_that_fills_up_is_reported_and_the_part_is_resumed(etag, raw, fet
     assert left(tmp_path) == ([".w.npz.part", ".w.npz.version"] if etag else [])
     assert fetch(raw.url).read_bytes() == CONTENT
     assert (b"Range: bytes=3000-" in raw.asked[-1]) == bool(etag)
+
+
+def test_what_came_unencrypted_is_not_taken_for_the_encrypted_file(raw, fetch):
+    raw.answer = constant(COMPLETE + b"\r\n" + CONTENT)
+    assert fetch(raw.url).read_bytes() == CONTENT
+    with pytest.raises(WeightsError, match=r"https://.* cannot be reached"):
+        fetch(raw.url.replace("http:", "https:"), Limits(silence=0.2, seconds=1.0))

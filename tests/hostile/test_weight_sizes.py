@@ -14,7 +14,8 @@ import pytest
 from damaging import assert_answered, run
 from reading import assert_told, read_in_a_process
 
-from vitjax.weights.formats import keras, tensorflow
+from vitjax.weights import WeightsError
+from vitjax.weights.formats import files, keras, limits, tensorflow
 
 ZEROS = 2**27 + 2**20  # bytes of a bomb: a little more than the limit
 
@@ -116,6 +117,42 @@ def renamed(path, name):
     path.write_bytes(path.read_bytes().replace(b"nn", name))
 
 
+def full(path, number):
+    """An archive whose list has many records, without their data."""
+    listed = b"".join(
+        struct.pack("<4sHHHHHH12xHHHHHLL", b"PK\1\2", *[0] * 6, 9, 0, 0, 0, 0, 0, 0)
+        + b"%05d.npy" % place
+        for place in range(number)
+    )
+    end = struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 65_535, 65_535, len(listed), 4, 0)
+    path.write_bytes(b"PK\3\4" + listed + end)
+
+
+def chunked(path, *shapes):
+    """Arrays in chunks of one number each, of which none is in the file."""
+    with h5py.File(path, "w") as file:
+        for number, shape in enumerate(shapes):
+            file.create_dataset(f"{number}", shape, "f4", chunks=(1,) * len(shape))
+
+
+def shard(path, number, arrays):
+    files.write(path.with_name(f"{path.stem}-{number}.safetensors"), arrays)
+    return f"{path.stem}-{number}.safetensors"
+
+
+def in_two_shards(path):
+    """An index of two files that have one array."""
+    one = shard(path, 1, {"a": np.zeros(2), "b": np.zeros(2)})
+    other = shard(path, 2, {"a": np.ones(2), "c": np.ones(2)})
+    index(path, {"weight_map": {"a": one, "b": one, "c": other}})
+
+
+def in_another_shard(path):
+    """An index that names another file than the one that has the array."""
+    one, other = shard(path, 1, {"a": np.zeros(2)}), shard(path, 2, {"b": np.ones(2)})
+    index(path, {"weight_map": {"a": other, "b": other, "c": one}})
+
+
 def torch_bomb(path):
     bomb(path, "archive/data.pkl")
 
@@ -153,7 +190,7 @@ FILES = {
     "NUL.npz": (lambda p: renamed(p, b"n\0"), "not of weights"),
     "outside.npz": (lambda p: archive(p, ("../../w.npy", npy((), data=bytes(4)))), ""),
     "70,000 records.npz": (
-        lambda p: archive(p, *((f"{i}.npy", b"") for i in range(70_000))),
+        lambda p: full(p, 70_000),
         "70,000 records",
     ),
     "a claim.safetensors": (
@@ -167,7 +204,10 @@ FILES = {
     "a full header.safetensors": (
         lambda p: safetensors(
             p,
-            {f"{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(70_000)},
+            b"{%s}"
+            % b",".join(
+                b'"%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % i for i in range(70_000)
+            ),
         ),
         "more than 65,536 arrays",
     ),
@@ -233,6 +273,14 @@ FILES = {
         lambda p: p.write_bytes(b"\x82" + 2 * (b"\xa1w" + msgpack.packb(array_of_msgpack((0,))))),
         "several times",
     ),
+    "one path twice.msgpack": (
+        lambda p: packed(p, {"a/b": array_of_msgpack((0,)), "a": {"b": array_of_msgpack((0,))}}),
+        "several arrays named a/b",
+    ),
+    "a number and its text.msgpack": (
+        lambda p: packed(p, {1: array_of_msgpack((0,)), "1": array_of_msgpack((0,))}),
+        "",
+    ),
     "a list as a key.msgpack": (
         lambda p: p.write_bytes(b"\x82\xa1w\x01\x91\x01\x01"),
         "begins as a file of Flax",
@@ -253,9 +301,19 @@ FILES = {
         lambda p: hdf5(p, (1,), "f4", chunks=(2**27,), maxshape=(None,)),
         "would unpack",
     ),
+    "chunks of one number.h5": (
+        lambda p: chunked(p, (2_000, 2_000)),
+        "has 4,000,000 chunks, of at most 131,072",
+    ),
+    "chunks of several arrays.h5": (
+        lambda p: chunked(p, *[(100, 500)] * 3),
+        "has 150,000 chunks, of at most 131,072",
+    ),
     "long numbers.h5": (lambda p: hdf5(p, (2**62,), "f4", chunks=(8,)), "would unpack"),
     "doubled.h5": (linked, "several arrays named fc/kernel"),
     "a claim.keras": (in_keras, "would unpack to 536,870,912"),
+    "two shards.json": (in_two_shards, "several arrays named a"),
+    "another shard.json": (in_another_shard, "lists a in another shard-2.safetensors, but another"),
     "a large index.json": (
         lambda p: index(p, b'{"weight_map":' + b" " * 2**24 + b"{}}"),
         "the limit is 16,777,216",
@@ -319,3 +377,37 @@ def test_the_command_line_answers_in_one_line(tmp_path):
     ended = run("-m", "vitjax", "import", path, f"--output={tmp_path / 'out.npz'}")
     assert_answered(ended, path, "would unpack to")
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_zeros_that_pack_well_are_read_once_the_limit_is_off(tmp_path, monkeypatch):
+    """As a pruned network, most of whose numbers are zeros."""
+    monkeypatch.setattr(limits, "_MOST_BYTES", 2**16)
+    path = tmp_path / "pruned.npz"
+    np.savez_compressed(path, w=np.zeros(2**17, np.float32))
+    with pytest.raises(WeightsError, match=r"would unpack to .* \(VITJAX_MODEL_LIMITS=off"):
+        files.read(path)
+    monkeypatch.setenv("VITJAX_MODEL_LIMITS", "off")
+    assert files.read(path)["w"].shape == (2**17,)
+
+
+@pytest.mark.parametrize(
+    ("limit", "write"),
+    [
+        ("_MOST_ARRAYS", lambda path: np.savez(path, a=np.zeros(1), b=np.zeros(1), c=np.zeros(1))),
+        ("_MOST_CHARACTERS", lambda path: np.savez(path, abc=np.zeros(1))),
+        ("_MOST_CHUNKS", lambda path: chunked(path, (2, 3))),
+        ("_MOST_PARSED", lambda path: files.write(path, {"a": np.zeros(1)}, "safetensors")),
+        ("_MOST_STEPS", lambda path: files.write(path, {"a": np.zeros(1)}, "pth")),
+    ],
+)
+def test_every_limit_of_what_a_sound_file_may_have_can_be_removed(
+    limit, write, tmp_path, monkeypatch
+):
+    path = tmp_path / "w.npz"
+    write(path)
+    monkeypatch.setattr(limits, limit, 2)
+    monkeypatch.setattr(limits, "_BYTES_PER_STEP", 10**6)
+    with pytest.raises(WeightsError, match=r"refused: .* \(VITJAX_MODEL_LIMITS=off"):
+        files.read(path)
+    monkeypatch.setenv("VITJAX_MODEL_LIMITS", "off")
+    assert files.read(path)

@@ -282,3 +282,10 @@ def test_the_weights_in_the_dict_of_a_training_script_are_found(script):
             unwrapping.state_dict(
                 stored(tree), lambda tensor, name: ones(*tensor.shape), None, Budget(1000)
             )
+
+
+def test_a_part_that_two_separators_name_is_refused():
+    arrays = {"ema.w": ones(1), "ema/w": ones(2), "model.w": ones(3)}
+    with pytest.raises(WeightsError, match=r"names that begin with 'ema.' and the same with '/'"):
+        unwrapping.of_part(arrays, "ema")
+    assert unwrapping.of_part(arrays, "model")["w"].shape == (3,)

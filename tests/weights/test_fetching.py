@@ -198,7 +198,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_ended(server, local, refused,
     refused(
         f"{server.url}/w.npz",
         "the connection broke after 1,000 of 300,000 bytes",
-        f"download {server.url}/w.npz elsewhere and copy it to {here}/cache/127.0.0.1_",
+        f"download {server.url}/w.npz elsewhere and copy it to {here}/cache/http+127.0.0.1_",
     )
     assert left(here) == [".w.npz.part", ".w.npz.version"]
     path = local(f"{server.url}/w.npz")
@@ -246,7 +246,7 @@ def test_without_a_network_the_message_says_which_file_to_put_where(refused, loc
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/w.npz"
-        place = here / "cache" / url[7:].replace(":", "_")
+        place = here / "cache" / f"http+{url[7:]}".replace(":", "_", 1)
         refused(url, "cannot be reached", f"download {url} elsewhere and copy it to {place}")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(CONTENT)
@@ -347,8 +347,9 @@ def test_who_waits_for_another_is_told(server, here, said):
     url = f"{server.url}/w.npz"
     server.serve("/w.npz", CONTENT)
     path = fetching._Fetcher(url, here / "cache", False, print, False).place(url)
-    path.parent.mkdir(parents=True)
-    with download._alone(path.with_name(".w.npz.lock"), print):
+    lock = download._lock(path, here / "cache" / ".locks")
+    lock.parent.mkdir(parents=True)
+    with download._alone(lock, print):
         thread = threading.Thread(
             target=fetching.local, args=(url,), kwargs={"say": said.append, "progress": False}
         )

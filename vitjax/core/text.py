@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 # Receives progress messages, as `print` does.
 Say = Callable[[str], None]
 
-# Unicode categories: control, surrogates, line and paragraph separators. Of format characters only
-# the marks of direction, which turn around what follows: others are part of words and emoji.
-_NOT_SHOWN = frozenset(("Cc", "Cs", "Zl", "Zp"))
+# Control characters, line and paragraph separators, surrogates. Of format characters only the marks
+# of direction, which turn around what follows: others are part of words and emoji.
+_NOT_SHOWN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+    r"\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
+)
 _LONGEST_WORD = 4096  # which is compared with others; the time grows with the square
-_DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def near_match(word: object, options: Iterable[str]) -> str:
@@ -84,12 +85,12 @@ def printable(text: object) -> str:
     Control characters, line ends and marks of the direction of writing become escapes, ``"\x1b"``,
     and so do surrogates, which stand for the bytes of a file name that is not UTF-8.
     """
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in _NOT_SHOWN or character in _DIRECTIONS
-        else character
-        for character in str(text)
-    )
+    return _NOT_SHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def is_printable(text: str) -> bool:
+    """Whether `printable` leaves ``text`` as it is."""
+    return _NOT_SHOWN.search(text) is None
 
 
 def portable(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 A note costs its writer some bytes, whatever size it states: a depth, a number of classes, the size
 of images. Each of them is compared with an array that shows it.
+
+Errors do not name the file: `damage.named` adds its name.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from vitjax.weights.layouts import Arrays, Description
 _LONGEST_EMPTY = 2**16
 
 
-def check_empty(arrays: Arrays, where: str) -> None:
+def check_empty(arrays: Arrays) -> None:
     """Checks that no array without numbers states a large size.
 
     Raises:
@@ -32,14 +34,13 @@ def check_empty(arrays: Arrays, where: str) -> None:
     """
     for name, array in arrays.items():
         if array.size == 0 and max(array.shape) > _LONGEST_EMPTY:
-            raise WeightsError(f"{where}: {name} of shape {array.shape} holds no numbers")
+            raise WeightsError(f"{name} of shape {array.shape} holds no numbers")
 
 
 def check_layers(
     patterns: Mapping[str, re.Pattern[str]],
     fields: Mapping[str, Any],
     names: Iterable[str],
-    where: str,
 ) -> None:
     """Compares the numbers of blocks that a note states with the names of arrays.
 
@@ -47,7 +48,6 @@ def check_layers(
         patterns: `Model.counted_layers`.
         fields: of the model, as the note states them.
         names: of the file's arrays; the check is skipped unless some match.
-        where: the file's name in errors.
 
     Raises:
         WeightsError: they differ.
@@ -59,13 +59,13 @@ def check_layers(
         claimed = fields[field]
         if pattern.groups == 1:
             if claimed != counts[0]:
-                raise _other(where, field, claimed, f"its arrays have {counts[0]} blocks")
+                raise _other(field, claimed, f"its arrays have {counts[0]} blocks")
         elif not isinstance(claimed, Sequence) or tuple(claimed) != counts:
             shown = shortened(counts, 16)
-            raise _other(where, field, claimed, f"the stages of its arrays have {shown} blocks")
+            raise _other(field, claimed, f"the stages of its arrays have {shown} blocks")
 
 
-def check_own(module: Model, input_shape: Sequence[int] | None, arrays: Arrays, where: str) -> None:
+def check_own(module: Model, input_shape: Sequence[int] | None, arrays: Arrays) -> None:
     """Compares a note with arrays under vitjax's names.
 
     These are the sizes for which arrays of a file would be resized or reinitialised. Others are
@@ -75,7 +75,6 @@ def check_own(module: Model, input_shape: Sequence[int] | None, arrays: Arrays, 
         module: the network of the note.
         input_shape: of its examples, likewise; None if unknown.
         arrays: of the file.
-        where: its name in errors.
 
     Raises:
         WeightsError: they differ.
@@ -85,8 +84,8 @@ def check_own(module: Model, input_shape: Sequence[int] | None, arrays: Arrays, 
         entry, inner = module.backbone
         parts.append((f"params/{entry}/", inner))
     for prefix, part in parts:
-        check_layers(part.counted_layers, part.layer_counts(), arrays, where)
-        _check_images(prefix, part, input_shape, arrays, where)
+        check_layers(part.counted_layers, part.layer_counts(), arrays)
+        _check_images(prefix, part, input_shape, arrays)
     heads = {
         name: array
         for name, array in arrays.items()
@@ -99,11 +98,11 @@ def check_own(module: Model, input_shape: Sequence[int] | None, arrays: Arrays, 
         if outputs:
             name, shape = next(iter(outputs.items()))
             words = f"its {name} has shape {shape}"
-        raise _other(where, "num_classes", number, words)
+        raise _other("num_classes", number, words)
 
 
 def _check_images(
-    prefix: str, part: Model, input_shape: Sequence[int] | None, arrays: Arrays, where: str
+    prefix: str, part: Model, input_shape: Sequence[int] | None, arrays: Arrays
 ) -> None:
     """Compares patches, channels and the grid of positions of ``part``."""
     patches = arrays.get(f"{prefix}{part.patch_kernel}")
@@ -112,26 +111,26 @@ def _check_images(
         sides = patches.shape[:2]
         if sides != tuple(np.broadcast_to(stated, 2)):
             words = f"its patches have {sides[0]} x {sides[1]} pixels"
-            raise _other(where, "patch_size", stated, words)
+            raise _other("patch_size", stated, words)
     if input_shape is None or len(input_shape) != 3:
         return
     for name in part.image_kernels:
         kernel = arrays.get(prefix + name)
         if kernel is not None and kernel.ndim == 4 and kernel.shape[2] != input_shape[2]:
             words = f"its {prefix}{name} has {kernel.shape[2]} channels"
-            raise _other(where, "input_shape", input_shape, words)
+            raise _other("input_shape", input_shape, words)
     positions = arrays.get(f"{prefix}{part.position_embedding}")
     grid = part.patch_grid(input_shape)
     if positions is not None and positions.ndim == 4 and positions.shape[1:3] != grid:
         shown = " x ".join(map(str, positions.shape[1:3]))
-        raise _other(where, "input_shape", input_shape, f"its positions are of {shown} patches")
+        raise _other("input_shape", input_shape, f"its positions are of {shown} patches")
 
 
 def check_described(module: Model, input_shape: Sequence[int] | None, found: Description) -> None:
     """Compares the sizes in a note with those that another project's layout found in the arrays.
 
     Raises:
-        WeightsError: they differ; the message does not name the file.
+        WeightsError: they differ.
     """
     differences = naming.differences(found, module)
     # The writer knew more than the arrays show; sizes they do show.
@@ -152,7 +151,7 @@ def check_described(module: Model, input_shape: Sequence[int] | None, found: Des
 
 
 def check_flat_head(
-    module: Model, shapes: Mapping[str, Any], arrays: Arrays, input_shape: Sequence[int], where: str
+    module: Model, shapes: Mapping[str, Any], arrays: Arrays, input_shape: Sequence[int]
 ) -> None:
     """Checks that a head reads as many numbers as a network for the note's examples has.
 
@@ -161,7 +160,6 @@ def check_flat_head(
         shapes: of its variables.
         arrays: of the file, under vitjax's names.
         input_shape: of the examples in the note.
-        where: the file's name in errors.
 
     Raises:
         WeightsError: the network of the note reads another number.
@@ -172,7 +170,7 @@ def check_flat_head(
             continue
         if there.shape[-1] == here[-1] and module.head_of(name.removeprefix("params/")):
             words = f"its {name} has shape {there.shape}, and would have {here}"
-            raise _other(where, "input_shape", tuple(input_shape), words)
+            raise _other("input_shape", tuple(input_shape), words)
 
 
 def _is_option(value: Any) -> bool:
@@ -183,7 +181,5 @@ def _hidden(name: str, module: Model) -> bool:
     return name.removeprefix("params/").partition("/")[0] in module.head_hidden
 
 
-def _other(where: str, field: str, claimed: Any, words: str) -> WeightsError:
-    return WeightsError(
-        f"{where}: its note says that {field} = {reprlib.repr(claimed)}, but {words}"
-    )
+def _other(field: str, claimed: Any, words: str) -> WeightsError:
+    return WeightsError(f"its note says that {field} = {reprlib.repr(claimed)}, but {words}")

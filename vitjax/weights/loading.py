@@ -21,6 +21,7 @@ from vitjax.models.protocol import Model
 from vitjax.nn.inputs import ImageError
 from vitjax.weights import adapting, claims, naming
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import damage
 from vitjax.weights.layouts import Arrays
 from vitjax.weights.matching import (
     LEFT_OVER,
@@ -163,7 +164,8 @@ def fit(
     counting.check_memory(counting.Size.of(expected), what)
     if weights.layout is None and (image_size, channels) == (None, None):
         own = flat(module.unstack(expected))
-        claims.check_flat_head(module, own, weights.arrays, shape, weights.where)
+        with damage.named(weights.where):
+            claims.check_flat_head(module, own, weights.arrays, shape)
 
     def initial(names: Sequence[str]) -> Mapping[str, Any]:
         def draw(key: jax.Array) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitjax import models
-from vitjax.core.text import near_match
+from vitjax.core.text import near_match, quoted
 from vitjax.models.protocol import Model
 from vitjax.models.registry import MODELS
 from vitjax.weights import claims, sizes
 from vitjax.weights.errors import WeightsError
+from vitjax.weights.formats import damage
 from vitjax.weights.layouts import Arrays
 
 # The note's key in the metadata of a file.
@@ -59,32 +60,38 @@ def read(metadata: Mapping[str, str], arrays: Arrays, where: str) -> Note | None
     """
     if KEY not in metadata:
         return None
+    with damage.named(where):
+        return _parsed(metadata[KEY], arrays)
+
+
+def _parsed(written: str, arrays: Arrays) -> Note:
     try:
-        found = json.loads(metadata[KEY])
+        found = json.loads(written)
         name, fields, shape = (found[key] for key in ("model", "fields", "input_shape"))
         stated = list(fields.items())
+        if not isinstance(name, str):
+            raise TypeError(f"model {quoted(name)}")
         if shape is not None and (
             [type(side) for side in shape] not in ([int], [int] * 3) or min(shape) < 1
         ):
-            raise ValueError(f"input_shape {shape}")
+            raise ValueError(f"input_shape {quoted(shape)}")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _unreadable(where, f"is damaged ({type(error).__name__}: {error})") from error
+        raise _unreadable(f"is damaged ({type(error).__name__}: {error})") from error
     known = _classes()
     if name not in known:
-        words = f"is of an unknown model {name!r}{near_match(str(name), known)}"
-        raise _unreadable(where, words)
+        raise _unreadable(f"is of an unknown model {quoted(name)}{near_match(name, known)}")
     own = known[name].field_names()
     for field, _ in stated:
         if field not in own:
-            words = f"has a field {field!r} that {name} does not have{near_match(field, own)}"
-            raise _unreadable(where, words)
-    claims.check_layers(known[name].counted_layers, fields, arrays, where)
+            words = f"has a field {quoted(field)} that {name} does not have"
+            raise _unreadable(f"{words}{near_match(field, own)}")
+    claims.check_layers(known[name].counted_layers, fields, arrays)
     try:
         known[name](**fields)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise _unreadable(where, f"describes no valid {name}: {error}") from error
+        raise _unreadable(f"describes no valid {name}: {error}") from error
     if shape is not None:
-        sizes.image(shape, f"{where}: the note of vitjax in it says input_shape = {shape}")
+        sizes.image(shape, f"the note of vitjax in it says input_shape = {shape}")
     return Note(known[name], dict(stated), None if shape is None else tuple(shape))
 
 
@@ -99,7 +106,7 @@ def _classes() -> dict[str, type[Model]]:
     }
 
 
-def _unreadable(where: str, words: str) -> WeightsError:
+def _unreadable(words: str) -> WeightsError:
     return WeightsError(
-        f"{where}: the note of vitjax in it {words}; was it written by another version of vitjax?"
+        f"the note of vitjax in it {words}; was it written by another version of vitjax?"
     )

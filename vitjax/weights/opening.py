@@ -20,7 +20,7 @@ from vitjax.models.registry import MODELS
 from vitjax.weights import adapting, claims, naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
-from vitjax.weights.formats import files
+from vitjax.weights.formats import damage, files
 from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Known, Layout, card, prefixes
 from vitjax.weights.layouts.recognition import Candidate, is_beside, recognise
 
@@ -126,7 +126,8 @@ def open_weights(
         check_format(format)
     path = files.located(fetching.local(str(source), say=say))
     where, arrays = str(source), _without(files.read(path, part=part), ignore, str(source))
-    claims.check_empty(arrays, where)
+    with damage.named(where):
+        claims.check_empty(arrays)
     note = notes.read(files.metadata(path), arrays, where)
     own = format in (None, OWN) and all(_OWN_NAMES.match(name) for name in arrays)
     # Names of big_vision begin in the same way, but its files have no note.
@@ -317,7 +318,8 @@ def _own(
         raise WeightsError(f"{where}: has vitjax's names, but no note of its model")
     if grid is not None:
         raise _gridless(where, OWN)
-    claims.check_own(note.model(**note.fields), note.input_shape, arrays, where)
+    with damage.named(where):
+        claims.check_own(note.model(**note.fields), note.input_shape, arrays)
     description = Description(note.model, note.fields, note.input_shape)
     return Weights(where, arrays, None, description, path)
 

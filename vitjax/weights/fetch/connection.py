@@ -27,6 +27,10 @@ _SIZE = "VITJAX_DOWNLOAD_GB"
 _HOURS = "VITJAX_DOWNLOAD_HOURS"
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
+# What an address has on the wire, and a host once its letters are ASCII.
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
+_SENT = re.compile(r"[\x21-\x7e]*", re.ASCII)
+_HOST = re.compile(r"[0-9a-z_]([0-9a-z_.-]*[0-9a-z_.])?|[0-9a-f:.]+(%[0-9a-z]+)?", re.ASCII)
 _VERSION = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,500}[\x21-\x7e])?", re.ASCII)
 
 
@@ -158,6 +162,11 @@ def check_address(url: str, words: str = "") -> urllib.parse.SplitResult:
     try:
         parts = urllib.parse.urlsplit(url)
         _ = parts.port
+        if parts.hostname and not _is_host(parts.hostname):
+            raise ValueError("its host is no name")
+        # urlsplit leaves out line ends.
+        if _BLANK.search(url) or not _SENT.fullmatch(parts.path + parts.query):
+            raise ValueError("write spaces and letters beyond ASCII as %20 and the like")
     except ValueError as error:
         raise WeightsError(f"{begin}{url[:500]!r}: is no valid address ({error})") from None
     if parts.username is not None or parts.password is not None:
@@ -168,6 +177,13 @@ def check_address(url: str, words: str = "") -> urllib.parse.SplitResult:
     if parts.scheme not in ("http", "https"):
         raise WeightsError(f"{begin}{url[:500]!r}: is no address of http or https")
     return parts
+
+
+def _is_host(name: str) -> bool:
+    try:
+        return _HOST.fullmatch(name.encode("idna").decode()) is not None
+    except UnicodeError:  # a part of it is empty or too long
+        return False
 
 
 def request(
@@ -219,6 +235,21 @@ def chunks(answer: http.client.HTTPResponse, watch: Watch, size: int) -> Iterato
             return
         watch.received += len(chunk)
         yield chunk
+
+
+def check_plain(headers: Message, url: str) -> None:
+    """Raises Refused if what the server sends is the file in another form, such as compressed."""
+    sent = {
+        "Content-Encoding": {"identity"},
+        "Transfer-Encoding": {"identity", "chunked"},
+    }
+    for header, plain in sent.items():
+        for value in headers.get_all(header, []):
+            if str(value).strip().lower() not in {"", *plain}:
+                raise Refused(
+                    f"{url}: the server sends another form of the file, although it was asked for"
+                    f" the file itself ({header}: {printable(value)[:80]})"
+                )
 
 
 def length(headers: Message, url: str) -> int | None:

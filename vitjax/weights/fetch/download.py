@@ -30,6 +30,7 @@ def fetch(
     path: Path,
     checks: Mapping[str, str],
     *,
+    locks: Path,
     say: Callable[[str], None],
     progress: bool,
     by_hand: str,
@@ -44,6 +45,7 @@ def fetch(
         url: of http or https.
         path: the target; hidden files beside it have the part downloaded so far.
         checks: algorithm to the beginning of the digest that the file must have.
+        locks: a folder in the cache for the locks of all downloads, which remain.
         say: receives a message about the download.
         progress: show a bar.
         by_hand: what to do without a network, for errors.
@@ -61,8 +63,10 @@ def fetch(
     limits = Limits.from_environment() if limits is None else limits
     part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f".{path.name}.lock"), say):
+        with contextlib.suppress(FileNotFoundError):
+            _note(part).stat()  # reports a name that is too long
+        locks.mkdir(parents=True, exist_ok=True)
+        with _alone(_lock(path, locks), say):
             if path.is_file():  # another process was faster
                 return path
             say(f"Downloading {url} to {path}")
@@ -159,7 +163,7 @@ def _continue(
             raise Refused(f"{url}: the server answers with status {answer.status} and no file")
         else:
             have = 0
-            _take_note(part, connection.version(headers))
+        connection.check_plain(headers, url)
         length, stated = connection.length(headers, url), connection.announced(headers, url)
         total = None if length is None else length + have
         if total is None and not answer.chunked and not {**stated, **checks}:
@@ -168,6 +172,9 @@ def _continue(
                 " part of it would look complete; add its checksum: #sha256=..."
             )
         watch.limits.check_size(total or 0, url)
+        part.parent.mkdir(parents=True, exist_ok=True)  # now that there is something to put there
+        if not have:
+            _take_note(part, connection.version(headers))
         _check_disk(part, 0 if total is None else total - have, url)
         file = stack.enter_context(open(part, "ab" if have else "wb"))
         bar = stack.enter_context(
@@ -230,6 +237,12 @@ def _discard(part: Path) -> None:
     """Deletes a part, and then its note."""
     part.unlink(missing_ok=True)
     _note(part).unlink(missing_ok=True)
+
+
+def _lock(path: Path, locks: Path) -> Path:
+    """The file in ``locks``, a folder in the cache, that is locked while ``path`` is downloaded."""
+    name = hashlib.sha256(str(path.relative_to(locks.parent)).encode()).hexdigest()
+    return locks / f"{name[:32]}.lock"
 
 
 @contextlib.contextmanager

@@ -6,9 +6,10 @@
 - ``https://...`` and ``gs://bucket/...``: any other file.
 
 Files are kept under VITJAX_CACHE, by default ``~/.cache/vitjax/weights``, as
-``<host>/<path of the address>``; a file that is copied there by hand is used as well.
-VITJAX_STORAGE is the address of a mirror of https://storage.googleapis.com. A download ends with an
-error at VITJAX_DOWNLOAD_GB gigabytes (100) or after VITJAX_DOWNLOAD_HOURS hours (24).
+``<host>/<path of the address>``, or ``http+<host>/...`` for an address that is not encrypted; a
+file that is copied there by hand is used as well. VITJAX_STORAGE is the address of a mirror of
+https://storage.googleapis.com. A download ends with an error at VITJAX_DOWNLOAD_GB gigabytes (100)
+or after VITJAX_DOWNLOAD_HOURS hours (24); one from Hugging Face has a limit of size alone.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ class _Fetcher:
             address,
             path,
             checks,
+            locks=self.cache / ".locks",
             say=self.say,
             progress=self.progress,
             by_hand=by_hand,
@@ -141,6 +143,8 @@ class _Fetcher:
         if parts.query:
             names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
         host = name if parts.port is None else f"{name}_{parts.port}"
+        if parts.scheme == "http":  # anyone on the way may have sent it
+            host = f"http+{host}"
         return self.cache.joinpath(host, *names)
 
     def of_augreg(self, name: str) -> Path:

@@ -40,7 +40,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     with archive:
         records = archive.infolist()
         if len(records) > _MOST_RECORDS:
-            raise WeightsError(f"refused: it has {len(records):,} records")
+            limits.refuse(f"it has {len(records):,} records, of at most {_MOST_RECORDS:,}")
         for record in records:
             limits.check_name(record.filename)
         if twice := [name for name, n in Counter(archive.namelist()).items() if n > 1]:

@@ -197,7 +197,7 @@ def _kind(path: Path) -> str:
         begin = file.read(512)
     if begin.startswith(b"PK"):
         return _kind_of_archive(path)
-    if begin.startswith(pytorch.MAGIC):
+    if begin.startswith(pytorch.MAGICS):
         return "old pth"
     if size > 8 and begin[8:9] == b"{":
         return "safetensors"
@@ -309,10 +309,13 @@ def _read_index(path: Path, part: str | None, budget: Budget) -> dict[str, np.nd
     for shard in found:
         with damage.named(path.parent / shard):
             kind = _kind(path.parent / shard)
-            if kind != "index":
-                arrays |= _KINDS[kind](path.parent / shard, None, budget)
+            read = {} if kind == "index" else _KINDS[kind](path.parent / shard, None, budget)
         if kind == "index":
             raise WeightsError(f"lists {shard}, which is an index itself")
+        for name in read:
+            if places.get(name, shard) != shard:
+                raise WeightsError(f"lists {name} in {places[name]}, but {shard} has it")
+        arrays |= read
     lost = sorted(set(places) - set(arrays))
     if lost:
         raise WeightsError(f"lists arrays that its files do not have: {shortened(lost, 10)}")

@@ -61,10 +61,11 @@ def read(path: Path, budget: Budget) -> dict[str, np.ndarray]:
                 # These may be any files of the person who reads it.
                 raise WeightsError(f"refused: the numbers of {name} are in other files")
             # A dataset may have any shape without a number in the file, and is read by chunks.
-            budget.array(name, item.shape, item.dtype.itemsize)
-            limits.check_growth(budget.size, math.prod(item.chunks or ()) * item.dtype.itemsize)
-            if (plain := _plain(name)) in found:
-                raise WeightsError(f"is damaged: it has several arrays named {plain}")
+            plain = _plain(name)
+            budget.array(plain, item.shape, item.dtype.itemsize)
+            if item.chunks is not None:
+                limits.check_growth(budget.size, math.prod(item.chunks) * item.dtype.itemsize)
+                budget.chunks(plain, item.shape, item.chunks)
             found[plain] = item
 
     with (

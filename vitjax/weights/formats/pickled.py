@@ -16,6 +16,8 @@ from vitjax.weights.formats import limits
 
 # The hash of a larger integer is that of another one; any number of them can have the same.
 _LARGEST_KEY = 2**60
+# PyTorch's functions take up to eight.
+_MOST_ARGUMENTS = 16
 # Counts entries that a function copies.
 Count = Callable[[int], None]
 
@@ -84,14 +86,26 @@ class Function:
     Attributes:
         name: with its module.
         call: makes the value that the function returns. Its first argument receives the number of
-            entries that it copies.
+            entries that it copies. None for an `Inert` object, whatever the arguments are.
     """
 
     __slots__ = ("call", "name")
 
-    def __init__(self, name: str, call: Callable[..., Any]):
+    def __init__(self, name: str, call: Callable[..., Any] | None):
         self.name = name
         self.call = call
+
+    def __call__(self, count: Count, arguments: Any) -> Any:
+        """The value that the function returns for ``arguments``.
+
+        Raises:
+            ValueError: it is given something else than a few arguments; a call copies them.
+        """
+        if self.call is None:
+            return Inert(self.name)
+        if not isinstance(arguments, tuple) or len(arguments) > _MOST_ARGUMENTS:
+            raise ValueError(f"it calls {self.name} without a tuple of few arguments")
+        return self.call(count, *arguments)
 
 
 def filled(target: dict[Any, Any], items: list[Any] | tuple[Any, ...]) -> dict[Any, Any]:
@@ -108,13 +122,13 @@ def _key(key: Any) -> Any:
 
     A tuple in a tuple, many times over, takes forever to compare or to hash.
     """
-    if isinstance(key, str):
-        if len(key) > limits.LONGEST_NAME:
-            limits.check_name(key)
+    if isinstance(key, str) and len(key) <= limits.LONGEST_NAME:
         return key
+    if isinstance(key, str):
+        return Inert(f"key of {len(key):,} characters")
     if key is None or (isinstance(key, int) and abs(key) < _LARGEST_KEY):
         return key
-    return Inert(f"key of type {type(key).__name__}")
+    return Inert(key.kind if isinstance(key, Inert) else f"key of type {type(key).__name__}")
 
 
 def named(module: Any, name: Any) -> Any:
@@ -133,23 +147,24 @@ def named(module: Any, name: Any) -> Any:
     return _KNOWN[wanted]
 
 
-def _rebuild(_: Count, storage: Any, offset: Any, size: Any, strides: Any, *__: Any) -> Tensor:
+def _rebuild(count: Count, storage: Any, offset: Any, size: Any, strides: Any, *__: Any) -> Tensor:
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without a storage")
-    return _tensor(storage.dtype, storage, offset, size, strides)
+    return _tensor(count, storage.dtype, storage, offset, size, strides)
 
 
-def _rebuild_typed(_: Count, *arguments: Any) -> Tensor:
+def _rebuild_typed(count: Count, *arguments: Any) -> Tensor:
     storage, offset, size, strides, *_others = arguments
-    return _tensor(arguments[6], storage, offset, size, strides)
+    return _tensor(count, arguments[6], storage, offset, size, strides)
 
 
-def _tensor(dtype: Any, storage: Any, offset: Any, size: Any, strides: Any) -> Tensor:
+def _tensor(count: Count, dtype: Any, storage: Any, offset: Any, size: Any, strides: Any) -> Tensor:
     if not (isinstance(storage, Storage) and isinstance(dtype, str) and dtype in DTYPES):
         raise ValueError("a tensor without a storage or of an unknown dtype")
     for sides in (size, strides):
         if not isinstance(sides, list | tuple) or len(sides) > limits.MOST_AXES:
             raise ValueError(f"a tensor with more than {limits.MOST_AXES} axes")
+        count(len(sides))
     if any(type(number) is not int for number in (offset, *size, *strides)):
         raise ValueError("a tensor whose place is no integer")
     return Tensor(storage, offset, tuple(size), tuple(strides), dtype)
@@ -159,7 +174,7 @@ def _rebuild_as_type(count: Count, function: Any, _: Any, arguments: Any, __: An
     """A tensor of a subclass."""
     if not isinstance(function, Function) or function.name not in _REBUILDERS:
         raise ValueError("a tensor that is made by an unknown function")
-    return function.call(count, *arguments)
+    return function(count, arguments)
 
 
 def _same(_: Count, value: Any, *__: Any) -> Any:
@@ -188,10 +203,6 @@ def _list(count: Count, content: Any = (), *_: Any) -> list[Any]:
 def _tuple(count: Count, content: Any = (), *_: Any) -> tuple[Any, ...]:
     count(len(content))
     return tuple(content)
-
-
-def _inert(name: str) -> Callable[..., Inert]:
-    return lambda *_: Inert(name)
 
 
 _REBUILDERS: dict[str, Callable[..., Any]] = {
@@ -232,7 +243,7 @@ _UNREADABLE = {
 # Everything that a pickle may name. No operation changes any of it.
 _KNOWN: dict[str, Any] = {
     **{name: Function(name, call) for name, call in _FUNCTIONS.items()},
-    **{name: Function(name, _inert(name)) for name in _INERT},
+    **{name: Function(name, None) for name in _INERT},
     "torch.storage.UntypedStorage": "uint8",
     "torch.UntypedStorage": "uint8",
     **{f"torch.{storage}": dtype for storage, dtype in STORAGES.items()},

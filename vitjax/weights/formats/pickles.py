@@ -18,26 +18,38 @@ from typing import IO, Any
 
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.formats import damage, limits
-from vitjax.weights.formats.pickled import DTYPES, Function, Inert, Storage, filled, named
+from vitjax.weights.formats.limits import Budget
+from vitjax.weights.formats.pickled import (
+    DTYPES,
+    Count,
+    Function,
+    Inert,
+    Storage,
+    filled,
+    named,
+)
 
-# A state dict of a thousand tensors takes 50,000 steps; what a training stores beside it, more.
-_MOST_STEPS = 2**22
+# Steps that a call of a function counts as.
+_CALL = 4
+# Bits of an integer; those of generators of random numbers have 128.
+_MOST_BITS = 512
 # Bytes of a line of the oldest protocol.
 _LONGEST_LINE = 2**20
 # Operations whose argument is the value.
 _VALUES = (
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE"),
     *("BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
 
 
-def load(file: IO[bytes], size: int) -> tuple[Any, dict[str, str]]:
+def load(file: IO[bytes], size: int, budget: Budget) -> tuple[Any, dict[str, str]]:
     """The content of the pickle that begins at the position of ``file``.
 
     Args:
         file: is at the end of the pickle afterwards.
         size: of the file in bytes.
+        budget: of all steps that may be taken for the file.
 
     Returns:
         A tree of dicts, lists, tuples, plain values, `Tensor`s and `Inert` objects, in which one
@@ -46,7 +58,7 @@ def load(file: IO[bytes], size: int) -> tuple[Any, dict[str, str]]:
     Raises:
         WeightsError: the pickle is damaged, takes too many steps, or asks for anything else.
     """
-    machine = _Machine()
+    machine = _Machine(budget.steps)
     with damage.blamed("is cut short or damaged: its list of tensors cannot be read"):
         steps = machine.steps
         for code, argument, _ in pickletools.genops(_Bounded(file, size)):  # type: ignore[arg-type]
@@ -60,12 +72,14 @@ def load(file: IO[bytes], size: int) -> tuple[Any, dict[str, str]]:
 
 
 class _Bounded:
-    """A file that allocates no more for a read than it has bytes."""
+    """A file that allocates no more for a read than it has bytes.
+
+    It has no ``tell``, which pickletools would call at each step.
+    """
 
     def __init__(self, file: IO[bytes], size: int):
         self.file = file
         self.size = size
-        self.tell = file.tell
 
     def read(self, count: int) -> bytes:
         if count > 2**16:
@@ -79,6 +93,8 @@ class _Bounded:
 class _Machine:
     """The machine of one pickle.
 
+    A step is constant work, whatever values it has: each value is looked at once, where it is made.
+
     Attributes:
         stack: of values.
         marks: places in the stack.
@@ -87,15 +103,16 @@ class _Machine:
         steps: what each operation of a pickle does; it is given the operation's argument.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: Count) -> None:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, str] = {}
-        self._counted = 0
+        self.count = count
         push = self.stack.append
         self.steps: dict[str, Callable[[Any], Any]] = {
             **dict.fromkeys(_VALUES, push),
+            **dict.fromkeys(("INT", "LONG", "LONG1", "LONG4"), lambda n: push(_integer(n))),
             **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda _: None),
             **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), self._put),
             **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda n: push(self.memo[n])),
@@ -135,14 +152,6 @@ class _Machine:
             "PERSID": lambda name: push(self._storage(name)),
             "BINPERSID": lambda _: push(self._storage(self.stack.pop())),
         }
-
-    def count(self, steps: int) -> None:
-        """Counts steps, of which copying an entry is one."""
-        self._counted += steps
-        if self._counted > _MOST_STEPS:
-            raise WeightsError(
-                f"refused: its list of tensors takes more than {_MOST_STEPS:,} steps"
-            )
 
     def _put(self, number: int) -> None:
         self.memo[number] = self.stack[-1]
@@ -186,7 +195,8 @@ class _Machine:
     def _called(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Function) or not isinstance(arguments, tuple):
             raise ValueError("it calls something other than a function")
-        return function.call(self.count, *arguments)
+        self.count(_CALL)
+        return function(self.count, arguments)
 
     def _storage(self, saved: Any) -> Storage:
         """A storage, from ``("storage", dtype, key, device, count, view?)``."""
@@ -203,6 +213,12 @@ class _Machine:
         if not all(isinstance(number, int) for number in (count, start, length)):
             raise WeightsError("is damaged: it refers to a storage whose size is no integer")
         key = str(key)
-        limits.check_name(key)
+        if key not in self.storages:
+            limits.check_name(key)
         self.storages[key] = dtype
         return Storage(key, dtype, length, start)
+
+
+def _integer(number: int) -> int | Inert:
+    """``number``, or an object without a value for one that takes long to compute with."""
+    return number if number.bit_length() <= _MOST_BITS else Inert("huge integer")

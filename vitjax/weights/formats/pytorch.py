@@ -23,14 +23,16 @@ import numpy as np
 
 from vitjax.core.text import shortened
 from vitjax.weights.errors import WeightsError
-from vitjax.weights.formats import archives, foreign, pickles
+from vitjax.weights.formats import archives, foreign, limits, pickles
 from vitjax.weights.formats.limits import Budget
 from vitjax.weights.formats.pickled import DTYPES, Tensor
 
 # The number at the start of a file of the old format, as a pickle.
 _NUMBER = 0x1950A86A20F9469CFC6C
-MAGIC = pickle.dumps(_NUMBER, protocol=2)
+MAGICS = tuple(pickle.dumps(_NUMBER, protocol) for protocol in range(6))
 _VERSION = 1001
+# Bytes of the pickles before that of the content: the number, the version and a few of the system.
+_HEAD = 1024
 # Elements of a tensor that repeats numbers of its storage, in a file of fewer bytes.
 _MOST_REPEATED = 2**24
 
@@ -80,7 +82,7 @@ def _read_zipped(archive: zipfile.ZipFile, budget: Budget) -> tuple[Any, ReadTen
     if f"{root}byteorder" in names:
         order = archives.content(archive, f"{root}byteorder")
     pickled = archives.content(archive, name)
-    tree, _ = pickles.load(io.BytesIO(pickled), len(pickled))
+    tree, _ = pickles.load(io.BytesIO(pickled), len(pickled), budget)
 
     def content(key: str) -> bytes:
         return archives.content(archive, f"{root}data/{key}")
@@ -91,11 +93,13 @@ def _read_zipped(archive: zipfile.ZipFile, budget: Budget) -> tuple[Any, ReadTen
 def _read_old(file: IO[bytes], budget: Budget) -> tuple[Any, ReadTensor]:
     """Five pickles, then the number of elements and the elements of each storage."""
     size = os.fstat(file.fileno()).st_size
-    magic, version, system = (pickles.load(file, size)[0] for _ in range(3))
+    head = io.BytesIO(file.read(_HEAD))
+    magic, version, system = (pickles.load(head, _HEAD, budget)[0] for _ in range(3))
     if not isinstance(system, dict) or magic != _NUMBER or version != _VERSION:
         raise WeightsError("is no known checkpoint of PyTorch")
-    tree, storages = pickles.load(file, size)
-    keys, _ = pickles.load(file, size)
+    file.seek(head.tell())
+    tree, storages = pickles.load(file, size, budget)
+    keys, _ = pickles.load(file, size, budget)
     little = system.get("little_endian", True) is True
     places = {}
     for key in keys if isinstance(keys, list) else []:
@@ -146,8 +150,8 @@ def _reader(content: Callable[[str], bytes], swapped: bool, budget: Budget) -> R
             return np.zeros(tensor.shape, dtype)
         most = max(budget.size, _MOST_REPEATED)
         if (elements := math.prod(tensor.shape)) > max(most, (end - begin) // dtype.itemsize):
-            raise WeightsError(
-                f"refused: {name} of shape {_shown(tensor.shape)} repeats the numbers of"
+            limits.refuse(
+                f"{name} of shape {_shown(tensor.shape)} repeats the numbers of"
                 f" {end - begin:,} bytes; of {elements:,} elements at most {most:,} are read"
             )
         array: np.ndarray = np.ndarray(

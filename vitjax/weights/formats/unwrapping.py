@@ -20,8 +20,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
 # Beginnings of the keys of what training scripts store beside the weights.
 _OTHERS = ("opt", "lr_sched", "sched", "scaler", "grad_scaler", "callback", "loops", "hyper_param")
-# A state dict has thousands; a pickle of a few bytes can be made to have any number.
-_MOST_ENTRIES = 10**6
+_LONGEST_OTHER = max(map(len, _OTHERS))
 _END = object()
 
 
@@ -67,9 +66,8 @@ def state_dict(
     else:
         chosen = found[part] if part in found else next(iter(found.values()))
     arrays = {}
-    for count, (name, value) in enumerate(_leaves(chosen, budget)):
-        if count > _MOST_ENTRIES:
-            raise WeightsError(f"refused: it has more than {_MOST_ENTRIES:,} entries")
+    for name, value in _leaves(chosen, budget):
+        budget.steps(1)  # a dict may be in any number of others
         if isinstance(value, Tensor):
             arrays[name] = read(value, name)
         elif isinstance(value, Inert) and value.is_array:
@@ -91,10 +89,13 @@ def of_part(arrays: Mapping[str, np.ndarray], part: str | None) -> dict[str, np.
     begins = (f"{part}.", f"{part}/")
     chosen: dict[str, np.ndarray] = {}
     for named in (arrays, without_prefix(arrays)):
-        chosen = chosen or {
-            name[len(part) + 1 :]: a for name, a in named.items() if name.startswith(begins)
-        }
-    if not chosen:
+        names = [name for name in named if name.startswith(begins)]
+        chosen = {name[len(part) + 1 :]: named[name] for name in names}
+        if len(chosen) < len(names):
+            raise WeightsError(f"has names that begin with {begins[0]!r} and the same with '/'")
+        if chosen:
+            break
+    else:
         parts = list(dict.fromkeys(name.replace("/", ".").split(".")[0] for name in arrays))
         raise WeightsError(
             f"has no part {part!r}{near_match(part, parts)} (parts: {shortened(parts, 20)})"
@@ -117,19 +118,26 @@ def _state_dicts(tree: Any, where: str, seen: set[int]) -> Iterator[tuple[str, d
     if not isinstance(tree, dict) or id(tree) in seen:
         return
     seen.add(id(tree))
-    limits.check_name(where)
     inner = [
         found
         for key, value in tree.items()
         # An optimizer's state has numbers as keys, or an optimizer's name.
-        if isinstance(key, str) and not key.lower().startswith(_OTHERS)
-        for found in _state_dicts(value, f"{where}.{key}" if where else key, seen)
+        if isinstance(key, str) and not key[:_LONGEST_OTHER].lower().startswith(_OTHERS)
+        for found in _state_dicts(value, _path(where, key), seen)
     ]
     wrapped = any(isinstance(tree.get(name), dict) for name in _WRAPPERS)
     if any(isinstance(value, Tensor) for value in tree.values()) and not (wrapped and inner):
+        limits.check_name(where)
         yield where, tree
     else:
         yield from inner
+
+
+def _path(where: str, key: str) -> str:
+    """The path of ``key`` in the dict at ``where``; one that cannot be shown does not grow."""
+    if not limits.is_name(where):
+        return where
+    return f"{where}.{key}" if where else key
 
 
 def _has_matrix(content: dict[str, Any]) -> bool:
@@ -156,7 +164,7 @@ def _leaves(tree: dict[Any, Any], budget: Budget) -> Iterator[tuple[str, Any]]:
             if isinstance(value, dict | Tensor):
                 raise WeightsError(
                     f"has tensors or dicts under a {key.kind} in {where or 'its state dict'}; names"
-                    " are texts or numbers"
+                    f" are numbers, or texts of at most {limits.LONGEST_NAME:,} characters"
                 )
             continue
         name = budget.name(f"{where}.{key}" if where else str(key))
