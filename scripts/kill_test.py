@@ -5,9 +5,10 @@ r"""Kills runs at random moments, resumes them, and compares them bit for bit wi
 Each of `KINDS` is trained once without a disturbance. Then the same run is started again and again
 in another folder; SIGKILL ends each process some random steps after it begins, and a random moment
 after that step, so that it also hits evaluations, checkpoints that are being written, and their
-removal. When the kind has had its part of the kills, the run is left to its end, and the state
-(parameters, optimizer, statistics, moving average, key), ``metrics.jsonl`` and the results in
-``summary.json`` must be those of the undisturbed run; only times and speeds may differ.
+removal. Some end before their first step, while they read the run and its checkpoints. When the
+kind has had its part of the kills, the run is left to its end, and the state (parameters,
+optimizer, statistics, moving average, key), ``metrics.jsonl`` and the results in ``summary.json``
+must be those of the undisturbed run; only times and speeds may differ.
 
 The exit status is 1 if a run differs or cannot be resumed. A hundred kills take about a quarter of
 an hour on one core.
@@ -30,10 +31,12 @@ STEPS = 24
 # Keys of reports that measure time.
 TIMES = {"examples_per_second", "mfu", "seconds"}
 
-# A process that kills itself: after the given number of steps, and seconds after these.
+# A process that kills itself: after the given number of steps, and seconds after these; with no
+# steps, that long after it began to check the run that it resumes.
 CHILD = """
 import os, signal, sys, threading, time
 from vitjax.cli.entry import main
+from vitjax.training import loop
 from vitjax.training.logging import Logger
 
 steps, seconds = int(sys.argv.pop(1)), float(sys.argv.pop(1))
@@ -49,6 +52,12 @@ def counted(logger):
     if left[0] == 0:
         threading.Thread(target=end, daemon=True).start()
 
+def begun(*arguments, **keywords):
+    if steps == 0:
+        threading.Thread(target=end, daemon=True).start()
+    return train(*arguments, **keywords)
+
+train, loop.train = loop.train, begun
 Logger.advance = counted
 sys.exit(main(sys.argv[1:]))
 """
@@ -196,8 +205,10 @@ def _test(folder: Path, kind: str, kills: int, chance: random.Random) -> tuple[i
     cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
     count = 0
     while count < kills:
-        # About half of the kills come before the next checkpoint is complete.
-        steps, seconds = chance.randint(1, 4), chance.choice([0, chance.uniform(0, 0.4)])
+        # About half of the kills come before the next checkpoint is complete, a fifth before the
+        # first step.
+        steps = chance.randint(0, 4)
+        seconds = chance.choice([0, chance.uniform(0, 0.4)]) if steps else chance.uniform(0, 2)
         done = _process(config, killed, cache, steps, seconds)
         if done.returncode == -9:
             count += 1

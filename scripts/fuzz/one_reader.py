@@ -22,7 +22,7 @@ import atheris
 CODE = ["vitjax", "zipfile", "pickletools", "PIL", "csv", "json", "ast", "numpy.lib"]
 
 with atheris.instrument_imports(include=CODE, enable_loader_override=False):
-    from targets import TARGETS, Target  # type: ignore[import-not-found]
+    from targets import STEM, TARGETS, Target  # type: ignore[import-not-found]
 
     from vitjax.core.errors import UserError
 
@@ -37,7 +37,7 @@ def attempt(target: Target, path: Path, content: bytes) -> None:
     try:
         target.read(path)
     except UserError as error:
-        if target.named and path.stem not in str(error) and "workdir" not in str(error):
+        if target.named and STEM not in str(error):
             raise Unanswered(str(error)) from error
 
 
@@ -57,7 +57,7 @@ def main() -> None:
 
     def test(content: bytes) -> None:
         try:
-            attempt(target, scratch / f"input{target.suffix}", target.packed(content))
+            attempt(target, scratch / f"{STEM}{target.suffix}", target.packed(content))
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)[-3:]
             place = (type(error).__name__, *(f"{f.filename}:{f.lineno}" for f in frames))

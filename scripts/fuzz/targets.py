@@ -25,9 +25,14 @@ from vitjax.data.creation import recall
 from vitjax.data.image_files import measure, read_image
 from vitjax.data.sources import tables
 from vitjax.data.transforms import pipeline
-from vitjax.training import logging, workdir
+from vitjax.training import checks, formats, logging, saved_progress, workdir
+from vitjax.training.checkpoint_files import ReadableSteps
+from vitjax.training.resuming import Patience
+from vitjax.training.settings import EarlyStopping
 from vitjax.weights.formats import files
 
+# Of the file or the workdir that is read: rare, so that an error that has it names the file.
+STEM = "xqzfuzz"
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "weights" / "fixtures"
 TENSORFLOW_INDEX = FIXTURES / "tf_maml.index"
 TENSORFLOW_DATA = FIXTURES / "tf_maml.data-00000-of-00001"
@@ -177,7 +182,7 @@ def _read_index(path: Path) -> None:
 
 
 def _read_data(path: Path) -> None:
-    index = path.with_name("input.index")
+    index = path.with_name(f"{STEM}.index")
     shutil.copy(TENSORFLOW_INDEX, index)
     _read_weights(index)
 
@@ -223,8 +228,8 @@ def _in_workdir(name: str, read: Callable[[Path], Any]) -> Callable[[Path], None
     """Reads a file as the one called ``name`` in a workdir."""
 
     def run(path: Path) -> None:
-        folder = path.parent / "workdir"
-        folder.mkdir(exist_ok=True)
+        folder = path.parent / f"{STEM}_run"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         path.replace(folder / name)
         read(folder)
 
@@ -234,7 +239,32 @@ def _in_workdir(name: str, read: Callable[[Path], Any]) -> Callable[[Path], None
 def _read_data_json(folder: Path) -> None:
     found = workdir.read_data(folder)
     if found is not None:
-        recall(found, source="digits", batch_size=2)
+        recall(found, source="digits", batch_size=2, where=str(folder / workdir.DATA))
+
+
+def _list_checkpoints(folder: Path) -> None:
+    """Lists the checkpoint of step 1 as Orbax does, which reads its metrics and times."""
+    listed = ReadableSteps()
+    for step in listed.find_all(folder):
+        _ = step.commit_timestamp
+    path = folder / _METRICS
+    if not listed.damaged and path.exists():
+        values = formats.metrics(json.loads(path.read_text()))
+        json.dumps(values)
+
+
+def _read_progress(path: Path) -> None:
+    """Reads ``progress`` of a checkpoint as it is, without the digest that would refuse it."""
+    content = path.read_bytes().decode(errors="replace")
+    try:
+        progress = json.loads(content)
+    except (ValueError, RecursionError):
+        return  # Orbax raises it, which makes the checkpoint a damaged one
+    if isinstance(progress, dict):
+        saved_progress.check(progress)
+        rule = EarlyStopping(patience=2)
+        Patience.saved(progress, rule).used_up(rule)
+        checks.same_data(progress.get("data"), _IDENTITY, accept=True)
 
 
 _CONFIG: Mapping[str, Any] = {
@@ -247,6 +277,22 @@ _DATA: Mapping[str, Any] = {
     "class_names": ["0", "1"],
     "examples": {"train": 14, "val": 2},
     "image": {"shape": [8, 8, 1], "dtype": "uint8"},
+}
+_IDENTITY: Mapping[str, Any] = {
+    "train": {"examples": 3, "digest": "ab", "folders": {"a": [3, "cd"]}, "labels": "ef"},
+}
+_PROGRESS: Mapping[str, Any] = {
+    **{"next_batch": 3, "best": 0.5, "evaluations_since_best": 1, "stopping_metric": "val/loss"},
+    "clock": {"seconds": 1.5, "steady_steps": 2, "steady_seconds": 0.5},
+    **{"skipped": {"a.png": "cut"}, "init": None, "data": _IDENTITY},
+    "data_changes": [{"step": 2, "change": "train has 11"}],
+    "classes": {"names": "ab", "stored": "cd"},
+}
+_METRICS = "1/metrics/metrics"
+_TIMES: Mapping[str, Any] = {
+    "item_handlers": {"state": "StandardCheckpointHandler"},
+    **{"metrics": {}, "performance_metrics": {}, "custom_metadata": {}},
+    **{"init_timestamp_nsecs": 10**18, "commit_timestamp_nsecs": 10**18},
 }
 _RECORDS = """\
 {"step": 1, "split": "train", "loss": 2.5}
@@ -281,19 +327,33 @@ TARGETS: dict[str, Target] = {
         ".csv",
     ),
     "parquet": Target(_parquet, lambda path: tables.read_table(str(path)), ".parquet"),
-    "file_list": Target(_text("a.png\n", "*.png\n# b\n", "c/**/*.jpg\0./@d\0"), _read_list),
+    "file_list": Target(
+        _text("a.png\n", "*.png\n# b\n", "c/**/*.jpg\0./@d\0"),
+        _read_list,
+        named=False,  # an error names the entry
+    ),
     "override": Target(
         _text("model.depth=3", "model=vit_ti16", "data.classes=['a', 1.5]", "x={'a': nan}"),
         _read_override,
         named=False,
     ),
     "transforms": Target(_text(_TRANSFORMS), _read_pipeline, named=False),
+    "workdir_json": Target(
+        _text('{"format": 2}'), _in_workdir(workdir.ABOUT, workdir.check_format)
+    ),
+    "progress": Target(_text(json.dumps(_PROGRESS)), _read_progress, named=False),
+    "step_metrics": Target(
+        _text('{"val/loss": 1.5, "val/iou_1": null}'), _in_workdir(_METRICS, _list_checkpoints)
+    ),
+    "step_times": Target(
+        _text(json.dumps(_TIMES)), _in_workdir("1/_CHECKPOINT_METADATA", _list_checkpoints)
+    ),
     "config_json": Target(
         _text(json.dumps(_CONFIG)), _in_workdir(workdir.CONFIG, workdir.read_config)
     ),
     "data_json": Target(_text(json.dumps(_DATA)), _in_workdir(workdir.DATA, _read_data_json)),
     "metrics": Target(
         _text(_RECORDS),
-        _in_workdir("metrics.jsonl", lambda folder: logging.read(folder / "metrics.jsonl")),
+        _in_workdir("metrics.jsonl", lambda folder: list(logging.read(folder / "metrics.jsonl"))),
     ),
 }

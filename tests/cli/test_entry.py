@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from vitjax.cli import entry, main
+from vitjax.cli import entry, main, process
 from vitjax.core.file_lists import find_images
 
 NOTHING = types.SimpleNamespace(results=[])
@@ -91,3 +91,13 @@ def test_what_is_no_argument_is_named(called, capsys, arguments, message):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not called
+
+
+@pytest.mark.parametrize("reason", ["", "[Errno 28] No space left\nmore", "\x1b[31mred"])
+def test_a_cache_that_cannot_be_written_is_one_warning(reason, capsys):
+    show = process._CacheWarnings(lambda *arguments: None)
+    for _ in range(2):
+        show(f"Error writing persistent compilation cache entry for 'jit_f': {reason}")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "\x1b" not in said

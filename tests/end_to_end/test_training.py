@@ -56,7 +56,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
         with Image.open(workdir / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 200
     assert any((workdir / "tensorboard").iterdir())
-    records = read(workdir / "metrics.jsonl")
+    records = list(read(workdir / "metrics.jsonl"))
     assert [r["step"] for r in records if r["split"] == "train"] == [10, 20, 30, 40, 50, 60]
     assert [r["step"] for r in records if r["split"] == "val"] == [20, 40, 60]
     assert all(np.isfinite(r["loss"]) for r in records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from vitjax import figures
+from vitjax.figures import _curves
 
 # Surrogates of undecodable file names, control characters, formulas, scripts without glyphs.
 ALPHABET = st.one_of(
@@ -164,3 +166,25 @@ def test_probes(text, accuracy):
 def test_segmentations(titles, classes, image):
     mask = np.array([[-1, 0, 1, 0, 1, 0]] * 4)
     assert drawn(figures.segmentations, [(image, mask, abs(mask))], titles, classes)
+
+
+def test_of_very_many_records_the_points_that_a_figure_names_stay(monkeypatch):
+    monkeypatch.setattr(_curves, "_MOST_POINTS", 400)
+    monkeypatch.setattr(_curves, "_MOST_SERIES", 4)
+
+    def records():
+        for step in range(1, 10_001):
+            loss = {7_001: math.nan, 3_333: 90.0, 4_445: -5.0}.get(step, 1 / step)
+            yield {"step": step, "split": "train", "loss": loss}
+            if step % 1000 == 0:
+                yield {"step": step, "split": "val", "loss": step}
+        for number in range(50):
+            yield {"step": 1, "split": f"split {number}", "loss": 1.0}
+
+    series = _curves.read_series(records())
+    assert len(series) == 4
+    steps, values = series["loss", "train"]
+    assert 100 < len(steps) <= 400
+    assert {3_333, 4_445, 7_001, 10_000} <= set(steps.tolist())
+    assert (np.nanmax(values), np.nanmin(values), values[-1]) == (90.0, -5.0, 1e-4)
+    assert series["loss", "val"][0].tolist() == list(range(1000, 10_001, 1000))

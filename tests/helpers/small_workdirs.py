@@ -9,7 +9,7 @@ import jax
 from vitjax.core.atomic import write_json
 from vitjax.tasks import runs as tasks
 from vitjax.training import experiment as experiments
-from vitjax.training import initialization, loop, runs, workdir
+from vitjax.training import initialization, loop, resuming, runs, workdir
 
 CLASSIFICATION = {
     "seed": 1,
@@ -57,12 +57,16 @@ def make(folder, config):
     write_json(folder / workdir.SUMMARY, {"steps": 3, "seed": 1})
     store = built.checkpoints(folder / workdir.CHECKPOINTS)
     state = built.initial_state()
+    now = resuming.DataNow.of(built)
     clock = {"seconds": 0.0, "steady_steps": 0, "steady_seconds": 0.0}
     for step in (1, 2):
         store.save(
             state.replace(step=jax.numpy.asarray(step, "int32")),
             step=step,
-            progress={"next_batch": step, "clock": clock, "data": built.data.identity()},
+            progress={
+                **{"next_batch": step, "clock": clock},
+                **{"data": now.examples, "classes": now.classes},
+            },
             config=built.config,
             metrics={"val/loss": 1.0 / step},
         )

@@ -1,5 +1,6 @@
 """A run resumes with the data that it was trained on, or is told what differs."""
 
+import copy
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ from vitjax import data as vitjax_data
 from vitjax.core.errors import UserError
 from vitjax.data import DataError, identity
 from vitjax.data.identity import File, class_digest, of_array, of_files
-from vitjax.training import workdir
+from vitjax.data.sources import ArraySplit, Source
+from vitjax.data.sources.tfds import TfdsSplit
+from vitjax.training import checkpoints, workdir
 
 FOLDER = {"source": "folder", "channels": 1, "val_fraction": 0.25, "test_fraction": 0.0}
 
@@ -106,9 +109,64 @@ def test_an_accepted_change_is_recorded(begun, photos):
     said = []
     with small_workdirs.without_steps(), pytest.raises(small_workdirs.Begun):
         small_workdirs.tasks.train(config, folder, (), said.append, accept_data_change=True)
-    assert [
-        line for line in said if "the data has changed, which was accepted: train has 11" in line
-    ]
+    accepted = "train has 11 examples, the run had 12 examples"
+    assert any(f"the data has changed, which was accepted: {accepted}" in line for line in said)
+    # The rest of the run: one step.
+    small_workdirs.tasks.train(config, folder, (), said.append, accept_data_change=True)
+    progress = json.loads(
+        (folder / workdir.CHECKPOINTS / "3" / "progress" / "metadata").read_text()
+    )
+    summary = json.loads((folder / workdir.SUMMARY).read_text())
+    assert progress["data"] == vitjax_data.create(**config["data"]).identity()
+    for changes in (progress["data_changes"], summary["data_changes"]):
+        assert [each["step"] for each in changes] == [2]
+        assert accepted in changes[0]["change"]
+
+
+def test_a_run_without_a_step_left_takes_any_data(begun, photos):
+    folder, config = begun
+    config = {**config, "train": {"steps": 2}}
+    remove(photos)
+    said = []
+    with small_workdirs.without_steps(), pytest.raises(small_workdirs.Begun):
+        small_workdirs.tasks.train(config, folder, (), said.append)
+    assert any("no step is left to learn from it: train has 11" in line for line in said)
+    with pytest.raises(DataError, match="Nothing was overwritten"):
+        train(folder, config={**config, "train": {"steps": 4}})
+
+
+def test_after_damaged_checkpoints_were_moved_nothing_is_promised(begun, photos):
+    folder, config = begun
+    # The newest checkpoint is of the data as it is now; its arrays are damaged.
+    remove(photos)
+    train(folder, config=config, accept_data_change=True)
+    newest = folder / workdir.CHECKPOINTS / "2"
+    content = json.loads((newest / "progress" / "metadata").read_text())
+    content["data"] = vitjax_data.create(**config["data"]).identity()
+    content["fingerprint"] = "of other arrays"
+    del content["digest"]
+    saved = json.loads((newest / "config" / "metadata").read_text())
+    content["digest"] = checkpoints._digest(content, saved)
+    (newest / "progress" / "metadata").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="train has 11") as caught:
+        train(folder, config=config)
+    assert "overwritten" not in str(caught.value)
+    assert (folder / "checkpoints_damaged" / "2").is_dir()
+
+
+def test_another_test_image_resumes(photos, tmp_path):
+    config = config_of(photos)
+    config["data"] = {**config["data"], "val_fraction": 0.0}
+    for split in ("train", "val", "test"):
+        shutil.copytree(photos, tmp_path / "parts" / split)
+    del config["data"]["val_fraction"], config["data"]["test_fraction"]
+    config["data"]["path"] = str(tmp_path / "parts")
+    folder = small_workdirs.make(tmp_path / "run", config)
+    draw(tmp_path / "parts" / "test" / "cat" / "new.png", 99)
+    train(folder, config=config)
+    draw(tmp_path / "parts" / "val" / "cat" / "new.png", 99)
+    with pytest.raises(DataError, match="val has 17 examples"):
+        train(folder, config=config)
 
 
 def test_moved_and_touched_files_are_the_same_data(begun, photos, tmp_path):
@@ -178,6 +236,39 @@ def test_a_large_array_is_compared_by_rows(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "array",
+    [
+        *(
+            np.arange(24).reshape(2, 3, 4),
+            np.zeros((0, 3)),
+            np.asarray(3.0),
+            np.asarray(["a", "bc"]),
+        ),
+        *(np.zeros(3, bool), np.zeros(2, np.float16), np.datetime64("2020-01-01") + np.arange(3)),
+        *([0, 1, 1], np.asarray([{"a": 1}, None]), np.arange(24).reshape(4, 6).T[::2]),
+    ],
+    ids=str,
+)
+def test_arrays_of_any_kind_have_an_identity(array):
+    assert of_array(array) == of_array(copy.deepcopy(array))
+
+
+def test_a_split_of_ones_own_may_have_a_list_of_labels():
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+
+    def found(labels):
+        return Source({"train": ArraySplit(images, labels, "x")}, ("a", "b")).identity()
+
+    assert found([0, 1, 0, 1]) == found(np.asarray([0, 1, 0, 1]))
+    assert found([0, 1, 0, 1]) != found([0, 1, 1, 1])
+    assert found([0.0, 1.0, 0.0, 1.0]) == found(np.asarray([0, 1, 0, 1], np.float64))
+
+
+def test_no_files_have_an_identity(tmp_path):
+    assert of_files([]) == of_files([]) == of_files([], str(tmp_path))
+
+
+@pytest.mark.parametrize(
     "section",
     [
         {"source": "digits"},
@@ -224,6 +315,30 @@ def test_images_and_masks_are_compared(tmp_path):
     words = identity.differences(plain, found(moved))
     assert "labels: other names or sizes" in words
     assert "images:" not in words
+
+
+def test_of_a_prepared_data_set_the_files_of_the_split_count(test_data, tmp_path):
+    """Links to the files of a data set, some of which are replaced."""
+    original = next((test_data / "tfds" / "omniglot").iterdir())
+    folder = tmp_path / "omniglot" / original.name
+    folder.mkdir(parents=True)
+    for file in original.iterdir():
+        (folder / file.name).symlink_to(file)
+
+    def found(split="train"):
+        split = TfdsSplit(str(folder), split, "image", "label", 3, "omniglot")
+        return split.identity()
+
+    plain, part = found(), found("train[:10]")
+    assert plain.digest == found().digest != part.digest
+    (folder / ".nfs0001").write_text("x")
+    (folder / "README.txt").write_text("x")
+    shards = {split: sorted(folder.glob(f"*-{split}.*"))[0] for split in ("test", "train")}
+    for split, same in (("test", True), ("train", False)):
+        shards[split].unlink()
+        shards[split].write_text("of another size")
+        assert (found() == plain) == same
+        assert (found("train[:10]") == part) == same
 
 
 def test_the_order_of_files_and_names_that_are_not_utf_8_count(tmp_path):

@@ -1,5 +1,6 @@
 """Files of a workdir that are damaged, of something else, or not files: answers in words."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_workdirs import READERS, contents, make, one_line, train
 
+from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.json_files import DamagedFileError, read_object
-from vitjax.training import checkpoints, workdir
-from vitjax.training.checkpoint_files import CheckpointError
+from vitjax.training import checkpoints, runs, workdir
+from vitjax.training.checkpoint_files import CheckpointError, ReadableSteps
 from vitjax.training.logging import read
 from vitjax.training.workdir import WorkdirError
 
@@ -127,10 +129,10 @@ def test_every_reader_answers_values_of_another_kind(victim, made, kind, name):
 
 def test_damaged_metrics_are_read_as_far_as_they_can(victim):
     path = victim() / workdir.METRICS
-    whole = read(path)
+    whole = list(read(path))
     for what, content in [*enumerate(FOREIGN), *damaged(path.read_bytes(), count=100)]:
         path.write_bytes(content)
-        found = read(path)
+        found = list(read(path))
         assert len(found) <= len(whole) + 1, what
         assert sum(record in whole for record in found) >= len(found) - 1, what
 
@@ -149,6 +151,11 @@ def put_link_to_nothing(path):
 
 def put_link_to_itself(path):
     path.symlink_to(path.name)
+
+
+def put_large(path):
+    with open(path, "wb") as file:
+        file.truncate(2**25)
 
 
 def put_ten_gigabytes(path):
@@ -231,15 +238,161 @@ ORBAX = ("_CHECKPOINT_METADATA", "metrics/metrics", "progress/metadata", "config
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", [*ORBAX, "state/_METADATA", "state/manifest.ocdbt"])
-def test_damaged_files_of_a_checkpoint_are_answered_by_every_reader(victim, name, monkeypatch):
+def test_of_two_checkpoints_every_reader_takes_the_one_that_is_not_damaged(
+    victim, name, monkeypatch
+):
     monkeypatch.setattr(checkpoints, "_REMOVAL_POLLS", 1)
-    for how in (b"", b'{"a', b"null", b"[" * 100_000, os.mkfifo, put_directory):
+    for how in (b"", b'{"a', b"null", b"[" * 100_000, os.mkfifo, put_directory, put_large):
         folder = victim()
         path = folder / workdir.CHECKPOINTS / "2" / name
         path.unlink()
         path.write_bytes(how) if isinstance(how, bytes) else how(path)
-        for reader in (small_workdirs.load, train):
-            answered(reader, folder, (name, how, reader.__name__))
+        # Orbax does without this file where it is no JSON.
+        fine = (b"", b'{"a', b"null", put_directory)
+        tolerated = name == "_CHECKPOINT_METADATA" and how in fine
+        said = []
+        run_ = runs.SavedRun(folder, say=said.append)
+        with contextlib.closing(run_):
+            step = run_.variables(None, said.append)[1]
+        assert step == (2 if tolerated else 1), (name, how, said)
+        assert any("step 2" in line and "is damaged" in line for line in said) != tolerated
+        assert all(map(one_line, said))
+        train(folder)
+        assert (folder / "checkpoints_damaged" / "2").exists() != tolerated
+        assert sorted(each.name for each in (folder / workdir.CHECKPOINTS).iterdir()) == (
+            ["1", "2"] if tolerated else ["1"]
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a', b"[" * 100_000])
+def test_what_a_killed_run_left_half_written_is_no_damage(victim, content):
+    folder = victim()
+    half = folder / workdir.CHECKPOINTS / "3.orbax-checkpoint-tmp"
+    others = folder / workdir.CHECKPOINTS / "notes" / "metrics"
+    for path in (half / "_CHECKPOINT_METADATA", half / "metrics" / "metrics", others / "metrics"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    said = []
+    with contextlib.closing(runs.SavedRun(folder, say=said.append)) as run_:
+        assert run_.variables(None, said.append)[1] == 2
+    assert not any("damaged" in line for line in said)
+    small_workdirs.evaluate(folder)
+    train(folder)
+    assert not half.exists()
+    assert (others / "metrics").read_bytes() == content
+    assert not (folder / "checkpoints_damaged").exists()
+
+
+def test_a_checkpoint_that_a_training_removes_while_it_is_listed_is_no_damage(victim, monkeypatch):
+    folder, real = victim(), ReadableSteps.find_all
+
+    def find_all(listed, path):
+        found = list(real(listed, path))
+        shutil.rmtree(folder / workdir.CHECKPOINTS / "1", ignore_errors=True)
+        return iter(found)
+
+    monkeypatch.setattr(ReadableSteps, "find_all", find_all)
+    said = []
+    with contextlib.closing(runs.SavedRun(folder, say=said.append)) as run_:
+        assert run_.chosen("last", said.append)[1] == 2
+    assert not any("damaged" in line for line in said)
+
+
+def test_a_run_of_which_all_checkpoints_are_damaged_is_not_begun_again(victim):
+    folder = victim()
+    for step in "12":
+        (folder / workdir.CHECKPOINTS / step / "metrics" / "metrics").write_bytes(b"")
+    for reader, words in ((train, "Move the folder away"), (small_workdirs.load, "Restore")):
+        with pytest.raises(CheckpointError, match=rf"can be read \(step 1: .*; step 2: .*{words}"):
+            reader(folder)
+
+
+@pytest.mark.parametrize(("kind", "with_values"), [("classification", 0), ("segmentation", 1)])
+def test_exchanged_class_names_are_refused_by_every_reader(victim, kind, with_values):
+    for key in ("class_names", "class_values")[: 1 + with_values]:
+        folder = victim(kind)
+        description = json.loads((folder / workdir.DATA).read_text())
+        description[key].reverse()
+        (folder / workdir.DATA).write_text(json.dumps(description))
+        readers = [small_workdirs.load]
+        # The data at hand decides which values masks have.
+        readers += [train, small_workdirs.evaluate] if key == "class_names" else []
+        for reader in readers:
+            with pytest.raises(UserError, match=r"data\.json: the classes have other|wrong order"):
+                reader(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_null_in_the_place_of_names_is_answered(victim, kind):
+    for key in ("class_names", "classes"):
+        folder = victim(kind)
+        description = json.loads((folder / workdir.DATA).read_text())
+        (folder / workdir.DATA).write_text(json.dumps({**description, key: None}))
+        for reader in READERS[1:]:
+            answered(reader, folder, (key, reader.__name__))
+
+
+def test_a_run_without_its_description_takes_the_data_at_hand(victim):
+    folder = victim()
+    (folder / workdir.DATA).unlink()
+    small_workdirs.evaluate(folder)
+    train(folder)
+
+
+def rewrite(folder, change, digest=False):
+    """Changes the progress of all checkpoints, with the digest that belongs to it or without."""
+    for path in (folder / workdir.CHECKPOINTS).glob("*/progress/metadata"):
+        content = json.loads(path.read_text())
+        content.pop("digest")
+        change(content)
+        if digest:
+            config = json.loads((path.parents[1] / "config" / "metadata").read_text())
+            content["digest"] = checkpoints._digest(content, config)
+        path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("best", [float("nan"), float("inf"), -float("inf"), 1.0, None])
+def test_a_best_value_that_is_not_finite_is_no_damage(victim, best):
+    folder = victim()
+    rewrite(folder, lambda content: content.update(best=best), digest=True)
+    train(folder)
+    assert not (folder / "checkpoints_damaged").exists()
+
+
+def test_progress_without_its_digest_is_damaged(victim):
+    folder = victim()
+    rewrite(folder, lambda content: content.update(next_batch=1))
+    with pytest.raises(CheckpointError, match="its progress or config differs"):
+        train(folder)
+
+
+def test_limits_leave_room_for_the_description_of_many_classes(tmp_path):
+    names = [f"a class with a name of some length {number}" for number in range(20_000)]
+    colors = [[number % 256, number // 256, 255] for number in range(20_000)]
+    path = tmp_path / workdir.DATA
+    write_json(path, {"class_names": names, "class_colors": colors})
+    assert workdir.read_data(tmp_path)["class_colors"] == colors
+    path.write_text('{"class_names": [' + "[]," * 2**22 + "[]]}")
+    with pytest.raises(WorkdirError, match="at most 8,388,608 are read"):
+        workdir.read_data(tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"seed": 4}, {"model": {"name": "x"}}])
+def test_a_config_without_its_sections_is_named_with_its_path(victim, content):
+    folder = victim()
+    (folder / workdir.CONFIG).write_text(json.dumps(content))
+    for reader in (small_workdirs.load, train):
+        with pytest.raises(UserError) as caught:
+            reader(folder)
+        assert str(folder / workdir.CONFIG) in str(caught.value)
+
+
+def test_a_description_without_its_sections_is_named_with_its_path(victim):
+    folder = victim()
+    (folder / workdir.DATA).write_text('{"class_names": ["0", "1", "2"]}')
+    with pytest.raises(UserError) as caught:
+        small_workdirs.load(folder)
+    assert str(folder / workdir.DATA) in str(caught.value)
 
 
 def test_a_changed_metric_does_not_choose_another_checkpoint(victim, monkeypatch):

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
+from vitjax.core.atomic import finite
 from vitjax.training import workdir
-from vitjax.training.logging import read
+from vitjax.training.logging import Logger, read
 from vitjax.training.workdir import WorkdirError
 
 TRY = (
@@ -106,6 +108,8 @@ GOOD = [
         b'{"split": "train", "loss": 1.0}',
         b'{"step": 2, "loss": 1.0}',
         b'{"step": 2, "split": "train", "loss": "low"}',
+        b'{"step": 2, "split": "train", "loss": [[1], ["low"]]}',
+        b'{"step": 2, "split": "train"} {}',
     ],
     ids=lambda line: repr(line[:20]),
 )
@@ -113,12 +117,71 @@ def test_a_damaged_line_of_metrics_hides_no_other(tmp_path, line, caplog):
     path = tmp_path / workdir.METRICS
     lines = [json.dumps(record).encode() for record in GOOD]
     path.write_bytes(b"\n".join([lines[0], line, *lines[1:], b'{"step": 4, "spl']))
-    assert read(path) == GOOD
+    assert list(read(path)) == GOOD
     assert "1 damaged lines (2)" in caplog.text
 
 
 def test_metrics_that_are_no_file_are_an_error(tmp_path):
     (tmp_path / workdir.METRICS).mkdir()
     with pytest.raises(WorkdirError, match=r"metrics.jsonl: cannot be read"):
-        read(tmp_path / workdir.METRICS)
-    assert read(tmp_path / "none") == []
+        list(read(tmp_path / workdir.METRICS))
+    assert list(read(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_of_any_kind_leaves_no_lock_behind(tmp_path, error):
+    with pytest.raises(type(error)), workdir.lock(tmp_path / "run"):
+        raise error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lock_that_cannot_be_cleaned_hides_no_error(tmp_path, monkeypatch):
+    def fail(*arguments, **keywords):
+        raise OSError(30, "Read-only file system")
+
+    def lock_and_fail():
+        with workdir.lock(tmp_path):
+            monkeypatch.setattr("pathlib.Path.unlink", fail)
+            raise WorkdirError("the cause")
+
+    with pytest.raises(WorkdirError, match="the cause"):
+        lock_and_fail()
+
+
+def test_of_a_large_lock_little_is_read(tmp_path):
+    with open(tmp_path / workdir.LOCK, "wb") as file:
+        file.truncate(3 * 10**9)
+    tracemalloc.start()
+    with workdir.lock(tmp_path):
+        pass
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+
+
+VALUES = {
+    **{"loss": 1.5, "lost": float("nan"), "large": float("inf"), "count": 3, "none": None},
+    **{"per_class": [0.5, float("nan"), 1], "pairs": [[1, 2], [3, 4.5]]},
+    **{"empty": [], "deep": [[[[1.0, None]]]]},
+}
+
+
+def test_what_a_run_writes_survives_each_resume(tmp_path):
+    for step in (1, 2, 3):
+        logger = Logger(tmp_path, step=step - 1, total=3)
+        logger.write(step, "val", VALUES)
+        logger.close()
+    records = list(read(tmp_path / workdir.METRICS))
+    assert records == [{"step": step, "split": "val", **finite(VALUES)} for step in (1, 2, 3)]
+    Logger(tmp_path, step=2, total=3).close()
+    assert list(read(tmp_path / workdir.METRICS)) == records[:2]
+
+
+def test_metrics_are_read_one_record_at_a_time(tmp_path):
+    path = tmp_path / workdir.METRICS
+    path.write_text('{"step": 1, "split": "a"}\n' * 50_000 + "{\n" * 50_000)
+    tracemalloc.start()
+    Logger(tmp_path, step=1, total=3).close()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
+    assert path.stat().st_size == 50_000 * len('{"step": 1, "split": "a"}\n')

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from vitjax.core.text import printable_lines
+from vitjax.core.text import printable, printable_lines
 
 # The status of a process whose output nobody reads any more, as a shell counts it.
 BROKEN_PIPE = 128 + signal.SIGPIPE
@@ -104,7 +104,7 @@ class _CacheWarnings:
             self._show(message, *arguments, **keywords)
         elif not self._said:
             self._said = True
-            reason = printable_lines(str(message).partition("': ")[2].splitlines()[0])
+            reason = printable(str(message).partition("': ")[2].partition("\n")[0]) or "unknown"
             folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "the cache of compiled code")
             print(
                 f"vitjax: warning: {folder}: compiled code cannot be kept there ({reason}); it is"

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 from vitjax.core.errors import UserError
 
-MOST_BYTES = 2**26
+# JSON takes up to fifty times its size in memory.
+MOST_BYTES = 2**23
 # Deeper values would end the recursion of those who walk through them.
 MOST_LEVELS = 64
 

@@ -35,7 +35,7 @@ class ClassList:
     @classmethod
     def described(cls, description: Mapping[str, Any] | None) -> ClassList | None:
         """The classes in the result of `vitjax.data.Dataset.describe`; None if it has none."""
-        if not description or "class_names" not in description:
+        if not description or description.get("class_names") is None:
             return None
         names, values = tuple(description["class_names"]), description.get("class_values")
         if values is not None:

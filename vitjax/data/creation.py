@@ -88,7 +88,9 @@ def check(**section: Any) -> None:
     parts.kind.check_settings(settings)
 
 
-def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dataset:
+def recall(
+    description: Mapping[str, Any], seed: int = 0, *, where: str = "data.json", **section: Any
+) -> Dataset:
     """Data of the sizes, names and transforms of a run, whose images are all blank.
 
     So a run can be evaluated on other images, or export its model, without its data.
@@ -96,6 +98,7 @@ def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dat
     Args:
         description: the result of `Dataset.describe` of the run's data.
         seed: as in `create`.
+        where: the file that ``description`` was read from, for errors.
         **section: as in `create`; the keywords of the source are not used.
 
     Raises:
@@ -105,7 +108,7 @@ def recall(description: Mapping[str, Any], seed: int = 0, **section: Any) -> Dat
     parts = _sorted_out(expanded(section))
     if parts.kind is FunctionEpisodes:  # which needs no files
         return create(seed, **section)
-    check_description(description, "data.json", parts.kind.described)
+    check_description(description, where, parts.kind.described)
     data: Dataset = parts.kind.blank(description, seed=seed, **parts.own)
     return data
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vitjax.core.text import counted, printable, shortened
 
@@ -75,7 +76,7 @@ def of_files(files: Sequence[File], root: str = "") -> Identity:
     absolute = [os.path.abspath(path) for path in paths]
     given, root = root, os.path.abspath(root)
     if not given or not all(path.startswith(os.path.join(root, "")) for path in absolute):
-        root = os.path.commonpath([os.path.dirname(path) for path in absolute])
+        root = os.path.commonpath([os.path.dirname(path) for path in absolute] or [root])
     whole = hashlib.sha256()
     counts: dict[str, int] = {}
     digests: dict[str, Any] = {}
@@ -111,14 +112,20 @@ def _size(path: str) -> int:
         return -1
 
 
-def of_array(array: np.ndarray) -> Identity:
-    """The identity of an array: its shape, dtype and content; of a large one, of spread rows."""
+def of_array(array: ArrayLike) -> Identity:
+    """The identity of an array: its shape, dtype and content; of a large one, of spread rows.
+
+    Of an array of Python objects the content is left out.
+    """
+    array = np.asarray(array)
     digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
-    rows: Iterable[int] = range(len(array))
-    if array.nbytes > _MOST_BYTES:
-        rows = np.linspace(0, len(array) - 1, _ROWS, dtype=np.int64).tolist()
-    for row in rows:
-        digest.update(array[row].tobytes())
+    if array.dtype.hasobject or not array.nbytes:
+        pass  # the bytes of objects are addresses
+    elif array.nbytes <= _MOST_BYTES:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    else:
+        for row in np.linspace(0, len(array) - 1, _ROWS, dtype=np.int64).tolist():
+            digest.update(array[row].tobytes())
     return Identity(_short(digest))
 
 
@@ -127,7 +134,7 @@ def of_words(*words: object) -> Identity:
     return Identity(_short(hashlib.sha256(repr(words).encode(errors="surrogateescape"))))
 
 
-def digest_of(array: np.ndarray) -> str:
+def digest_of(array: ArrayLike) -> str:
     """A digest of an array, such as the weights of examples."""
     return of_array(array).digest
 

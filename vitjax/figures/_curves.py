@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +20,9 @@ _NOT_METRICS = re.compile(r"_per_second$|seconds$|^epoch$|examples$|^learning_ra
 _MOST_PANELS = 6
 # A line with more points than this is drawn smoothed.
 _NOISY = 150
+# Of a file of metrics that anyone may have written: what is kept of it in memory.
+_MOST_POINTS = 2**20
+_MOST_SERIES = 2**10
 # Larger numbers overflow in the computation of axes.
 _LARGEST = 1e100
 
@@ -48,7 +51,7 @@ Series = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 
 def curves(
-    records: Sequence[Mapping[str, Any]],
+    records: Iterable[Mapping[str, Any]],
     path: str | Path,
     declarations: Mapping[str, Declared] | None = None,
 ) -> Path:
@@ -83,9 +86,14 @@ def curves(
     return canvas.save(figure, path)
 
 
-def read_series(records: Sequence[Mapping[str, Any]]) -> Series:
-    """Steps and values of each (metric, split), sorted by step."""
+def read_series(records: Iterable[Mapping[str, Any]]) -> Series:
+    """Steps and values of each (metric, split), sorted by step.
+
+    Of more than `_MOST_POINTS` values, every second of each long series is left out, as often as it
+    takes; its extremes, its last value and its first one that is not finite stay.
+    """
     points: dict[tuple[str, str], dict[int, float]] = {}
+    total = 0
     for record in records:
         if "step" not in record:
             raise ValueError(f"a record without a step: {dict(record)!r}")
@@ -93,13 +101,33 @@ def read_series(records: Sequence[Mapping[str, Any]]) -> Series:
             if name in ("step", "split") or isinstance(value, str | bool | Mapping | list | tuple):
                 continue
             key = (name, str(record.get("split", "train")))
-            points.setdefault(key, {})[int(record["step"])] = (
-                math.nan if value is None else float(value)
-            )
+            if key not in points and len(points) == _MOST_SERIES:
+                continue
+            series = points.setdefault(key, {})
+            total -= len(series)
+            series[int(record["step"])] = math.nan if value is None else float(value)
+            total += len(series)
+        while total > _MOST_POINTS:
+            points = {key: _thinned(values) for key, values in points.items()}
+            total = sum(map(len, points.values()))
     return {
         key: (np.array(sorted(values)), np.array([values[step] for step in sorted(values)]))
         for key, values in points.items()
     }
+
+
+def _thinned(values: dict[int, float]) -> dict[int, float]:
+    """Every second value of a long series, and those that a figure names."""
+    if len(values) <= _MOST_POINTS // _MOST_SERIES:
+        return values
+    steps = sorted(values)
+    finite = [step for step in steps if math.isfinite(values[step])]
+    lost = next((step for step in steps if not math.isfinite(values[step])), None)
+    kept = {*steps[::2], steps[-1], *([] if lost is None else [lost])}
+    if finite:
+        kept |= {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
+        kept.add(finite[-1])
+    return {step: values[step] for step in sorted(kept)}
 
 
 def drawable(values: Any) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def segmentations(
 
 
 def class_curves(
-    records: Sequence[Mapping[str, Any]], class_names: Sequence[str], path: str | Path
+    records: Iterable[Mapping[str, Any]], class_names: Sequence[str], path: str | Path
 ) -> Path:
     """Draws the intersection over union of each class on the validation split over a run.
 
@@ -145,7 +145,7 @@ def class_curves(
         class_names: the name of each class.
         path: the PNG file to write.
     """
-    series = read_series([_flat(record) for record in records])
+    series = read_series(_flat(record) for record in records if record.get("split") == "val")
     curves = []
     for c, name in enumerate(class_names):
         steps, values = series.get((f"iou_{c}", "val"), (np.zeros(0), np.zeros(0)))
@@ -174,7 +174,11 @@ def class_curves(
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """``record`` with an entry per class in place of ``iou_per_class``."""
-    flat = dict(record)
-    values = flat.pop("iou_per_class", [])
-    return {**flat, **{f"iou_{c}": value for c, value in enumerate(values)}}
+    """The intersection over union in ``record``, with an entry per class."""
+    flat = {
+        key: value for key, value in record.items() if key.startswith(("step", "split", "iou_"))
+    }
+    values = flat.pop("iou_per_class", None)
+    if isinstance(values, list):
+        flat |= {f"iou_{c}": value for c, value in enumerate(values)}
+    return flat

@@ -377,10 +377,10 @@ def _draw_answers(
 
 def _classes(description: Mapping[str, Any]) -> dict[str, set[str]]:
     """The names of the classes of each split; empty for regression."""
-    names = description.get("class_names", [])
+    names = description.get("class_names") or []
     return {
         split: {names[int(number)] for number in numbers}
-        for split, numbers in description.get("classes", {}).items()
+        for split, numbers in (description.get("classes") or {}).items()
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ def train(
         Interrupted: after SIGTERM or SIGINT, with a checkpoint written.
     """
     workdir = expanded(workdir)
+    naming: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if config is None:
         if not os.path.lexists(Path(workdir, CONFIG)):
             raise ConfigError(
@@ -66,7 +68,9 @@ def train(
                 " needs one (--config=FILE)"
             )
         config = runs.read_config(workdir, say)
-    experiment = runs.to_resume(_loaded(config, overrides), workdir, say)
+        naming = runs.naming_config(Path(workdir), config)
+    with naming:
+        experiment = runs.to_resume(_loaded(config, overrides), workdir, say)
     return loop.train(experiment, workdir, say, accept_data_change=accept_data_change)
 
 

@@ -28,8 +28,8 @@ from vitjax.core.validation import PositiveInt
 from vitjax.training import formats, saved_progress
 from vitjax.training.checkpoint_files import (
     CheckpointError,
+    ReadableSteps,
     RemovedError,
-    check_files,
     check_path,
 )
 from vitjax.training.compatibility import conflicts
@@ -116,7 +116,6 @@ class Checkpoints:
         explain: Callable[[Any], str] = lambda tree: "",
     ):
         check_path(directory)
-        check_files(directory)
         self.directory = directory.absolute()
         self.best = best
         self.sign = 1 if higher_is_better else -1
@@ -124,6 +123,7 @@ class Checkpoints:
         self._resuming = not read_only if resuming is None else resuming
         self._free_keys = free_keys
         self._explain = explain
+        self._listed = ReadableSteps()
         policies: list[Any] = [checkpoint_managers.LatestN(keep)]
         if best is not None:
             policies.append(
@@ -139,6 +139,7 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
+            step_name_format=self._listed,
         )
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
@@ -265,14 +266,19 @@ class Checkpoints:
             # The list may have been read while a training replaced its only checkpoint.
             _despite_removals(self._manager.reload)
         steps = self.steps()
+        damaged = dict(self._listed.damaged)
         if step is not None:
-            if step not in steps:
+            if step not in steps and step not in damaged:
                 raise CheckpointError(
                     f"{self.directory}: no checkpoint of step {step}; there are:"
                     f" {', '.join(map(str, steps)) or 'none'}"
                 )
+            if step in damaged:
+                raise self._damaged(step, damaged[step])
             steps = [step]
-        damage = []
+        # The best of the others may have been chosen.
+        for unlisted, reason in sorted(damaged.items(), reverse=True):
+            say(f"{self._damaged(unlisted, reason)}; it is left out.")
         for candidate in reversed(steps):
             try:
                 restored = self._restore(candidate, abstract_state, config)
@@ -287,23 +293,18 @@ class Checkpoints:
                             " running training"
                         ) from error
                     return self.restore(abstract_state, config=config, say=say)
-                damage.append(f"step {candidate}: {_first_line(error)}")
+                damaged[candidate] = _first_line(error)
                 if step is not None:
-                    raise CheckpointError(
-                        f"{self.directory}: the checkpoint of step {step} is damaged"
-                        f" ({_first_line(error)})"
-                    ) from error
-                say(
-                    f"The checkpoint of step {candidate} in {self.directory} is damaged"
-                    f" ({damage[-1]}); trying the previous one."
-                )
+                    raise self._damaged(step, damaged[step]) from error
+                say(f"{self._damaged(candidate, damaged[candidate])}; trying the previous one.")
                 continue
-            if damage and not self._read_only:
-                self._put_aside([later for later in steps if later > candidate], say)
+            if damaged and step is None and not self._read_only:
+                self._put_aside(sorted(damaged), say)
             return restored
-        if damage:
+        if damaged:
+            reasons = "; ".join(f"step {each}: {damaged[each]}" for each in sorted(damaged))
             raise CheckpointError(
-                f"{self.directory}: no checkpoint there can be read ({'; '.join(damage)}). "
+                f"{self.directory}: no checkpoint there can be read ({reasons}). "
                 + (
                     "Restore the files"
                     if self._read_only
@@ -311,6 +312,11 @@ class Checkpoints:
                 )
             )
         return None
+
+    def _damaged(self, step: int, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.directory}: the checkpoint of step {step} is damaged ({reason})"
+        )
 
     def _vanishes(self, step: int) -> bool:
         """Whether a training that runs is removing the checkpoint of ``step``."""
@@ -337,8 +343,8 @@ class Checkpoints:
 
     def inspect(
         self, abstract_state: Any, *, config: Mapping[str, Any]
-    ) -> Mapping[str, Any] | None:
-        """The progress in the newest checkpoint in which it can be read; no array is.
+    ) -> tuple[int, Mapping[str, Any]] | None:
+        """The newest step whose progress can be read, and that progress; no array is read.
 
         Args:
             abstract_state: as of `restore`.
@@ -352,7 +358,7 @@ class Checkpoints:
         """
         for step in reversed(self.steps()):
             try:
-                return self._read(step, abstract_state, config)[0]
+                return step, self._read(step, abstract_state, config)[0]
             except CheckpointError:
                 raise
             except Exception:  # of any type; `restore` reports it
@@ -368,9 +374,10 @@ class Checkpoints:
             args=ocp.args.Composite(progress=ocp.args.JsonRestore(), config=ocp.args.JsonRestore()),
         )
         progress = dict(small.progress)
-        # Checkpoints of older versions have no digest.
         digest = progress.pop("digest", None)
-        if digest is not None and digest != _digest(progress, small.config):
+        # Checkpoints of older versions have neither a digest nor what the data was.
+        old = digest is None and "data" not in progress
+        if not old and digest != _digest(progress, small.config):
             raise ValueError("its progress or config differs from what was saved")
         saved_config = formats.upgrade(small.config, progress.pop("format", 1))
         saved_progress.check(progress)

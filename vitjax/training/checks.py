@@ -12,6 +12,7 @@ from vitjax.data.class_order import ClassList, match
 from vitjax.data.sources.base import SOURCES
 from vitjax.metrics import Declaration
 from vitjax.objectives import Objective, objectives
+from vitjax.training.saved_progress import ClassDigests
 
 
 def updates(name: str) -> None:
@@ -158,7 +159,11 @@ def same_classes(described: Mapping[str, Any], data: Dataset) -> None:
 
 
 def same_data(
-    before: Mapping[str, Any] | None, now: Mapping[str, Any], *, accept: bool = False
+    before: Mapping[str, Any] | None,
+    now: Mapping[str, Any],
+    *,
+    accept: bool = False,
+    untouched: bool = True,
 ) -> str:
     """Checks that a run resumes with the examples that it was trained on.
 
@@ -167,6 +172,7 @@ def same_data(
             of an older version, which did not save it.
         now: the same of the data to resume with.
         accept: whether other examples are accepted.
+        untouched: whether nothing was changed yet.
 
     Returns:
         What differs, in words; empty if nothing does.
@@ -177,11 +183,42 @@ def same_data(
     changed = "" if before is None else identity.differences(before, now)
     if changed and not accept:
         raise DataError(
-            f"config.data: this is not the data that the run was trained on: {changed}. Nothing was"
-            " overwritten: resume with the original data, choose another --workdir, or add"
+            f"config.data: this is not the data that the run was trained on: {changed}."
+            f"{' Nothing was overwritten.' if untouched else ''} Resume with the original data,"
+            " choose another --workdir, or add"
             " --accept-data-change (accept_data_change=True) to resume with what is there now"
         )
     return changed
+
+
+def same_numbers(
+    saved: ClassDigests | None,
+    found: ClassDigests | None,
+    path: str,
+    *,
+    stored: bool = False,
+) -> None:
+    """Checks that classes have the numbers in which a checkpoint learned them.
+
+    Args:
+        saved: `saved_progress.class_digests` when it was saved; None of an older version.
+        found: the same of the classes that its outputs would be taken for.
+        path: the file that names them.
+        stored: whether their values or colours in masks must be the same too.
+
+    Raises:
+        DataError: they are others, or in another order.
+    """
+    if saved is None:
+        return
+    same = found is not None and saved["names"] == found["names"]
+    if same and (not stored or (found and saved["stored"] == found["stored"])):
+        return
+    raise DataError(
+        f"{path}: the classes have other {'values in masks' if same else 'names'} than those that"
+        " the checkpoint learned, or another order: the file was changed, or is of another run;"
+        " restore it from a copy"
+    )
 
 
 def split(name: str, splits: Iterable[str]) -> None:

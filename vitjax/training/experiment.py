@@ -198,6 +198,7 @@ def build(
     complete: bool = False,
     trained: bool = False,
     used: Mapping[str, Any] | None = None,
+    where: str = "data.json",
 ) -> Experiment:
     """Builds everything that a config names.
 
@@ -212,6 +213,7 @@ def build(
         trained: whether the run is only evaluated, so that its data may be another.
         used: the config that the run was trained with, if there is one: bounds of its optimizer
             and schedule are for new values.
+        where: the file that ``description`` was read from, for errors.
 
     Raises:
         ConfigError: an unknown section, name or key, naming the near match; the data's classes are
@@ -221,7 +223,14 @@ def build(
     plain = to_dict(config)
     with used_before(sections.of_training(used or {})):
         parts = sections.checked(plain)
-        return _build(plain, parts, description, classes, complete=complete, trained=trained)
+        given = parts.sections
+        if description is None:
+            data = vitjax.data.create(
+                seed=given.seed, run_classes=classes, all_classes=complete, **given.data
+            )
+        else:
+            data = vitjax.data.recall(description, seed=given.seed, where=where, **given.data)
+        return _build(plain, parts, data, recalled=description is not None, trained=trained)
 
 
 def check(config: Any) -> None:
@@ -239,22 +248,15 @@ def check(config: Any) -> None:
 def _build(
     config: dict[str, Any],
     parts: Checked,
-    description: Mapping[str, Any] | None,
-    classes: ClassList | None,
+    source: Dataset,
     *,
-    complete: bool,
+    recalled: bool,
     trained: bool,
 ) -> Experiment:
     given, method, constructor = parts.sections, parts.method, parts.constructor
     model_arguments, method_arguments = parts.model_arguments, parts.method_arguments
-    data, seed, start, devices = given.data, given.seed, parts.start, parts.devices
+    seed, start, devices = given.seed, parts.start, parts.devices
     groups, offered = method.parameter_groups, parts.offered
-    if description is None:
-        source: Dataset = vitjax.data.create(
-            seed=seed, run_classes=classes, all_classes=complete, **data
-        )
-    else:
-        source = vitjax.data.recall(description, seed=seed, **data)
     # Padding allows any size, so a run can be evaluated on other devices than its own.
     source.eval_batch_size = devices.round_up(source.eval_batch_size)
 
@@ -343,7 +345,7 @@ def _build(
     if not trained:
         state = jax.eval_shape(lambda params: optimizers.init(updates, params), variables["params"])
         further = state, variables["params"] if settings.ema_decay is not None else None
-    read = source if description is None else None
+    read = None if recalled else source
     steps = settings.accumulation_steps
     memory.check(memory.Needs(read, built, variables, further, steps), devices)
     return experiment

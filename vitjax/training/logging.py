@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from vitjax.core.atomic import finite, naming, write_text
+from vitjax.core.atomic import finite, naming, new_file
 from vitjax.core.json_files import DamagedFileError, open_file
 from vitjax.core.text import shortened
 from vitjax.training.events import Events
@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 # Of the file and of a line in it: far more than a run writes, and less than the memory.
 _MOST_BYTES = 2**31
 _MOST_OF_LINE = 2**24
+_MOST_AXES = 32  # of an array, as in NumPy before 2.0
+_LISTED = 5
+_DECODER = json.JSONDecoder()
 
 
 class Logger:
@@ -40,8 +43,10 @@ class Logger:
         self._bar: Any = None
         if quiet:
             return
-        kept = [record for record in read(self.path) if 0 < record["step"] <= step]
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        with new_file(self.path) as unfinished, open(unfinished, "w") as file:
+            for record in read(self.path):
+                if 0 < record["step"] <= step:
+                    file.write(json.dumps(record) + "\n")
         self._file = open(self.path, "a")  # noqa: SIM115 - open as long as the run
         self._events = Events(workdir / "tensorboard", next_step=step + 1)
         # disable=None shows the bar on terminals only: a log file has only the lines of `say`.
@@ -107,8 +112,8 @@ def speed_text(per_second: float, episodic: bool) -> str:
     return f"{per_second:.{digits}f} {'episodes' if episodic else 'examples'}/s"
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl.
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the records of a metrics.jsonl, of which only one is in memory.
 
     An incomplete last line, as a killed run leaves it, is not read. Every other damaged line is
     left out with a warning, and those after it are read.
@@ -116,26 +121,27 @@ def read(path: Path) -> list[dict[str, Any]]:
     Raises:
         WorkdirError: it is not a file, or one that no run has written.
     """
-    records, damaged = [], []
+    damaged: list[int] = []
+    count = 0
     try:
-        with open_file(path, _MOST_BYTES) as file:
-            for number, line in enumerate(_lines(file), start=1):
-                record = _record(line)
-                if record is None:
-                    damaged.append(number)
-                else:
-                    records.append(record)
+        file = open_file(path, _MOST_BYTES)
     except FileNotFoundError:
-        return []
+        return
     except DamagedFileError as error:
         raise WorkdirError(
             f"{error}; move it away: training continues it, and without it begins a new one"
         ) from error
-    if damaged:
-        _log.warning(
-            "%s: left out %d damaged lines (%s)", path, len(damaged), shortened(damaged, 5)
-        )
-    return records
+    with file:
+        for number, line in enumerate(_lines(file), start=1):
+            record = _record(line)
+            if record is not None:
+                yield record
+                continue
+            count += 1
+            if len(damaged) <= _LISTED:
+                damaged.append(number)
+    if count:
+        _log.warning("%s: left out %d damaged lines (%s)", path, count, shortened(damaged, _LISTED))
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -152,22 +158,26 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _record(line: bytes) -> dict[str, Any] | None:
     """The record in a line; None if it holds none."""
     try:
-        record = json.loads(line.decode(errors="replace"))
+        # Half the time of `json.loads`.
+        text = line.decode(errors="replace").strip()
+        record, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or end < len(text):
         return None
-    step, split = record.get("step"), record.pop("split", None)
-    fits = all(
-        _is_number(x) or (isinstance(x, list) and all(map(_is_number, x))) for x in record.values()
-    )
+    step, split = record.get("step"), record.get("split")
+    fits = all(_is_array(value) for key, value in record.items() if key != "split")
     if type(step) is not int or not isinstance(split, str) or not fits:
         return None
-    return {**record, "split": split}
+    return record
 
 
-def _is_number(value: Any) -> bool:
-    """Whether ``value`` is a number that a float can be, or None, which stands for NaN."""
+def _is_array(value: Any, axes: int = 0) -> bool:
+    """Whether ``value`` is a number that a float can be, None for NaN, or nested lists of these."""
+    if value is None or isinstance(value, float):
+        return True
     if isinstance(value, int):
-        return abs(value) < 2**63
-    return value is None or isinstance(value, float)
+        return -(2**63) < value < 2**63
+    if not isinstance(value, list) or axes == _MOST_AXES:
+        return False
+    return all(_is_array(item, axes + 1) for item in value)

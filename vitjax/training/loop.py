@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ from vitjax.metrics import Declaration, Uncounted
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
-from vitjax.training import checks, flops, initialization, summary, workdir
+from vitjax.training import checks, flops, initialization, resuming, summary, workdir
 from vitjax.training.checkpoint_files import CheckpointError, begun, check_path
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import free_changes
@@ -35,6 +35,7 @@ from vitjax.training.interruption import Interrupted, signals
 from vitjax.training.logging import Logger, speed_text
 from vitjax.training.profiling import Clock, Profiler
 from vitjax.training.progress import noted_if_long
+from vitjax.training.resuming import DataNow, Patience, Resumed
 from vitjax.training.settings import EarlyStopping
 from vitjax.training.step import make_train_step
 
@@ -87,9 +88,9 @@ def train(
         # Only the first host writes; the others take part in checkpoints.
         if jax.process_index() == 0:
             stack.enter_context(workdir.lock(folder))
-        examples = experiment.data.identity()
+        now = DataNow.of(experiment)
         if begun(folder / workdir.CHECKPOINTS):
-            _check_resume(experiment, folder, examples, accept_data_change)
+            resuming.check(experiment, folder, now, accept_data_change)
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
         stack.callback(checkpoints.close)
         restored = checkpoints.restore(
@@ -97,7 +98,7 @@ def train(
         )
         if jax.process_index() == 0:
             workdir.write_config(folder, user_code.save(experiment.config, folder, say))
-            write_json(folder / workdir.DATA, experiment.data.describe())
+            write_json(folder / workdir.DATA, now.described)
         for note in experiment.data.notes:
             say(printable(note))
         say(f"Training on {describe_devices()}; the run is in {folder}")
@@ -112,15 +113,18 @@ def train(
             state, progress = restored.state, restored.progress
             say(f"Resuming from the checkpoint of step {restored.step}")
             # Again, as an older checkpoint may have replaced a damaged one.
-            other = checks.same_data(progress.get("data"), examples, accept=accept_data_change)
-            if other:
+            resumed = Resumed(restored.step, progress)
+            other = resumed.check(experiment, folder, now, accept=accept_data_change, again=True)
+            if other and resumed.has_ended(experiment):
+                say(f"  the data has changed, and no step is left to learn from it: {other}")
+            elif other:
                 say(f"  the data has changed, which was accepted: {other}")
                 earlier = restored.progress.get("data_changes", ())
                 progress["data_changes"] = [*earlier, {"step": restored.step, "change": other}]
             keys = experiment.free_keys()
             for change in free_changes(restored.config, experiment.config, free_keys=keys):
                 say(f"  changed since: {change}")
-        progress["data"] = examples
+        progress["data"], progress["classes"] = now.examples, now.classes
         logger = Logger(
             folder,
             step=int(state.step),
@@ -133,32 +137,9 @@ def train(
         experiment = experiment.task.prepare(state.variables, folder / workdir.FEATURES, say)
         loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
         del state, restored, started
-        if loop.step < experiment.run.steps and not loop.stopped_early:
+        if not loop.ended:
             loop.run()
         return loop.finish()
-
-
-def _check_resume(
-    experiment: Experiment, folder: Path, examples: Mapping[str, Any], accept_data_change: bool
-) -> None:
-    """Checks that the run in ``folder`` is resumed by its own config and data; changes nothing.
-
-    Args:
-        experiment: what is trained.
-        folder: the run's folder, which has checkpoints.
-        examples: the identity of the experiment's data.
-        accept_data_change: as of `train`.
-    """
-    described = workdir.read_data(folder) or {}
-    checks.same_classes(described, experiment.data)
-    experiment.task.check_resume(described)
-    directory = folder / workdir.CHECKPOINTS
-    with contextlib.closing(
-        experiment.checkpoints(directory, read_only=True, resuming=True)
-    ) as checkpoints:
-        progress = checkpoints.inspect(experiment.abstract_state(), config=experiment.config)
-    if progress is not None:
-        checks.same_data(progress.get("data"), examples, accept=accept_data_change)
 
 
 class _Loop:
@@ -184,12 +165,9 @@ class _Loop:
         self.next_batch = progress.get("next_batch", 0)
         rule = experiment.settings.early_stopping
         self.stopping_metric = rule.metric if rule is not None else None
-        # A best value of another metric says nothing about this one.
-        same = progress.get("stopping_metric", self.stopping_metric) == self.stopping_metric
-        self.best = progress.get("best") if same else None
-        self.evaluations_since_best = progress.get("evaluations_since_best", 0) if same else 0
+        self.patience = Patience.saved(progress, rule)
         self.origin = progress.get("init")
-        self.identity = progress["data"]
+        self.identity, self.classes = progress["data"], progress["classes"]
         self.data_changes = progress.get("data_changes", ())
         self.clock = Clock(experiment.data.batch_size, progress.get("clock"))
         experiment.data.skipped.update(progress.get("skipped", {}))
@@ -202,8 +180,12 @@ class _Loop:
     @property
     def stopped_early(self) -> bool:
         """Whether the patience of early stopping is used up."""
-        rule = self.experiment.settings.early_stopping
-        return rule is not None and self.evaluations_since_best >= rule.patience
+        return self.patience.used_up(self.experiment.settings.early_stopping)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left."""
+        return self.step >= self.total or self.stopped_early
 
     def run(self) -> None:
         """Takes the remaining steps."""
@@ -252,7 +234,7 @@ class _Loop:
             self.say(
                 f"Stopped early at step {self.step}: {rule.metric} has not improved for"
                 f" {rule.patience} evaluations"
-                + ("" if self.best is None else f" (best {self.best:.4f})")
+                + ("" if self.patience.best is None else f" (best {self.patience.best:.4f})")
             )
 
     def finish(self) -> dict[str, Any]:
@@ -407,12 +389,13 @@ class _Loop:
         """Counts the evaluations since the best value of the metric of early stopping."""
         value = self.evaluated[rule.metric]
         sign = self.experiment.declared(rule.metric).sign
-        gain = math.inf if self.best is None else sign * (value - self.best)
+        best, since = self.patience
+        gain = math.inf if best is None else sign * (value - best)
         # Nothing is better than a best value of NaN.
         if math.isfinite(value) and gain > rule.min_delta:
-            self.best, self.evaluations_since_best = value, 0
+            self.patience = Patience(value, 0)
         else:
-            self.evaluations_since_best += 1
+            self.patience = Patience(best, since + 1)
 
     def _save(self) -> None:
         """Saves a checkpoint, after checking that the run has not diverged."""
@@ -429,10 +412,10 @@ class _Loop:
                     "clock": self.clock.state(),
                     "skipped": self.experiment.data.skipped,
                     "stopping_metric": self.stopping_metric,
-                    "best": self.best,
-                    "evaluations_since_best": self.evaluations_since_best,
+                    **self.patience._asdict(),
                     "init": self.origin,
                     "data": self.identity,
+                    "classes": self.classes,
                     "data_changes": list(self.data_changes),
                 },
                 config=self.experiment.config,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
 from vitjax.core.text import Say, near_match, printable, shortened
 from vitjax.data.class_order import ClassList, Match
-from vitjax.training import checks, claimed, workdir
+from vitjax.training import checks, claimed, saved_progress, workdir
 from vitjax.training import experiment as experiments
 from vitjax.training.checkpoint_files import CheckpointError, RemovedError, begun
-from vitjax.training.checkpoints import Checkpoints
+from vitjax.training.checkpoints import Checkpoints, Restored
 from vitjax.training.compatibility import free_changes
 from vitjax.training.experiment import Experiment
 from vitjax.training.logging import read
@@ -72,14 +72,17 @@ class SavedRun:
         config = self.config.copy_and_resolve_references()
         configs.override(config, overrides)
         self.described = workdir.read_data(self.folder)
+        self._same_classes = same_classes
         claimed.check_layers(self.folder, configs.to_dict(config))
-        self.experiment: Experiment = experiments.build(
-            config,
-            None if with_data else self.described,
-            classes=ClassList.described(self.described) if same_classes else None,
-            trained=True,
-            used=configs.to_dict(self.config),
-        )
+        with naming_config(self.folder, self.config):
+            self.experiment: Experiment = experiments.build(
+                config,
+                None if with_data else self.described,
+                classes=ClassList.described(self.described) if same_classes else None,
+                trained=True,
+                used=configs.to_dict(self.config),
+                where=str(self.folder / workdir.DATA),
+            )
         if any(self.config.data.get(key) != config.data.get(key) for key in _WHICH):
             for note in self.experiment.data.notes:
                 say(printable(note))
@@ -131,6 +134,7 @@ class SavedRun:
 
         Raises:
             CheckpointError: it does not exist, or is of another model.
+            DataError: ``data.json`` has other classes than the checkpoint learned.
         """
         experiment = self.experiment
         restored = self.checkpoints.restore(
@@ -138,6 +142,7 @@ class SavedRun:
         )
         if restored is None:
             raise CheckpointError(f"{self.folder}: the run has no checkpoint yet")
+        self._check_classes(restored)
         say(f"Checkpoint of step {restored.step} of {experiment.run.steps}")
         if changes:
             changed = free_changes(
@@ -149,6 +154,22 @@ class SavedRun:
             for change in changed:
                 say(f"  changed since: {change}")
         return experiment.parallel.place_state(restored.state.variables), restored.step
+
+    def _check_classes(self, restored: Restored) -> None:
+        """Raises DataError if outputs would be taken for other classes than a checkpoint learned.
+
+        Without ``data.json``, these are the classes of the data at hand.
+        """
+        classes = ClassList.described(self.described)
+        if classes is None and self._same_classes:
+            classes = self.experiment.data.class_list
+        if classes is not None:
+            checks.same_numbers(
+                restored.progress.get("classes"),
+                saved_progress.class_digests(classes),
+                str(self.folder / workdir.DATA),
+                stored=self.described is not None,
+            )
 
     def chosen(self, wanted: str | int | None, say: Say) -> tuple[Any, int]:
         """The result of `variables` for the checkpoint that `step` finds.
@@ -205,13 +226,13 @@ class SavedRun:
         assert self.checkpoints.best is not None
         split, _, name = self.checkpoints.best.partition("/")
         kept = self.checkpoints.steps()
-        records = [r for r in read(self.folder / workdir.METRICS) if r["split"] == split]
+        records = (r for r in read(self.folder / workdir.METRICS) if r["split"] == split)
         # Of two records of a step, as after a crash, the later one counts. Steps after the newest
         # checkpoint are ignored: the resumed run will reach them again.
         scores = {
             record["step"]: self.checkpoints.sign * record[name]
             for record in records
-            if record.get(name) is not None and record["step"] <= kept[-1]
+            if isinstance(record.get(name), int | float) and record["step"] <= kept[-1]
         }
         worst = min(scores.get(step, math.inf) for step in steps)
         lost = sorted(step for step, score in scores.items() if score > worst and step not in kept)
@@ -222,6 +243,20 @@ class SavedRun:
                 f" better than some with one ({shortened(sorted(steps), 8)}). Train with"
                 f" config.checkpoint.keep_best = {len(steps)} to keep the best"
             )
+
+
+@contextlib.contextmanager
+def naming_config(folder: Path, config: ConfigDict) -> Iterator[None]:
+    """Adds the path of a run's config to errors that it causes itself, without any override."""
+    try:
+        yield
+    except ConfigError as error:
+        try:
+            experiments.check(config)
+        except ConfigError as own:
+            if str(own) == str(error):
+                raise ConfigError(f"{folder / workdir.CONFIG}: {error}") from error
+        raise
 
 
 def read_config(folder: str | Path, say: Say = print) -> ConfigDict:

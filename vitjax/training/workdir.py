@@ -15,7 +15,8 @@ import ml_collections
 from vitjax.config.values import to_json
 from vitjax.core.atomic import naming, write_json, write_text
 from vitjax.core.errors import UserError
-from vitjax.core.json_files import DamagedFileError, read_object
+from vitjax.core.json_files import DamagedFileError, open_file, read_object
+from vitjax.core.text import printable
 from vitjax.data import description
 from vitjax.training import formats
 
@@ -33,6 +34,7 @@ FIGURES = "figures"
 FEATURES = "features"
 ABOUT = "workdir.json"
 LOCK = ".lock"
+_MOST_OF_LOCK = 200  # bytes
 
 
 def resume_command(workdir: Path, *overrides: str) -> str:
@@ -54,12 +56,12 @@ def lock(workdir: Path) -> Iterator[None]:
     path = workdir / LOCK
     above = [workdir / CHECKPOINTS, workdir, *workdir.parents]
     created = [folder for folder in above if not os.path.lexists(folder)]
-    before = path.read_bytes() if path.is_file() else None
+    existed, before = os.path.lexists(path), _holder(path)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(path).acquire(timeout=0)
     except filelock.Timeout:
-        holder = path.read_text(errors="replace").strip()[:100] or "unknown process"
+        holder = printable(_holder(path).decode(errors="replace").strip()) or "unknown process"
         raise WorkdirError(
             f"{workdir}: another run ({holder}) is writing there; wait for it, stop it, or choose"
             " another --workdir"
@@ -73,14 +75,25 @@ def lock(workdir: Path) -> Iterator[None]:
                 path.write_text(f"process {os.getpid()} on {os.uname().nodename}")
             check_format(workdir)
             yield
-        except UserError:
-            # While the lock is held: nobody else can have begun a run meanwhile.
-            if before is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_bytes(before)
+        except BaseException:
+            # While the lock is held: nobody else can have begun a run meanwhile. An error in
+            # cleaning, as on a full disk, must not hide the cause.
+            with contextlib.suppress(OSError):
+                if existed:
+                    path.write_bytes(before)
+                else:
+                    path.unlink(missing_ok=True)
             _remove_empty(created)
             raise
+
+
+def _holder(path: Path) -> bytes:
+    """What the file of a lock says of the process that made it; empty if it cannot be read."""
+    try:
+        with open_file(path, most_bytes=_MOST_OF_LOCK) as file:
+            return file.read()
+    except (OSError, DamagedFileError):
+        return b""
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

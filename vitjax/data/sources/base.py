@@ -179,6 +179,7 @@ def _identity(split: Any, class_names: Sequence[str], weights: np.ndarray | None
     if isinstance(own, Identified):
         digest, folders, labels = own.identity()
         found |= {"digest": digest, "folders": {name: list(f) for name, f in folders.items()}}
+        labels = None if labels is None else np.asarray(labels)
         if labels is not None and np.issubdtype(labels.dtype, np.integer):
             # A split in the order of a run's classes has other numbers.
             if isinstance(split, RenumberedSplit):

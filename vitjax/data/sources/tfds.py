@@ -55,13 +55,17 @@ class TfdsSplit(Identified):
     def _records(self) -> Any:
         with self._lock:
             if self._open is None:
-                import tensorflow_datasets as tfds
                 from tensorflow_datasets.core.decode import DeserializeMethod
 
-                self._open = tfds.builder_from_directory(self._folder).as_data_source(
+                self._open = self._builder().as_data_source(
                     split=self._split, deserialize_method=DeserializeMethod.RAW_BYTES
                 )
         return self._open
+
+    def _builder(self) -> Any:
+        import tensorflow_datasets
+
+        return tensorflow_datasets.builder_from_directory(self._folder)
 
     def __len__(self) -> int:
         return len(self._records())
@@ -104,10 +108,15 @@ class TfdsSplit(Identified):
         return f"{self._where}, split {self._split!r}, example {index}"
 
     def identity(self) -> Identity:
-        """Names and sizes of the data set's files, its version, and which of them are the split."""
-        names = sorted(path.name for path in Path(self._folder).iterdir() if path.is_file())
-        note = f"{Path(self._folder).name} {self._split}"
-        return of_files([File(name, note) for name in names], self._folder)
+        """The version of the data set, and which records of which files are the split."""
+        info = self._builder().info
+        note = f"{info.full_name} {self._split}"
+        parts = info.splits[self._split].file_instructions
+        files = [
+            File(part.filename, f"{note} {part.skip} {part.take} {part.examples_in_shard}")
+            for part in parts
+        ]
+        return of_files(files, self._folder)
 
 
 def _features(record: bytes) -> Any:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from vitjax.core.machine import OVERRIDE, limited
 from vitjax.core.text import is_printable, printable
-from vitjax.models import limits as models
 from vitjax.weights.errors import WeightsError
 
 # Weights hardly compress, but for pruned ones. A file that exceeds both is made to fill the memory.
@@ -49,8 +49,8 @@ def check_parsed(size: int, what: str) -> None:
 
 def refuse(words: str) -> None:
     """Raises WeightsError for what is far larger than in any known file, unless limits are off."""
-    if models.enforced():
-        raise WeightsError(f"refused: {words} ({models.OVERRIDE})")
+    if limited():
+        raise WeightsError(f"refused: {words} ({OVERRIDE})")
 
 
 class Budget:
