@@ -13,6 +13,7 @@ from vitjax.data.dataset import Dataset
 from vitjax.data.description import check as check_description
 from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
+from vitjax.data.errors import with_warnings
 from vitjax.data.images import KINDS
 from vitjax.data.share import WHERE
 from vitjax.data.sources.base import SOURCES
@@ -69,7 +70,8 @@ def create(
                     " order"
                 )
             source = source.in_class_order(matched)
-    data: Dataset = parts.kind(source, seed, **parts.own)
+    with with_warnings(source.notes):
+        data: Dataset = parts.kind(source, seed, **parts.own)
     data.matched = matched
     return data
 

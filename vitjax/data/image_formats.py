@@ -131,7 +131,7 @@ def _check_claims(image: Image.Image, file: IO[bytes]) -> None:
         ValueError: it is far more than the image needs.
     """
     size = image.height, image.width
-    in_runs = image.format == "BMP" and image.info.get("compression") in _RUNS
+    in_runs = image.format in ("BMP", "DIB") and image.info.get("compression") in _RUNS
     if isinstance(image, TiffImageFile):
         _check_tiles(image)
     elif image.format == "JPEG2000":
