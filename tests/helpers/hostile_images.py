@@ -374,6 +374,9 @@ def read_every_way(content, name="image"):
 
 
 if __name__ == "__main__":  # reads all of them, in a process that a test measures
+    from vitjax.core.silence import silence_pillow
+
+    silence_pillow()
     read_every_way(b"")  # which imports what reads
     for file_name, file_content, _ in claims():
         started = time.process_time()

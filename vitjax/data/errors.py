@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from vitjax.core.errors import UserError
+from vitjax.core.text import printable
 
 
 class DataError(UserError):
@@ -17,6 +18,18 @@ class CorruptImage(DataError):
 
     Sources raise it from `vitjax.data.sources.Split.read`.
     """
+
+
+@contextlib.contextmanager
+def on_one_line() -> Iterator[None]:
+    """Escapes line ends and control characters in errors of sources, which quote names of files."""
+    try:
+        yield
+    except UserError as error:
+        text = printable(error)
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
 
 
 @contextlib.contextmanager

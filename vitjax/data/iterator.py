@@ -17,6 +17,7 @@ import numpy as np
 from absl import flags
 
 from vitjax.core.machine import process_cores
+from vitjax.core.silence import silence_pillow
 from vitjax.data.errors import DataError
 from vitjax.data.image_files import transform_in_the_calling_thread
 from vitjax.data.share import ENDLESS
@@ -148,6 +149,7 @@ def _start_worker(index: int, count: int) -> None:
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     transform_in_the_calling_thread()
+    silence_pillow()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
 

@@ -45,7 +45,7 @@ def check_path(directory: Path) -> None:
 def check_files(directory: Path) -> None:
     """Checks that files of checkpoints can be read at all.
 
-    Orbax waits for a named pipe without end, and reads files of metadata completely.
+    Orbax waits for a FIFO without end, and reads files of metadata completely.
 
     Raises:
         CheckpointError: something is no file, or a file of metadata is too large.

@@ -81,7 +81,6 @@ def groups_apart(paths: Mapping[str, Sequence[str]], where: str) -> dict[str, np
 
 def inodes_of(paths: Sequence[str]) -> np.ndarray:
     """The inode of each file, uint64; 0 where there is no file."""
-
     found = stats_of(paths, "looking for links")
     return np.asarray([0 if status is None else status.st_ino for status in found], np.uint64)
 
