@@ -112,7 +112,7 @@ def _repeated(content: bytes, end: int, unit: np.ndarray, most: int) -> int:
         if not some:
             break
         bits = _bits(content, end - some * len(unit), end).reshape(some, len(unit))
-        alike = (bits == unit).all(axis=1)[::-1]
+        alike = np.asarray((bits == unit).all(axis=1))[::-1]
         if not alike.all():
             return count + int(np.argmin(alike))
         count, end = count + some, end - some * len(unit)
@@ -216,7 +216,7 @@ class Jpeg:
             whole = np.ones((high, columns * wide), bool)
             whole[: grey.shape[0], :width] = grey
             units = whole.reshape(high, columns, wide)[_BORDER:, :, _BORDER:]
-            alike = units.all(axis=(0, 2))[::-1]
+            alike = np.asarray(units.all(axis=(0, 2)))[::-1]
             if not alike.all():
                 return found + int(np.argmin(alike))
             found += columns

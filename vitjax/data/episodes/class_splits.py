@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.core.errors import ConfigError
+from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.json_files import open_file
 from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.data.episodes.settings import WHERE
@@ -49,13 +50,17 @@ def load(name: str) -> dict[str, list[str]]:
         DataError: the file is not a class split, or has a class twice.
     """
     path = Path(expanded(name)) if name not in stored() else STORED / f"{name}.json"
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(
             f"{_KEY} is {name!r}, which is neither a file nor a stored class split"
             f"{near_match(name, stored())} (stored: {', '.join(stored())})"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with open_file(path) as file:
+            text = file.read()
+        content = json.loads(text)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     return checked(content, str(path))

@@ -152,7 +152,7 @@ def _load(path: str) -> dict[str, np.ndarray]:
 
 
 def _check_archive(file: BinaryIO) -> None:
-    """Raises ValueError if a zip archive unpacks to far more bytes than it has, or is no archive."""
+    """Raises ValueError if a zip archive unpacks to far more bytes than it has."""
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()

@@ -63,13 +63,12 @@ def read_table(path: str) -> Table:
         DataError: it does not exist, is of another kind, or is damaged; the message names the line.
     """
     suffix = Path(path).suffix.lower()
-    if not os.path.exists(path) or os.path.isdir(path):
+    if os.path.isdir(path):
+        raise DataError(f"{path} is a folder, which source='folder' reads")
+    if not os.path.exists(path):
         folder = Path(path).parent
         siblings = [str(p) for p in sorted(folder.iterdir())] if folder.is_dir() else []
-        what = (
-            "is a folder, which source='folder' reads" if os.path.isdir(path) else "does not exist"
-        )
-        raise DataError(f"{path} {what}{near_match(str(path), siblings)}")
+        raise DataError(f"{path} does not exist{near_match(str(path), siblings)}")
     if (kind := kind_of(path)) is not None:
         raise DataError(f"{path}: cannot be read: it is {kind}, not a file")
     if suffix in PARQUET_SUFFIXES:
