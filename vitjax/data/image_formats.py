@@ -26,7 +26,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "JP
 
 # The pixels of the largest image that is read, by default: with those of cameras of 102 megapixels,
 # and so few that reading a file takes less than a gigabyte.
-MAX_PIXELS = 105_000_000
+MAX_PIXELS = 102_000_000
 # The memory that reading takes per pixel of usual images. Of others, fewer pixels are read.
 _USUAL_BYTES_PER_PIXEL = 7
 _RESULT = 3  # bytes per pixel: RGB
