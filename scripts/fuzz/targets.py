@@ -23,7 +23,7 @@ from vitjax.core.file_lists import find_images
 from vitjax.data import mask_files
 from vitjax.data.creation import recall
 from vitjax.data.image_files import measure, read_image
-from vitjax.data.sources import tables
+from vitjax.data.sources import SOURCES, tables
 from vitjax.data.transforms import pipeline
 from vitjax.training import checks, formats, logging, saved_progress, workdir
 from vitjax.training.checkpoint_files import ReadableSteps
@@ -194,6 +194,14 @@ def _parquet() -> Iterable[bytes]:
     yield file.getvalue()
 
 
+def _data_arrays() -> Iterable[bytes]:
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    for save in (np.savez, np.savez_compressed):
+        file = io.BytesIO()
+        save(file, x_train=images, y_train=np.arange(6) % 2)
+        yield file.getvalue()
+
+
 def _read_image(path: Path) -> None:
     for channels in (1, 3):
         read_image(path, channels, max_pixels=10**6)
@@ -327,6 +335,7 @@ TARGETS: dict[str, Target] = {
         ".csv",
     ),
     "parquet": Target(_parquet, lambda path: tables.read_table(str(path)), ".parquet"),
+    "arrays": Target(_data_arrays, lambda path: SOURCES.create("npz", path=str(path)), ".npz"),
     "file_list": Target(
         _text("a.png\n", "*.png\n# b\n", "c/**/*.jpg\0./@d\0"),
         _read_list,

@@ -393,3 +393,43 @@ def test_tfds_takes_another_feature_and_the_usual_splits(test_data):
     assert image.shape == (105, 105, 3)
     assert label == source.split("train").labels[0]
     assert source.class_names[0] == "0"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_of_one_example_are_held_out_as_without_groups(seed):
+    labels = np.random.default_rng(seed).integers(0, 4, 60)
+    groups = np.random.default_rng(seed).permutation(60)
+    for held, expected in zip(
+        hold_out(labels, 13, seed, groups), hold_out(labels, 13, seed), strict=True
+    ):
+        np.testing.assert_array_equal(held, expected)
+
+
+@pytest.mark.parametrize("repeats", ["twice", "some", "across classes"])
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_groups_are_held_out_as_a_whole(repeats, count):
+    labels = np.arange(40) % 4
+    if repeats == "twice":  # as two annotators do
+        labels, groups = np.tile(labels, 2), np.tile(np.arange(40), 2)
+    elif repeats == "some":  # one class four times
+        extra = np.flatnonzero(labels == 0)
+        groups = np.concatenate([np.arange(40), *[extra] * 3])
+        labels = np.concatenate([labels, *[labels[extra]] * 3])
+    else:  # a class that is another one
+        extra = np.flatnonzero(labels == 0)
+        groups = np.concatenate([np.arange(40), extra])
+        labels = np.concatenate([labels, np.full(len(extra), 4)])
+    largest = np.bincount(groups).max()
+    for seed in range(5):
+        kept, held = hold_out(labels, count, seed, groups)
+        assert sorted([*kept, *held]) == list(range(len(labels)))
+        assert not set(groups[kept]) & set(groups[held])
+        assert len(held) > 0
+        assert abs(len(held) - count) < largest
+        assert set(labels[kept]) == set(labels)
+
+
+def test_the_examples_of_a_class_with_one_group_stay():
+    kept, held = hold_out([0] * 6 + [1] * 6, 4, 0, np.asarray([0] * 6 + list(range(1, 7))))
+    assert set(kept) >= set(range(6))
+    assert len(held) == 4

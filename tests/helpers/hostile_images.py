@@ -4,11 +4,14 @@ import functools
 import io
 import json
 import struct
+import sys
 import time
 import zlib
 
 import numpy as np
 from PIL import Image
+
+from vitjax.data.image_formats import MAX_PIXELS
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BIG = 30_000  # pixels of a side: far more than is read
@@ -239,6 +242,9 @@ def claims():
     restarts = saved("JPEG", (1000, 1000), "L", quality=1, restart_marker_blocks=1)
     yield "restarts.jpg", restarts[:-2] + b"\xff\xd0" * 20_000 + b"\xff\xd9", EITHER
     yield "page loop.tif", tiff(page(4, 4), next_page=-1, data=bytes(16)), READ
+    runs = _bmp(13_300, 13_300, 1, (b"\xff\0" * 52 + b"\x28\0\0\0") * 13_300 + b"\0\1")
+    yield "runs.bmp", runs, REFUSED
+    yield "runs.dib", runs[14:], REFUSED
     yield "claimed size.tif", tiff(page(big, big), data=bytes(16)), REFUSED
     yield "zero size.tif", tiff(page(0, 4), data=bytes(16)), REFUSED
     for compression in (1, 5, 7, 8, 32773, 34925, 50000, 50001):
@@ -373,9 +379,56 @@ def read_every_way(content, name="image"):
     return answers
 
 
-if __name__ == "__main__":  # reads all of them, in a process that a test measures
+def largest(folder):
+    """Writes files of as many pixels as are read, of each kind that takes memory of its own."""
+
+    def side(each):
+        return int((MAX_PIXELS * 7 / max(each, 7)) ** 0.5)
+
+    def zeros(name, bands, bits=8, colour=2, interlaced=0, each=7):
+        n = side(each)
+        rows = deflated_zeros(n * (bands * bits // 8 * n + 1) + interlaced * n * 16)
+        head = png_head(n, n, bits, colour, interlaced)
+        (folder / name).write_bytes(png(head, png_part(b"IDAT", rows)))
+
+    def flat(name, each, mode="RGB", value=128, **options):
+        value = value if len(Image.new(mode, (1, 1)).getbands()) == 1 else (value,) * len(mode)
+        Image.new(mode, (side(each),) * 2, value).save(folder / name, **options)
+
+    zeros("rgb.png", 3)
+    zeros("rgba.png", 4, colour=6)
+    zeros("grey of 16 bits.png", 1, 16, 0)
+    zeros("interlaced.png", 4, 16, 6, 1, each=11)
+    flat("grey.jpg", 7, "L", quality=90)
+    flat("rgb.jpg", 7, quality=90)
+    flat("progressive.jpg", 9, value=9, progressive=True, subsampling=0)
+    flat("cmyk.jpg", 15, "CMYK", 9, progressive=True)
+    flat("lossless.webp", 19, value=9, lossless=True)
+    flat("a.webp", 19, value=9, method=0)
+    flat("a.jp2", 22)
+    flat("a.avif", 15, speed=10)
+    flat("rgb.tif", 10, compression="tiff_lzw")
+    flat("rgba.tif", 11, "RGBA", compression="tiff_lzw")
+    flat("a.gif", 7, "L")
+    flat("a.tga", 7, compression="tga_rle")
+    flat("a.bmp", 7, "L")
+    flat("mask.png", 8, value=9)
+
+
+if __name__ == "__main__":  # reads files, in a process that a test measures
+    from vitjax.core.silence import silence_pillow
+
+    silence_pillow()
     read_every_way(b"")  # which imports what reads
-    for file_name, file_content, _ in claims():
+    if sys.argv[1:]:
+        from vitjax.data.image_files import read_image
+        from vitjax.data.mask_files import read_mask
+
+        for path in sys.argv[1:]:
+            began = time.process_time()
+            read = read_mask(path) if "mask" in path else read_image(path, 3)
+            print(json.dumps([path, time.process_time() - began, read.size]))
+    for file_name, file_content, _ in claims() if not sys.argv[1:] else ():
         started = time.process_time()
         found = read_every_way(file_content, file_name)
         print(json.dumps([file_name, time.process_time() - started, found]))

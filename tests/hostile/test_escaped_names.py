@@ -113,3 +113,121 @@ def test_data_is_described(tmp_path, capsys):
     assert status == 0, shown.err
     assert_shown(shown.out, lines=len(shown.out.split("\n")) - 1)
     assert_shown(shown.err, lines=0)
+
+
+def _tree(root, *names, count=3):
+    for name in names:
+        for index in range(count):
+            save(root / name / f"{index}.png", np.full((4, 4), index, np.uint8))
+
+
+def _table(root, *rows, head="path,label"):
+    text = "\n".join([head, *rows])
+    (root / "a.csv").write_bytes(text.encode(errors="surrogateescape"))
+    return {"source": "manifest", "path": str(root / "a.csv")}
+
+
+def _quoted(text):
+    """A cell of a table."""
+    return f'"{text}"'
+
+
+# What is wrong with data below ``root`` in which something is called ``name``, as a source says.
+WRONG = {
+    "a folder that does not exist": lambda root, name: {
+        "source": "folder",
+        "path": f"{root}/{name}",
+    },
+    "a folder that is empty": lambda root, name: (
+        (root / name).mkdir(),
+        {"source": "folder", "path": f"{root}/{name}"},
+    )[1],
+    "a file as a folder": lambda root, name: (
+        (root / name).touch(),
+        {"source": "folder", "path": f"{root}/{name}"},
+    )[1],
+    "a class without images": lambda root, name: (
+        _tree(root, "a", "b"),
+        (root / name).mkdir(),
+        (root / name / "x.txt").touch(),
+        {"source": "folder", "path": str(root)},
+    )[-1],
+    "a class that train lacks": lambda root, name: (
+        _tree(root, "train/a", f"val/{name}"),
+        {"source": "folder", "path": str(root)},
+    )[1],
+    "a file in two splits": lambda root, name: (
+        _tree(root, "train/a", "val/b", "val/a"),
+        os.link(root / "train" / "a" / "0.png", root / "val" / "a" / f"{name}.png"),
+        {"source": "folder", "path": str(root), "classes": "all"},
+    )[-1],
+    "too few to hold out": lambda root, name: (
+        _tree(root / name, "a", "b", count=1),
+        {"source": "folder", "path": f"{root}/{name}", "val_fraction": 0.9},
+    )[1],
+    "a split that is no folder": lambda root, name: (
+        _tree(root, "a"),
+        {"source": "folder", "path": str(root), "splits": {"train": name}},
+    )[1],
+    "a table that does not exist": lambda root, name: {
+        "source": "manifest",
+        "path": f"{root}/{name}.csv",
+    },
+    "a table that is empty": lambda root, name: (
+        (root / f"{name}.csv").touch(),
+        {"source": "manifest", "path": f"{root}/{name}.csv"},
+    )[1],
+    "a row without its file": lambda root, name: _table(root, f"{_quoted(name)},a"),
+    "a row of an unknown split": lambda root, name: (
+        _tree(root, "a"),
+        _table(root, f"a/0.png,a,{_quoted(name)}", head="path,label,split"),
+    )[1],
+    "a column without a usual name": lambda root, name: _table(
+        root, "a,a", head=f"{_quoted(name)},x"
+    ),
+    "an image in two splits of a table": lambda root, name: (
+        save(root / f"{name}.png", np.zeros((4, 4), np.uint8)),
+        _table(
+            root,
+            *(f"{_quoted(name + '.png')},a,{split}" for split in ("train", "val")),
+            head="path,label,split",
+        ),
+    )[1],
+    "no arrays": lambda root, name: {"source": "npz", "path": f"{root}/{name}.npz"},
+    "damaged arrays": lambda root, name: (
+        (root / f"{name}.npz").write_bytes(b"PK"),
+        {"source": "npz", "path": f"{root}/{name}.npz"},
+    )[1],
+    "an image without its mask": lambda root, name: (
+        _tree(root, "images", "masks"),
+        save(root / "images" / f"{name}.png", np.zeros((4, 4), np.uint8)),
+        {"source": "masks", "path": str(root)},
+    )[-1],
+    "a folder without masks": lambda root, name: (
+        _tree(root, name),
+        {"source": "masks", "path": f"{root}/{name}"},
+    )[1],
+    "an image and a mask of other sizes": lambda root, name: (
+        save(root / "images" / f"{name}.png", np.zeros((4, 4), np.uint8)),
+        save(root / "masks" / f"{name}.png", np.zeros((5, 4), np.uint8)),
+        {"source": "masks", "path": str(root), "classes": (0, 255)},
+    )[-1],
+    "a list of masks without a file": lambda root, name: (
+        _tree(root, "images", "masks"),
+        (root / "l.csv").write_bytes(
+            b"image,mask\n" + name.replace("\n", "").encode(errors="surrogateescape") + b",x\n"
+        ),
+        {"source": "masks", "path": str(root), "lists": "l.csv"},
+    )[-1],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_an_error_of_a_source_is_one_line(tmp_path, name, wrong):
+    if wrong == "a column without a usual name" and not name.isprintable():
+        name = name.replace("\n", " ")  # the first line of a table has its columns
+    section = WRONG[wrong](tmp_path, name)
+    transforms = {} if section["source"] == "masks" else {"eval_transforms": "center_crop(4)"}
+    with pytest.raises(UserError) as told:
+        vitjax.data.create(batch_size=1, **transforms, **section)
+    assert_shown(str(told.value))

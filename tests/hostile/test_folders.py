@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 import socket
 import time
+import zipfile
 from array import array
 from collections import Counter
 
@@ -99,9 +101,9 @@ def test_what_is_no_file_is_told_where_it_is_named(photos, kind):
     with pytest.raises(DataError, match=rf"line 3, column 'path': .*x.png is a {kind}, not a file"):
         SOURCES.create("manifest", path=str(root / "a.csv"))
     make_special(kind, root / "list.csv")
-    with pytest.raises(DataError, match=r"list.csv: cannot be read: it is a"):
+    with pytest.raises(DataError, match=rf"list.csv: cannot be read: it is a {kind}, not a file$"):
         read_list(str(root / "list.csv"))
-    with pytest.raises(DataError, match=r"list.csv (does not exist|is a)"):
+    with pytest.raises(DataError, match=rf"list.csv: cannot be read: it is a {kind}, not a file$"):
         read_table(str(root / "list.csv"))
     with pytest.raises(DataError, match=r"masks/0|0.png: this image has no mask"):
         SOURCES.create("masks", path=str(root), classes=(0, 255))
@@ -111,7 +113,7 @@ def test_what_is_no_file_is_told_where_it_is_named(photos, kind):
 
 
 def test_a_list_without_an_end(monkeypatch):
-    monkeypatch.setattr("vitjax.core.file_lists._MOST_BYTES", 1000)
+    monkeypatch.setattr("vitjax.core.file_lists.MOST_TEXT", 1000)
     with pytest.raises(ConfigError, match=r"'/dev/zero' is not a list of files: it has more than"):
         find_images([], ["/dev/zero"])
 
@@ -438,3 +440,156 @@ def test_many_classes_take_time_in_proportion(tmp_path, monkeypatch):
         )
         assert source.class_names == names
     assert time.process_time() - began < 6
+
+
+def files_of(source):
+    return {
+        split: {os.stat(held.name(index)).st_ino for index in range(len(held))}
+        for split, held in source.splits.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["manifest", "number_manifest"])
+def test_a_table_that_names_each_image_twice(photos, kind):
+    root = photos("a", count=20)
+    rows = [f"a/{index}.png,{index % 2 + again}" for again in range(2) for index in range(20)]
+    if kind == "manifest":  # two annotators who agree
+        rows = [f"a/{index}.png,{index % 2}" for index in range(20)] * 2
+    (root / "a.csv").write_text("\n".join(["path,label", *rows]))
+    source = SOURCES.create(kind, path=str(root / "a.csv"), val_fraction=0.2, test_fraction=0.1)
+    assert {split: len(held) for split, held in source.splits.items()} == {
+        "train": 28, "val": 8, "test": 4,
+    }  # fmt: skip
+    files = files_of(source)
+    assert sum(map(len, files.values())) == len(set().union(*files.values())) == 20
+    warnings = [note for note in source.notes if note.startswith("warning")]
+    if kind == "manifest":
+        assert not warnings
+    else:
+        (words,) = warnings
+        assert "20 files are listed with different labels, in several rows: " in words
+        assert " = " not in words
+
+
+def test_a_class_that_links_to_another_is_held_out_with_it(photos):
+    root = photos("a", count=10)
+    (root / "b").symlink_to("a")
+    source = SOURCES.create("folder", path=str(root), val_fraction=0.2)
+    assert {split: len(held) for split, held in source.splits.items()} == {"train": 14, "val": 4,
+                                                                            "test": 2}  # fmt: skip
+    files = files_of(source)
+    assert sum(map(len, files.values())) == len(set().union(*files.values())) == 10
+    (words,) = [note for note in source.notes if note.startswith("warning")]
+    assert "the classes a, b are one folder" in words
+    with pytest.raises(DataError, match=r"cannot hold out .*; warning: .*the classes a, b are one"):
+        SOURCES.create("folder", path=str(root), val_fraction=0.95)
+
+
+@pytest.mark.parametrize("key", ["val_fraction", "val_last"])
+def test_masks_of_images_that_are_linked_are_held_out_together(photos, key):
+    root = photos("images", "masks", count=8)
+    for kind, index in itertools.product(("images", "masks"), range(8)):
+        os.link(root / kind / f"{index}.png", root / kind / f"x{index}.png")
+    given = {key: 4 if key == "val_last" else 0.25}
+    source = SOURCES.create("masks", path=str(root), ignore="others", classes=(0, 255), **given)
+    files = files_of(source)
+    assert len(source.split("val")) == (8 if key == "val_last" else 4)
+    assert not files["train"] & files["val"]
+
+
+def test_linked_classes_in_two_splits_of_a_class_split(photos):
+    root = photos("a", "b", "c", "d", count=4)
+    (root / "e").symlink_to("a")
+    split = {"train": ["a", "b"], "val": ["e", "c"]}
+    episodes = {"ways": 2, "shots": 1, "queries": 1, "class_split": split}
+    settings = {"source": "folder", "path": str(root), "val_fraction": 0, "test_fraction": 0}
+    words = r"class_split: the class 'a' of 'train' and the class 'e' of 'val' have the same image"
+    words += ".*; warning: .*the classes a, e are one folder"
+    with pytest.raises(DataError, match=words):
+        vitjax.data.create(batch_size=1, episodes=episodes, **settings)
+    split["val"] = ["c", "d"]
+    assert vitjax.data.create(batch_size=1, episodes=episodes, **settings).num_classes == 2
+
+
+@pytest.mark.parametrize("stream", ["full", "closed", None])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_counting_needs_nobody_who_listens(photos, monkeypatch, stream, terminal):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+        def isatty(self):
+            return terminal
+
+    opened = None if stream is None else Full()
+    if stream == "closed":
+        opened.close()
+    root = photos("a", "b")
+    monkeypatch.setattr(counting, "_FIRST", 0)
+    monkeypatch.setattr("sys.stderr", opened)
+    assert len(FileTree(IMAGE_SUFFIXES).files_below(str(root))) == 6
+
+
+def test_the_line_that_counts_fits_the_terminal(photos, monkeypatch, capsys):
+    root = photos("a" * 200, "b")
+    monkeypatch.setattr(counting, "_FIRST", 0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    FileTree(IMAGE_SUFFIXES).files_below(str(root / ("a" * 200)))
+    shown = capsys.readouterr().err.split("\r\x1b[K")
+    assert max(map(len, shown)) == 39
+    assert any(line.endswith(": 3 files") for line in shown)
+
+
+def test_a_text_file_that_is_too_large_is_not_read(tmp_path):
+    for name, read in {
+        "a.csv": lambda path: SOURCES.create("manifest", path=path),
+        "a.txt": read_list,
+        "a.json": lambda path: vitjax.data.episodes.class_splits.load(path),
+    }.items():
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(1 << 43)  # which takes no place on the disk
+        words = rf"{name}: cannot be read.*8,796,093,022,208 bytes, and at most"
+        with pytest.raises(UserError, match=words):
+            read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("kind", [*SPECIAL, "folder"])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.npz"])
+def test_a_source_that_is_no_file(tmp_path, kind, name):
+    if kind == "folder":
+        (tmp_path / name).mkdir()
+    else:
+        make_special(kind, tmp_path / name)
+    source = "npz" if name == "a.npz" else "manifest"
+    with pytest.raises(DataError, match=rf"{name}.* is a {kind}") as told:
+        SOURCES.create(source, path=str(tmp_path / name))
+    assert "did you mean" not in str(told.value)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_archives_of_images(tmp_path, save, fuzz):
+    file, path = io.BytesIO(), tmp_path / "a.npz"
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
+    save(file, x_train=images, y_train=np.arange(20) % 2)
+    for what, copy in damaged(file.getvalue(), count=200 * fuzz):
+        path.write_bytes(copy)
+        answer = ""
+        try:
+            SOURCES.create("npz", path=str(path))
+        except DataError as error:
+            answer = str(error)
+        assert not answer or str(path) in answer, what
+        assert "\n" not in answer, what
+
+
+def test_an_archive_that_inflates_to_far_more(tmp_path):
+    path = tmp_path / "a.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x_train.npy", "w") as record,
+    ):
+        for _ in range(300):
+            record.write(bytes(1 << 20))
+    with pytest.raises(DataError, match=r"a.npz cannot be read.* would unpack to 314,572,800"):
+        SOURCES.create("npz", path=str(path))

@@ -10,6 +10,7 @@ import os
 import re
 import struct
 import subprocess
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.helpers.hostile_images import (
     REFUSED,
     claims,
     deflated_zeros,
+    largest,
     png,
     png_head,
     png_part,
@@ -117,6 +119,72 @@ def test_files_that_claim_much_take_little():
             wrong.append((name, seconds, answers))
     assert not wrong
     assert {REFUSED, READ} <= {readable for _, _, readable in claims()}
+
+
+@pytest.mark.slow
+def test_the_largest_files_that_are_read_take_little(tmp_path):
+    largest(tmp_path)
+    for path in sorted(tmp_path.iterdir()):
+        ended = run("-m", "tests.helpers.hostile_images", path)
+        assert ended.status == 0, ended.errors
+        ((_, seconds, size),) = map(json.loads, ended.output.splitlines())
+        assert size > 25_000_000, path.name
+        assert seconds < MOST_SECONDS, (path.name, seconds)
+        assert ended.peak_bytes < MOST_BYTES, (path.name, ended.peak_bytes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "each"),
+    [("WEBP", "RGB", 19), ("JPEG2000", "RGB", 22), ("TIFF", "RGBA", 11), ("AVIF", "RGB", 15)],
+)
+def test_of_kinds_that_take_more_memory_fewer_pixels_are_read(monkeypatch, kind, mode, each):
+    content = saved(kind, (40, 30), mode)
+    words = (
+        rf"30x40 = 1,200 pixels, and at most [\d,]+ are read of its kind \({kind}, {mode}\), which"
+    )
+    monkeypatch.setattr("vitjax.data.image_formats.MAX_PIXELS", 1200 * each // 7 - 1)
+    with pytest.raises(CorruptImage, match=words + f" takes {each} bytes.*config.data.max_pixels"):
+        decode_image(content, 3, "x", max_pixels=1200)
+    assert decode_image(content, 3, "x", max_pixels=1200 * each).shape == (30, 40, 3)
+    monkeypatch.setattr("vitjax.data.image_formats.MAX_PIXELS", 1200 * each // 7 + 1)
+    assert decode_image(content, 3, "x", max_pixels=1200).shape == (30, 40, 3)
+
+
+def test_a_process_that_reads_an_image_keeps_its_settings():
+    code = """
+import io, logging, warnings
+from PIL import Image
+before = Image.MAX_IMAGE_PIXELS, logging.getLogger("PIL").level, list(warnings.filters)
+from vitjax.data.image_files import decode_image
+file = io.BytesIO()
+Image.new("RGB", (9, 9)).save(file, "GIF")
+decode_image(file.getvalue(), 3, "x")
+ours = [each for each in warnings.filters if each not in before[2] and "PIL" in str(each)]
+print(before[:2] == (Image.MAX_IMAGE_PIXELS, logging.getLogger("PIL").level), ours)
+"""
+    assert run("-c", code).output == "True []\n"
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_large_jpeg_of_one_grey_is_looked_at_quickly(complete):
+    file = io.BytesIO()
+    Image.new("L", (4000, 4000), 128).save(file, "JPEG", quality=90)
+    content = file.getvalue()
+    began = time.process_time()
+    if complete:
+        assert decode_image(content, 1, "x").shape == (4000, 4000, 1)
+    else:
+        with pytest.raises(CorruptImage, match=r"its data ends before"):
+            decode_image(content[:-5000] + b"\xff\xd9", 1, "x")
+    assert time.process_time() - began < 1
+
+
+def test_a_file_that_is_large_beside_its_pixels(tmp_path):
+    file = tmp_path / "motion.jpg"
+    file.write_bytes(saved("JPEG"))
+    with open(file, "r+b") as opened:
+        opened.truncate(90_000_000)
+    assert read_image(file, 3).shape == (30, 40, 3)
 
 
 KINDS = {

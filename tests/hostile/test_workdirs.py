@@ -230,7 +230,7 @@ def test_a_damaged_file_is_named_by_the_command_line(victim, tmp_path):
     (folder / workdir.DATA).unlink()
     os.mkfifo(folder / workdir.DATA)
     ended = run("-m", "vitjax", "predict", f"--workdir={folder}", __file__)
-    assert_answered(ended, folder / workdir.DATA, "named pipe")
+    assert_answered(ended, folder / workdir.DATA, "FIFO")
 
 
 ORBAX = ("_CHECKPOINT_METADATA", "metrics/metrics", "progress/metadata", "config/metadata")

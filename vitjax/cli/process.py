@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from vitjax.core.silence import silence_pillow
 from vitjax.core.text import printable, printable_lines
 
 # The status of a process whose output nobody reads any more, as a shell counts it.
@@ -41,6 +42,7 @@ def prepare() -> None:
     # array that it concerns. vitjax raises the error once, as a CheckpointError.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    silence_pillow()
     # A write that fails ends the event loop before the writes after it start.
     warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
     sys.unraisablehook = _report_unless_loop_is_closed

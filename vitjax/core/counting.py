@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
 import time
 
@@ -32,18 +34,35 @@ class Counting:
         now = time.monotonic()
         if now < self._due:
             return
-        terminal = sys.stderr.isatty()
+        terminal = _is_terminal()
         self._due = now + (_EVERY_ON_TERMINAL if terminal else _EVERY_IN_LOG)
         of = "" if self._total is None else f" of {self._total:,}"
-        text = f"{self._what}: {self._done:,}{of} files"
+        count = f": {self._done:,}{of} files"
         if terminal:
-            print(f"{_ERASE}{text}", end="", file=sys.stderr, flush=True)
+            # A longer line goes on in the next one, which is not erased.
+            room = max(0, shutil.get_terminal_size().columns - 1 - len(count))
+            _print(f"{_ERASE}{self._what[:room]}{count}", end="")
             self._shown = True
         else:
-            print(text, file=sys.stderr, flush=True)
+            _print(f"{self._what}{count}")
 
     def pause(self) -> None:
         """Removes the line from the terminal, where other text may follow."""
         if self._shown:
-            print(_ERASE, end="", file=sys.stderr, flush=True)
+            _print(_ERASE, end="")
             self._shown = False
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """Prints on stderr if that is possible: the work goes on where nobody can be told of it."""
+    if sys.stderr is not None:
+        # ValueError: it is closed, or lacks a character.
+        with contextlib.suppress(OSError, ValueError):
+            print(text, end=end, file=sys.stderr, flush=True)

@@ -12,14 +12,13 @@ from pathlib import Path
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_tree import IMAGE_SUFFIXES, SPECIAL, FileTree, is_left_behind, kinds
 from vitjax.core.paths import expanded
-from vitjax.core.regular_files import kind_of
+from vitjax.core.regular_files import MOST_TEXT, kind_of
 from vitjax.core.text import Say, counted, natural_key, near_match, shortened
 
 PathLike = str | os.PathLike[str]
 
 _WILDCARDS = frozenset("*?[")
 _STDIN = "-"
-_MOST_BYTES = 1 << 28  # of a list
 
 
 def find_images(
@@ -107,16 +106,19 @@ def _lines(path: str) -> list[str]:
     place = expanded(path)
     try:
         # A pipe is a list too: <(find photos -print0).
-        with sys.stdin.buffer if path == _STDIN else open(place, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+        if path == _STDIN:  # which stays open
+            data = sys.stdin.buffer.read(MOST_TEXT + 1)
+        else:
+            with open(place, "rb") as file:
+                data = file.read(MOST_TEXT + 1)
     except OSError as error:
         near = "" if os.path.exists(place) else _near(path)
         raise ConfigError(
             f"the list {path!r} cannot be read: {error.strerror or error}{near}"
         ) from error
-    if len(data) > _MOST_BYTES:
+    if len(data) > MOST_TEXT:
         raise ConfigError(
-            f"the list {path!r} is not a list of files: it has more than {_MOST_BYTES:,} bytes"
+            f"the list {path!r} is not a list of files: it has more than {MOST_TEXT:,} bytes"
         )
     text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     if "\0" in text:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from vitjax.core.errors import UserError
+from vitjax.core.regular_files import open_regular
+from vitjax.core.text import printable
 
 # JSON takes up to fifty times its size in memory.
 MOST_BYTES = 2**23
 # Deeper values would end the recursion of those who walk through them.
 MOST_LEVELS = 64
-
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 class DamagedFileError(UserError):
@@ -37,26 +30,16 @@ def open_file(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> Bin
         DamagedFileError: it is something else, a link to nothing, larger, or cannot be opened.
     """
     try:
-        # A named pipe would otherwise be waited for.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_regular(path, most_bytes)
     except FileNotFoundError:
         if os.path.islink(path):
-            raise DamagedFileError(f"{path}: is a link to a file that does not exist") from None
+            raise DamagedFileError(
+                f"{printable(path)}: is a link to a file that does not exist"
+            ) from None
         raise
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DamagedFileError(f"{path}: cannot be read ({reason})") from error
-    found = os.fstat(number)
-    problem = ""
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "no file")
-        problem = f"it is {kind}, not a file"
-    elif found.st_size > most_bytes:
-        problem = f"it has {found.st_size:,} bytes, and at most {most_bytes:,} are read"
-    if problem:
-        os.close(number)
-        raise DamagedFileError(f"{path}: cannot be read ({problem})")
-    return os.fdopen(number, "rb")
+    except OSError as error:
+        reason = error.strerror or error
+        raise DamagedFileError(f"{printable(path)}: cannot be read ({reason})") from error
 
 
 def read_object(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> dict[str, Any]:

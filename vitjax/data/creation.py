@@ -13,6 +13,7 @@ from vitjax.data.dataset import Dataset
 from vitjax.data.description import check as check_description
 from vitjax.data.episodes.functions import FunctionEpisodes
 from vitjax.data.episodes.images import ImageEpisodes
+from vitjax.data.errors import on_one_line, with_warnings
 from vitjax.data.images import KINDS
 from vitjax.data.share import WHERE
 from vitjax.data.sources.base import SOURCES
@@ -57,7 +58,8 @@ def create(
     offered: dict[str, Any] = dict.fromkeys(_OFFERED & set(keywords_of(parts.constructor)))
     if matching and not all_classes:
         offered = dict.fromkeys(offered, run_classes)
-    source = call(parts.constructor, parts.rest, where=WHERE, **offered)
+    with on_one_line():
+        source = call(parts.constructor, parts.rest, where=WHERE, **offered)
     matched: Match | None = None
     if run_classes is not None and matching:
         matched = match(run_classes, source.class_list, complete=all_classes)
@@ -69,7 +71,8 @@ def create(
                     " order"
                 )
             source = source.in_class_order(matched)
-    data: Dataset = parts.kind(source, seed, **parts.own)
+    with on_one_line(), with_warnings(source.notes):
+        data: Dataset = parts.kind(source, seed, **parts.own)
     data.matched = matched
     return data
 

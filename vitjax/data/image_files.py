@@ -9,22 +9,28 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from vitjax.core.regular_files import open_regular
 from vitjax.core.text import printable
 from vitjax.data.damage import PNG, check_png, check_webp
 from vitjax.data.errors import CorruptImage
-from vitjax.data.image_formats import MAX_PIXELS, check_pixels, content_of, opened
+from vitjax.data.image_formats import (
+    MAX_PIXELS,
+    check_pixels,
+    content_of,
+    opened,
+    orientation,
+)
 from vitjax.data.jpeg_structure import check_jpeg
 from vitjax.data.tiff_tags import SIXTEEN_BITS, full_pages, shown_values, white_of
 
-_ORIENTATION = 0x0112  # the EXIF tag
 # No transparency, no place for an orientation.
 _PLAIN_PNG_PARTS = frozenset(
     (b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"tIME")
@@ -33,7 +39,7 @@ _PNG_START = PNG + b"\0\0\0\x0dIHDR"
 _PNG_HEAD_BYTES = 25  # of the part IHDR
 _PNG_PARTS_WITH_EXIF = frozenset((b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
 _JPEG = ("JPEG", "MPO")
-_PIXELS_AT_ONCE = 1 << 22  # of the conversion of a large image
+_PIXELS_AT_ONCE = 1 << 20  # of the conversion of a large image
 
 
 class Measured(NamedTuple):
@@ -136,25 +142,6 @@ def measure_opened(file: IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> 
         raise undecodable(name, error) from error
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8: 1 is upright, and 5 to 8 exchange height and width.
-
-    EXIF data that cannot be read says nothing of it.
-    """
-    if image.format == "PNG":
-        image.load()  # which may find that the pixels are damaged
-    try:
-        found = image.getexif().get(_ORIENTATION, 1)
-        return found if found in range(1, 9) else 1
-    except Exception:  # of any type that Pillow's reader of TIFF raises
-        return 1
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says it is to be seen."""
-    return ImageOps.exif_transpose(image) if orientation(image) > 1 else image
-
-
 def turned_as(array: np.ndarray, orientation: int) -> np.ndarray:
     """``array``, (height, width, ...), as an EXIF orientation, 1 to 8, says it is to be seen."""
     if orientation >= 5:
@@ -212,7 +199,8 @@ def decode_image(
             array = _decode_with_opencv(data, channels)
             if array is not None:
                 return array
-        with opened(io.BytesIO(data), max_pixels, page) as image:
+        result = channels * (4 if sixteen_bits else 1)
+        with opened(io.BytesIO(data), max_pixels, page, result) as image:
             return _decode_opened(image, data, channels, sixteen_bits)
     except Exception as error:
         if not data:
@@ -229,7 +217,7 @@ def load_checked(image: Image.Image, data: bytes) -> None:
     jpeg = check_jpeg(data) if image.format in _JPEG else None
     image.load()
     if jpeg is not None:
-        jpeg.check_end(np.asarray(image))
+        jpeg.check_end(lambda top, end: np.asarray(image.crop((0, top, image.width, end))))
     elif image.format == "PNG":
         bottom = image.crop((0, image.height - 1, image.width, image.height))
         check_png(data, np.asarray(bottom))
@@ -252,7 +240,7 @@ def _decode_opened(
         array = None if gaps else _decode_with_opencv(data, channels)
         if array is not None:
             if jpeg is not None:
-                jpeg.check_end(array)
+                jpeg.check_end(lambda top, end: array[top:end])
             return array
     load_checked(image, data)
     return converted(image, channels, sixteen_bits)
@@ -260,23 +248,44 @@ def _decode_opened(
 
 def converted(image: Image.Image, channels: int, sixteen_bits: bool) -> np.ndarray:
     """A decoded image as the array that `decode_image` gives."""
-    if image.mode in SIXTEEN_BITS:
-        white = white_of(image)
-        values = shown_values(image, np.asarray(upright(image)))
-        if sixteen_bits:
-            array = (values.astype(np.float32) / white)[..., None]
-            return np.repeat(array, channels, axis=-1) if channels > 1 else array
-        # Pillow clips 16-bit grey at 255 instead of scaling it.
-        image = Image.fromarray((values.astype(np.uint32) * 256 // (white + 1)).astype(np.uint8))
-    else:
-        image = upright(image)
-    array = np.empty((image.height, image.width, channels), np.uint8)
-    # In strips: a large image of four channels would be in memory five times.
+    deep = image.mode in SIXTEEN_BITS
+    turned = orientation(image)
+    size = image.size if turned >= 5 else image.size[::-1]
+    array = np.empty((*size, channels), np.float32 if deep and sixteen_bits else np.uint8)
+    stored = stored_view(array, turned)
+    for top, strip in strips(image):
+        if deep:
+            values = shown_values(image, np.asarray(strip))[..., None]
+            stored[top : top + strip.height] = _scaled(values, white_of(image), array.dtype)
+        else:
+            stored[top : top + strip.height] = _opaque(strip, channels)
+    return array
+
+
+def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The rows of a decoded image, some at once, and which is the first of them.
+
+    A large image that is converted as a whole is in memory up to five times.
+    """
     rows = max(1, _PIXELS_AT_ONCE // image.width)
     for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        array[top : top + rows] = _opaque(strip, channels)
-    return array
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def stored_view(array: np.ndarray, orientation: int) -> np.ndarray:
+    """The view of ``array`` in which the rows of a file are rows; `turned_as` is the inverse."""
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    turned = array[rows, columns]
+    return turned.swapaxes(0, 1) if orientation >= 5 else turned
+
+
+def _scaled(values: np.ndarray, white: int, dtype: np.dtype) -> np.ndarray:
+    """Values of 16 bits as ``dtype``: floats in [0, 1], or the upper 8 of their bits."""
+    if dtype == np.float32:
+        return values.astype(np.float32) / white
+    # Pillow clips 16-bit grey at 255 instead of scaling it.
+    return (values.astype(np.uint32) * 256 // (white + 1)).astype(np.uint8)
 
 
 def _opaque(image: Image.Image, channels: int) -> np.ndarray:

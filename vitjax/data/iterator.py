@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from vitjax.core.machine import process_cores
+from vitjax.core.silence import silence_pillow
 from vitjax.data.errors import DataError
 from vitjax.data.image_files import transform_in_the_calling_thread
 from vitjax.data.share import ENDLESS
@@ -166,6 +167,7 @@ class _Worker:
     def __call__(self, index: int, count: int) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         transform_in_the_calling_thread()
+        silence_pillow()
         for name in _OF_TRAINER:
             signal.signal(name, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TRAINER)

@@ -7,13 +7,16 @@ image shows.
 
 from __future__ import annotations
 
-import functools
+import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from vitjax.data.image_formats import opened
 
 # A marker that ends the data of a scan: neither a stuffed byte, nor a restart, nor a fill byte.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -29,63 +32,91 @@ _BLENDED = 24  # how far a pixel at the border of missing data is from middle gr
 _FEW_SCANS = 64
 _MOST_SCANNED = 1 << 30  # pixels, of all scans
 _COEFFICIENTS = 64  # of a block of 8 x 8 pixels
+_BEHIND = bytes(range(1, 250))  # no marker is in it, and most bits change colours
+_ROWS = 256  # of an image, looked at together
+_UNITS = 1 << 14  # compared together
+
+
+# The rows of a decoded image from one to another: (rows, width) or (rows, width, channels).
+Rows = Callable[[int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """The data of a JPEG up to the end of the image.
+    """The data of the last part of a JPEG, after the last restart.
 
     Attributes:
-        data: its bytes.
+        data: the bytes of the file.
+        start: the first byte of the scan.
+        end: the byte after it.
         tables: for each block of a unit, the tables of its first coefficient and of the others.
         units: how many it should have.
+        pixels: of the image.
     """
 
     data: bytes
+    start: int
+    end: int
     tables: Sequence[tuple[_Table, _Table]]
     units: int
+    pixels: int
 
     def flat_end(self, most: int) -> int:
         """How many of the last units, up to ``most``, are coded as the one before them."""
         codes = [table.code_of_zero for pair in self.tables for table in pair]
         if None in codes:
             return 0
-        unit = "".join(map(str, codes))
-        content = self.data[-(most * len(unit) // 4) - 32 :].replace(b"\xff\x00", b"\xff")
-        bits = "".join(f"{byte:08b}" for byte in content)
+        unit = np.asarray([bit == "1" for code in codes for bit in str(code)], np.uint8)
+        # A stuffed byte is two: so many bytes hold the units, and what fills the last byte.
+        start = max(0, self.end - most * len(unit) // 4 - 32)
+        content = self.data[max(self.start, start) : self.end].replace(b"\xff\x00", b"\xff")
         best = 0
         # What fills the last byte is of one kind of bit, and a byte of 1s may follow.
         for padding in range(17):
-            end = len(bits) - padding
-            if len(set(bits[end:])) < 2:
-                count = 0
-                while count < most and bits.endswith(unit, 0, end - count * len(unit)):
-                    count += 1
-                best = max(best, count)
+            end = 8 * len(content) - padding
+            if end >= 0 and len(set(_bits(content, end, 8 * len(content)).tolist())) < 2:
+                best = max(best, _repeated(content, end, unit, most))
         return best
 
     def is_complete(self) -> bool:
-        """Whether the data holds all units: decodes it, at about a microsecond per code."""
-        content = self.data.replace(b"\xff\x00", b"\xff")
-        end, place = 8 * len(content), 0
-        content += b"\xff" * 4
-        for _ in range(self.units):
-            for first, others in self.tables:
-                table, left = first, _COEFFICIENTS
-                while left > 0:
-                    byte = place >> 3
-                    window = int.from_bytes(content[byte : byte + 3], "big")
-                    length, symbol = table.lookup[(window >> (8 - (place & 7))) & 0xFFFF]
-                    place += length + (symbol & 15)
-                    if not length or place > end:
-                        return False
-                    left -= 1
-                    if table is not first:
-                        if symbol & 15 == 0 and symbol != 0xF0:
-                            break
-                        left -= symbol >> 4
-                    table = others
-        return True
+        """Whether the data holds all units.
+
+        A decoder that lacks data takes what follows for it. So the image is decoded once more with
+        other bytes behind its data: nothing of an image that is complete changes.
+        """
+        return self._decoded(b"") == self._decoded(_BEHIND)
+
+    def _decoded(self, behind: bytes) -> int:
+        """A checksum of the image, with ``behind`` after the data of the scan."""
+        content = b"".join((memoryview(self.data)[: self.end], behind, b"\xff\xd9"))
+        checksum = 0
+        with opened(io.BytesIO(content), self.pixels, result=4) as image:
+            image.load()
+            for top in range(0, image.height, _ROWS):
+                rows = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+                checksum = zlib.crc32(rows.tobytes(), checksum)
+        return checksum
+
+
+def _bits(content: bytes, start: int, end: int) -> np.ndarray:
+    """The bits of ``content`` from one place to another, uint8."""
+    some = np.frombuffer(content, np.uint8, -(-end // 8) - start // 8, start // 8)
+    return np.unpackbits(some)[start % 8 : start % 8 + end - start]
+
+
+def _repeated(content: bytes, end: int, unit: np.ndarray, most: int) -> int:
+    """How often the bits ``unit`` stand before the bit ``end``, one after the other."""
+    count = 0
+    while count < most:
+        some = min(most - count, _UNITS, end // len(unit))
+        if not some:
+            break
+        bits = _bits(content, end - some * len(unit), end).reshape(some, len(unit))
+        alike = np.asarray((bits == unit).all(axis=1))[::-1]
+        if not alike.all():
+            return count + int(np.argmin(alike))
+        count, end = count + some, end - some * len(unit)
+    return count
 
 
 class _Table:
@@ -108,15 +139,6 @@ class _Table:
     def code_of_zero(self) -> str | None:
         """The bits of the symbol 0."""
         return next((f"{code:0{n}b}" for code, n, symbol in self._codes() if symbol == 0), None)
-
-    @functools.cached_property
-    def lookup(self) -> list[tuple[int, int]]:
-        """Length and symbol of the code that 16 bits begin with; of length 0 if there is none."""
-        table = [(0, 0)] * 65536
-        for code, length, symbol in self._codes():
-            start, count = code << (16 - length), 1 << (16 - length)
-            table[start : start + count] = [(length, symbol)] * count
-        return table
 
 
 @dataclass
@@ -144,7 +166,7 @@ class Jpeg:
         high, wide = (8 * factors.max(axis=0)).tolist()
         return high, wide
 
-    def check_end(self, pixels: np.ndarray) -> None:
+    def check_end(self, rows: Rows) -> None:
         """Checks that the data covers the image to its last pixel.
 
         A decoder draws middle grey where data is missing. So only an image that ends in middle grey
@@ -152,48 +174,53 @@ class Jpeg:
         all units.
 
         Args:
-            pixels: the decoded image, not turned: (height, width) or (height, width, channels).
+            rows: the decoded image, not turned.
 
         Raises:
             ValueError: the data ends before the image does.
         """
-        if self.scan is None or not self._ends_in_grey(pixels):
+        if self.scan is None or not self._ends_in_grey(rows):
             return
-        grey = min(self._grey_units(pixels), self.scan.units)
+        grey = min(self._grey_units(rows), self.scan.units)
         flat = self.scan.flat_end(grey + 1)
         # The first grey unit has a change, unless it is the first of all.
         expected = flat in (grey - 1, grey) if grey == self.scan.units else flat == grey - 1
         if not (expected and flat) and not self.scan.is_complete():
             raise ValueError("its data ends before the image does, so a part of it is missing")
 
-    def _ends_in_grey(self, pixels: np.ndarray) -> bool:
+    def _ends_in_grey(self, rows: Rows) -> bool:
         """Whether the last unit is of middle grey."""
-        last = pixels[-1, -1]
+        last = rows(self.size[0] - 1, self.size[0])[-1, -1]
         near = np.abs(last.astype(int) - _MIDDLE[1]).max() <= _BLENDED
         if not near:
             return False
         height, width = (
             (side - 1) % unit + 1 for side, unit in zip(self.size, self.unit(), strict=True)
         )
-        unit = pixels[-height:, -width:]
+        unit = rows(self.size[0] - height, self.size[0])[:, -width:]
         inner = unit[_BORDER:, _BORDER:]
         if inner.size:
             return bool(np.isin(inner, _MIDDLE).all())
         brightness = unit.astype(float).mean(axis=-1) if unit.ndim == 3 else unit
         return bool(np.ptp(brightness) <= _BLENDED)
 
-    def _grey_units(self, pixels: np.ndarray) -> int:
+    def _grey_units(self, rows: Rows) -> int:
         """How many of the last units are of middle grey."""
-        grey: np.ndarray = np.isin(pixels, _MIDDLE)
-        if grey.ndim == 3:
-            grey = np.asarray(grey.all(axis=-1))
-        high, wide = self.unit()
-        rows, columns = math.ceil(grey.shape[0] / high), math.ceil(grey.shape[1] / wide)
-        whole = np.ones((rows * high, columns * wide), bool)
-        whole[: grey.shape[0], : grey.shape[1]] = grey
-        units = whole.reshape(rows, high, columns, wide)[:, _BORDER:, :, _BORDER:]
-        found = units.all(axis=(1, 3)).ravel()[::-1]
-        return int(np.argmin(found)) if not found.all() else found.size
+        (height, width), (high, wide) = self.size, self.unit()
+        columns, found = math.ceil(width / wide), 0
+        for top in range((math.ceil(height / high) - 1) * high, -1, -high):
+            pixels = rows(top, min(top + high, height))
+            grey: np.ndarray = np.isin(pixels, _MIDDLE)
+            if grey.ndim == 3:
+                grey = np.asarray(grey.all(axis=-1))
+            whole = np.ones((high, columns * wide), bool)
+            whole[: grey.shape[0], :width] = grey
+            units = whole.reshape(high, columns, wide)[_BORDER:, :, _BORDER:]
+            alike = np.asarray(units.all(axis=(0, 2)))[::-1]
+            if not alike.all():
+                return found + int(np.argmin(alike))
+            found += columns
+        return found
 
 
 def check_jpeg(data: bytes) -> Jpeg | None:
@@ -328,7 +355,7 @@ class _JpegReader:
             units -= self.interval * (intervals - 1)
         pairs = self._pairs(chosen)
         if not self.progressive and count == len(self.jpeg.components) and pairs is not None:
-            self.jpeg.scan = _Scan(self.data[start:end], pairs, units)
+            self.jpeg.scan = _Scan(self.data, start, end, pairs, units, math.prod(self.jpeg.size))
 
     def _ends_block(self, symbol: int, first: int) -> bool:
         """Whether a code stands for no change of the colour, or for the end of a block."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -16,10 +17,11 @@ from vitjax.data.image_files import (
     Measured,
     load_checked,
     measure,
+    stored_view,
+    strips,
     undecodable,
-    upright,
 )
-from vitjax.data.image_formats import MAX_PIXELS, content_of, opened
+from vitjax.data.image_formats import MAX_PIXELS, content_of, opened, orientation
 from vitjax.data.tiff_tags import is_lossy, stored_values
 
 _LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")
@@ -77,7 +79,7 @@ def decode_mask(
         CorruptImage, ColouredMask, DataError: as of `read_mask`.
     """
     try:
-        with opened(io.BytesIO(data), max_pixels, page) as image:
+        with opened(io.BytesIO(data), max_pixels, page, np.dtype(np.int32).itemsize) as image:
             _check_lossless(image, data)
             load_checked(image, data)
             return mask_colours(image) if colours else mask_values(image)
@@ -117,7 +119,11 @@ def mask_values(image: Image.Image) -> np.ndarray:
     Raises:
         ValueError: the image is in colour, or of floats.
     """
-    array = stored_values(image, np.asarray(upright(image)))
+    return _in_strips(image, _strip_values)
+
+
+def _strip_values(image: Image.Image, strip: Image.Image) -> np.ndarray:
+    array = stored_values(image, np.asarray(strip))
     if array.ndim == 3:
         colours = array[..., :3] if array.shape[-1] >= 3 else array[..., :1]
         if (colours != colours[..., :1]).any():
@@ -129,7 +135,7 @@ def mask_values(image: Image.Image) -> np.ndarray:
         array = colours[..., 0]
     if not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
         raise ValueError(f"a mask has integers, and this image {array.dtype}")
-    return array.astype(np.int32)
+    return array
 
 
 def mask_colours(image: Image.Image) -> np.ndarray:
@@ -139,12 +145,28 @@ def mask_colours(image: Image.Image) -> np.ndarray:
     """
     if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX"):
         raise ValueError(f"its pixels are of the kind {image.mode}, not colours of 8 bits each")
-    image = upright(image)
-    colours = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return _in_strips(image, _strip_colours)
+
+
+def _strip_colours(image: Image.Image, strip: Image.Image) -> np.ndarray:
+    colours = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     packed_bytes = np.zeros((*colours.shape[:2], 4), np.uint8)
     for byte in range(3):  # one by one, which is five times faster; the last byte is the upper one
         packed_bytes[..., 2 - byte] = colours[..., byte]
-    return packed_bytes.view("<i4")[..., 0].astype(np.int32, copy=False)
+    return packed_bytes.view("<i4")[..., 0]
+
+
+def _in_strips(
+    image: Image.Image, values: Callable[[Image.Image, Image.Image], np.ndarray]
+) -> np.ndarray:
+    """An image upright, of which ``values`` are the values of a strip: int32, (height, width)."""
+    turned = orientation(image)
+    size = image.size if turned >= 5 else image.size[::-1]
+    mask = np.empty(size, np.int32)
+    stored = stored_view(mask, turned)
+    for top, strip in strips(image):
+        stored[top : top + strip.height] = values(image, strip)
+    return mask
 
 
 def packed(colour: tuple[int, int, int]) -> int:

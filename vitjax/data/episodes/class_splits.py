@@ -14,11 +14,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from vitjax.core.errors import ConfigError
+import numpy as np
+
+from vitjax.core.errors import ConfigError, UserError
+from vitjax.core.json_files import open_file
 from vitjax.core.paths import expanded
 from vitjax.core.text import near_match
 from vitjax.data.episodes.settings import WHERE
 from vitjax.data.errors import DataError
+from vitjax.data.sources.base import LabelledSplit, Source
+from vitjax.data.sources.image_labels import ImageFiles
+from vitjax.data.sources.real_files import inodes_of, same_files
 
 STORED = Path(__file__).with_name("splits")
 SPLITS = ("train", "val", "test")
@@ -44,13 +50,17 @@ def load(name: str) -> dict[str, list[str]]:
         DataError: the file is not a class split, or has a class twice.
     """
     path = Path(expanded(name)) if name not in stored() else STORED / f"{name}.json"
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(
             f"{_KEY} is {name!r}, which is neither a file nor a stored class split"
             f"{near_match(name, stored())} (stored: {', '.join(stored())})"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with open_file(path) as file:
+            text = file.read()
+        content = json.loads(text)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     return checked(content, str(path))
@@ -134,6 +144,36 @@ def resolve(
     if named < len(number):
         _log.info("%d of %d classes belong to no split", len(number) - named, len(number))
     return found
+
+
+def check_apart(splits: Mapping[str, Sequence[int]], source: Source[LabelledSplit]) -> None:
+    """Checks that no image file is of classes of several splits, by its name or by links.
+
+    Args:
+        splits: the classes of each split, by the source's numbers.
+        source: the images; those that are no files are not compared.
+
+    Raises:
+        DataError: one is; the message names both classes.
+    """
+    of_class = {c: split for split, classes in splits.items() for c in classes}
+    paths, labels = [], []
+    for part in source.splits.values():
+        if isinstance(part, ImageFiles):
+            chosen = np.flatnonzero(np.isin(part.labels, list(of_class))).tolist()
+            paths += [part.name(index) for index in chosen]
+            labels += part.labels[chosen].tolist()
+    for group in same_files(paths.__getitem__, inodes_of(paths)):
+        first = group[0]
+        for other in group[1:]:
+            one, another = of_class[labels[first]], of_class[labels[other]]
+            if one != another:
+                names = [source.class_names[labels[index]] for index in (first, other)]
+                raise DataError(
+                    f"{_KEY}: the class {names[0]!r} of {one!r} and the class {names[1]!r} of"
+                    f" {another!r} have the same image ({paths[first]} = {paths[other]}): classes"
+                    " would be evaluated that are trained on; name one of them in the class split"
+                )
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -66,6 +66,7 @@ class ImageEpisodes(EpisodeData):
         if settings.class_split is not None:
             present = {int(c) for split in source.splits.values() for c in np.unique(split.labels)}
             chosen = class_splits.resolve(settings.class_split, source.class_names, present)
+            class_splits.check_apart(chosen, source)
             again = "all these images are split again by class: config.data.episodes.class_split"
             self.notes = (*source.notes, again) if source.notes else ()
         self._pool = Pool.of(source, chosen)

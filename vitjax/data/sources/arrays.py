@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import numpy as np
 
+from vitjax.core.errors import in_one_line
 from vitjax.core.machine import check_memory
-from vitjax.core.text import near_match
+from vitjax.core.regular_files import open_regular
+from vitjax.core.text import near_match, printable
 from vitjax.core.validation import Bounds, Examples, NonNegativeInt, Side
 from vitjax.data.errors import DataError
 from vitjax.data.sources.base import ArraySplit, HeldOut, Source, hold_out, register, take
@@ -17,6 +20,9 @@ from vitjax.data.sources.base import ArraySplit, HeldOut, Source, hold_out, regi
 # The split of `digits` is part of the data set, so it does not depend on a config's seed.
 DIGITS_SEED = 1797
 DIGITS_HELD_OUT = 180
+# Of an archive: arrays may have as many bytes, or as many times those of the file.
+_MOST_BYTES = 1 << 28
+_MOST_GROWTH = 100
 
 
 @register("digits")
@@ -129,18 +135,43 @@ def npz(
 
 
 def _load(path: str) -> dict[str, np.ndarray]:
-    if not Path(path).is_file():
+    if not os.path.exists(path):
         folder = Path(path).parent
         siblings = [str(p) for p in sorted(folder.glob("*.npz"))] if folder.is_dir() else []
         raise DataError(f"no file {str(path)!r}{near_match(str(path), siblings)}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        with open_regular(path) as opened:
+            _check_archive(opened)
+            with np.load(opened, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+    except Exception as error:  # of any type that zipfile, zlib and NumPy raise of damage
         raise DataError(
-            f"{path} cannot be read as an .npz file ({error}); write it with"
+            f"{printable(path)} cannot be read as an .npz file ({_reason(error)}); write it with"
             " numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
         ) from error
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Raises ValueError if a zip archive unpacks to far more bytes than it has."""
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+    unpacked = sum(record.file_size for record in records)
+    if unpacked > max(_MOST_BYTES, _MOST_GROWTH * size):
+        raise ValueError(
+            f"its {size:,} bytes would unpack to {unpacked:,}, and at most {_MOST_GROWTH} times as"
+            " many are read; numpy.savez without compression writes arrays that are read"
+        )
+    for record in records:
+        if record.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{record.filename} is compressed by another method than deflate")
+    file.seek(0)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return printable(in_one_line(error, 200))
 
 
 def _array_split(arrays: dict[str, np.ndarray], name: str, path: str) -> ArraySplit:

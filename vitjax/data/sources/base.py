@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Generic, Literal, Protocol, Self, TypeVar
 
@@ -237,7 +237,10 @@ class ArraySplit(Stored, Identified):
 
 
 def hold_out(
-    labels: np.ndarray | Sequence[int], count: int, seed: int
+    labels: np.ndarray | Sequence[int],
+    count: int,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits examples in two with the same fraction of every class, up to rounding.
 
@@ -248,6 +251,10 @@ def hold_out(
         labels: class indices, (examples,).
         count: number of examples to hold out.
         seed: selects them; the same seed and labels always give the same split.
+        groups: (examples,), equal for examples that stay together, such as those of one file. The
+            number of examples is then as near to ``count`` as they allow, and not 0 unless no group
+            can go. None for examples that are all on their own, and where all groups differ the
+            result is the same.
 
     Returns:
         Two sorted index arrays, int64: those kept and those held out.
@@ -272,11 +279,71 @@ def hold_out(
         ]
         quota[order] += 1
     generator = np.random.default_rng(seed)
-    held = [
-        generator.permutation(np.flatnonzero(inverse == c))[: quota[c]] for c in range(len(classes))
-    ]
+    ordered = [generator.permutation(np.flatnonzero(inverse == c)) for c in range(len(classes))]
+    if groups is None or len(np.unique(groups)) == len(labels):
+        held = [order[: quota[c]] for c, order in enumerate(ordered)]
+    else:
+        held = _held_groups(ordered, quota, sizes, inverse, groups)
     out = np.sort(np.concatenate(held)) if held else np.zeros(0, np.int64)
     return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def _held_groups(
+    ordered: Sequence[np.ndarray],
+    quota: np.ndarray,
+    sizes: np.ndarray,
+    inverse: np.ndarray,
+    groups: np.ndarray,
+) -> list[np.ndarray]:
+    """The examples of the groups that are held out.
+
+    Args:
+        ordered: the examples of each class, in the order in which they are taken.
+        quota: how many of each class are wanted.
+        sizes: how many each class has.
+        inverse: the class of each example.
+        groups: of each example.
+    """
+    _, number = np.unique(groups, return_inverse=True)
+    members = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+    taken: dict[int, int] = {}  # groups, with their number of examples
+    had = np.zeros_like(sizes)  # of each class
+
+    def spare(candidates: Sequence[int], below: float = np.inf) -> Iterator[int]:
+        """The groups with fewer examples than ``below`` that leave each class an example."""
+        for group in candidates:
+            classes, counts = np.unique(inverse[members[group]], return_counts=True)
+            small = len(members[group]) < below and group not in taken
+            if small and (had[classes] + counts < sizes[classes]).all():
+                yield group
+
+    def take_group(group: int) -> None:
+        taken[group] = len(members[group])
+        np.add.at(had, inverse[members[group]], 1)
+
+    missing = 0
+    candidates: list[int] = []
+    for order, wanted in zip(ordered, quota.tolist(), strict=True):
+        # What a class cannot give in whole groups, the next one gives.
+        missing += wanted
+        candidates = list(dict.fromkeys(number[order].tolist())) if missing > 0 else []
+        for group in candidates:
+            if missing <= 0:
+                break
+            for fitting in spare([group], missing + 1):
+                take_group(fitting)
+                missing -= taken[fitting]
+        # A larger one is nearer than none if it has fewer than twice as many.
+        nearest = min(spare(candidates, 2 * missing), key=lambda g: len(members[g]), default=None)
+        if nearest is not None:
+            take_group(nearest)
+            missing -= taken[nearest]
+    if not taken and quota.any():
+        everything = dict.fromkeys(number[np.concatenate(ordered)].tolist())
+        smallest = min(spare(list(everything)), key=lambda g: len(members[g]), default=None)
+        if smallest is not None:
+            take_group(smallest)
+    return [members[group] for group in taken]
 
 
 def take(split: ArraySplit, indices: np.ndarray) -> ArraySplit:

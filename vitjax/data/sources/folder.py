@@ -12,7 +12,7 @@ from vitjax.core.file_tree import IMAGE_SUFFIXES, FileTree, kinds
 from vitjax.core.text import shortened
 from vitjax.core.validation import Bounds, NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
-from vitjax.data.errors import DataError
+from vitjax.data.errors import DataError, with_warnings
 from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
 from vitjax.data.sources.folder_layout import find_layout
@@ -89,7 +89,7 @@ def folder(
         files[split], inodes[split] = _read_split(
             tree, root, class_names, found[split], channels, max_pixels
         )
-    files, repeated, on_links = _each_file_once(files, inodes, path)
+    files, groups, on_links = _each_file_once(files, inodes, path, class_names)
     where = dict(layout.roots)
     notes = [*layout.notes, say_splits(files, where), *left_out]
     notes += [note for root in layout.roots.values() for note in _ignored(tree, root, levels)]
@@ -97,7 +97,8 @@ def folder(
     notes += [note for root in layout.roots.values() for note in _linked(root, class_names)]
     default = 0.1 if layout.flat else 0.0
     fractions = {"val": val_fraction, "test": test_fraction}
-    notes += hold_out_splits(files, fractions, default, split_seed, path, repeated)
+    with with_warnings(notes):
+        notes += hold_out_splits(files, fractions, default, split_seed, path, groups)
     if layout.flat and "test" in files:
         (root,) = layout.roots.values()
         notes.append(
@@ -166,12 +167,16 @@ def _read_split(
 
 
 def _each_file_once(
-    files: Mapping[str, ImageFiles], inodes: Mapping[str, np.ndarray], where: str
+    files: Mapping[str, ImageFiles],
+    inodes: Mapping[str, np.ndarray],
+    where: str,
+    class_names: Sequence[str],
 ) -> tuple[dict[str, ImageFiles], np.ndarray | None, list[str]]:
     """The splits without files that links repeat within a class.
 
     Returns:
-        The splits; which examples of ``train`` are in several classes, by links; and notes.
+        The splits; for the examples of ``train``, numbers that are equal for those of one file,
+        which is in several classes; and notes.
 
     Raises:
         DataError: a file is in two splits.
@@ -188,11 +193,16 @@ def _each_file_once(
                 f"{split}: {count:,} {are} of the same class {'is' if count == 1 else 'are'} left"
                 f" out ({', '.join(linked)}{', ...' if count > len(linked) else ''})"
             )
-    notes += say_contradicting(links, where)
-    repeated = links.contradicting.get("train")
-    if repeated is not None:
-        repeated = repeated[~links.again["train"]]
-    return once, repeated, notes
+    pairs = []
+    for split, *both in links.contradicting:
+        held = files[split]
+        folders = [os.path.join(held.root, class_names[held.labels[index]]) for index in both]
+        if not os.path.samefile(*folders):  # which is said once, of the folders
+            one, other = map(held.name, both)
+            pairs.append((one, other))
+    notes += say_contradicting(pairs, where)
+    groups = links.groups["train"][~links.again["train"]] if "train" in files else None
+    return once, groups, notes
 
 
 def _ignored(tree: FileTree, root: str, levels: int) -> list[str]:

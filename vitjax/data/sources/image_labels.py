@@ -183,7 +183,7 @@ def hold_out_splits(
     default: float,
     seed: int,
     where: str,
-    repeated: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> list[str]:
     """Takes splits that do not exist out of ``train``, in place.
 
@@ -194,8 +194,8 @@ def hold_out_splits(
         default: the fraction where none is given.
         seed: selects the examples.
         where: what errors call the source.
-        repeated: which examples of ``train`` are files that other examples are too; these are not
-            held out, for a file would be in two splits. None for no such files.
+        groups: of each example of ``train``, equal for those of one file, which stay together. None
+            for files that are all different.
 
     Returns:
         What there is to say of it.
@@ -217,15 +217,12 @@ def hold_out_splits(
         if not count:
             continue
         # Numbers are no classes: any of them may be held out.
-        groups = rest.labels if rest.labels.dtype == np.int32 else np.zeros(len(rest), np.int32)
+        strata = rest.labels if rest.labels.dtype == np.int32 else np.zeros(len(rest), np.int32)
         try:
-            kept, held = hold_out(groups, count, seed)
+            kept, held = hold_out(strata, count, seed, groups)
         except DataError as error:
             raise DataError(f"{where}: config.data.{split}_fraction: {error}") from error
-        if repeated is not None:
-            kept = np.sort(np.concatenate([kept, held[repeated[held]]]))
-            held = held[~repeated[held]]
-            repeated = repeated[kept]
+        groups = None if groups is None else groups[kept]
         splits[split], rest = rest.take(held), rest.take(kept)
         notes.append(f"{split}: {len(held):,} of {total:,} examples are held out of train")
     splits["train"] = rest

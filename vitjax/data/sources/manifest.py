@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from vitjax.core.counting import Counting
 from vitjax.core.regular_files import kind_of
 from vitjax.core.text import near_match, printable, shortened
 from vitjax.core.validation import NonNegativeInt, PositiveInt
 from vitjax.data.class_order import ClassList
-from vitjax.data.errors import DataError
+from vitjax.data.errors import DataError, with_warnings
 from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.sources.base import Channels, HeldOut, Source, register
 from vitjax.data.sources.folder_layout import check_folder
@@ -26,7 +25,7 @@ from vitjax.data.sources.image_labels import (
     hold_out_splits,
     say_splits,
 )
-from vitjax.data.sources.real_files import find_links, say_contradicting
+from vitjax.data.sources.real_files import find_links, say_contradicting, stats_of
 from vitjax.data.sources.tables import Table, find_column, numbers, read_table
 from vitjax.data.split_names import SPLITS, splits_among
 
@@ -254,11 +253,15 @@ class _Rows:
             files, {split: self._inodes[held] for split, held in splits.items()}, table.path
         )
         said.append(say_splits(files, dict.fromkeys(files, where)))
-        said += say_contradicting(links, table.path)
+        named = [
+            (files[s].name(one), files[s].name(other)) for s, one, other in links.contradicting
+        ]
+        said += say_contradicting(named, table.path)
         default = 0.1 if self._split_column is None else 0.0
         fractions = {"val": val_fraction, "test": test_fraction}
-        repeated = links.linked.get("train")
-        held_out = hold_out_splits(files, fractions, default, seed, table.path, repeated)
+        groups = links.groups.get("train")
+        with with_warnings(said):
+            held_out = hold_out_splits(files, fractions, default, seed, table.path, groups)
         return Source(
             files,
             class_names,
@@ -275,19 +278,13 @@ def _check_files(table: Table, column: str, root: str, files: Sequence[str]) -> 
     """
     inodes = np.zeros(len(files), np.uint64)
     missing = []
-    counting = Counting(f"looking for the files of {printable(table.path)}", len(files))
-    for row, file in enumerate(files):
-        try:
-            status = os.stat(os.path.join(root, file))
-        except (OSError, ValueError):  # ValueError: it has a NUL
-            missing.append(row)
+    what = f"looking for the files of {printable(table.path)}"
+    places = [os.path.join(root, file) for file in files]
+    for row, status in enumerate(stats_of(places, what)):
+        if status is not None and stat.S_ISREG(status.st_mode):
+            inodes[row] = status.st_ino
         else:
-            if stat.S_ISREG(status.st_mode):
-                inodes[row] = status.st_ino
-            else:
-                missing.append(row)
-        counting.add()
-    counting.pause()
+            missing.append(row)
     if not missing:
         return inodes
     row, file = missing[0], files[missing[0]]

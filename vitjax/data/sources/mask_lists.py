@@ -6,7 +6,7 @@ import csv
 import os
 from typing import NamedTuple
 
-from vitjax.core.regular_files import open_regular
+from vitjax.core.regular_files import read_text
 from vitjax.core.text import near_match
 from vitjax.data.errors import DataError
 
@@ -48,8 +48,7 @@ def read_list(path: str) -> list[Row]:
         DataError: the file cannot be read or is empty, or a line has too few or too many columns.
     """
     try:
-        with open_regular(path) as file:
-            text = file.read().decode("utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise DataError(f"{path}: cannot be read: {reason}") from error

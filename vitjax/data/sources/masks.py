@@ -40,7 +40,7 @@ from vitjax.data.sources.mask_classes import (
 )
 from vitjax.data.sources.mask_discovery import discovered
 from vitjax.data.sources.mask_layouts import Files, Layout, find
-from vitjax.data.sources.real_files import check_apart
+from vitjax.data.sources.real_files import groups_apart
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Page:
         size: (height, width) of all.
         paged: whether the files have several pages, so that names tell which.
         turn: the EXIF orientation by which masks are turned, besides their own.
+        group: equal for the pages of files of one split that are the same file, by links.
     """
 
     files: Files
@@ -62,6 +63,7 @@ class Page:
     size: tuple[int, int]
     paged: bool
     turn: int = 1
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,9 +223,9 @@ def masks(
     check_folder(path)
     found = find(path, layout)
     images_of = {split: [each.image for each in files] for split, files in found.files.items()}
-    check_apart(images_of, path)
+    groups = groups_apart(images_of, path)
     measured = {
-        split: _measured_pages(files, mask_orientation, max_pixels)
+        split: _measured_pages(files, groups[split], mask_orientation, max_pixels)
         for split, files in found.files.items()
     }
     pages = {split: [page for page, _ in each] for split, each in measured.items()}
@@ -307,7 +309,7 @@ def _colors(classes: Classes, pages: Sequence[Page], max_pixels: int) -> tuple[C
 
 
 def _measured_pages(
-    files: Sequence[Files], mask_orientation: str, max_pixels: int
+    files: Sequence[Files], groups: np.ndarray, mask_orientation: str, max_pixels: int
 ) -> list[tuple[Page, bool]]:
     """The examples in files, and which have 16 bits."""
     with ThreadPoolExecutor(process_cores()) as threads:
@@ -319,7 +321,7 @@ def _measured_pages(
         counting.pause()
     pages: list[tuple[Page, bool]] = []
     undecided = []
-    for each, (image, mask) in zip(files, measured, strict=True):
+    for each, group, (image, mask) in zip(files, groups.tolist(), measured, strict=True):
         if image.pages != mask.pages:
             raise DataError(
                 f"{each.image} has {image.pages} pages and its mask {each.mask} has {mask.pages}"
@@ -333,7 +335,7 @@ def _measured_pages(
             undecided.append(each)
         check_sizes(image.size, size, each.image, each.mask, _exchanged(image, size))
         pages += [
-            (Page(each, p, image.size, image.pages > 1, turn), image.sixteen_bits)
+            (Page(each, p, image.size, image.pages > 1, turn, group), image.sixteen_bits)
             for p in range(image.pages)
         ]
     if undecided:
@@ -414,10 +416,13 @@ def _held_out(
     held = {}
     for split, number in (("val", val), ("test", test)):
         if number:
+            pairs = np.asarray([(page.group, page.page) for page in rest])
+            _, same = np.unique(pairs, axis=0, return_inverse=True)
             if val_last is not None:
-                kept, out = np.split(np.arange(len(rest)), [len(rest) - number])
+                last = np.isin(same, same[len(rest) - number :])
+                kept, out = np.flatnonzero(~last), np.flatnonzero(last)
             else:
-                kept, out = hold_out(np.zeros(len(rest), np.int32), number, seed)
+                kept, out = hold_out(np.zeros(len(rest), np.int32), number, seed, same)
             held[split] = [rest[i] for i in out]
             rest = [rest[i] for i in kept]
     ordered = {**pages, **held, "train": rest}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
+from vitjax.core.counting import Counting
 from vitjax.core.text import shortened
 from vitjax.data.errors import DataError
 from vitjax.data.sources.image_labels import ImageFiles
+
+_THREADS = 16
+_AT_ONCE = 1024
 
 
 class Links(NamedTuple):
@@ -18,15 +23,14 @@ class Links(NamedTuple):
 
     Attributes:
         again: for each split, the examples that are another one of the same class again.
-        linked: for each split, the examples whose file is that of others too.
-        contradicting: for each split, those of them whose file has several labels.
-        examples: names of two examples of the same file that are of several classes.
+        groups: for each split, numbers of the examples, equal for those of one file.
+        contradicting: split and two examples of the same file, one pair for each file that has
+            several labels.
     """
 
     again: dict[str, np.ndarray]
-    linked: dict[str, np.ndarray]
-    contradicting: dict[str, np.ndarray]
-    examples: list[tuple[str, str]]
+    groups: dict[str, np.ndarray]
+    contradicting: list[tuple[str, int, int]]
 
 
 def find_links(
@@ -42,45 +46,71 @@ def find_links(
     Raises:
         DataError: a file is in two splits; the message names the first.
     """
-    again, linked, contradicting = (
-        {split: np.zeros(len(held), bool) for split, held in files.items()} for _ in range(3)
-    )
-    examples: list[tuple[str, str]] = []
+    again = {split: np.zeros(len(held), bool) for split, held in files.items()}
+    groups = {split: np.arange(len(held)) for split, held in files.items()}
+    contradicting: list[tuple[str, int, int]] = []
     names = {split: (len(held), held.name) for split, held in files.items()}
     for split, members in _same_in_split(names, inodes, where):
         own = files[split].labels[members].reshape(len(members), -1)
-        linked[split][members] = True
+        groups[split][members] = members[0]
         unlike = (own != own[0]).any(axis=1)
         if unlike.any():
-            contradicting[split][members] = True
-            name = files[split].name
-            examples.append((name(members[0]), name(members[int(np.argmax(unlike))])))
+            contradicting.append((split, members[0], members[int(np.argmax(unlike))]))
         _, firsts = np.unique(own, axis=0, return_index=True)
         again[split][np.delete(members, firsts)] = True
-    return Links(again, linked, contradicting, examples)
+    return Links(again, groups, contradicting)
 
 
-def check_apart(paths: Mapping[str, Sequence[str]], where: str) -> None:
-    """Raises DataError if a file is in two splits, by its name or by links.
+def groups_apart(paths: Mapping[str, Sequence[str]], where: str) -> dict[str, np.ndarray]:
+    """Numbers of the files of each split, equal for those that are one, by name or by links.
 
     Args:
         paths: the files of each split.
         where: what errors call the source.
+
+    Raises:
+        DataError: a file is in two splits; the message names the first.
     """
+    groups = {split: np.arange(len(held)) for split, held in paths.items()}
     names = {split: (len(held), held.__getitem__) for split, held in paths.items()}
-    _same_in_split(names, {split: inodes_of(held) for split, held in paths.items()}, where)
+    inodes = {split: inodes_of(held) for split, held in paths.items()}
+    for split, members in _same_in_split(names, inodes, where):
+        groups[split][members] = members[0]
+    return groups
 
 
 def inodes_of(paths: Sequence[str]) -> np.ndarray:
     """The inode of each file, uint64; 0 where there is no file."""
+    found = stats_of(paths, "looking for links")
+    return np.asarray([0 if status is None else status.st_ino for status in found], np.uint64)
 
-    def inode(path: str) -> int:
-        try:
-            return os.stat(path).st_ino
-        except OSError:  # reported when it is read
-            return 0
 
-    return np.asarray([inode(path) for path in paths], np.uint64)
+def stats_of(paths: Sequence[str], what: str) -> Iterator[os.stat_result | None]:
+    """What the file system says of each file; None of one that cannot be asked.
+
+    Asked for in threads, for on a network the delays would add up, and counted on stderr.
+
+    Args:
+        paths: of the files.
+        what: what is done, for the line that counts.
+    """
+    counting = Counting(what, len(paths))
+
+    def some(start: int) -> list[os.stat_result | None]:
+        return [_status(path) for path in paths[start : start + _AT_ONCE]]
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for found in threads.map(some, range(0, len(paths), _AT_ONCE)):
+            counting.add(len(found))
+            yield from found
+    counting.pause()
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (OSError, ValueError):  # ValueError: it has a NUL
+        return None
 
 
 def _same_in_split(
@@ -158,13 +188,17 @@ def _real(path: str) -> object | None:
     return (status.st_dev, status.st_ino) if status.st_nlink > 1 else os.path.realpath(path)
 
 
-def say_contradicting(links: Links, where: str) -> list[str]:
-    """What there is to say of files that are of several classes."""
-    if not links.examples:
+def say_contradicting(pairs: Sequence[tuple[str, str]], where: str) -> list[str]:
+    """What there is to say of files that are of several classes, named by two examples each."""
+    if not pairs:
         return []
-    pairs = [f"{one} = {other}" for one, other in links.examples]
+    named = [one if one == other else f"{one} = {other}" for one, other in pairs]
     are = "1 file is" if len(pairs) == 1 else f"{len(pairs):,} files are"
+    how = [
+        *(["in several rows"] if any(one == other for one, other in pairs) else []),
+        *(["by links"] if any(one != other for one, other in pairs) else []),
+    ]
     return [
-        f"warning: {where}: {are} listed with different labels, by links: {shortened(pairs, 3)};"
-        " none of them is held out of train"
+        f"warning: {where}: {are} listed with different labels, {' or '.join(how)}:"
+        f" {shortened(named, 3)}"
     ]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitjax.core.regular_files import kind_of, read_text
 from vitjax.core.text import near_match, shortened
 from vitjax.data.errors import DataError
 
@@ -62,20 +63,21 @@ def read_table(path: str) -> Table:
         DataError: it does not exist, is of another kind, or is damaged; the message names the line.
     """
     suffix = Path(path).suffix.lower()
-    if not os.path.isfile(path):
+    if os.path.isdir(path):
+        raise DataError(f"{path} is a folder, which source='folder' reads")
+    if not os.path.exists(path):
         folder = Path(path).parent
         siblings = [str(p) for p in sorted(folder.iterdir())] if folder.is_dir() else []
-        what = (
-            "is a folder, which source='folder' reads" if os.path.isdir(path) else "does not exist"
-        )
-        raise DataError(f"{path} {what}{near_match(str(path), siblings)}")
+        raise DataError(f"{path} does not exist{near_match(str(path), siblings)}")
+    if (kind := kind_of(path)) is not None:
+        raise DataError(f"{path}: cannot be read: it is {kind}, not a file")
     if suffix in PARQUET_SUFFIXES:
         return _checked(_read_parquet(path))
     if suffix not in TEXT_SUFFIXES:
         kinds = ", ".join((*TEXT_SUFFIXES, *PARQUET_SUFFIXES))
         raise DataError(f"{path}: a table is a file of the kind {kinds}")
     try:
-        return _checked(_read_text(path, Path(path).read_bytes().decode("utf-8-sig")))
+        return _checked(_read_text(path, read_text(path)))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DataError(
