@@ -40,10 +40,10 @@ def names_of(claims):
 def test_a_note_that_claims_other_sizes_is_reported(kind, changes, words, tmp_path):
     path = claiming(tmp_path / "w.safetensors", kind, changes)
     assert path.stat().st_size < 10**6
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError) as caught:
         weights.convert(path, None, say=quiet)
-    assert time.monotonic() - started < MOST_SECONDS
+    assert time.process_time() - started < MOST_SECONDS
     message = str(caught.value)
     assert words in message
     assert str(path) in message.splitlines()[0]
@@ -77,10 +77,10 @@ def test_any_note_is_read_or_answered_in_words(claim):
     kind, changes = claim
     with tempfile.TemporaryDirectory() as folder:
         path = claiming(Path(folder) / "w.safetensors", kind, changes)
-        started = time.monotonic()
+        started = time.process_time()
         with contextlib.suppress(UserError):
             weights.convert(path, None, say=quiet)
-        assert time.monotonic() - started < MOST_SECONDS
+        assert time.process_time() - started < MOST_SECONDS
 
 
 ANY = st.recursive(
@@ -214,10 +214,10 @@ def test_a_card_that_claims_other_sizes_is_reported(arguments, words, tmp_path):
 def test_numbers_in_names_make_no_layers(name, number, tmp_path):
     added = {name.format(number): np.zeros(16, np.float32)}
     path = transformers_vit(tmp_path, TIMM, **added)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(WeightsError):
         weights.convert(path, None, say=quiet)
-    assert time.monotonic() - started < MOST_SECONDS
+    assert time.process_time() - started < MOST_SECONDS
 
 
 @pytest.mark.parametrize("name", ["head.weight", "pos_embed", "reg_token", "blocks.0.attn.x"])
@@ -251,10 +251,10 @@ def test_stacked_blocks_have_a_largest_number(tmp_path):
 )
 def test_sizes_that_a_person_gives_for_a_file_are_checked(arguments, words, tmp_path):
     path = claiming(tmp_path / "w.safetensors", "plain vit", {})
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match=words):
         weights.load(path, "vit_ti16", say=quiet, **arguments)
-    assert time.monotonic() - started < MOST_SECONDS
+    assert time.process_time() - started < MOST_SECONDS
 
 
 @pytest.mark.parametrize("format", ["onnx", "safetensors"])
@@ -349,8 +349,8 @@ def test_the_config_of_a_run_builds_no_absurd_model(model, words):
         "optimizer": {"name": "adam", "learning_rate": 0.1},
         "train": {"steps": 1},
     }
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         experiments.build(config)
-    assert time.monotonic() - started < MOST_SECONDS
+    assert time.process_time() - started < MOST_SECONDS
     assert str(caught.value).startswith(words)

@@ -123,13 +123,13 @@ def test_a_config_file_is_answered_in_one_line(title, tmp_path):
     content, words = FILES[title]
     path = tmp_path / "own.py"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError, match=words) as error:
         experiments.build(configs.load(path))
     text = str(error.value)
     assert len(text.splitlines()) == 1
     assert len(text) < 3000
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_a_folder_and_a_huge_file_are_no_configs(tmp_path):

@@ -80,11 +80,11 @@ def sixteen_gigabytes(monkeypatch):
     ],
 )
 def test_what_fits_into_no_memory_is_told(config, words):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError, match=words) as error:
         experiments.build(config)
     assert len(str(error.value).splitlines()) == 1
-    assert time.monotonic() - started < 10  # 3 on a machine that does nothing else
+    assert time.process_time() - started < 10  # 3 on a machine that does nothing else
 
 
 def test_what_fits_is_built_and_unknown_memory_refuses_nothing(monkeypatch):

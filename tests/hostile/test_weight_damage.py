@@ -28,9 +28,9 @@ def test_every_damaged_copy_is_read_or_told_in_words_with_its_name(form, tmp_pat
     before = peak()
     for what, copy in damaged(content, count=fuzz * _FEWER.get(form, _COPIES), seed=fuzz):
         target.write_bytes(copy)
-        started = time.monotonic()
+        started = time.process_time()
         found, messages = answer(path)
-        assert time.monotonic() - started < _MOST_SECONDS, what
+        assert time.process_time() - started < _MOST_SECONDS, what
         assert sum(array.nbytes for array in found.values()) < _MOST_GROWTH, what
         for message in messages:
             assert message.startswith(str(tmp_path)), (what, message)

@@ -121,10 +121,10 @@ def test_a_deep_model_is_counted_from_shallow_ones(kind, monkeypatch):
 
 def test_a_model_that_fits_into_no_memory_is_refused_soon():
     fields = {"depth": 10_000, "width": 100_000, "num_heads": 1_000}  # each within its limit
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         models.count_parameters("vit_ti16", **fields)
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
     # 12 width^2 for each block, and less than a thousandth besides.
     assert "this model of 1,200,0" in str(caught.value)
     assert "in all; make it smaller (VITJAX_MODEL_LIMITS=off" in str(caught.value)
