@@ -58,9 +58,9 @@ class Ended(NamedTuple):
     peak_bytes: int
 
 
-# A process that starts another one, and reports its status, peak memory and time on the cores, which
-# does not depend on what else the machine does. The memory of the
-# process that starts it counts as that of the other one, and pytest may need gigabytes.
+# A process that starts another one, and reports its status, its peak memory, and its time on the
+# cores, which does not depend on what else the machine does. The memory of the process that starts
+# it counts as that of the other one, and pytest may need gigabytes.
 _LAUNCHER = """
 import os, sys
 report, *command = sys.argv[1:]
