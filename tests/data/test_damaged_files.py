@@ -327,5 +327,5 @@ def test_the_default_limit_is_read_from_the_head():
     head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     data = SIGNATURE + part(b"IHDR", head) + part(b"IDAT", b"") + part(b"IEND", b"")
     for read in (lambda: decode_image(data, 3, "x"), lambda: decode_mask(data, "x")):
-        with pytest.raises(CorruptImage, match=r"30000x30000 = 900,000,000 pixels, and at most"):
+        with pytest.raises(CorruptImage, match=r"900,000,000 pixels, and at most"):
             read()

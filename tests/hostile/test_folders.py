@@ -235,6 +235,7 @@ def test_a_long_listing_says_how_far_it_is(photos, monkeypatch, capsys, terminal
     root = photos("a", "b")
     monkeypatch.setattr(counting, "_FIRST", 0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "300")
     tree = FileTree(IMAGE_SUFFIXES)
     assert len(tree.files_below(str(root))) == 6
     shown = capsys.readouterr().err

@@ -16,7 +16,7 @@ from vitjax.data.episodes.images import ImageEpisodes
 from vitjax.data.errors import on_one_line, with_warnings
 from vitjax.data.images import KINDS
 from vitjax.data.share import WHERE
-from vitjax.data.sources.base import SOURCES
+from vitjax.data.sources.base import SOURCES, Source
 
 # Parameters of a source that a config cannot set.
 _OFFERED = frozenset(("run_classes",))
@@ -71,7 +71,8 @@ def create(
                     " order"
                 )
             source = source.in_class_order(matched)
-    with on_one_line(), with_warnings(source.notes):
+    notes = source.notes if isinstance(source, Source) else ()  # functions have none
+    with on_one_line(), with_warnings(notes):
         data: Dataset = parts.kind(source, seed, **parts.own)
     data.matched = matched
     return data

@@ -39,7 +39,7 @@ _MOST_BYTES_PER_PIXEL = 16
 # Pillow reads the runs of a BMP in Python, at 10 million pixels per second.
 _MOST_PIXELS_OF_RUNS = 1 << 25
 # The bytes per pixel of decoders that have the whole image again; JPEG 2000 has them per channel.
-_WHOLE = {"WEBP": 12, "JPEG2000": 5, "AVIF": 8}
+_WHOLE = {"WEBP": 12, "JPEG2000": 5, "AVIF": 8, "TGA": 1}
 _INTERLACED = 4  # takes time rather than memory: pixels are decoded one by one
 _ORIENTATION = 0x0112  # the EXIF tag
 _RUNS = (1, 2)  # how a BMP is compressed
@@ -96,7 +96,7 @@ def opened(
         Image.MAX_IMAGE_PIXELS = None
     _check_canvas(file, max_pixels)
     pages = full_pages(file)
-    with Image.open(file, formats=FORMATS) as image:
+    with _opened_by_pillow(file, max_pixels) as image:
         check_pixels(image.height, image.width, max_pixels)
         if pages[page] > 0:
             image.seek(pages[page])
@@ -106,15 +106,28 @@ def opened(
         yield image
 
 
+def _opened_by_pillow(file: IO[bytes], max_pixels: int) -> Image.Image:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit is of pixels too, twice `MAX_IMAGE_PIXELS`.
+        (pixels, *_) = re.findall(r"\d+", str(error))
+        raise _too_many(f"{int(pixels):,} pixels", max_pixels) from None
+
+
+def _too_many(size: str, max_pixels: int) -> ValueError:
+    return ValueError(
+        f"it has {size}, and at most {max_pixels:,} are read; a larger config.data.max_pixels"
+        " reads it"
+    )
+
+
 def check_pixels(height: int, width: int, max_pixels: int) -> None:
     """Raises ValueError if an image has no pixels, or more than ``max_pixels``."""
     if height < 1 or width < 1:
         raise ValueError(f"it has {height}x{width} pixels")
     if height * width > max_pixels:
-        raise ValueError(
-            f"it has {height}x{width} = {height * width:,} pixels, and at most {max_pixels:,} are"
-            " read; a larger config.data.max_pixels reads it"
-        )
+        raise _too_many(f"{height}x{width} = {height * width:,} pixels", max_pixels)
 
 
 def orientation(image: Image.Image) -> int:
