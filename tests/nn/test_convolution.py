@@ -131,15 +131,3 @@ def test_bfloat16_is_as_exact_as_xla_s():
         return float(jnp.sqrt(jnp.mean((found - exact) ** 2)))
 
     assert error("matmul") < 1.05 * error("lax")
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_pointwise_convolution_on_a_cpu_is_a_product(stride):
-    x, kernel = jnp.ones((2, 7, 6, 4)), jnp.ones((1, 1, 4, 8))
-
-    def loss(x, kernel):
-        return jnp.sum(convolve(x, kernel, (stride, stride)) ** 2)
-
-    text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel))
-    assert "conv_general_dilated" not in text
-    assert text.count("= dot_general") == 3

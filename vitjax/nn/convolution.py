@@ -4,8 +4,8 @@ XLA's convolution is the fastest if all of a batch has one kernel. In an inner l
 under ``vmap`` each episode has its own kernel, which makes a grouped convolution, and on a CPU a
 convolution inside a loop runs on one core. A matrix product avoids both, and its derivatives of any
 order are matrix products. Outside of loops, on a CPU, XLA's convolution is the fastest forward and
-the product backward, and a 1 x 1 convolution is a product in both directions;
-``docs/benchmarks.md`` has the numbers. The matrix product has reverse-mode derivatives only.
+the product backward; ``docs/benchmarks.md`` has the numbers. The matrix product has reverse-mode
+derivatives only.
 """
 
 from __future__ import annotations
@@ -40,19 +40,16 @@ def convolve(
         strides: steps in pixels, down and to the right.
         padding: zeros (before, after) the rows and the columns.
         impl: ``"lax"`` for XLA's; ``"matmul"`` for one product with shifted copies of ``x``;
-            ``"auto"`` for ``"lax"``, on a CPU with the product, or its derivatives, where these
-            are faster. ``"auto"`` cannot know that it is in an inner loop: `INNER_LOOP_IMPL` is
-            meant for these.
+            ``"auto"`` for ``"lax"``, on a CPU with the derivatives of the product where these are
+            faster. ``"auto"`` cannot know that it is in an inner loop: `INNER_LOOP_IMPL` is meant
+            for these.
     """
     rows, columns, channels, features = kernel.shape
     # Rows are summed after rounding, which is inaccurate in 16 bits.
     by_columns = tuple(strides) == (1, 1) and x.dtype.itemsize >= 4
     by_columns &= columns * channels + rows * features < rows * columns * channels
-    if impl == "auto" and jax.default_backend() == "cpu":
-        if rows == columns == 1:
-            return _by_elements(x, kernel, strides, padding)
-        if by_columns:
-            return _mixed(x, kernel, _pairs(padding))
+    if impl == "auto" and by_columns and jax.default_backend() == "cpu":
+        return _mixed(x, kernel, _pairs(padding))
     if impl in ("auto", "lax"):
         return _by_xla(x, kernel, strides, padding)
     if by_columns:
