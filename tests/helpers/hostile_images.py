@@ -410,7 +410,7 @@ def largest(folder):
     flat("rgb.tif", 10, compression="tiff_lzw")
     flat("rgba.tif", 11, "RGBA", compression="tiff_lzw")
     flat("a.gif", 7, "L")
-    flat("a.tga", 7, compression="tga_rle")
+    flat("a.tga", 8, compression="tga_rle")
     flat("a.bmp", 7, "L")
     flat("mask.png", 8, value=9)
 
