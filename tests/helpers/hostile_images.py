@@ -383,7 +383,7 @@ def largest(folder):
     """Writes files of as many pixels as are read, of each kind that takes memory of its own."""
 
     def side(each):
-        return int((MAX_PIXELS * 7 / max(each, 7)) ** 0.5)
+        return int((MAX_PIXELS * 6.5 / max(each, 6.5)) ** 0.5)
 
     def zeros(name, bands, bits=8, colour=2, interlaced=0, each=7):
         n = side(each)

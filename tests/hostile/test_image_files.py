@@ -142,11 +142,11 @@ def test_of_kinds_that_take_more_memory_fewer_pixels_are_read(monkeypatch, kind,
     words = (
         rf"30x40 = 1,200 pixels, and at most [\d,]+ are read of its kind \({kind}, {mode}\), which"
     )
-    monkeypatch.setattr("vitjax.data.image_formats.MAX_PIXELS", 1200 * each // 7 - 1)
+    monkeypatch.setattr("vitjax.data.image_formats.MAX_PIXELS", int(1200 * each / 6.5) - 1)
     with pytest.raises(CorruptImage, match=words + f" takes {each} bytes.*config.data.max_pixels"):
         decode_image(content, 3, "x", max_pixels=1200)
     assert decode_image(content, 3, "x", max_pixels=1200 * each).shape == (30, 40, 3)
-    monkeypatch.setattr("vitjax.data.image_formats.MAX_PIXELS", 1200 * each // 7 + 1)
+    monkeypatch.setattr("vitjax.data.image_formats.MAX_PIXELS", int(1200 * each / 6.5) + 1)
     assert decode_image(content, 3, "x", max_pixels=1200).shape == (30, 40, 3)
 
 

@@ -28,7 +28,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "TGA", "JP
 # and so few that reading a file takes less than a gigabyte.
 MAX_PIXELS = 102_000_000
 # The memory that reading takes per pixel of usual images. Of others, fewer pixels are read.
-_USUAL_BYTES_PER_PIXEL = 7
+_USUAL_BYTES_PER_PIXEL = 6.5
 _RESULT = 3  # bytes per pixel: RGB
 
 # A file may have as many bytes beside those of its pixels: text, profiles, the other frames of an
