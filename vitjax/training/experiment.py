@@ -274,6 +274,7 @@ def _build(
             module = models.create(parts.model_name, **model_arguments)
         except ConfigError as error:
             raise ConfigError(f"config.model: {error}") from error
+    devices = devices.for_model(module)
     offers: dict[str, Any] = {
         "model": module,
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
