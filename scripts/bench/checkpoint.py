@@ -123,6 +123,7 @@ def main() -> None:
             "save, until training continues": (saved.begin, "save"),
             "restore": (saved.restore, "load"),
         }
+        what = f"{arguments.model} with AdamW, {saved.megabytes:,.0f} MB"
         for name, (run, counterpart) in parts.items():
             runs = {timing.OURS: run}
             if theirs is not None:
@@ -132,7 +133,7 @@ def main() -> None:
             report.add(
                 timing.Row(
                     "checkpoint",
-                    f"checkpoint of {arguments.model} with AdamW, {saved.megabytes:,.0f} MB: {name}",
+                    f"checkpoint of {what}: {name}",
                     None,
                     "MB/s",
                     saved.megabytes,

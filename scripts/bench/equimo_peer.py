@@ -10,8 +10,8 @@ import importlib.metadata
 import time
 from typing import Any
 
-import equinox as eqx
 import equimo.models as equimo_models
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +21,7 @@ from peer import received, serve  # type: ignore[import-not-found]
 
 
 def network(case: Case) -> Any:
-    """equimo's ViT of a case: exact GELU, class token, no registers, as timm's and vitjax's."""
+    """A ViT of equimo: exact GELU, class token, no registers, as timm's and vitjax's."""
     make = getattr(equimo_models, TIMM_NAMES[case.name])
     return make(
         img_size=case.image_size,

@@ -1,12 +1,13 @@
-"""How time and memory of a training step grow: batch, depth, width, image size, inner steps, episodes, devices.
+"""How time and memory of a training step grow with batch, depth, width, image size and others.
 
     python scripts/bench/growth.py --json rows.jsonl              # 5 minutes on two cores
     python scripts/bench/growth.py --axes depth width
     python scripts/bench/plots.py rows.jsonl --images docs/images
 
-Small networks, one quantity at a time. A step is the trainer's own, compiled as the trainer compiles
-it. Memory is what XLA's analysis of the compiled step says of one device: arguments, results and
-temporary values, of which arguments that are donated count once. Time is the median over the rounds.
+Small networks, one quantity at a time. A step is the trainer's own, compiled as the trainer
+compiles it. Memory is what XLA's analysis of the compiled step says of one device: arguments,
+results and temporary values, of which arguments that are donated count once. Time is the median
+over the rounds.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Images per second from decoded images on the host to probabilities on the host.
+r"""Images per second from decoded images on the host to probabilities on the host.
 
-    python scripts/bench/inference.py --models vit_ti16 --patch-size 4 --image-size 32 \\
+    python scripts/bench/inference.py --models vit_ti16 --patch-size 4 --image-size 32 \
         --num-classes 10 --batch-size 1 32 --torch-python /opt/torch/bin/python
 
-vitjax's side is `vitjax.load(...).predict(images)`, the path of ``vitjax predict`` behind the reading
-of files: images are collected into a batch, normalised, and answered with the five most probable
-classes. The peers are timm, eager and with torch.compile, under ``inference_mode`` and on a GPU in
-bfloat16, and for ViTs equimo (JAX, Equinox): they stack the images, normalise them, and return all
-probabilities to the host. ``timing.py`` says how contestants take turns.
+vitjax's side is `vitjax.load(...).predict(images)`, the path of ``vitjax predict`` behind the
+reading of files: images are collected into a batch, normalised, and answered with the five most
+probable classes. The peers are timm, eager and with torch.compile, under ``inference_mode`` and on
+a GPU in bfloat16, and for ViTs equimo (JAX, Equinox): they stack the images, normalise them, and
+return all probabilities to the host. ``timing.py`` says how contestants take turns.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ Two pipelines have a peer, and --compared measures these alone: PyTorch's DataLo
 workers, over a Dataset that reads the same images with Pillow and transforms them by hand as
 torchvision's RandomCrop, RandomResizedCrop, RandomHorizontalFlip, ToTensor and Normalize do (see
 ``loader_torch.py``); torchvision is not needed. vitjax delivers bytes, which the training step
-normalises on the device; PyTorch delivers normalised floats. With ``workers=0`` vitjax reads in threads,
-PyTorch in the thread that trains.
+normalises on the device; PyTorch delivers normalised floats. With ``workers=0`` vitjax reads in
+threads, PyTorch in the thread that trains.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""PyTorch's side of `scripts/bench/loader.py`: DataLoaders as users write them; serves a `peer.Peer`.
+"""PyTorch's side of `scripts/bench/loader.py`: DataLoaders as users write them.
 
 The transforms are torchvision's RandomCrop or RandomResizedCrop, RandomHorizontalFlip, ToTensor and
-Normalize, written with Pillow and PyTorch, of which torchvision makes them too.
+Normalize, written with Pillow and PyTorch, of which torchvision makes them too. It serves a
+`peer.Peer`.
 """
 
 from __future__ import annotations

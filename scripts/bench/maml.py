@@ -14,10 +14,10 @@ noise. vitjax's side is the trainer's own step. The peers:
 - ``higher``; ``torch.func``: ``grad`` of ``vmap``;
 - ``usual jax``: ``vmap`` over episodes of `flax.linen` layers.
 
-All start from the same weights and must find the same loss. How they take turns, and what a row has,
-is in ``timing.py``: ratios are a peer's time divided by vitjax's, so above 1 vitjax is faster. PyTorch
-runs in a process of its own, with this Python if PyTorch is installed, otherwise with --torch-python.
-Peers that are not installed are named on stderr and are nulls.
+All start from the same weights and must find the same loss. How they take turns, and what a row
+has, is in ``timing.py``: ratios are a peer's time divided by vitjax's, so above 1 vitjax is faster.
+PyTorch runs in a process of its own, with this Python if PyTorch is installed, otherwise with
+--torch-python. Peers that are not installed are named on stderr and are nulls.
 """
 
 from __future__ import annotations

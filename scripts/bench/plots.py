@@ -3,8 +3,9 @@
     python scripts/bench/plots.py rows.jsonl --images docs/images
     python scripts/bench/plots.py rows.jsonl --most 1.15    # and fail on a cliff
 
-The rows are those that ``training.py`` and ``growth.py`` append with --json. It also prints how time per
-image changes from a batch to half of it: 1 is no change, and a larger number a cost of small batches.
+The rows are those that ``training.py`` and ``growth.py`` append with --json. It also prints how
+time per image changes from a batch to half of it: 1 is no change, and a larger number a cost of
+small batches.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python scripts/bench/startup.py
     python scripts/bench/startup.py --config configs/digits/resnet.py --where
 
-It runs ``vitjax train`` as a user does and waits for the line that reports the first step, whose loss
-is then on the host. A cold run has an empty cache of compiled code; a warm one is a further run with
-the same cache. Files of Python's packages are in memory in both, as after a first import.
+It runs ``vitjax train`` as a user does and waits for the line that reports the first step, whose
+loss is then on the host. A cold run has an empty cache of compiled code; a warm one is a further
+run with the same cache. Files of Python's packages are in memory in both, as after a first import.
 
 --where prints where the time of a warm start goes: the imports above 50 ms (``-X importtime``), and
 what JAX compiled or read from its cache.

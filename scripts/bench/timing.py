@@ -2,9 +2,9 @@
 
 Contestants are warmed up, then take turns, round by round, so that what else happens on the machine
 affects all of them. A row has the median over the rounds of each contestant, and for each peer the
-median of the rounds' ratios with the least and the most. The rate of a matrix product is measured in
-the same run, by JAX and by PyTorch, and tells which share of it a row reaches. A peer that is missing
-is a null.
+median of the rounds' ratios with the least and the most. The rate of a matrix product is measured
+in the same run, by JAX and by PyTorch, and tells which share of it a row reaches. A peer that is
+missing is a null.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Row:
     notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The row as JSON values: the medians in its unit, ratios above 1 where vitjax is faster."""
+        """The row as JSON values: medians in its unit, ratios above 1 where vitjax is faster."""
         seconds = self.times.seconds
         ours = seconds.get(OURS)
         ratios: dict[str, Any] = {}

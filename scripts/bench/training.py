@@ -9,12 +9,14 @@ The peer is timm's network, and for U-Net that of ``scripts/parity``. A step is 
 and the update (AdamW for ViT, SGD with momentum for ResNet, Adam for U-Net), from bytes that lie on
 the device already: the loader has a benchmark of its own. On vitjax's side it is the trainer's own
 step, compiled as the trainer compiles it. How contestants take turns, and what a row has, is in
-``timing.py``. Both sides must have the same number of parameters; U-Nets start from the same weights
-and have to find the same loss. Where PyTorch or timm is not installed, vitjax is timed alone.
+``timing.py``. Both sides must have the same number of parameters; U-Nets start from the same
+weights and have to find the same loss. Where PyTorch or timm is not installed, vitjax is timed
+alone.
 
 On a CPU a run of vitjax tells the process to keep memory that is freed, by which PyTorch gains too:
-with --apart, or with a Python of its own (--torch-python), it has a process of its own, and memory as
-its users have it. equimo (JAX, Equinox) joins the ViTs if --equimo-python names a Python that has it.
+with --apart, or with a Python of its own (--torch-python), it has a process of its own, and memory
+as its users have it. equimo (JAX, Equinox) joins the ViTs if --equimo-python names a Python that
+has it.
 
 On a GPU, PyTorch gets what its users give it: autocast, channels_last for ResNet, fused attention,
 a fused optimizer, cuDNN's search for the fastest convolution, and with --compile torch.compile.
@@ -197,7 +199,7 @@ def torch_peer(case: Case, ours: Vitjax, arguments: argparse.Namespace) -> Apart
 
 
 def equimo_peer(case: Case, ours: Vitjax, arguments: argparse.Namespace) -> Apart:
-    """equimo's side of a case.
+    """The side of equimo.
 
     Raises:
         PeerError: it is not installed.

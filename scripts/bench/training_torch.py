@@ -1,11 +1,12 @@
 """PyTorch's side of `scripts/bench/training.py`: the same networks, and how they are trained.
 
-As a program it serves the requests of a `peer.Peer`. It needs PyTorch, and timm for all networks but
-U-Net, but neither JAX nor vitjax.
+As a program it serves the requests of a `peer.Peer`. It needs PyTorch, and timm for all networks
+but U-Net, but neither JAX nor vitjax.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.abc
@@ -121,10 +122,8 @@ def versions() -> dict[str, str]:
     import torch
 
     found = {"torch": torch.__version__}
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         found["timm"] = importlib.metadata.version("timm")
-    except importlib.metadata.PackageNotFoundError:
-        pass
     return found
 
 
@@ -141,7 +140,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def timm_network(case: Case) -> Any:
-    """timm's network of a case, with the stem that small images get."""
+    """A network of timm, with the stem that small images get."""
     import torch
 
     timm = import_timm()
