@@ -116,6 +116,14 @@ def test_the_mesh_and_the_model_say_what_is_split(mesh, rule, expected, stacked)
         assert any(splits) == ("model" in mesh and rule != "replicate" and name != "out/bias")
 
 
+def test_moments_in_other_shapes_than_their_parameters_are_copied():
+    adafactor = optax.adafactor(1e-3, min_dim_size_to_factor=8)
+    found = specs(parallel.create(mesh={"model": 2}).for_model(vit()), state(adafactor))
+    others = [name for name in found if name.startswith("opt_state/") and "kernel" in name]
+    assert any(name.endswith("v_row/encoder/block_0/mlp/dense1/kernel") for name in others)
+    assert {found[name] for name in others} == {P()}
+
+
 def test_the_factors_of_a_split_kernel_are_split_with_it():
     model = vit()
     kernels = ("attention/(query|out)/kernel$", "head/kernel$")

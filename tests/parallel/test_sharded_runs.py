@@ -138,6 +138,6 @@ def test_eight_devices_hold_an_eighth_of_a_vit_l_each():
         return step.compile().memory_analysis().argument_size_in_bytes
 
     one, each = held(**ONE), held(mesh={"fsdp": 8})
-    # Parameters, two moments and a moving average, of 304 million numbers each.
-    assert one > 4 * 4 * 304e6
+    # Parameters, two moments and a moving average, of 303 million numbers each.
+    assert one > 4 * 4 * 303e6
     assert each == pytest.approx(one / 8, rel=0.01)

@@ -112,9 +112,11 @@ class FullySharded:
     def _model_dimension(self, name: str, shape: tuple[int, ...], mesh: Mesh) -> int | None:
         """The dimension of an array that is split over the axis ``model``, if one is."""
         parts = mesh.shape[MODEL]
+        # What an optimizer keeps in another shape than the parameter's is known by its path.
+        if parts == 1 or name.startswith("opt_state/"):
+            return None
         rules = (d for pattern, d in self.tensor_parallel if re.search(pattern, name))
-        dimension = next(rules, None) if parts > 1 else None
-        if dimension is None:
+        if (dimension := next(rules, None)) is None:
             return None
         if shape[dimension] % parts:
             raise ConfigError(

@@ -137,13 +137,14 @@ class Experiment:
 
     def check_batch_size(self) -> None:
         """Raises ConfigError unless a batch divides evenly into devices and micro-batches."""
-        size, devices = self.data.batch_size, self.parallel.batch_shards
-        parts = self.settings.accumulation_steps * devices
+        size, shards = self.data.batch_size, self.parallel.batch_shards
+        parts = self.settings.accumulation_steps * shards
         if size % parts:
             near = max(1, round(size / parts)) * parts
+            each = "devices" if shards == len(self.parallel.devices) else "groups of devices"
             raise ConfigError(
-                f"config.data.batch_size is {size}, which does not divide evenly into {devices}"
-                f" devices with {self.settings.accumulation_steps} micro-batches each; {near} does"
+                f"config.data.batch_size is {size}, which does not divide evenly into {shards}"
+                f" {each} with {self.settings.accumulation_steps} micro-batches each; {near} does"
             )
 
     def checkpoints(
