@@ -74,7 +74,7 @@ class Step:
         batch = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), example
         )
-        compiled = self._built.parallel.compile(step, state=state, donate=donate)
+        compiled: Any = self._built.parallel.compile(step, state=state, donate=donate)
         self._step = compiled.lower(state, batch).compile()
         self._state: Any = None
 
