@@ -163,14 +163,19 @@ def test_devices_that_could_only_copy_are_an_error():
     parallel.create(mesh={"model": 2}, rules=[["head/kernel", [None, "model"]]]).check(variables)
     model = vit()
     way = parallel.create(mesh={"model": 2}, rules="replicate").for_model(model)
-    with pytest.raises(ConfigError, match="but nothing is split over it"):
+    with pytest.raises(ConfigError, match="are not those of the model"):
         way.check(jax.eval_shape(lambda: initial(model)))
 
 
 def test_heads_and_channels_that_do_not_divide_are_named():
     way = parallel.create(mesh={"model": 4})
-    with pytest.raises(ConfigError, match=r"mesh.model is 4, .* 6 num_heads .*: 1, 2, 3, 6"):
-        way.for_model(vit(num_heads=6, width=24))
+    odd = vit(num_heads=6, width=24)
+    with pytest.raises(ConfigError, match=r"mesh.model is 4, .* 6 num_heads .*1, 2, 3, 6 do"):
+        way.for_model(odd).check(jax.eval_shape(lambda: initial(odd)))
+    # Rules of the config may split in other ways than the model's.
+    own = [["dense1/kernel$", [None, "model"]], [".", {"name": "fsdp", "min_size": 1}]]
+    own = parallel.create(mesh={"model": 4}, rules=own).for_model(odd)
+    own.check(jax.eval_shape(lambda: initial(odd)))
     model = vit(num_heads=4, mlp_width=30)
     with pytest.raises(ConfigError, match=r"'model' is 4, .* 30, .*mlp/dense1/bias with shape"):
         way.for_model(model).check(jax.eval_shape(lambda: initial(model)))

@@ -278,26 +278,22 @@ class Model(nn.Module):
         """A copy whose batch statistics are averaged over the mapped axis ``axis_name``."""
         return self.replaced(axis_name=axis_name)
 
-    def split_rules(self, parts: int, where: str) -> SplitRules:
-        """`tensor_parallel`, or that of the `backbone`, for layers in ``parts`` parts.
+    def split_rules(self, parts: int) -> tuple[SplitRules, str]:
+        """How layers are split into ``parts`` parts.
 
-        Args:
-            parts: the number of parts.
-            where: the key of the number, for errors.
-
-        Raises:
-            ConfigError: heads, or what else `tensor_parallel_counts` names, cannot be divided.
+        Returns:
+            `tensor_parallel`, or that of the `backbone`; empty if they cannot be split so. And why
+            they cannot, in words.
         """
         if not self.tensor_parallel and self.backbone is not None:
-            return self.backbone[1].split_rules(parts, where)
+            return self.backbone[1].split_rules(parts)
+        if not self.tensor_parallel:
+            return (), f"a {type(self).__name__} has no rules of tensor parallelism"
         for name in self.tensor_parallel_counts:
             if (count := getattr(self, name)) % parts:
                 sizes = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
-                raise ConfigError(
-                    f"{where} is {parts}, which does not divide the {count} {name} of the model;"
-                    f" sizes that do: {sizes}"
-                )
-        return self.tensor_parallel
+                return (), f"it does not divide the {count} {name} of the model ({sizes} do)"
+        return self.tensor_parallel, ""
 
     @property
     def scanned(self) -> bool:

@@ -38,11 +38,7 @@ class Parallel(abc.ABC):
         self.devices = available[:devices]
 
     def for_model(self, model: Model) -> Self:
-        """The mode for states of ``model``, by whose facts it may place them.
-
-        Raises:
-            ConfigError: the devices cannot be used for the model as the mode says.
-        """
+        """The mode for states of ``model``, by whose facts it may place them."""
         del model
         return self
 

@@ -46,8 +46,8 @@ class MeshJit(Parallel):
     compiler inserts the communication.
     """
 
-    # Of the model, see `for_model`.
-    _model = "this model"
+    # Why the model cannot be split by its own rules, see `for_model`.
+    _obstacle = ""
 
     def __init__(
         self,
@@ -76,9 +76,8 @@ class MeshJit(Parallel):
     def for_model(self, model: Model) -> Self:
         """A copy whose rules know how the parameters of ``model`` are split over ``model``."""
         mode = copy.copy(self)
-        tensor_parallel = model.split_rules(self.mesh.shape[MODEL], "config.parallel.mesh.model")
+        tensor_parallel, mode._obstacle = model.split_rules(self.mesh.shape[MODEL])
         mode.rule = placement.parse(self.rules, tensor_parallel)
-        mode._model = f"a {type(model).__name__}"
         return mode
 
     def check(self, state: Any) -> None:
@@ -88,9 +87,10 @@ class MeshJit(Parallel):
             return
         raise ConfigError(
             f"config.parallel.mesh.model is {self.mesh.shape[MODEL]}, but nothing is split over it,"
-            f" so its devices would all compute the same: {self._model} has no rules of tensor"
-            f" parallelism, or config.parallel.rules are others (rules='auto' takes the model's;"
-            f" models that have them: {', '.join(registry.tensor_parallel())})"
+            f" so its devices would all compute the same:"
+            f" {self._obstacle or 'config.parallel.rules are not those of the model'}"
+            " (rules='auto' takes the model's; models that have them:"
+            f" {', '.join(registry.tensor_parallel())})"
         )
 
     def state_sharding(self, state: Any) -> Any:
