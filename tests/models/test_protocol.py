@@ -34,7 +34,7 @@ FAMILIES = {
 EXECUTION = {
     "attention_impl": "fused",
     "conv_impl": "matmul",
-    "remat": True,
+    "remat": "full",
     "scan_layers": True,
 }
 

@@ -1,5 +1,7 @@
 import dataclasses
 import functools
+import math
+import re
 
 import jax
 import numpy as np
@@ -38,15 +40,15 @@ def segmentation(name, **arguments):
     )
 
 
-def few_shot(**arguments):
+def few_shot(name, inner_learning_rate=0.3, **arguments):
     """MAML, and a function that makes batches of episodes."""
-    model = models.create("conv4", num_classes=3, **DOUBLE, **arguments)
+    model = models.create(name, num_classes=3, **DOUBLE, **arguments)
     objective = Maml(
         model=model,
         num_classes=3,
         normalize=lambda images: images,
         inner_steps=1,
-        inner_learning_rate=0.3,
+        inner_learning_rate=inner_learning_rate,
         unroll=1,
     )
 
@@ -64,22 +66,42 @@ NETWORKS = {
     "vit": lambda: classification("vit_ti16", **VIT),
     "resnet": lambda: classification("resnet20", stage_sizes=(1,), width=8),
     "unet": lambda: segmentation("unet", filters=8, depth=1),
-    "maml": lambda: few_shot(filters=8, depth=2, activation="tanh"),
+    "maml": lambda: few_shot("conv4", filters=8, depth=2, activation="tanh"),
+    "maml_vit": lambda: few_shot("vit_ti16", 0.01, **VIT | {"patch_size": 4}),
 }
+# What the axes of a mesh do; pmap has none.
+MESHES = {
+    "data": {"data": 8},
+    "fsdp": {"fsdp": 8},
+    "data x fsdp": {"data": 2, "fsdp": 4},
+    "data x model": {"data": 4, "model": 2},
+    "fsdp x model": {"fsdp": 4, "model": 2},
+    "data x fsdp x model": {"data": 2, "fsdp": 2, "model": 2},
+    "pmap": None,
+}
+PLACEMENTS = {
+    name: {"mode": "pmap"}
+    if mesh is None
+    else {"mesh": mesh, "rules": {"name": "auto", "min_size": 1}}
+    for name, mesh in MESHES.items()
+}
+# Without an axis of its own, fsdp is over the one axis of the mesh.
 FSDP = {"rules": {"name": "fsdp", "min_size": 1}}
 # These tests compile much and compute little.
 QUICK = {"xla_backend_optimization_level": 0}
 
 
-def train(name, mode, devices, accumulation_steps=1, **placement):
-    """The state, metrics and predictions after `STEPS` steps in float64, so that sums agree.
+def train(name, devices, accumulation_steps=1, evaluated=True, mode="jit", **placement):
+    """The losses of `STEPS` steps in float64, so that sums agree, and the state after them.
 
-    And the compiled step.
+    With ``evaluated`` also the last metrics, and the metrics and predictions of an evaluation. And
+    the compiled step.
     """
     objective, make = NETWORKS[name]()
-    way = parallel.create(mode=mode, devices=devices, **placement)
+    way = parallel.create(mode=mode, devices=devices, **placement).for_model(objective.model)
     if isinstance(objective, Maml):
-        objective = dataclasses.replace(objective, devices=devices if mode == "jit" else 1)
+        shards = way.batch_shards if mode == "jit" else 1
+        objective = dataclasses.replace(objective, devices=shards)
     optimizer = Optimizer(
         optax.with_extra_args_support(optax.sgd(0.05, momentum=0.9)),
         accumulation_steps=accumulation_steps,
@@ -98,9 +120,14 @@ def train(name, mode, devices, accumulation_steps=1, **placement):
     masked = 0 if isinstance(objective, Maml) else 3
     batch = way.place_batch(make(16, masked=masked))
     step = step.lower(state, batch).compile(QUICK)
+    all_metrics = []
     for number in range(STEPS):
         batch = way.place_batch(make(16, seed=number, masked=masked))
         state, metrics = step(state, batch)
+        all_metrics.append(metrics)
+    losses = [metrics_.numbers(metrics)["loss"] for metrics in way.to_host(all_metrics)]
+    if not evaluated:
+        return (losses, way.to_host(state)), step
     evaluate = make_evaluate_step(objective.evaluate, axis_name=way.axis_name)
     predict = make_gather_step(
         lambda variables, batch: [read(variables, batch) for read in gathered(objective)],
@@ -110,12 +137,27 @@ def train(name, mode, devices, accumulation_steps=1, **placement):
     batch = way.place_batch(make(32, seed=99, masked=5))
     found = both.lower(state.variables, batch).compile(QUICK)(state.variables, batch)
     state, metrics, *found = way.to_host((state, metrics, *found))
-    return (state, metrics_.numbers(metrics), *found), step
+    return (losses, state, metrics_.numbers(metrics), *found), step
+
+
+@functools.cache
+def train_on_one(name):
+    return train(name, 1)
 
 
 def state_bytes(step):
-    """The bytes of the state on each device: the memory that a compiled step reuses."""
-    return step.memory_analysis().alias_size_in_bytes
+    """The bytes of the state on each device: the memory that a compiled step reuses.
+
+    All of the state is donated: each array has the memory of one that the step returns.
+    """
+    (state, _), _ = step.input_shardings
+    shapes, _ = step.args_info[0]
+    held = sum(
+        math.prod(sharding.shard_shape(each.shape)) * each.dtype.itemsize
+        for each, sharding in zip(jax.tree.leaves(shapes), jax.tree.leaves(state), strict=True)
+    )
+    assert step.memory_analysis().alias_size_in_bytes == held
+    return held
 
 
 def gathered(objective):
@@ -133,15 +175,15 @@ def assert_equal_numbers(one, many):
         assert np.shape(a) == np.shape(b)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["vit", "resnet", "unet", "maml"])
 def test_many_devices_give_the_numbers_of_one(name):
     with jax.enable_x64(True):
-        one, alone = train(name, "jit", 1)
-        assert one[1]["loss"] > 0
+        one, alone = train_on_one(name)
+        assert min(one[0]) > 0
         if name != "vit":
-            statistics = jax.tree.leaves(one[0].model_state["batch_stats"])
+            statistics = jax.tree.leaves(one[1].model_state["batch_stats"])
             assert any(np.ptp(leaf) > 0.01 for leaf in statistics)
-        sharded, step = train(name, "jit", 8, **FSDP)
+        sharded, step = train(name, 8, **PLACEMENTS["fsdp"])
         assert_equal_numbers(one, sharded)
         # Parameters, momentum and moving average; what eight does not divide is small.
         assert 1 / 8 < state_bytes(step) / state_bytes(alone) < 1 / 7
@@ -150,18 +192,54 @@ def test_many_devices_give_the_numbers_of_one(name):
         assert "all-to-all" not in step.as_text()
         # Where a copy is on every device, test_maml.py has the same for MAML.
         if name != "maml":
-            replicated, step = train(name, "jit", 8)
+            replicated, step = train(name, 8, **PLACEMENTS["data"])
             assert_equal_numbers(one, replicated)
             assert state_bytes(step) == state_bytes(alone)
-            mapped, _ = train(name, "pmap", 8)
+            mapped, _ = train(name, 8, **PLACEMENTS["pmap"])
             assert_equal_numbers(one, mapped)
+
+
+def test_all_axes_together_give_the_numbers_of_one():
+    with jax.enable_x64(True):
+        one, alone = train_on_one("vit")
+        split, step = train("vit", 8, **PLACEMENTS["data x fsdp x model"])
+        assert_equal_numbers(one, split)
+        # Of the layers a device holds a quarter, of the other arrays half.
+        assert 1 / 4 < state_bytes(step) / state_bytes(alone) < 1 / 2
+        assert summed_activations(step) == ["attention/out", "mlp/dense2"]
+
+
+def summed_activations(step):
+    """The layer of each sum of activations over devices in the forward pass of a train step."""
+    pattern = r"= \w+\[\d+,\d+,\d+\]\S* all-reduce\(.*op_name=\"([^\"]*)"
+    names = re.findall(pattern, step.as_text())
+    forward = [name for name in names if "transpose(" not in name]
+    return sorted("/".join(name.split("/")[-3:-1]) for name in forward)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "placement"),
+    [
+        *(("vit", each) for each in ("data x fsdp", "data x model", "fsdp x model")),
+        ("resnet", "data x fsdp"),
+        ("unet", "data x fsdp"),
+        *(("maml", each) for each in ("data", "data x fsdp", "pmap")),
+        *(("maml_vit", each) for each in ("data x fsdp x model", "data x model", "fsdp x model")),
+    ],
+)
+def test_other_meshes_give_the_losses_of_one(name, placement):
+    with jax.enable_x64(True):
+        one, _ = train_on_one(name)
+        many, _ = train(name, 8, evaluated=False, **PLACEMENTS[placement])
+        assert_equal_numbers(one[:2], many)
 
 
 def test_accumulation_on_many_devices_gives_the_numbers_of_one():
     with jax.enable_x64(True):
-        one, _ = train("vit", "jit", 1)
-        for mode, placement in (("jit", {}), ("jit", FSDP), ("pmap", {})):
-            many, _ = train("vit", mode, 4, accumulation_steps=2, **placement)
+        one, _ = train_on_one("vit")
+        for placement in ({}, FSDP, PLACEMENTS["pmap"]):
+            many, _ = train("vit", 4, accumulation_steps=2, **placement)
             assert_equal_numbers(one, many)
 
 
@@ -175,8 +253,8 @@ def test_tensor_parallelism_gives_the_numbers_of_one():
         ],
     }
     with jax.enable_x64(True):
-        one, _ = train("vit", "jit", 1)
-        many, _ = train("vit", "jit", 8, **placement)
+        one, _ = train_on_one("vit")
+        many, _ = train("vit", 8, **placement)
         assert_equal_numbers(one, many)
 
 

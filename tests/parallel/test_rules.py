@@ -1,5 +1,7 @@
 """Placement rules: which spec an array gets, by its name and shape."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from vitjax import models, parallel
 from vitjax.core.errors import ConfigError
+from vitjax.objectives.lora import LoRA
 from vitjax.objectives.state import FROZEN, TrainState
 from vitjax.parallel import rules
 
@@ -30,14 +33,21 @@ def specs(way, tree):
     return found
 
 
-def state(optimizer, ema=False):
+def vit(**fields):
+    small = {"patch_size": 2, "width": 16, "depth": 1, "num_heads": 2, "mlp_width": 32}
+    return models.create("vit_ti16", num_classes=6, **small | fields)
+
+
+def initial(model):
+    """The variables of `vit`."""
+    return model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+
+
+def state(optimizer, ema=False, model=None):
     """The abstract state of a small ViT."""
-    model = models.create(
-        "vit_ti16", num_classes=6, patch_size=2, width=16, depth=1, num_heads=2, mlp_width=32
-    )
 
     def create():
-        variables = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
+        variables = initial(model or vit())
         opt_state = optimizer.init(variables["params"])
         return TrainState.create(variables, opt_state, seed=0, ema=ema)
 
@@ -62,6 +72,113 @@ def state(optimizer, ema=False):
 def test_fsdp_splits_the_largest_dimension_that_divides(shape, spec):
     way = parallel.create(rules={"name": "fsdp", "min_size": 15})
     assert way.state_sharding(jax.ShapeDtypeStruct(shape, jnp.float32)).spec == spec
+
+
+@pytest.mark.parametrize(
+    ("mesh", "rule", "expected"),
+    [
+        # By itself, an axis of the mesh does its work.
+        ({"data": 8}, "auto", [P(), P(), P(), P()]),
+        ({"fsdp": 4}, "auto", [P(None, "fsdp"), P("fsdp"), P(), P("fsdp")]),
+        ({"model": 2}, "auto", [P(None, "model"), P("model"), P("model"), P()]),
+        (
+            {"model": 2, "fsdp": 2},
+            "auto",
+            [P("fsdp", "model"), P("model", "fsdp"), P("model"), P("fsdp")],
+        ),
+        # Asked for, fsdp is over data on a mesh without an axis fsdp.
+        ({"data": 8}, "fsdp", [P(None, "data"), P("data"), P(), P("data")]),
+        ({"fsdp": 4}, "fsdp", [P(None, "fsdp"), P("fsdp"), P(), P("fsdp")]),
+        (
+            {"model": 2},
+            "fsdp",
+            [P("data", "model"), P("model", "data"), P("model"), P("data")],
+        ),
+        ({"model": 2, "fsdp": 4}, "replicate", [P()] * 4),
+    ],
+)
+@pytest.mark.parametrize("stacked", [False, True])
+def test_the_mesh_and_the_model_say_what_is_split(mesh, rule, expected, stacked):
+    rule = {"name": rule, "min_size": 64} if rule != "replicate" else rule
+    model = vit(scan_layers=stacked)
+    way = parallel.create(mesh=mesh, rules=rule).for_model(model)
+    found = specs(way, state(optax.adam(1e-3), ema=True, model=model))
+    block = "encoder/blocks/" if stacked else "encoder/block_0/"
+    names = ["mlp/dense1/kernel", "mlp/dense2/kernel", "mlp/dense1/bias"]
+    assert [found[block + name] for name in names] == [
+        P(*(None,) * (stacked and len(spec) > 0), *spec) for spec in expected[:3]
+    ]
+    assert found["position_embedding"] == P(*expected[3] and (None, None, None), *expected[3])
+    for name in ("query/kernel", "query/bias", "out/kernel", "out/bias"):
+        # As the layers of the MLP: the first splits its outputs, the second its inputs.
+        spec = found[f"{block}attention/{name}"]
+        splits = ["model" in entry for entry in map(str, spec)]
+        assert any(splits) == ("model" in mesh and rule != "replicate" and name != "out/bias")
+
+
+def test_moments_in_other_shapes_than_their_parameters_are_copied():
+    adafactor = optax.adafactor(1e-3, min_dim_size_to_factor=8)
+    found = specs(parallel.create(mesh={"model": 2}).for_model(vit()), state(adafactor))
+    others = [name for name in found if name.startswith("opt_state/") and "kernel" in name]
+    assert any(name.endswith("v_row/encoder/block_0/mlp/dense1/kernel") for name in others)
+    assert {found[name] for name in others} == {P()}
+
+
+def test_the_factors_of_a_split_kernel_are_split_with_it():
+    model = vit()
+    kernels = ("attention/(query|out)/kernel$", "head/kernel$")
+    lora = LoRA(rank=2, kernels=kernels, trained=("bias$",))
+    variables = jax.eval_shape(lambda: lora.split(jax.random.key(0), model, initial(model)))
+    found = specs(parallel.create(mesh={"model": 2}).for_model(model), variables)
+    block = "encoder/block_0/attention/"
+    assert found[block + "query/kernel"] == P(None, "model")
+    assert found[f"lora/{block}query/kernel/a"] == P()
+    assert found[f"lora/{block}query/kernel/b"] == P(None, "model")
+    assert found[f"lora/{block}out/kernel/a"] == P("model")
+    assert found[f"lora/{block}out/kernel/b"] == P()
+    assert found["lora/head/kernel/b"] == P()
+
+
+def test_a_model_with_a_part_that_can_be_split_is_split_there():
+    fields = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 4}
+    encoder = {"name": "vit_ti16", **fields}
+    model = models.create("unet_encoder", num_classes=2, encoder=encoder)
+    way = parallel.create(mesh={"model": 2}).for_model(model)
+    images = jnp.zeros((1, 8, 8, 3))
+    found = specs(way, jax.eval_shape(lambda: model.init(jax.random.key(0), images)))
+    split = {name for name, spec in found.items() if "model" in spec}
+    assert split == {
+        name for name in found if re.search("query|key|value|dense|out/kernel", name)
+    } - {name for name in found if name.endswith("dense2/bias")}
+
+
+def test_devices_that_could_only_copy_are_an_error():
+    resnet = models.create("resnet20", num_classes=6, stage_sizes=(1,), width=8)
+    images = jnp.zeros((1, 8, 8, 3))
+    variables = jax.eval_shape(lambda: resnet.init(jax.random.key(0), images))
+    way = parallel.create(mesh={"model": 2}).for_model(resnet)
+    with pytest.raises(ConfigError, match=r"mesh.model is 2, but .*a ResNet has no .*: vit_ti16,"):
+        way.check(variables)
+    # Unless the config says what is split.
+    parallel.create(mesh={"model": 2}, rules=[["head/kernel", [None, "model"]]]).check(variables)
+    model = vit()
+    way = parallel.create(mesh={"model": 2}, rules="replicate").for_model(model)
+    with pytest.raises(ConfigError, match="are not those of the model"):
+        way.check(jax.eval_shape(lambda: initial(model)))
+
+
+def test_heads_and_channels_that_do_not_divide_are_named():
+    way = parallel.create(mesh={"model": 4})
+    odd = vit(num_heads=6, width=24)
+    with pytest.raises(ConfigError, match=r"mesh.model is 4, .* 6 num_heads .*1, 2, 3, 6 do"):
+        way.for_model(odd).check(jax.eval_shape(lambda: initial(odd)))
+    # Rules of the config may split in other ways than the model's.
+    own = [["dense1/kernel$", [None, "model"]], [".", {"name": "fsdp", "min_size": 1}]]
+    own = parallel.create(mesh={"model": 4}, rules=own).for_model(odd)
+    own.check(jax.eval_shape(lambda: initial(odd)))
+    model = vit(num_heads=4, mlp_width=30)
+    with pytest.raises(ConfigError, match=r"'model' is 4, .* 30, .*mlp/dense1/bias with shape"):
+        way.for_model(model).check(jax.eval_shape(lambda: initial(model)))
 
 
 def test_fsdp_replicates_small_arrays_unless_told():
@@ -179,12 +296,24 @@ def test_a_step_gathers_frozen_parameters():
     assert specs(way, placed)["dense/kernel"] == P("data")
 
 
-def test_a_mesh_has_data_first_and_gives_it_the_devices_that_are_left():
-    assert dict(parallel.create(mesh={"model": 2}).mesh.shape) == {"data": 4, "model": 2}
-    way = parallel.create(devices=4, mesh={"a": 2, "data": 2})
-    assert list(way.mesh.shape.items()) == [("data", 2), ("a", 2)]
-    assert way.batch_shards == 2
-    assert [way.round_up(size) for size in (1, 2, 3)] == [2, 2, 4]
+@pytest.mark.parametrize(
+    ("axes", "sizes"),
+    [
+        ({}, (8, 1, 1)),
+        ({"model": 2}, (4, 1, 2)),
+        ({"fsdp": 8}, (1, 8, 1)),
+        ({"model": 2, "fsdp": 2}, (2, 2, 2)),
+        ({"fsdp": 2, "data": 4}, (4, 2, 1)),
+    ],
+)
+def test_a_mesh_gives_data_the_devices_that_are_left(axes, sizes):
+    way = parallel.create(mesh=axes)
+    assert list(way.mesh.shape.items()) == list(zip(("data", "fsdp", "model"), sizes, strict=True))
+    # A batch is split over data and fsdp; the devices of an axis model share their part.
+    shards = sizes[0] * sizes[1]
+    assert [way.round_up(size) for size in (1, shards, shards + 1)] == [shards, shards, 2 * shards]
+    rows = way.place_batch({"x": np.arange(16)})["x"].addressable_shards
+    assert [shard.data[0] for shard in rows] == [n // sizes[2] * 16 // shards for n in range(8)]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +329,8 @@ def test_a_mesh_has_data_first_and_gives_it_the_devices_that_are_left():
         ({"mesh": {"model": 3}}, "a mesh of 6 devices, but the run has 8"),
         ({"mesh": {"model": 16}}, "a mesh of 16 devices, but the run has 8"),
         ({"mesh": {"model": 0}}, "config.parallel.mesh.model is 0; it must be .*at least 1"),
+        ({"mesh": {"modle": 2}}, "parallel.mesh: unknown key 'modle'; did you mean 'model'"),
+        ({"mesh": {"fsdp": 2.0}}, "config.parallel.mesh.fsdp is 2.0; it must be an integer"),
         ({"mesh": {"data": 4}}, "a mesh of 4 devices, but the run has 8"),
         ({"mode": "pmap", "rules": "fsdp"}, "config.parallel.rules is 'fsdp', but mode 'pmap'"),
         ({"mode": "pmap", "mesh": {"model": 2}}, "config.parallel.mesh is .*, but mode 'pmap'"),
@@ -215,7 +346,7 @@ def test_mistakes_in_the_section_are_named(section, message):
     [
         ([["kernell$", "fsdp"]], "'kernell\\$' matches no array; did you mean 'kernel'"),
         ([["kernel$", [None, "modle"]]], "no axis 'modle'; did you mean 'model'"),
-        ({"name": "fsdp", "axis": "fsdp"}, r"no axis 'fsdp' \(axes: data, model;"),
+        ({"name": "fsdp", "axis": "fsdpp"}, "no axis 'fsdpp'; did you mean 'fsdp'"),
         ([["bias$", [None, "model"]]], r"2 dimensions, but .*/bias has shape \(16,\)"),
         ([["^head/kernel$", [None, "data"]]], r"of head/kernel with shape \(16, 6\) into 4 parts"),
     ],

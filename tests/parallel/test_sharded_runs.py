@@ -6,25 +6,32 @@ import jax
 import numpy as np
 import pytest
 
+from vitjax.core.errors import ConfigError
 from vitjax.training import experiment as experiments
 from vitjax.training import features, loop
 from vitjax.training import runs as runs_of
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.fingerprint import fingerprint
+from vitjax.training.step import make_train_step
 
 FSDP = {"rules": {"name": "fsdp", "min_size": 16}}
+MESH = {"mesh": {"data": 2, "fsdp": 2, "model": 2}, "rules": {"name": "auto", "min_size": 16}}
 ONE = {"devices": 1}
 
 
-def build(steps=6, **placement):
+SMALL = {
+    "name": "vit_ti16",
+    **{"patch_size": 4, "width": 16, "depth": 1, "num_heads": 2, "mlp_width": 32},
+    **{"dtype": "float64", "param_dtype": "float64"},
+}
+
+
+def build(steps=6, model=SMALL, image_size=8, **placement):
+    data = {"source": "synthetic", "image_size": image_size, "examples": 64, "batch_size": 16}
     return experiments.build(
         {
-            "model": {
-                "name": "vit_ti16",
-                **{"patch_size": 4, "width": 16, "depth": 1, "num_heads": 2, "mlp_width": 32},
-                **{"dtype": "float64", "param_dtype": "float64"},
-            },
-            "data": {"source": "synthetic", "image_size": 8, "examples": 64, "batch_size": 16},
+            "model": model,
+            "data": data,
             "optimizer": {"name": "adamw", "learning_rate": 1e-2},
             "train": {"steps": steps, "evaluate_every_steps": 3, "ema_decay": 0.9},
             "checkpoint": {"best": "val/loss"},
@@ -48,11 +55,11 @@ def assert_close(a, b):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of six steps: on one device; begun under ``fsdp`` and ended on one, and vice versa."""
+    """Runs of six steps: on one device; begun on a mesh and ended on one; and under ``fsdp``."""
     folder = tmp_path_factory.mktemp("runs")
     with jax.enable_x64(True):
         loop.train(build(**ONE), folder / "one", say=str)
-        for name, first, then in (("from_fsdp", FSDP, ONE), ("to_fsdp", ONE, FSDP)):
+        for name, first, then in (("from_mesh", MESH, ONE), ("to_fsdp", ONE, FSDP)):
             if first is ONE:
                 shutil.copytree(folder / "one", folder / name)
                 shutil.rmtree(folder / name / "checkpoints" / "6")
@@ -65,7 +72,7 @@ def runs(tmp_path_factory):
 def test_a_run_resumes_under_another_placement_to_equal_numbers(runs):
     expected = state_of(runs / "one", **ONE)
     assert expected.step == 6
-    for name in ("from_fsdp", "to_fsdp"):
+    for name in ("from_mesh", "to_fsdp"):
         assert_close(expected, state_of(runs / name, **ONE))
 
 
@@ -106,3 +113,32 @@ def test_evaluation_and_features_read_a_sharded_state(runs, tmp_path):
     # The cache is found again whatever the placement.
     assert "from" in said[-1]
     assert_close(*found)
+
+
+def test_a_mesh_that_a_model_cannot_use_is_an_error_before_the_run():
+    message = r"mesh.model is 2, .*: a ResNet has no rules of tensor parallelism.*: vit_ti16, "
+    with pytest.raises(ConfigError, match=message):
+        build(model={"name": "resnet20"}, mesh={"model": 2})
+    message = r"mesh\.model is 4, .* does not divide the 2 num_heads"
+    with jax.enable_x64(True), pytest.raises(ConfigError, match=message):
+        build(mesh={"model": 4})
+
+
+@pytest.mark.slow
+def test_eight_devices_hold_an_eighth_of_a_vit_l_each():
+    """By XLA's analysis of the train step; nothing is allocated."""
+
+    def held(**placement):
+        """The bytes that the arguments of the step take on a device."""
+        model = {"name": "vit_l16", "scan_layers": True}
+        built = build(model=model, image_size=224, **placement)
+        step = make_train_step(built.objective, built.optimizer, ema_decay=0.9)
+        state, example = built.abstract_state(), built.data.example_batch()
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((16, *x.shape[1:]), x.dtype), example)
+        step = built.parallel.compile(step, state=state, donate=True).lower(state, batch)
+        return step.compile().memory_analysis().argument_size_in_bytes
+
+    one, each = held(**ONE), held(mesh={"fsdp": 8})
+    # Parameters, two moments and a moving average, of 303 million numbers each.
+    assert one > 4 * 4 * 303e6
+    assert each == pytest.approx(one / 8, rel=0.01)

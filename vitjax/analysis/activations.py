@@ -56,7 +56,7 @@ class Activations:
         """
         self._stacked = model
         # A scan or a recomputed block returns its sown values together, sorted by name.
-        self._model = model.headless().unscanned().replaced(remat=False)
+        self._model = model.headless().unscanned().replaced(remat="none")
         names = _in_order(self._sown, variables, inputs)
         last = max(len(names) - 1, 1)
         self.layers = tuple(Layer(name, place / last) for place, name in enumerate(names))

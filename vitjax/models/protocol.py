@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,10 @@ from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.stacking import stack_layers, unstack_layers
 
 Self = TypeVar("Self", bound="Model")
+
+# Pairs of a pattern of parameters, and the dimension that the mesh axis ``model`` splits, counted
+# from the last: -1 splits outputs (column-parallel), -2 inputs (row-parallel).
+SplitRules: TypeAlias = tuple[tuple[str, int], ...]
 
 
 class FeatureInfo(NamedTuple):
@@ -75,6 +79,14 @@ class Model(nn.Module):
             another size.
         context_name: the parameter that CAVIA adapts.
         low_rank_kernels: patterns of the kernels that LoRA updates by default.
+        tensor_parallel: how layers are split over the devices of a mesh axis ``model``: pairs of a
+            pattern and the dimension to split, -1 or -2; the first pattern found in a name decides,
+            and other parameters are copied. A layer that splits its outputs (-1, its bias too) is
+            to be followed by one that splits its inputs (-2), after which the parts are summed:
+            Shoeybi et al. 2019 (Megatron-LM), arXiv:1909.08053, Sec. 3. LoRA's factors of a
+            ``kernel`` are ``kernel/a`` (inputs, rank) and ``kernel/b`` (rank, outputs).
+        tensor_parallel_counts: fields with numbers of parts, such as heads, that stay complete: the
+            size of the axis has to divide them.
         execution_fields: fields that change how outputs are computed and not their values, each
             with its plain value.
         regularising_fields: rates that act in training only; 0 turns each of them off.
@@ -97,10 +109,12 @@ class Model(nn.Module):
     position_embedding: ClassVar[str | None] = None
     context_name: ClassVar[str | None] = None
     low_rank_kernels: ClassVar[tuple[str, ...]] = ()
+    tensor_parallel: ClassVar[SplitRules] = ()
+    tensor_parallel_counts: ClassVar[tuple[str, ...]] = ()
     execution_fields: ClassVar[Mapping[str, Any]] = {
         "attention_impl": "plain",
         "conv_impl": "lax",
-        "remat": False,
+        "remat": "none",
         "scan_layers": False,
     }
     regularising_fields: ClassVar[tuple[str, ...]] = (
@@ -263,6 +277,23 @@ class Model(nn.Module):
     def over_axis(self: Self, axis_name: str) -> Self:
         """A copy whose batch statistics are averaged over the mapped axis ``axis_name``."""
         return self.replaced(axis_name=axis_name)
+
+    def split_rules(self, parts: int) -> tuple[SplitRules, str]:
+        """How layers are split into ``parts`` parts.
+
+        Returns:
+            `tensor_parallel`, or that of the `backbone`; empty if they cannot be split so. And why
+            they cannot, in words.
+        """
+        if not self.tensor_parallel and self.backbone is not None:
+            return self.backbone[1].split_rules(parts)
+        if not self.tensor_parallel:
+            return (), f"a {type(self).__name__} has no rules of tensor parallelism"
+        for name in self.tensor_parallel_counts:
+            if (count := getattr(self, name)) % parts:
+                sizes = ", ".join(str(n) for n in range(1, count + 1) if count % n == 0)
+                return (), f"it does not divide the {count} {name} of the model ({sizes} do)"
+        return self.tensor_parallel, ""
 
     @property
     def scanned(self) -> bool:

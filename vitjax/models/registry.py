@@ -1,6 +1,7 @@
 """The registry of models: names to constructors, and the facts of each name."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -68,6 +69,17 @@ def create(name: str, /, where: str = "", **overrides: Any) -> Model:
 def names() -> tuple[str, ...]:
     """All names that `create` knows."""
     return MODELS.names()
+
+
+def tensor_parallel() -> tuple[str, ...]:
+    """The names of the models that declare how they are split over a mesh axis ``model``."""
+
+    def declares(made: Any) -> bool:
+        made = made.func if isinstance(made, functools.partial) else made
+        # A function may be registered too.
+        return isinstance(made, type) and issubclass(made, Model) and bool(made.tensor_parallel)
+
+    return tuple(name for name in MODELS if declares(MODELS[name]))
 
 
 def facts(name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import PositiveFloat, Rate
 from vitjax.models.limits import Classes, Depth, Heads, Pixels, Tokens, Width
-from vitjax.models.protocol import FeatureInfo, Model, Shapeless, numbers_in
+from vitjax.models.protocol import FeatureInfo, Model, Shapeless, SplitRules, numbers_in
 from vitjax.models.registry import IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.attention import AttentionImpl
 from vitjax.nn.attention_pooling import AttentionPooling
@@ -24,7 +24,7 @@ from vitjax.nn.dtypes import Dtype, as_dtype, output_dtype
 from vitjax.nn.inputs import ImageError, check_images
 from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.positions import sincos2d
-from vitjax.nn.transformer import Encoder, Gelu
+from vitjax.nn.transformer import Encoder, Gelu, Remat
 
 # Poolings that take the class token.
 _READ_TOKEN = ("token", "token_and_mean")
@@ -91,6 +91,12 @@ class ViT(Model):
     patch_kernel: ClassVar[str | None] = "patch_embedding/kernel"
     position_embedding: ClassVar[str | None] = "position_embedding"
     low_rank_kernels: ClassVar[tuple[str, ...]] = (r"attention/(query|value)/kernel$",)
+    # Each device computes some of the heads, and some of an MLP's hidden channels.
+    tensor_parallel: ClassVar[SplitRules] = (
+        (r"(attention/(query|key|value)|mlp/dense1)/(bias|kernel(/b)?)$", -1),
+        (r"(attention/out|mlp/dense2)/kernel(/a)?$", -2),
+    )
+    tensor_parallel_counts: ClassVar[tuple[str, ...]] = ("num_heads",)
     shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
         "num_heads": Shapeless(exact=True),
         "gelu": Shapeless(),
@@ -122,7 +128,7 @@ class ViT(Model):
     gelu: Gelu = "exact"
     attention_impl: AttentionImpl = "plain"
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = "none"
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 

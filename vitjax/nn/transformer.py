@@ -17,6 +17,7 @@ from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.layer_scale import LayerScale
 
 Gelu = Literal["exact", "tanh", "quick"]
+Remat = Literal["none", "full", "dots"] | bool
 
 
 class MLP(nn.Module):
@@ -137,6 +138,11 @@ class EncoderBlock(nn.Module):
         return x
 
 
+# Outputs of products without batch dimensions, so of dense layers. The products of attention are
+# computed again: they have a number for each pair of tokens.
+_DENSE = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+
+
 class Encoder(nn.Module):
     """A stack of `EncoderBlock`, without the final normalisation.
 
@@ -147,14 +153,16 @@ class Encoder(nn.Module):
         scan_layers: compile one block and run it ``depth`` times (`jax.lax.scan`); parameters and
             intermediates are then under ``blocks``, with a leading axis, instead of ``block_0``,
             ``block_1``, ...
-        remat: recompute each block's activations in the backward pass instead of storing them.
+        remat: what the backward pass of a block computes again instead of storing it: ``"none"``;
+            ``"full"``, all activations; ``"dots"``, all but the outputs of dense layers. False and
+            True are ``"none"`` and ``"full"``.
     """
 
     depth: int
     block: Mapping[str, Any]
     drop_path_rate: float = 0.0
     scan_layers: bool = False
-    remat: bool = False
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(
@@ -181,9 +189,10 @@ class Encoder(nn.Module):
             x = block(x, *of_layer)
             return x, x if collect else None
 
-        if self.remat:
+        if self.remat not in ("none", False):
+            policy = _DENSE if self.remat == "dots" else None
             # Inside a scan, XLA cannot merge common subexpressions across iterations.
-            run = nn.remat(run, prevent_cse=not self.scan_layers)
+            run = nn.remat(run, prevent_cse=not self.scan_layers, policy=policy)
         if self.scan_layers:
             scan = nn.scan(
                 run,

@@ -2,16 +2,17 @@
 
 from vitjax.parallel.base import MODES, Parallel, create
 from vitjax.parallel.devices import describe_devices
-from vitjax.parallel.mesh import MeshJit
+from vitjax.parallel.mesh import MeshAxes, MeshJit
 from vitjax.parallel.pmap import Pmap
 from vitjax.parallel.prefetch import Batches, ahead
-from vitjax.parallel.rules import AXIS, RULES, Rule
+from vitjax.parallel.rules import AXES, RULES, Rule
 
 __all__ = [
-    "AXIS",
+    "AXES",
     "MODES",
     "RULES",
     "Batches",
+    "MeshAxes",
     "MeshJit",
     "Parallel",
     "Pmap",

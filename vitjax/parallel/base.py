@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.registry import Registry
+from vitjax.models.protocol import Model
 
 
 class Parallel(abc.ABC):
@@ -35,6 +36,11 @@ class Parallel(abc.ABC):
         if devices not in (None, len(available)) and jax.process_count() > 1:
             raise ConfigError("config.parallel.devices: several hosts must use all devices")
         self.devices = available[:devices]
+
+    def for_model(self, model: Model) -> Self:
+        """The mode for states of ``model``, by whose facts it may place them."""
+        del model
+        return self
 
     @abc.abstractmethod
     def check(self, state: Any) -> None:

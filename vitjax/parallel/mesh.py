@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -13,46 +15,83 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import PositiveInt
+from vitjax.models import registry
+from vitjax.models.protocol import Model
 from vitjax.parallel import rules as placement
 from vitjax.parallel.base import MODES, Parallel
-from vitjax.parallel.rules import AXIS, Rules
+from vitjax.parallel.rules import AXES, BATCH, MODEL, Rules
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshAxes:
+    """The sizes of a mesh's axes.
+
+    Attributes:
+        data: parts of a batch that hold the same part of the state; None for the devices that the
+            other axes leave.
+        fsdp: parts of a batch that hold a part of the state each.
+        model: parts of each layer.
+    """
+
+    data: PositiveInt | None = None
+    fsdp: PositiveInt = 1
+    model: PositiveInt = 1
 
 
 @MODES.register("jit")
 class MeshJit(Parallel):
     """One program over a named mesh.
 
-    Batches are split over the axis ``data``, states are placed by rules, and the compiler inserts
-    the communication.
+    Batches are split over the axes ``data`` and ``fsdp``, states are placed by rules, and the
+    compiler inserts the communication.
     """
+
+    # Why the model cannot be split by its own rules, see `for_model`.
+    _obstacle = ""
 
     def __init__(
         self,
         devices: PositiveInt | None = None,
-        mesh: Mapping[str, PositiveInt] | None = None,
-        rules: Rules = "replicate",
+        mesh: MeshAxes | None = None,
+        rules: Rules = "auto",
     ):
         """Creates the mesh.
 
         Args:
             devices: the number of devices; None for all.
-            mesh: axis names and sizes. ``data`` is always the first axis; without a size it takes
-                the devices that the other axes leave.
+            mesh: the sizes of its axes; None for ``data`` alone.
             rules: how states are placed, see `vitjax.parallel.rules.parse`.
 
         Raises:
             ConfigError: the mesh does not fit the devices, or a rule is invalid.
         """
         super().__init__(devices)
+        self.rules = rules
         self.rule = placement.parse(rules)
-        self.mesh = _create_mesh(mesh or {}, self.devices)
-        self.batch_shards = self.mesh.shape[AXIS]
+        self.mesh = _create_mesh(mesh or MeshAxes(), self.devices)
+        self.batch_shards = math.prod(self.mesh.shape[axis] for axis in BATCH)
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        self.split = NamedSharding(self.mesh, PartitionSpec(BATCH))
+
+    def for_model(self, model: Model) -> Self:
+        """A copy whose rules know how the parameters of ``model`` are split over ``model``."""
+        mode = copy.copy(self)
+        tensor_parallel, mode._obstacle = model.split_rules(self.mesh.shape[MODEL])
+        mode.rule = placement.parse(self.rules, tensor_parallel)
+        return mode
 
     def check(self, state: Any) -> None:
-        """Raises ConfigError if a rule matches nothing or cannot place an array of ``state``."""
+        """Raises ConfigError if a rule fits no or not every array, or an axis splits nothing."""
         placement.check(self.rule, state, self.mesh)
+        if self.mesh.shape[MODEL] == 1 or placement.splits(self.state_sharding(state), MODEL):
+            return
+        raise ConfigError(
+            f"config.parallel.mesh.model is {self.mesh.shape[MODEL]}, but nothing is split over it,"
+            f" so its devices would all compute the same:"
+            f" {self._obstacle or 'config.parallel.rules are not those of the model'}"
+            " (rules='auto' takes the model's; models that have them:"
+            f" {', '.join(registry.tensor_parallel())})"
+        )
 
     def state_sharding(self, state: Any) -> Any:
         """The sharding of each array by the rules."""
@@ -77,7 +116,7 @@ class MeshJit(Parallel):
         return jax.device_get(tree)
 
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Any:
-        """Global arrays, split along their first axis."""
+        """Global arrays, split along their first dimension."""
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(self.split, x), dict(batch)
         )
@@ -109,26 +148,21 @@ class MeshJit(Parallel):
         )
 
 
-def _create_mesh(axes: Mapping[str, int], devices: Sequence[jax.Device]) -> Mesh:
-    """A mesh of ``devices`` with the axis ``data`` first."""
-    others = {axis: size for axis, size in axes.items() if axis != AXIS}
-    data = axes.get(AXIS) or max(1, len(devices) // math.prod(others.values()))
-    shape = {AXIS: data, **others}
-    if math.prod(shape.values()) != len(devices):
+def _create_mesh(axes: MeshAxes, devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh of ``devices`` with all `AXES`."""
+    left = max(1, len(devices) // (axes.fsdp * axes.model))
+    shape = (axes.data or left, axes.fsdp, axes.model)
+    named = dict(zip(AXES, shape, strict=True))
+    if math.prod(shape) != len(devices):
         raise ConfigError(
-            f"config.parallel.mesh is {dict(axes)}, a mesh of {math.prod(shape.values())} devices,"
-            f" but the run has {len(devices)} (config.parallel.devices sets their number; without a"
-            f" size, {AXIS!r} takes what the other axes leave)"
+            f"config.parallel.mesh is {named}, a mesh of {math.prod(shape)} devices, but the run"
+            f" has {len(devices)} (config.parallel.devices sets their number; without a size,"
+            " 'data' takes what the other axes leave)"
         )
-    if data % jax.process_count():
+    if (shards := math.prod(named[axis] for axis in BATCH)) % jax.process_count():
         raise ConfigError(
-            f"config.parallel.mesh: the size of {AXIS!r} is {data}; must be a multiple of the"
-            f" {jax.process_count()} hosts, which each load their part of a batch"
+            f"config.parallel.mesh is {named}: a batch has {shards} parts, 'data' times 'fsdp';"
+            f" must be a multiple of the {jax.process_count()} hosts, which each load their part"
         )
     # Auto, on purpose: with Explicit axes the type of every array would carry its sharding.
-    return jax.make_mesh(
-        tuple(shape.values()),
-        tuple(shape),
-        axis_types=(AxisType.Auto,) * len(shape),
-        devices=devices,
-    )
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)

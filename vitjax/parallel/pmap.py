@@ -12,24 +12,24 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDev
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import PositiveInt
 from vitjax.parallel.base import MODES, Parallel
-from vitjax.parallel.rules import AXIS, Rules
+from vitjax.parallel.rules import DATA, Rules
 
 
 @MODES.register("pmap")
 class Pmap(Parallel):
     """One program per device, with explicit sums over the axis; arrays have a device axis."""
 
-    axis_name = AXIS
+    axis_name = DATA
 
     def __init__(
         self,
         devices: PositiveInt | None = None,
         mesh: Mapping[str, PositiveInt] | None = None,
-        rules: Rules = "replicate",
+        rules: Rules = "auto",
     ):
         super().__init__(devices)
         for key, value in (("mesh", mesh), ("rules", rules)):
-            if value not in (None, {}, "replicate"):
+            if value not in (None, {}, "auto", "replicate"):
                 raise ConfigError(
                     f"config.parallel.{key} is {value!r}, but mode 'pmap' keeps a copy of the state"
                     " on every device; mode 'jit' places it by rules over a mesh"
@@ -37,8 +37,8 @@ class Pmap(Parallel):
         if jax.process_count() > 1:
             raise ConfigError("config.parallel.mode: 'pmap' supports one host; use 'jit'")
         self.batch_shards = len(self.devices)
-        mesh_of_all = Mesh(np.asarray(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
-        self.stacked = NamedSharding(mesh_of_all, PartitionSpec(AXIS))
+        mesh_of_all = Mesh(np.asarray(self.devices), (DATA,), axis_types=(AxisType.Auto,))
+        self.stacked = NamedSharding(mesh_of_all, PartitionSpec(DATA))
 
     def check(self, state: Any) -> None:
         """Any state fits."""
@@ -86,5 +86,5 @@ class Pmap(Parallel):
     ) -> Callable[..., Any]:
         """``pmap`` of the step over the device axis of both arguments; all results have one."""
         return jax.pmap(
-            step, axis_name=AXIS, devices=self.devices, donate_argnums=(0,) if donate else ()
+            step, axis_name=DATA, devices=self.devices, donate_argnums=(0,) if donate else ()
         )

@@ -2,11 +2,15 @@
 
 A rule maps the name and shape of an array to a partition spec: for each dimension, the mesh axis
 that it is split over. Placement decides memory and communication, never the numbers.
+
+A mesh has three axes. Batches are split over ``data`` and ``fsdp``, states over ``fsdp`` (fully
+sharded data parallelism), and layers over ``model`` (tensor parallelism).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +24,14 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.names import check_expressions, check_patterns
 from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
-from vitjax.core.validation import NonNegativeInt, call
+from vitjax.core.validation import NonNegativeInt, call, keywords_of
+from vitjax.models.protocol import SplitRules
 from vitjax.objectives.state import FROZEN
 
-# The mesh axis that batches are split over.
-AXIS = "data"
+# The axes of a mesh, from the outermost. Model is the innermost: it communicates the most.
+DATA, FSDP, MODEL = AXES = ("data", "fsdp", "model")
+# The axes that batches are split over.
+BATCH = (DATA, FSDP)
 
 # As a config names it: a name of `RULES`, a section of a ``name`` and its options, or a partition
 # spec with a mesh axis, several or None for each dimension.
@@ -68,28 +75,59 @@ class Replicate:
 @RULES.register("fsdp")
 @dataclasses.dataclass(frozen=True)
 class FullySharded:
-    """Fully sharded data parallelism: each array is split over the axis that splits the batch.
+    """Fully sharded data parallelism, within the tensor parallelism that the model declares.
 
-    The largest dimension that the axis divides is split, the last of several. Steps gather the
-    parameters that they compute with, see `gather_parameters`, and the update of each part is
-    computed where the part is: Rajbhandari et al. 2020 (ZeRO), arXiv:1910.02054, Sec. 5.
+    Of each array, the largest dimension that the axis divides is split, the last of several. Steps
+    gather the parameters that they compute with, see `gather_parameters`, and the update of each
+    part is computed where the part is: Rajbhandari et al. 2020 (ZeRO), arXiv:1910.02054, Sec. 5.
+
+    On a mesh with an axis ``model``, the arrays that the model's rules name are first split over
+    it, in the dimension that those say.
 
     Attributes:
-        axis: the mesh axis.
-        min_size: arrays with fewer elements are replicated.
+        axis: the mesh axis; None for ``fsdp``, or ``data`` on a mesh whose ``fsdp`` is 1.
+        min_size: arrays with fewer elements are not split over it.
+        tensor_parallel: the rules of the model, see `vitjax.models.Model.tensor_parallel`.
     """
 
-    axis: str = AXIS
+    axis: str | None = None
     min_size: NonNegativeInt = 2**12
+    tensor_parallel: SplitRules = ()
 
     def __call__(self, name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-        """The spec with one dimension split, or an empty one."""
-        parts = _parts((self.axis,), mesh)
-        dimensions = [d for d, size in enumerate(shape) if size % parts == 0]
-        if parts == 1 or not dimensions or math.prod(shape) < self.min_size:
-            return PartitionSpec()
-        largest = max(dimensions, key=lambda d: (shape[d], d))
-        return PartitionSpec(*[None] * largest, self.axis)
+        """The spec with one dimension split over each axis, or an empty one."""
+        spec: list[str | None] = [None] * len(shape)
+        dimension = self._model_dimension(name, shape, mesh)
+        if dimension is not None:
+            spec[dimension] = MODEL
+        axis = self.axis or (FSDP if mesh.shape[FSDP] > 1 else DATA)
+        parts = _parts((axis,), mesh)
+        free = [d for d, size in enumerate(shape) if spec[d] is None and size % parts == 0]
+        if parts > 1 and free and math.prod(shape) >= self.min_size:
+            spec[max(free, key=lambda d: (shape[d], d))] = axis
+        while spec and spec[-1] is None:
+            spec.pop()
+        return PartitionSpec(*spec)
+
+    def _model_dimension(self, name: str, shape: tuple[int, ...], mesh: Mesh) -> int | None:
+        """The dimension of an array that is split over the axis ``model``, if one is."""
+        parts = mesh.shape[MODEL]
+        # What an optimizer keeps in another shape than the parameter's is known by its path.
+        if parts == 1 or name.startswith("opt_state/"):
+            return None
+        rules = (d for pattern, d in self.tensor_parallel if re.search(pattern, name))
+        if (dimension := next(rules, None)) is None:
+            return None
+        if shape[dimension] % parts:
+            raise ConfigError(
+                f"config.parallel.mesh: the size of {MODEL!r} is {parts}, which does not divide"
+                f" {shape[dimension]}, the dimension of {name} with shape {shape} that it splits"
+            )
+        return len(shape) + dimension
+
+
+# The mesh says what is split: states over ``fsdp`` alone, layers over ``model``.
+RULES.register("auto")(functools.partial(FullySharded, axis=FSDP))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,16 +173,22 @@ class ByPattern:
         return next(found, Replicate())(name, shape, mesh)
 
 
-def parse(rules: Rules) -> Rule:
+def parse(rules: Rules, tensor_parallel: SplitRules = ()) -> Rule:
     """The rule that ``config.parallel.rules`` describes.
+
+    Args:
+        rules: the value of the key.
+        tensor_parallel: the model's rules, which a rule receives that has the field.
 
     Raises:
         ConfigError: an unknown name or key, or an invalid pattern.
     """
     if isinstance(rules, str | Mapping):
-        return _named(rules)
+        return _named(rules, tensor_parallel)
     check_expressions([pattern for pattern, _ in rules], _WHERE)
-    return ByPattern(tuple((pattern, _placement(placement)) for pattern, placement in rules))
+    return ByPattern(
+        tuple((pattern, _placement(placement, tensor_parallel)) for pattern, placement in rules)
+    )
 
 
 def check(rule: Rule, state: Any, mesh: Mesh) -> None:
@@ -169,8 +213,14 @@ def shardings(rule: Rule, state: Any, mesh: Mesh) -> Any:
     return jax.tree.unflatten(structure, [NamedSharding(mesh, spec) for spec in specs])
 
 
+def splits(shardings: Any, axis: str) -> bool:
+    """Whether one of ``shardings``, a pytree, splits a dimension over ``axis``."""
+    entries = (entry for each in jax.tree.leaves(shardings) for entry in each.spec)
+    return any(axis == entry or axis in (entry or ()) for entry in entries)
+
+
 def gather_parameters(rule: Rule, state: Any, mesh: Mesh) -> Any:
-    """``state`` inside a step, its parameters complete over the axis that splits the batch.
+    """``state`` inside a step, its parameters complete over the axes that split the batch.
 
     Without the constraint the compiler may split activations as the parameters are, and exchange
     those. The moving average stays as it is: a step updates it and computes nothing with it.
@@ -212,10 +262,10 @@ def _keys(path: Any) -> _Path:
 
 
 def _without_batch(entry: str | tuple[str, ...] | None) -> tuple[str, ...] | str | None:
-    """One dimension's entry of a spec without the axis that splits the batch."""
+    """One dimension's entry of a spec without the axes that split the batch."""
     if isinstance(entry, tuple):
-        return tuple(axis for axis in entry if axis != AXIS)
-    return None if entry == AXIS else entry
+        return tuple(axis for axis in entry if axis not in BATCH)
+    return None if entry in BATCH else entry
 
 
 def _endings(path: _Path) -> Iterator[_Path]:
@@ -237,16 +287,18 @@ def _parameter(path: _Path) -> _Path | None:
     return None
 
 
-def _named(rule: str | Mapping[str, Any]) -> Rule:
+def _named(rule: str | Mapping[str, Any], tensor_parallel: SplitRules) -> Rule:
     section = {"name": rule} if isinstance(rule, str) else rule
     constructor, options = RULES.from_section(section, _WHERE)
-    found: Rule = call(constructor, options, where=_WHERE)
+    offered = {"tensor_parallel": tensor_parallel}
+    given = {name: offered[name] for name in offered.keys() & keywords_of(constructor)}
+    found: Rule = call(constructor, options, where=_WHERE, **given)
     return found
 
 
-def _placement(placement: Placement) -> Rule:
+def _placement(placement: Placement, tensor_parallel: SplitRules) -> Rule:
     if isinstance(placement, str | Mapping):
-        return _named(placement)
+        return _named(placement, tensor_parallel)
     return Split(tuple(e if e is None or isinstance(e, str) else tuple(e) for e in placement))
 
 
@@ -256,6 +308,6 @@ def _parts(axes: Sequence[str], mesh: Mesh) -> int:
         if axis not in mesh.shape:
             raise ConfigError(
                 f"{_WHERE}: the mesh has no axis {axis!r}{near_match(axis, mesh.shape)}"
-                f" (axes: {', '.join(mesh.shape)}; config.parallel.mesh adds one)"
+                f" (axes: {', '.join(mesh.shape)})"
             )
     return math.prod(mesh.shape[axis] for axis in axes)

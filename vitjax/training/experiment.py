@@ -137,13 +137,14 @@ class Experiment:
 
     def check_batch_size(self) -> None:
         """Raises ConfigError unless a batch divides evenly into devices and micro-batches."""
-        size, devices = self.data.batch_size, self.parallel.batch_shards
-        parts = self.settings.accumulation_steps * devices
+        size, shards = self.data.batch_size, self.parallel.batch_shards
+        parts = self.settings.accumulation_steps * shards
         if size % parts:
             near = max(1, round(size / parts)) * parts
+            each = "devices" if shards == len(self.parallel.devices) else "groups of devices"
             raise ConfigError(
-                f"config.data.batch_size is {size}, which does not divide evenly into {devices}"
-                f" devices with {self.settings.accumulation_steps} micro-batches each; {near} does"
+                f"config.data.batch_size is {size}, which does not divide evenly into {shards}"
+                f" {each} with {self.settings.accumulation_steps} micro-batches each; {near} does"
             )
 
     def checkpoints(
@@ -274,6 +275,7 @@ def _build(
             module = models.create(parts.model_name, **model_arguments)
         except ConfigError as error:
             raise ConfigError(f"config.model: {error}") from error
+    devices = devices.for_model(module)
     offers: dict[str, Any] = {
         "model": module,
         "num_classes": max(num_classes or 0, needed) if needed is not None else source.num_classes,
