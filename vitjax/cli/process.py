@@ -16,6 +16,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from vitjax.cli.hosts import Hosts
+from vitjax.cli.hosts import start as start_hosts
 from vitjax.core.silence import silence_pillow
 from vitjax.core.text import printable, printable_lines
 
@@ -72,11 +74,14 @@ def discard_output() -> None:
                 os.dup2(nowhere, stream.fileno())
 
 
-def start_devices(*, distributed: bool = False) -> None:
+def start_devices(*, hosts: Hosts | None = None) -> None:
     """Starts JAX, with the settings that make the loader and steps on CPUs fast.
 
     Args:
-        distributed: start as one of several hosts, which JAX finds by Slurm, Open MPI or a TPU pod.
+        hosts: start as one of several hosts; None for one host alone.
+
+    Raises:
+        ConfigError, LostHostError: the other hosts are not found or cannot be reached.
     """
     import jax
 
@@ -85,8 +90,8 @@ def start_devices(*, distributed: bool = False) -> None:
 
     transform_in_the_calling_thread()
     compute_in_the_calling_thread()
-    if distributed:
-        jax.distributed.initialize()
+    if hosts is not None:
+        start_hosts(hosts)
     if jax.default_backend() == "cpu":
         keep_freed_memory()
 
