@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             process.flush_output()
     except BrokenPipeError:
         process.discard_output()
+        hosts.leave(process.BROKEN_PIPE)
         return process.BROKEN_PIPE
     except OSError as error:
         process.discard_output()

@@ -27,7 +27,9 @@ _LISTED = 3
 _SECONDS = 60
 
 
-def check(config: Mapping[str, Any], examples: Mapping[str, Any], folder: Path | None) -> None:
+def check(
+    config: Mapping[str, Any], examples: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> None:
     """Checks that all hosts have the same config, versions, data and workdir.
 
     All hosts call this, before their first step; the first one has locked the folder. Different
@@ -35,7 +37,8 @@ def check(config: Mapping[str, Any], examples: Mapping[str, Any], folder: Path |
 
     Args:
         config: the config of the run.
-        examples: what the run learns from, as of `vitjax.data.Dataset.identity`.
+        examples: what the run learns from, as of `vitjax.data.Dataset.identity`; None if it is only
+            evaluated.
         folder: the run's folder; None if nothing is written.
 
     Raises:
@@ -46,7 +49,7 @@ def check(config: Mapping[str, Any], examples: Mapping[str, Any], folder: Path |
     about = environment()
     facts = {
         **{f"config.{k}": v for k, v in flatten(config).items() if k not in _FREE},
-        **{f"the data's {k}": v for k, v in flatten(examples).items()},
+        **{f"the data's {k}": v for k, v in flatten(examples or {}).items()},
         **{f"the version of {k}": v for k, v in about["versions"].items() if k != "python"},
         "the git revision of vitjax": about["git_revision"],
     }
