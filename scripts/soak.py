@@ -57,7 +57,8 @@ def main() -> int:
             f"undisturbed: {len(resident)} steps in {time.monotonic() - began:.0f} s; resident"
             f" memory {resident[0] / 2**20:.1f} MiB after the first step,"
             f" {resident[len(resident) // 5] / 2**20:.1f} after a fifth,"
-            f" {resident[-1] / 2**20:.1f} at the end; {slope:+.0f} bytes per step over the last 80%",
+            f" {resident[-1] / 2**20:.1f} at the end; {slope:+.0f} bytes per step"
+            " over the last 80%",
             flush=True,
         )
         # A process that is killed only reads the cache: half an entry would stay there.

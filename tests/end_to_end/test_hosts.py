@@ -326,7 +326,8 @@ def get_config():
     config.seed = 2
     config.model = dict(name="vit_ti16", patch_size=4, width=8, depth=1, num_heads=1, mlp_width=16,
                         dropout=0.1)
-    config.data = dict(source="synthetic", image_size=8, examples=64, val_examples=13, batch_size=16)
+    config.data = dict(source="synthetic", image_size=8, examples=64, val_examples=13,
+                       batch_size=16)
     config.optimizer = dict(name="adamw", learning_rate=3e-3)
     config.train = dict(steps=9, log_every_steps=1, evaluate_every_steps=3)
     config.checkpoint = dict(every_steps=3, keep=9)

@@ -39,8 +39,8 @@ def test_flags_that_do_not_fit_are_told_before_anything_starts(
 SILENT = """\
 E1130 00:44:40.036174   27983 coordination_service.cc:1549] [4586301700875774117] Use error polling
 F1130 00:44:40.036719   27994 client.h:80] Terminating process because the JAX distributed service \
-detected fatal errors. absl::Status: UNAVAILABLE: The following tasks are unhealthy (stopped sending \
-heartbeats):
+detected fatal errors. absl::Status: UNAVAILABLE: The following tasks are unhealthy (stopped \
+sending heartbeats):
 1
 3
 The tasks have crashed.
