@@ -82,6 +82,7 @@ def _run_command(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         if lost is not None:
             raise lost from error
         if hosts.several() and not isinstance(error, UserError | OSError):
+            hosts.claim_the_end()
             traceback.print_exc()
             hosts.leave(1)
         raise
@@ -92,6 +93,7 @@ def _report(problem: object, status: int) -> int:
 
     One of several hosts ends here.
     """
+    hosts.claim_the_end()
     print(f"vitjax: {printable_lines(str(problem))}", file=sys.stderr)
     hosts.leave(status)
     return status

@@ -207,6 +207,12 @@ def lost(error: BaseException) -> LostHostError | None:
     return None
 
 
+def claim_the_end() -> None:
+    """Lets this thread alone report why the process ends; another may be about to."""
+    if several():
+        native.ending.acquire()
+
+
 def leave(status: int) -> None:
     """Ends a process that failed as one of several hosts; a single host returns at once.
 
@@ -217,6 +223,7 @@ def leave(status: int) -> None:
     from vitjax.cli import process
 
     process.discard_output()
+    native.pass_on_all()
     if _this.connected and status != LOST:
         import jax
 

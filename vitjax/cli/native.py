@@ -30,6 +30,8 @@ _MOST_KEPT = 2**20
 _BUFFER = 2**20  # of a pipe: a native thread may print much while Python is busy
 # What the C library keeps; Python would free it.
 _handlers: list[Any] = []
+# Taken, and never given back, by the thread that reports why the process ends.
+ending = threading.Lock()
 
 
 class _Sieve:
@@ -78,6 +80,15 @@ class _Sieve:
         self._thread.join(timeout=1)
 
 
+_sieves: list[_Sieve] = []
+
+
+def pass_on_all() -> None:
+    """Passes on what native code has printed, before the process ends."""
+    for sieve in _sieves:
+        sieve.end()
+
+
 def translate(explain: Callable[[str], str], status: int) -> None:
     """From now on, says in words why the service that connects the hosts ends the process.
 
@@ -87,22 +98,21 @@ def translate(explain: Callable[[str], str], status: int) -> None:
         status: the exit status of a process that the service ends.
     """
     try:
-        sieves = [_Sieve(name) for name in ("stdout", "stderr")]
+        _sieves.extend(_Sieve(name) for name in ("stdout", "stderr"))
     except (OSError, AttributeError):  # streams that are no files
         return
-    atexit.register(lambda: [sieve.end() for sieve in sieves])
+    # Registered before JAX is imported, it runs after JAX's own end.
+    atexit.register(pass_on_all)
 
     def aborted(number: int) -> None:
-        for sieve in sieves:
-            sieve.end()
-        printed = b"".join(sieve.kept for sieve in sieves)
+        ending.acquire()
+        pass_on_all()
+        printed = b"".join(sieve.kept for sieve in _sieves)
         line = explain(printed.decode(errors="replace"))
         if line:
-            os.write(sieves[-1].real, f"{line}\n".encode(errors="backslashreplace"))
+            os.write(2, f"{line}\n".encode(errors="backslashreplace"))
             os._exit(status)
-        os.write(sieves[-1].real, printed)
-        signal.signal(signal.SIGABRT, signal.SIG_DFL)
-        os.abort()
+        os.write(2, printed)  # and abort() goes on
 
     # Python's own handlers run later, in the main thread; abort() does not wait for them.
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)

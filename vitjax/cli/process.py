@@ -83,6 +83,8 @@ def start_devices(*, hosts: Hosts | None = None) -> None:
     Raises:
         ConfigError, LostHostError: the other hosts are not found or cannot be reached.
     """
+    if hosts is not None:
+        start_hosts(hosts)
     import jax
 
     from vitjax.data.image_files import transform_in_the_calling_thread
@@ -90,8 +92,6 @@ def start_devices(*, hosts: Hosts | None = None) -> None:
 
     transform_in_the_calling_thread()
     compute_in_the_calling_thread()
-    if hosts is not None:
-        start_hosts(hosts)
     if jax.default_backend() == "cpu":
         keep_freed_memory()
 
