@@ -33,7 +33,7 @@ TIMES = {"examples_per_second", "mfu", "seconds"}
 
 # A process that kills itself: after the given number of steps, and seconds after these; with no
 # steps, that long after it began to check the run that it resumes. With MEMORY, a file, it writes
-# its resident bytes there after each step.
+# its resident bytes there after each step, without mapped files, which the system may drop.
 CHILD = """
 import os, signal, sys, threading, time
 from vitjax.cli.entry import main
@@ -51,8 +51,8 @@ def end():
 def counted(logger):
     advance(logger)
     if memory is not None:
-        pages = int(open("/proc/self/statm").read().split()[1])
-        print(pages * os.sysconf("SC_PAGE_SIZE"), file=memory, flush=True)
+        text = open("/proc/self/status").read()
+        print(1024 * int(text.split("RssAnon:")[1].split()[0]), file=memory, flush=True)
     left[0] -= 1
     if left[0] == 0:
         threading.Thread(target=end, daemon=True).start()

@@ -6,8 +6,8 @@ A ViT whose state is split over eight simulated devices (fsdp) is trained once w
 disturbance. A second run is ended by SIGKILL once in every 100 steps, at a random moment, and
 resumed from its newest checkpoint, of which there is one every 50 steps. Its parameters, optimizer
 state, moving average, metrics of every step and results must be those of the first run, bit for
-bit. The resident memory of the first run's process is read after each step: over the last 80% of
-the steps it must not grow by more than ``--growth`` bytes per step.
+bit. The resident memory of the first run's process, without mapped files, is read after each step:
+over the last 80% of the steps it must not grow by more than ``--growth`` bytes per step.
 
 The exit status is 1 if something differs or the memory grows. A thousand steps take a few minutes
 on one core. ``scripts/kill_test.py`` kills short runs of many kinds.
