@@ -33,15 +33,16 @@ TIMES = {"examples_per_second", "mfu", "seconds"}
 
 # A process that kills itself: after the given number of steps, and seconds after these; with no
 # steps, that long after it began to check the run that it resumes. With MEMORY, a file, it writes
-# its resident bytes there after each step, without mapped files, which the system may drop.
+# its resident bytes there every ten steps, without mapped files, which the system may drop, and
+# after a collection of Python's garbage, which otherwise comes every few hundred steps.
 CHILD = """
-import os, signal, sys, threading, time
+import gc, os, signal, sys, threading, time
 from vitjax.cli.entry import main
 from vitjax.training import loop
 from vitjax.training.logging import Logger
 
 steps, seconds = int(sys.argv.pop(1)), float(sys.argv.pop(1))
-left, advance = [steps], Logger.advance
+left, taken, advance = [steps], [0], Logger.advance
 memory = open(os.environ["MEMORY"], "a") if "MEMORY" in os.environ else None
 
 def end():
@@ -50,7 +51,9 @@ def end():
 
 def counted(logger):
     advance(logger)
-    if memory is not None:
+    taken[0] += 1
+    if memory is not None and taken[0] % 10 == 0:
+        gc.collect()
         text = open("/proc/self/status").read()
         print(1024 * int(text.split("RssAnon:")[1].split()[0]), file=memory, flush=True)
     left[0] -= 1
@@ -252,9 +255,9 @@ def process(
 
     ``last``: the steps of the run; ``saved``: those between two checkpoints.
     """
-    settings = (f"train.steps={last}", f"train.evaluate_every_steps={3 * saved}")
-    settings = *settings, "train.log_every_steps=1", f"checkpoint.every_steps={saved}"
-    overrides = [f"--config.{each}" for each in settings]
+    lengths = [f"train.steps={last}", f"train.evaluate_every_steps={3 * saved}"]
+    lengths += ["train.log_every_steps=1", f"checkpoint.every_steps={saved}"]
+    overrides = [f"--config.{each}" for each in lengths]
     command = [sys.executable, "-c", CHILD, str(steps), str(seconds), "train"]
     return subprocess.run(
         [*command, f"--config={config}", f"--workdir={workdir}", *overrides],

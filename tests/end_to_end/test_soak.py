@@ -19,9 +19,8 @@ def test_a_sharded_run_that_is_killed_three_times_ends_with_the_same_bits():
     assert "the same bits" in done.stdout
 
 
-def test_growth_is_that_of_the_last_four_fifths(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+def test_growth_is_that_of_the_last_four_fifths():
     growth = runpy.run_path(str(SCRIPTS / "soak.py"))["growth"]
     flat = np.r_[np.linspace(0, 1e9, 200), np.full(800, 1e9)]
     assert growth(flat) == pytest.approx(0, abs=1e-3)
-    assert growth(flat + 500.0 * np.arange(1000)) == pytest.approx(500)
+    assert growth(flat + 500.0 * np.arange(1000)) == pytest.approx(50)  # a sample every ten steps

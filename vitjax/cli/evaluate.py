@@ -58,8 +58,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     from vitjax.training import run_evaluation
 
     # Standard output is for the results alone.
-    aside = functools.partial(print, file=sys.stderr, flush=True)
-    say = aside if parsed.json else print
+    aside: Say = functools.partial(print, file=sys.stderr, flush=True)
+    say: Say = aside if parsed.json else print
     first_host = jax.process_index() == 0
     if not first_host:
         aside = say = say_nothing

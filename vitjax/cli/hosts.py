@@ -145,7 +145,6 @@ def start(hosts: Hosts) -> None:
     # Its handler of SIGTERM would take the place of vitjax's, which saves and stops on all hosts.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    explicit = {} if hosts.coordinator is None else {"cluster_detection_method": "deactivate"}
     try:
         jax.distributed.initialize(
             hosts.coordinator,
@@ -154,7 +153,7 @@ def start(hosts: Hosts) -> None:
             initialization_timeout=hosts.start,
             heartbeat_timeout_seconds=hosts.heartbeat,
             shutdown_timeout_seconds=_SHUTDOWN,
-            **explicit,
+            cluster_detection_method=None if hosts.coordinator is None else "deactivate",
         )
     except ValueError as error:
         raise ConfigError(
