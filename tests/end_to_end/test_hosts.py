@@ -300,7 +300,7 @@ def one_line(errors):
 @pytest.mark.parametrize(
     ("number", "sent", "named"),
     [
-        (1, signal.SIGKILL, "Connection"),
+        (1, signal.SIGKILL, "another host"),
         pytest.param(0, signal.SIGKILL, "another host", marks=pytest.mark.slow),
         pytest.param(1, signal.SIGSTOP, "no sign of life of host 1 for 5", marks=pytest.mark.slow),
         pytest.param(0, signal.SIGSTOP, "another host", marks=pytest.mark.slow),
@@ -314,6 +314,8 @@ def test_a_host_that_loses_another_ends_in_words(tmp_path, number, sent, named):
     wait_for(workdir / "metrics.jsonl", hosts)
     hosts[number].send_signal(sent)
     ((status, _, errors),) = ended([hosts[1 - number]], 60)
+    hosts[number].kill()
+    hosts[number].communicate()
     assert status == hosts_.LOST, errors
     assert named in one_line(errors)
 
