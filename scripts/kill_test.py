@@ -34,7 +34,7 @@ TIMES = {"examples_per_second", "mfu", "seconds"}
 # A process that kills itself: after the given number of steps, and seconds after these; with no
 # steps, that long after it began to check the run that it resumes. With MEMORY, a file, it writes
 # its resident bytes there every ten steps, without mapped files, which the system may drop, and
-# after a collection of Python's garbage, which otherwise comes every few hundred steps.
+# after a collection of Python's garbage.
 CHILD = """
 import gc, os, signal, sys, threading, time
 from vitjax.cli.entry import main

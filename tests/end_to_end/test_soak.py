@@ -19,8 +19,11 @@ def test_a_sharded_run_that_is_killed_three_times_ends_with_the_same_bits():
     assert "the same bits" in done.stdout
 
 
-def test_growth_is_that_of_the_last_four_fifths():
+def test_growth_is_not_hidden_by_memory_that_is_returned_once():
     growth = runpy.run_path(str(SCRIPTS / "soak.py"))["growth"]
-    flat = np.r_[np.linspace(0, 1e9, 200), np.full(800, 1e9)]
-    assert growth(flat) == pytest.approx(0, abs=1e-3)
-    assert growth(flat + 500.0 * np.arange(1000)) == pytest.approx(50)  # a sample every ten steps
+    sample = np.arange(100)
+    returned = np.where(sample < 34, 8e8, 5e8)
+    assert growth(returned) == 0
+    # 30 bytes per step; from the lowest sample, the 35th, to the 61st in 400 steps.
+    assert growth(returned + 300.0 * sample) == pytest.approx(300 * (60 - 34) / 400)
+    assert growth(returned - 300.0 * sample) < 0
