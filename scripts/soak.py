@@ -5,9 +5,10 @@
 A ViT whose state is split over eight simulated devices (fsdp) is trained once without a
 disturbance. A second run is ended by SIGKILL once in every 100 steps, at a random moment, and
 resumed from its newest checkpoint, of which there is one every 50 steps. Its parameters, optimizer
-state, metrics of every step and results must be those of the first run, bit for bit. The resident memory of the first run's process, without mapped files, is read every ten steps,
-after a garbage collection: its lowest values in two parts of the last 80% of the steps must not
-grow by more than ``--growth`` bytes per step.
+state, metrics of every step and results must be those of the first run, bit for bit. The resident
+memory of the first run's process, without mapped files, is read every ten steps, after a garbage
+collection: its lowest values in two parts of the last 80% of the steps must not grow by more than
+``--growth`` bytes per step.
 
 The exit status is 1 if something differs or the memory grows. A thousand steps take a few minutes
 on one core. ``scripts/kill_test.py`` kills short runs of many kinds.
