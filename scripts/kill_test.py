@@ -32,15 +32,18 @@ STEPS = 24
 TIMES = {"examples_per_second", "mfu", "seconds"}
 
 # A process that kills itself: after the given number of steps, and seconds after these; with no
-# steps, that long after it began to check the run that it resumes.
+# steps, that long after it began to check the run that it resumes. With MEMORY, a file, it writes
+# its resident bytes there every ten steps, without mapped files, which the system may drop, and
+# after a collection of Python's garbage.
 CHILD = """
-import os, signal, sys, threading, time
+import gc, os, signal, sys, threading, time
 from vitjax.cli.entry import main
 from vitjax.training import loop
 from vitjax.training.logging import Logger
 
 steps, seconds = int(sys.argv.pop(1)), float(sys.argv.pop(1))
-left, advance = [steps], Logger.advance
+left, taken, advance = [steps], [0], Logger.advance
+memory = open(os.environ["MEMORY"], "a") if "MEMORY" in os.environ else None
 
 def end():
     time.sleep(seconds)
@@ -48,6 +51,11 @@ def end():
 
 def counted(logger):
     advance(logger)
+    taken[0] += 1
+    if memory is not None and taken[0] % 10 == 0:
+        gc.collect()
+        text = open("/proc/self/status").read()
+        print(1024 * int(text.split("RssAnon:")[1].split()[0]), file=memory, flush=True)
     left[0] -= 1
     if left[0] == 0:
         threading.Thread(target=end, daemon=True).start()
@@ -195,10 +203,10 @@ def _test(folder: Path, kind: str, kills: int, chance: random.Random) -> tuple[i
     """
     name = kind.replace(" ", "_").replace(",", "")
     config = folder / f"{name}.py"
-    config.write_text(_config(kind, folder))
+    config.write_text(config_text(kind, folder))
     whole, killed = folder / name, folder / f"{name}_killed"
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    done = _process(config, whole, {**cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"})
+    done = process(config, whole, {**cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"})
     if done.returncode:
         return 0, f"the undisturbed run failed: {done.stderr.strip()}"
     # A process that is killed only reads the cache: half an entry would stay there.
@@ -209,23 +217,23 @@ def _test(folder: Path, kind: str, kills: int, chance: random.Random) -> tuple[i
         # first step.
         steps = chance.randint(0, 4)
         seconds = chance.choice([0, chance.uniform(0, 0.4)]) if steps else chance.uniform(0, 2)
-        done = _process(config, killed, cache, steps, seconds)
+        done = process(config, killed, cache, steps, seconds)
         if done.returncode == -9:
             count += 1
         elif done.returncode:
             return count, f"a killed run cannot be resumed: {done.stderr.strip()}"
-        elif problem := _difference(whole, killed):
+        elif problem := difference(whole, killed):
             return count, problem
         else:
             # Complete before it had its part of the kills: the rest hit a new run.
             killed = killed.with_name(f"{name}_killed_{count}")
-    done = _process(config, killed, cache)
+    done = process(config, killed, cache)
     if done.returncode:
         return count, f"a killed run cannot be resumed: {done.stderr.strip()}"
-    return count, _difference(whole, killed)
+    return count, difference(whole, killed)
 
 
-def _config(kind: str, folder: Path) -> str:
+def config_text(kind: str, folder: Path) -> str:
     if kind == TWO_PLAYERS:
         helper = runpy.run_path(str(REPOSITORY / "tests" / "helpers" / "two_players.py"))
         return str(helper["GAN"])
@@ -233,28 +241,39 @@ def _config(kind: str, folder: Path) -> str:
     return f"{HEAD}{body}    return config\n"
 
 
-def _process(
-    config: Path, workdir: Path, cache: dict[str, str], steps: int = -1, seconds: float = 0
+def process(
+    config: Path,
+    workdir: Path,
+    environment: dict[str, str],
+    steps: int = -1,
+    seconds: float = 0,
+    *,
+    last: int = STEPS,
+    saved: int = 2,
 ) -> "subprocess.CompletedProcess[str]":
-    """Trains or resumes; the process is killed ``seconds`` after ``steps``, or never."""
-    lengths = [f"train.steps={STEPS}", "train.log_every_steps=1", "train.evaluate_every_steps=6"]
-    overrides = [f"--config.{each}" for each in (*lengths, "checkpoint.every_steps=2")]
+    """Trains or resumes; the process is killed ``seconds`` after ``steps``, or never.
+
+    ``last``: the steps of the run; ``saved``: those between two checkpoints.
+    """
+    lengths = [f"train.steps={last}", f"train.evaluate_every_steps={3 * saved}"]
+    lengths += ["train.log_every_steps=1", f"checkpoint.every_steps={saved}"]
+    overrides = [f"--config.{each}" for each in lengths]
     command = [sys.executable, "-c", CHILD, str(steps), str(seconds), "train"]
     return subprocess.run(
         [*command, f"--config={config}", f"--workdir={workdir}", *overrides],
-        env={**ENVIRONMENT, **cache},
+        env={**ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=3600,
     )
 
 
-def _difference(whole: Path, killed: Path) -> str:
+def difference(whole: Path, killed: Path, last: int = STEPS) -> str:
     """What differs between an undisturbed run and one that was killed; empty if nothing does."""
     import jax
     import numpy as np
 
-    states = [_state(folder) for folder in (whole, killed)]
+    states = [state_of(folder, last) for folder in (whole, killed)]
     structures: list[Any] = [jax.tree.structure(state) for state in states]
     if structures[0] != structures[1]:
         return "the states have other leaves"
@@ -269,15 +288,15 @@ def _difference(whole: Path, killed: Path) -> str:
     return ""
 
 
-def _state(folder: Path) -> object:
-    """The state of the last checkpoint of a run."""
+def state_of(folder: Path, step: int) -> object:
+    """The state of a run in its checkpoint of ``step``."""
     import jax
 
     from vitjax.training import experiment, runs
 
     built = experiment.build(runs.read_config(folder))
     store = built.checkpoints(folder / "checkpoints", read_only=True)
-    restored = store.restore(built.abstract_state(), config=built.config, step=STEPS)
+    restored = store.restore(built.abstract_state(), config=built.config, step=step)
     store.close()
     assert restored is not None
     # The key of the run as numbers.

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import socket
 import time
@@ -11,23 +12,37 @@ from whole_runs import TINY, start
 
 from vitjax import config as configs
 from vitjax import models, weights
+from vitjax.cli import hosts as hosts_
 from vitjax.training import experiment, loop
 
+# Of all hosts, as a command starts them; all but the first tell what they write beside checkpoints.
 HOST = """
-import sys
-import jax
-jax.config.update("jax_platforms", "cpu")
+import os, sys
+from vitjax.cli import hosts, process
+process.prepare()
+address, count, index, paths, folders = sys.argv[1:6]
 # Patient with each other where the machine has other things to do.
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), heartbeat_timeout_seconds=900)
+process.start_devices(hosts=hosts.Hosts(address, int(count), int(index), heartbeat=900))
 from vitjax import config
-from vitjax.cli import process
 from vitjax.training import experiment, loop
 from vitjax.training.interruption import Interrupted
-process.start_devices()
-configs, workdirs = sys.argv[3].split(","), sys.argv[4].split(",")
-for path, workdir in zip(configs, workdirs, strict=True):
+
+workdirs = folders.split(",")
+
+def told(event, arguments):
+    if event not in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+        return
+    if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+        return
+    path = str(arguments[0])
+    if any(path.startswith(folder) and "checkpoints" not in path for folder in workdirs):
+        print("WROTE", event, path, file=sys.stderr)
+
+if index != "0":
+    sys.addaudithook(told)
+for path, workdir in zip(paths.split(","), workdirs, strict=True):
     loaded = config.load(path)
-    config.override(loaded, sys.argv[5:])
+    config.override(loaded, sys.argv[6:])
     try:
         loop.train(experiment.build(loaded), workdir)
     except Interrupted as interrupted:
@@ -36,14 +51,59 @@ for path, workdir in zip(configs, workdirs, strict=True):
 """
 
 
-def start_two(config, workdir, *overrides):
-    """Two processes that JAX takes for two hosts; several configs and folders by commas."""
+def free_address():
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def with_devices(count):
+    return {
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    }
+
+
+def start_two(config, workdir, *overrides, devices=4):
+    """Two processes that JAX takes for two hosts; several configs and folders by commas."""
+    address = free_address()
     return [
-        start(["-c", HOST, address, number, config, workdir, *overrides]) for number in range(2)
+        start(["-c", HOST, address, 2, number, config, workdir, *overrides], with_devices(devices))
+        for number in range(2)
     ]
+
+
+def commands(*arguments, devices=2, of_host=((), ())):
+    """`vitjax` on two hosts."""
+    address = free_address()
+    return [
+        start(
+            [
+                *("-m", "vitjax", *arguments, *of_host[number]),
+                *(f"--coordinator={address}", "--num-hosts=2", f"--host={number}"),
+            ],
+            with_devices(devices),
+        )
+        for number in range(2)
+    ]
+
+
+def ended(hosts, timeout=300):
+    """For each host its status, standard output and standard error."""
+    results = []
+    for host in hosts:
+        output, errors = host.communicate(timeout=timeout)
+        results.append((host.returncode, output, errors))
+    return results
+
+
+def wait_for(path, hosts):
+    """Returns once ``path`` has content."""
+    deadline = time.monotonic() + 240
+    while not (path.exists() and path.stat().st_size):
+        assert time.monotonic() < deadline
+        for host in hosts:
+            assert host.poll() is None, host.communicate()
+        time.sleep(0.05)
 
 
 MEASURES = "    config.objective.measures = ('calibration_error', 'confusion_matrix')\n"
@@ -58,7 +118,7 @@ def get_config():
     config = ConfigDict()
     config.model = dict(name="conv4_omniglot", filters=8, depth=2)
     config.data = dict(
-        source="glyphs", classes=30, image_size=16, batch_size=4, eval_batch_size=4,
+        source="glyphs", classes=30, image_size=16, batch_size=8, eval_batch_size=8,
         episodes=dict(ways=5, shots=1, queries=3, val_episodes=6, test_episodes=10),
     )
     config.objective = dict(name="maml", inner_steps=1, inner_learning_rate=0.5, test_steps=2)
@@ -75,7 +135,7 @@ def get_config():
     config = ConfigDict()
     config.model = dict(name="unet", filters=2, depth=1, norm="batch")
     config.data = dict(
-        source="cells", size=32, train=8, val=3, test=5, batch_size=4, eval_batch_size=4,
+        source="cells", size=32, train=8, val=3, test=5, batch_size=8, eval_batch_size=8,
         train_transforms="elastic(2) | dihedral", weight_map=dict(sigma=3),
     )
     config.objective = dict(name="segmentation", measures=("v_rand", "rand_error", "pixel_error"))
@@ -116,7 +176,8 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def of_two_and_of_one(tmp_path_factory):
-    """For a run of each of these configs the summaries of two hosts and of one."""
+    """For a run of each of these configs the summaries of two hosts and of one, by 8 devices each;
+    and what the two printed."""
     folder = tmp_path_factory.mktemp("hosts")
     resnet = models.create("resnet20", stage_sizes=(1,), width=4, num_classes=10)
     variables = jax.jit(resnet.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
@@ -126,19 +187,18 @@ def of_two_and_of_one(tmp_path_factory):
         files.append(folder / f"{name}.py")
         files[-1].write_text(text)
         workdirs.append(folder / f"{name} of two")
-        values = configs.load(files[-1])
-        values.parallel = {"devices": 1}
         one = folder / f"{name} of one"
-        loop.train(experiment.build(values), one, lambda text: None)
+        loop.train(experiment.build(configs.load(files[-1])), one, lambda text: None)
         summaries[name] = [workdirs[-1], one]
     hosts = start_two(",".join(map(str, files)), ",".join(map(str, workdirs)))
-    for host in hosts:
-        _, errors = host.communicate(timeout=600)
-        assert host.returncode == 0, errors
-    return {
+    printed = ended(hosts, 600)
+    for status, _, errors in printed:
+        assert status == 0, errors
+    found = {
         name: [json.loads((run / "summary.json").read_text()) for run in runs]
         for name, runs in summaries.items()
     }
+    return found | {"printed": printed}
 
 
 def test_two_hosts_give_the_numbers_of_one(of_two_and_of_one):
@@ -202,23 +262,193 @@ def get_config():
 def test_all_hosts_leave_when_one_is_told_to(tmp_path):
     config, workdir = tmp_path / "endless.py", tmp_path / "run"
     config.write_text(ENDLESS)
-    hosts = start_two(config, workdir)
-    deadline = time.monotonic() + 240
-    metrics = workdir / "metrics.jsonl"
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    hosts = start_two(config, workdir, devices=1)
+    wait_for(workdir / "metrics.jsonl", hosts)
     hosts[1].send_signal(signal.SIGTERM)
-    for host in hosts:
-        output, errors = host.communicate(timeout=120)
-        assert host.returncode == 128 + signal.SIGTERM, errors
+    for status, output, errors in ended(hosts, 120):
+        assert status == 128 + signal.SIGTERM, errors
         step = output.split("after step ")[1].split(";")[0]
         assert (workdir / "checkpoints" / step / "state").is_dir()
 
 
 def test_pmap_on_several_hosts_is_refused_in_words(config, tmp_path):
-    for host in start_two(config, tmp_path / "run", "--config.parallel.mode=pmap"):
-        _, errors = host.communicate(timeout=120)
-        assert host.returncode != 0
+    arguments = f"--config={config}", f"--workdir={tmp_path / 'run'}"
+    for status, _, errors in ended(commands("train", *arguments, "--config.parallel.mode=pmap")):
+        assert status == 2
         assert "'pmap' supports one host; use 'jit'" in errors
+        assert len(errors.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_only_the_first_host_writes_and_prints(of_two_and_of_one):
+    (_, first, _), (_, second, errors) = of_two_and_of_one["printed"]
+    assert "Training on CPU" in first
+    assert "[Gloo]" not in first
+    assert second == ""
+    assert "WROTE" not in errors
+
+
+def one_line(errors):
+    """The only line of a host's standard error; tells of a lost host."""
+    (line,) = errors.splitlines()
+    assert line.startswith("vitjax: another host of this run is lost")
+    assert "start all hosts again with the same commands" in line
+    return line
+
+
+# Killed: its connections close. Stopped, as by a machine that hangs: nothing but time tells.
+@pytest.mark.parametrize(
+    ("number", "sent", "named"),
+    [
+        (1, signal.SIGKILL, "another host"),
+        pytest.param(0, signal.SIGKILL, "another host", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGSTOP, "no sign of life of host 1 for 5", marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGSTOP, "another host", marks=pytest.mark.slow),
+    ],
+)
+def test_a_host_that_loses_another_ends_in_words(tmp_path, number, sent, named):
+    config, workdir = tmp_path / "endless.py", tmp_path / "run"
+    config.write_text(ENDLESS)
+    arguments = f"--config={config}", f"--workdir={workdir}", "--heartbeat-timeout=5"
+    hosts = commands("train", *arguments)
+    wait_for(workdir / "metrics.jsonl", hosts)
+    hosts[number].send_signal(sent)
+    ((status, _, errors),) = ended([hosts[1 - number]], 60)
+    hosts[number].kill()
+    hosts[number].communicate()
+    assert status == hosts_.LOST, errors
+    assert named in one_line(errors)
+
+
+RESUMED = """
+from ml_collections import ConfigDict
+
+def get_config():
+    config = ConfigDict()
+    config.seed = 2
+    config.model = dict(name="vit_ti16", patch_size=4, width=8, depth=1, num_heads=1, mlp_width=16,
+                        dropout=0.1)
+    config.data = dict(source="synthetic", image_size=8, examples=64, val_examples=13,
+                       batch_size=16)
+    config.optimizer = dict(name="adamw", learning_rate=3e-3)
+    config.train = dict(steps=9, log_every_steps=1, evaluate_every_steps=3)
+    config.checkpoint = dict(every_steps=3, keep=9)
+    return config
+"""
+FSDP = "--config.parallel={'rules': {'name': 'fsdp', 'min_size': 1}}"
+
+
+def metrics_of(workdir):
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {(r["step"], r["split"]): (r["loss"], r.get("grad_norm", 0.0)) for r in records}
+
+
+def test_a_run_resumes_on_another_number_of_hosts_and_by_another_placement(tmp_path):
+    config, resumed, undisturbed = tmp_path / "c.py", tmp_path / "resumed", tmp_path / "undisturbed"
+    config.write_text(RESUMED)
+    loop.train(experiment.build(configs.load(config)), undisturbed, say=str)
+
+    def two(steps, devices):
+        overrides = f"--config.train.steps={steps}", FSDP
+        for status, _, errors in ended(start_two(config, resumed, *overrides, devices=devices)):
+            assert status == 0, errors
+
+    two(3, devices=4)
+    of_one = configs.load(config)
+    of_one.train.steps = 6
+    loop.train(experiment.build(of_one), resumed, say=str)
+    two(9, devices=2)
+    expected, found = metrics_of(undisturbed), metrics_of(resumed)
+    assert expected.keys() == found.keys()
+    assert len(expected) == 9 + 3
+    for key, values in expected.items():
+        np.testing.assert_allclose(found[key], values, rtol=2e-5, err_msg=str(key))
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_two_hosts_resumes_to_the_same_bits(tmp_path):
+    config = tmp_path / "c.py"
+    config.write_text(RESUMED)
+    runs = [tmp_path / name for name in ("undisturbed", "killed")]
+    for workdir in runs:
+        if workdir.name == "killed":
+            hosts = start_two(config, workdir, FSDP)
+            wait_for(workdir / "checkpoints" / "3" / "_CHECKPOINT_METADATA", hosts)
+            for host in hosts:
+                host.kill()
+            ended(hosts)
+            assert not (workdir / "summary.json").exists()
+        for status, _, errors in ended(start_two(config, workdir, FSDP)):
+            assert status == 0, errors
+    assert metrics_of(runs[0]) == metrics_of(runs[1])
+    built = experiment.build(configs.load(config))
+    states = []
+    for workdir in runs:
+        store = built.checkpoints(workdir / "checkpoints", read_only=True)
+        states.append(store.restore(built.abstract_state(), config=built.config).state.variables)
+        store.close()
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_hosts_that_differ_are_told_how(tmp_path):
+    config = tmp_path / "c.py"
+    config.write_text(RESUMED)
+    arguments = f"--config={config}", f"--workdir={tmp_path / 'run'}"
+    hosts = commands("train", *arguments, of_host=((), ("--config.optimizer.learning_rate=0.5",)))
+    for status, output, errors in ended(hosts):
+        assert status == 2
+        assert output == ""
+        (line,) = errors.splitlines()
+        assert "config.optimizer.learning_rate is 0.003 on host 0 and 0.5 on host 1" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_hosts_without_a_common_folder_are_told(tmp_path):
+    config = tmp_path / "c.py"
+    config.write_text(RESUMED)
+    hosts = commands(
+        "train",
+        f"--config={config}",
+        of_host=[(f"--workdir={tmp_path / name}",) for name in ("first", "second")],
+    )
+    for status, _, errors in ended(hosts):
+        assert status == 2
+        assert "not the same folder on all hosts: host 1 does not see" in errors
+    assert not (tmp_path / "first").exists()
+    assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.slow
+def test_two_hosts_evaluate_as_one(vitjax, tmp_path):
+    config, workdir = tmp_path / "c.py", tmp_path / "run"
+    config.write_text(RESUMED)
+    loop.train(experiment.build(configs.load(config)), workdir, say=str)
+    arguments = "evaluate", f"--workdir={workdir}", "--split=val", "--json"
+    (status, output, errors), (other, nothing, quiet) = ended(commands(*arguments))
+    assert (status, other) == (0, 0), errors
+    assert nothing == quiet == ""
+    found = json.loads(output)["results"]
+    expected = json.loads((workdir / "summary.json").read_text())["val"]
+    assert found["examples"] == expected["examples"] == 13
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def test_a_coordinator_that_does_not_answer_is_named(vitjax):
+    address = free_address()
+    status, output, errors = vitjax(
+        *("train", "--config=digits/vit", "--workdir=nowhere", f"--coordinator={address}"),
+        *("--num-hosts=2", "--host=1", "--start-timeout=2"),
+    )
+    assert status == hosts_.LOST, errors
+    assert output == ""
+    (line,) = errors.splitlines()
+    assert f"{address} cannot be reached" in line
+
+
+def test_without_a_cluster_the_flags_are_named(vitjax):
+    status, _, errors = vitjax("train", "--config=digits/vit", "--workdir=nowhere", "--distributed")
+    assert status == 2
+    (line,) = errors.splitlines()
+    assert "JAX finds no cluster here" in line
+    assert "--coordinator=ADDRESS:PORT --num-hosts=N --host=I" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 
 from vitjax.cli import (
@@ -12,6 +13,7 @@ from vitjax.cli import (
     data,
     evaluate,
     export,
+    hosts,
     import_weights,
     models,
     predict,
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             process.flush_output()
     except BrokenPipeError:
         process.discard_output()
+        hosts.leave(process.BROKEN_PIPE)
         return process.BROKEN_PIPE
     except OSError as error:
         process.discard_output()
@@ -55,7 +58,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         _take(parsed, overrides, rest)
         parsed = argparse.Namespace(**expanded(vars(parsed)))
-        return parsed.chosen.run(parsed, overrides)
+        return _run_command(parsed, overrides)
+    except hosts.LostHostError as error:
+        return _report(error, hosts.LOST)
     except UserError as error:
         return _report(error, 2)
     except KeyboardInterrupt:
@@ -68,9 +73,29 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _report(f"{error.strerror or error}{where}", 2)
 
 
+def _run_command(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Runs the command; an error that another host is the reason of becomes one in words."""
+    try:
+        return parsed.chosen.run(parsed, overrides)
+    except Exception as error:
+        lost = hosts.lost(error)
+        if lost is not None:
+            raise lost from error
+        if hosts.several() and not isinstance(error, UserError | OSError):
+            hosts.claim_the_end()
+            traceback.print_exc()
+            hosts.leave(1)
+        raise
+
+
 def _report(problem: object, status: int) -> int:
-    """Prints a message for the person at the keyboard; returns ``status``."""
+    """Prints a message for the person at the keyboard; returns ``status``.
+
+    One of several hosts ends here.
+    """
+    hosts.claim_the_end()
     print(f"vitjax: {printable_lines(str(problem))}", file=sys.stderr)
+    hosts.leave(status)
     return status
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitjax.cli import arguments, process
+from vitjax.cli import arguments, hosts, process
 from vitjax.cli.command import Command
 from vitjax.core.atomic import finite
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import Say, portable
+from vitjax.core.text import Say, portable, say_nothing
 
 if TYPE_CHECKING:
     from vitjax.training.run_evaluation import Evaluation
@@ -43,6 +43,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document, and nothing else"
     )
+    hosts.add_arguments(parser)
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -51,12 +52,17 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
             "vitjax evaluate takes --workdir=DIR, for a run, or --config=FILE, for what its"
             f" config.init loads; {'neither is' if parsed.config is None else 'both are'} given"
         )
-    process.start_devices()
+    process.start_devices(hosts=hosts.chosen(parsed))
+    import jax
+
     from vitjax.training import run_evaluation
 
     # Standard output is for the results alone.
-    aside = functools.partial(print, file=sys.stderr, flush=True)
-    say = aside if parsed.json else print
+    aside: Say = functools.partial(print, file=sys.stderr, flush=True)
+    say: Say = aside if parsed.json else print
+    first_host = jax.process_index() == 0
+    if not first_host:
+        aside = say = say_nothing
     if parsed.config is None:
         found = run_evaluation.evaluate(
             parsed.workdir,
@@ -73,6 +79,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
                 raise ConfigError(f"--{name} chooses among a run's checkpoints: give --workdir=DIR")
         config = arguments.load_config(parsed.config, overrides)
         found = run_evaluation.evaluate_initial(config, parsed.split, say, aside)
+    if not first_host:
+        return 0
     if parsed.json:
         print(json.dumps(portable(finite(found.record)), indent=2))
     else:

@@ -16,6 +16,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from vitjax.cli.hosts import Hosts
+from vitjax.cli.hosts import start as start_hosts
 from vitjax.core.silence import silence_pillow
 from vitjax.core.text import printable, printable_lines
 
@@ -72,12 +74,17 @@ def discard_output() -> None:
                 os.dup2(nowhere, stream.fileno())
 
 
-def start_devices(*, distributed: bool = False) -> None:
+def start_devices(*, hosts: Hosts | None = None) -> None:
     """Starts JAX, with the settings that make the loader and steps on CPUs fast.
 
     Args:
-        distributed: start as one of several hosts, which JAX finds by Slurm, Open MPI or a TPU pod.
+        hosts: start as one of several hosts; None for one host alone.
+
+    Raises:
+        ConfigError, LostHostError: the other hosts are not found or cannot be reached.
     """
+    if hosts is not None:
+        start_hosts(hosts)
     import jax
 
     from vitjax.data.image_files import transform_in_the_calling_thread
@@ -86,8 +93,6 @@ def start_devices(*, distributed: bool = False) -> None:
     transform_in_the_calling_thread()
     cpu.compute_in_the_calling_thread()
     cpu.convolve_with_eigen()
-    if distributed:
-        jax.distributed.initialize()
     if jax.default_backend() == "cpu":
         cpu.keep_freed_memory()
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from vitjax.cli import arguments, process
+from vitjax.cli import arguments, hosts, process
 from vitjax.cli.command import Command
 
 
@@ -22,16 +22,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="resume although the images are not those that the run was trained on",
     )
-    parser.add_argument(
-        "--distributed",
-        action="store_true",
-        help="start as one of several hosts (JAX finds Slurm, Open MPI and TPU pods)",
-    )
+    hosts.add_arguments(parser)
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     # Before the config, which may be a file with code of the user that computes.
-    process.start_devices(distributed=parsed.distributed)
+    process.start_devices(hosts=hosts.chosen(parsed))
     from vitjax.tasks import runs
     from vitjax.training.interruption import Interrupted
 

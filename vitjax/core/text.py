@@ -19,6 +19,10 @@ _NOT_SHOWN = re.compile(
 _LONGEST_WORD = 4096  # which is compared with others; the time grows with the square
 
 
+def say_nothing(text: str) -> None:
+    """A `Say` that drops the message, as on all hosts but the first."""
+
+
 def near_match(word: object, options: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the option nearest to ``word``, or ``""``."""
     word = word if isinstance(word, str) else quoted(word)

@@ -20,12 +20,12 @@ from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.names import count_parameters
 from vitjax.core.paths import expanded
-from vitjax.core.text import duration, printable
+from vitjax.core.text import duration, printable, say_nothing
 from vitjax.metrics import Declaration, Uncounted
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
 from vitjax.parallel.devices import describe_devices
-from vitjax.training import checks, flops, initialization, resuming, summary, workdir
+from vitjax.training import agreement, checks, flops, initialization, resuming, summary, workdir
 from vitjax.training.checkpoint_files import CheckpointError, begun, check_path
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import free_changes
@@ -64,7 +64,8 @@ def train(
 
     Raises:
         ConfigError: a batch does not divide evenly into devices, the data has other classes than
-            those that the run started with, or the task refuses to resume with changed data.
+            those that the run started with, the task refuses to resume with changed data, or
+            hosts differ.
         WorkdirError: another run writes there.
         WeightsError: the weights to start from cannot be read, or do not fit.
         DataError: the examples are not those that the run was trained on.
@@ -78,7 +79,7 @@ def train(
     experiment.check_batch_size()
     check_path(folder)
     if jax.process_index() > 0:
-        say = _say_nothing
+        say = say_nothing
     # Weights are read before the folder is created, so that an error leaves none behind; with a
     # checkpoint they are not needed any more.
     started = None
@@ -89,6 +90,7 @@ def train(
         if jax.process_index() == 0:
             stack.enter_context(workdir.lock(folder))
         now = DataNow.of(experiment)
+        agreement.check(experiment.config, now.examples, folder)
         if begun(folder / workdir.CHECKPOINTS):
             resuming.check(experiment, folder, now, accept_data_change)
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
@@ -443,7 +445,3 @@ def all_finite(tree: Any) -> jax.Array:
     """Whether ``tree`` has no NaN and no infinity."""
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
     return jnp.stack(finite).all()
-
-
-def _say_nothing(text: str) -> None:
-    """Replaces `print` on all hosts but the first."""

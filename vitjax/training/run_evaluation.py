@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from vitjax.config import to_dict
 from vitjax.core.text import Say
-from vitjax.training import checks, evaluation_files, finite, initialization
+from vitjax.training import agreement, checks, evaluation_files, finite, initialization
 from vitjax.training import experiment as experiments
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
@@ -61,6 +61,7 @@ def evaluate(
         if ensemble is not None:
             run.experiment.task.check_ensemble()
             steps = run.best_steps(ensemble)
+        agreement.check(run.experiment.config)
         task, evaluator = run.experiment.task, Evaluator(run.experiment, progress)
         variables, step = run.chosen(checkpoint, say)
         results, tables = task.evaluate_in_detail(evaluator, variables, split)
@@ -93,6 +94,7 @@ def evaluate_initial(config: Any, split: str, say: Say, progress: Say | None = N
         experiment = experiments.build(config, classes=known.classes, trained=True)
         if experiment.data.matched is not None:
             say_match(experiment.data.matched, known.data, experiment.config["data"], say)
+    agreement.check(experiment.config)
     checks.split(split, experiment.data.splits)
     if experiment.start is None:
         say("config.init.from_checkpoint is not set: these are results of fresh parameters")
