@@ -14,6 +14,7 @@ from vitjax.cli import (
     export,
     import_weights,
     models,
+    plan,
     predict,
     probe,
     process,
@@ -25,7 +26,7 @@ from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
     *(train, evaluate, predict, import_weights, export, probe),
-    *(models, data, class_split),
+    *(models, data, class_split, plan),
 )
 _OVERRIDE = "--config."
 COMMANDS = tuple(module.COMMAND for module in _MODULES)
