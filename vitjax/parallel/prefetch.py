@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
-
 # The batches that wait on the devices beside the one in use; one more is held by the thread.
 AHEAD = 2
 

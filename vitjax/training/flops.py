@@ -20,6 +20,7 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import Optimizer
 from vitjax.parallel import accelerators
 
+
 def peak_per_second(device_kind: str) -> float | None:
     """The dense bfloat16 peak of one device in FLOP/s, or None if it is not known."""
     found = accelerators.of_kind(device_kind)

@@ -183,10 +183,8 @@ class Plan:
             return
         assert self.peak is not None
         rate = self.batch_size / seconds
-        yield (
-            f"{'time per step':16}{1000 * seconds:,.4g} ms at {self.mfu:.0%} of the bfloat16 peak of"
-            f" {self.peak / 1e12:,.4g} TFLOP/s per device"
-        )
+        peak = f"the bfloat16 peak of {self.peak / 1e12:,.4g} TFLOP/s per device"
+        yield f"{'time per step':16}{1000 * seconds:,.4g} ms at {self.mfu:.0%} of {peak}"
         yield f"{'speed':16}{rate:,.4g} {self.unit}s per second"
         yield f"{'whole run':16}{duration(self.steps * seconds)} for {counted(self.steps, 'step')}"
 

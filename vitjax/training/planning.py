@@ -25,7 +25,7 @@ from vitjax.parallel.accelerators import Accelerator
 from vitjax.parallel.mesh import MeshJit
 from vitjax.parallel.prefetch import AHEAD
 from vitjax.training import experiment as experiments
-from vitjax.training import flops
+from vitjax.training import checks, flops
 from vitjax.training.experiment import Experiment
 from vitjax.training.plan import Memory, Plan
 
@@ -60,6 +60,7 @@ def make(
     *,
     mfu: float = 0.4,
     sizes: Sizes | None = None,
+    search: bool = True,
     say: Say = print,
 ) -> Plan:
     """Plans a run.
@@ -69,14 +70,16 @@ def make(
         accelerator: what the devices of JAX stand for; None for themselves.
         mfu: the fraction of the bfloat16 peak that the run is assumed to reach.
         sizes: of data that is not at hand; None reads the config's data.
+        search: whether to search for the largest batch that fits, which takes some compilations.
         say: receives messages of progress.
 
     Raises:
-        ConfigError: as of `vitjax.training.experiment.build`, or the batch does not divide evenly
-            into the devices.
+        ConfigError: as of `vitjax.training.experiment.build`, the data has no split to train on, or
+            the batch does not divide evenly into the devices.
         DataError: the data cannot be read, and ``sizes`` is None.
     """
     experiment = _build(config, sizes)
+    checks.trainable(experiment.data, experiment.objective)
     experiment.check_batch_size()
     parallel, data, objective = experiment.parallel, experiment.data, experiment.objective
     device, count = parallel.devices[0], len(parallel.devices)
@@ -93,7 +96,7 @@ def make(
     step = _Step(experiment, state, example, say)
     used = step.memory(data.batch_size)
     largest = None
-    if memory is not None:
+    if search and memory is not None:
         largest = largest_batch(
             lambda size: step.memory(size).total,
             memory,

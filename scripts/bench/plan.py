@@ -1,0 +1,121 @@
+"""What ``vitjax plan`` says of memory on a CPU, beside what runs take.
+
+    python scripts/bench/plan.py                 # the table of docs/plan.md
+    python scripts/bench/plan.py digits/vit --json
+
+A process per case compiles the step, returns its free memory to the system, and then creates the
+state and takes three steps, with batches read ahead as in training. Measured is by how much its
+resident memory grows at most from there on (VmHWM of Linux). The plan is the total on one device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from vitjax import config as configs
+from vitjax.cli import process
+
+# Batches large enough that a step takes much more than what the process has anyway.
+CASES = {
+    "digits/vit": 1024,
+    "digits/resnet": 512,
+    "segmentation/cells": 32,
+    "maml/glyphs": 64,
+}
+STEPS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)}")
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    process.prepare()
+    process.start_devices()
+    if arguments.measure:
+        print(json.dumps(measured(arguments.cases[0])))
+        return
+    if not arguments.json:
+        print("| config | batch | plan | measured | plan / measured |\n|---|---|---|---|---|")
+    for name in arguments.cases:
+        row = {"config": name, "batch_size": CASES[name], "plan": planned(name)}
+        row["measured"] = in_a_process(name)
+        row["ratio"] = row["plan"] / row["measured"]
+        if arguments.json:
+            print(json.dumps(row), flush=True)
+        else:
+            plan, found = (f"{row[key] / 1e6:,.0f} MB" for key in ("plan", "measured"))
+            batch, ratio = row["batch_size"], row["ratio"]
+            print(f"| `{name}` | {batch} | {plan} | {found} | {ratio:.2f} |", flush=True)
+
+
+def loaded(name: str) -> Any:
+    config = configs.load(name)
+    config.data.batch_size = CASES[name]
+    config.parallel = {"devices": 1}
+    return config
+
+
+def planned(name: str) -> int:
+    """Bytes by the plan."""
+    from vitjax.training import planning
+
+    return planning.make(loaded(name), search=False, say=str).memory.total
+
+
+def in_a_process(name: str) -> int:
+    """Bytes that a run takes."""
+    command = [sys.executable, __file__, name, "--measure"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measured(name: str) -> int:
+    """Bytes by which this process grows when it trains."""
+    import jax
+
+    from vitjax.training import experiment as experiments
+
+    experiment = experiments.build(loaded(name))
+    step: Any = experiment.train_step()
+    compiled = None
+    before = 0
+    for steps in (0, STEPS):
+        if steps:
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+            before = resident("VmRSS")
+        state = experiment.parallel.place_state(experiment.initial_state())
+        batches = experiment.batches_ahead(experiment.data.train_batches())
+        with contextlib.closing(batches):
+            if compiled is None:
+                compiled = step.lower(state, next(batches)).compile()
+            for _ in range(steps):
+                state, metrics = compiled(state, next(batches))
+                jax.block_until_ready(metrics)
+        del state, batches
+    return resident("VmHWM") - before
+
+
+def resident(key: str) -> int:
+    """Bytes of memory of this process."""
+    found = re.search(rf"^{key}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return 1024 * int(found[1])
+
+
+if __name__ == "__main__":
+    main()
