@@ -61,7 +61,7 @@ class Plan:
     """A plan.
 
     Attributes:
-        model: its name and the dtype that it computes in.
+        model: its name, and the dtype that it computes in where the config gives one.
         device: the name of a device.
         devices: their number.
         mesh: the axes of the mesh; under ``pmap``, the one axis.

@@ -104,8 +104,9 @@ def make(
             unit=parallel.batch_shards * experiment.settings.accumulation_steps,
             most=None if data.episodic else data.num_examples("train"),
         )
+    model = experiment.config["model"]
     return Plan(
-        model=f"{experiment.config['model']['name']} in {objective.model.dtypes['dtype']}",
+        model=" in ".join(str(model[key]) for key in ("name", "dtype") if model.get(key)),
         device=kind,
         devices=count,
         mesh=parallel.mesh.shape if isinstance(parallel, MeshJit) else {"data": count},
