@@ -24,8 +24,8 @@ from vitjax.optim.optimizer import Optimizer
 from vitjax.parallel.accelerators import Accelerator
 from vitjax.parallel.mesh import MeshJit
 from vitjax.parallel.prefetch import AHEAD
-from vitjax.training import experiment as experiments
 from vitjax.training import checks, flops
+from vitjax.training import experiment as experiments
 from vitjax.training.experiment import Experiment
 from vitjax.training.plan import Memory, Plan
 
