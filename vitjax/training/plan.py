@@ -153,7 +153,7 @@ class Plan:
         }
         yield from (f"{name:16}{value}" for name, value in facts.items())
         yield ""
-        yield f"{'memory per device':26}{'':>12}"
+        yield "memory per device"
         for name, amount in dataclasses.asdict(self.memory).items():
             if amount or name in _ALWAYS:
                 row, known = _ROWS[name]

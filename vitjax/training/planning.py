@@ -153,7 +153,7 @@ def largest_batch(
         if len(tried) == 1:
             guess = start // 2 if start > 1 else 2
             continue
-        (a, b), *_ = [sorted(tried, key=lambda n: abs(tried[n] - memory))[:2]]
+        a, b = sorted(tried, key=lambda n: abs(tried[n] - memory))[:2]
         slope = (tried[b] - tried[a]) / (b - a)
         if slope <= 0:
             break
@@ -207,7 +207,7 @@ class _Step:
         temporary += found.output_size_in_bytes - found.alias_size_in_bytes
         trained, frozen = _parameters(experiment, state)
         gradients = min(temporary, _bytes_of(trained))
-        parameters = _bytes_of((state.params, frozen))
+        parameters = _bytes_of((trained, frozen))
         known = _bytes_of((state.params, state.model_state))
         # One batch is in use, some wait, and a thread holds the next one.
         ahead = (1 + AHEAD) * _bytes_of(waiting)
