@@ -73,9 +73,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     if parsed.device not in (None, "cpu"):
         accelerator = accelerators.named(parsed.device, "--device")
     say = functools.partial(print, file=sys.stderr, flush=True)
-    found = planning.make(
-        config, accelerator, mfu=parsed.mfu, sizes=sizes and planning.Sizes(*sizes), say=say
-    )
+    absent = None if sizes is None else planning.Sizes(*sizes)
+    found = planning.make(config, accelerator, mfu=parsed.mfu, sizes=absent, say=say)
     if parsed.json == "-":
         print(json.dumps(found.to_json(), indent=2))
         return 0

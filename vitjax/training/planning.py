@@ -84,6 +84,7 @@ def make(
     parallel, data, objective = experiment.parallel, experiment.data, experiment.objective
     device, count = parallel.devices[0], len(parallel.devices)
     memory: int | None
+    peak: float | None
     if accelerator is not None:
         kind, memory, peak = accelerator.kind, int(accelerator.memory), accelerator.peak
     else:
@@ -196,12 +197,9 @@ class _Step:
             devices = len(parallel.devices)
             arguments = _stacked(state, devices), _cut(batch, devices)
         on_cpu = parallel.devices[0].platform == "cpu"
-        compiled = (
-            experiment.train_step()
-            .lower(*arguments)
-            .compile(compiler_options=_UNUSED_CODE if on_cpu else None)
-        )
-        found = compiled.memory_analysis()
+        step: Any = experiment.train_step()
+        options = _UNUSED_CODE if on_cpu else None
+        found = step.lower(*arguments).compile(compiler_options=options).memory_analysis()
         # Results that reuse no memory of the state are the metrics.
         temporary = found.temp_size_in_bytes
         temporary += found.output_size_in_bytes - found.alias_size_in_bytes
