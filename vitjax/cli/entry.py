@@ -16,6 +16,7 @@ from vitjax.cli import (
     hosts,
     import_weights,
     models,
+    plan,
     predict,
     probe,
     process,
@@ -27,7 +28,7 @@ from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
     *(train, evaluate, predict, import_weights, export, probe),
-    *(models, data, class_split),
+    *(models, data, class_split, plan),
 )
 _OVERRIDE = "--config."
 COMMANDS = tuple(module.COMMAND for module in _MODULES)

@@ -18,6 +18,7 @@ from typing import Any
 
 from vitjax.cli.hosts import Hosts
 from vitjax.cli.hosts import start as start_hosts
+from vitjax.core.errors import ConfigError
 from vitjax.core.silence import silence_pillow
 from vitjax.core.text import printable, printable_lines
 
@@ -72,6 +73,30 @@ def discard_output() -> None:
                 stream.flush()
             except OSError:
                 os.dup2(nowhere, stream.fileno())
+
+
+def simulate_devices(count: int, *, only: bool) -> None:
+    """Makes JAX start ``count`` CPU devices; call it before `start_devices`.
+
+    Args:
+        count: their number.
+        only: whether to leave GPUs and TPUs alone.
+
+    Raises:
+        ConfigError: JAX has started, with fewer devices.
+    """
+    import jax
+
+    try:
+        if only:
+            jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:
+        if len(jax.devices()) < count:
+            raise ConfigError(
+                f"{count} devices are needed, and JAX has started {len(jax.devices())}, as a config"
+                f" does that computes: JAX_NUM_CPU_DEVICES={count} in the environment starts them"
+            ) from None
 
 
 def start_devices(*, hosts: Hosts | None = None) -> None:

@@ -102,6 +102,33 @@ def check(found: Mapping[str, Any], path: str, needed: Collection[str] = ()) -> 
         )
 
 
+def of_sizes(
+    image: tuple[int, int, int], classes: int, examples: int, *, episodic: bool = False
+) -> dict[str, Any]:
+    """A description of data that is not at hand, with splits ``train``, ``val`` and ``test``.
+
+    Args:
+        image: (height, width, channels) of a stored image; its values are bytes.
+        classes: the number of classes; of episodic data, in each split.
+        examples: the training examples; of episodic data, the images of a split.
+        episodic: whether the splits have other classes each.
+    """
+    splits = ("train", "val", "test")
+    number = classes * len(splits) if episodic else classes
+    per_class = max(1, examples // classes)
+    return {
+        "class_names": [str(index) for index in range(number)],
+        "examples": dict.fromkeys(splits, 1) | {"train": examples},
+        "classes": {
+            split: {str(place * classes + index): per_class for index in range(classes)}
+            for place, split in enumerate(splits if episodic else ())
+        },
+        "sizes": dict.fromkeys(splits, image[:2]),
+        "image": {"shape": list(image), "channels": image[2], "dtype": "uint8"},
+        "label": {"shape": []},
+    }
+
+
 def _check_splits(found: Mapping[str, Any], where: str, needed: Collection[str]) -> None:
     """Checks that there is a split, and that each has a size where sizes are needed."""
     for key in ("examples", "classes"):

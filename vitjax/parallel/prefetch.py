@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
+# The batches that wait on the devices beside the one in use; one more is held by the thread.
+AHEAD = 2
+
 
 class Batches(Protocol):
     """An iterator of batches that holds threads or processes until it is closed."""
@@ -22,7 +25,7 @@ class Batches(Protocol):
 
 
 def ahead(
-    batches: Batches, place: Callable[[Any], Any], size: int = 2
+    batches: Batches, place: Callable[[Any], Any], size: int = AHEAD
 ) -> Generator[Any, None, None]:
     """Yields ``place(batch)`` for every batch, from a thread that runs up to ``size`` ahead.
 

@@ -34,6 +34,7 @@ from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import other_outputs
 from vitjax.training.sections import Checked
 from vitjax.training.settings import Settings, Start, positive, train_settings
+from vitjax.training.step import make_train_step
 from vitjax.training.task import TASKS, Task
 
 # Folded into the run's key for the initial parameters; no step has this number.
@@ -110,6 +111,17 @@ class Experiment:
             state,
             self.parallel.state_sharding(state),
         )
+
+    def train_step(self) -> Callable[[Any, Any], Any]:
+        """The compiled training step ``(state, batch) -> (state, metrics)``.
+
+        It takes a placed state, whose memory it reuses, and a batch as of `place_batch`.
+        """
+        objective = self.objective
+        if self.parallel.axis_name is not None:
+            objective = objective.over_axis(self.parallel.axis_name)
+        step = make_train_step(objective, self.optimizer, ema_decay=self.settings.ema_decay)
+        return self.parallel.compile(step, state=self.abstract_state(), donate=True)
 
     def place_batch(self) -> Callable[[Any], Any]:
         """A function that places a batch on the devices and looks up the images it refers to."""
@@ -200,6 +212,7 @@ def build(
     trained: bool = False,
     used: Mapping[str, Any] | None = None,
     where: str = "data.json",
+    planned: bool = False,
 ) -> Experiment:
     """Builds everything that a config names.
 
@@ -215,6 +228,8 @@ def build(
         used: the config that the run was trained with, if there is one: bounds of its optimizer
             and schedule are for new values.
         where: the file that ``description`` was read from, for errors.
+        planned: whether nothing will be allocated, so that the memory of this machine does not
+            matter.
 
     Raises:
         ConfigError: an unknown section, name or key, naming the near match; the data's classes are
@@ -231,7 +246,8 @@ def build(
             )
         else:
             data = vitjax.data.recall(description, seed=given.seed, where=where, **given.data)
-        return _build(plain, parts, data, recalled=description is not None, trained=trained)
+        recalled = description is not None
+        return _build(plain, parts, data, recalled=recalled, trained=trained, planned=planned)
 
 
 def check(config: Any) -> None:
@@ -253,6 +269,7 @@ def _build(
     *,
     recalled: bool,
     trained: bool,
+    planned: bool,
 ) -> Experiment:
     given, method, constructor = parts.sections, parts.method, parts.constructor
     model_arguments, method_arguments = parts.model_arguments, parts.method_arguments
@@ -295,7 +312,7 @@ def _build(
     )
     with _blaming("config.model"):
         batch = source.example_batch(evaluated=True)
-        if counting.is_deep(module):  # tracing it takes long
+        if counting.is_deep(module) and not planned:  # tracing it takes long
             inputs = jax.eval_shape(built.inputs, source.example_batch())
             counting.check_memory(counting.size_of(module, inputs), "config.model")
         variables = jax.eval_shape(lambda: built.init(jax.random.key(0), source.example_batch()))
@@ -343,6 +360,8 @@ def _build(
         start=start,
     )
     _ = experiment.task  # which checks that the data and the objective have what it needs
+    if planned:
+        return experiment
     further = None
     if not trained:
         state = jax.eval_shape(lambda params: optimizers.init(updates, params), variables["params"])

@@ -18,35 +18,13 @@ from vitjax.nn.batch_norm import UNCHANGED
 from vitjax.objectives.base import Batch, Objective
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import Optimizer
-
-# Dense bfloat16 peak of one device in FLOP/s by a part of its `device_kind`, from the vendors'
-# data sheets. The first match is used, so longer names come first.
-_PEAKS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L40": 181e12,
-    "L4": 121e12,
-    "V100": 125e12,
-    "T4": 65e12,
-    "B200": 2250e12,
-    "TPU v6 lite": 918e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5p": 459e12,
-    "TPU v5": 459e12,
-    "TPU v4": 275e12,
-    # A device of these two is a core, and a chip has two cores.
-    "TPU v3": 61.5e12,
-    "TPU v2": 22.5e12,
-}
+from vitjax.parallel import accelerators
 
 
 def peak_per_second(device_kind: str) -> float | None:
     """The dense bfloat16 peak of one device in FLOP/s, or None if it is not known."""
-    return next((peak for name, peak in _PEAKS.items() if name in device_kind), None)
+    found = accelerators.of_kind(device_kind)
+    return None if found is None else found.peak
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> int:

@@ -37,7 +37,6 @@ from vitjax.training.profiling import Clock, Profiler
 from vitjax.training.progress import noted_if_long
 from vitjax.training.resuming import DataNow, Patience, Resumed
 from vitjax.training.settings import EarlyStopping
-from vitjax.training.step import make_train_step
 
 
 class DivergedError(UserError):
@@ -192,15 +191,7 @@ class _Loop:
     def run(self) -> None:
         """Takes the remaining steps."""
         experiment, settings = self.experiment, self.experiment.settings
-        parallel = experiment.parallel
-        objective = experiment.objective
-        if parallel.axis_name is not None:
-            objective = objective.over_axis(parallel.axis_name)
-        train_step = parallel.compile(
-            make_train_step(objective, experiment.optimizer, ema_decay=settings.ema_decay),
-            state=experiment.abstract_state(),
-            donate=True,
-        )
+        train_step = experiment.train_step()
         host_batches = experiment.data.train_batches(
             start=self.next_batch,
             process_index=jax.process_index(),
