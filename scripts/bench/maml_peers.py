@@ -103,7 +103,8 @@ class Torch:
         python: the Python to run; None if there is none.
         params: of Conv4.
         batch: episodes.
-        settings: ``steps`` and ``rate`` of the inner loop, ``depth`` of the network, ``dtype``.
+        settings: ``steps`` and ``rate`` of the inner loop, ``depth`` of the network, ``dtype``,
+            and ``precision``, PyTorch's name of that of float32 products.
     """
 
     def __init__(self, python: str | None, params: Any, batch: Any, settings: Mapping[str, Any]):
@@ -120,7 +121,7 @@ class Torch:
         np.savez(path, **flatten_dict({"params": params, **arrays}, sep="/"))
         gpu = jax.default_backend() == "gpu"
         # XLA computes float32 products in TF32 by default on GPUs that have it.
-        settings = {**settings, "precision": "high" if gpu else "highest"}
+        settings = {"precision": "high" if gpu else "highest", **settings}
         program = Path(__file__).with_name("maml_torch.py")
         command = [python, str(program), str(path), json.dumps(settings)]
         self._process = subprocess.Popen(

@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.metadata
+import json
 import os
 import statistics
 import sys
@@ -285,6 +286,8 @@ def measure(case: Case, device: str | None, arguments: argparse.Namespace) -> st
     rate = ours.flops_per_image * ours_speed
     peak = flops.peak_per_second(jax.devices()[0].device_kind)
     theirs_speed = ratio = "-"
+    if arguments.json:
+        write_json(case, arguments, speeds, ours.flops_per_image, rate / peak if peak else None)
     if device:
         theirs_speed = in_digits(statistics.median(speeds[1]))
         ratios = [a / b for a, b in zip(*speeds, strict=True)]
@@ -301,6 +304,36 @@ def measure(case: Case, device: str | None, arguments: argparse.Namespace) -> st
         f"{rate / peak:.1%}" if peak else "-",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def write_json(
+    case: Case,
+    arguments: argparse.Namespace,
+    speeds: list[list[float]],
+    flops_per_image: float,
+    mfu: float | None,
+) -> None:
+    """Appends the row to the file of ``--json``; null for a peer that was not measured."""
+    theirs = "timm, torch.compile" if arguments.compile else "timm"
+    ratios = [a / b for a, b in zip(*speeds, strict=True)] if len(speeds) == 2 else []
+    row = {
+        "kind": "training",
+        "case": case.describe(),
+        "batch": case.batch_size,
+        "unit": "images/s",
+        "values": {
+            "vitjax": statistics.median(speeds[0]),
+            theirs: statistics.median(speeds[1]) if ratios else None,
+        },
+        "ratios": {
+            theirs: [statistics.median(ratios), min(ratios), max(ratios)] if ratios else None
+        },
+        "gflops_per_step": flops_per_image * case.batch_size / 1e9,
+        "failed": {},
+        "notes": {"mfu": mfu},
+    }
+    with open(arguments.json, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def in_digits(speed: float) -> str:
@@ -339,6 +372,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--apart", action="store_true", help="PyTorch in a process of its own (see Apart)"
     )
+    parser.add_argument("--json", metavar="FILE", help="append the rows to a file, as JSON lines")
     return parser.parse_args()
 
 
