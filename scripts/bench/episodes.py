@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
-import platform
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import timing  # type: ignore[import-not-found]
 
 import vitjax.data
+
+BEFORE = 6  # batches that fill the queue of the loader
 
 GLYPHS = {"source": "glyphs", "classes": 1000}
 OMNIGLOT_TRANSFORMS = "grayscale | resize((28, 28), interpolation='area') | invert"
@@ -34,12 +35,10 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of TFDS with omniglot")
     parser.add_argument("--path", help="folder of miniImageNet: train/<class>, val/<class>")
     parser.add_argument("--workers", type=int, default=0, help="worker processes that read images")
-    parser.add_argument("--seconds", type=float, default=3.0, help="duration of each measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a turn (default: 3)")
+    timing.options(parser, rounds=3)
     arguments = parser.parse_args()
-    versions = {p: importlib.metadata.version(p) for p in ("jax", "numpy", "grain")}
-    device = jax.devices()[0].device_kind
-    print(f"{platform.machine()}, Python {platform.python_version()}, {versions}, {device}")
-    print(f"{'data':<12} {'episodes':<34} {'what':<22} {'episodes/s':>10} {'batches/s':>10}")
+    report = timing.Report(arguments.json)
     kept = {"glyphs": GLYPHS}
     if arguments.data_dir:
         kept["omniglot"] = {
@@ -54,11 +53,11 @@ def main() -> None:
             episodes = {"ways": ways, "shots": shots, "queries": 15, "rotations": "classes"}
             start = time.perf_counter()
             data = create(section, number, {**episodes, **extra}, arguments)
-            say(name, "", f"ready in {time.perf_counter() - start:.1f} s")
-            report(name, data, "drawn", arguments)
-            report(name, data, "drawn and looked up", arguments)
+            timing.warn(f"{name}: ready in {time.perf_counter() - start:.1f} s")
+            measure(name, data, "drawn", arguments, report)
+            measure(name, data, "drawn and looked up", arguments, report)
     streamed = create(GLYPHS, 32, {"queries": 15, "in_memory": False}, arguments)
-    report("glyphs", streamed, "read on demand", arguments)
+    measure("glyphs", streamed, "read on demand", arguments, report)
     if arguments.path:
         section = {
             "source": "folder",
@@ -67,11 +66,12 @@ def main() -> None:
             "train_transforms": "random_resized_crop(84) | flip",
         }
         data = create(section, 4, {"class_split": "miniimagenet_ravi"}, arguments)
-        report("miniimagenet", data, "read on demand", arguments)
+        measure("miniimagenet", data, "read on demand", arguments, report)
     sinusoid = vitjax.data.create(
         source="sinusoid", batch_size=25, episodes={"shots": 10, "queries": 10}
     )
-    report("sinusoid", sinusoid, "drawn", arguments)
+    measure("sinusoid", sinusoid, "drawn", arguments, report)
+    report.print()
 
 
 def create(section: dict[str, Any], number: int, episodes: dict[str, Any], arguments: Any) -> Any:
@@ -80,36 +80,36 @@ def create(section: dict[str, Any], number: int, episodes: dict[str, Any], argum
     )
 
 
-def report(name: str, data: Any, what: str, arguments: argparse.Namespace) -> None:
-    """Prints one line."""
+def measure(
+    name: str, data: Any, what: str, arguments: argparse.Namespace, report: timing.Report
+) -> None:
+    """Reports one row."""
     protocol = data.protocol("train")
     shape = ", ".join(
         f"{protocol[key]} {key}" for key in ("ways", "shots", "queries") if key in protocol
     )
-    with contextlib.closing(data.train_batches()) as batches:
-        fed: Iterator[Any] = batches
-        if what == "drawn and looked up":
-            store = jax.device_put(data.store)
-            look_up = jax.jit(data.look_up)
-            fed = (jax.block_until_ready(look_up(store, batch)) for batch in batches)
-        speed = measure(fed, arguments.seconds)
-    say(name, f"{data.batch_size} of {shape}", what, speed * data.batch_size, speed)
 
+    def run(steps: int) -> float:
+        with contextlib.closing(data.train_batches()) as batches:
+            fed: Iterator[Any] = batches
+            if what == "drawn and looked up":
+                fed = (jax.block_until_ready(look_up(store, batch)) for batch in batches)
+            for _ in range(BEFORE):
+                next(fed)
+            start = time.perf_counter()
+            for _ in range(steps):
+                next(fed)
+            return time.perf_counter() - start
 
-def say(name: str, shape: str, what: str, episodes: float = 0, batches: float = 0) -> None:
-    numbers = f" {episodes:>10,.0f} {batches:>10,.0f}" if batches else ""
-    print(f"{name:<12} {shape:<34} {what:<22}{numbers}", flush=True)
-
-
-def measure(batches: Iterator[Any], seconds: float) -> float:
-    """Batches per second, after some that fill the queue of the loader."""
-    for _ in range(6):
-        next(batches)
-    count, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        next(batches)
-        count += 1
-    return count / elapsed
+    if what == "drawn and looked up":
+        store = jax.device_put(data.store)
+        look_up = jax.jit(data.look_up)
+    size = data.batch_size
+    case = f"{name}, {shape}, {what}"
+    times = timing.in_turn(
+        {timing.OURS: run}, rounds=arguments.rounds, least=arguments.seconds, warm_up=1, label=case
+    )
+    report.add(timing.Row("episodes", case, size, "episodes/s", size, times, ()))
 
 
 if __name__ == "__main__":

@@ -147,9 +147,7 @@ def jax_device(dry_run: bool) -> tuple[str | None, str]:
 
 def peers(facts: dict[str, Any], pins: dict[str, str]) -> None:
     """Adds the peers' versions, and reports them."""
-    python = sys.executable
-    if importlib.util.find_spec("torch") is None:
-        python = os.environ.get("VITJAX_TORCH_PYTHON", python)
+    python = os.environ.get("VITJAX_TORCH_PYTHON") or sys.executable
     # What this process finds on its path is built for this Python.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     try:

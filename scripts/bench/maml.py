@@ -1,7 +1,7 @@
 r"""Milliseconds of one second-order MAML step, compared with PyTorch and the usual JAX code.
 
     python scripts/bench/maml.py                                   # both cases
-    python scripts/bench/maml.py --case omniglot --rounds 11 --json maml.jsonl
+    python scripts/bench/maml.py --case omniglot --rounds 11 --json rows.jsonl
     python scripts/bench/maml.py --torch-python /opt/torch/bin/python
 
 A step is the meta-gradient of a batch of 5-way 1-shot episodes, 15 queries per class, through 5
@@ -14,57 +14,51 @@ noise. vitjax's side is the trainer's own step. The peers:
 - ``higher``; ``torch.func``: ``grad`` of ``vmap``;
 - ``usual jax``: ``vmap`` over episodes of `flax.linen` layers.
 
-All start from the same weights and must find the same loss. They take turns, round by round and
-with a pause in between, so that other load on the machine affects all of them; the medians are
-reported. Ratios are a peer's median divided by vitjax's: above 1, vitjax is faster. PyTorch runs in
-a separate process, with this Python if PyTorch is installed, otherwise with --torch-python. Peers
-that are not installed are named on stderr and skipped. A peer that takes more than 50 s per step is
-timed once.
+All start from the same weights and must find the same loss. How they take turns, and what a row
+has, is in ``timing.py``: ratios are a peer's time divided by vitjax's, so above 1 vitjax is faster.
+PyTorch runs in a process of its own, with this Python if PyTorch is installed, otherwise with
+--torch-python. Peers that are not installed are named on stderr and are nulls.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
-import importlib.util
-import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from typing import Any
 
 # JAX would take three quarters of the GPU's memory at its start; here two frameworks share it.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from maml_peers import TORCH_PEERS, USUAL, Torch, UsualJax  # type: ignore[import-not-found]
+import peer  # type: ignore[import-not-found]
+import timing  # type: ignore[import-not-found]
+from flax.traverse_util import flatten_dict
+from maml_peers import TORCH_PEERS, USUAL, UsualJax  # type: ignore[import-not-found]
 
 from vitjax import models, parallel
 from vitjax.cli import process
 from vitjax.meta import Maml
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import Optimizer
-from vitjax.training import flops, summary
+from vitjax.training import flops
 from vitjax.training.step import make_train_step
 
 WAYS, SHOTS, QUERIES, INNER_STEPS, DEPTH = 5, 1, 15, 5, 4
 # MAML's for miniImageNet. Larger ones let rounding grow until the losses cannot be compared.
 RATE = 0.01
-SLOW = 50.0  # seconds of a step, above which one round will do
 LEAST = 0.2  # seconds that a round lasts at least
-PAUSE = 0.5  # seconds between contestants: the threads of a pool spin on before they sleep
 # In float32 losses after five steps agree to about 1e-4.
 LOSS_TOLERANCE = {"float32": 0.01, "tf32": 0.05, "bfloat16": 0.2}
-
-# By name, what JAX calls them.
-PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32"}
+# Of float32 products: what JAX and PyTorch call them.
+PRECISIONS = {"float32": ("highest", "highest"), "tf32": ("tensorfloat32", "high")}
 
 Run = Callable[[int], tuple[float, float]]  # number of steps -> (seconds, the last step's loss)
 
@@ -80,6 +74,7 @@ class Case:
 
     Attributes:
         inner_steps: of the inner loop.
+        precision: of float32 products, a key of `PRECISIONS`; None for JAX's default.
         at_once: episodes that vitjax computes in parallel; None for what it chooses.
         conv_impl: of vitjax's convolutions.
     """
@@ -91,8 +86,15 @@ class Case:
     episodes: int
     dtype: str = "float32"
     inner_steps: int = INNER_STEPS
+    precision: str | None = None
     at_once: int | None = None
     conv_impl: str = "auto"
+
+    def describe(self) -> str:
+        """The case in words, for the table."""
+        words = f"MAML, {self.name}, {self.inner_steps} inner steps"
+        number = self.precision or self.dtype
+        return words if number == "float32" else f"{words}, {number}"
 
     def batch(self) -> dict[str, Any]:
         """Episodes of noise, in the loader's format."""
@@ -116,14 +118,13 @@ class Case:
 
     def objective(self, **fields: Any) -> Maml:
         """MAML as implemented in vitjax."""
-        fields = {"conv_impl": self.conv_impl, **fields}
         model = models.create(
             self.model,
             num_classes=WAYS,
             depth=DEPTH,
             head_init="xavier",
             dtype=self.dtype,
-            **fields,
+            **{"conv_impl": self.conv_impl, **fields},
         )
         return Maml(
             model=model,
@@ -176,128 +177,112 @@ class Vitjax:
         return time.perf_counter() - start, loss
 
 
-def gemm_peak() -> float:
-    """FLOP/s of a product of two float32 matrices of 2048 x 2048, the best of several."""
-    left = right = jnp.ones((2048, 2048))
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(left, right))
-    times = []
-    for _ in range(7):
-        start = time.perf_counter()
-        jax.block_until_ready(product(left, right))
-        times.append(time.perf_counter() - start)
-    return float(2 * 2048**3 / min(times))
+def torch_peers(
+    case: Case, ours: Vitjax, settings: dict[str, Any], arguments: argparse.Namespace
+) -> peer.Peer:
+    """PyTorch's process.
+
+    Raises:
+        PeerError: PyTorch is not installed.
+    """
+    python = peer.python_with("torch", arguments.torch_python)
+    if python is None:
+        raise peer.PeerError("PyTorch is not installed here (--torch-python)")
+    gpu = jax.default_backend() == "gpu"
+    batch = case.batch()
+    arrays = {
+        "params": ours.variables["params"]["model"],
+        **{name: batch[name] for name in ("support", "query")},
+    }
+    # XLA computes float32 products in TF32 by default on GPUs that have it.
+    _, precision = PRECISIONS[case.precision or ("tf32" if gpu else "float32")]
+    settings = {
+        **settings,
+        "device": "cuda" if gpu else "cpu",
+        "precision": precision,
+        "peers": [name for name in arguments.peers if name in TORCH_PEERS],
+    }
+    return peer.Peer(python, "maml_torch.py", settings, flatten_dict(arrays, sep="/"))
 
 
-def measure(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Runs all contestants in turn: {name: seconds of a step in each round}, and further facts."""
+def measure(case: Case, arguments: argparse.Namespace, report: timing.Report) -> None:
+    """Times a case and reports its row."""
     ours = Vitjax(case)
-    wanted = set(arguments.peers)
-    python = arguments.torch_python if wanted & set(TORCH_PEERS) else None
-    params, batch = ours.variables["params"]["model"], case.batch()
     settings = {"steps": case.inner_steps, "rate": RATE, "depth": DEPTH, "dtype": case.dtype}
-    if arguments.precision:
-        settings["precision"] = {"float32": "highest", "tf32": "high"}[arguments.precision]
-    torch = Torch(python, params, batch, settings)
-    runs: dict[str, Run] = {"vitjax": ours.run}
-    runs |= {name: functools.partial(torch.run, name) for name in torch.peers if name in wanted}
-    if USUAL in wanted:
-        runs[USUAL] = UsualJax(params, batch, settings).run
-    failed = {name: reason for name, reason in torch.missing.items() if name in wanted}
-    for name, reason in failed.items():
-        warn(f"{name} is skipped: {reason}")
-    steps: dict[str, int] = {}
-    seconds: dict[str, list[float]] = {}
-    expected = None
-    for name, run in list(runs.items()):
-        try:
-            took, loss = run(1)
-            expected = loss if expected is None else expected
-            tolerance = LOSS_TOLERANCE[arguments.precision or case.dtype]
-            if abs(loss - expected) > max(tolerance, LOSS_TOLERANCE[case.dtype]) * abs(expected):
-                sys.exit(f"{name} finds a loss of {loss} where vitjax finds {expected}")
-            # The first step of PyTorch warms up as well.
-            took = took if took > SLOW else run(1)[0]
-        except RuntimeError as error:
-            warn(f"{name} is skipped: {error}")
-            failed[name] = str(error)
-            del runs[name]
-            continue
-        steps[name], seconds[name] = max(1, round(LEAST / took)), []
-        if took > SLOW:
-            seconds[name] = [took]
-    peaks = []
-    for number in range(1, arguments.rounds + 1):
-        for name, run in runs.items():
-            time.sleep(PAUSE)
-            if not (seconds[name] and seconds[name][0] > SLOW):
-                seconds[name].append(run(steps[name])[0] / steps[name])
-        peaks.append(gemm_peak())
-        shown = "  ".join(f"{name} {1e3 * times[-1]:,.1f}" for name, times in seconds.items())
-        print(f"{case.name} round {number}: {shown} ms", flush=True)
-    torch.close()
-    rate = ours.flops / statistics.median(seconds["vitjax"])
-    return {
-        "seconds": seconds,
-        "failed": failed,
-        "torch": torch.version,
-        "memory": ours.memory,
-        "flops": ours.flops,
-        "peak": max(peaks),
-        "peak_fraction": rate / max(peaks),
-    }
+    expected: list[float] = []
+    tolerance = LOSS_TOLERANCE["tf32" if case.precision == "tf32" else case.dtype]
+
+    def checked(name: str, run: Run) -> timing.Run:
+        """``run`` without the loss, which has to be vitjax's in the first step."""
+        first = True
+
+        def seconds(steps: int) -> float:
+            nonlocal first
+            took, loss = run(steps)
+            if first:
+                expected.append(loss)
+                first = False
+                if abs(loss - expected[0]) > tolerance * abs(expected[0]):
+                    sys.exit(f"{name} finds a loss of {loss} where vitjax finds {expected[0]}")
+            return took
+
+        return seconds
+
+    runs = {timing.OURS: checked(timing.OURS, ours.run)}
+    peaks, missing = {"JAX": timing.gemm_by_jax()}, dict[str, str]()
+    with contextlib.ExitStack() as stack:
+        if wanted := [name for name in arguments.peers if name in TORCH_PEERS]:
+            try:
+                torch = torch_peers(case, ours, settings, arguments)
+            except peer.PeerError as error:
+                missing = dict.fromkeys(wanted, str(error))
+            else:
+                stack.callback(torch.close)
+                missing, peaks["PyTorch"] = torch.missing, torch.seconds("gemm")
+                report.packages |= torch.facts["versions"]
+                for name in wanted:
+                    if name in torch.runs:
+                        ask = functools.partial(_asked, torch, name)
+                        runs[name] = checked(name, ask)
+        if USUAL in arguments.peers:
+            usual = UsualJax(ours.variables["params"]["model"], case.batch(), settings)
+            runs[USUAL] = checked(USUAL, usual.run)
+        for name, reason in missing.items():
+            timing.warn(f"{name} is left out: {reason}")
+        times = timing.in_turn(
+            runs,
+            rounds=arguments.rounds,
+            least=LEAST,
+            peaks=peaks,
+            label=case.name,
+        )
+    times.failed.update(missing)
+    report.add(
+        timing.Row(
+            "few-shot",
+            case.describe(),
+            case.episodes,
+            "ms",
+            1,
+            times,
+            tuple(arguments.peers),
+            ours.flops,
+            {"memory_mib": ours.memory / 2**20},
+        )
+    )
 
 
-def as_json(case: Case, found: dict[str, Any], peers: list[str]) -> dict[str, Any]:
-    """The case's line of ``--json``; null for peers that were not measured."""
-    medians = {name: 1e3 * statistics.median(times) for name, times in found["seconds"].items()}
-    ours = medians["vitjax"]
-    return {
-        "kind": "maml",
-        "case": case.name,
-        "batch": case.episodes,
-        "unit": "ms",
-        "values": {"vitjax": ours, **{name: medians.get(name) for name in peers}},
-        "ratios": {name: [medians[name] / ours] if name in medians else None for name in peers},
-        "gflops_per_step": found["flops"] / 1e9,
-        "share_of_peak": found["peak_fraction"],
-        "failed": found["failed"],
-        "notes": {"memory_mib": found["memory"] / 2**20},
-    }
-
-
-def table(case: Case, found: dict[str, Any]) -> str:
-    """The case in Markdown."""
-    ours = statistics.median(found["seconds"]["vitjax"])
-    lines = [
-        f"\n{case.name}: {case.episodes} episodes, {case.dtype},"
-        f" {found['flops'] / case.episodes / 1e9:.2f} GFLOP per episode; vitjax reaches"
-        f" {found['peak_fraction']:.0%} of {found['peak'] / 1e9:,.0f} GFLOP/s and takes"
-        f" {found['memory'] / 2**20:,.0f} MiB",
-        "\n| | median, ms | least, ms | rounds | / vitjax |\n|---|---:|---:|---:|---:|",
-    ]
-    for name, times in found["seconds"].items():
-        median, least = statistics.median(times), min(times)
-        cells = f"{1e3 * median:,.1f} | {1e3 * least:,.1f} | {len(times)} | {median / ours:.2f}"
-        lines.append(f"| {name} | {cells} |")
-    return "\n".join(lines)
-
-
-def warn(text: str) -> None:
-    """Prints a warning to stderr."""
-    print(text, file=sys.stderr, flush=True)
+def _asked(torch: peer.Peer, name: str, steps: int) -> tuple[float, float]:
+    answer = torch.ask(name, steps)
+    return answer["seconds"], answer["loss"]
 
 
 def main() -> None:
     arguments = parse()
     if arguments.precision:
-        jax.config.update("jax_default_matmul_precision", PRECISIONS[arguments.precision])
+        jax.config.update("jax_default_matmul_precision", PRECISIONS[arguments.precision][0])
     process.start_devices()
-    facts = summary.environment()
-    packages = {name: facts["versions"][name] for name in ("vitjax", "jax", "flax")}
-    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"{facts['device']}, Python {facts['versions']['python']}, {packages}")
-    print(f"{date.today()}, revision {facts['git_revision']}{load}")
+    report = timing.Report(arguments.json)
     for name in arguments.case:
         case = CASES[name]
         case = dataclasses.replace(
@@ -305,14 +290,10 @@ def main() -> None:
             episodes=arguments.episodes or case.episodes,
             dtype=arguments.dtype,
             inner_steps=arguments.inner_steps,
+            precision=arguments.precision,
         )
-        found = measure(case, arguments)
-        print(table(case, found))
-        if found["torch"]:
-            print(f"\nPyTorch {found['torch']}")
-        if arguments.json:
-            with open(arguments.json, "a", encoding="utf-8") as file:
-                file.write(json.dumps(as_json(case, found, arguments.peers)) + "\n")
+        measure(case, arguments, report)
+    report.print()
 
 
 def parse() -> argparse.Namespace:
@@ -329,19 +310,11 @@ def parse() -> argparse.Namespace:
         help="of float32 products on a GPU, on both sides (default: JAX's, which is TF32)",
     )
     parser.add_argument("--inner-steps", type=int, default=INNER_STEPS)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds per contestant (default: 5)")
+    timing.options(parser, rounds=5)
     peers = [*TORCH_PEERS, USUAL]
     parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER")
-    parser.add_argument(
-        "--torch-python",
-        default=os.environ.get("VITJAX_TORCH_PYTHON"),
-        help="a Python that has PyTorch, and maybe higher (default: $VITJAX_TORCH_PYTHON)",
-    )
-    parser.add_argument("--json", metavar="FILE", help="append the cases to a file, as JSON lines")
-    arguments = parser.parse_args()
-    if importlib.util.find_spec("torch"):
-        arguments.torch_python = sys.executable
-    return arguments
+    peer.options(parser, ("torch", "PyTorch, and maybe higher"))
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,15 @@
-"""The peers of `scripts/bench/maml.py`: usual JAX code, and PyTorch through a pipe."""
+"""The peer of `scripts/bench/maml.py` in JAX: the usual code."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
-from flax.traverse_util import flatten_dict
 
 USUAL = "usual jax"
 TORCH_PEERS = ("torch autograd", "torch autograd, channels_last", "higher", "torch.func")
@@ -46,7 +40,7 @@ class UsualJax:
     Args:
         params: of Conv4.
         batch: episodes.
-        settings: see `Torch`.
+        settings: ``steps`` and ``rate`` of the inner loop, and ``dtype``.
     """
 
     def __init__(self, params: Any, batch: Any, settings: Mapping[str, Any]):
@@ -89,78 +83,3 @@ class UsualJax:
             self._state = state[0], state[1]
         value = float(loss)
         return time.perf_counter() - start, value
-
-
-class Torch:
-    """PyTorch in a process of its own, see ``maml_torch.py``.
-
-    Attributes:
-        peers: those that it has.
-        missing: the reasons for those that it lacks.
-        version: of PyTorch; empty if it is not installed.
-
-    Args:
-        python: the Python to run; None if there is none.
-        params: of Conv4.
-        batch: episodes.
-        settings: ``steps`` and ``rate`` of the inner loop, ``depth`` of the network, ``dtype``,
-            and ``precision``, PyTorch's name of that of float32 products.
-    """
-
-    def __init__(self, python: str | None, params: Any, batch: Any, settings: Mapping[str, Any]):
-        self.missing: dict[str, str] = {}
-        self.version = ""
-        self.peers: list[str] = []
-        if python is None:
-            reason = "PyTorch is not installed here; --torch-python names a Python that has it"
-            self.missing = dict.fromkeys(TORCH_PEERS, reason)
-            return
-        self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name) / "episodes.npz"
-        arrays = {name: batch[name] for name in ("support", "query")}
-        np.savez(path, **flatten_dict({"params": params, **arrays}, sep="/"))
-        gpu = jax.default_backend() == "gpu"
-        # XLA computes float32 products in TF32 by default on GPUs that have it.
-        settings = {"precision": "high" if gpu else "highest", **settings}
-        program = Path(__file__).with_name("maml_torch.py")
-        command = [python, str(program), str(path), json.dumps(settings)]
-        self._process = subprocess.Popen(
-            [*command, "--device", "cuda" if gpu else "cpu"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        greeting = self._read()
-        if "error" in greeting:
-            self.missing = dict.fromkeys(TORCH_PEERS, greeting["error"])
-        else:
-            self.missing, self.peers = greeting["missing"], greeting["peers"]
-            self.version = greeting["version"]
-
-    def run(self, peer: str, steps: int) -> tuple[float, float]:
-        """As `UsualJax.run`; raises RuntimeError if the peer failed."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"peer": peer, "steps": steps}) + "\n")
-            self._process.stdin.flush()
-            answer = self._read()
-        except BrokenPipeError:
-            answer = {"error": "its process has ended"}
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer["seconds"], answer["loss"]
-
-    def close(self) -> None:
-        """Ends the process."""
-        if self.version:
-            assert self._process.stdin is not None
-            with self._process:
-                self._process.stdin.close()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            return {"error": f"its process ended with {self._process.wait()}"}
-        answer: dict[str, Any] = json.loads(line)
-        return answer

@@ -1,14 +1,9 @@
-"""PyTorch's side of `scripts/bench/maml.py`: runs the meta-steps that it requests through a pipe.
+"""PyTorch's side of `scripts/bench/maml.py`: serves the meta-steps that a `peer.Peer` requests.
 
-Reads one JSON object per line, ``{"peer": name, "steps": number}``, and answers each with
-``{"seconds": ..., "loss": ...}`` or ``{"error": ...}``; its first line lists the peers. Needs
-PyTorch, and `higher` for the peer of that name, but neither JAX nor vitjax.
+Needs PyTorch, and `higher` for the peer of that name, but neither JAX nor vitjax.
 """
 
-import argparse
 import contextlib
-import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -17,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peer import received, serve  # type: ignore[import-not-found]
+from timing import gemm_by_torch  # type: ignore[import-not-found]
 
 Weights = dict[str, torch.Tensor]
 EPSILON = 1e-3
@@ -33,14 +30,12 @@ class Episodes:
         dtype: of the computation.
 
     Args:
-        path: an npz file: the parameters under ``params/``, support and query under their names.
+        arrays: the parameters under ``params/``, support and query under their names.
         settings: the attributes of those names.
         device: see above.
     """
 
-    def __init__(self, path: str, settings: dict[str, Any], device: str):
-        with np.load(path) as file:
-            arrays = dict(file)
+    def __init__(self, arrays: dict[str, Any], settings: dict[str, Any], device: str):
         self.device, self.steps, self.rate = device, settings["steps"], settings["rate"]
         self.dtype = getattr(torch, settings["dtype"])
         self.depth: int = settings["depth"]
@@ -206,45 +201,36 @@ def meta_step(weights: Weights, step: Step) -> Callable[[], float]:
     return run
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("path", help="episodes and weights, npz")
-    parser.add_argument("settings", type=json.loads)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=0)
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    torch.set_float32_matmul_precision(arguments.settings["precision"])
-    device = arguments.device
+def _start() -> tuple[dict[str, Any], dict[str, Any]]:
+    settings, arrays = received()
+    torch.set_float32_matmul_precision(settings["precision"])
+    device = settings["device"]
     if device == "cuda":
         torch.backends.cudnn.benchmark = True
         if not torch.cuda.is_available():
-            sys.exit("this PyTorch has no CUDA device")
-    episodes = Episodes(arguments.path, arguments.settings, device)
-    ready: dict[str, Callable[[], float]] = {}
+            raise RuntimeError("this PyTorch has no CUDA device")
+    episodes = Episodes(arrays, settings, device)
+    runs: dict[str, Any] = {"gemm": gemm_by_torch(device)}
     missing = {}
-    for name, make in PEERS.items():
+    for name in settings["peers"]:
         try:
-            ready[name] = meta_step(*make(episodes))
+            runs[name] = _timed(meta_step(*PEERS[name](episodes)))
         except ImportError as error:
             missing[name] = str(error)
-    say({"peers": list(ready), "missing": missing, "version": torch.__version__})
-    for line in sys.stdin:
-        command = json.loads(line)
-        try:
-            start = time.perf_counter()
-            for _ in range(command["steps"]):
-                loss = ready[command["peer"]]()
-            say({"seconds": time.perf_counter() - start, "loss": loss})
-        except Exception as error:  # the other peers continue
-            say({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+    return runs, {"missing": missing, "versions": {"torch": torch.__version__}}
 
 
-def say(answer: dict[str, Any]) -> None:
-    """Writes one line to the parent process."""
-    print(json.dumps(answer), flush=True)
+def _timed(step: Callable[[], float]) -> Callable[[int], dict[str, float]]:
+    """The seconds of a number of steps, and the last one's loss."""
+
+    def run(steps: int) -> dict[str, float]:
+        start = time.perf_counter()
+        for _ in range(steps):
+            loss = step()
+        return {"seconds": time.perf_counter() - start, "loss": loss}
+
+    return run
 
 
 if __name__ == "__main__":
-    main()
+    serve(_start)

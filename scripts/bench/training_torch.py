@@ -1,4 +1,8 @@
-"""PyTorch's side of `scripts/bench/training.py`: the same networks, and how they are trained."""
+"""PyTorch's side of `scripts/bench/training.py`: the same networks, and how they are trained.
+
+As a program it serves the requests of a `peer.Peer`. It needs PyTorch, and timm for all networks
+but U-Net, but neither JAX nor vitjax.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import functools
 import importlib
 import importlib.abc
 import importlib.machinery
-import multiprocessing
 import sys
 import time
 import types
@@ -15,17 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-TIMM_NAMES = {
-    "vit_ti16": "vit_tiny_patch16_224",
-    "vit_s16": "vit_small_patch16_224",
-    "vit_b16": "vit_base_patch16_224",
-    "resnet18": "resnet18",
-    "resnet50": "resnet50",
-}
-MEAN, STD = 0.5, 0.25
-# Images of at most this many pixels on a side get ResNet's 3 x 3 stem of stride 1.
-SMALL = 64
+from networks import MEAN, SMALL, STD, TIMM_NAMES, Case  # type: ignore[import-not-found]
+from peer import received, serve  # type: ignore[import-not-found]
+from timing import gemm_by_torch  # type: ignore[import-not-found]
 
 
 class Torch:
@@ -41,7 +36,7 @@ class Torch:
 
     def __init__(
         self,
-        case: Any,
+        case: Case,
         batch: dict[str, np.ndarray],
         weights: dict[str, Any],
         device: str,
@@ -49,7 +44,7 @@ class Torch:
     ):
         import torch
 
-        model: Any = _unet(case, weights) if case.is_unet else _timm(case)
+        model: Any = _unet(case, weights) if case.is_unet else timm_network(case)
         self.parameters = sum(p.numel() for p in model.parameters())
         self.first_loss: float | None = None
         self._torch, self._cuda = torch, device == "cuda"
@@ -86,7 +81,7 @@ class Torch:
         self._synchronise()
         return time.perf_counter() - start
 
-    def _make_optimizer(self, case: Any, model: Any) -> Any:
+    def _make_optimizer(self, case: Case, model: Any) -> Any:
         optim, parameters = self._torch.optim, model.parameters()
         fused = {"fused": True} if self._cuda else {}
         if case.is_unet:
@@ -102,41 +97,50 @@ class Torch:
             self._torch.cuda.synchronize()
 
 
-class Apart:
-    """`Torch` in a process of its own, whose memory is managed as PyTorch's users have it.
+def _start() -> tuple[dict[str, Any], dict[str, Any]]:
+    """As a program: the steps and the matrix product, and facts about the network."""
+    import torch
 
-    A run of vitjax tells glibc to keep memory that is freed, and what else is in its process gains
-    from that as well.
+    settings, arrays = received()
+    case, device = Case(**settings["case"]), settings["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("this PyTorch has no CUDA device")
+    batch = {"image": arrays.pop("image"), "label": arrays.pop("label")}
+    contestant = Torch(case, batch, nested(arrays), device, settings["compile"])
 
-    Attributes:
-        parameters: how many are trained.
-        first_loss: that of the first step; None before it.
-    """
+    def steps(number: int) -> dict[str, Any]:
+        return {"seconds": contestant.run(number), "first_loss": contestant.first_loss}
 
-    def __init__(self, *arguments: Any):
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, *arguments), daemon=True).start()
-        theirs.close()  # or its end would not be noticed here
-        self.parameters: int = self._pipe.recv()
-        self.first_loss: float | None = None
-
-    def run(self, steps: int) -> float:
-        """Takes ``steps`` training steps; returns the seconds until the device has done them."""
-        self._pipe.send(steps)
-        seconds, self.first_loss = self._pipe.recv()
-        return float(seconds)
+    facts = {"parameters": contestant.parameters, "versions": versions()}
+    return {"train": steps, "gemm": gemm_by_torch(device)}, facts
 
 
-def _serve(pipe: Any, *arguments: Any) -> None:
-    torch = Torch(*arguments)
-    pipe.send(torch.parameters)
-    with contextlib.suppress(EOFError):  # who asks has gone
-        while True:
-            pipe.send((torch.run(pipe.recv()), torch.first_loss))
+def versions() -> dict[str, str]:
+    """Those of PyTorch and, if it is installed, timm."""
+    import importlib.metadata
+
+    import torch
+
+    found = {"torch": torch.__version__}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found["timm"] = importlib.metadata.version("timm")
+    return found
 
 
-def _timm(case: Any) -> Any:
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """A tree of dicts from values by path, whose parts are separated by slashes."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, name = path.split("/")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
+    return tree
+
+
+def timm_network(case: Case) -> Any:
+    """A network of timm, with the stem that small images get."""
     import torch
 
     timm = import_timm()
@@ -150,7 +154,7 @@ def _timm(case: Any) -> Any:
     return model
 
 
-def _unet(case: Any, weights: dict[str, Any]) -> Any:
+def _unet(case: Case, weights: dict[str, Any]) -> Any:
     """U-Net as `scripts/parity` has it, which vitjax's is compared with number by number."""
     import torch
 
@@ -174,24 +178,6 @@ def _unet(case: Any, weights: dict[str, Any]) -> Any:
                 value = found["scale"]
             parameter.data = torch.from_numpy(np.array(value))
     return model
-
-
-def torch_device(platform: str, wants_timm: bool) -> tuple[str | None, str]:
-    """PyTorch's name of the device that JAX runs on, or None and why there is nothing to time."""
-    try:
-        import torch
-    except ImportError:
-        return None, "PyTorch is not installed"
-    if wants_timm:
-        try:
-            import_timm()
-        except ImportError as error:
-            return None, f"timm cannot be imported ({error})"
-    if platform == "cpu":
-        return "cpu", ""
-    if platform == "gpu" and torch.cuda.is_available():
-        return "cuda", ""
-    return None, f"this PyTorch cannot use the device that JAX runs on ({platform})"
 
 
 def import_timm() -> Any:
@@ -233,3 +219,7 @@ def _replace_torchvision() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
     sys.meta_path.insert(0, Finder())
+
+
+if __name__ == "__main__":
+    serve(_start)

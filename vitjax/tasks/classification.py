@@ -106,8 +106,7 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         folder = OutputFolder.of(output)
         if folder is not None:
             folder.check([FIGURE])
-        step = jax.jit(functools.partial(self._probabilities, tta=tta))
-        compute = functools.partial(step, variables)
+        compute = functools.partial(self._compiled, variables, tta=tta)
         names, shown, count = self.class_names, [], 0
         for answer in answers(compute, self.data.read_image, files, batch_size, on_corrupt):
             if answer.values is None:
@@ -130,6 +129,11 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
                     path,
                     total=count,
                 )
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        """`_probabilities`, which further calls of `predict` do not compile again."""
+        return jax.jit(self._probabilities, static_argnames="tta")
 
     def _probabilities(self, variables: Any, images: Any, tta: bool) -> Any:
         """The probabilities of a batch, (images, classes)."""
