@@ -5,6 +5,7 @@
 #   bash scripts/bench/gpu.sh --dry-run          # every part with tiny networks on a CPU
 #   bash scripts/bench/gpu.sh --help
 #
+# A part that is named fills its rows alone: --parts vit_b16_cudnn_compile maml_float32.
 # What is missing is a null with a reason in the table, never a failure. Run again with the same
 # --out, it measures what is still null, such as parts that the time did not suffice for.
 #

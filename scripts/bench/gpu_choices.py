@@ -34,6 +34,7 @@ def main() -> None:
         maml.CASES[arguments.case],
         episodes=arguments.episodes,
         inner_steps=arguments.inner_steps,
+        filters=arguments.filters,
     )
     at_once = {"vmap": arguments.episodes, "scan": 1, "chunks": arguments.chunk}
     forms = {
@@ -118,6 +119,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=32, help="in a batch (default: 32)")
     parser.add_argument("--chunk", type=int, default=8, help="episodes of a chunk (default: 8)")
     parser.add_argument("--inner-steps", type=int, default=maml.INNER_STEPS)
+    parser.add_argument("--filters", type=int, help="of each convolution (default: the case's)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each form (default: 5)")
     parser.add_argument("--json", metavar="FILE", help="append the result to a file")
     return parser.parse_args()

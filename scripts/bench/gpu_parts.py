@@ -78,7 +78,7 @@ class Sizes:
         choices: options of ``gpu_choices.py``.
         chunk: episodes of the mapping between ``vmap`` and ``scan``.
         cifar10: overrides of the config.
-        expected: limit of each part in seconds; 0 for its own.
+        expected: seconds of each part; 0 for its own.
     """
 
     models: Mapping[str, str]
@@ -98,14 +98,15 @@ REAL = Sizes(
     chunk=8,
     cifar10=(),
 )
+TINY_EPISODES = ("--filters=4", "--episodes=2", "--inner-steps=1")
 TINY = Sizes(
     models={"vit_s16": "vit_ti16", "vit_b16": "vit_ti16", "resnet50": "resnet18"},
     training=(
         *("--image-size=32", "--batch-size=2", "--num-classes=10", "--dtype=bfloat16"),
         *("--rounds=1", "--steps=1"),
     ),
-    maml=("--case=omniglot", "--episodes=2", "--inner-steps=1", "--rounds=1"),
-    choices=("--case=omniglot", "--episodes=2", "--inner-steps=1", "--rounds=1"),
+    maml=("--case=omniglot", *TINY_EPISODES, "--rounds=1"),
+    choices=("--case=omniglot", *TINY_EPISODES, "--rounds=1"),
     chunk=2,
     cifar10=(
         "--config.data.source=synthetic",
@@ -136,7 +137,7 @@ def create(sizes: Sizes, data: str | None) -> list[Part]:
     ) -> Part:
         peer = "torch.compile" if "--compile" in options else "eager"
         peer += ", remat" if "--remat" in options else ""
-        name = "_".join([model, form, peer.split(",")[0].split(".")[-1]])
+        name = "_".join([model, form.split()[0].lower(), peer.split(",")[0].split(".")[-1]])
         titles = {"vit_s16": "ViT-S/16", "vit_b16": "ViT-B/16", "resnet50": "ResNet-50"}
         row = f"{titles[model]}, {form}; timm {peer}"
         command = (

@@ -74,6 +74,7 @@ class Case:
 
     Attributes:
         inner_steps: of the inner loop.
+        filters: of each convolution; None for the model's own number.
         precision: of float32 products, a key of `PRECISIONS`; None for JAX's default.
         at_once: episodes that vitjax computes in parallel; None for what it chooses.
         conv_impl: of vitjax's convolutions.
@@ -86,6 +87,7 @@ class Case:
     episodes: int
     dtype: str = "float32"
     inner_steps: int = INNER_STEPS
+    filters: int | None = None
     precision: str | None = None
     at_once: int | None = None
     conv_impl: str = "auto"
@@ -118,6 +120,8 @@ class Case:
 
     def objective(self, **fields: Any) -> Maml:
         """MAML as implemented in vitjax."""
+        if self.filters:
+            fields["filters"] = self.filters
         model = models.create(
             self.model,
             num_classes=WAYS,
@@ -290,6 +294,7 @@ def main() -> None:
             episodes=arguments.episodes or case.episodes,
             dtype=arguments.dtype,
             inner_steps=arguments.inner_steps,
+            filters=arguments.filters,
             precision=arguments.precision,
         )
         measure(case, arguments, report)
@@ -310,6 +315,7 @@ def parse() -> argparse.Namespace:
         help="of float32 products on a GPU, on both sides (default: JAX's, which is TF32)",
     )
     parser.add_argument("--inner-steps", type=int, default=INNER_STEPS)
+    parser.add_argument("--filters", type=int, help="of each convolution (default: the case's)")
     timing.options(parser, rounds=5)
     peers = [*TORCH_PEERS, USUAL]
     parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER")
