@@ -100,8 +100,8 @@ def keep_compiled_code() -> None:
 
     The folder is ``vitjax/compiled`` in ``$XDG_CACHE_HOME`` or ``~/.cache``, and holds at most
     2 GiB: what has not been used for longest makes room. JAX's own settings take precedence, such
-    as the variables ``JAX_COMPILATION_CACHE_DIR`` and ``JAX_ENABLE_COMPILATION_CACHE``. Where the folder
-    cannot be written, nothing is kept.
+    as the variables ``JAX_COMPILATION_CACHE_DIR`` and ``JAX_ENABLE_COMPILATION_CACHE``. Where the
+    folder cannot be written, nothing is kept.
     """
     import jax
 
