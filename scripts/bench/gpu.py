@@ -34,7 +34,7 @@ import gpu_parts  # type: ignore[import-not-found]
 from vitjax.core import atomic
 
 # Seconds for the check of the needs, and between a polite end of a part and a hard one.
-CHECK_LIMIT, GRACE = 60.0, 5.0
+CHECK_LIMIT, GRACE = 90.0, 5.0
 # A dry run's networks compile quickly and compute slowly.
 DRY_FLAGS = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
