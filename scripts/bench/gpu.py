@@ -146,9 +146,7 @@ class Runner:
     def __init__(self, log: Path, environment: dict[str, str]):
         self.log, self.environment = log, environment
 
-    def run(
-        self, name: str, arguments: list[str], limit: float, output: Path, **variables: str
-    ) -> str | None:
+    def run(self, name: str, arguments: list[str], limit: float, output: Path) -> str | None:
         """Runs Python with ``arguments``; returns why it failed, or None.
 
         Args:
@@ -156,7 +154,6 @@ class Runner:
             arguments: of Python.
             limit: seconds until it is ended.
             output: receives what it prints; the log does as well.
-            **variables: of its environment.
         """
         started = time.monotonic()
         with open(output, "wb") as file:
@@ -165,7 +162,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**self.environment, **variables},
+                env=self.environment,
                 cwd=gpu_parts.ROOT,
                 start_new_session=True,
             )
@@ -249,9 +246,7 @@ def measure(part: Any, runner: Runner, limit: float) -> tuple[Any, str, str | No
             for key, value in values.items():
                 argument = argument.replace(key, value)
             command.append(argument)
-        reason = runner.run(
-            part.name, command, limit, folder / "output.txt", **dict(part.environment)
-        )
+        reason = runner.run(part.name, command, limit, folder / "output.txt")
         rows = part.empty()
         try:
             found = part.read(folder)

@@ -44,7 +44,7 @@ class Part:
         expected: seconds that it takes on one H100, by estimate; it is not started with less left.
         read: makes the rows from the folder that has ``part.jsonl``.
         needs: what it cannot do without: names of `scripts/bench/gpu_needs.py`.
-        environment: further variables.
+        patience: how many times that long it may take.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Part:
     expected: float
     read: Callable[[Path], Rows]
     needs: tuple[str, ...] = ("gpu",)
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    patience: float = 2.0
 
     @property
     def limit(self) -> float:
         """Seconds after which it is ended."""
-        return 2 * self.expected
+        return self.patience * self.expected
 
     def empty(self) -> Rows:
         """Its rows before it has run: null in every column that is not known."""
@@ -79,6 +79,7 @@ class Sizes:
         chunk: episodes of the mapping between ``vmap`` and ``scan``.
         cifar10: overrides of the config.
         expected: seconds of each part; 0 for its own.
+        patience: as of `Part`.
     """
 
     models: Mapping[str, str]
@@ -88,6 +89,7 @@ class Sizes:
     chunk: int
     cifar10: tuple[str, ...]
     expected: float = 0.0
+    patience: float = 2.0
 
 
 REAL = Sizes(
@@ -120,7 +122,8 @@ TINY = Sizes(
         "--config.train.epochs=None",
         "--config.train.steps=1",
     ),
-    expected=300.0,
+    expected=10.0,
+    patience=30.0,
 )
 
 
@@ -221,9 +224,10 @@ def create(sizes: Sizes, data: str | None) -> list[Part]:
         training("resnet50", "plain", expected=40),
         training("vit_s16", remat, "--remat", expected=35),
     ]
-    if sizes.expected:
-        parts = [dataclasses.replace(part, expected=sizes.expected) for part in parts]
-    return parts
+    return [
+        dataclasses.replace(part, expected=sizes.expected or part.expected, patience=sizes.patience)
+        for part in parts
+    ]
 
 
 def gpu_tests() -> list[str]:
