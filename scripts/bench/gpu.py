@@ -194,6 +194,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     arguments = parse()
+    # The part that runs ends with this process: it has a session of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     began = time.monotonic()
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
