@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every figure of docs/benchmarks.md that needs a GPU, in one run of at most eight minutes.
+# The figures of docs/benchmarks.md that need a GPU, in runs of at most eight minutes. By estimate the
+# first one ends with CIFAR-10 left out, and a second one fills the table.
 #
 #   bash scripts/bench/gpu.sh --out=bench_gpu --data=cifar10.npz
 #   bash scripts/bench/gpu.sh --dry-run          # every part with tiny networks on a CPU
