@@ -1,15 +1,22 @@
-"""How all tests run: on the CPU as eight devices, with compiled code kept between runs."""
+"""How all tests run: on the CPU as eight devices, with compiled code kept between runs.
+
+``-m gpu`` runs those of a GPU, on the first one that JAX finds.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+GIVEN_FLAGS = os.environ.get("XLA_FLAGS", "")
 # Read by JAX when it is imported, and by the programs that end-to-end tests start.
 os.environ["JAX_PLATFORMS"] = "cpu"
 # The tests compile much and compute little.
@@ -19,7 +26,7 @@ QUICK_TO_COMPILE = (
 )
 os.environ["XLA_FLAGS"] = " ".join(
     [
-        os.environ.get("XLA_FLAGS", ""),
+        GIVEN_FLAGS,
         QUICK_TO_COMPILE,
         "--xla_force_host_platform_device_count=8",
     ]
@@ -55,15 +62,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``-m gpu`` lets JAX, which is imported after this, use GPUs beside the CPU."""
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    if wants_gpu(config) and any(importlib.util.find_spec(name) for name in plugins):
+        os.environ["JAX_PLATFORMS"] = "cuda,cpu"
+        # Several processes share the GPU's memory; its code is compiled as users have it, with the
+        # kernels that give the same bits each time.
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        os.environ["XLA_FLAGS"] = f"{GIVEN_FLAGS} --xla_gpu_deterministic_ops=true".strip()
+
+
+def wants_gpu(config: pytest.Config) -> bool:
+    """Whether ``-m`` chooses the tests marked gpu."""
+    return bool(re.search(r"(?<!not )\bgpu\b", config.getoption("markexpr")))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips slow tests without ``--slow``, and starts with the files that take longest.
+    """Skips what was not asked for, and starts with the files that take longest.
 
     Of several processes that share the files, one would otherwise run a long file alone at the end.
     """
     if not config.getoption("--slow"):
         skip = pytest.mark.skip(reason="slow: runs with --slow")
         for item in items:
-            if "slow" in item.keywords:
+            if item.get_closest_marker("slow"):
+                item.add_marker(skip)
+    if not wants_gpu(config):
+        skip = pytest.mark.skip(reason="gpu: runs with -m gpu")
+        for item in items:
+            if item.get_closest_marker("gpu"):
                 item.add_marker(skip)
     if WORKER is not None:
         items.sort(key=lambda item: item.path.parent.name not in ("end_to_end", "training"))
@@ -73,6 +101,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def fuzz(pytestconfig: pytest.Config) -> int:
     """How many times as many damaged files are tried, from ``--fuzz``."""
     return pytestconfig.getoption("--fuzz")
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Any:
+    """The first GPU that JAX finds; tests are skipped where there is none."""
+    import jax
+
+    try:
+        return jax.devices("gpu")[0]
+    except RuntimeError as error:
+        pytest.skip(f"no GPU: {' '.join(str(error).split())}")
 
 
 @pytest.fixture(scope="session")

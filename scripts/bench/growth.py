@@ -13,6 +13,7 @@ over the rounds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import time
@@ -113,10 +114,9 @@ def measure(name: str, value: int, arguments: argparse.Namespace, report: timing
     """Reports a row for one value of an axis."""
     axis = AXES[name]
     built = experiment.build(axis.config(value))
-    with built.data.train_batches() as batches:
-        batch = dict(next(batches))
+    with contextlib.closing(built.batches_ahead(built.data.train_batches())) as batches:
+        placed = next(batches)
     state = built.parallel.place_state(built.initial_state())
-    placed = built.parallel.place_batch(batch)
     step: Any = built.parallel.compile(
         make_train_step(built.objective, built.optimizer),
         state=built.abstract_state(),
@@ -164,6 +164,8 @@ def main() -> None:
     if "devices" in arguments.axes:
         jax.config.update("jax_num_cpu_devices", DEVICES)
     process.start_devices()
+    # A program that is read from the cache lacks some of what XLA knows about its memory.
+    jax.config.update("jax_enable_compilation_cache", False)
     report = timing.Report(arguments.json)
     for name in arguments.axes:
         for value in AXES[name].values:

@@ -72,8 +72,13 @@ class Peer:
                 env={**inherited, **(environment or {})},
             )
         except OSError as error:
+            self._folder.cleanup()
             raise PeerError(f"{python} cannot be started: {error.strerror or error}") from error
-        greeting = self._read()
+        try:
+            greeting = self._read()
+        except PeerError:
+            self.close()
+            raise
         self.runs: list[str] = greeting.pop("runs")
         self.missing: dict[str, str] = greeting.pop("missing", {})
         self.facts: dict[str, Any] = greeting

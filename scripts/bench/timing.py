@@ -320,34 +320,28 @@ def heading(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def table(rows: list[dict[str, Any]], commands: bool = False) -> str:
-    """The rows in Markdown; null cells are dashes.
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    lines = [
+        "| case | batch | unit | vitjax | others | ratio | share of peak |",
+        "|---|---:|---|---:|---|---|---:|",
+    ]
+    return "\n".join([*lines, *(f"| {' | '.join(cells(row))} |" for row in rows)])
 
-    Args:
-        rows: as of `Row.as_json`, of one unit or of several.
-        commands: whether to add the command of each row.
-    """
-    head = "| case | batch | unit | vitjax | peers | ratio | share of peak |"
-    rule = "|---|---:|---|---:|---|---|---:|"
-    if commands:
-        head, rule = head + " command |", rule + "---|"
-    lines = [head, rule]
-    for row in rows:
-        peers = {name: value for name, value in row["values"].items() if name != OURS}
-        share = row["share_of_peak"]
-        cells = [
-            row["case"],
-            str(row["batch"] or "-"),
-            row["unit"],
-            digits(row["values"][OURS]),
-            "; ".join(f"{name} {digits(value)}" for name, value in peers.items()) or "-",
-            "; ".join(_ratio(row["ratios"][name]) for name in peers) or "-",
-            f"{share:.0%}" if share else "-",
-        ]
-        if commands:
-            cells.append(f"`{row['command']}`")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row's cells: case, batch, unit, vitjax, others, ratios, share; nulls are dashes."""
+    others = {name: value for name, value in row["values"].items() if name != OURS}
+    share = row["share_of_peak"]
+    return [
+        row["case"],
+        str(row["batch"] or "-"),
+        row["unit"],
+        digits(row["values"][OURS]),
+        "<br>".join(f"{name} {digits(value)}" for name, value in others.items()) or "-",
+        "<br>".join(_ratio(row["ratios"][name]) for name in others) or "-",
+        f"{share:.0%}" if share else "-",
+    ]
 
 
 def _ratio(found: list[float] | None) -> str:

@@ -92,3 +92,38 @@ def test_a_full_disk_under_the_cache_of_compiled_code_is_one_line():
     assert first.startswith("vitjax: warning: /cache: compiled code cannot be kept there (")
     assert "UserWarning: another warning" in others[0]
     assert "persistent" not in done.stderr
+
+
+COMPILES = """
+from vitjax.cli import process
+process.prepare()
+process.start_devices()
+import jax
+print(jax.jit(lambda x: 2 * x)(3.0), jax.config.jax_compilation_cache_dir)
+"""
+
+
+@pytest.mark.parametrize("case", ["the user's folder", "a folder that is given", "no folder"])
+def test_compiled_code_is_kept_where_it_can_be(case, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "home")
+    folder = tmp_path / "home" / "vitjax" / "compiled"
+    if case == "a folder that is given":
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(folder := tmp_path / "given")
+    elif case == "no folder":
+        (tmp_path / "home").write_text("a file")
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    kept = list(folder.glob("*-cache"))
+    if case == "no folder":
+        assert done.stdout.split() == ["6.0", "None"]
+    else:
+        assert done.stdout.split() == ["6.0", str(folder)]
+        assert kept
+        assert (tmp_path / "home").exists() == (case == "the user's folder")
+    assert done.stderr == ""

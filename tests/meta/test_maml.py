@@ -639,3 +639,17 @@ def test_inner_loops_have_plain_attention():
 def test_the_order_of_fomaml_is_not_a_key():
     with pytest.raises(TypeError, match="first_order"):
         FirstOrderMaml(model=mlp(), num_classes=3, normalize=identity, first_order=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("at_once", [None, 1, 2])
+@pytest.mark.parametrize("conv_impl", ["auto", "lax"])
+def test_the_meta_gradient_of_a_gpu_is_that_of_a_cpu(gpu, at_once, conv_impl):
+    fields = {"inner_steps": 2, "episodes_at_once": at_once}
+    objective, *arguments = made(model=conv4(conv_impl=conv_impl), shape=(8, 8, 2), **fields)
+    found, expected = (
+        jax.jit(objective.gradients)(*jax.device_put((*arguments, jax.random.key(0)), device))
+        for device in (gpu, jax.devices("cpu")[0])
+    )
+    assert_trees(jax.device_get(found[0]), jax.device_get(expected[0]), rtol=1e-6)
+    assert_trees(jax.device_get(found[1]), jax.device_get(expected[1]), rtol=1e-6)

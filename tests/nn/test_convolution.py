@@ -143,3 +143,24 @@ def test_bfloat16_is_as_exact_as_xla_s():
         return float(jnp.sqrt(jnp.mean((found - exact) ** 2)))
 
     assert error("matmul") < 1.05 * error("lax")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("impl", get_args(ConvImpl))
+@pytest.mark.parametrize("case", [SHAPES[0], SHAPES[4], SHAPES[10], SHAPES[13]], ids=str)
+def test_values_and_gradients_on_a_gpu(gpu, impl, case):
+    height, width, before, after, kernel_size, strides, padding = case
+
+    def both(impl, device):
+        def loss(x, kernel):
+            outputs = convolve(x, kernel, strides, padding, impl)
+            return jnp.sum(jnp.sin(outputs)), outputs
+
+        inputs = jax.device_put(
+            drawn([(3, height, width, before), (*kernel_size, before, after)]), device
+        )
+        return jax.device_get(jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(*inputs))
+
+    with jax.default_matmul_precision("highest"):
+        found, expected = both(impl, gpu), both("lax", jax.devices("cpu")[0])
+    assert largest_difference(found, expected) < 1e-4

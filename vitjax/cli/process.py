@@ -14,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from vitjax.cli.hosts import Hosts
@@ -24,6 +25,8 @@ from vitjax.core.text import printable, printable_lines
 
 # The status of a process whose output nobody reads any more, as a shell counts it.
 BROKEN_PIPE = 128 + signal.SIGPIPE
+# Bytes of compiled code that are kept.
+_MOST_COMPILED = 2 * 2**30
 
 
 def prepare() -> None:
@@ -118,8 +121,35 @@ def start_devices(*, hosts: Hosts | None = None) -> None:
     transform_in_the_calling_thread()
     cpu.compute_in_the_calling_thread()
     cpu.convolve_with_eigen()
+    keep_compiled_code()
     if jax.default_backend() == "cpu":
         cpu.keep_freed_memory()
+
+
+def keep_compiled_code() -> None:
+    """Keeps what JAX compiles for later processes, in the user's cache folder.
+
+    The folder is ``vitjax/compiled`` in ``$XDG_CACHE_HOME`` or ``~/.cache``, and holds at most
+    2 GiB: what has not been used for longest makes room. JAX's own settings take precedence, such
+    as the variables ``JAX_COMPILATION_CACHE_DIR`` and ``JAX_ENABLE_COMPILATION_CACHE``. Where the
+    folder cannot be written, nothing is kept.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        folder = Path(root, "vitjax", "compiled")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # read-only, or the user has no home
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", _MOST_COMPILED)
+    # A start compiles dozens of small programs, which take longer together than the step's.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 class _CacheWarnings:
@@ -138,7 +168,9 @@ class _CacheWarnings:
         elif not self._said:
             self._said = True
             reason = printable(str(message).partition("': ")[2].partition("\n")[0]) or "unknown"
-            folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "the cache of compiled code")
+            import jax
+
+            folder = jax.config.jax_compilation_cache_dir or "the cache of compiled code"
             print(
                 f"vitjax: warning: {folder}: compiled code cannot be kept there ({reason}); it is"
                 " compiled again in each process",

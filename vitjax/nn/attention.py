@@ -103,6 +103,25 @@ def _fused_attention(queries: Array, keys: Array, values: Array) -> Array:
     obstacle = why_not_cudnn(queries.dtype, queries.shape[-1])
     if obstacle:
         warnings.warn(f"fused attention falls back to XLA's: {obstacle}", stacklevel=2)
-    return jax.nn.dot_product_attention(
-        queries, keys, values, implementation="xla" if obstacle else "cudnn"
+        return jax.nn.dot_product_attention(queries, keys, values, implementation="xla")
+    return _cudnn_attention(queries, keys, values)
+
+
+def _cudnn_attention(queries: Array, keys: Array, values: Array) -> Array:
+    """The kernel of cuDNN, which JAX differentiates only for even numbers of queries and of keys.
+
+    A ViT with a class token has an odd number. One token more, which no other attends to and whose
+    output is dropped, makes it even.
+    """
+    batch, tokens = keys.shape[:2]
+    lengths = jnp.full(batch, tokens, jnp.int32) if tokens % 2 else None
+    mixed = jax.nn.dot_product_attention(
+        *(_to_even(x) for x in (queries, keys, values)),
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
     )
+    return mixed[:, : queries.shape[1]]
+
+
+def _to_even(tokens: Array) -> Array:
+    return jnp.pad(tokens, ((0, 0), (0, tokens.shape[1] % 2), (0, 0), (0, 0)))
