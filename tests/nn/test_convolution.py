@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vitjax.nn.convolution import INNER_LOOP_IMPL, ConvImpl, convolve
+from vitjax.nn.convolution import FEW_EXAMPLES, INNER_LOOP_IMPL, ConvImpl, convolve
 
 SAME = ((1, 1), (1, 1))
 # Height, width, channels in, out; kernel; strides; padding.
@@ -43,12 +43,13 @@ def largest_difference(found, expected):
     return max(differences)
 
 
+@pytest.mark.parametrize("batch", [2, FEW_EXAMPLES])
 @pytest.mark.parametrize("case", SHAPES, ids=str)
-def test_values_and_two_derivatives(case):
+def test_values_and_two_derivatives(case, batch):
     height, width, before, after, kernel_size, strides, padding = case
     with jax.enable_x64(True):
         x, kernel, along_x, along_kernel = drawn(
-            2 * [(3, height, width, before), (*kernel_size, before, after)]
+            2 * [(batch, height, width, before), (*kernel_size, before, after)]
         )
 
         def derivatives(impl):
@@ -107,13 +108,24 @@ def test_which_copies_are_made(channels, features, dtype, width):
     assert f",{width}]" in product.split("=")[0]
 
 
-@pytest.mark.parametrize(("side", "convolutions", "products"), [(16, 2, 1), (2, 1, 2)])
-def test_what_auto_multiplies_on_a_cpu(side, convolutions, products):
-    """The kernel's derivative always, the input's where the kernel is larger than the images."""
-    x, kernel = jnp.ones((1, side, side, 16)), jnp.ones((3, 3, 16, 16))
+@pytest.mark.parametrize(
+    ("batch", "side", "kernel", "stride", "convolutions", "products"),
+    [
+        (1, 16, 3, 1, 2, 1),
+        (4, 16, 3, 1, 3, 0),
+        (1, 1, 3, 1, 1, 2),
+        (4, 16, 3, 2, 2, 1),
+        (4, 16, 1, 1, 1, 2),
+        (4, 16, 1, 2, 1, 2),
+    ],
+)
+def test_what_auto_multiplies_on_a_cpu(batch, side, kernel, stride, convolutions, products):
+    """Kernels of one pixel; few examples, by the kernel; strides and large kernels, by the input."""
+    x, kernel = jnp.ones((batch, side, side, 16)), jnp.ones((kernel, kernel, 16, 16))
+    padding = SAME if len(kernel) == 3 else ((0, 0), (0, 0))
 
     def loss(x, kernel):
-        return jnp.sum(convolve(x, kernel, (1, 1), SAME) ** 2)
+        return jnp.sum(convolve(x, kernel, (stride, stride), padding) ** 2)
 
     text = str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel))
     assert text.count("= conv_general_dilated") == convolutions

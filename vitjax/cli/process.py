@@ -84,15 +84,16 @@ def start_devices(*, distributed: bool = False) -> None:
     import jax
 
     from vitjax.data.image_files import transform_in_the_calling_thread
-    from vitjax.parallel.memory import compute_in_the_calling_thread, keep_freed_memory
+    from vitjax.parallel import cpu
 
     transform_in_the_calling_thread()
-    compute_in_the_calling_thread()
+    cpu.compute_in_the_calling_thread()
+    cpu.convolve_with_eigen()
     keep_compiled_code()
     if distributed:
         jax.distributed.initialize()
     if jax.default_backend() == "cpu":
-        keep_freed_memory()
+        cpu.keep_freed_memory()
 
 
 def keep_compiled_code() -> None:

@@ -3,16 +3,16 @@
 XLA's convolution is the fastest if all of a batch has one kernel. In an inner loop it is slow:
 under ``vmap`` each episode has its own kernel, which makes a grouped convolution, and on a CPU a
 convolution inside a loop runs on one core. A matrix product avoids both, and its derivatives of any
-order are matrix products. Outside of loops, on a CPU, XLA's convolution is the fastest forward and
-the product backward; ``docs/benchmarks.md`` has the numbers. The matrix product has reverse-mode
-derivatives only.
+order are matrix products. Outside of loops, on a CPU, XLA's convolution is the fastest forward, and
+for some shapes the product backward; ``docs/benchmarks.md`` has the numbers. The matrix product has
+reverse-mode derivatives only.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,12 @@ from vitjax.nn.linear import linear
 ConvImpl = Literal["auto", "lax", "matmul"]
 # The implementation that is fastest in an inner loop, in place of "auto".
 INNER_LOOP_IMPL: ConvImpl = "matmul"
+# Where the derivatives of a product are the faster ones on a CPU, by measurement: batches with
+# fewer examples, and kernels that have this many times the numbers of input and output.
+FEW_EXAMPLES, LARGE_KERNEL = 4, 4
+
+_Strides: TypeAlias = tuple[int, ...]
+_Padding: TypeAlias = tuple[tuple[int, int], ...]
 
 
 def convolve(
@@ -44,17 +50,12 @@ def convolve(
             faster. ``"auto"`` cannot know that it is in an inner loop: `INNER_LOOP_IMPL` is meant
             for these.
     """
-    rows, columns, channels, features = kernel.shape
-    # Rows are summed after rounding, which is inaccurate in 16 bits.
-    by_columns = tuple(strides) == (1, 1) and x.dtype.itemsize >= 4
-    by_columns &= columns * channels + rows * features < rows * columns * channels
-    if impl == "auto" and by_columns and jax.default_backend() == "cpu":
-        return _mixed(x, kernel, _pairs(padding))
-    if impl in ("auto", "lax"):
-        return _by_xla(x, kernel, strides, padding)
-    if by_columns:
-        return _by_columns(x, kernel, padding)
-    return _by_elements(x, kernel, strides, padding)
+    form = tuple(map(int, strides)), tuple((int(before), int(after)) for before, after in padding)
+    if impl == "matmul":
+        return _by_product(x, kernel, *form)
+    if impl == "auto" and x.dtype.itemsize >= 4 and jax.default_backend() == "cpu":
+        return _mixed(x, kernel, *form)
+    return _by_xla(x, kernel, *form)
 
 
 def _by_xla(x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> Any:
@@ -62,94 +63,97 @@ def _by_xla(x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _mixed(x: Any, kernel: Any, padding: tuple[tuple[int, int], ...]) -> Any:
-    """XLA's convolution, with the derivatives of `_by_columns` where these are faster on a CPU.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _mixed(x: Any, kernel: Any, strides: _Strides, padding: _Padding) -> Any:
+    """XLA's convolution, with the derivatives of `_by_product` where these are faster on a CPU.
 
-    The derivative by the kernel always is: XLA transposes input and cotangent and convolves one
-    with the other. The derivative by the input is where the kernel is large: XLA transposes it.
+    XLA's derivative by the kernel convolves the transposed input with the transposed cotangent. A
+    kernel of one pixel needs no transposes as a product, and with few examples the transposed
+    arrays have too few channels for XLA. Its derivative by the input pads strided cotangents with
+    zeros and multiplies by these, and transposes the kernel, which counts where that is large.
     """
-    return _by_xla(x, kernel, (1, 1), padding)
+    return _by_xla(x, kernel, strides, padding)
 
 
-def _mixed_forward(x: Any, kernel: Any, padding: Any) -> tuple[Any, tuple[Any, Any]]:
-    return _mixed(x, kernel, padding), (x, kernel)
+def _mixed_forward(x: Any, kernel: Any, *form: Any) -> tuple[Any, tuple[Any, Any]]:
+    return _mixed(x, kernel, *form), (x, kernel)
 
 
-def _mixed_backward(padding: Any, kept: tuple[Any, Any], cotangent: Any) -> tuple[Any, Any]:
+def _mixed_backward(
+    strides: _Strides, padding: _Padding, kept: tuple[Any, Any], cotangent: Any
+) -> tuple[Any, Any]:
     x, kernel = kept
-    rows, columns, channels, features = kernel.shape
-    see = _columns((rows, columns), padding, x.shape[1:3])
+    product = _product_of(kernel.shape, strides, padding, x.shape[1:3], x.dtype)
+    pointwise, strided = kernel.shape[:2] == (1, 1), strides != (1, 1)
+    large = kernel.size > LARGE_KERNEL * (x.size + cotangent.size)
     # Without the barrier XLA fuses the cotangent's computation into each of the copies.
     cotangent = jax.lax.optimization_barrier(cotangent)
-    spread = see.spread(cotangent)
-    if kernel.size > x.size + cotangent.size:
-        by_x = see.give(_product(spread, _columns_of(kernel).T))
+    spread = product.spread(cotangent)
+    if pointwise or strided or large:
+        by_x = product.give(_multiply(spread, product.matrix(kernel).T))
     else:
-        (by_x,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, (1, 1), padding), x)(cotangent)
-    seen = see.take(x).reshape(-1, columns * channels)
-    by_kernel = seen.T @ spread.reshape(-1, rows * features)
-    by_kernel = by_kernel.reshape(columns, channels, rows, features).transpose(2, 0, 1, 3)
+        (by_x,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, strides, padding), x)(cotangent)
+    if pointwise or len(x) < FEW_EXAMPLES:
+        seen = product.take(x)
+        by_matrix = seen.reshape(-1, seen.shape[-1]).T @ spread.reshape(-1, spread.shape[-1])
+        (by_kernel,) = jax.linear_transpose(product.matrix, kernel)(by_matrix)
+    else:
+        (by_kernel,) = jax.linear_transpose(lambda k: _by_xla(x, k, strides, padding), kernel)(
+            cotangent
+        )
     return by_x, by_kernel
 
 
 _mixed.defvjp(_mixed_forward, _mixed_backward)
 
 
-def _by_elements(
-    x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]
-) -> Any:
-    """One product of shape (pixels, elements of the kernel * channels) with the kernel."""
-    rows, columns, channels, features = kernel.shape
-    take = _elements((rows, columns), tuple(strides), _pairs(padding), x.shape[1:3])
-    return _product(take(x), kernel.reshape(rows * columns * channels, features))
+def _by_product(x: Any, kernel: Any, strides: _Strides, padding: _Padding) -> Any:
+    product = _product_of(kernel.shape, strides, padding, x.shape[1:3], x.dtype)
+    return product.total(_multiply(product.take(x), product.matrix(kernel)))
 
 
-def _by_columns(x: Any, kernel: Any, padding: Sequence[tuple[int, int]]) -> Any:
-    """One product for all rows of the kernel, whose outputs are summed.
-
-    Only the columns are concatenated, (pixels, columns * channels). A 3 x 3 kernel needs three
-    copies of the input and three of the output instead of nine: memory traffic takes most time.
-    """
-    see = _columns(kernel.shape[:2], _pairs(padding), x.shape[1:3])
-    return see.total(_product(see.take(x), _columns_of(kernel)))
-
-
-def _columns_of(kernel: Any) -> Any:
-    """The kernel as `_by_columns` multiplies by it: (columns * channels, rows * features)."""
-    rows, columns, channels, features = kernel.shape
-    return kernel.transpose(1, 2, 0, 3).reshape(columns * channels, rows * features)
-
-
-def _product(x: Any, kernel: Any) -> Any:
+def _multiply(x: Any, kernel: Any) -> Any:
     """``x @ kernel`` over the last axis, as a product of two matrices, the fastest in XLA."""
     return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
-def _pairs(padding: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((int(before), int(after)) for before, after in padding)
-
-
-class _Columns(NamedTuple):
-    """The linear maps before and after the product of `_by_columns`, for images of one size.
+class _Product(NamedTuple):
+    """The linear maps around the product that equals a convolution, for images of one size.
 
     Attributes:
-        take: from images to (batch, padded height, new_width, columns * channels).
+        take: from images to the copies that are multiplied, side by side.
         give: its transpose.
-        total: from (batch, padded height, new_width, rows * features) to the output.
+        matrix: from the kernel to the matrix that they are multiplied by.
+        total: from the product to the output.
         spread: its transpose.
     """
 
     take: Callable[[Any], Any]
     give: Callable[[Any], Any]
+    matrix: Callable[[Any], Any]
     total: Callable[[Any], Any]
     spread: Callable[[Any], Any]
 
 
+def _product_of(
+    kernel: tuple[int, ...], strides: _Strides, padding: _Padding, size: tuple[int, int], dtype: Any
+) -> _Product:
+    """The product with the fewer numbers to copy."""
+    rows, columns, channels, features = kernel
+    fewer = columns * channels + rows * features < rows * columns * channels
+    # Rows are summed after rounding, which is inaccurate in 16 bits.
+    if strides == (1, 1) and fewer and dtype.itemsize >= 4:
+        return _columns((rows, columns), padding, size)
+    return _elements((rows, columns), strides, padding, size)
+
+
 @functools.cache
-def _columns(
-    kernel: tuple[int, int], padding: tuple[tuple[int, int], ...], size: tuple[int, int]
-) -> _Columns:
+def _columns(kernel: tuple[int, int], padding: _Padding, size: tuple[int, int]) -> _Product:
+    """One product for all rows of the kernel, whose outputs are summed.
+
+    Only the columns are concatenated, (pixels, columns * channels). A 3 x 3 kernel needs three
+    copies of the input and three of the output instead of nine: memory traffic takes most time.
+    """
     rows, columns = kernel
     height, width = (size[i] + sum(padding[i]) - kernel[i] + 1 for i in range(2))
     cut = [(-before, -after) for before, after in padding]
@@ -168,25 +172,22 @@ def _columns(
     def spread(y: Any) -> Any:
         return _side_by_side([_pad(y, ((i, rows - 1 - i), (0, 0))) for i in range(rows)])
 
-    return _Columns(
-        linear(take, give), linear(give, take), linear(total, spread), linear(spread, total)
+    def matrix(kernel: Any) -> Any:
+        return kernel.transpose(1, 2, 0, 3).reshape(columns * kernel.shape[2], -1)
+
+    return _Product(
+        linear(take, give), linear(give, take), matrix, linear(total, spread), linear(spread, total)
     )
 
 
 @functools.cache
 def _elements(
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    padding: tuple[tuple[int, int], ...],
-    size: tuple[int, int],
-) -> Callable[[Any], Any]:
-    """The pixels that each output depends on, for images of one size.
+    kernel: tuple[int, int], strides: _Strides, padding: _Padding, size: tuple[int, int]
+) -> _Product:
+    """One product of shape (pixels, elements of the kernel * channels) with the kernel.
 
     Padded images are split into (batch, rows, stride, columns, stride, channels), one phase of each
     stride at a time, so that no slice, and no derivative of one, has a step.
-
-    Returns:
-        A function from images to (batch, new_height, new_width, elements of the kernel * channels).
     """
     new = tuple((size[i] + sum(padding[i]) - kernel[i]) // strides[i] + 1 for i in range(2))
     steps = tuple(new[i] + (kernel[i] - 1) // strides[i] for i in range(2))
@@ -227,7 +228,13 @@ def _elements(
         )
         return _pad(pixels, [(-before, -after) for before, after in pads])
 
-    return linear(take, give)
+    def matrix(kernel: Any) -> Any:
+        return kernel.reshape(-1, kernel.shape[-1])
+
+    def unchanged(y: Any) -> Any:
+        return y
+
+    return _Product(linear(take, give), linear(give, take), matrix, unchanged, unchanged)
 
 
 def _side_by_side(parts: Sequence[Any]) -> Any:
