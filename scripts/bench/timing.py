@@ -26,7 +26,7 @@ Run = Callable[[int], float]  # number of steps -> their seconds
 
 OURS = "vitjax"
 PAUSE = 0.5  # seconds between contestants: the threads of a pool spin on before they sleep
-SLOW = 50.0  # seconds of a step, above which one round will do
+SLOW = 10.0  # seconds of a step, above which one round will do
 GEMM = 2048  # side of the matrices whose product gives the peak
 GEMM_FLOPS = 2 * GEMM**3
 _GEMM_TRIES = 5
