@@ -120,7 +120,7 @@ def test_which_copies_are_made(channels, features, dtype, width):
     ],
 )
 def test_what_auto_multiplies_on_a_cpu(batch, side, kernel, stride, convolutions, products):
-    """Kernels of one pixel; few examples, by the kernel; strides and large kernels, by the input."""
+    """Kernels of one pixel; few examples (by the kernel); strides and large kernels (by x)."""
     x, kernel = jnp.ones((batch, side, side, 16)), jnp.ones((kernel, kernel, 16, 16))
     padding = SAME if len(kernel) == 3 else ((0, 0), (0, 0))
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.nn.fusion import computed_once
+
 Layer = Callable[..., Any]
 Strided = Literal["3x3", "1x1"]
 
@@ -33,6 +35,16 @@ def pad_shortcut(
     new = features - x.shape[-1]
     x = x[:, ::stride, ::stride]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
+
+
+@computed_once
+def _add(x: Any, y: Any) -> Any:
+    return x + y
+
+
+@computed_once
+def _add_and_rectify(x: Any, y: Any) -> Any:
+    return jax.lax.max(x + y, jnp.zeros((), x.dtype))
 
 
 class _Block(nn.Module):
@@ -87,7 +99,7 @@ class ResidualBlock(_Block):
                 strides = (self.stride, self.stride)
                 x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(x)
                 x = self.norm(name="shortcut_norm")(x)
-        x = jax.nn.relu(x + y)
+        x = _add_and_rectify(x, y)
         self.sow("intermediates", "output", x)
         return x
 
@@ -118,6 +130,6 @@ class PreactivationBlock(_Block):
             zero = self.zero_init and i == len(plan)
             init = {"kernel_init": nn.initializers.zeros} if zero else {}
             y = self.conv(features, (size, size), (stride, stride), **init, name=f"conv{i}")(y)
-        x = x + y
+        x = _add(x, y)
         self.sow("intermediates", "output", x)
         return x
