@@ -54,6 +54,7 @@ def in_turn(
     steps: int = 1,
     least: float = 0.0,
     warm_up: int = 2,
+    trial: int = 1,
     peaks: Mapping[str, Run] | None = None,
     label: str = "",
 ) -> Times:
@@ -64,12 +65,13 @@ def in_turn(
         rounds: turns of each.
         steps: of a turn.
         least: the seconds that a turn lasts at least; it has more steps if they are fast.
-        warm_up: steps before the first round, of which the first compiles.
+        warm_up: turns before the first round, of which the first compiles.
+        trial: steps of these.
         peaks: compute matrix products, see `gemm_by_jax`; one turn each per round.
         label: stands before the lines that are printed, one per round; none without.
     """
     times = Times({}, {}, {})
-    runs, turn = dict(contestants), dict.fromkeys(contestants, 1)
+    runs, turn = dict(contestants), dict.fromkeys(contestants, trial)
 
     def measure(name: str) -> float | None:
         """Seconds of a step; None if the contestant failed, which excludes it."""
