@@ -45,17 +45,17 @@ row() {  # NAME PROGRAM ARGUMENTS...
 small="--image-size 32 --num-classes 10"
 for batch in 8 16 32 48 64 96 128; do
     row "training-vit_ti4-$batch" training.py --models vit_ti16 --patch-size 4 $small \
-        --batch-size $batch --steps 1 --rounds 7
+        --batch-size $batch --steps 1 --rounds 5
 done
 for batch in 1 2 4 8; do
-    row "training-vit_s16-$batch" training.py --models vit_s16 --batch-size $batch --steps 1 --rounds 7
+    row "training-vit_s16-$batch" training.py --models vit_s16 --batch-size $batch --steps 1 --rounds 5
 done
 for batch in 8 16 32 64 128; do
     row "training-resnet18-$batch" training.py --models resnet18 $small --batch-size $batch \
-        --steps 1 --rounds 7
+        --steps 1 --rounds 5
 done
-row training-resnet50 training.py --models resnet50 --batch-size 8 --steps 1 --rounds 7
-row training-unet training.py --models unet --image-size 256 --batch-size 1 --steps 1 --rounds 7
+row training-resnet50 training.py --models resnet50 --batch-size 8 --steps 1 --rounds 5
+row training-unet training.py --models unet --image-size 256 --batch-size 1 --steps 1 --rounds 5
 row few-shot-omniglot maml.py --case omniglot
 row few-shot-miniimagenet maml.py --case miniimagenet
 for batch in 1 32; do

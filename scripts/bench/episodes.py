@@ -107,7 +107,12 @@ def measure(
     size = data.batch_size
     case = f"{name}, {shape}, {what}"
     times = timing.in_turn(
-        {timing.OURS: run}, rounds=arguments.rounds, least=arguments.seconds, warm_up=1, label=case
+        {timing.OURS: run},
+        rounds=arguments.rounds,
+        least=arguments.seconds,
+        warm_up=1,
+        trial=24,
+        label=case,
     )
     report.add(timing.Row("episodes", case, size, "episodes/s", size, times, ()))
 

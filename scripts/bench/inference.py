@@ -76,7 +76,7 @@ def measure(case: Case, arguments: argparse.Namespace, report: timing.Report) ->
     if not case.is_vit:
         del programs["equimo"]
     wanted = tuple(name for stem in programs for name in names[stem])
-    runs, peaks, failed = {timing.OURS: ours.run}, {"JAX": timing.gemm_by_jax()}, {}
+    runs, peaks, failed = {timing.OURS: ours.run}, {"JAX": timing.gemm_by_jax()}, dict[str, str]()
     with contextlib.ExitStack() as stack:
         for stem, program in programs.items():
             python = peer.python_with(stem, getattr(arguments, f"{stem}_python"))

@@ -50,6 +50,7 @@ LARGE_PIPELINES = (
 COMPARED = {(ARRAYS, SMALL_PIPELINES[2]): "arrays", (JPEG, LARGE_PIPELINES[1]): "jpeg"}
 TORCH = "PyTorch DataLoader"
 BEFORE = 8  # batches in which workers start and buffers fill
+TRIAL = 24  # batches that tell how long one takes: the first few are in buffers
 
 
 class Loader:
@@ -114,6 +115,7 @@ def measure(
                     rounds=arguments.rounds,
                     least=arguments.seconds,
                     warm_up=1,
+                    trial=TRIAL,
                     label=case,
                 )
                 times.failed.update(failed)

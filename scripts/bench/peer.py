@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+# Before vitjax makes its settings, which are not a peer's. Nor is what lies on the path of this
+# Python's packages.
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
 
 
 class PeerError(RuntimeError):
@@ -61,15 +64,13 @@ class Peer:
             import numpy as np
 
             np.savez(path, **arrays)
-        # What the parent found on its path is built for the parent's packages.
-        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         try:
             self._process = subprocess.Popen(
                 [python, str(HERE / program), json.dumps(dict(settings)), str(path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**inherited, **(environment or {})},
+                env={**_ENVIRONMENT, **(environment or {})},
             )
         except OSError as error:
             self._folder.cleanup()

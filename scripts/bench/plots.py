@@ -22,7 +22,7 @@ import numpy as np
 import timing  # type: ignore[import-not-found]
 from growth import AXES  # type: ignore[import-not-found]
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from vitjax.figures import _canvas as canvas
 
@@ -111,6 +111,7 @@ def draw_growth(found: Mapping[str, list[tuple[int, float, float]]], what: str, 
             label=f"slope {slope:.2f}",
         )
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         # A power of ten above and below, so that what hardly grows looks flat.

@@ -26,7 +26,7 @@ Run = Callable[[int], float]  # number of steps -> their seconds
 
 OURS = "vitjax"
 PAUSE = 0.5  # seconds between contestants: the threads of a pool spin on before they sleep
-SLOW = 50.0  # seconds of a step, above which one round will do
+SLOW = 10.0  # seconds of a step, above which one round will do
 GEMM = 2048  # side of the matrices whose product gives the peak
 GEMM_FLOPS = 2 * GEMM**3
 _GEMM_TRIES = 5
@@ -54,6 +54,7 @@ def in_turn(
     steps: int = 1,
     least: float = 0.0,
     warm_up: int = 2,
+    trial: int = 1,
     peaks: Mapping[str, Run] | None = None,
     label: str = "",
 ) -> Times:
@@ -64,12 +65,13 @@ def in_turn(
         rounds: turns of each.
         steps: of a turn.
         least: the seconds that a turn lasts at least; it has more steps if they are fast.
-        warm_up: steps before the first round, of which the first compiles.
+        warm_up: turns before the first round, of which the first compiles.
+        trial: steps of these.
         peaks: compute matrix products, see `gemm_by_jax`; one turn each per round.
         label: stands before the lines that are printed, one per round; none without.
     """
     times = Times({}, {}, {})
-    runs, turn = dict(contestants), dict.fromkeys(contestants, 1)
+    runs, turn = dict(contestants), dict.fromkeys(contestants, trial)
 
     def measure(name: str) -> float | None:
         """Seconds of a step; None if the contestant failed, which excludes it."""

@@ -246,7 +246,8 @@ def measure(case: Case, arguments: argparse.Namespace, report: timing.Report) ->
             label=case.describe(),
         )
     times.failed.update(failed)
-    losses = [ours.first_loss, *(p.first_loss for p in peers.values() if p.first_loss is not None)]
+    found = [ours.first_loss, *(made.first_loss for made in peers.values())]
+    losses = [loss for loss in found if loss is not None]
     if case.is_unet and not np.allclose(losses, losses[0], rtol=LOSS_RTOL[case.dtype]):
         sys.exit(f"{case.name}: of the same weights and batch the losses are {losses}")
     flop = ours.flops_per_image * case.batch_size
