@@ -9,7 +9,8 @@ from typing import ParamSpec, TypeVar
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-P, Result = ParamSpec("P"), TypeVar("Result")
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 def computed_once(function: Callable[P, Result]) -> Callable[P, Result]:
