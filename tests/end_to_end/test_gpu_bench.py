@@ -16,7 +16,7 @@ sys.path.insert(0, str(REPOSITORY / "scripts" / "bench"))
 import gpu  # noqa: E402
 import gpu_parts  # noqa: E402
 
-# Seconds: five times the CPU time that a dry run takes.
+# Seconds for a dry run: five times the minute of CPU time that it may take.
 LIMIT = 300
 FACTS = {
     **{"python": "3.11", "driver": None, "device": "cpu", "versions": {"jax": "1"}, "peers": {}},
