@@ -3,10 +3,11 @@
     bash scripts/bench/gpu.sh [--out=bench_gpu] [--budget=480] [--data=cifar10.npz] [--dry-run]
 
 The folder of results gets ``results.jsonl`` (the facts of the machine, then a line per part),
-``table.md`` and ``log.txt`` (what the parts printed). A part that fails or takes too long leaves
-nulls and its log, and the next one starts. Parts that the budget does not suffice for, or whose
-needs are missing, are nulls with a reason. A second run with the same folder keeps what is
-measured and fills the nulls; compiled code is kept between runs, so that it takes less time.
+``table.md`` and ``log.txt`` (what the parts printed). Parts share a process. A part that fails or
+takes too long ends it and leaves nulls and its log; the next one starts another. Parts that the
+budget does not suffice for, or whose needs are missing, are nulls with a reason. A second run with
+the same folder keeps what is measured and fills the nulls; the folder ``compiled`` keeps compiled
+code, so that it takes less time.
 
 ``auto`` is decided in one place for each choice: the mapping of episodes in
 `vitjax.meta.mapping.pieces`, the form of convolutions in inner loops by
@@ -19,6 +20,7 @@ import argparse
 import contextlib
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -135,8 +137,11 @@ def in_words(column: str, value: Any) -> str:
     return str(value)
 
 
-class Runner:
-    """Starts programs, each in a process group of its own that ends with it.
+class Worker:
+    """Runs programs one after the other in a process, ``gpu_worker.py``.
+
+    The process has a group of its own, which ends with it. It ends if a program fails; the next
+    program starts another one.
 
     Attributes:
         log: the file that receives what they print.
@@ -145,9 +150,10 @@ class Runner:
 
     def __init__(self, log: Path, environment: dict[str, str]):
         self.log, self.environment = log, environment
+        self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, name: str, arguments: list[str], limit: float, output: Path) -> str | None:
-        """Runs Python with ``arguments``; returns why it failed, or None.
+        """Runs a program; returns why it failed, or None.
 
         Args:
             name: of the part, for the log.
@@ -156,23 +162,22 @@ class Runner:
             output: receives what it prints; the log does as well.
         """
         started = time.monotonic()
-        with open(output, "wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                cwd=gpu_parts.ROOT,
-                start_new_session=True,
-            )
-            try:
-                status = process.wait(timeout=limit)
-                reason = None if status == 0 else f"it ended with status {status}"
-            except subprocess.TimeoutExpired:
-                reason = f"it took more than {limit:.0f} s"
-            finally:
-                end(process)
+        output.touch()
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        request = json.dumps({"arguments": arguments, "output": str(output)})
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(f"{request}\n".encode())
+            process.stdin.flush()
+        if select.select([process.stdout], [], [], limit)[0]:
+            answer = process.stdout.readline()
+            status = json.loads(answer) if answer else process.wait()
+            reason = None if answer and status == 0 else f"it ended with status {status}"
+        else:
+            reason = f"it took more than {limit:.0f} s"
+        if reason:
+            self.close()
         text = output.read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
         if reason and lines:
@@ -182,9 +187,29 @@ class Runner:
             log.write(f"==== {name}: {took:.1f} s\n$ python {shlex.join(arguments)}\n{text}\n")
         return reason
 
+    def close(self) -> None:
+        """Ends the process, if there is one."""
+        process, self._process = self._process, None
+        if process is not None:
+            end(process)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(gpu_parts.HERE / "gpu_worker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self.environment,
+            cwd=gpu_parts.ROOT,
+            start_new_session=True,
+        )
+
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a process, and all that it started."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
@@ -205,40 +230,42 @@ def main() -> None:
     names = [part.name for part in parts]
     if unknown := sorted(set(arguments.parts or ()) - set(names)):
         sys.exit(f"--parts: there is no {', '.join(unknown)}; parts are {', '.join(names)}")
-    runner = Runner(out / "log.txt", environment(arguments.dry_run))
-    facts = check(arguments, runner)
-    results = Results(out, facts, parts)
-    missing = facts["missing"]
-    for part in parts:
-        if results.parts.get(part.name, {}).get("status") == "done":
-            print(f"{part.name}: measured already", flush=True)
-            continue
-        left = arguments.budget - (time.monotonic() - began)
-        needed = [need for need in part.needs if need in missing]
-        started = time.monotonic()
-        rows, status, reason = part.empty(), "skipped", None
-        if needed:
-            reason = missing[needed[0]]
-        elif arguments.parts and part.name not in arguments.parts:
-            reason = "--parts leaves it out"
-        elif left < min(part.expected, arguments.budget / 2):
-            reason = (
-                f"{max(left, 0):.0f} s of {arguments.budget:.0f} s were left, and it takes about"
-                f" {part.expected:.0f} s; run again with the same --out"
+    worker = Worker(out / "log.txt", environment(out, arguments.dry_run))
+    with contextlib.closing(worker):
+        facts = check(arguments, worker)
+        results = Results(out, facts, parts)
+        missing = facts["missing"]
+        for part in parts:
+            if results.parts.get(part.name, {}).get("status") == "done":
+                print(f"{part.name}: measured already", flush=True)
+                continue
+            left = arguments.budget - (time.monotonic() - began)
+            needed = [need for need in part.needs if need in missing]
+            started = time.monotonic()
+            rows, status, reason = part.empty(), "skipped", None
+            if needed:
+                reason = missing[needed[0]]
+            elif arguments.parts and part.name not in arguments.parts:
+                reason = "--parts leaves it out"
+            elif left < min(part.expected, arguments.budget / 2):
+                reason = (
+                    f"{max(left, 0):.0f} s of {arguments.budget:.0f} s were left, and it takes"
+                    f" about {part.expected:.0f} s; run again with the same --out"
+                )
+            else:
+                print(f"{part.name} ...", flush=True)
+                rows, status, reason = measure(part, worker, min(part.limit, left - 2 * GRACE))
+            seconds = time.monotonic() - started
+            results.add(part, status, reason, seconds, rows)
+            print(
+                f"{part.name}: {status}{f' ({reason})' if reason else ''}, {seconds:.0f} s",
+                flush=True,
             )
-        else:
-            print(f"{part.name} ...", flush=True)
-            rows, status, reason = measure(part, runner, min(part.limit, left - 2 * GRACE))
-        seconds = time.monotonic() - started
-        results.add(part, status, reason, seconds, rows)
-        print(
-            f"{part.name}: {status}{f' ({reason})' if reason else ''}, {seconds:.0f} s", flush=True
-        )
     print(f"\n{results.markdown()}")
     print(f"{time.monotonic() - began:.0f} s; {out / 'table.md'}, results.jsonl and log.txt")
 
 
-def measure(part: Any, runner: Runner, limit: float) -> tuple[Any, str, str | None]:
+def measure(part: Any, worker: Worker, limit: float) -> tuple[Any, str, str | None]:
     """Runs a part: its rows, its status, and why cells are null."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -248,7 +275,12 @@ def measure(part: Any, runner: Runner, limit: float) -> tuple[Any, str, str | No
             for key, value in values.items():
                 argument = argument.replace(key, value)
             command.append(argument)
-        reason = runner.run(part.name, command, limit, folder / "output.txt")
+        own = Worker(worker.log, worker.environment) if part.alone else worker
+        try:
+            reason = own.run(part.name, command, limit, folder / "output.txt")
+        finally:
+            if part.alone:
+                own.close()
         rows = part.empty()
         try:
             found = part.read(folder)
@@ -268,15 +300,15 @@ def failures(folder: Path) -> str | None:
     path = folder / "part.jsonl"
     if not path.exists():
         return None
-    failed = gpu_parts.last_line(folder)["failed"]
+    failed = {k: why for line in gpu_parts.lines(folder) for k, why in line["failed"].items()}
     return "; ".join(f"{name}: {why}" for name, why in failed.items()) or None
 
 
-def environment(dry_run: bool) -> dict[str, str]:
-    """The variables of all parts: compiled code is kept, the GPU's memory is shared."""
+def environment(out: Path, dry_run: bool) -> dict[str, str]:
+    """The variables of all parts: ``out`` keeps compiled code, the GPU's memory is shared."""
     variables = dict(os.environ)
-    variables.setdefault("JAX_COMPILATION_CACHE_DIR", str(gpu_parts.ROOT / ".jax_cache" / "gpu"))
-    variables.setdefault("TORCHINDUCTOR_CACHE_DIR", str(gpu_parts.ROOT / ".jax_cache" / "torch"))
+    variables["JAX_COMPILATION_CACHE_DIR"] = str(out.resolve() / "compiled")
+    variables["TORCHINDUCTOR_CACHE_DIR"] = str(out.resolve() / "compiled" / "torch")
     variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     variables["PYTHONUNBUFFERED"] = "1"
     if dry_run:
@@ -288,14 +320,14 @@ def environment(dry_run: bool) -> dict[str, str]:
     return variables
 
 
-def check(arguments: argparse.Namespace, runner: Runner) -> dict[str, Any]:
+def check(arguments: argparse.Namespace, worker: Worker) -> dict[str, Any]:
     """Checks the needs, prints what is there, and returns the facts."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "facts.json"
         command = [str(gpu_parts.HERE / "gpu_needs.py"), f"--facts={path}"]
         command += [f"--data={arguments.data}"] if arguments.data else []
         command += ["--dry-run"] if arguments.dry_run else []
-        reason = runner.run("needs", command, CHECK_LIMIT, Path(name) / "output.txt")
+        reason = worker.run("needs", command, CHECK_LIMIT, Path(name) / "output.txt")
         print((Path(name) / "output.txt").read_text(encoding="utf-8", errors="replace"), flush=True)
         found: dict[str, Any] = {
             "python": sys.version.split()[0],

@@ -57,7 +57,7 @@ def main() -> None:
     for name, found in facts["versions"].items():
         say(name, in_words(found, pins.get(name, pins["jax"] if "plugin" in name else None)))
     if not plugins():
-        say("CUDA plugin of JAX", 'missing: pip install -c requirements.txt -e ".[cuda,dev]"')
+        say("CUDA plugin of JAX", "missing: bash scripts/install.sh cuda")
     device, reason = jax_device(arguments.dry_run)
     facts["device"] = device
     say("device", device or f"missing: {reason}; everything is null")
@@ -65,7 +65,7 @@ def main() -> None:
         missing["gpu"] = reason
     peers(facts, pins)
     if importlib.util.find_spec("pytest") is None:
-        missing["pytest"] = "pytest is not installed"
+        missing["pytest"] = "pytest is missing: bash scripts/install.sh dev"
     say("pytest", missing.get("pytest", "there") + null_of(missing, "pytest", "the tests"))
     if not arguments.dry_run:
         if arguments.data is None:

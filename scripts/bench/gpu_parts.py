@@ -19,7 +19,10 @@ ROOT = HERE.parents[1]
 
 # Columns of each table; the first column, the row's name, is not listed.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "training": ("images/s", "MFU", "peer, images/s", "ratio", "goal"),
+    "training": (
+        *("images/s", "MFU", "timm eager, images/s", "ratio to eager"),
+        *("timm compiled, images/s", "ratio to compiled", "goal"),
+    ),
     "maml": ("ms", "PyTorch loop, ms", "torch.func, ms", "ratio to the loop", "goal"),
     "choices": ("ms", "time / auto's", "auto takes it", "wins"),
     "cifar10": ("test accuracy, %", "seconds of training", "images/s", "goal"),
@@ -45,6 +48,7 @@ class Part:
         read: makes the rows from the folder that has ``part.jsonl``.
         needs: what it cannot do without: names of `scripts/bench/gpu_needs.py`.
         patience: how many times that long it may take.
+        alone: whether it needs a process of its own; others share one.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Part:
     read: Callable[[Path], Rows]
     needs: tuple[str, ...] = ("gpu",)
     patience: float = 2.0
+    alone: bool = False
 
     @property
     def limit(self) -> float:
@@ -74,6 +79,7 @@ class Sizes:
     Attributes:
         models: the networks that take the place of others.
         training: options of ``training.py``.
+        vit: further ones for ViTs.
         maml: options of ``maml.py``.
         choices: options of ``gpu_choices.py``.
         chunk: episodes of the mapping between ``vmap`` and ``scan``.
@@ -84,6 +90,7 @@ class Sizes:
 
     models: Mapping[str, str]
     training: tuple[str, ...]
+    vit: tuple[str, ...]
     maml: tuple[str, ...]
     choices: tuple[str, ...]
     chunk: int
@@ -94,9 +101,13 @@ class Sizes:
 
 REAL = Sizes(
     models={},
-    training=("--image-size=224", "--batch-size=128", "--dtype=bfloat16", "--rounds=5"),
-    maml=("--case=omniglot", "--episodes=32", "--rounds=3"),
-    choices=("--case=omniglot", "--episodes=32", "--rounds=5"),
+    training=(
+        *("--image-size=224", "--batch-size=128", "--dtype=bfloat16"),
+        *("--rounds=3", "--steps=10"),
+    ),
+    vit=(),
+    maml=("--case=omniglot", "--episodes=32", "--rounds=2"),
+    choices=("--case=omniglot", "--episodes=32", "--rounds=3"),
     chunk=8,
     cifar10=(),
 )
@@ -104,9 +115,10 @@ TINY_EPISODES = ("--filters=4", "--episodes=2", "--inner-steps=1")
 TINY = Sizes(
     models={"vit_s16": "vit_ti16", "vit_b16": "vit_ti16", "resnet50": "resnet18"},
     training=(
-        *("--image-size=32", "--batch-size=2", "--num-classes=10", "--dtype=bfloat16"),
+        *("--image-size=8", "--batch-size=2", "--num-classes=10", "--dtype=bfloat16"),
         *("--rounds=1", "--steps=1"),
     ),
+    vit=("--patch-size=8", "--depth=1"),
     maml=("--case=omniglot", *TINY_EPISODES, "--rounds=1"),
     choices=("--case=omniglot", *TINY_EPISODES, "--rounds=1"),
     chunk=2,
@@ -135,20 +147,16 @@ def create(sizes: Sizes, data: str | None) -> list[Part]:
         data: the path of ``cifar10.npz``.
     """
 
-    def training(
-        model: str, form: str, *options: str, expected: float, goal: str | None = None
-    ) -> Part:
-        peer = "torch.compile" if "--compile" in options else "eager"
-        peer += ", remat" if "--remat" in options else ""
-        name = "_".join([model, form.split()[0].lower(), peer.split(",")[0].split(".")[-1]])
-        titles = {"vit_s16": "ViT-S/16", "vit_b16": "ViT-B/16", "resnet50": "ResNet-50"}
-        row = f"{titles[model]}, {form}; timm {peer}"
+    def training(model: str, title: str, *forms: str, expected: float, **goals: str) -> Part:
+        named = {"plain": "plain", "fused": "cuDNN attention", "remat": "remat"}
+        rows = {f"{title}, {named[form]}": {"goal": goals.get(form)} for form in forms}
         command = (
             str(HERE / "training.py"),
-            *("--models", sizes.models.get(model, model), *sizes.training, *options),
-            *("--json", "{json}"),
+            *("--models", sizes.models.get(model, model), *sizes.training),
+            *(sizes.vit if model.startswith("vit") else ()),
+            *("--forms", *forms, "--torch", "eager", "compile", "--json", "{json}"),
         )
-        return Part(name, "training", {row: {"goal": goal}}, command, expected, read_training(row))
+        return Part(model, "training", rows, command, expected, read_training(*rows))
 
     def maml(name: str, *options: str, expected: float, goal: str | None = None) -> Part:
         row = f"Omniglot, second order, {name}"
@@ -170,7 +178,7 @@ def create(sizes: Sizes, data: str | None) -> list[Part]:
             *("-m", "vitjax", "train", f"--config={ROOT / cifar10_row}"),
             *("--workdir={folder}/run", f"--config.data.path={data}", *sizes.cifar10),
         ),
-        90,
+        60,
         read_cifar10(cifar10_row),
         needs=("gpu", "cifar10"),
     )
@@ -186,7 +194,7 @@ def create(sizes: Sizes, data: str | None) -> list[Part]:
             *(str(HERE / "gpu_choices.py"), *sizes.choices),
             *(f"--chunk={sizes.chunk}", "--json", "{json}"),
         ),
-        75,
+        45,
         read_choices(mappings),
     )
     tests = Part(
@@ -194,35 +202,23 @@ def create(sizes: Sizes, data: str | None) -> list[Part]:
         "tests",
         {"pytest -m gpu": {"goal": "all pass"}},
         ("-m", "pytest", "-m", "gpu", "-n", "0", "-q", *gpu_tests()),
-        75,
+        50,
         read_tests,
         needs=("gpu", "pytest"),
+        alone=True,
     )
-    fused, remat = "cuDNN attention", "remat"
+    vit_forms = ("plain", "fused", "remat")
     # What the goals are about comes first.
     parts = [
-        training(
-            *("vit_b16", fused, "--attention", "fused", "--compile"),
-            expected=75,
-            goal="MFU 50%, ratio 1.2",
-        ),
-        maml("float32", "--precision", "float32", expected=45, goal="ratio 10"),
+        training("vit_b16", "ViT-B/16", *vit_forms, expected=90, fused="MFU 50%, ratio 1.2"),
+        maml("float32", "--precision", "float32", expected=30, goal="ratio 10"),
         tests,
-        training("resnet50", "plain", "--compile", expected=75, goal="ratio 1.2"),
-        training("vit_b16", "plain", expected=40),
+        training("resnet50", "ResNet-50", "plain", expected=60, plain="ratio 1.2"),
         choices,
-        training(
-            *("vit_s16", fused, "--attention", "fused", "--compile"),
-            expected=65,
-            goal="ratio 1.2",
-        ),
+        training("vit_s16", "ViT-S/16", *vit_forms, expected=70, fused="ratio 1.2"),
         cifar10,
-        maml("TF32", "--precision", "tf32", expected=35, goal="ratio 10"),
-        maml("bfloat16", "--dtype", "bfloat16", expected=35, goal="ratio 10"),
-        training("vit_b16", remat, "--remat", expected=40),
-        training("vit_s16", "plain", expected=35),
-        training("resnet50", "plain", expected=40),
-        training("vit_s16", remat, "--remat", expected=35),
+        maml("TF32", "--precision", "tf32", expected=25, goal="ratio 10"),
+        maml("bfloat16", "--dtype", "bfloat16", expected=25, goal="ratio 10"),
     ]
     return [
         dataclasses.replace(part, expected=sizes.expected or part.expected, patience=sizes.patience)
@@ -236,39 +232,33 @@ def gpu_tests() -> list[str]:
     return [str(path) for path in files if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
 
 
-def last_line(folder: Path) -> dict[str, Any]:
-    """The last row that a benchmark appended to its file of JSON lines."""
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The rows that a benchmark appended to its file of JSON lines."""
     path = folder / "part.jsonl"
     if not path.exists():
         raise NoResult("it wrote no result")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-    return found
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def read_training(row: str) -> Callable[[Path], Rows]:
-    """Reads a row of ``training.py``."""
+def read_training(*rows: str) -> Callable[[Path], Rows]:
+    """Reads rows of ``training.py``, one for each form."""
 
-    def read(folder: Path) -> Rows:
-        found = last_line(folder)
-        peers = [name for name in found["values"] if name != "vitjax"]
-        ratio = found["ratios"][peers[0]]
-        return {
-            row: {
-                "images/s": found["values"]["vitjax"],
-                "MFU": found["notes"]["mfu"],
-                "peer, images/s": found["values"][peers[0]],
-                "ratio": ratio and ratio[0],
-            }
-        }
+    def cells(found: dict[str, Any]) -> Cells:
+        values, ratios = found["values"], found["ratios"]
+        filled = {"images/s": values["vitjax"], "MFU": found["notes"]["mfu"]}
+        for name, how in (("timm", "eager"), ("timm, torch.compile", "compiled")):
+            filled[f"timm {how}, images/s"] = values[name]
+            filled[f"ratio to {how}"] = ratios[name] and ratios[name][0]
+        return filled
 
-    return read
+    return lambda folder: dict(zip(rows, map(cells, lines(folder)), strict=True))
 
 
 def read_maml(row: str) -> Callable[[Path], Rows]:
     """Reads a row of ``maml.py``."""
 
     def read(folder: Path) -> Rows:
-        found = last_line(folder)
+        (found,) = lines(folder)
         ratio = found["ratios"][LOOP]
         return {
             row: {
@@ -286,7 +276,7 @@ def read_choices(mappings: Mapping[str, str]) -> Callable[[Path], Rows]:
     """Reads what ``gpu_choices.py`` found; a form that failed stays null."""
 
     def read(folder: Path) -> Rows:
-        found = last_line(folder)
+        (found,) = lines(folder)
         auto = tuple(found["auto"])
         times = {(c["mapping"], c["conv_impl"]): c["ms"] for c in found["choices"]}
         measured = {key: ms for key, ms in times.items() if ms is not None}

@@ -283,21 +283,22 @@ def _asked(torch: peer.Peer, name: str, steps: int) -> tuple[float, float]:
 
 def main() -> None:
     arguments = parse()
-    if arguments.precision:
-        jax.config.update("jax_default_matmul_precision", PRECISIONS[arguments.precision][0])
     process.start_devices()
     report = timing.Report(arguments.json)
     for name in arguments.case:
-        case = CASES[name]
         case = dataclasses.replace(
-            case,
-            episodes=arguments.episodes or case.episodes,
+            CASES[name],
+            episodes=arguments.episodes or CASES[name].episodes,
             dtype=arguments.dtype,
             inner_steps=arguments.inner_steps,
             filters=arguments.filters,
             precision=arguments.precision,
         )
-        measure(case, arguments, report)
+        precise: Any = contextlib.nullcontext()
+        if case.precision:
+            precise = jax.default_matmul_precision(PRECISIONS[case.precision][0])
+        with precise:
+            measure(case, arguments, report)
     report.print()
 
 

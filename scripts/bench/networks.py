@@ -28,6 +28,7 @@ class Case:
         attention: vitjax's implementation; timm has PyTorch's fused one.
         remat: compute activations again in the backward pass, on both sides.
         filters: channels of the first level of a U-Net, whose images have one channel.
+        depth: blocks of a ViT; None for the model's own number.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Case:
     attention: str = "plain"
     remat: bool = False
     filters: int = 64
+    depth: int | None = None
 
     @property
     def is_vit(self) -> bool:

@@ -1,7 +1,7 @@
 r"""Images per second of a whole training step, beside the same network in PyTorch.
 
     python scripts/bench/training.py                     # ViT-S/16, ViT-B/16, ResNet-50
-    python scripts/bench/training.py --attention fused --batch-size 256 --compile
+    python scripts/bench/training.py --forms plain fused remat --torch eager compile
     python scripts/bench/training.py --models vit_ti16 --patch-size 4 --image-size 32 \
         --num-classes 10 --batch-size 16 32 64 --torch-python /opt/torch/bin/python
 
@@ -19,7 +19,9 @@ as its users have it. equimo (JAX, Equinox) joins the ViTs if --equimo-python na
 has it.
 
 On a GPU, PyTorch gets what its users give it: autocast, channels_last for ResNet, fused attention,
-a fused optimizer, cuDNN's search for the fastest convolution, and with --compile torch.compile.
+a fused optimizer, cuDNN's search for the fastest convolution, and with --torch compile
+torch.compile. Of several forms (--forms) each has a row beside the same measurements of the peers,
+which have the first form.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 import time
@@ -47,6 +50,12 @@ from vitjax.core.names import count_parameters
 from vitjax.training import experiment, flops
 from vitjax.training.step import make_train_step
 
+# How ViTs are computed: fields of a case.
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "fused": {"attention": "fused"},
+    "remat": {"remat": True},
+}
 # By how much the losses of the same weights may differ, relatively.
 LOSS_RTOL = {"float32": 1e-4, "bfloat16": 2e-2}
 
@@ -56,7 +65,7 @@ def build(case: Case) -> experiment.Experiment:
     model: dict[str, Any] = {"name": case.name, "dtype": case.dtype}
     if case.is_vit:
         model |= {"patch_size": case.patch_size, "attention_impl": case.attention}
-        model |= {"remat": case.remat}
+        model |= {"remat": case.remat} | ({"depth": case.depth} if case.depth else {})
         optimizer = {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05}
     elif case.is_unet:
         model |= {"filters": case.filters}
@@ -89,7 +98,6 @@ class Vitjax:
 
     Attributes:
         parameters: how many are trained.
-        flops_per_image: of the loss and its gradient; what remat computes again does not count.
         batch: the host's copy of the batch that is trained on.
         weights: the host's copy of the parameters before the first step.
         first_loss: that of the first step; None before it.
@@ -103,13 +111,19 @@ class Vitjax:
         self.parameters = count_parameters(state.params)
         self.weights = jax.device_get(state.params)
         self.first_loss: float | None = None
-        self.flops_per_image = flops.per_example(
-            built.objective, built.abstract_state(), built.data.example_batch()
-        )
+        self._built = built
         self._state = built.parallel.place_state(state)
         self._placed = built.parallel.place_batch(self.batch)
         self._step = built.parallel.compile(
             make_train_step(built.objective, built.optimizer), donate=True
+        )
+
+    @property
+    def flops_per_image(self) -> float:
+        """Of the loss and its gradient; what remat computes again does not count."""
+        built = self._built
+        return flops.per_example(
+            built.objective, built.abstract_state(), built.data.example_batch()
         )
 
     def run(self, steps: int) -> float:
@@ -176,7 +190,9 @@ class Inside:
         """Nothing has to be ended."""
 
 
-def torch_peer(case: Case, ours: Vitjax, arguments: argparse.Namespace) -> Apart | Inside:
+def torch_peer(
+    case: Case, ours: Vitjax, arguments: argparse.Namespace, *, compile: bool
+) -> Apart | Inside:
     """PyTorch's side of a case.
 
     Raises:
@@ -189,7 +205,7 @@ def torch_peer(case: Case, ours: Vitjax, arguments: argparse.Namespace) -> Apart
     if python is None:
         raise peer.PeerError("PyTorch is not installed here (--torch-python)")
     device = "cuda" if platform == "gpu" else "cpu"
-    options = {"device": device, "compile": arguments.compile}
+    options = {"device": device, "compile": compile}
     if arguments.apart or arguments.torch_python:
         return Apart(python, "training_torch.py", case, ours, **options)
     try:
@@ -210,13 +226,24 @@ def equimo_peer(case: Case, ours: Vitjax, arguments: argparse.Namespace) -> Apar
     return Apart(python, "equimo_peer.py", case, ours, train=True)
 
 
-def measure(case: Case, arguments: argparse.Namespace, report: timing.Report) -> None:
-    """Times one case and reports its row."""
-    ours = Vitjax(case)
-    makers = {f"{case.peer}, torch.compile" if arguments.compile else case.peer: torch_peer}
+def measure(
+    case: Case, forms: list[str], arguments: argparse.Namespace, report: timing.Report
+) -> None:
+    """Times one case and reports a row for each of vitjax's forms."""
+    cases = [dataclasses.replace(case, **FORMS[form]) for form in forms]
+    mine = {
+        f"{timing.OURS}, {form}" if number else timing.OURS: Vitjax(cases[number])
+        for number, form in enumerate(forms)
+    }
+    case, ours = cases[0], mine[timing.OURS]
+    makers: dict[str, Any] = {}
+    for how in arguments.torch:
+        name = f"{case.peer}, torch.compile" if how == "compile" else case.peer
+        makers[name] = functools.partial(torch_peer, compile=how == "compile")
     if case.is_vit and arguments.equimo_python:
         makers["equimo"] = equimo_peer
-    runs, peaks, failed = {timing.OURS: ours.run}, {"JAX": timing.gemm_by_jax()}, {}
+    runs: dict[str, timing.Run] = {name: each.run for name, each in mine.items()}
+    peaks, failed = {"JAX": timing.gemm_by_jax()}, dict[str, str]()
     peers: dict[str, Apart | Inside] = {}
     with contextlib.ExitStack() as stack:
         for name, make in makers.items():
@@ -251,23 +278,26 @@ def measure(case: Case, arguments: argparse.Namespace, report: timing.Report) ->
     if case.is_unet and not np.allclose(losses, losses[0], rtol=LOSS_RTOL[case.dtype]):
         sys.exit(f"{case.name}: of the same weights and batch the losses are {losses}")
     flop = ours.flops_per_image * case.batch_size
-    mfu = None
-    if peak := flops.peak_per_second(jax.devices()[0].device_kind):
-        mfu = flop / np.median(times.seconds[timing.OURS]) / peak
-    notes = {"apart": bool(arguments.apart or arguments.torch_python), "mfu": mfu}
-    report.add(
-        timing.Row(
-            "training",
-            case.describe(),
-            case.batch_size,
-            "images/s",
-            case.batch_size,
-            times,
-            tuple(makers),
-            flop,
-            notes,
+    theirs = {name: seconds for name, seconds in times.seconds.items() if name in makers}
+    peak = flops.peak_per_second(jax.devices()[0].device_kind)
+    for name, form in zip(mine, cases, strict=True):
+        seconds = times.seconds.get(name)
+        mfu = flop / np.median(seconds) / peak if peak and seconds else None
+        notes = {"apart": bool(arguments.apart or arguments.torch_python), "mfu": mfu}
+        of_form = {timing.OURS: seconds, **theirs} if seconds else theirs
+        report.add(
+            timing.Row(
+                "training",
+                form.describe(),
+                form.batch_size,
+                "images/s",
+                form.batch_size,
+                dataclasses.replace(times, seconds=of_form),
+                tuple(makers),
+                flop,
+                notes,
+            )
         )
-    )
 
 
 def main() -> None:
@@ -285,11 +315,10 @@ def main() -> None:
                 2 if name == "unet" else arguments.num_classes,
                 batch_size,
                 dtype,
-                arguments.attention,
-                arguments.remat,
-                arguments.filters,
+                filters=arguments.filters,
+                depth=arguments.depth,
             )
-            measure(case, arguments, report)
+            measure(case, arguments.forms if case.is_vit else ["plain"], arguments, report)
     report.print()
 
 
@@ -304,6 +333,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--filters", type=int, default=64, help="of U-Net's first level")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--patch-size", type=int, default=16, help="of ViTs (default: 16)")
+    parser.add_argument("--depth", type=int, help="of ViTs (default: the model's)")
     parser.add_argument("--num-classes", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[128])
     parser.add_argument(
@@ -314,13 +344,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20, help="in a round (default: 20)")
     timing.options(parser, rounds=7)
     parser.add_argument(
-        "--attention",
-        choices=("plain", "fused"),
-        default="plain",
-        help="vitjax's (timm's is fused)",
+        "--forms",
+        nargs="+",
+        choices=FORMS,
+        default=["plain"],
+        help="of vitjax's ViTs: plain, fused attention (as timm's), activations computed twice",
     )
-    parser.add_argument("--remat", action="store_true", help="ViTs compute activations twice")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the PyTorch model")
+    parser.add_argument(
+        "--torch",
+        nargs="+",
+        choices=("eager", "compile"),
+        default=["eager"],
+        help="how PyTorch runs (default: eager)",
+    )
     parser.add_argument("--apart", action="store_true", help="PyTorch in a process of its own")
     peer.options(parser, ("torch", "PyTorch and timm"), ("equimo", "equimo and optax"))
     return parser.parse_args()

@@ -145,6 +145,8 @@ def timm_network(case: Case) -> Any:
 
     timm = import_timm()
     sizes = {"img_size": case.image_size, "patch_size": case.patch_size} if case.is_vit else {}
+    if case.is_vit and case.depth:
+        sizes["depth"] = case.depth
     model: Any = timm.create_model(TIMM_NAMES[case.name], num_classes=case.num_classes, **sizes)
     if not case.is_vit and case.image_size <= SMALL:
         model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)

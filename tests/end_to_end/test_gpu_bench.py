@@ -1,6 +1,8 @@
 """scripts/bench/gpu.sh without a GPU: its dry run, its time limits, what it resumes."""
 
+import functools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +16,8 @@ sys.path.insert(0, str(REPOSITORY / "scripts" / "bench"))
 import gpu  # noqa: E402
 import gpu_parts  # noqa: E402
 
+# Seconds for a dry run: five times the minute of CPU time that it may take.
+LIMIT = 300
 FACTS = {
     **{"python": "3.11", "driver": None, "device": "cpu", "versions": {"jax": "1"}, "peers": {}},
     **{"missing": {}, "date": "2026-01-01", "revision": "abc", "dry_run": True, "budget": 9},
@@ -21,15 +25,24 @@ FACTS = {
 WRITES = """
 import pathlib, sys
 pathlib.Path(sys.argv[1]).write_text(
-    '{"values": {"vitjax": 20.0, "timm": 10.0}, "ratios": {"timm": [2.0]}, "failed": {},'
-    ' "notes": {"mfu": 0.5}}'
+    '{"values": {"vitjax": 20.0, "timm": 10.0, "timm, torch.compile": null},'
+    ' "ratios": {"timm": [2.0], "timm, torch.compile": null}, "notes": {"mfu": 0.5},'
+    ' "failed": {"timm, torch.compile": "no compiler"}}'
 )
 """
 
 
-def part(program=WRITES, name="vit", expected=20.0, **fields):
+@pytest.fixture
+def part(tmp_path_factory):
+    """Makes parts of a program's text."""
+    return functools.partial(make_part, tmp_path_factory.mktemp("programs"))
+
+
+def make_part(folder, program=WRITES, name="vit", expected=20.0, **fields):
     row = f"row of {name}"
-    arguments = ("-c", program, "{json}")
+    path = folder / f"{name}.py"
+    path.write_text(program)
+    arguments = (str(path), "{json}")
     read = gpu_parts.read_training(row)
     return gpu_parts.Part(name, "training", {row: {}}, arguments, expected, read, **fields)
 
@@ -45,7 +58,7 @@ def run(monkeypatch, folder, parts, *arguments, missing=()):
     return {line["part"]: line for line in lines}
 
 
-def test_a_failed_part_is_null_with_its_log_and_the_next_runs(monkeypatch, tmp_path, capsys):
+def test_a_failed_part_is_null_with_its_log_and_the_next_runs(monkeypatch, tmp_path, capsys, part):
     raises = "raise ValueError('no memory')"
     # Its child would outlive it.
     hangs = (
@@ -53,32 +66,44 @@ def test_a_failed_part_is_null_with_its_log_and_the_next_runs(monkeypatch, tmp_p
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "print('waits', flush=True); time.sleep(60)"
     )
-    parts = [part(raises, "raises"), part(hangs, "hangs", expected=1.0), part("", "silent"), part()]
+    dies = "import os; print('dies', flush=True); os._exit(3)"
+    parts = [
+        *(part(raises, "raises"), part(hangs, "hangs", expected=1.0), part(dies, "dies")),
+        *(part("", "silent"), part()),
+    ]
     began = time.monotonic()
     found = run(monkeypatch, tmp_path, parts)
     assert time.monotonic() - began < 30
     assert {name: line["status"] for name, line in found.items()} == {
-        **{"raises": "failed", "hangs": "failed", "silent": "failed", "vit": "done"}
+        **{
+            "raises": "failed",
+            "hangs": "failed",
+            "dies": "failed",
+            "silent": "failed",
+            "vit": "done",
+        }
     }
     assert found["raises"]["reason"] == "it ended with status 1 (ValueError: no memory)"
     assert found["hangs"]["reason"] == "it took more than 2 s (waits)"
+    assert found["dies"]["reason"] == "it ended with status 3 (dies)"
     assert found["silent"]["reason"] == "it wrote no result"
-    nulls = {"images/s": None, "MFU": None, "peer, images/s": None, "ratio": None, "goal": None}
+    nulls = dict.fromkeys(gpu_parts.COLUMNS["training"])
     assert found["raises"]["rows"] == {"row of raises": nulls}
     assert found["vit"]["rows"]["row of vit"] == {
         **nulls,
-        **{"images/s": 20.0, "MFU": 0.5, "peer, images/s": 10.0, "ratio": 2.0},
+        **{"images/s": 20.0, "MFU": 0.5, "timm eager, images/s": 10.0, "ratio to eager": 2.0},
     }
     assert "Traceback" in (tmp_path / "log.txt").read_text()
     table = (tmp_path / "table.md").read_text()
-    assert "| row of vit | 20.0 | 50.0% | 10.0 | 2 |  |" in table
-    assert "| row of raises | null | null | null | null |  |" in table
+    assert "| row of vit | 20.0 | 50.0% | 10.0 | 2 | null | null |  |" in table
+    assert "| row of raises | null | null | null | null | null | null |  |" in table
+    assert "- vit: timm, torch.compile: no compiler" in table
     assert "- raises: it ended with status 1 (ValueError: no memory)" in table
     assert table in capsys.readouterr().out
 
 
 def test_missing_needs_and_a_spent_budget_are_nulls_and_a_second_run_fills_them(
-    monkeypatch, tmp_path
+    monkeypatch, tmp_path, part
 ):
     counts = f"open({str(tmp_path / 'runs')!r}, 'a').write('x')\n{WRITES}"
     parts = [part(counts), part(name="data", needs=("gpu", "cifar10")), part(name="late")]
@@ -98,7 +123,18 @@ def test_missing_needs_and_a_spent_budget_are_nulls_and_a_second_run_fills_them(
         run(monkeypatch, tmp_path / "out", parts)
 
 
-def test_a_part_is_named_as_it_is(monkeypatch, tmp_path):
+def test_parts_share_a_process_unless_they_ask_for_their_own(monkeypatch, tmp_path, part):
+    notes = f"import os; open({str(tmp_path / 'processes')!r}, 'a').write(f'{{os.getpid()}} ')\n"
+    names = ("first", "second", "own", "last")
+    parts = [part(notes + WRITES, name, alone=name == "own") for name in names]
+    found = run(monkeypatch, tmp_path / "out", parts)
+    assert {line["status"] for line in found.values()} == {"done"}
+    first, second, own, last = (tmp_path / "processes").read_text().split()
+    assert first == second == last
+    assert len({first, own, str(os.getpid())}) == 3
+
+
+def test_a_part_is_named_as_it_is(monkeypatch, tmp_path, part):
     with pytest.raises(SystemExit, match="--parts: there is no vif; parts are vit"):
         run(monkeypatch, tmp_path, [part()], "--parts", "vif")
 
@@ -127,7 +163,7 @@ def dry_run(tmp_path_factory):
     environment = {**whole_runs.ENVIRONMENT, "PYTHON": sys.executable}
     environment.pop("VITJAX_TORCH_PYTHON", None)
     ended = subprocess.run(
-        ["bash", "scripts/bench/gpu.sh", "--dry-run", f"--out={out}", "--budget=1000"],
+        ["bash", "scripts/bench/gpu.sh", "--dry-run", f"--out={out}", f"--budget={LIMIT}"],
         **{"cwd": REPOSITORY, "env": environment, "text": True, "capture_output": True},
     )
     assert ended.returncode == 0, ended.stderr
@@ -144,7 +180,8 @@ def test_a_dry_run_fills_every_cell(dry_run):
     torch = facts["peers"]["torch"] and facts["peers"]["timm"]
     # Without PyTorch its columns are null, and on a CPU the share of a GPU's peak always is.
     of_peers = {
-        *("peer, images/s", "ratio", "PyTorch loop, ms", "torch.func, ms", "ratio to the loop")
+        *("timm eager, images/s", "ratio to eager", "timm compiled, images/s"),
+        *("ratio to compiled", "PyTorch loop, ms", "torch.func, ms", "ratio to the loop"),
     }
     for line in lines:
         columns = gpu_parts.COLUMNS[line["table"]]
