@@ -28,7 +28,7 @@ from vitjax.cli import process
 # Large enough that a step takes much more than what the process has anyway.
 CASES = {
     "digits/vit": ["data.batch_size=1024"],
-    "digits/resnet": ["data.batch_size=512"],
+    "digits/resnet": ["data.batch_size=1024", "model.width=64"],
     "segmentation/cells": ["data.batch_size=32"],
     "maml/glyphs": ["objective.inner_steps=5", "model.filters=256"],
 }
@@ -103,8 +103,8 @@ def measured(name: str) -> int:
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
     before = resident("VmRSS")
     state = jax.tree.map(jnp.copy, first)
-    experiment = dataclasses.replace(experiment)  # places what it keeps on the device again
-    with contextlib.closing(batches_of(experiment)) as batches:
+    again = dataclasses.replace(experiment)  # places what it keeps on the device again
+    with contextlib.closing(batches_of(again)) as batches:
         for _ in range(STEPS):
             state, metrics = step(state, next(batches))
             jax.block_until_ready(metrics)

@@ -11,9 +11,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run(*command):
+def run(*command, **variables):
     # Without the settings of the tests, which compile other code and start eight devices.
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | variables
     done = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, env=environment, cwd=REPOSITORY
     )
@@ -34,7 +34,8 @@ def test_a_mesh_of_more_devices_than_there_are_is_simulated():
 @pytest.mark.parametrize(
     "name", ["digits/vit", "digits/resnet", "segmentation/cells", "maml/glyphs"]
 )
-def test_a_plan_is_what_a_run_takes(name):
-    row = run("scripts/bench/plan.py", name, "--json")
+def test_a_plan_is_what_a_run_takes_that_compiles(name, tmp_path):
+    # With its step in the cache a process can take twice as much, see docs/plan.md.
+    row = run("scripts/bench/plan.py", name, "--json", JAX_COMPILATION_CACHE_DIR=str(tmp_path))
     assert row["measured"] > 150e6
     assert 0.85 < row["ratio"] < 1.15, row

@@ -156,11 +156,7 @@ def _shape(text: str) -> tuple[int, ...]:
 COMMAND = Command(
     "plan",
     "find what a run needs without running it: memory per device, time, largest batch",
-    [
-        "vitjax plan --config=configs/digits/vit.py",
-        "vitjax plan --config=configs/imagenet/vit_s16.py --device=h100 --mesh=data=8"
-        " --image=224,224,3 --classes=1000 --examples=1281167",
-    ],
+    ["vitjax plan --config=configs/digits/vit.py"],
     _arguments,
     _run,
 )

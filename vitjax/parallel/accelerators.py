@@ -35,6 +35,7 @@ ACCELERATORS = {
     "l40s": Accelerator("L40S", 362e12, 48e9),
     "l40": Accelerator("L40", 181e12, 48e9),
     "l4": Accelerator("L4", 121e12, 24e9),
+    "v100-32gb": Accelerator("V100-SXM2-32GB", 125e12, 32e9),
     "v100": Accelerator("V100", 125e12, 16e9),
     "t4": Accelerator("T4", 65e12, 16e9),
     "b200": Accelerator("B200", 2250e12, 180e9),
