@@ -23,6 +23,7 @@ import timing  # type: ignore[import-not-found]
 from growth import AXES  # type: ignore[import-not-found]
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
 
 from vitjax.figures import _canvas as canvas
 
@@ -127,6 +128,13 @@ def draw_growth(found: Mapping[str, list[tuple[int, float, float]]], what: str, 
     canvas.save(figure, path)
 
 
+def _shrink(path: Path) -> None:
+    """Keeps 32 colours: the figures lie in the repository."""
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(32)
+    small.save(path, optimize=True)
+
+
 def _style(axes: Axes, label: str, ticks: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [f"{n:g}" for n in ticks])
@@ -157,10 +165,12 @@ def main() -> None:
     if arguments.images:
         arguments.images.mkdir(parents=True, exist_ok=True)
         if cases:
-            draw_batches(cases, arguments.images / "batches.png")
+            draw_batches(cases, path := arguments.images / "batches.png")
+            _shrink(path)
         if grown:
             for what in ("time", "memory"):
-                draw_growth(grown, what, arguments.images / f"growth_{what}.png")
+                draw_growth(grown, what, path := arguments.images / f"growth_{what}.png")
+                _shrink(path)
     if arguments.most and worst > arguments.most:
         sys.exit(f"time per image at half a batch is up to {worst:.2f} times that at the full one")
 

@@ -31,8 +31,13 @@ BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 
 
 def one_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Machine, table and commands; rows in the order of their kinds, then as they were measured."""
-    shown = [row for kind in KINDS for row in rows if row["kind"] == kind]
+    """Machine, table and commands; rows in the order of kinds, cases as measured, and batches."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    kinds = list(KINDS)
+    shown = sorted(
+        (row for row in rows if row["kind"] in KINDS),
+        key=lambda row: (kinds.index(row["kind"]), cases.index(row["case"]), row["batch"] or 0),
+    )
     commands = dict.fromkeys(row["command"] for row in shown)
     numbers = {command: number for number, command in enumerate(commands, start=1)}
     head = "| case | batch | unit | vitjax | others | ratio | share of peak | command |"
