@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 from model_variables import variables_of
 
 from vitjax import models
-from vitjax.nn.residual import pad_shortcut
+from vitjax.nn.residual import ResidualBlock, pad_shortcut
 
 SMALL = {"stage_sizes": (1, 1), "block": "basic", "width": 4, "stem": "cifar", "num_classes": 3}
 IMAGES = jax.random.normal(jax.random.key(7), (4, 8, 6, 3))
@@ -201,3 +201,20 @@ def test_dtypes():
     np.testing.assert_allclose(logits, exact, rtol=0.05, atol=0.05)
     _, state = run(module, variables, train=True, mutable=("batch_stats",))
     assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}
+
+
+def test_the_sum_of_a_block_has_the_derivatives_of_relu():
+    """PyTorch and `jax.nn.relu` have the derivative 0 at 0; a branch of zeros meets many."""
+    block = ResidualBlock(
+        features=3,
+        inner=3,
+        stride=1,
+        bottleneck=False,
+        shortcut="pad",
+        zero_init=True,
+        conv=lambda features, *_, name: lambda x: 0 * x,
+        norm=lambda name, scale_init: lambda x: x,
+    )
+    x = jnp.asarray([-1.0, 0.0, 2.0]).reshape(1, 1, 1, 3)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(block.apply({}, x))))(x)
+    np.testing.assert_array_equal(slope.ravel(), [0, 0, 1])

@@ -23,8 +23,9 @@ from vitjax.nn.linear import linear
 ConvImpl = Literal["auto", "lax", "matmul"]
 # The implementation that is fastest in an inner loop, in place of "auto".
 INNER_LOOP_IMPL: ConvImpl = "matmul"
-# Where the derivatives of a product are the faster ones on a CPU, by measurement: batches with
-# fewer examples, and kernels that have this many times the numbers of input and output.
+# Where the derivatives of a product are the faster ones on a CPU, by measurement: with fewer
+# examples than this (all that are traced, of every device), and with kernels that have this many
+# times the numbers of input and output.
 FEW_EXAMPLES, LARGE_KERNEL = 4, 4
 
 _Strides: TypeAlias = tuple[int, ...]

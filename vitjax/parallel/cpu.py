@@ -6,6 +6,8 @@ import ctypes
 import functools
 import os
 import platform
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 
 import jax
 import jaxlib
@@ -51,9 +53,18 @@ def convolve_with_eigen() -> None:
     """Makes XLA compute convolutions on CPUs with Eigen; call it before JAX starts its devices.
 
     jaxlib 0.10 chooses YNNPACK's, which take twice the time for kernels with up to 64 channels, and
-    three times for derivatives by kernels. A choice in the variable ``XLA_FLAGS`` is kept.
+    three times for derivatives by kernels; both sum in float32. A choice in the variable
+    ``XLA_FLAGS`` is kept. Where JAX has a plugin for GPUs or TPUs, nothing changes: plugins read
+    the variable too, and end the process at a flag that they do not know.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    # XLA ends the process at a flag that it does not know.
-    if _YNN not in flags and jaxlib.version.__version_info__[:2] in _VERSIONS_WITH_YNN:
+    known = jaxlib.version.__version_info__[:2] in _VERSIONS_WITH_YNN
+    if known and _YNN not in flags and _only_cpus():
         os.environ["XLA_FLAGS"] = f"{flags} --{_YNN}=-individual_convolution".strip()
+
+
+def _only_cpus() -> bool:
+    if jax.config.jax_platforms:
+        return str(jax.config.jax_platforms) == "cpu"
+    packages = ("jax_plugins", "libtpu")
+    return not any(map(find_spec, packages)) and not entry_points(group="jax_plugins")
