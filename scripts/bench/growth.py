@@ -163,9 +163,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "devices" in arguments.axes:
         jax.config.update("jax_num_cpu_devices", DEVICES)
-    process.start_devices()
-    # A program that is read from the cache lacks some of what XLA knows about its memory.
-    jax.config.update("jax_enable_compilation_cache", False)
+    process.start_devices(cache=False)
     report = timing.Report(arguments.json)
     for name in arguments.axes:
         for value in AXES[name].values:

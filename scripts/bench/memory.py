@@ -144,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.meshes:
         jax.config.update("jax_num_cpu_devices", DEVICES)
-    process.start_devices()  # as a run does
+    process.start_devices(cache=False)  # as a run does
     if arguments.meshes:
         compare_meshes(arguments)
     else:

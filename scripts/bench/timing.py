@@ -183,8 +183,7 @@ class Row:
             ratios[name] = None
             if ours and theirs:
                 # One that is slow has one round.
-                pairs = zip(ours, theirs if len(theirs) > 1 else theirs * len(ours), strict=True)
-                each = [b / a for a, b in pairs]
+                each = [b / a for a, b in zip(*_as_often(ours, theirs), strict=True)]
                 ratios[name] = [statistics.median(each), min(each), max(each)]
         peak = max(self.times.peaks.values(), default=None)
         share = None
@@ -212,6 +211,12 @@ class Row:
         if self.unit.endswith("/s"):
             return self.amount / seconds
         return seconds * {"s": 1.0, "ms": 1e3}[self.unit]
+
+
+def _as_often(*sides: list[float]) -> list[list[float]]:
+    """Times of which some have one round alone, with those repeated."""
+    rounds = max(map(len, sides))
+    return [side * rounds if len(side) == 1 else side for side in sides]
 
 
 class Report:

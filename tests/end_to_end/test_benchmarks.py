@@ -57,6 +57,14 @@ def test_a_turn_lasts_as_long_as_it_should_and_a_slow_contestant_has_one():
     assert times.seconds["slow"] == [60.0]
 
 
+def test_ratios_with_a_side_that_was_timed_once():
+    quick, once = [2.0, 4.0], [8.0]
+    for ours, theirs, ratio in ((quick, once, [3.0, 2.0, 4.0]), (once, quick, [0.375, 0.25, 0.5])):
+        times = timing.Times({timing.OURS: ours, "torch": theirs}, {}, {})
+        row = timing.Row("training", "net", 8, "ms", 1, times, ("torch",)).as_json()
+        assert row["ratios"] == {"torch": ratio}
+
+
 def test_a_contestant_that_fails_is_left_out_and_a_missing_one_is_a_null(capsys):
     ours, _ = answering(9.0, 9.0, 1.0, 2.0, 4.0)
     theirs, _ = answering(9.0, 9.0, 3.0, 4.0, 4.0)

@@ -64,7 +64,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     count = _devices(config, parsed)
     if count is not None or parsed.device is not None:
         process.simulate_devices(count or 1, only=parsed.device is not None)
-    process.start_devices()
+    process.start_devices(cache=False)
     from vitjax.core.atomic import write_json
     from vitjax.parallel import accelerators
     from vitjax.training import planning

@@ -102,11 +102,13 @@ def simulate_devices(count: int, *, only: bool) -> None:
             ) from None
 
 
-def start_devices(*, hosts: Hosts | None = None) -> None:
+def start_devices(*, hosts: Hosts | None = None, cache: bool = True) -> None:
     """Starts JAX, with the settings that make the loader and steps on CPUs fast.
 
     Args:
         hosts: start as one of several hosts; None for one host alone.
+        cache: read and keep compiled code. XLA's analysis of the memory of a program that is read
+            from a cache is incomplete.
 
     Raises:
         ConfigError, LostHostError: the other hosts are not found or cannot be reached.
@@ -121,7 +123,10 @@ def start_devices(*, hosts: Hosts | None = None) -> None:
     transform_in_the_calling_thread()
     cpu.compute_in_the_calling_thread()
     cpu.convolve_with_eigen()
-    keep_compiled_code()
+    if cache:
+        keep_compiled_code()
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
     if jax.default_backend() == "cpu":
         cpu.keep_freed_memory()
 
