@@ -136,7 +136,7 @@ def keep_compiled_code() -> None:
     """
     import jax
 
-    if jax.config.read("jax_compilation_cache_dir") is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     try:
         root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
@@ -170,7 +170,7 @@ class _CacheWarnings:
             reason = printable(str(message).partition("': ")[2].partition("\n")[0]) or "unknown"
             import jax
 
-            folder = jax.config.read("jax_compilation_cache_dir") or "the cache of compiled code"
+            folder = jax.config.values["jax_compilation_cache_dir"] or "the cache of compiled code"
             print(
                 f"vitjax: warning: {folder}: compiled code cannot be kept there ({reason}); it is"
                 " compiled again in each process",
