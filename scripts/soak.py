@@ -10,8 +10,9 @@ state, metrics of every step and results must be those of the first run, bit for
 The memory of the first run's process is read every ten steps, after a garbage collection: the bytes
 that glibc's allocator has given out, Python's blocks, JAX's arrays, and the resident bytes without
 mapped files. Each one's lowest values in two parts of the last 80% of the steps are compared; the
-first three must not grow by more than `LIMITS`. The resident bytes are reported and not judged:
-freed memory is part of them, which the allocator keeps or returns as it likes.
+first three must not grow by more than the limits below. The resident bytes are reported and not
+judged. Freed memory is part of them, which vitjax makes the allocator keep, and which the library
+of protocol buffers, of which TensorBoard's files are made, returns after every 10,000th message.
 
 The exit status is 1 if something differs or the memory grows. A thousand steps take about ten
 minutes on one core, and glibc 2.33 or later is needed. ``scripts/kill_test.py`` kills short runs of
@@ -19,6 +20,7 @@ many kinds.
 """
 
 import argparse
+import math
 import os
 import random
 import sys
@@ -37,9 +39,10 @@ from scripts import kill_test  # noqa: E402
 KIND = "fsdp on eight devices"
 # What is read of the memory, in the order of the columns of the file.
 COLUMNS = ("bytes in use", "Python's blocks", "JAX's arrays", "resident bytes")
-# The growth that is allowed of the first three: per checkpoint and array of the state, as
-# TensorStore keeps about 1.3 KB of each; per step; and per step.
-LIMITS = (2048.0, 1.0, 0.0)
+# The growth that is allowed, from short runs: of the bytes in use per step (0.8 KB without
+# checkpoints, and 10 KB per checkpoint), and of Python's blocks per checkpoint and array (7). The
+# number of JAX's arrays must not grow.
+BYTES_PER_STEP, BLOCKS_PER_ARRAY = 2048.0, 10.0
 
 
 def main() -> int:
@@ -66,7 +69,8 @@ def main() -> int:
             return 1
         print(f"undisturbed: {parsed.steps} steps in {time.monotonic() - began:.0f} s", flush=True)
         leaves = len(jax.tree.leaves(kill_test.state_of(whole, parsed.steps)))
-        grows = report(np.loadtxt(memory), leaves / saved)
+        limits = (BYTES_PER_STEP, BLOCKS_PER_ARRAY * leaves / saved, 0.0, math.inf)
+        grows = report(np.loadtxt(memory), limits)
         # A process that is killed only reads the cache: half an entry would stay there.
         cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "1e9"
         chance, kills, lost = random.Random(parsed.seed), 0, 0
@@ -97,27 +101,24 @@ def main() -> int:
     return 1 if problem or grows else 0
 
 
-def report(memory: np.ndarray, arrays_per_step: float) -> list[str]:
+def report(memory: np.ndarray, limits: Sequence[float]) -> list[str]:
     """Prints how the memory grows.
 
     Args:
         memory: of shape (samples, 4), as `COLUMNS`.
-        arrays_per_step: that are saved in checkpoints, on average.
+        limits: the growth per step that is allowed of each column.
 
     Returns:
-        The columns that grow by more than `LIMITS`.
+        The columns that grow by more.
     """
     grows = []
-    for number, (name, values) in enumerate(zip(COLUMNS, memory.T, strict=True)):
-        slope, limit = growth(values), ""
-        if number < len(LIMITS):
-            most = LIMITS[number] * (arrays_per_step if number == 0 else 1)
-            limit = f" (at most {most:.0f})"
-            grows += [name] if slope > most else []
+    for name, values, most in zip(COLUMNS, memory.T, limits, strict=True):
+        slope = growth(values)
+        grows += [name] if slope > most else []
         first, fifth, last = (int(values[at]) for at in (0, len(values) // 5, -1))
         print(
             f"{name}: {first:,} after ten steps, {fifth:,} after a fifth, {last:,} at the end;"
-            f" {slope:+,.2f} per step over the last 80%{limit}",
+            f" {slope:+,.2f} per step over the last 80% (at most {most:,.2f})",
             flush=True,
         )
     return grows
