@@ -40,7 +40,7 @@ KIND = "fsdp on eight devices"
 # What is read of the memory, in the order of the columns of the file.
 COLUMNS = ("bytes in use", "Python's blocks", "JAX's arrays", "resident bytes")
 # The growth that is allowed, from short runs: of the bytes in use per step (0.8 KB without
-# checkpoints, and 10 KB per checkpoint), and of Python's blocks per checkpoint and array (7). The
+# checkpoints, and 10 KB per checkpoint), and of Python's blocks per checkpoint and array (6). The
 # number of JAX's arrays must not grow.
 BYTES_PER_STEP, BLOCKS_PER_ARRAY = 2048.0, 10.0
 
