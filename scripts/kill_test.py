@@ -33,10 +33,12 @@ TIMES = {"examples_per_second", "mfu", "seconds"}
 
 # A process that kills itself: after the given number of steps, and seconds after these; with no
 # steps, that long after it began to check the run that it resumes. With MEMORY, a file, it writes
-# its resident bytes there every ten steps, without mapped files, which the system may drop, and
-# after a collection of Python's garbage.
+# what memory it has there every ten steps, after a collection of Python's garbage: the bytes in use
+# of glibc's allocator, over all arenas (`mallinfo2` of glibc 2.33), Python's blocks, JAX's arrays,
+# and the resident bytes without mapped files, which the system may drop.
 CHILD = """
-import gc, os, signal, sys, threading, time
+import ctypes, gc, os, signal, sys, threading, time
+import jax
 from vitjax.cli.entry import main
 from vitjax.training import loop
 from vitjax.training.logging import Logger
@@ -49,13 +51,24 @@ def end():
     time.sleep(seconds)
     os.kill(os.getpid(), signal.SIGKILL)
 
+class Allocated(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+def in_use():
+    read = ctypes.CDLL(None).mallinfo2
+    read.restype = Allocated
+    found = read()
+    return found.uordblks + found.hblkhd
+
 def counted(logger):
     advance(logger)
     taken[0] += 1
     if memory is not None and taken[0] % 10 == 0:
         gc.collect()
-        text = open("/proc/self/status").read()
-        print(1024 * int(text.split("RssAnon:")[1].split()[0]), file=memory, flush=True)
+        resident = 1024 * int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0])
+        blocks, arrays = sys.getallocatedblocks(), len(jax.live_arrays())
+        print(in_use(), blocks, arrays, resident, file=memory, flush=True)
     left[0] -= 1
     if left[0] == 0:
         threading.Thread(target=end, daemon=True).start()
