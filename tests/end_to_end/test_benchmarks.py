@@ -113,7 +113,7 @@ def test_a_peer_answers_and_survives_a_run_that_fails(program):
     theirs = peer.Peer(sys.executable, program, {"fails": False}, {"x": np.ones(3)})
     assert theirs.facts == {"n": 1}
     assert theirs.seconds("add")(2) == 6.0
-    with pytest.raises(peer.PeerError, match="^ValueError: steps$"):
+    with pytest.raises(peer.PeerError, match=r"^ValueError: steps$"):
         theirs.ask("broken", 1)
     assert theirs.seconds("add")(1) == 3.0
     theirs.close()
