@@ -205,11 +205,10 @@ def torch_peer(
     if python is None:
         raise peer.PeerError("PyTorch is not installed here (--torch-python)")
     device = "cuda" if platform == "gpu" else "cpu"
-    options = {"device": device, "compile": compile}
     if arguments.apart or arguments.torch_python:
-        return Apart(python, "training_torch.py", case, ours, **options)
+        return Apart(python, "training_torch.py", case, ours, device=device, compile=compile)
     try:
-        return Inside(case, ours, **options)
+        return Inside(case, ours, device=device, compile=compile)
     except (ImportError, RuntimeError) as error:
         raise peer.PeerError(peer.in_a_line(error)) from error
 

@@ -10,12 +10,11 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 import jax
-import jaxlib
 
 # Names and numbers of <malloc.h>.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _NEVER, _AT_ONCE = -1, 256 * 2**20
-# The flag of XLA that lists what YNNPACK computes, and the versions of jaxlib that have it.
+# The flag of XLA that lists what YNNPACK computes, and the versions of JAX that have it.
 _YNN = "xla_cpu_experimental_ynn_fusion_type"
 _VERSIONS_WITH_YNN = ((0, 10), (0, 11))
 
@@ -58,13 +57,13 @@ def convolve_with_eigen() -> None:
     the variable too, and end the process at a flag that they do not know.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    known = jaxlib.version.__version_info__[:2] in _VERSIONS_WITH_YNN
+    known = jax.__version_info__[:2] in _VERSIONS_WITH_YNN
     if known and _YNN not in flags and _only_cpus():
         os.environ["XLA_FLAGS"] = f"{flags} --{_YNN}=-individual_convolution".strip()
 
 
 def _only_cpus() -> bool:
-    if jax.config.jax_platforms:
-        return str(jax.config.jax_platforms) == "cpu"
+    if chosen := jax.config.jax_platforms:  # type: ignore[attr-defined]
+        return bool(chosen == "cpu")
     packages = ("jax_plugins", "libtpu")
     return not any(map(find_spec, packages)) and not entry_points(group="jax_plugins")
