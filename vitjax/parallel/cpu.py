@@ -63,7 +63,7 @@ def convolve_with_eigen() -> None:
 
 
 def _only_cpus() -> bool:
-    if chosen := jax.config.jax_platforms:  # type: ignore[attr-defined]
+    if chosen := jax.config.values["jax_platforms"]:
         return bool(chosen == "cpu")
     packages = ("jax_plugins", "libtpu")
     return not any(map(find_spec, packages)) and not entry_points(group="jax_plugins")
