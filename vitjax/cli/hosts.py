@@ -54,10 +54,17 @@ class Hosts:
 
 @dataclasses.dataclass
 class _Process:
-    """This process among the hosts; ``hosts`` is None as long as it is alone."""
+    """This process among the hosts.
+
+    Attributes:
+        hosts: None as long as it is alone.
+        connected: whether JAX has connected it with the others.
+        unknown: why host 0 had no address at the start; empty if it had one.
+    """
 
     hosts: Hosts | None = None
     connected: bool = False
+    unknown: str = ""
 
 
 _process = _Process()
@@ -145,6 +152,8 @@ def start(hosts: Hosts) -> None:
     """
     if hosts.coordinator is not None and hosts.index == 0:
         _check_port(hosts.coordinator)
+    elif hosts.coordinator is not None:
+        _process.unknown = _why_unknown(hosts.coordinator)
     native.translate(_explained)
     _process.hosts = hosts
     import jax
@@ -179,7 +188,7 @@ def start(hosts: Hosts) -> None:
 
 
 def _check_port(coordinator: str) -> None:
-    """Raises ConfigError if host 0 cannot listen there, which JAX answers by a segmentation fault."""
+    """Raises ConfigError if host 0 cannot listen there; JAX ends by a segmentation fault."""
     port = int(coordinator.rpartition(":")[2])
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
@@ -192,10 +201,21 @@ def _check_port(coordinator: str) -> None:
         ) from error
 
 
+def _why_unknown(coordinator: str) -> str:
+    """Why host 0 has no address; a name may be given one while the hosts wait for each other."""
+    name = coordinator.rpartition(":")[0].strip("[]")
+    try:
+        socket.getaddrinfo(name, None)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return f"{name} had no address at the start: {reason}; "
+    return ""
+
+
 def _not_started(hosts: Hosts, text: str) -> UserError:
     """The error for what JAX reports when the hosts cannot be connected."""
     where = hosts.coordinator or "the coordinator that the cluster names"
-    reason = printable(text.partition("\n")[0][:200])
+    reason = _process.unknown + printable(text.partition("\n")[0][:200])
     if re.search("ALREADY_EXISTS|ABORTED|different incarnation|[Rr]estarted", text):
         return ConfigError(
             f"two hosts have the same number at {where}, or one was started again alone: give each"
