@@ -142,7 +142,6 @@ def test_a_port_in_use_is_told_before_anything_starts(tmp_path, capsys, address)
 )
 def test_an_error_of_this_host_is_not_taken_for_that_of_another(monkeypatch, text, of_another):
     monkeypatch.setattr(hosts, "_process", hosts._Process(Hosts(), connected=True))
-    try:
-        raise ValueError("outer") from JaxRuntimeError(text)
-    except ValueError as error:
-        assert (hosts.lost(error) is not None) == of_another
+    error = ValueError("outer")
+    error.__cause__ = JaxRuntimeError(text)
+    assert (hosts.lost(error) is not None) == of_another

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import os
 import re
 import signal
@@ -195,9 +196,11 @@ def _check_port(coordinator: str) -> None:
     try:
         socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
     except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            return  # JAX may find another way to listen
         raise ConfigError(
             f"--coordinator={coordinator}: host 0 cannot listen at port {port}"
-            f" ({os.strerror(error.errno or 0)}); choose another port, the same on all hosts"
+            f" ({os.strerror(error.errno)}); choose another port, the same on all hosts"
         ) from error
 
 
