@@ -75,7 +75,7 @@ def test_the_last_words_are_explained_although_much_was_printed_before(folder):
     status, output, errors = run("""
 for _ in range(20_000):
     say(SERVICE + "." * 100)
-print("python", flush=True)
+print("python")
 say(LAST_WORDS + "\\n1\\nThe tasks have crashed.\\n*** Check failure stack trace: ***")
 threading.Thread(target=abort).start()
 time.sleep(20)
@@ -83,6 +83,13 @@ time.sleep(20)
     assert (status, output) == (75, "python\n")
     assert errors == "EXPLAINED 4 lines\n"
     assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
+def test_a_full_disk_does_not_hide_the_last_words():
+    code = "say('libpng warning')\nsay(LAST_WORDS)\ntime.sleep(5)"
+    with open("/dev/full", "w") as full:
+        assert run(code, stderr=full)[0] == 75
 
 
 @pytest.mark.slow

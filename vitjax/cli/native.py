@@ -64,7 +64,7 @@ class _Output:
         Args:
             whole: leave a line that has not ended for the next time.
         """
-        with self._reading, contextlib.suppress(OSError):
+        with self._reading:
             while block := os.pread(self._file, _MOST_BYTES, self._read):
                 self._read += len(block)
                 *lines, self._rest = (self._rest + block).split(b"\n")
@@ -81,6 +81,10 @@ class _Output:
             self._last_words += line
             self._dropped = True
         if self._all or not self._dropped:
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk, or nobody reads
             os.write(self._errors, line)
 
     def _watch(self) -> None:
@@ -91,11 +95,11 @@ class _Output:
         self.pass_on(whole=False)
         with ending:
             line, status = self._explain(self._last_words.decode(errors="replace"))
-            try:
-                os.write(self._errors, f"{line}\n".encode(errors="backslashreplace"))
-            finally:
-                self.end()
-                os._exit(status)
+            self._write(f"{line}\n".encode(errors="backslashreplace"))
+            self.end()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(status)
 
     def end(self) -> None:
         """Passes on the rest, and lets native code print directly again."""
