@@ -54,6 +54,8 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=100, help="steps between two kills (100)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parsed = parser.parse_args()
+    if parsed.every < 2 or parsed.steps < max(50, parsed.every):
+        parser.error("--every must be at least 2, and --steps at least 50 and at least --every")
     began, saved = time.monotonic(), max(1, parsed.every // 2)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -77,7 +79,8 @@ def main() -> int:
         for end in range(parsed.every, parsed.steps + 1, parsed.every):
             start = newest(killed)
             target = chance.randint(end - parsed.every + 1, end - 1)
-            seconds = chance.uniform(0, 0.4)
+            # At once in the last part, so that the run does not end before.
+            seconds = chance.uniform(0, 0.4) if end + parsed.every <= parsed.steps else 0.0
             steps = max(1, target - start)
             done = kill_test.process(config, killed, cache, steps, seconds, **lengths)
             if done.returncode == -9:
@@ -92,6 +95,8 @@ def main() -> int:
             print(f"a killed run cannot be resumed: {done.stderr.strip()}")
             return 1
         problem = kill_test.difference(whole, killed, parsed.steps)
+        if not problem and kills != parsed.steps // parsed.every:
+            problem = f"not killed {parsed.steps // parsed.every} times"
     minutes = (time.monotonic() - began) / 60
     print(
         f"{parsed.steps} steps, {kills} kills, {lost} steps taken again, {minutes:.1f} min:"

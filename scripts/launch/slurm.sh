@@ -19,15 +19,29 @@
 #SBATCH --output=%x-%j.log
 set -uo pipefail
 
+# What each task ends with: srun tells the highest status alone, and 137 of a killed one hides the others.
+statuses=$PWD/slurm-$SLURM_JOB_ID-statuses
+rm -rf "$statuses" && mkdir "$statuses" || exit 1
+
 # One task per GPU: JAX reads number and address from Slurm's variables, which srun sets, and takes the
-# GPU of the task's number on its machine. The others may save although one has ended.
-srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" \
-    .venv/bin/vitjax train --distributed "$@"
+# GPU of the task's number on its machine. The others may save although one has ended. The trap lets the
+# shell wait for vitjax, which receives the signal too.
+srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
+    trap : TERM INT
+    .venv/bin/vitjax train --distributed "${@:2}"
+    status=$?
+    echo "$status" >"$1/$SLURM_PROCID"
+    exit "$status"' task "$statuses" "$@"
 status=$?
 
-# 143: stopped by a signal, with a checkpoint. 75: a host was lost; the newest checkpoint is older.
-# The same job, queued again, resumes from it. Any other status is an error to look at.
-if [ "$status" -eq 143 ] || [ "$status" -eq 75 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+# 1 and 2 are errors to look at, of any task. Otherwise the same job, queued again, resumes from the newest
+# checkpoint: 143 is a stop by a signal, 75 a lost host, and a task that was killed leaves 137 or no file.
+if [ "$status" -ne 0 ] && ! grep -qxE "1|2" "$statuses"/* 2>/dev/null; then
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    else
+        echo "queued again ${SLURM_RESTART_COUNT} times, and no more" >&2
+    fi
 fi
+rm -rf "$statuses"
 exit "$status"

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -391,15 +392,24 @@ def test_a_killed_run_of_two_hosts_resumes_to_the_same_bits(tmp_path):
 
 
 def test_hosts_that_differ_are_told_how(tmp_path):
-    config = tmp_path / "c.py"
-    config.write_text(RESUMED)
-    arguments = f"--config={config}", f"--workdir={tmp_path / 'run'}"
-    hosts = commands("train", *arguments, of_host=((), ("--config.optimizer.learning_rate=0.5",)))
+    arguments = [f"--workdir={tmp_path / 'run'}"]
+    of_host = []
+    for number, rate in enumerate((0.003, 0.5)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "mine.py").write_text(f"# text {number}\n")
+        imported = "config = ConfigDict()\n    config.imports = ('mine.py',)"
+        (folder / "c.py").write_text(RESUMED.replace("config = ConfigDict()", imported))
+        rate = f"--config.optimizer.learning_rate={rate}"
+        of_host.append([f"--config={folder / 'c.py'}", rate])
+    hosts = commands("train", *arguments, of_host=of_host)
     for status, output, errors in ended(hosts):
         assert status == 2
         assert output == ""
         (line,) = errors.splitlines()
         assert "config.optimizer.learning_rate is 0.003 on host 0 and 0.5 on host 1" in line
+        assert "; the text of mine.py is " in line
+        assert "config.imports" not in line
     assert not (tmp_path / "run").exists()
 
 
@@ -444,6 +454,23 @@ def test_a_coordinator_that_does_not_answer_is_named(vitjax):
     assert output == ""
     (line,) = errors.splitlines()
     assert f"{address} cannot be reached" in line
+
+
+def test_a_host_that_waits_for_the_others_is_stopped_from_the_keyboard(tmp_path):
+    address = free_address()
+    three = f"--coordinator={address}", "--num-hosts=2", "--host=0"
+    host = start(["-m", "vitjax", "train", f"--workdir={tmp_path / 'run'}", *three])
+    deadline = time.monotonic() + 60
+    while True:
+        assert time.monotonic() < deadline
+        with contextlib.suppress(OSError):
+            socket.create_connection(address.split(":")).close()
+            break
+        time.sleep(0.05)
+    time.sleep(0.5)
+    host.send_signal(signal.SIGINT)
+    output, errors = host.communicate(timeout=5)
+    assert (host.returncode, output, errors) == (-signal.SIGINT, "", "")
 
 
 def test_without_a_cluster_the_flags_are_named(vitjax):

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from vitjax import models, weights
+from vitjax.core.errors import ConfigError
 from vitjax.objectives.state import FROZEN
 from vitjax.tasks import runs
 from vitjax.training import experiment as experiments
@@ -112,3 +113,14 @@ def test_evaluation_prediction_and_other_runs_see_the_merged_model(run, tmp_path
     variables, origin = initialization.variables(experiments.build(other), quiet)
     assert origin["step"] == 4
     jax.tree.map(np.testing.assert_array_equal, variables, merged)
+
+
+def test_hosts_are_compared_before_weights_are_read(file, tmp_path, monkeypatch):
+    def check(*_):
+        raise ConfigError("the hosts of this run differ")
+
+    monkeypatch.setattr(loop.agreement, "check", check)
+    monkeypatch.setattr(loop.initialization, "variables", None)
+    with pytest.raises(ConfigError, match="the hosts of this run differ"):
+        loop.train(experiments.build(config(file[0], 4)), tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()

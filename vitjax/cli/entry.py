@@ -44,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             process.flush_output()
     except BrokenPipeError:
         process.discard_output()
-        hosts.leave(process.BROKEN_PIPE)
-        return process.BROKEN_PIPE
+        return _end(process.BROKEN_PIPE)
     except OSError as error:
         process.discard_output()
         return _report(error.strerror or error, 2)
@@ -82,10 +81,12 @@ def _run_command(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         lost = hosts.lost(error)
         if lost is not None:
             raise lost from error
-        if hosts.several() and not isinstance(error, UserError | OSError):
+        if hosts.started() and not isinstance(error, UserError | OSError):
             hosts.claim_the_end()
-            traceback.print_exc()
-            hosts.leave(1)
+            try:
+                traceback.print_exc()
+            finally:
+                _end(1)
         raise
 
 
@@ -95,8 +96,18 @@ def _report(problem: object, status: int) -> int:
     One of several hosts ends here.
     """
     hosts.claim_the_end()
-    print(f"vitjax: {printable_lines(str(problem))}", file=sys.stderr)
-    hosts.leave(status)
+    try:
+        print(f"vitjax: {printable_lines(str(problem))}", file=sys.stderr)
+    finally:
+        _end(status)
+    return status
+
+
+def _end(status: int) -> int:
+    """Ends the process if it is one of several hosts; otherwise returns ``status``."""
+    if hosts.started():
+        process.discard_output()
+        hosts.end_process(status)
     return status
 
 

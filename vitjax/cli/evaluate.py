@@ -52,7 +52,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
             "vitjax evaluate takes --workdir=DIR, for a run, or --config=FILE, for what its"
             f" config.init loads; {'neither is' if parsed.config is None else 'both are'} given"
         )
-    process.start_devices(hosts=hosts.chosen(parsed))
+    process.start_devices(hosts=hosts.from_arguments(parsed))
     import jax
 
     from vitjax.training import run_evaluation

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import os
 import re
+import signal
+import socket
 import time
 
 from vitjax.cli import native
 from vitjax.core.errors import ConfigError, UserError, in_one_line
-from vitjax.core.text import counted, printable
+from vitjax.core.text import printable
 
 # The exit status after another host was lost: EX_TEMPFAIL of <sysexits.h>, "try again".
 LOST = 75
@@ -19,10 +22,11 @@ LOST = 75
 _PATIENCE = (4, 2)
 # Of JAX's end, at which hosts wait for the one that draws figures.
 _SHUTDOWN = 3600
-# Errors of collective operations and barriers.
+# Of the errors of collective operations and barriers those that mean another host.
 _BROKEN = re.compile(
-    r"gloo|nccl|UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|[Bb]arrier|coordination|heartbeat|"
-    r"[Cc]onnection (reset|closed|refused)"
+    r"connection (closed|reset|refused)|(closed|reset) by peer|socket closed|broken pipe|heartbeat|"
+    r"deadline.exceeded|remote process exited|network error",
+    re.IGNORECASE,
 )
 
 
@@ -50,14 +54,21 @@ class Hosts:
 
 
 @dataclasses.dataclass
-class _This:
-    """This process among the hosts; ``hosts`` is None as long as it is alone."""
+class _Process:
+    """This process among the hosts.
+
+    Attributes:
+        hosts: None as long as it is alone.
+        connected: whether JAX has connected it with the others.
+        unknown: why host 0 had no address at the start; empty if it had one.
+    """
 
     hosts: Hosts | None = None
     connected: bool = False
+    unknown: str = ""
 
 
-_this = _This()
+_process = _Process()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen(parsed: argparse.Namespace) -> Hosts | None:
+def from_arguments(parsed: argparse.Namespace) -> Hosts | None:
     """The hosts that the arguments name; None for one host alone.
 
     Raises:
@@ -116,10 +127,11 @@ def chosen(parsed: argparse.Namespace) -> Hosts | None:
     if len(given) < len(explicit):
         missing = ", ".join(name for name in explicit if name not in given)
         raise ConfigError(f"{', '.join(given)} without {missing}: the three are given together")
-    if not re.fullmatch(r".+:\d{1,5}", parsed.coordinator):
+    port = re.fullmatch(r".+:(\d{1,5})", parsed.coordinator)
+    if port is None or not 0 < int(port[1]) < 2**16:
         raise ConfigError(
             f"--coordinator is {parsed.coordinator!r}; must be the address of host 0 and a free"
-            " port there, such as 10.0.0.1:1234"
+            " port there, of 1 to 65535, such as 10.0.0.1:1234"
         )
     if parsed.num_hosts < 1:
         raise ConfigError(f"--num-hosts is {parsed.num_hosts}; must be at least 1")
@@ -135,16 +147,23 @@ def start(hosts: Hosts) -> None:
     """Connects this process with the other hosts.
 
     Raises:
-        ConfigError: JAX finds no cluster, or this host's number is taken.
+        ConfigError: JAX finds no cluster, the port of host 0 is in use, or this host's number is
+            taken.
         LostHostError: the others cannot be reached in time.
     """
-    native.translate(_explained, LOST)
-    _this.hosts = hosts
+    if hosts.coordinator is not None and hosts.index == 0:
+        _check_port(hosts.coordinator)
+    elif hosts.coordinator is not None:
+        _process.unknown = _why_unknown(hosts.coordinator)
+    native.translate(_explained)
+    _process.hosts = hosts
     import jax
 
     # Its handler of SIGTERM would take the place of vitjax's, which saves and stops on all hosts.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX waits in C++, where Python's handler of Ctrl-C does not run.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
             hosts.coordinator,
@@ -164,37 +183,71 @@ def start(hosts: Hosts) -> None:
         ) from error
     except RuntimeError as error:
         raise _not_started(hosts, str(error)) from error
-    _this.connected = True
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    _process.connected = True
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises ConfigError if host 0 cannot listen there; JAX ends by a segmentation fault."""
+    port = int(coordinator.rpartition(":")[2])
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            return  # JAX may find another way to listen
+        raise ConfigError(
+            f"--coordinator={coordinator}: host 0 cannot listen at port {port}"
+            f" ({os.strerror(error.errno)}); choose another port, the same on all hosts"
+        ) from error
+
+
+def _why_unknown(coordinator: str) -> str:
+    """Why host 0 has no address; a name may be given one while the hosts wait for each other."""
+    name = coordinator.rpartition(":")[0].strip("[]")
+    try:
+        socket.getaddrinfo(name, None)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return f"{name} had no address at the start: {reason}; "
+    return ""
 
 
 def _not_started(hosts: Hosts, text: str) -> UserError:
     """The error for what JAX reports when the hosts cannot be connected."""
     where = hosts.coordinator or "the coordinator that the cluster names"
+    reason = _process.unknown + printable(text.partition("\n")[0][:200])
     if re.search("ALREADY_EXISTS|ABORTED|different incarnation|[Rr]estarted", text):
         return ConfigError(
-            f"host {hosts.index} is already connected to {where}: give each process another"
-            " --host, and start all hosts again"
+            f"two hosts have the same number at {where}, or one was started again alone: give each"
+            f" process another --host, and start all hosts again ({reason})"
         )
-    if hosts.index == 0 and re.search("bind|address already in use|Failed to start", text, re.I):
-        return ConfigError(f"--coordinator={where}: host 0 cannot listen at this port")
+    if re.search("INVALID_ARGUMENT", text):
+        return ConfigError(
+            f"{where} does not accept this host: start all hosts with the same --num-hosts"
+            f" ({reason})"
+        )
     if hosts.index == 0:
-        what = f"some of the {counted(hosts.count or 0, 'host')} did not connect to {where}"
+        what = f"some of the {hosts.count} hosts did not connect to {where}"
     else:
         what = f"{where} cannot be reached, or not all hosts have connected to it"
     return LostHostError(
         f"{what} within {hosts.start} s (--start-timeout). Check that all hosts were started with"
         " the same --coordinator and --num-hosts, and that host 0's port is open to them"
+        f" ({reason})"
     )
 
 
-def several() -> bool:
+def started() -> bool:
     """Whether this process has started as one of several hosts."""
-    return _this.hosts is not None
+    return _process.hosts is not None
 
 
 def lost(error: BaseException) -> LostHostError | None:
     """The error to report if another host is the reason of ``error``; None if it is not."""
-    if not several() or isinstance(error, LostHostError):
+    if not started() or isinstance(error, LostHostError):
         return None
     from jax.errors import JaxRuntimeError
 
@@ -208,44 +261,39 @@ def lost(error: BaseException) -> LostHostError | None:
 
 def claim_the_end() -> None:
     """Lets this thread alone report why the process ends; another may be about to."""
-    if several():
+    if started():
         native.ending.acquire()
 
 
-def leave(status: int) -> None:
-    """Ends a process that failed as one of several hosts; a single host returns at once.
+def end_process(status: int) -> None:
+    """Ends a process that failed as one of several hosts, after its output was flushed.
 
     Python's usual end waits for all hosts, which wait for this one in their next step.
     """
-    if _this.hosts is None:
-        return
-    from vitjax.cli import process
-
-    process.discard_output()
     native.pass_on_all()
-    if _this.connected and status != LOST:
+    if _process.connected and status != LOST:
         import jax
 
         time.sleep(_PATIENCE[min(jax.process_index(), 1)])
     os._exit(status)
 
 
-def _explained(printed: str) -> str:
-    """What the end of the service means, in a line; empty if it did not end the process."""
-    if "Terminating process because" not in printed or _this.hosts is None:
-        return ""
-    if not _this.connected:
-        return f"vitjax: {_not_started(_this.hosts, printed)}"
+def _explained(printed: str) -> tuple[str, int]:
+    """What the last words of the service mean, in a line, and the exit status."""
+    assert _process.hosts is not None
+    if not _process.connected:
+        problem = _not_started(_process.hosts, printed.partition("absl::Status: ")[2])
+        return f"vitjax: {problem}", LOST if isinstance(problem, LostHostError) else 2
     silent = re.search(r"stopped sending heartbeats\):\s+(\d[\d\s,]*)", printed)
     silent = silent or re.search(r"Task (\d+) heartbeat timeout", printed)
     if silent:
         numbers = ", ".join(silent[1].replace(",", " ").split())
-        what = f"no sign of life of host {numbers} for {_this.hosts.heartbeat} s"
+        what = f"no sign of life of host {numbers} for {_process.hosts.heartbeat} s"
     elif re.search("Socket closed|Failed to send RPC|Connection refused", printed):
         what = "host 0, which connects all hosts, has ended or cannot be reached"
     else:
         what = printable(printed.partition("absl::Status: ")[2].partition("\n")[0])[:200]
-    return f"vitjax: {_advice(what)}"
+    return f"vitjax: {_advice(what)}", LOST
 
 
 def _advice(what: str) -> str:

@@ -2,7 +2,10 @@
 
 When a host is lost, JAX ends all other hosts from a C++ thread: it prints a page and calls
 ``abort()``, which no ``except`` sees. Its callback for this moment cannot be given in Python
-(``std::bad_cast`` in jaxlib 0.10.2). So the handler of SIGABRT says what happened in a line.
+(``std::bad_cast`` in jaxlib 0.10.2). So native code prints to a file, which cannot fill up as a
+pipe can, and a thread of Python passes its lines on. It leaves out those of the service that
+connects the hosts, and says in a line why that ends the process. ``abort()`` waits for it by C's
+``sleep``: as this needs nothing of Python, the process ends even if Python is stuck.
 """
 
 from __future__ import annotations
@@ -10,114 +13,146 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import fcntl
+import faulthandler
 import io
 import os
 import re
 import signal
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
 
-# What the service that connects the hosts prints, on several lines each.
 _OF_THE_SERVICE = re.compile(
     rb"^[IWEF]\d{4} \S+ +\d+ (coordination_service\w*|preemption\w*|client|distributed\w*)\.(cc|h):"
     rb"|^\[Gloo\] Rank "
 )
-_BEGINS_A_MESSAGE = re.compile(rb"^[IWEF]\d{4} \S+ +\d+ \S+:\d+\] |^\[Gloo\]")
-_MOST_KEPT = 2**20
-_BUFFER = 2**20  # of a pipe: a native thread may print much while Python is busy
-# What the C library keeps; Python would free it.
-_handlers: list[Any] = []
-# Taken, and never given back, by the thread that reports why the process ends.
-ending = threading.Lock()
+# The rest of its messages, each of a line.
+_GOES_ON = re.compile(rb"^(:UNKNOWN:|Additional GRPC error|RPC: |The tasks have crashed|\d*$)")
+_LAST_WORDS = b"Terminating process because"
+_SECONDS = 0.2  # between two looks at the file; abort() waits for SIGABRT = 6 seconds
+_MOST_BYTES = 2**16  # read at a time
+# Held by the thread that reports why the process ends, from then on.
+ending = threading.RLock()
 
 
-class _Sieve:
-    """Passes on what native code prints to one of the standard streams, except for the service's.
+class _Output:
+    """What native code prints; Python's own streams write beside it, to the same places."""
 
-    Python's own stream writes beside it, to the same place.
-    """
+    def __init__(
+        self, streams: dict[str, io.TextIOWrapper], explain: Callable[[str], tuple[str, int]]
+    ):
+        self._explain = explain
+        # Before anything is changed, as it may fail.
+        numbers = {name: stream.fileno() for name, stream in streams.items()}
+        self._file, self._path = tempfile.mkstemp(prefix=f"vitjax-{os.getpid()}-", suffix=".log")
+        self._real = {number: os.dup(number) for number in numbers.values()}
+        self._errors = self._real[numbers["stderr"]]
+        # Who has asked for the service's messages gets them.
+        self._all = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
+        self._read, self._rest, self._dropped, self._last_words = 0, b"", False, b""
+        self._reading = threading.Lock()
+        for name, number in numbers.items():
+            setattr(sys, name, _beside(streams[name], os.dup(number)))
+            os.dup2(self._file, number)
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    def __init__(self, name: str):
-        stream = getattr(sys, name)
-        self.number, self.kept = stream.fileno(), b""
-        stream.flush()
-        self.real = os.dup(self.number)
-        moved = io.TextIOWrapper(
-            open(os.dup(self.number), "wb"),  # noqa: SIM115 - open as long as the process
-            encoding=stream.encoding,
-            errors=stream.errors,
-            line_buffering=stream.line_buffering,
-        )
-        reading, writing = os.pipe()
-        with contextlib.suppress(OSError, AttributeError):
-            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _BUFFER)
-        os.dup2(writing, self.number)
-        os.close(writing)
-        setattr(sys, name, moved)
-        self._thread = threading.Thread(target=self._pass_on, args=(reading,), daemon=True)
-        self._thread.start()
+    def pass_on(self, *, whole: bool = True) -> None:
+        """Passes on the lines that native code has printed since the last time.
 
-    def _pass_on(self, reading: int) -> None:
-        dropped = False
-        with open(reading, "rb") as lines, contextlib.suppress(OSError):
-            for line in lines:
-                if _BEGINS_A_MESSAGE.search(line):
-                    dropped = _OF_THE_SERVICE.search(line) is not None
-                if not dropped:
-                    os.write(self.real, line)
-                elif len(self.kept) < _MOST_KEPT:
-                    self.kept += line
-                # Gloo's are of one line each.
-                dropped = dropped and not line.startswith(b"[Gloo]")
+        Args:
+            whole: leave a line that has not ended for the next time.
+        """
+        with self._reading:
+            while block := os.pread(self._file, _MOST_BYTES, self._read):
+                self._read += len(block)
+                *lines, self._rest = (self._rest + block).split(b"\n")
+                for line in lines:
+                    self._take(line + b"\n")
+            if self._rest and not whole:
+                self._take(self._rest)
+                self._rest = b""
+
+    def _take(self, line: bytes) -> None:
+        of_the_service = _OF_THE_SERVICE.search(line) is not None
+        self._dropped = of_the_service or (self._dropped and _GOES_ON.search(line) is not None)
+        if self._last_words or (of_the_service and _LAST_WORDS in line):
+            self._last_words += line
+            self._dropped = True
+        if self._all or not self._dropped:
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk, or nobody reads
+            os.write(self._errors, line)
+
+    def _watch(self) -> None:
+        while not self._last_words:
+            time.sleep(_SECONDS)
+            self.pass_on()
+        time.sleep(_SECONDS)
+        self.pass_on(whole=False)
+        with ending:
+            line, status = self._explain(self._last_words.decode(errors="replace"))
+            self._write(f"{line}\n".encode(errors="backslashreplace"))
+            self.end()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(status)
 
     def end(self) -> None:
-        """Lets native code print directly again, after passing on all that it printed before."""
-        os.dup2(self.real, self.number)
-        # A child process may hold the other end.
-        self._thread.join(timeout=1)
+        """Passes on the rest, and lets native code print directly again."""
+        for number, real in self._real.items():
+            os.dup2(real, number)
+        self.pass_on(whole=False)
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
 
 
-_sieves: list[_Sieve] = []
+def _beside(stream: io.TextIOWrapper, number: int) -> io.TextIOWrapper:
+    """A stream that writes to ``number`` as ``stream`` writes."""
+    stream.flush()
+    return io.TextIOWrapper(
+        open(number, "wb", buffering=0 if stream.write_through else -1),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+_outputs: list[_Output] = []
 
 
 def pass_on_all() -> None:
     """Passes on what native code has printed, before the process ends."""
-    for sieve in _sieves:
-        sieve.end()
+    for output in _outputs:
+        output.end()
 
 
-def translate(explain: Callable[[str], str], status: int) -> None:
+def translate(explain: Callable[[str], tuple[str, int]]) -> None:
     """From now on, says in words why the service that connects the hosts ends the process.
 
+    All that native code prints goes to standard error.
+
     Args:
-        explain: from what the service printed, one line for the person at the keyboard; empty if
-            the process ends for another reason, which is then shown as it is.
-        status: the exit status of a process that the service ends.
+        explain: from the last words of the service, one line for the person at the keyboard and the
+            exit status.
     """
+    if not (isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stderr, io.TextIOWrapper)):
+        return
     try:
-        _sieves.extend(_Sieve(name) for name in ("stdout", "stderr"))
-    except (OSError, AttributeError):  # streams that are no files
+        _outputs.append(_Output({"stdout": sys.stdout, "stderr": sys.stderr}, explain))
+    except OSError:  # streams that are no files, or a full disk
         return
     # Registered before JAX is imported, it runs after JAX's own end.
     atexit.register(pass_on_all)
-
-    def aborted(number: int) -> None:
-        ending.acquire()
-        pass_on_all()
-        printed = b"".join(sieve.kept for sieve in _sieves)
-        line = explain(printed.decode(errors="replace"))
-        if line:
-            os.write(2, f"{line}\n".encode(errors="backslashreplace"))
-            os._exit(status)
-        os.write(2, printed)  # and abort() goes on
-
-    # Python's own handlers run later, in the main thread; abort() does not wait for them.
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
-    _handlers.append(handler)
+    tracebacks = faulthandler.is_enabled()
+    faulthandler.disable()
     library = ctypes.CDLL(None)
     library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
     library.signal.restype = ctypes.c_void_p
-    library.signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+    library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
+    if tracebacks:
+        faulthandler.enable(sys.stderr)

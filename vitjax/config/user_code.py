@@ -18,7 +18,7 @@ import importlib.machinery
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,12 @@ def save(config: MutableMapping[str, Any], workdir: Path, say: Callable[[str], N
     return {**config, KEY: [f"{FOLDER}/{path.name}" for path in paths]}
 
 
+def digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """Name of each file that a loaded config imports -> the hash of the text that was run."""
+    paths = [Path(path) for path in _listed(config)]
+    return {path.name: vars(sys.modules[f"{PACKAGE}.{path.stem}"])["__sha256__"] for path in paths}
+
+
 def restore(
     config: MutableMapping[str, Any], workdir: str | Path, say: Callable[[str], None] = print
 ) -> None:
@@ -205,7 +211,7 @@ def restore(
             say(f"  changed since: {path} was edited after the run had copied it")
 
 
-def _listed(config: MutableMapping[str, Any]) -> Sequence[str]:
+def _listed(config: Mapping[str, Any]) -> Sequence[str]:
     listed = config.get(KEY) or ()
     if not isinstance(listed, list | tuple) or not all(isinstance(path, str) for path in listed):
         raise ConfigError(

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vitjax.config import user_code
 from vitjax.config.values import flatten
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import quoted
@@ -20,8 +21,9 @@ from vitjax.training.checkpoint_files import begun
 from vitjax.training.summary import environment
 from vitjax.training.workdir import CHECKPOINTS, LOCK
 
-# Each host may have its own copy of the data, and as many workers as cores.
-_FREE = {"data.path", "data.data_dir", "data.workers", "imports"}
+# Each host may have its own copy of the data, and as many workers as cores; the text of imported
+# files is compared, not where they lie.
+_FREE = {"data.path", "data.data_dir", "data.root", "data.workers", "imports"}
 _LISTED = 3
 # A network file system may show a new file to the other hosts only after its cache has expired.
 _SECONDS = 60
@@ -30,10 +32,10 @@ _SECONDS = 60
 def check(
     config: Mapping[str, Any], examples: Mapping[str, Any] | None = None, folder: Path | None = None
 ) -> None:
-    """Checks that all hosts have the same config, versions, data and workdir.
+    """Checks that all hosts have the same config, versions, code and data.
 
-    All hosts call this, before their first step; the first one has locked the folder. Different
-    hosts would otherwise wait for each other in different places, or train on wrong sums.
+    All hosts call this, before they read weights and take their first step. Different hosts would
+    otherwise wait for each other in different places, or train on wrong sums.
 
     Args:
         config: the config of the run.
@@ -52,6 +54,7 @@ def check(
         **{f"the data's {k}": v for k, v in flatten(examples or {}).items()},
         **{f"the version of {k}": v for k, v in about["versions"].items() if k != "python"},
         "the git revision of vitjax": about["git_revision"],
+        **{f"the text of {name}": digest for name, digest in user_code.digests(config).items()},
     }
     if folder is not None:
         facts["the workdir has checkpoints"] = begun(folder / CHECKPOINTS)
@@ -62,8 +65,6 @@ def check(
         shown = {key: [quoted(facts[key], 80), _digest(text)] for key, text in texts.items()}
         found = [json.loads(text) for text in _gathered(json.dumps(shown).encode())]
         raise ConfigError(_difference(found))
-    if folder is not None:
-        _check_shared(folder)
 
 
 def _difference(found: list[dict[str, list[str]]]) -> str:
@@ -84,8 +85,14 @@ def _difference(found: list[dict[str, list[str]]]) -> str:
     )
 
 
-def _check_shared(folder: Path) -> None:
-    """Raises ConfigError unless all hosts see the file with which host 0 has locked ``folder``."""
+def check_folder(folder: Path) -> None:
+    """Checks that all hosts have the same workdir; all call this after host 0 has locked it.
+
+    Raises:
+        ConfigError: a host does not see the file with which host 0 has locked ``folder``.
+    """
+    if jax.process_count() == 1:
+        return
     path = folder / LOCK
 
     def seen() -> bytes:
@@ -95,12 +102,13 @@ def _check_shared(folder: Path) -> None:
             return b""
 
     first, deadline = _gathered(seen())[0], time.monotonic() + _SECONDS
-    while (same := seen() == first) is False and time.monotonic() < deadline:
+    while seen() != first and time.monotonic() < deadline:
         time.sleep(0.2)
-    blind = [number for number, see in enumerate(_gathered(bytes([same]))) if see != b"\x01"]
-    if blind:
+    found = _gathered(bytes([seen() == first]))
+    without = [str(number) for number, sees in enumerate(found) if sees == bytes([False])]
+    if without:
         raise ConfigError(
-            f"{folder} is not the same folder on all hosts: host {', '.join(map(str, blind))} does"
+            f"{folder} is not the same folder on all hosts: host {', '.join(without)} does"
             " not see what host 0 writes there; choose a --workdir on a file system that they share"
         )
 

@@ -79,6 +79,8 @@ def train(
     check_path(folder)
     if jax.process_index() > 0:
         say = say_nothing
+    now = DataNow.of(experiment)
+    agreement.check(experiment.config, now.examples, folder)
     # Weights are read before the folder is created, so that an error leaves none behind; with a
     # checkpoint they are not needed any more.
     started = None
@@ -88,8 +90,7 @@ def train(
         # Only the first host writes; the others take part in checkpoints.
         if jax.process_index() == 0:
             stack.enter_context(workdir.lock(folder))
-        now = DataNow.of(experiment)
-        agreement.check(experiment.config, now.examples, folder)
+        agreement.check_folder(folder)
         if begun(folder / workdir.CHECKPOINTS):
             resuming.check(experiment, folder, now, accept_data_change)
         checkpoints = experiment.checkpoints(folder / workdir.CHECKPOINTS)
