@@ -206,15 +206,26 @@ def test_all_axes_together_give_the_numbers_of_one():
         assert_equal_numbers(one, split)
         # Of the layers a device holds a quarter, of the other arrays half.
         assert 1 / 4 < state_bytes(step) / state_bytes(alone) < 1 / 2
-        assert summed_activations(step) == ["attention/out", "mlp/dense2"]
+        forward, backward = summed_activations(step)
+        assert forward == {"attention/out": 1, "mlp/dense2": 1}
+        # Of the inputs of query, key and value, whose sums the compiler may merge, and of dense1.
+        assert backward.pop("mlp/dense1") == 1
+        assert sum(backward.values()) == 3
+        assert backward.keys() <= {f"attention/{name}" for name in ("query", "key", "value")}
 
 
 def summed_activations(step):
-    """The layer of each sum of activations over devices in the forward pass of a train step."""
-    pattern = r"= \w+\[\d+,\d+,\d+\]\S* all-reduce\(.*op_name=\"([^\"]*)"
-    names = re.findall(pattern, step.as_text())
-    forward = [name for name in names if "transpose(" not in name]
-    return sorted("/".join(name.split("/")[-3:-1]) for name in forward)
+    """The arrays of activations of each layer of a block that are summed over devices, forward and backward.
+
+    Several arrays that one operation sums have the name of the first.
+    """
+    passes = ({}, {})
+    for results, name in re.findall(r"= (.*) all-reduce\(.*op_name=\"([^\"]*)", step.as_text()):
+        arrays = len(re.findall(r"\w+\[\d+,\d+,\d+\]", results))
+        if arrays and "block_" in name:
+            found, layer = passes["transpose(" in name], "/".join(name.split("/")[-3:-1])
+            found[layer] = found.get(layer, 0) + arrays
+    return passes
 
 
 @pytest.mark.slow
