@@ -170,12 +170,15 @@ def test_what_is_learned_beside_a_parameter_is_not_split_as_it_is(method, option
     kernel = "encoder/block_0/mlp/dense1/kernel"
     assert found[f"model/{kernel}"] == P(None, "model")
     beside = {name: spec for name, spec in found.items() if name.endswith(f"rates/{kernel}")}
-    assert beside == {
-        "MamlPlusPlus": {f"params/rates/{kernel}": P()},
-        # A rate for each number of the kernel.
-        "MetaSgd": {f"rates/{kernel}": P(None, "model")},
-        "Maml": {},
-    }[method]
+    assert (
+        beside
+        == {
+            "MamlPlusPlus": {f"params/rates/{kernel}": P()},
+            # A rate for each number of the kernel.
+            "MetaSgd": {f"rates/{kernel}": P(None, "model")},
+            "Maml": {},
+        }[method]
+    )
 
 
 def test_a_model_with_a_part_that_can_be_split_is_split_there():

@@ -179,7 +179,7 @@ def test_how_a_model_is_computed_may_differ_from_the_checkpoint(tmp_path):
             }
         )
 
-    forms = ({}, {"remat": False}, {"remat": True}, {"remat": "dots"}, {"attention_impl": "fused"})
+    forms = ({}, {"remat": False}, {"remat": True}, {"remat": "dots"})
     first, *others = (built({"name": "vit_ti16", **vit, **form}) for form in forms)
     store = first.checkpoints(tmp_path)
     # As a version wrote it whose words were booleans.
