@@ -191,6 +191,8 @@ def test_how_a_model_is_computed_may_differ_from_the_checkpoint(tmp_path):
     for other in (first, *others):
         store = other.checkpoints(tmp_path)
         assert store.restore(other.abstract_state(), config=other.config, say=str).step == 1
+    # As an override of text is read.
+    assert built({"name": "vit_ti16", **vit, "remat": "True"}).objective.model.remat == "full"
     # Scanned blocks have other variables.
     scanned = built({"name": "vit_ti16", **vit, "scan_layers": True})
     with pytest.raises(CheckpointError, match="first differing leaf"):

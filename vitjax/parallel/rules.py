@@ -113,7 +113,7 @@ class FullySharded:
     def _model_dimension(self, name: str, shape: tuple[int, ...], mesh: Mesh) -> int | None:
         """The dimension of an array that is split over the axis ``model``, if one is."""
         parts = mesh.shape[MODEL]
-        # Other arrays than parameters, in shapes of their own, are known by their path in the state.
+        # Arrays in shapes of their own, not those of parameters, are known by their complete path.
         if parts == 1 or name.partition("/")[0] in _FIELDS:
             return None
         rules = (d for pattern, d in self.tensor_parallel if re.search(pattern, name))
