@@ -206,6 +206,8 @@ def test_all_axes_together_give_the_numbers_of_one():
         assert_equal_numbers(one, split)
         # Of the layers a device holds a quarter, of the other arrays half.
         assert 1 / 4 < state_bytes(step) / state_bytes(alone) < 1 / 2
+        # After the sum over fsdp, a device keeps its part of a kernel's gradient: of (16, 16) here.
+        assert re.search(r"f64\[8,8\].* all-reduce\(.*transpose\(", step.as_text())
         assert summed_activations(step) == (
             (2, {"attention/out", "mlp/dense2"}),
             # The gradients of their inputs.

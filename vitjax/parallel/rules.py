@@ -132,7 +132,7 @@ class FullySharded:
 class Auto(FullySharded):
     """The mesh says what is split: states over ``fsdp`` alone, layers over ``model``."""
 
-    axis: Literal["data", "fsdp"] | None = FSDP
+    axis: Literal["data", "fsdp"] | None = "fsdp"
 
 
 @dataclasses.dataclass(frozen=True)
