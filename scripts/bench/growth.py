@@ -24,8 +24,7 @@ import jax
 import timing  # type: ignore[import-not-found]
 
 from vitjax.cli import process
-from vitjax.training import experiment, flops
-from vitjax.training.step import make_train_step
+from vitjax.training import experiment, flops, planning
 
 VIT = {
     "name": "vit_ti16",
@@ -117,19 +116,8 @@ def measure(name: str, value: int, arguments: argparse.Namespace, report: timing
     with contextlib.closing(built.batches_ahead(built.data.train_batches())) as batches:
         placed = next(batches)
     state = built.parallel.place_state(built.initial_state())
-    step: Any = built.parallel.compile(
-        make_train_step(built.objective, built.optimizer),
-        state=built.abstract_state(),
-        donate=True,
-    )
-    compiled = step.lower(state, placed).compile()
-    found = compiled.memory_analysis()
-    memory = (
-        found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        + found.temp_size_in_bytes
-        - found.alias_size_in_bytes
-    )
+    step: Any = built.train_step()
+    memory = planning.peak_bytes(step.lower(state, placed).compile().memory_analysis())
 
     def run(steps: int) -> float:
         nonlocal state
@@ -143,7 +131,7 @@ def measure(name: str, value: int, arguments: argparse.Namespace, report: timing
         {timing.OURS: run}, rounds=arguments.rounds, least=0.1, label=f"{axis.label} {value}"
     )
     counted = flops.per_example(built.objective, built.abstract_state(), built.data.example_batch())
-    notes = {"axis": name, "value": value, "memory_bytes": int(memory)}
+    notes = {"axis": name, "value": value, "memory_bytes": memory}
     size = built.data.batch_size
     report.add(
         timing.Row(

@@ -22,8 +22,7 @@ import jax
 import timing  # type: ignore[import-not-found]
 
 from vitjax.cli import process
-from vitjax.training import experiment
-from vitjax.training.step import make_train_step
+from vitjax.training import experiment, planning
 
 DEVICES = 8
 MESHES: tuple[Mapping[str, Any], ...] = (
@@ -67,14 +66,11 @@ class Step:
                 "parallel": parallel,
             }
         )
-        step = make_train_step(
-            self._built.objective, self._built.optimizer, ema_decay=train.get("ema_decay")
-        )
         state, example = self._built.abstract_state(), self._built.data.example_batch()
         batch = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype), example
         )
-        compiled: Any = self._built.parallel.compile(step, state=state, donate=donate)
+        compiled: Any = self._built.train_step(donate=donate)
         self._step = compiled.lower(state, batch).compile()
         self._state: Any = None
 
@@ -82,10 +78,11 @@ class Step:
     def bytes(self) -> dict[str, int]:
         """The bytes per device: ``state``, ``temporary`` and, at the peak, ``all``."""
         found = self._step.memory_analysis()
-        arguments, aliased = found.argument_size_in_bytes, found.alias_size_in_bytes
-        results, temporary = found.output_size_in_bytes, found.temp_size_in_bytes
-        everything = arguments + results - aliased + temporary
-        return {"state": arguments, "temporary": temporary, "all": everything}
+        return {
+            "state": found.argument_size_in_bytes,
+            "temporary": found.temp_size_in_bytes,
+            "all": planning.peak_bytes(found),
+        }
 
     def run(self, steps: int) -> float:
         """The seconds of ``steps`` steps."""

@@ -46,7 +46,7 @@ OF_A_BLOCK = (
 )
 
 
-@pytest.mark.parametrize("form", [{}, {"scan_layers": True, "remat": True}])
+@pytest.mark.parametrize("form", [{}, {"scan_layers": True, "remat": "full"}])
 def test_layers_of_a_vit_come_in_the_order_of_computation(form):
     found, *_ = activations("vit_ti16", **VIT, **form)
     blocks = [f"encoder/block_{i}/{name}" for i in range(2) for name in OF_A_BLOCK]

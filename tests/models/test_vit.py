@@ -258,7 +258,6 @@ def test_each_remat_policy_computes_more_again():
     assert none < dots < full
     # A block's forward pass twice, but for the last product, whose result nothing reads.
     assert full < none * 4 / 3
-    assert (products(False), products(True)) == (none, full)
 
 
 def test_stacking_and_unstacking():

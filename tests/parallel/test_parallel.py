@@ -206,15 +206,29 @@ def test_all_axes_together_give_the_numbers_of_one():
         assert_equal_numbers(one, split)
         # Of the layers a device holds a quarter, of the other arrays half.
         assert 1 / 4 < state_bytes(step) / state_bytes(alone) < 1 / 2
-        assert summed_activations(step) == ["attention/out", "mlp/dense2"]
+        # After the sum over fsdp, a device keeps its part of a kernel's gradient: of (16, 16) here.
+        assert re.search(r"f64\[8,8\].* all-reduce\(.*transpose\(", step.as_text())
+        assert summed_activations(step) == (
+            (2, {"attention/out", "mlp/dense2"}),
+            # The gradients of their inputs.
+            (4, {"attention/query", "attention/key", "attention/value", "mlp/dense1"}),
+        )
 
 
 def summed_activations(step):
-    """The layer of each sum of activations over devices in the forward pass of a train step."""
-    pattern = r"= \w+\[\d+,\d+,\d+\]\S* all-reduce\(.*op_name=\"([^\"]*)"
-    names = re.findall(pattern, step.as_text())
-    forward = [name for name in names if "transpose(" not in name]
-    return sorted("/".join(name.split("/")[-3:-1]) for name in forward)
+    """How many arrays of activations are summed over devices, and in which layers of the block.
+
+    In the forward and in the backward pass. One operation may sum several arrays, and has the names
+    of all.
+    """
+    passes = [0, set()], [0, set()]
+    for results, name in re.findall(r"= (.*) all-reduce\(.*op_name=\"([^\"]*)", step.as_text()):
+        # A quarter of the batch, four tokens and that of the class, the width.
+        if arrays := results.count("f64[4,5,16]"):
+            found = passes["transpose(" in name]
+            found[0] += arrays
+            found[1].update(re.findall(r"block_0/(\w+/\w+)/dot_general", name))
+    return tuple(map(tuple, passes))
 
 
 @pytest.mark.slow

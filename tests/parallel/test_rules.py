@@ -1,5 +1,6 @@
 """Placement rules: which spec an array gets, by its name and shape."""
 
+import dataclasses
 import re
 
 import jax
@@ -10,11 +11,11 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vitjax import models, parallel
+from vitjax import meta, models, parallel
 from vitjax.core.errors import ConfigError
 from vitjax.objectives.lora import LoRA
 from vitjax.objectives.state import FROZEN, TrainState
-from vitjax.parallel import rules
+from vitjax.parallel import mesh, rules
 
 TENSOR = [
     ["(query|key|value|dense1)/kernel$", [None, "model"]],
@@ -139,6 +140,47 @@ def test_the_factors_of_a_split_kernel_are_split_with_it():
     assert found["lora/head/kernel/b"] == P()
 
 
+WITHOUT_STATISTICS = {"per_step_norm": False, "per_step_statistics": False}
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("MamlPlusPlus", WITHOUT_STATISTICS), ("MetaSgd", {}), ("Maml", {})],
+)
+def test_what_is_learned_beside_a_parameter_is_not_split_as_it_is(method, options):
+    """Rates per step have shape (5,), so that no rule of a kernel or a bias fits."""
+    objective = getattr(meta, method)(
+        model=vit(),
+        num_classes=6,
+        normalize=jnp.asarray,
+        inner_steps=5,
+        inner_learning_rate=0.1,
+        **options,
+    )
+
+    def create():
+        variables = objective.wrap(jax.random.key(0), initial(objective.model), {})
+        opt_state = optax.adam(1e-3).init(variables["params"])
+        return TrainState.create(variables, opt_state, seed=0, ema=True)
+
+    tree = jax.eval_shape(create)
+    way = parallel.create(mesh={"model": 2}).for_model(objective.model)
+    way.check(tree)
+    found = specs(way, tree)
+    kernel = "encoder/block_0/mlp/dense1/kernel"
+    assert found[f"model/{kernel}"] == P(None, "model")
+    beside = {name: spec for name, spec in found.items() if name.endswith(f"rates/{kernel}")}
+    assert (
+        beside
+        == {
+            "MamlPlusPlus": {f"params/rates/{kernel}": P()},
+            # A rate for each number of the kernel.
+            "MetaSgd": {f"rates/{kernel}": P(None, "model")},
+            "Maml": {},
+        }[method]
+    )
+
+
 def test_a_model_with_a_part_that_can_be_split_is_split_there():
     fields = {"width": 16, "depth": 1, "num_heads": 2, "patch_size": 4}
     encoder = {"name": "vit_ti16", **fields}
@@ -172,6 +214,19 @@ def test_heads_and_channels_that_do_not_divide_are_named():
     odd = vit(num_heads=6, width=24)
     with pytest.raises(ConfigError, match=r"mesh.model is 4, .* 6 num_heads .*1, 2, 3, 6 do"):
         way.for_model(odd).check(jax.eval_shape(lambda: initial(odd)))
+    # A list that leaves a part to the model says no less.
+    for rest, error in (("auto", True), ({"name": "auto", "min_size": 1}, True), ("fsdp", False)):
+        own = [["head/kernel$", [None, "model"]], [".", rest]]
+        way = parallel.create(mesh={"model": 2, "fsdp": 2}, rules=own)
+        three = vit(num_heads=3, width=24)
+        way = way.for_model(three)
+        variables = jax.eval_shape(lambda model=three: initial(model))
+        if error:
+            with pytest.raises(ConfigError, match=r"'auto' splits nothing over it.* 3 num_heads"):
+                way.check(variables)
+        else:
+            way.check(variables)
+    way = parallel.create(mesh={"model": 4})
     # Rules of the config may split in other ways than the model's.
     own = [["dense1/kernel$", [None, "model"]], [".", {"name": "fsdp", "min_size": 1}]]
     own = parallel.create(mesh={"model": 4}, rules=own).for_model(odd)
@@ -326,6 +381,13 @@ def test_a_mesh_gives_data_the_devices_that_are_left(axes, sizes):
         ({"rules": [["kernel$", 3]]}, "must be a string, a section of keys or a list of"),
         ({"rules": {"name": "fsdp", "min_size": -1}}, "rules.min_size is -1; it must be"),
         ({"rules": [["kernel(", "fsdp"]]}, r"'kernel\(' is not a regular expression"),
+        ({"rules": [["a", ["model", "model"]]]}, "the mesh axis 'model' more than once"),
+        ({"rules": [["a", [["data", "fsdp"], "data"]]]}, "the mesh axis 'data' more than once"),
+        *(
+            ({"rules": {"name": name, "axis": axis}}, "config.parallel.rules.axis is .*'fsdp'")
+            for name in ("fsdp", "auto")
+            for axis in ("model", "fsdpp", 3)
+        ),
         ({"mesh": {"model": 3}}, "a mesh of 6 devices, but the run has 8"),
         ({"mesh": {"model": 16}}, "a mesh of 16 devices, but the run has 8"),
         ({"mesh": {"model": 0}}, "config.parallel.mesh.model is 0; it must be .*at least 1"),
@@ -346,7 +408,6 @@ def test_mistakes_in_the_section_are_named(section, message):
     [
         ([["kernell$", "fsdp"]], "'kernell\\$' matches no array; did you mean 'kernel'"),
         ([["kernel$", [None, "modle"]]], "no axis 'modle'; did you mean 'model'"),
-        ({"name": "fsdp", "axis": "fsdpp"}, "no axis 'fsdpp'; did you mean 'fsdp'"),
         ([["bias$", [None, "model"]]], r"2 dimensions, but .*/bias has shape \(16,\)"),
         ([["^head/kernel$", [None, "data"]]], r"of head/kernel with shape \(16, 6\) into 4 parts"),
     ],
@@ -356,6 +417,43 @@ def test_rules_that_do_not_fit_the_state_are_named(placement, message):
     variables = state(optax.sgd(0.1)).variables
     with pytest.raises(ConfigError, match=f"config.parallel.rules: .*{message}"):
         way.check(variables)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What JAX reads of a TPU's chip to arrange it."""
+
+    id: int
+    process_index: int
+    coords: tuple[int, ...]
+    device_kind: str
+    platform: str = "tpu"
+    core_on_chip: int = 0
+
+
+@pytest.mark.parametrize("kind", ["TPU v4", "TPU v5 lite"])
+@pytest.mark.parametrize("hosts", [1, 4])
+@pytest.mark.parametrize(
+    "shape", [(16, 1, 1), (1, 16, 1), (1, 4, 4), (8, 1, 2), (4, 2, 2), (2, 2, 4), (4, 4, 1)]
+)
+def test_each_host_has_consecutive_parts_of_a_batch_of_its_own(kind, hosts, shape):
+    """A slice of 4 x 4 chips, whose hosts have 2 x 2 each."""
+    places = [(x, y, 0) for y in range(4) for x in range(4)]
+    chips = [
+        Chip(number, (x // 2 + y // 2 * 2) % hosts, (x, y, z), kind)
+        for number, (x, y, z) in enumerate(places)
+    ]
+    found = mesh.arranged(shape, chips)
+    assert found.shape == shape
+    assert set(found.flat) == set(chips)
+    parts = found.reshape(hosts, -1)
+    assert [{chip.process_index for chip in part} for part in parts] == [{n} for n in range(hosts)]
+
+
+def test_hosts_with_unequal_numbers_of_devices_are_an_error():
+    chips = [Chip(n, int(n > 2), (n, 0, 0), "TPU v4") for n in range(4)]
+    with pytest.raises(ConfigError, match=r"but they have 3 \(host 0\), 1 \(host 1\)"):
+        mesh.arranged((4, 1, 1), chips)
 
 
 def test_a_name_registered_elsewhere_is_a_rule():

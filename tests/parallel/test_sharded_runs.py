@@ -12,7 +12,6 @@ from vitjax.training import features, loop
 from vitjax.training import runs as runs_of
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.fingerprint import fingerprint
-from vitjax.training.step import make_train_step
 
 FSDP = {"rules": {"name": "fsdp", "min_size": 16}}
 MESH = {"mesh": {"data": 2, "fsdp": 2, "model": 2}, "rules": {"name": "auto", "min_size": 16}}
@@ -124,6 +123,15 @@ def test_a_mesh_that_a_model_cannot_use_is_an_error_before_the_run():
         build(mesh={"model": 4})
 
 
+def test_rules_may_name_each_array_of_a_state():
+    rest = [".", {"name": "fsdp", "min_size": 16}]
+    with jax.enable_x64(True):
+        for name in ("^opt_state/.*count$", "^step$", "^head/kernel$"):
+            build(rules=[[name, "replicate"], rest])
+        with pytest.raises(ConfigError, match=r"'\^opt_state/count' matches no array"):
+            build(rules=[["^opt_state/count", "replicate"], rest])
+
+
 @pytest.mark.slow
 def test_eight_devices_hold_an_eighth_of_a_vit_l_each():
     """By XLA's analysis of the train step; nothing is allocated."""
@@ -132,10 +140,9 @@ def test_eight_devices_hold_an_eighth_of_a_vit_l_each():
         """The bytes that the arguments of the step take on a device."""
         model = {"name": "vit_l16", "scan_layers": True}
         built = build(model=model, image_size=224, **placement)
-        step = make_train_step(built.objective, built.optimizer, ema_decay=0.9)
         state, example = built.abstract_state(), built.data.example_batch()
         batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((16, *x.shape[1:]), x.dtype), example)
-        step = built.parallel.compile(step, state=state, donate=True).lower(state, batch)
+        step = built.train_step().lower(state, batch)
         return step.compile().memory_analysis().argument_size_in_bytes
 
     one, each = held(**ONE), held(mesh={"fsdp": 8})

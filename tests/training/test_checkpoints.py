@@ -149,8 +149,8 @@ def test_the_parts_of_a_run_declare_the_keys_of_evaluations():
             "train": {"steps": 1},
         }
     )
-    assert nested.free_keys() == ()
-    assert nested.free_keys(read_only=True) == ("model.prune", "model.dtype")
+    assert nested.free_keys() == ("model.conv_impl",)
+    assert nested.free_keys(read_only=True) == ("model.conv_impl", "model.prune", "model.dtype")
     episodes = build(
         {
             "model": {"name": "mlp_sinusoid", "hidden": (4,)},
@@ -164,6 +164,39 @@ def test_the_parts_of_a_run_declare_the_keys_of_evaluations():
         "objective.test_steps",
         *(f"data.episodes.{key}" for key in ("val_episodes", "test_episodes", "in_memory")),
     }
+
+
+def test_how_a_model_is_computed_may_differ_from_the_checkpoint(tmp_path):
+    vit = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "mlp_width": 8}
+
+    def built(model):
+        return build(
+            {
+                "model": model,
+                "data": {"source": "synthetic", "image_size": 8, "examples": 8, "batch_size": 4},
+                "optimizer": {"name": "sgd", "learning_rate": 0.1},
+                "train": {"steps": 1},
+            }
+        )
+
+    forms = ({}, {"remat": False}, {"remat": True}, {"remat": "dots"})
+    first, *others = (built({"name": "vit_ti16", **vit, **form}) for form in forms)
+    store = first.checkpoints(tmp_path)
+    # As a version wrote it whose words were booleans.
+    model = {**first.config["model"], "remat": True}
+    config = {**first.config, "model": model}
+    progress = {"next_batch": 1, "best": None}
+    store.save(first.initial_state(), step=1, progress=progress, config=config)
+    store.wait()
+    for other in (first, *others):
+        store = other.checkpoints(tmp_path)
+        assert store.restore(other.abstract_state(), config=other.config, say=str).step == 1
+    # As an override of text is read.
+    assert built({"name": "vit_ti16", **vit, "remat": "True"}).objective.model.remat == "full"
+    # Scanned blocks have other variables.
+    scanned = built({"name": "vit_ti16", **vit, "scan_layers": True})
+    with pytest.raises(CheckpointError, match="first differing leaf"):
+        scanned.checkpoints(tmp_path).restore(scanned.abstract_state(), config=scanned.config)
 
 
 # TensorStore's futures of failed reads complain to nobody when they are collected.

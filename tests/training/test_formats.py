@@ -52,6 +52,29 @@ def test_few_shot_of_format_1():
     }
 
 
+@pytest.mark.parametrize("from_format", [1, formats.FORMAT])
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        *((value, "none") for value in (False, "False", "none")),
+        *((value, "full") for value in (True, "true", "full")),
+        ("dots", "dots"),
+        (3, 3),
+    ],
+)
+def test_remat_has_words(from_format, value, word):
+    def config(value):
+        section = {"name": "vit_ti16", "remat": value}
+        return {
+            "model": {"name": "unet_encoder", "encoder": section, "remat": value, "width": True},
+            "objective": {"name": "maml", "remat": True},
+        }
+
+    before = config(value)
+    assert formats.upgrade(before, from_format) == config(word)
+    assert before == config(value)
+
+
 @pytest.mark.parametrize("config", [SEGMENTATION, FEW_SHOT, {}, {"train": None}])
 def test_this_format_is_left_alone(config):
     assert formats.upgrade(config, formats.FORMAT) == config

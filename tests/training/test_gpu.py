@@ -66,7 +66,7 @@ def custom_calls(text):
         pytest.param({}, 12, 12, marks=pytest.mark.slow),
         ({"depth": 2}, 2, 2),
         # The backward pass computes the forward one again.
-        ({"depth": 2, "remat": True}, 4, 2),
+        ({"depth": 2, "remat": "full"}, 4, 2),
         ({"depth": 2, "pooling": "mean"}, 2, 2),  # 196 tokens
         ({"depth": 2, "pooling": "map"}, 3, 3),  # the head's attention has one query
     ],
@@ -129,7 +129,7 @@ def after_a_step(built, device):
     [
         SMALL_VIT,
         {**SMALL_VIT, "attention_impl": "fused"},
-        {**SMALL_VIT, "remat": True, "attention_impl": "fused"},
+        {**SMALL_VIT, "remat": "full", "attention_impl": "fused"},
         {"name": "resnet20"},
     ],
     ids=str,

@@ -259,6 +259,11 @@ class Model(nn.Module):
         values = {n: value for n, value in self.execution_fields.items() if n != "scan_layers"}
         return self.replaced(**values)
 
+    def free_execution_fields(self) -> tuple[str, ...]:
+        """The model's execution fields that change no variable: all but ``scan_layers``."""
+        fields = self.execution_fields.keys() & set(self.field_names())
+        return tuple(sorted(fields - {"scan_layers"}))
+
     def for_inner_loops(self: Self) -> Self:
         """A copy that is fast inside an inner loop and can be differentiated twice.
 

@@ -17,7 +17,7 @@ from vitjax.nn.layer_norm import LAYER_NORM_EPSILON, layer_norm
 from vitjax.nn.layer_scale import LayerScale
 
 Gelu = Literal["exact", "tanh", "quick"]
-Remat = Literal["none", "full", "dots"] | bool
+Remat = Literal["none", "full", "dots"]
 
 
 class MLP(nn.Module):
@@ -154,8 +154,7 @@ class Encoder(nn.Module):
             intermediates are then under ``blocks``, with a leading axis, instead of ``block_0``,
             ``block_1``, ...
         remat: what the backward pass of a block computes again instead of storing it: ``"none"``;
-            ``"full"``, all activations; ``"dots"``, all but the outputs of dense layers. False and
-            True are ``"none"`` and ``"full"``.
+            ``"full"``, all activations; ``"dots"``, all but the outputs of dense layers.
     """
 
     depth: int
@@ -189,7 +188,7 @@ class Encoder(nn.Module):
             x = block(x, *of_layer)
             return x, x if collect else None
 
-        if self.remat not in ("none", False):
+        if self.remat != "none":
             policy = _DENSE if self.remat == "dots" else None
             # Inside a scan, XLA cannot merge common subexpressions across iterations.
             run = nn.remat(run, prevent_cse=not self.scan_layers, policy=policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import dataclasses
 import functools
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vitjax.core.errors import ConfigError
@@ -83,15 +85,19 @@ class MeshJit(Parallel):
     def check(self, state: Any) -> None:
         """Raises ConfigError if a rule fits no or not every array, or an axis splits nothing."""
         placement.check(self.rule, state, self.mesh)
-        if self.mesh.shape[MODEL] == 1 or placement.splits(self.state_sharding(state), MODEL):
+        size = self.mesh.shape[MODEL]
+        if size == 1:
             return
-        raise ConfigError(
-            f"config.parallel.mesh.model is {self.mesh.shape[MODEL]}, but nothing is split over it,"
-            f" so its devices would all compute the same:"
-            f" {self._obstacle or 'config.parallel.rules are not those of the model'}"
-            " (rules='auto' takes the model's; models that have them:"
-            f" {', '.join(registry.tensor_parallel())})"
-        )
+        copies = not placement.splits(self.state_sharding(state), MODEL)
+        if copies or (self._obstacle and placement.asks_model(self.rule)):
+            what = "nothing is split over it" if copies else "rule 'auto' splits nothing over it"
+            raise ConfigError(
+                f"config.parallel.mesh.model is {size}, but {what}, so its devices would all"
+                " compute the same:"
+                f" {self._obstacle or 'config.parallel.rules are not those of the model'}"
+                " (rules='auto' takes the model's; models that have them:"
+                f" {', '.join(registry.tensor_parallel())}, and those with one of these as encoder)"
+            )
 
     def state_sharding(self, state: Any) -> Any:
         """The sharding of each array by the rules."""
@@ -117,9 +123,12 @@ class MeshJit(Parallel):
 
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> Any:
         """Global arrays, split along their first dimension."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self.split, x), dict(batch)
-        )
+
+        def place(rows: np.ndarray) -> jax.Array:
+            shape = (len(rows) * jax.process_count(), *np.shape(rows)[1:])
+            return jax.make_array_from_process_local_data(self.split, rows, shape)
+
+        return jax.tree.map(place, dict(batch))
 
     def compile(
         self,
@@ -165,4 +174,36 @@ def _create_mesh(axes: MeshAxes, devices: Sequence[jax.Device]) -> Mesh:
             f" must be a multiple of the {jax.process_count()} hosts, which each load their part"
         )
     # Auto, on purpose: with Explicit axes the type of every array would carry its sharding.
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    return Mesh(arranged(shape, devices), AXES, axis_types=types)
+
+
+def arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
+    """An array of ``devices`` in which each host has consecutive parts of a batch, in host order.
+
+    This is JAX's arrangement, by the links between the devices, if it does so. In others a host
+    would share a part with another one, which loads other examples for it, or the order of the
+    examples would not be that of the hosts.
+
+    Args:
+        shape: the sizes of `AXES`. The parts of a batch divide evenly into hosts.
+        devices: all of them.
+
+    Raises:
+        ConfigError: hosts have different numbers of devices.
+    """
+    by_host = sorted(devices, key=lambda device: (device.process_index, device.id))
+    hosts = [device.process_index for device in by_host]
+    counts = collections.Counter(hosts)
+    if len(set(counts.values())) > 1:
+        raise ConfigError(
+            "config.parallel: hosts must have equal numbers of devices, but they have "
+            + ", ".join(f"{count} (host {host})" for host, count in counts.items())
+        )
+    try:
+        found: np.ndarray = mesh_utils.create_device_mesh(shape, devices)
+    except NotImplementedError:  # the links do not form these axes
+        return np.reshape(by_host, shape)
+    if [device.process_index for device in found.flat] != hosts:
+        return np.reshape(by_host, shape)
+    return found

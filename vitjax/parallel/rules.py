@@ -10,11 +10,10 @@ sharded data parallelism), and layers over ``model`` (tensor parallelism).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -26,7 +25,7 @@ from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
 from vitjax.core.validation import NonNegativeInt, call, keywords_of
 from vitjax.models.protocol import SplitRules
-from vitjax.objectives.state import FROZEN
+from vitjax.objectives.state import FROZEN, TrainState
 
 # The axes of a mesh, from the outermost. Model is the innermost: it communicates the most.
 DATA, FSDP, MODEL = AXES = ("data", "fsdp", "model")
@@ -41,6 +40,8 @@ Rules: TypeAlias = str | Mapping[str, Any] | Sequence[tuple[str, Placement]]
 
 _WHERE = "config.parallel.rules"
 _Path: TypeAlias = tuple[str, ...]
+# With which the complete path of an array begins.
+_FIELDS = frozenset(field.name for field in dataclasses.fields(TrainState))
 
 
 class Rule(Protocol):
@@ -90,7 +91,7 @@ class FullySharded:
         tensor_parallel: the rules of the model, see `vitjax.models.Model.tensor_parallel`.
     """
 
-    axis: str | None = None
+    axis: Literal["data", "fsdp"] | None = None
     min_size: NonNegativeInt = 2**12
     tensor_parallel: SplitRules = ()
 
@@ -112,8 +113,8 @@ class FullySharded:
     def _model_dimension(self, name: str, shape: tuple[int, ...], mesh: Mesh) -> int | None:
         """The dimension of an array that is split over the axis ``model``, if one is."""
         parts = mesh.shape[MODEL]
-        # What an optimizer keeps in another shape than the parameter's is known by its path.
-        if parts == 1 or name.startswith("opt_state/"):
+        # Arrays in shapes of their own, not those of parameters, are known by their complete path.
+        if parts == 1 or name.partition("/")[0] in _FIELDS:
             return None
         rules = (d for pattern, d in self.tensor_parallel if re.search(pattern, name))
         if (dimension := next(rules, None)) is None:
@@ -126,8 +127,12 @@ class FullySharded:
         return len(shape) + dimension
 
 
-# The mesh says what is split: states over ``fsdp`` alone, layers over ``model``.
-RULES.register("auto")(functools.partial(FullySharded, axis=FSDP))
+@RULES.register("auto")
+@dataclasses.dataclass(frozen=True)
+class Auto(FullySharded):
+    """The mesh says what is split: states over ``fsdp`` alone, layers over ``model``."""
+
+    axis: Literal["data", "fsdp"] | None = "fsdp"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +145,14 @@ class Split:
 
     spec: tuple[str | tuple[str, ...] | None, ...]
 
+    def __post_init__(self) -> None:
+        axes = [axis for entry in self.spec for axis in _axes(entry)]
+        if twice := sorted({axis for axis in axes if axes.count(axis) > 1}):
+            raise ConfigError(
+                f"{_WHERE}: the spec {self.spec} has the mesh axis {twice[0]!r} more than once; an"
+                " axis can split one dimension of an array"
+            )
+
     def __call__(self, name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
         """The spec, after a check that it fits the array."""
         if len(self.spec) > len(shape):
@@ -148,8 +161,7 @@ class Split:
                 f" shape {shape}"
             )
         for dimension, entry in enumerate(self.spec):
-            axes = (entry,) if isinstance(entry, str) else entry or ()
-            if shape[dimension] % (parts := _parts(axes, mesh)):
+            if shape[dimension] % (parts := _parts(_axes(entry), mesh)):
                 raise ConfigError(
                     f"{_WHERE}: the spec {self.spec} splits dimension {dimension} of {name} with"
                     f" shape {shape} into {parts} parts, which do not divide {shape[dimension]}"
@@ -216,7 +228,13 @@ def shardings(rule: Rule, state: Any, mesh: Mesh) -> Any:
 def splits(shardings: Any, axis: str) -> bool:
     """Whether one of ``shardings``, a pytree, splits a dimension over ``axis``."""
     entries = (entry for each in jax.tree.leaves(shardings) for entry in each.spec)
-    return any(axis == entry or axis in (entry or ()) for entry in entries)
+    return any(axis in _axes(entry) for entry in entries)
+
+
+def asks_model(rule: Rule) -> bool:
+    """Whether ``rule``, or a part of it, leaves it to the model how its layers are split."""
+    parts = [part for _, part in rule.rules] if isinstance(rule, ByPattern) else [rule]
+    return any(isinstance(part, Auto) for part in parts)
 
 
 def gather_parameters(rule: Rule, state: Any, mesh: Mesh) -> Any:
@@ -241,7 +259,9 @@ def names(state: Any) -> list[str]:
 
     A parameter is known by its path below ``params``, such as ``encoder/block_0/mlp/kernel``, and
     so are copies of it: an optimizer's moments and a moving average are placed as the parameter is.
-    A frozen parameter is known by its path below ``frozen``.
+    A frozen parameter is known by its path below ``frozen``. What a method learns for each of the
+    model's parameters, in another shape, is known by its path from ``params`` on, such as
+    ``params/rates/encoder/block_0/mlp/kernel`` beside ``model/encoder/block_0/mlp/kernel``.
     Any other array is known by its complete path, such as ``model_state/batch_stats/norm/mean``.
     """
     paths = [
@@ -252,9 +272,17 @@ def names(state: Any) -> list[str]:
 
     def name(path: _Path, shape: tuple[int, ...]) -> _Path:
         copied = (each for each in _endings(path) if parameters.get(each) == shape)
-        return _parameter(path) or next(copied, path)
+        found = _parameter(path) or next(copied, path)
+        if found[:1] != ("model",) and parameters.get(("model", *found[1:]), shape) != shape:
+            return ("params", *found)
+        return found
 
     return ["/".join(name(path, shape)) for path, shape in paths]
+
+
+def _axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes in one dimension's entry of a spec."""
+    return (entry,) if isinstance(entry, str) else entry or ()
 
 
 def _keys(path: Any) -> _Path:

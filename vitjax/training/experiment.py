@@ -29,7 +29,7 @@ from vitjax.objectives.state import TrainState
 from vitjax.optim import optimizer as optimizers
 from vitjax.optim.optimizer import Optimizers
 from vitjax.parallel.base import Parallel
-from vitjax.training import checks, memory, sections
+from vitjax.training import checks, formats, memory, sections
 from vitjax.training.checkpoints import Checkpoints
 from vitjax.training.compatibility import other_outputs
 from vitjax.training.sections import Checked
@@ -112,16 +112,19 @@ class Experiment:
             self.parallel.state_sharding(state),
         )
 
-    def train_step(self) -> Callable[[Any, Any], Any]:
+    def train_step(self, *, donate: bool = True) -> Callable[[Any, Any], Any]:
         """The compiled training step ``(state, batch) -> (state, metrics)``.
 
-        It takes a placed state, whose memory it reuses, and a batch as of `place_batch`.
+        It takes a placed state and a batch as of `place_batch`.
+
+        Args:
+            donate: reuse the memory of the state for the new one.
         """
         objective = self.objective
         if self.parallel.axis_name is not None:
             objective = objective.over_axis(self.parallel.axis_name)
         step = make_train_step(objective, self.optimizer, ema_decay=self.settings.ema_decay)
-        return self.parallel.compile(step, state=self.abstract_state(), donate=True)
+        return self.parallel.compile(step, state=self.abstract_state(), donate=donate)
 
     def place_batch(self) -> Callable[[Any], Any]:
         """A function that places a batch on the devices and looks up the images it refers to."""
@@ -190,9 +193,15 @@ class Experiment:
         """
         fields = [f"objective.{name}" for name in self.objective.evaluation_fields]
         keys = [f"data.{name}" for name in TASKS[self.objective.task].evaluation_keys]
-        # An evaluation may compute in another dtype, such as float32 where float16 overflows.
-        model = (*self.objective.model.evaluation_fields, "dtype") if read_only else ()
-        return (*fields, *keys, *(f"model.{name}" for name in model))
+        module = self.objective.model
+        names = [f"model.{name}" for name in module.free_execution_fields()]
+        if module.backbone is not None:
+            section, inner = module.backbone
+            names += [f"model.{section}.{name}" for name in inner.free_execution_fields()]
+        if read_only:
+            # An evaluation may compute in another dtype, as float32 where float16 overflows.
+            names += [f"model.{name}" for name in (*module.evaluation_fields, "dtype")]
+        return (*fields, *keys, *names)
 
     def declared(self, metric: str) -> Declaration:
         """The declaration of a metric that is named with its split, such as ``"val/accuracy"``.
@@ -236,7 +245,7 @@ def build(
             not those of the run.
         DataError: the data cannot be read.
     """
-    plain = to_dict(config)
+    plain = formats.current_words(to_dict(config))
     with used_before(sections.of_training(used or {})):
         parts = sections.checked(plain)
         given = parts.sections
@@ -259,7 +268,7 @@ def check(config: Any) -> None:
     Raises:
         ConfigError: an unknown section, name or key, or a value that no data makes right.
     """
-    sections.checked(to_dict(config))
+    sections.checked(formats.current_words(to_dict(config)))
 
 
 def _build(
@@ -332,7 +341,6 @@ def _build(
             checks.metric(rule.metric, where, evaluated, final, source.splits)
     if saving.get("best") is not None and chooses:
         checks.metric(saving["best"], "config.checkpoint.best", evaluated, final, source.splits)
-    devices.check(variables)
     updates, changed = sections.create_optimizers(
         groups,
         variables["params"],
@@ -359,6 +367,7 @@ def _build(
         final_declarations=final,
         start=start,
     )
+    devices.check(jax.eval_shape(experiment.initial_state, variables))
     _ = experiment.task  # which checks that the data and the objective have what it needs
     if planned:
         return experiment

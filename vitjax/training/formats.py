@@ -16,6 +16,8 @@ FORMAT = 2
 
 # The sources of images with masks in format 1, whose transforms were a set of their own.
 _MASKS = ("cells", "masks", "tfds_masks")
+# The booleans that `remat` of a model was, as text.
+_REMAT = {"false": "none", "true": "full"}
 
 
 def upgrade(config: Mapping[str, Any], from_format: int) -> dict[str, Any]:
@@ -38,7 +40,30 @@ def upgrade(config: Mapping[str, Any], from_format: int) -> dict[str, Any]:
         for section, key in ((_section(upgraded, "checkpoint"), "best"), (stopping, "metric")):
             if isinstance(section.get(key), str):
                 section[key] = _metric(section[key])
-    return upgraded
+    return current_words(upgraded)
+
+
+def current_words(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with the words of ``remat`` for the booleans that it was, which still may be given.
+
+    Args:
+        config: the config as plain JSON values; it is not changed.
+    """
+    if not isinstance(config.get("model"), Mapping):
+        return dict(config)
+    return {**config, "model": _with_remat_words(config["model"])}
+
+
+def _with_remat_words(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of a model; one within it is that of another model."""
+
+    def current(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _with_remat_words(value)
+        # An override of text is text.
+        return _REMAT.get(str(value).lower(), value) if key == "remat" else value
+
+    return {key: current(key, value) for key, value in section.items()}
 
 
 def _section(config: Mapping[str, Any], key: str) -> dict[str, Any]:
