@@ -30,7 +30,7 @@ CASES = {
     "digits/vit": ["data.batch_size=1024"],
     "digits/resnet": ["data.batch_size=1024", "model.width=64"],
     "segmentation/cells": ["data.batch_size=32"],
-    "maml/glyphs": ["objective.inner_steps=5", "model.filters=256"],
+    "maml/glyphs": ["data.image_size=84", "objective.inner_steps=3", "model.filters=128"],
 }
 STEPS = 3
 

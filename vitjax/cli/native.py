@@ -26,7 +26,8 @@ from collections.abc import Callable
 
 _OF_THE_SERVICE = re.compile(
     rb"^[IWEF]\d{4} \S+ +\d+ (coordination_service\w*|preemption\w*|client|distributed\w*)\.(cc|h):"
-    rb"|^\[Gloo\] Rank "
+    # Threads print parts of these lines between those of others.
+    rb"|\[Gloo\] Rank|is connected to \d+ peer ranks|connected peer ranks is"
 )
 # The rest of its messages, each of a line.
 _GOES_ON = re.compile(rb"^(:UNKNOWN:|Additional GRPC error|RPC: |The tasks have crashed|\d*$)")
