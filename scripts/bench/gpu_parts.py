@@ -169,7 +169,7 @@ def create(sizes: Sizes, data: str | None) -> list[Part]:
         )
 
     mappings = {"vmap": "vmap", "scan": "scan", "chunks": f"chunks of {sizes.chunk}"}
-    cifar10_row = "configs/cifar10/fast.py"
+    cifar10_row = "configs/cifar10/resnet18.py:fast"
     cifar10 = Part(
         "cifar10",
         "cifar10",

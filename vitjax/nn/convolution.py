@@ -4,8 +4,8 @@ XLA's convolution is the fastest if all of a batch has one kernel. In an inner l
 under ``vmap`` each episode has its own kernel, which makes a grouped convolution, and on a CPU a
 convolution inside a loop runs on one core. A matrix product avoids both, and its derivatives of any
 order are matrix products. Outside of loops, on a CPU, XLA's convolution is the fastest forward, and
-for some shapes the product backward; ``docs/benchmarks.md`` has the numbers. The matrix product has
-reverse-mode derivatives only.
+for some shapes the product backward (``docs/benchmarks.md``). The matrix product has reverse-mode
+derivatives only.
 """
 
 from __future__ import annotations

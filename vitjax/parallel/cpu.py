@@ -51,8 +51,8 @@ def compute_in_the_calling_thread() -> None:
 def convolve_with_eigen() -> None:
     """Makes XLA compute convolutions on CPUs with Eigen; call it before JAX starts its devices.
 
-    jaxlib 0.10 chooses YNNPACK's, which take twice the time for kernels with up to 64 channels, and
-    three times for derivatives by kernels; both sum in float32. A choice in the variable
+    jaxlib 0.10 chooses YNNPACK's, which are slower for kernels with few channels, and most of all
+    in derivatives by kernels (``docs/benchmarks.md``); both sum in float32. A choice in the variable
     ``XLA_FLAGS`` is kept. Where JAX has a plugin for GPUs or TPUs, nothing changes: plugins read
     the variable too, and end the process at a flag that they do not know.
     """
