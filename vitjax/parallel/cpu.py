@@ -52,9 +52,9 @@ def convolve_with_eigen() -> None:
     """Makes XLA compute convolutions on CPUs with Eigen; call it before JAX starts its devices.
 
     jaxlib 0.10 chooses YNNPACK's, which are slower for kernels with few channels, and most of all
-    in derivatives by kernels (``docs/benchmarks.md``); both sum in float32. A choice in the variable
-    ``XLA_FLAGS`` is kept. Where JAX has a plugin for GPUs or TPUs, nothing changes: plugins read
-    the variable too, and end the process at a flag that they do not know.
+    in derivatives by kernels (``docs/benchmarks.md``); both sum in float32. A choice in the
+    variable ``XLA_FLAGS`` is kept. Where JAX has a plugin for GPUs or TPUs, nothing changes:
+    plugins read the variable too, and end the process at a flag that they do not know.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     known = jax.__version_info__[:2] in _VERSIONS_WITH_YNN
