@@ -71,6 +71,11 @@ def test_messages_that_the_user_has_asked_for_are_all_passed_on():
     assert (status, errors) == (0, f"{SERVICE}\n")
 
 
+def test_the_level_that_jax_sets_for_programs_that_it_starts_is_not_the_user_s_wish():
+    status, _, errors = run("say(SERVICE)", {"TF_CPP_MIN_LOG_LEVEL": "1"})
+    assert (status, errors) == (0, "")
+
+
 def test_the_last_words_are_explained_although_much_was_printed_before(folder):
     status, output, errors = run("""
 for _ in range(20_000):

@@ -50,8 +50,9 @@ class _Output:
         self._file, self._path = tempfile.mkstemp(prefix=f"vitjax-{os.getpid()}-", suffix=".log")
         self._real = {number: os.dup(number) for number in numbers.values()}
         self._errors = self._real[numbers["stderr"]]
-        # Who has asked for the service's messages gets them.
-        self._all = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
+        # Who has asked for the service's messages gets them. JAX asks for level 1 when it is
+        # imported, so a process that a program with JAX starts finds that.
+        self._all = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
         self._read, self._rest, self._dropped, self._last_words = 0, b"", False, b""
         self._reading = threading.Lock()
         for name, number in numbers.items():
