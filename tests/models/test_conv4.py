@@ -9,7 +9,7 @@ from model_variables import variables_of
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
-from vitjax.models.conv4 import pad_for_stride
+from vitjax.nn.conv import pads
 
 IMAGES = jax.random.normal(jax.random.key(7), (6, 12, 8, 3))
 SMALL = {"filters": 4, "depth": 2, "num_classes": 3, "context_block": 1}
@@ -80,7 +80,9 @@ def test_strides_pad_as_tensorflow_does(side):
     # XLA's "SAME" is TensorFlow's.
     expected = conv(x, "SAME")
     assert expected.shape[1:3] == ((side + 1) // 2, 5)
-    np.testing.assert_allclose(conv(pad_for_stride(x, 2), "VALID"), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        conv(x, pads("same", (3, 3), (2, 2), x.shape[1:3])), expected, atol=1e-5
+    )
     if side % 2 == 0:
         symmetric = conv(x, [(1, 1), (1, 1)])
         assert np.abs(symmetric - expected).max() > 0.1

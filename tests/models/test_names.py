@@ -1,11 +1,13 @@
 """Names, facts, parameter counts, and what is said of a wrong name, field or image."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from families import COUNTS as FAMILY_COUNTS
 from own_models import own_models
 
 from vitjax import models
@@ -66,7 +68,13 @@ COUNTS = {
     "unet_resnet34": 24_349_458,
     "unet_resnet50": 30_468_114,
     "unet_encoder": 14_241_298,
+    **FAMILY_COUNTS,
 }
+
+
+IMAGE_SIZES = (28, 32, 84, 96, 128, 160, 224, 227, 240, 260, 280, 299, 300, 331, 380, 456)
+IMAGE_SIZES += (512, 528, 572, 600, None)
+PAPER = re.compile("arXiv:|doi:")
 
 
 def shapes(name, **overrides):
@@ -87,8 +95,8 @@ def test_parameter_count(name):
 def test_every_name_has_facts():
     for name in own_models():
         facts = models.facts(name)
-        assert facts["image_size"] in (28, 32, 84, 96, 160, 224, 512, 572, None)
-        assert "arXiv:" in facts["paper"]
+        assert facts["image_size"] in IMAGE_SIZES
+        assert PAPER.search(facts["paper"])
 
 
 def test_shapes_of_examples():

@@ -43,32 +43,72 @@ def largest_difference(found, expected):
     return max(differences)
 
 
-@pytest.mark.parametrize("batch", [2, FEW_EXAMPLES])
-@pytest.mark.parametrize("case", SHAPES, ids=str)
-def test_values_and_two_derivatives(case, batch):
-    height, width, before, after, kernel_size, strides, padding = case
+# Height, width, channels in, out, groups; kernel; strides; padding.
+GROUPED = [
+    (7, 9, 6, 6, 6, (3, 3), (1, 1), SAME),
+    (8, 9, 4, 4, 4, (3, 3), (2, 2), SAME),
+    (9, 8, 3, 6, 3, (5, 5), (2, 2), ((2, 2), (1, 3))),
+    (6, 6, 4, 4, 4, (2, 2), (3, 3), ((0, 0), (0, 0))),
+    (7, 7, 2, 2, 2, (1, 3), (1, 2), ((0, 0), (1, 1))),
+    (6, 5, 4, 4, 2, (3, 3), (1, 1), SAME),
+    (7, 5, 8, 12, 4, (3, 3), (2, 2), ((1, 0), (0, 1))),
+    (6, 5, 12, 4, 2, (3, 3), (1, 1), SAME),
+    (6, 7, 12, 16, 2, (3, 3), (2, 2), SAME),
+]
+
+
+def check_forms(batch, height, width, before, after, kernel_size, strides, padding, groups=1):
+    """All forms agree in value and in two derivatives."""
     with jax.enable_x64(True):
         x, kernel, along_x, along_kernel = drawn(
-            2 * [(batch, height, width, before), (*kernel_size, before, after)]
+            2 * [(batch, height, width, before), (*kernel_size, before // groups, after)]
         )
 
         def derivatives(impl):
             def loss(x, kernel):
                 # Not linear, so that every second derivative is there.
-                return jnp.sum(jnp.sin(convolve(x, kernel, strides, padding, impl)))
+                return jnp.sum(jnp.sin(convolve(x, kernel, strides, padding, impl, groups)))
 
             def slope(x, kernel):
                 by_x, by_kernel = jax.grad(loss, (0, 1))(x, kernel)
                 return jnp.vdot(by_x, along_x) + jnp.vdot(by_kernel, along_kernel)
 
             first, second = jax.grad(loss, (0, 1)), jax.grad(slope, (0, 1))
-            value = convolve(x, kernel, strides, padding, impl)
+            value = convolve(x, kernel, strides, padding, impl, groups)
             return value, first(x, kernel), second(x, kernel)
 
         found = jax.jit(lambda: {impl: derivatives(impl) for impl in get_args(ConvImpl)})()
         assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(found["lax"]))
         for impl in ("auto", "matmul"):
             assert largest_difference(found[impl], found["lax"]) < 1e-10, impl
+
+
+@pytest.mark.parametrize("batch", [2, FEW_EXAMPLES])
+@pytest.mark.parametrize("case", SHAPES, ids=str)
+def test_values_and_two_derivatives(case, batch):
+    check_forms(batch, *case)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 9])
+@pytest.mark.parametrize("case", GROUPED, ids=str)
+def test_groups_in_values_and_two_derivatives(case, batch):
+    *shape, groups, kernel_size, strides, padding = case
+    check_forms(batch, *shape, kernel_size, strides, padding, groups)
+
+
+def test_groups_take_no_grouped_convolution_of_xla_where_it_is_slow():
+    """Depthwise never, and wider groups not for the derivative by the kernel, on a CPU."""
+
+    def convolutions(inner):
+        x, kernel = jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, inner, 16))
+
+        def loss(x, kernel):
+            return jnp.sum(convolve(x, kernel, (1, 1), SAME, "auto", 16 // inner) ** 2)
+
+        return str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel)).count("conv_general_dilated")
+
+    assert convolutions(1) == convolutions(4) == 0
+    assert convolutions(8) == 2  # forward, and by the input
 
 
 def test_each_task_with_a_kernel_of_its_own():

@@ -2,7 +2,11 @@
 
 ``create("vit_s16", num_classes=10)`` makes one by name; ``names()`` lists them and ``facts(name)``
 gives the paper, the image size and the preprocessing. `Model` is the base class of all of them.
+Every module of this package is imported, and registers its models.
 """
+
+import importlib
+import pkgutil
 
 from vitjax.models.conv4 import Conv4
 from vitjax.models.mlp import MLP
@@ -17,6 +21,9 @@ from vitjax.models.unet_resnet import UNetResNet
 from vitjax.models.vit import ViT
 from vitjax.nn.inputs import ImageError
 from vitjax.nn.stacking import stack_layers, unstack_layers
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "MLP",

@@ -35,20 +35,6 @@ _BLOCK = re.compile(r"(?:^|/)(?:conv|norm)(\d+)/")
 _CONTEXT = re.compile(r"(^|/)(film/|context$)")
 
 
-def pad_for_stride(
-    x: Float[Array, "batch height width channels"], stride: int
-) -> Float[Array, "batch padded_height padded_width channels"]:
-    """Pads for a 3 x 3 kernel as TensorFlow's ``"SAME"`` does.
-
-    An even side is padded at its end only, an odd one at both ends.
-    """
-    pads = [(0, 0)]
-    for side in x.shape[1:3]:
-        total = max((-(-side // stride) - 1) * stride + KERNEL - side, 0)
-        pads.append((total // 2, total - total // 2))
-    return jnp.pad(x, [*pads, (0, 0)])
-
-
 class Conv4(Model):
     """Blocks of 3 x 3 convolution, normalisation, activation and downsampling, then a linear layer.
 
@@ -190,14 +176,14 @@ class Conv4(Model):
                 self.filters,
                 (KERNEL, KERNEL),
                 (2, 2) if strided else (1, 1),
-                padding=0 if pads else None,
+                padding="same" if pads else None,
                 use_bias=True,
                 conv_impl=self.conv_impl,
                 kernel_init=nn.initializers.xavier_uniform(),
                 name=f"conv{i}",
                 **dtypes,
             )
-            x, bias = conv(pad_for_stride(x, 2) if pads else x, defer_bias=True)
+            x, bias = conv(x, defer_bias=True)
             x = norm(name=f"norm{i}")(x, pool=1 if strided else 2, offset=bias)
             if self.num_context and i == self.context_block:
                 x = self._in_context(x)

@@ -100,6 +100,8 @@ class Model(nn.Module):
         input_ranks: numbers of axes of one example that the model accepts.
         counted_layers: fields that count equal blocks, or list such counts per stage, each with the
             pattern of the blocks' parameters; its groups are the numbers of stage and block.
+        aligned_features: whether the sides of feature maps are those of the image over the stride,
+            wherever the largest stride divides them. Layers without padding lose pixels.
     """
 
     head_name: ClassVar[str | None] = "head"
@@ -130,6 +132,7 @@ class Model(nn.Module):
     no_channels: ClassVar[str] = r"(^|/)map$"
     input_ranks: ClassVar[tuple[int, ...]] = (3,)
     counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {}
+    aligned_features: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in self.field_names():
@@ -361,6 +364,15 @@ class Model(nn.Module):
             ConfigError: the model has no feature maps.
         """
         raise ConfigError(f"a {type(self).__name__} has no feature maps: it declares no features")
+
+    @property
+    def auxiliary_logits(self) -> Mapping[str, float]:
+        """Further logits of training by name, each with the weight of its loss in the paper.
+
+        A model that has some sows them, in training alone, as arrays in the collection
+        ``"auxiliary"``. Their layers belong to the `head_name` or the `head_hidden`.
+        """
+        return {}
 
     @property
     def backbone(self) -> tuple[str, Model] | None:

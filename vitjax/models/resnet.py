@@ -19,7 +19,7 @@ from vitjax.models.registry import CIFAR10, IMAGENET, MODELS, SYMMETRIC
 from vitjax.nn.conv import Conv
 from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.dtypes import Dtype, as_dtype, output_dtype
-from vitjax.nn.initializers import uniform
+from vitjax.nn.initializers import he_normal, pytorch_bias, pytorch_kernel
 from vitjax.nn.inputs import check_images
 from vitjax.nn.norm import check_groups, normalization
 from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock, Strided
@@ -135,8 +135,8 @@ class ResNet(Model):
         if self.num_classes:
             kernel_init = bias_init = nn.initializers.zeros
             if self.head_init == "uniform":
-                kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-                bias_init = uniform(1.0, scale=self._out_width(len(self.stage_sizes) - 1) ** -0.5)
+                kernel_init = pytorch_kernel
+                bias_init = pytorch_bias(self._out_width(len(self.stage_sizes) - 1))
             self.head = nn.Dense(
                 self.num_classes,
                 kernel_init=kernel_init,
@@ -246,11 +246,10 @@ class ResNet(Model):
         return self.width * 2**stage * (EXPANSION if self.block == "bottleneck" else 1)
 
     def _conv(self) -> Layer:
-        he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         return functools.partial(
             Conv,
             standardize_epsilon=self.standardize_epsilon,
-            kernel_init=he if self.conv_init == "he" else nn.initializers.lecun_normal(),
+            kernel_init=he_normal if self.conv_init == "he" else nn.initializers.lecun_normal(),
             conv_impl=self.conv_impl,
             **self.dtypes,
         )

@@ -20,7 +20,7 @@ from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.drop import drop_block, dropout
 from vitjax.nn.dtypes import Dtype
 from vitjax.nn.head import HeadPooling, pooled_head
-from vitjax.nn.initializers import uniform
+from vitjax.nn.initializers import he_normal, uniform
 from vitjax.nn.inputs import ImageError, check_images
 from vitjax.nn.norm import normalization
 from vitjax.nn.pooling import max_pool
@@ -155,10 +155,9 @@ class ResNet12(Model):
                 f" {len(self.widths)} times; sides must be at least {least}"
             )
         dtypes = self.dtypes
-        he = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         block = functools.partial(
             Block,
-            conv=functools.partial(Conv, kernel_init=he, conv_impl=self.conv_impl, **dtypes),
+            conv=functools.partial(Conv, kernel_init=he_normal, conv_impl=self.conv_impl, **dtypes),
             norm=normalization(
                 "batch", train=train, epsilon=1e-5, axis_name=self.axis_name, **dtypes
             ),

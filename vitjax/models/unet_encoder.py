@@ -19,7 +19,7 @@ from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.models.segmentation import SegmentationModel
 from vitjax.nn.inputs import check_images
 from vitjax.nn.norm import Norm, check_groups
-from vitjax.nn.unet import DoubleConv, center_crop, reflect_to_multiple
+from vitjax.nn.unet import DoubleConv, center_crop, reflect_to_multiple, zero_pad_to
 
 Self = TypeVar("Self", bound="EncoderUNet")
 
@@ -37,6 +37,9 @@ class EncoderDecoder(SegmentationModel):
     arXiv:1505.04597, Fig. 1. An encoder whose maps all have one stride, such as a ViT, gives its
     last map to the first step; the others, from the deepest on, are upsampled to the strides of the
     first, second, ... skip (Hatamizadeh et al. 2022 (UNETR), arXiv:2103.10504, Sec. 3.1).
+
+    A map of an encoder whose layers do not pad is smaller than the image over its stride: zeros are
+    put around it.
 
     Images may have any size: they are mirrored at their borders until the encoder's largest stride
     divides their sides, and the logits are cropped back.
@@ -127,7 +130,7 @@ class EncoderDecoder(SegmentationModel):
         """The map of each stride that the decoder reads."""
         found = encoder.features(images, train)
         info = encoder.feature_info()
-        maps = {each.stride: found[each.name] for each in info}
+        maps = {each.stride: _centred(found[each.name], each.stride, images) for each in info}
         if len(maps) > 1:
             return maps
         *others, _ = info
@@ -155,6 +158,13 @@ class EncoderDecoder(SegmentationModel):
                 " decoder doubles a map; strides must be powers of 2"
             )
         return max(strides).bit_length() - 1
+
+
+def _centred(x: Array, stride: int, images: Array) -> Array:
+    """A map of the size of the images over its stride, from one without padding or with more."""
+    height, width = (side // stride for side in images.shape[1:3])
+    x = center_crop(x, min(height, x.shape[1]), min(width, x.shape[2]))
+    return zero_pad_to(x, height, width)
 
 
 class EncoderUNet(EncoderDecoder):

@@ -1,7 +1,8 @@
 """Two-dimensional convolution with explicit padding and weight standardisation."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -10,8 +11,11 @@ from jaxtyping import Array, Float
 
 from vitjax.nn.convolution import ConvImpl, convolve
 from vitjax.nn.dtypes import as_dtype
+from vitjax.nn.initializers import pytorch_bias
 
 Initializer = Callable[..., Any]
+# Pixels on each side of rows and columns, one number for both or (rows, columns).
+Padding = int | tuple[int, int] | Literal["same"] | None
 
 
 class Conv(nn.Module):
@@ -24,13 +28,17 @@ class Conv(nn.Module):
         features: output channels.
         kernel_size: height and width of the kernel, in pixels.
         strides: step in both directions, in pixels.
-        padding: zeros on each side; None keeps the size at stride 1: ``(k - 1) // 2`` zeros before
-            and the rest of ``k - 1`` after.
+        padding: zeros on each side, one number or those of (rows, columns); None keeps the size at
+            stride 1: ``(k - 1) // 2`` zeros before and the rest of ``k - 1`` after; ``"same"`` is
+            TensorFlow's, which pads strided convolutions more at the end, by the size of ``x``.
+        groups: of channels, each with kernels of its own; as many as input channels for a depthwise
+            convolution.
         use_bias: adds a bias.
         standardize_epsilon: weight standardisation (arXiv:1903.10520, Eq. 3 to 5): the kernel of
             each output channel is normalised to zero mean and unit variance, with this added to the
             variance; None for none.
         kernel_init: initialiser of the (height, width, in, out) kernel.
+        bias_init: of the bias: ``"zeros"``, or ``"pytorch"`` for its default.
         conv_impl: how it is computed, see `vitjax.nn.convolution.convolve`.
         dtype: of the computation.
         param_dtype: of the parameters.
@@ -39,10 +47,12 @@ class Conv(nn.Module):
     features: int
     kernel_size: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
-    padding: int | None = None
+    padding: Padding = None
+    groups: int = 1
     use_bias: bool = False
     standardize_epsilon: float | None = None
     kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Literal["zeros", "pytorch"] = "zeros"
     conv_impl: ConvImpl = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -60,21 +70,50 @@ class Conv(nn.Module):
             the bias, and the bias of shape (features,).
         """
         dtype, param_dtype = as_dtype(self.dtype), as_dtype(self.param_dtype)
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
         if self.standardize_epsilon is not None:
             kernel = standardize(kernel, self.standardize_epsilon)
-        if self.padding is None:
-            padding = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in self.kernel_size]
-        else:
-            padding = [(self.padding, self.padding)] * 2
-        x = convolve(x.astype(dtype), kernel.astype(dtype), self.strides, padding, self.conv_impl)
+        padding = pads(self.padding, self.kernel_size, self.strides, x.shape[1:3])
+        x = convolve(
+            x.astype(dtype),
+            kernel.astype(dtype),
+            self.strides,
+            padding,
+            self.conv_impl,
+            self.groups,
+        )
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), param_dtype)
+            zeros, inputs = nn.initializers.zeros, math.prod(shape[:-1])
+            init = zeros if self.bias_init == "zeros" else pytorch_bias(inputs)
+            bias = self.param("bias", init, (self.features,), param_dtype)
             if defer_bias:
                 return x, bias
             x = x + bias.astype(dtype)
         return x
+
+
+def pads(
+    padding: Padding, kernel: Sequence[int], strides: Sequence[int], size: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The pixels (before, after) the rows and the columns that ``padding`` of `Conv` stands for.
+
+    Args:
+        padding: as of `Conv`.
+        kernel: height and width of the window.
+        strides: down and to the right.
+        size: height and width of the images.
+    """
+    if padding == "same":
+        lacking = [
+            max((-(-n // stride) - 1) * stride + k - n, 0)
+            for n, k, stride in zip(size, kernel, strides, strict=True)
+        ]
+        return [(n // 2, n - n // 2) for n in lacking]
+    if padding is None:
+        return [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in kernel]
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    return [(rows, rows), (columns, columns)]
 
 
 def standardize(

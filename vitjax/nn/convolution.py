@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.nn.depthwise import sums_of_depthwise
 from vitjax.nn.linear import linear
 
 ConvImpl = Literal["auto", "lax", "matmul"]
@@ -27,6 +28,8 @@ INNER_LOOP_IMPL: ConvImpl = "matmul"
 # examples than this (all that are traced, of every device), and with kernels that have this many
 # times the numbers of input and output.
 FEW_EXAMPLES, LARGE_KERNEL = 4, 4
+# Groups of at most this many input channels are computed as sums of depthwise convolutions.
+FEW_CHANNELS = 4
 
 _Strides: TypeAlias = tuple[int, ...]
 _Padding: TypeAlias = tuple[tuple[int, int], ...]
@@ -38,6 +41,7 @@ def convolve(
     strides: Sequence[int] = (1, 1),
     padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
     impl: ConvImpl = "auto",
+    groups: int = 1,
 ) -> Float[Array, "batch new_height new_width out"]:
     """Cross-correlates ``x`` with ``kernel``, which deep learning calls a convolution.
 
@@ -50,18 +54,93 @@ def convolve(
             ``"auto"`` for ``"lax"``, on a CPU with the derivatives of the product where these are
             faster. ``"auto"`` cannot know that it is in an inner loop: `INNER_LOOP_IMPL` is meant
             for these.
+        groups: input and output channels are split into this many groups, each of which has
+            kernels of its own: the kernel has the input channels of one group.
     """
     form = tuple(map(int, strides)), tuple((int(before), int(after)) for before, after in padding)
+    if groups > 1:
+        return _in_groups(x, kernel, form, groups, impl)
     if impl == "matmul":
         return _by_product(x, kernel, *form)
-    if impl == "auto" and x.dtype.itemsize >= 4 and jax.default_backend() == "cpu":
+    if impl == "auto" and _on_cpu(x):
         return _mixed(x, kernel, *form)
     return _by_xla(x, kernel, *form)
 
 
-def _by_xla(x: Any, kernel: Any, strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> Any:
+def _on_cpu(x: Any) -> bool:
+    """Whether an array is one for which the forms of a CPU are made."""
+    return bool(x.dtype.itemsize >= 4 and jax.default_backend() == "cpu")
+
+
+def _in_groups(x: Any, kernel: Any, form: Any, groups: int, impl: ConvImpl) -> Any:
+    few = kernel.shape[2] <= FEW_CHANNELS
+    if impl == "matmul":
+        return (
+            sums_of_depthwise(x, kernel, *form, groups)
+            if few
+            else _batched(x, kernel, *form, groups)
+        )
+    if impl == "auto" and _on_cpu(x):
+        return (sums_of_depthwise if few else _mixed_groups)(x, kernel, *form, groups)
+    return _by_xla(x, kernel, *form, groups)
+
+
+def _batched(x: Any, kernel: Any, strides: _Strides, padding: _Padding, groups: int) -> Any:
+    """A convolution in groups as one product per group."""
+    seen, weights = _per_group(x, kernel, strides, padding, groups)
+    y = jnp.einsum("bhwkgc,kcgd->bhwgd", seen, weights)
+    return y.reshape(*y.shape[:3], -1)
+
+
+def _per_group(
+    x: Any, kernel: Any, strides: _Strides, padding: _Padding, groups: int
+) -> tuple[Any, Any]:
+    """The factors of `_batched`: (batch, height, width, elements, groups, channels) and kernels."""
+    rows, columns, inner, features = kernel.shape
+    seen = _elements((rows, columns), strides, padding, x.shape[1:3]).take(x)
+    seen = seen.reshape(*seen.shape[:-1], rows * columns, groups, inner)
+    return seen, kernel.reshape(rows * columns, inner, groups, features // groups)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _mixed_groups(x: Any, kernel: Any, strides: _Strides, padding: _Padding, groups: int) -> Any:
+    """XLA's convolution in groups, with derivatives of `_batched` where these are faster on a CPU.
+
+    That is the derivative by the kernel, for which XLA convolves one group at a time, and that by
+    the input of strided convolutions.
+    """
+    return _by_xla(x, kernel, strides, padding, groups)
+
+
+def _mixed_groups_forward(x: Any, kernel: Any, *form: Any) -> tuple[Any, tuple[Any, Any]]:
+    return _mixed_groups(x, kernel, *form), (x, kernel)
+
+
+def _mixed_groups_backward(
+    strides: _Strides, padding: _Padding, groups: int, kept: tuple[Any, Any], cotangent: Any
+) -> tuple[Any, Any]:
+    x, kernel = kept
+    form = strides, padding, groups
+    by_input = _by_xla if strides == (1, 1) else _batched
+    (by_x,) = jax.vjp(lambda x: by_input(x, kernel, *form), x)[1](cotangent)
+    (by_kernel,) = jax.linear_transpose(lambda k: _batched(x, k, *form), kernel)(cotangent)
+    return by_x, by_kernel
+
+
+_mixed_groups.defvjp(_mixed_groups_forward, _mixed_groups_backward)
+
+
+def _by_xla(
+    x: Any,
+    kernel: Any,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    groups: int = 1,
+) -> Any:
     numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=numbers, feature_group_count=groups
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -13,8 +13,13 @@ class ImageError(UserError):
     """Images of a shape or dtype that a model does not accept."""
 
 
-def check_images(images: Any) -> None:
-    """Raises ImageError unless ``images`` are floats of shape (batch, height, width, channels)."""
+def check_images(images: Any, least: int = 1) -> None:
+    """Raises ImageError unless ``images`` are floats of shape (batch, height, width, channels).
+
+    Args:
+        images: an array.
+        least: the fewest pixels of a side.
+    """
     if images.ndim != 4:
         raise ImageError(
             f"images of shape {tuple(images.shape)}: a model needs (batch, height, width, channels)"
@@ -22,6 +27,12 @@ def check_images(images: Any) -> None:
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ImageError(
             f"images of dtype {images.dtype}: a model needs floats; scale and normalise them first"
+        )
+    if min(images.shape[1:3]) < least:
+        height, width = images.shape[1:3]
+        raise ImageError(
+            f"images of {height} x {width} pixels: this model needs at least {least} x {least};"
+            " resize them"
         )
 
 

@@ -23,7 +23,7 @@ from vitjax.weights.layouts.layout import (
 )
 from vitjax.weights.layouts.residual import FORBIDDEN, Names, entries
 from vitjax.weights.layouts.resnet_target import TIMM_EPSILON
-from vitjax.weights.layouts.timm_card import TimmResNetCard
+from vitjax.weights.layouts.timm_card import TimmConvNetCard
 
 TORCHVISION = Names(block=lambda stage, block: f"layer{stage}.{block - 1}", imagenet=True)
 
@@ -179,7 +179,7 @@ LAYOUTS = (
         ignored=_IGNORED,
         companions=(*_COMPANIONS, *_PROJECTION),
         target=resnet_target.torchvision,
-        card=TimmResNetCard(),
+        card=TimmConvNetCard(),
         suffix=".pth",
     ),
     Layout(
@@ -199,7 +199,7 @@ LAYOUTS = (
         companions=(*_COMPANIONS, *_PROJECTION),
         target=resnet_target.timm,
         config=timm_config.config,
-        card=TimmResNetCard(),
+        card=TimmConvNetCard(),
     ),
     Layout(
         name="wideresnet-pytorch",

@@ -145,8 +145,8 @@ class TimmViTCard(TimmCard):
         return found
 
 
-class TimmResNetCard(TimmCard):
-    """The cards of timm's residual networks."""
+class TimmConvNetCard(TimmCard):
+    """The cards of timm's convolutional networks."""
 
     def fields_of(
         self,
@@ -162,11 +162,13 @@ class TimmResNetCard(TimmCard):
         if act_layer not in (None, "relu"):
             raise invalid("model_args.act_layer", act_layer, "'relu'")
         if num_heads is not None:
-            raise invalid("model_args.num_heads", num_heads, "left out: a ResNet has no heads")
+            raise invalid(
+                "model_args.num_heads", num_heads, "left out: this network has no attention heads"
+            )
         if pooling not in (None, "", "avg"):
             raise invalid("global_pool", pooling, "'avg'")
         if pool_include_prefix is not None:
-            words = "left out: a ResNet has no tokens"
+            words = "left out: this network has no tokens"
             raise invalid("model_args.pool_include_prefix", pool_include_prefix, words)
         return {}
 

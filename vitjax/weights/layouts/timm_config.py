@@ -19,7 +19,10 @@ _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
 def config(
-    construction: Construction, model: Model, images: Preprocessing
+    construction: Construction,
+    model: Model,
+    images: Preprocessing,
+    parts: tuple[str, str] | None = None,
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The content of the file, None if it cannot state the network; and what it cannot state.
 
@@ -27,6 +30,7 @@ def config(
         construction: the call of timm's code.
         model: the module.
         images: its preprocessing.
+        parts: the names of the first convolution and of the head; None for ViTs and ResNets.
     """
     code = [name for name, value in construction.arguments.items() if isinstance(value, Code)]
     if code or construction.call != "timm.create_model":
@@ -36,7 +40,7 @@ def config(
     arguments = dict(construction.arguments)
     del arguments["num_classes"]
     height, width, channels = images.shape
-    first, head = _parts(model)
+    first, head = parts or _parts(model)
     rule, remarks = _rule(images)
     classes = model.num_outputs
     found: dict[str, Any] = {"architecture": name, "num_classes": classes}

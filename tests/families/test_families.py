@@ -1,0 +1,96 @@
+"""Every family of convolutional networks against its references.
+
+scripts/parity/family.py writes what the references say: the names and shapes of all members, and
+logits and activations of small networks with weights from a seed.
+"""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import seeded
+from families import FAMILIES, FIXTURES, MEMBERS
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from vitjax import models, weights
+from vitjax.weights import writing
+from vitjax.weights.formats import files
+
+
+def test_every_family_has_members_a_small_network_and_a_fixture():
+    used = {json.loads(str(np.load(path)["spec"]))["model"] for path in FIXTURES}
+    for family in FAMILIES.values():
+        assert family["members"]
+        assert family["small"]
+        assert used.intersection(member["model"] for member in family["members"])
+
+
+def shapes_in_file(model, format):
+    """The names and shapes under which a layout stores a model."""
+    side = model.smallest_image
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    variables = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), image), sep="/")
+    layout = writing.layout_for(model, format)
+    found = {}
+    for entry in layout.entries_at(model, None, None):
+        written = jax.eval_shape(entry.write, *(variables.pop(name) for name in entry.ours))
+        found |= {name: x.shape for name, x in zip(entry.theirs, written, strict=True)}
+    assert not variables
+    return found
+
+
+@pytest.mark.parametrize(
+    "member", [m for m in MEMBERS if m["format"]], ids=lambda m: f"{m['model']}-{m['format']}"
+)
+def test_files_of_every_member_are_written_and_recognised(member, tmp_path, monkeypatch):
+    model = models.create(member["model"], **member["fields"])
+    shapes = shapes_in_file(model, member["format"])
+    assert len(shapes) == member["arrays"]
+    assert seeded.digest(shapes) == member["digest"]
+    arrays = {n: np.broadcast_to(np.float32(0), shape) for n, shape in shapes.items()}
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(b"")
+    monkeypatch.setattr(files, "read", lambda *_, **__: arrays)
+    monkeypatch.setattr(files, "metadata", lambda path: {})
+    opened = weights.open_weights(path, format=member["format"], say=lambda words: None)
+    found = opened.description.model(**opened.description.fields)
+    assert found.effective_fields() == model.effective_fields()
+
+
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_logits_and_activations_are_those_of_the_reference(path, dtype):
+    with np.load(path) as file:
+        arrays = dict(file)
+    spec = json.loads(str(arrays.pop("spec")))
+    stored = seeded.weights(spec["arrays"])
+    with jax.enable_x64(dtype == "float64"):
+        model = models.create(spec["model"], **spec["fields"], dtype=dtype, param_dtype=dtype)
+        layout = writing.layout_for(model, spec["format"])
+        variables = {}
+        for entry in layout.entries_at(model, None, None):
+            values = entry.read(*(stored.pop(name) for name in entry.theirs))
+            variables |= dict(zip(entry.ours, values, strict=True))
+        assert not stored
+        variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
+        train = spec["train"]
+        model = model.without_regularisers() if train else model
+        mutable = ["intermediates", *(["batch_stats", "auxiliary"] if train else [])]
+        logits, state = jax.jit(lambda v, x: model.apply(v, x, train=train, mutable=mutable))(
+            unflatten_dict(variables, sep="/"), jnp.asarray(seeded.images(spec["images"]), dtype)
+        )
+    found = {"outputs/logits": logits}
+    found |= {f"outputs/{n}": x for n, x in state.get("auxiliary", {}).items()}
+    sown = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
+    for name, shape in spec["shapes"].items():
+        assert sown[name][0].shape == tuple(shape), name
+        found[f"seen/{name}"] = sown[name][0].reshape(-1)[seeded.places(shape)]
+    assert len(arrays) > 1
+    for name, expected in arrays.items():
+        # Relative to the largest number of an activation, which may be thousands.
+        largest = max(1, np.abs(expected).max())
+        tolerance = {"float64": 1e-9, "float32": 1e-4}[dtype] * largest
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance, err_msg=name)
+        assert found[name].dtype == dtype
