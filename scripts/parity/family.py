@@ -135,9 +135,8 @@ def write(path: Path, case: Case) -> None:
         **kept,
     )
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(
-        f"{path.stem}: {count:,} parameters, {len(seen)} activations, {path.stat().st_size:,} bytes"
-    )
+    size = path.stat().st_size
+    print(f"{path.stem}: {count:,} parameters, {len(seen)} activations, {size:,} bytes")
 
 
 def main() -> None:

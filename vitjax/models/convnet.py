@@ -31,9 +31,9 @@ _LAST = 10**9
 class ConvNet(Model):
     """The base of convolutional networks: maps, then global average pooling and a dense layer.
 
-    A family defines `maps`; parameters are called ``stem...``, ``stage1_block1``, ``stage1_block2``,
-    ..., ``stage1_transition`` (after the blocks), and ``head``. A network whose last layers differ
-    overrides `classify`.
+    A family defines `maps`; parameters are called ``stem...``, ``stage1_block1``,
+    ``stage1_block2``, ..., ``stage1_transition`` (after the blocks), and ``head``. A network whose
+    last layers differ overrides `classify`.
 
     Sows the maps of `features`, ``pooled`` and ``logits``.
 
@@ -163,13 +163,13 @@ class ConvNet(Model):
             ImageError: its parameters are for images of another size.
         """
         check_width(self, name, x, "give images of the size that the parameters were made for")
+        initial = {"kernel_init": pytorch_kernel, "bias_init": pytorch_bias(x.shape[-1])}
         return nn.Dense(
             features,
             dtype=output_dtype(self.param_dtype),
             param_dtype=as_dtype(self.param_dtype),
             name=name,
-            **{"kernel_init": pytorch_kernel, "bias_init": pytorch_bias(x.shape[-1])}
-            | initialisers,
+            **{**initial, **initialisers},
         )(x)
 
     def auxiliary(self, name: str, logits: Float[Array, "batch classes"]) -> None:

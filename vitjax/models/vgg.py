@@ -14,7 +14,7 @@ from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.nn.window_pooling import adaptive_average_pool, max_pool
 
 # The side of the map that the dense layers read.
-_SIDE = 7
+SIDE = 7
 
 
 class VGG(ConvNet):
@@ -64,7 +64,7 @@ class VGG(ConvNet):
     def classify(self, x: Array, train: bool) -> Float[Array, "batch outputs"]:
         """The dense layers ``fc1``, ``fc2`` and ``head``."""
         normal = {"kernel_init": nn.initializers.normal(0.01), "bias_init": nn.initializers.zeros}
-        x = adaptive_average_pool(x, _SIDE).reshape(len(x), -1)
+        x = adaptive_average_pool(x, SIDE).reshape(len(x), -1)
         x = jax.nn.relu(self.dense(x, self.hidden, "fc1", **normal))
         x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc2", **normal))
         return self.classifier(x, train, **normal)

@@ -9,7 +9,8 @@ from jaxtyping import Array
 
 from vitjax.core.validation import OneOf
 
-# All but ReLU and ReLU6 have derivatives of every order, which finite differences of a meta-gradient need.
+# All but ReLU and ReLU6 have derivatives of every order, which finite differences of a
+# meta-gradient need.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,

@@ -75,14 +75,12 @@ def _on_cpu(x: Any) -> bool:
 def _in_groups(x: Any, kernel: Any, form: Any, groups: int, impl: ConvImpl) -> Any:
     few = kernel.shape[2] <= FEW_CHANNELS
     if impl == "matmul":
-        return (
-            sums_of_depthwise(x, kernel, *form, groups)
-            if few
-            else _batched(x, kernel, *form, groups)
-        )
-    if impl == "auto" and _on_cpu(x):
-        return (sums_of_depthwise if few else _mixed_groups)(x, kernel, *form, groups)
-    return _by_xla(x, kernel, *form, groups)
+        form_of: Any = sums_of_depthwise if few else _batched
+    elif impl == "auto" and _on_cpu(x):
+        form_of = sums_of_depthwise if few else _mixed_groups
+    else:
+        form_of = _by_xla
+    return form_of(x, kernel, *form, groups)
 
 
 def _batched(x: Any, kernel: Any, strides: _Strides, padding: _Padding, groups: int) -> Any:
@@ -121,8 +119,10 @@ def _mixed_groups_backward(
 ) -> tuple[Any, Any]:
     x, kernel = kept
     form = strides, padding, groups
-    by_input = _by_xla if strides == (1, 1) else _batched
-    (by_x,) = jax.vjp(lambda x: by_input(x, kernel, *form), x)[1](cotangent)
+    if strides == (1, 1):
+        (by_x,) = jax.linear_transpose(lambda x: _by_xla(x, kernel, *form), x)(cotangent)
+    else:
+        (by_x,) = jax.vjp(lambda x: _batched(x, kernel, *form), x)[1](cotangent)
     (by_kernel,) = jax.linear_transpose(lambda k: _batched(x, k, *form), kernel)(cotangent)
     return by_x, by_kernel
 

@@ -95,28 +95,29 @@ def _by_kernel(x: Any, y: Any, strides: Any, padding: Any, size: tuple[int, int]
     """The transpose of `depthwise` in the kernel, whose height and width are ``size``."""
     x = _padded(x, padding)
     new = y.shape[1:3]
-    if len(x) >= _PARTS // 2:
+    of_batch = len(x) >= _PARTS // 2  # otherwise of rows
+    if of_batch:
         parts = min(_PARTS, len(x))
         lacking = -len(x) % parts
         x, y = (jnp.pad(z, [(0, lacking), (0, 0), (0, 0), (0, 0)]) for z in (x, y))
-        step, rows = len(x) // parts, None
+        step = len(x) // parts
     else:
         parts = min(_PARTS, new[0])
         lacking = -new[0] % parts
         y = jnp.pad(y, [(0, 0), (0, lacking), (0, 0), (0, 0)])
         x = jnp.pad(x, [(0, 0), (0, lacking * strides[0]), (0, 0), (0, 0)])
-        rows, step = (new[0] + lacking) // parts, None
+        step = (new[0] + lacking) // parts
 
     def partial_sum(x: Any, y: Any, i: int, j: int) -> Any:
         total = 0
         for part in range(parts):
-            if rows is None:
+            if of_batch:
                 own = slice(part * step, (part + 1) * step)
                 total += _seen(x[own], i, j, strides, new) * y[own]
             else:
-                first = part * rows
-                seen = _seen(x, i + first * strides[0], j, strides, (rows, new[1]))
-                total += seen * y[:, first : first + rows]
+                first = part * step
+                seen = _seen(x, i + first * strides[0], j, strides, (step, new[1]))
+                total += seen * y[:, first : first + step]
         return total
 
     sums = [

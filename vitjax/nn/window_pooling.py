@@ -97,9 +97,8 @@ def _padded(x: Any, size: int, stride: int, padding: Padding, ceil: bool, value:
     """
     sides = pads(padding, (size, size), (stride, stride), x.shape[1:3])
     if ceil:
-        sides = [
-            _rounded_up(n, size, stride, *pair) for n, pair in zip(x.shape[1:3], sides, strict=True)
-        ]
+        lengths = zip(x.shape[1:3], sides, strict=True)
+        sides = [_rounded_up(n, size, stride, *pair) for n, pair in lengths]
     if not any(map(any, sides)):
         return x
     pad = np.pad if isinstance(x, np.ndarray) else jnp.pad

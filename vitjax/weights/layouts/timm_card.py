@@ -162,9 +162,7 @@ class TimmConvNetCard(TimmCard):
         if act_layer not in (None, "relu"):
             raise invalid("model_args.act_layer", act_layer, "'relu'")
         if num_heads is not None:
-            raise invalid(
-                "model_args.num_heads", num_heads, "left out: this network has no attention heads"
-            )
+            raise invalid("model_args.num_heads", num_heads, "left out: a CNN has no heads")
         if pooling not in (None, "", "avg"):
             raise invalid("global_pool", pooling, "'avg'")
         if pool_include_prefix is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import Any
 
-from vitjax.models.vgg import VGG
+from vitjax.models.vgg import SIDE, VGG
 from vitjax.weights.layouts.family import Family, flattened, pointwise
 
 _NAMES = [f"vgg{depth}{suffix}" for depth in (11, 13, 16, 19) for suffix in ("", "_bn")]
@@ -14,10 +16,10 @@ _DENSE = {
 }
 
 
-def _translate(project: str, module: VGG, name: str) -> str:
+def _translate(dense: dict[str, str], module: Any, name: str) -> str:
     found = re.fullmatch(r"stage(\d+)_(conv|norm)(\d+)", name)
     if found is None:
-        return _DENSE[project][name]
+        return dense[name]
     # Layers are numbered in one sequence, in which activations and poolings count.
     stage, i = int(found[1]), int(found[3])
     each = 3 if module.batch_norm else 2
@@ -31,14 +33,12 @@ LAYOUTS = tuple(
         model=VGG,
         source=f"{project}.models.vgg",
         names={name: name for name in _NAMES},
-        translate=lambda module, name, project=project: _translate(project, module, name),
-        required=(r"features\.0\.weight", re.escape(f"{_DENSE[project]['fc1']}.weight")),
+        translate=functools.partial(_translate, dense),
+        required=(r"features\.0\.weight", re.escape(f"{dense['fc1']}.weight")),
         special={
-            "fc1": lambda ours, theirs, timm=project == "timm": flattened(
-                ours, theirs, 7, spatial=timm
-            ),
+            "fc1": functools.partial(flattened, side=SIDE, spatial=project == "timm"),
             **({"fc2": pointwise} if project == "timm" else {}),
         },
     ).layout()
-    for project in ("timm", "torchvision")
+    for project, dense in _DENSE.items()
 )
