@@ -10,6 +10,7 @@ TIMM_NAMES = {
     "vit_b16": "vit_base_patch16_224",
     "resnet18": "resnet18",
     "resnet50": "resnet50",
+    "mobilenet_v2": "mobilenetv2_100",
 }
 MODELS = (*TIMM_NAMES, "unet")
 # What a byte of an image is normalised by, after the division by 255.
