@@ -83,10 +83,11 @@ def main() -> None:
         "| image side, channels, groups, kernel, stride | XLA: forward, by input, by kernel | auto |"
     )
     print("|---|---|---|")
+    batch = parsed.batch_size
     for shape in SHAPES:
         forms: tuple[ConvImpl, ...] = ("lax", "auto")
         cells = [
-            ", ".join(f"{ms:.1f}" for ms in measured(shape, parsed.batch_size, impl, parsed.rounds))
+            ", ".join(f"{ms:.1f}" for ms in measured(shape, batch, impl, parsed.rounds))
             for impl in forms
         ]
         print(f"| {', '.join(map(str, shape))} | {' | '.join(cells)} |", flush=True)
