@@ -84,6 +84,7 @@ class Family:
     construct: Callable[[Construction, ConvNet], Construction] = lambda made, module: made
     ignored: tuple[str, ...] = (r".*num_batches_tracked$",)
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
+    card: CardReader = TimmConvNetCard()  # noqa: RUF009
 
     def layout(self) -> Layout:
         """The layout, for a module's ``LAYOUTS``."""
