@@ -96,7 +96,7 @@ class EfficientNet(ConvNet):
     """
 
     image_kernels: ClassVar[tuple[str, ...]] = ("stem/conv/kernel",)
-    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output)$",)
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
     shapeless_fields: ClassVar[Mapping[str, Shapeless]] = {
         "padding": Shapeless(),
         "norm_epsilon": Shapeless(),
@@ -131,7 +131,6 @@ class EfficientNet(ConvNet):
             epsilon=self.norm_epsilon,
         )
         x = ConvNorm(layers, self._fixed(_STEM), 3, 2, name="stem")(images)
-        self.sow("intermediates", "stem", x)
         found, sizes, done = {"stem": x}, self.stage_sizes, 0
         for stage, (expansion, channels, _, strides, kernel_size) in enumerate(STAGES, start=1):
             for block in range(1, sizes[stage - 1] + 1):
