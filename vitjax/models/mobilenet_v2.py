@@ -9,7 +9,9 @@ from jaxtyping import Array, Float
 from vitjax.core.validation import PositiveFloat, Rate
 from vitjax.models.convnet import ConvNet
 from vitjax.models.registry import IMAGENET, MODELS
-from vitjax.nn.conv_norm import ConvNorm, Layers
+from vitjax.nn.channels import round_channels
+from vitjax.nn.conv_norm import ConvNorm
+from vitjax.nn.inverted_residual import InvertedResidual
 
 # Expansion t, channels c, blocks n and stride s: arXiv:1801.04381, Table 2.
 STAGES = (
@@ -22,48 +24,6 @@ STAGES = (
     (6, 320, 1, 1),
 )
 _STEM, _LAST = 32, 1280
-
-
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """The multiple of ``divisor`` nearest to ``channels``, and at least 90% of it.
-
-    As in the code of the paper (tensorflow/models, ``mobilenet.py``) and in EfficientNet's.
-    """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * channels else rounded + divisor
-
-
-class InvertedResidual(nn.Module):
-    """A 1 x 1 expansion, a depthwise 3 x 3 and a linear 1 x 1 convolution beside a shortcut.
-
-    Sandler et al. 2018, arXiv:1801.04381, Sec. 3.4 and Table 1. Sows ``output``.
-
-    Attributes:
-        layers: what the network's layers share.
-        features: output channels.
-        expansion: inner channels over input channels; 1 leaves the first convolution out.
-        strides: of the depthwise convolution.
-    """
-
-    layers: Layers
-    features: int
-    expansion: int
-    strides: int
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width in"]
-    ) -> Float[Array, "batch new_height new_width features"]:
-        """Applies the block."""
-        inner, y = x.shape[-1] * self.expansion, x
-        if self.expansion != 1:
-            y = ConvNorm(self.layers, inner, name="expand")(y)
-        y = ConvNorm(self.layers, inner, 3, self.strides, groups=inner, name="depthwise")(y)
-        y = ConvNorm(self.layers, self.features, activate=False, name="project")(y)
-        if self.strides == 1 and x.shape[-1] == self.features:
-            y = y + x
-        self.sow("intermediates", "output", y)
-        return y
 
 
 class MobileNetV2(ConvNet):

@@ -21,6 +21,7 @@ from vitjax import models
 from vitjax.models.convnet import ConvNet
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import timm_config
+from vitjax.weights.layouts.card import CardReader
 from vitjax.weights.layouts.layout import (
     Arrays,
     Description,
@@ -52,7 +53,7 @@ class Family:
     """How one project stores one family of models.
 
     Attributes:
-        project: ``"timm"`` or ``"torchvision"``.
+        project: ``"timm"``, ``"torchvision"``, or another one with ``call``.
         model: the class of the family.
         source: the project and module that define the names.
         names: the registered models that the project has, each with the project's name of it.
@@ -68,6 +69,10 @@ class Family:
         construct: changes the call that makes a model, given the module.
         ignored: see `Layout`.
         prepare: see `Layout`.
+        plausible: whether a file may be of a module, by little work: the others are not compared.
+        card: reads timm's cards, if they state fields of the family.
+        call: makes the call of a project other than timm and torchvision, from the project's name
+            of a model. Its ``num_classes`` are added.
     """
 
     project: str
@@ -84,6 +89,9 @@ class Family:
     construct: Callable[[Construction, ConvNet], Construction] = lambda made, module: made
     ignored: tuple[str, ...] = (r".*num_batches_tracked$",)
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
+    plausible: Callable[[Any, Arrays], bool] = lambda module, arrays: True
+    card: CardReader | None = None
+    call: Callable[[str, Written], Construction] | None = None
 
     def layout(self) -> Layout:
         """The layout, for a module's ``LAYOUTS``."""
@@ -100,7 +108,7 @@ class Family:
             ignored=self.ignored,
             target=self._target,
             config=self._config if timm else None,
-            card=TimmConvNetCard(),
+            card=self.card or TimmConvNetCard(),
             suffix=".safetensors" if timm else ".pth",
         )
 
@@ -122,10 +130,15 @@ class Family:
         del known
         best: tuple[int, str, ConvNet, str] | None = None
         for name, module in self._modules():
+            if not self.plausible(module, arrays):
+                continue
             wrong, example = self._compared(module, arrays)
             if best is None or wrong < best[0]:
                 best = wrong, name, module, example
-        assert best is not None
+            if not wrong:
+                break
+        if best is None:
+            raise WeightsError(f"is none of {', '.join(self.names.values())}")
         wrong, name, module, example = best
         if wrong:
             raise WeightsError(
@@ -211,6 +224,11 @@ class Family:
         if self.project == "timm":
             arguments = {"num_classes": module.num_outputs, "in_chans": written.channels}
             made = Construction("timm.create_model", (theirs,), arguments, ["import timm"])
+        elif self.call is not None:
+            needs_head(self.project, module)
+            made = self.call(theirs, written)
+            classes = {"num_classes": module.num_outputs}
+            made = dataclasses.replace(made, arguments={**classes, **made.arguments})
         else:
             needs_head(self.project, module)
             refuse(self.project, module, {"channels of images": (written.channels, 3)})
