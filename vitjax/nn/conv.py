@@ -33,6 +33,7 @@ class Conv(nn.Module):
             TensorFlow's, which pads strided convolutions more at the end, by the size of ``x``.
         groups: of channels, each with kernels of its own; as many as input channels for a depthwise
             convolution.
+        dilation: step in pixels between the elements of the kernel, in both directions.
         use_bias: adds a bias.
         standardize_epsilon: weight standardisation (arXiv:1903.10520, Eq. 3 to 5): the kernel of
             each output channel is normalised to zero mean and unit variance, with this added to the
@@ -49,6 +50,7 @@ class Conv(nn.Module):
     strides: tuple[int, int] = (1, 1)
     padding: Padding = None
     groups: int = 1
+    dilation: int = 1
     use_bias: bool = False
     standardize_epsilon: float | None = None
     kernel_init: Initializer = nn.initializers.lecun_normal()
@@ -74,7 +76,8 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, param_dtype)
         if self.standardize_epsilon is not None:
             kernel = standardize(kernel, self.standardize_epsilon)
-        padding = pads(self.padding, self.kernel_size, self.strides, x.shape[1:3])
+        size = [self.dilation * (side - 1) + 1 for side in self.kernel_size]
+        padding = pads(self.padding, size, self.strides, x.shape[1:3])
         x = convolve(
             x.astype(dtype),
             kernel.astype(dtype),
@@ -82,6 +85,7 @@ class Conv(nn.Module):
             padding,
             self.conv_impl,
             self.groups,
+            self.dilation,
         )
         if self.use_bias:
             zeros, inputs = nn.initializers.zeros, math.prod(shape[:-1])

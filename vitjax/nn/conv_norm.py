@@ -58,6 +58,7 @@ class Layers:
         *,
         padding: Padding = None,
         groups: int = 1,
+        dilation: int = 1,
         use_bias: bool = False,
         kernel_init: Initializer | None = None,
         name: str | None = None,
@@ -69,6 +70,7 @@ class Layers:
             _pair(strides),
             padding=self.padding if padding is None else padding,
             groups=groups,
+            dilation=dilation,
             use_bias=use_bias,
             kernel_init=kernel_init or self.kernel_init,
             bias_init=self.bias_init,
@@ -108,6 +110,8 @@ class ConvNorm(nn.Module):
         strides: step in pixels, in both directions.
         padding: see `vitjax.nn.conv.Conv`; None for that of ``layers``.
         groups: see `vitjax.nn.conv.Conv`.
+        dilation: see `vitjax.nn.conv.Conv`.
+        scale_init: initialiser of the normalisation's scale.
         activate: whether the activation is applied.
     """
 
@@ -117,6 +121,8 @@ class ConvNorm(nn.Module):
     strides: int = 1
     padding: Padding = None
     groups: int = 1
+    dilation: int = 1
+    scale_init: Initializer = nn.initializers.ones
     activate: bool = True
 
     @nn.compact
@@ -130,7 +136,8 @@ class ConvNorm(nn.Module):
             self.strides,
             padding=self.padding,
             groups=self.groups,
+            dilation=self.dilation,
             name="conv",
         )(x)
-        x = self.layers.norm(name="norm")(x)
+        x = self.layers.norm(scale_init=self.scale_init, name="norm")(x)
         return self.layers.activate(x) if self.activate else x

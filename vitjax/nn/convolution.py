@@ -42,6 +42,7 @@ def convolve(
     padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
     impl: ConvImpl = "auto",
     groups: int = 1,
+    dilation: int = 1,
 ) -> Float[Array, "batch new_height new_width out"]:
     """Cross-correlates ``x`` with ``kernel``, which deep learning calls a convolution.
 
@@ -56,7 +57,12 @@ def convolve(
             for these.
         groups: input and output channels are split into this many groups, each of which has
             kernels of its own: the kernel has the input channels of one group.
+        dilation: step in pixels between the elements of the kernel, in both directions.
     """
+    if dilation > 1:
+        # Zeros between the elements. Such kernels are small and few.
+        gaps = [(0, 0, dilation - 1)] * 2 + [(0, 0, 0)] * 2
+        kernel = jax.lax.pad(kernel, jnp.zeros((), kernel.dtype), gaps)
     form = tuple(map(int, strides)), tuple((int(before), int(after)) for before, after in padding)
     if groups > 1:
         return _in_groups(x, kernel, form, groups, impl)
