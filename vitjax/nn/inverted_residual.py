@@ -28,6 +28,7 @@ class InvertedResidual(nn.Module):
         kernel_size: of the depthwise convolution, in pixels.
         depthwise_init: initialiser of its kernel; None for that of ``layers``.
         squeeze: input channels over those that squeeze and excitation reduces to; 0 for none.
+        shortcut: whether there is one, where the block keeps the shape.
         drop_path: rate of dropping the branch of an example, where there is a shortcut.
     """
 
@@ -38,6 +39,7 @@ class InvertedResidual(nn.Module):
     kernel_size: int = 3
     depthwise_init: Initializer | None = None
     squeeze: int = 0
+    shortcut: bool = True
     drop_path: float = 0.0
 
     @nn.compact
@@ -57,7 +59,7 @@ class InvertedResidual(nn.Module):
             reduced = max(1, round(x.shape[-1] / self.squeeze))
             y = SqueezeExcite(self.layers, reduced, name="squeeze_excite")(y)
         y = ConvNorm(self.layers, self.features, activate=False, name="project")(y)
-        if self.strides == 1 and x.shape[-1] == self.features:
+        if self.shortcut and self.strides == 1 and x.shape[-1] == self.features:
             if self.layers.train and self.drop_path > 0:
                 y = drop_path(y, self.drop_path, self.make_rng("dropout"))
             y = add(x, y)
