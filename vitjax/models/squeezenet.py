@@ -1,0 +1,154 @@
+"""SqueezeNet: modules that squeeze the channels before they expand them."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vitjax.core.validation import Rate
+from vitjax.models.convnet import ConvNet
+from vitjax.models.limits import Pixels, Width
+from vitjax.models.protocol import Model
+from vitjax.models.registry import IMAGENET, MODELS
+from vitjax.nn.conv_norm import Layers
+from vitjax.nn.dtypes import output_dtype
+from vitjax.nn.window_pooling import max_pool
+
+# Channels of each of the two expansions, over those that are squeezed to.
+EXPANSION = 4
+_HE = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
+_NORMAL = nn.initializers.normal(0.01)
+
+
+class Fire(nn.Module):
+    """A 1 x 1 convolution to few channels, and a 1 x 1 and a 3 x 3 one that expand them.
+
+    Iandola et al. 2016, arXiv:1602.07360, Sec. 3.2 and Fig. 1. Sows ``output``.
+
+    Attributes:
+        layers: what the network's layers share.
+        squeezed: channels after the first convolution.
+    """
+
+    layers: Layers
+    squeezed: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch height width out"]:
+        """Applies the module."""
+        conv, features = self.layers.conv, EXPANSION * self.squeezed
+        x = jax.nn.relu(conv(self.squeezed, use_bias=True, name="squeeze")(x))
+        parts = [
+            conv(features, use_bias=True, name="expand1x1")(x),
+            conv(features, 3, use_bias=True, name="expand3x3")(x),
+        ]
+        x = jax.nn.relu(jnp.concatenate(parts, axis=-1))
+        self.sow("intermediates", "output", x)
+        return x
+
+
+class ConvHead(Model):
+    """Dropout, a 1 x 1 convolution ``head``, a ReLU, and the mean over pixels.
+
+    Attributes:
+        num_classes: the number of outputs.
+        dropout: rate before the convolution.
+        dtype: of the computation.
+        param_dtype: of the parameters.
+    """
+
+    num_classes: int
+    dropout: Rate = 0.0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """The logits for a map."""
+        layers = Layers(kernel_init=_NORMAL, **self.dtypes)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = jax.nn.relu(layers.conv(self.num_classes, use_bias=True, name="head")(x))
+        return jnp.mean(x, axis=(1, 2))
+
+
+class SqueezeNet(ConvNet):
+    """Fire modules between max poolings, and a convolution as the head.
+
+    Iandola et al. 2016, arXiv:1602.07360, Table 1 (version 1.0), with the initialisation of
+    torchvision. Version 1.1, of the authors' repository, has a smaller stem and pools earlier.
+    Without a head the model returns the last map, which the convolution would read.
+
+    Attributes:
+        squeezed: channels that each module of each stage squeezes to; a max pooling precedes each
+            stage.
+        stem_width: channels of the stem.
+        stem_kernel: side of its kernel in pixels; its stride is 2.
+        dropout: rate before the head (Sec. 3.3).
+
+    The other attributes are those of `ConvNet`.
+    """
+
+    image_kernels: ClassVar[tuple[str, ...]] = ("stem_conv/kernel",)
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output)$",)
+    aligned_features: ClassVar[bool] = False
+
+    squeezed: Sequence[Sequence[int]] = ((16, 16, 32), (32, 48, 48, 64), (64,))
+    stem_width: Width = 96
+    stem_kernel: Pixels = 7
+    dropout: Rate = 0.5
+
+    @nn.compact
+    def maps(
+        self, images: Float[Array, "batch height width channels"], train: bool
+    ) -> dict[str, Array]:
+        """The map of the stem and of each stage."""
+        layers = self.layers(train, kernel_init=_HE)
+        stem = layers.conv(
+            self.stem_width, self.stem_kernel, 2, padding=0, use_bias=True, name="stem_conv"
+        )
+        x = jax.nn.relu(stem(images))
+        found = {"stem": x}
+        for stage, modules in enumerate(self.squeezed, start=1):
+            x = max_pool(x, 3, 2, ceil=True)
+            for i, squeezed in enumerate(modules, start=1):
+                x = Fire(layers, squeezed, name=f"stage{stage}_fire{i}")(x)
+            found[f"stage{stage}"] = x
+        return found
+
+    @nn.compact
+    def classify(self, x: Array, train: bool) -> Array:
+        """The logits for the last map, or without a head the map."""
+        if not self.num_classes:
+            return x
+        head = ConvHead(self.num_classes, self.dropout, self.dtype, self.param_dtype)
+        nn.share_scope(self, head)
+        x = head(x, train).astype(output_dtype(self.param_dtype))
+        self.sow("intermediates", "logits", x)
+        return x
+
+    def only_head(self, head: Mapping[str, Any]) -> Model:
+        """The head, for maps."""
+        (layer,) = head.values()
+        return ConvHead(layer["kernel"].shape[-1], parent=None)
+
+
+_PAPER = {"paper": "Iandola et al. 2016, arXiv:1602.07360", "year": 2016}
+MODELS.register("squeezenet1_0", image_size=224, **_PAPER, **IMAGENET)(
+    functools.partial(SqueezeNet)
+)
+MODELS.register("squeezenet1_1", image_size=224, **_PAPER, **IMAGENET)(
+    functools.partial(
+        SqueezeNet,
+        squeezed=((16, 16), (32, 32), (48, 48, 64, 64)),
+        stem_width=64,
+        stem_kernel=3,
+    )
+)
