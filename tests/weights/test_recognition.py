@@ -105,14 +105,12 @@ def test_the_size_of_images_tells_deit_iii_from_an_oblong_network(opened):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnext50_32x4d", "its convolutions are grouped (ResNeXt)"),
         ("seresnet18", "attention over channels (SE-ResNet, ECA-ResNet)"),
         ("seresnext50_32x4d", "attention over channels (SE-ResNet, ECA-ResNet)"),
         ("legacy_seresnet18", "layer1.0.se_module.fc1.weight"),
         ("legacy_seresnext26_32x4d", "layer1.0.se_module.fc1.weight"),
         ("ecaresnetlight", "layer1.0.se.conv.weight"),
         ("skresnet18", "selective kernels (SK-ResNet)"),
-        ("skresnet50", "selective kernels (SK-ResNet)"),
         ("resnest14d", "split attention (ResNeSt)"),
         ("res2net50_48w_2s", "several scales (Res2Net)"),
         ("resnetaa50d", "several convolutions in its stem"),
@@ -137,6 +135,16 @@ def test_relatives_are_refused_with_the_reason(opened, name, words):
         assert words in refused(
             opened, timm()[name], format=format
         ) or "not named as in" in refused(opened, timm()[name], format=format)
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "skresnet50"])
+def test_relatives_that_are_here_are_read_as_what_they_are(opened, name):
+    found = weights.module_of(opened(timm()[name], say=pytest.fail), say=pytest.fail)
+    assert found.effective_fields() == models.create(name).effective_fields()
+    # An array less, and it is neither this network nor a ResNet.
+    shapes = dict(timm()[name])
+    del shapes["layer2.1.conv3.weight" if name.startswith("resnext") else "layer2.1.conv3.bn.bias"]
+    assert f"the nearest is {name}" in refused(opened, shapes)
 
 
 def test_what_no_array_of_a_resnet_shows_is_said(opened):
