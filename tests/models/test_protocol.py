@@ -259,6 +259,20 @@ def test_the_last_feature_map_is_what_the_head_reads(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_the_last_time_step_gives_the_logits(name):
+    model, variables, inputs = small(name)
+    if not model.time_steps:
+        with pytest.raises(ConfigError, match="has no time steps"):
+            model.logits_over_time(inputs)
+        return
+    logits, over_time = jax.jit(
+        lambda v, x: (model.apply(v, x), model.apply(v, x, method="logits_over_time"))
+    )(variables, inputs)
+    assert over_time.shape == (model.time_steps, *logits.shape)
+    np.testing.assert_allclose(over_time[-1], logits, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_regularisers_can_be_turned_off(name):
     model, _, _ = small(name)
     regularised = model.replaced(**dict.fromkeys(Model.regularising_fields, 0.25))

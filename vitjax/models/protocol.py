@@ -375,6 +375,21 @@ class Model(nn.Module):
         return {}
 
     @property
+    def time_steps(self) -> int:
+        """How many steps a recurrent network has logits for; 0 for any other network."""
+        return 0
+
+    def logits_over_time(self, images: Any) -> Array:
+        """The logits of each time step in evaluation, (time, batch, classes).
+
+        Use it as ``model.apply(variables, images, method="logits_over_time")``.
+
+        Raises:
+            ConfigError: the model has no `time_steps`.
+        """
+        raise ConfigError(f"a {type(self).__name__} has no time steps: it is not recurrent")
+
+    @property
     def backbone(self) -> tuple[str, Model] | None:
         """The part that weights of a classification network can fill: its entry, its module."""
         return None
