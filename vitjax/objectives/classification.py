@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.validation import Fraction, NonNegativeFloat
 from vitjax.metrics import Mean, Measure, Metrics, check_measures, create_measures
 from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
@@ -41,7 +42,8 @@ class Classification(FineTunable, ClassWeighted, Classifier):
         cutmix: alpha of CutMix; 0 turns it off. With both on, each batch gets one of the two.
         mix_probability: fraction of the batches that are mixed.
         measures: names of `vitjax.metrics.MEASURES` that the end of a run and ``vitjax evaluate``
-            also compute: ``"calibration_error"``, ``"confusion_matrix"``.
+            also compute: ``"calibration_error"``, ``"confusion_matrix"``, and for a recurrent
+            network ``"accuracy_over_time"``, ``"reaction_time"``.
 
     With ``class_weights`` the training loss is ``sum(l) / sum(w)`` over the examples of a batch, as
     that of PyTorch's ``CrossEntropyLoss(weight=...)``: ``l = -sum_c w_c q_c log p_c`` for the
@@ -50,8 +52,8 @@ class Classification(FineTunable, ClassWeighted, Classifier):
     examples.) With ``"sigmoid"``, l is w times the loss of the example, as in Cui et al. 2019
     (arXiv 1901.05555, Section 4.2).
 
-    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable` and
-    `vitjax.objectives.class_weighted.ClassWeighted`.
+    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable`,
+    `vitjax.objectives.class_weighted.ClassWeighted` and `vitjax.objectives.interfaces.Classifier`.
     """
 
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
@@ -121,11 +123,14 @@ class Classification(FineTunable, ClassWeighted, Classifier):
         """The metrics of ``measures``."""
         labels = batch["label"]
         classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
-        return collect(
-            self._measures(),
-            lambda: self.predict(variables, batch),
-            {**batch, "label": classes},
-        )
+        batch = {**batch, "label": classes}
+        measures = self._measures()
+        over_time = {name: measure for name, measure in measures.items() if measure.over_time}
+        now = {name: measure for name, measure in measures.items() if not measure.over_time}
+        return {
+            **collect(now, lambda: self.predict(variables, batch), batch),
+            **collect(over_time, lambda: self.logits_over_time(variables, batch), batch),
+        }
 
     def predict(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
         """Class probabilities: a softmax, or one sigmoid per class with that cross-entropy."""
@@ -202,9 +207,23 @@ class Classification(FineTunable, ClassWeighted, Classifier):
         return optax.losses.sigmoid_binary_cross_entropy(logits, labels).sum(axis=-1)
 
     def _measures(self) -> dict[str, Measure]:
-        return create_measures(
-            self.measures, "class", where="config.objective.measures", num_classes=self.num_classes
+        where = "config.objective.measures"
+        made = create_measures(
+            self.measures,
+            "class",
+            where=where,
+            num_classes=self.num_classes,
+            time_steps=self.time_steps,
+            entropy_threshold=self.entropy_threshold,
         )
+        for name, measure in made.items():
+            if measure.over_time and not self.time_steps:
+                raise ConfigError(
+                    f"{where}: {name!r} is for a recurrent network, such as bl_net, that is"
+                    f" computed in each evaluation; this {type(self.model).__name__} has no logits"
+                    " over time"
+                )
+        return made
 
     def _counted(self, batch: Batch) -> Array:
         # A mixed example counts if both of its parts do.
