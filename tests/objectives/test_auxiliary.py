@@ -1,5 +1,7 @@
 """Auxiliary logits: their losses count in training, and nothing else sees them."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ WEIGHTS = {"first": 0.3, "second": 0.5}
 class Deep(Model):
     """Two hidden layers with a head after each, and the main head."""
 
-    auxiliary_heads = {"first_head": ("first_hidden",), "second_head": ()}
+    auxiliary_heads: ClassVar = {"first_head": ("first_hidden",), "second_head": ()}
 
     num_classes: int | None = CLASSES
     axis_name: str | None = None

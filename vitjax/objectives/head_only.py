@@ -24,7 +24,7 @@ class HeadOnly(Classification):
     The network stays in evaluation mode: dropout is off, and batch normalisation uses its running
     statistics without changing them. An image therefore has the same features in every epoch. With
     ``cache_features`` they are computed once, before the first step; batches then hold ``features``
-    (batch, width) instead of ``image``. Evaluation accepts either. Auxiliary heads stay as they are.
+    (batch, width) instead of ``image``. Evaluation accepts either. Auxiliary heads are not trained.
 
     Attributes:
         cache_features: False computes the features in every step, from images that are augmented
