@@ -8,6 +8,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models
 from vitjax.core.errors import ConfigError
+from vitjax.objectives import Classification
 
 WIDTHS = (96, 128, 192, 256, 512, 1024, 2048)
 KERNELS = (7, 5, 3, 3, 3, 3, 1)
@@ -200,3 +201,21 @@ def test_each_stage_needs_a_width_and_a_kernel():
     with pytest.raises(ConfigError, match="kernel_sizes has 7 entries for 2 widths"):
         models.create("bl_net", widths=(4, 5))
     assert models.create("bl_net").smallest_image == 64
+
+
+def test_training_sums_the_losses_of_all_steps():
+    with jax.enable_x64():
+        model, variables, images = made("bl_net")
+        _, logits = recurrent(variables, images, 3, train=True)
+        labels = np.array([2, 0])
+        log = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        tree = unflatten_dict(variables, sep="/")
+        batch = {"image": images, "label": labels, "mask": np.ones(2, bool)}
+        objective = Classification(model=model, num_classes=3)
+        loss, (state, metrics) = objective.loss(
+            tree["params"], {"batch_stats": tree["batch_stats"]}, batch, jax.random.key(0)
+        )
+        losses = -log[:, np.arange(2), labels].mean(1)
+        assert loss == pytest.approx(losses.sum(), abs=1e-9)
+        assert metrics["loss_step1"].compute() == pytest.approx(losses[0], abs=1e-9)
+        assert set(state) == {"batch_stats"}
