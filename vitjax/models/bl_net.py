@@ -81,8 +81,8 @@ class BNet(SpoererNet):
     """A feed-forward control of BL-net: convolution, batch normalisation and ReLU.
 
     Spoerer et al. 2020, doi:10.1371/journal.pcbi.1008215, Methods. B-net is BL-net without lateral
-    connections. Three others have about as many parameters as BL-net: B-K by larger kernels, B-F
-    by twice the features, and B-D by twice the layers.
+    connections. Three others replace these by other parameters: B-K by larger kernels, B-F by
+    twice the features, and B-D by twice the layers, which are as many as BL-net's convolutions.
 
     Attributes:
         repeats: convolutions of each stage.
