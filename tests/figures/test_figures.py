@@ -430,3 +430,20 @@ def test_one_line_keeps_both_ends_of_a_long_name():
     assert _canvas.one_line("short", 5) == "short"
     assert _canvas.one_line("n01440764_tench_left", 10) == "n01440…eft"
     assert len(_canvas.one_line("x" * 99, 16)) == 16
+
+
+# -------------------------------------------------------------------------------------------- time
+
+
+def test_accuracy_over_time(tmp_path, words):
+    path = figures.accuracy_over_time(
+        [0.25, np.nan, 0.75], [0.0, 0.5, 0.9], tmp_path / "t.png", threshold=0.5
+    )
+    assert min(size(path)) > 400
+    assert "accuracy (last step 75.00%)" in words
+    assert "decided: entropy below 0.5 nats" in words
+    size(figures.accuracy_over_time([1e308, 1.0], [0.0, np.inf], tmp_path / "t.png", threshold=1.0))
+    size(figures.accuracy_over_time([np.nan], [0.0], tmp_path / "t.png", threshold=1.0))
+    assert "No example was evaluated" in words
+    with pytest.raises(ValueError, match=r"accuracies of shape \(2,\), decided \(1,\)"):
+        figures.accuracy_over_time([0, 1], [0], tmp_path / "t.png", threshold=1.0)

@@ -105,7 +105,7 @@ def test_head_is_found_replaced_and_removed(name):
     assert all(other[n][-1] == 7 for n in head)
     rest, body = shapes(model.headless(), shape), own.keys() - head
     # A head of training alone has no layers in a model without a head.
-    assert {n.partition("/")[0] for n in body - rest.keys()} <= set(model.head_hidden)
+    assert all(model.hidden_in_head(n) for n in body - rest.keys())
     assert rest == {n: own[n] for n in body & rest.keys()}
 
 
@@ -160,7 +160,8 @@ def test_layer_groups_cover_every_parameter_in_depth_order(name):
     assert len(groups) == len(uses)
     last = max(groups)
     assert set(groups) == set(range(last + 1))
-    assert last >= 2 or name.startswith("unet")
+    # The prototypes of hmax are side by side.
+    assert last >= 2 or name.startswith(("unet", "hmax"))
     # A layer begins to be computed after the one before it has begun.
     begins = [
         min(use for use, group in zip(uses.values(), groups, strict=True) if group == number)
@@ -256,6 +257,20 @@ def test_the_last_feature_map_is_what_the_head_reads(name):
     flat = "flatten" in (model.pooling if "pooling" in model.field_names() else "")
     pooled = last.reshape(len(last), -1) if flat else last.mean((1, 2))
     np.testing.assert_allclose(read, pooled, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_last_time_step_gives_the_logits(name):
+    model, variables, inputs = small(name)
+    if not model.time_steps:
+        with pytest.raises(ConfigError, match="has no time steps"):
+            model.logits_over_time(inputs)
+        return
+    logits, over_time = jax.jit(
+        lambda v, x: (model.apply(v, x), model.apply(v, x, method="logits_over_time"))
+    )(variables, inputs)
+    assert over_time.shape == (model.time_steps, *logits.shape)
+    np.testing.assert_allclose(over_time[-1], logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

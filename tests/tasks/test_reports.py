@@ -113,6 +113,14 @@ def test_lines_per_class_carry_names():
     assert lines[1] == "iou_per_class: sky 50.00%, road does not occur, car 25.00%"
 
 
+def test_arrays_that_are_not_of_classes_are_lines_of_numbers():
+    declared = {"accuracy_over_time": Declaration(True, "fraction", (2,))}
+    task = object.__new__(Task)
+    task.experiment = types.SimpleNamespace(declarations={}, final_declarations=declared)
+    lines = task.describe({"loss": 0.5, "accuracy_over_time": [0.5, 0.75]})
+    assert lines == ["loss 0.5000", "accuracy_over_time: 50.00%, 75.00%"]
+
+
 def test_files_hold_odd_names_and_empty_cells(tmp_path):
     table = Table(("file", "iou"), [("caf\udce9\n.png", float("nan")), ("b,c", 0.5), ("d", None)])
     record = {"results": {"loss": float("inf")}}

@@ -10,6 +10,7 @@ from vitjax.figures._curves import Declared, curves
 from vitjax.figures._episodes import adaptation, episode, fits
 from vitjax.figures._images import image_grid, mistakes, predictions
 from vitjax.figures._optional import optional
+from vitjax.figures._over_time import accuracy_over_time
 from vitjax.figures._pixels import pixels
 from vitjax.figures._probes import Point, probes
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
@@ -17,6 +18,7 @@ from vitjax.figures._segmentation import class_curves, colored, overlay, palette
 __all__ = [
     "Declared",
     "Point",
+    "accuracy_over_time",
     "adaptation",
     "class_curves",
     "colored",

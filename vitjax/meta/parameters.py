@@ -54,8 +54,10 @@ def head_names(leaves: Leaves, model: Model) -> tuple[str, str]:
     Raises:
         ConfigError: the model has no such layer.
     """
-    kernels = [n for n in leaves if re.search(model.head_pattern + "kernel$", n)]
-    biases = [n for n in leaves if re.search(model.head_pattern + "bias$", n)]
+    main = model.main_head({name.partition("/")[0]: None for name in leaves})
+    own = [n for n in leaves if n.partition("/")[0] in main]
+    kernels = [n for n in own if re.search(model.head_pattern + "kernel$", n)]
+    biases = [n for n in own if re.search(model.head_pattern + "bias$", n)]
     if len(kernels) != 1 or len(biases) != 1:
         raise ConfigError(
             f"objective: the model has no last layer {model.head_name!r} with a kernel and a bias"

@@ -23,10 +23,17 @@ from vitjax.metrics.collected import MEASURES, Collected, Measure, check_measure
 from vitjax.metrics.confusion import ClassScores, ConfusionMatrix, ratio
 from vitjax.metrics.mean import Mean, Uncounted
 from vitjax.metrics.objects import ObjectScores
+from vitjax.metrics.over_time import (
+    AccuracyOverTime,
+    ReactionTime,
+    reaction_times,
+    right_at_steps,
+)
 from vitjax.metrics.vector import PerClass
 
 __all__ = [
     "MEASURES",
+    "AccuracyOverTime",
     "CalibrationError",
     "ClassScores",
     "Collected",
@@ -38,6 +45,7 @@ __all__ = [
     "Metrics",
     "ObjectScores",
     "PerClass",
+    "ReactionTime",
     "Uncounted",
     "Value",
     "check_measures",
@@ -48,5 +56,7 @@ __all__ = [
     "numbers",
     "over_axis",
     "ratio",
+    "reaction_times",
+    "right_at_steps",
     "values",
 ]

@@ -27,10 +27,13 @@ class Measure(abc.ABC):
     Attributes:
         higher_is_better: see `vitjax.metrics.Declaration`.
         unit: see `vitjax.metrics.Declaration`.
+        over_time: whether it reads the logits of each time step of a recurrent network, (time,
+            batch, classes), instead of probabilities.
     """
 
     higher_is_better: ClassVar[bool | None] = None
     unit: ClassVar[str] = ""
+    over_time: ClassVar[bool] = False
 
     @abc.abstractmethod
     def collect(self, outputs: Any, batch: Mapping[str, Any]) -> Any:
@@ -38,8 +41,9 @@ class Measure(abc.ABC):
 
         Args:
             outputs: what the objective gives to the measures of its target: for ``"class"`` and
-                ``"mask"`` the probabilities of the classes, (batch, ..., classes); any pytree for
-                the target of an objective of your own, such as embeddings or boxes.
+                ``"mask"`` the probabilities of the classes, (batch, ..., classes), or see
+                `over_time`; any pytree for the target of an objective of your own, such as
+                embeddings or boxes.
             batch: the evaluated batch; its ``label`` holds class numbers for ``"class"`` and
                 ``"mask"``.
 

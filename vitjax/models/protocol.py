@@ -72,6 +72,8 @@ class Model(nn.Module):
         head_name: regular expression of the entries of ``params`` that hold the last layer; None
             for a model without a head.
         head_hidden: further entries that are loaded from a file only together with the head.
+        auxiliary_heads: the entries that hold the last layers of `auxiliary_logits`, each with the
+            entries of the hidden layers before it. They are heads beside that of `head_name`.
         image_kernels: kernels that read the channels of images: pretrained weights are adapted in
             these to another number of channels.
         patch_kernel: the one of them whose height and width can be resampled.
@@ -106,6 +108,7 @@ class Model(nn.Module):
 
     head_name: ClassVar[str | None] = "head"
     head_hidden: ClassVar[tuple[str, ...]] = ()
+    auxiliary_heads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     image_kernels: ClassVar[tuple[str, ...]] = ()
     patch_kernel: ClassVar[str | None] = None
     position_embedding: ClassVar[str | None] = None
@@ -185,23 +188,38 @@ class Model(nn.Module):
 
     @property
     def head_pattern(self) -> str:
-        """The pattern of the head's parameters; it matches nothing for a model without a head."""
-        return "(?!)" if self.head_name is None else rf"(^|/)({self.head_name})/"
+        """The pattern of the heads' parameters; it matches nothing for a model without a head."""
+        if self.head_name is None:
+            return "(?!)"
+        return rf"(^|/)({'|'.join((self.head_name, *self.auxiliary_heads))})/"
 
     def head_of(self, name: str) -> str | None:
         """The head that the parameter ``name`` is loaded with, or None for any other parameter."""
         entry = name.partition("/")[0]
         if self._is_head(entry):
             return entry
+        for head, hidden in self.auxiliary_heads.items():
+            if entry in hidden:
+                return head
         return self.head_name if entry in self.head_hidden else None
+
+    def hidden_in_head(self, name: str) -> bool:
+        """Whether the parameter ``name`` belongs to a head and not to its last layer."""
+        return self.head_of(name) not in (None, name.partition("/")[0])
 
     def split_head(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The entries of ``params`` that are heads, and the others."""
         head = {name: tree for name, tree in params.items() if self._is_head(name)}
         return head, {name: tree for name, tree in params.items() if name not in head}
 
+    def main_head(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of heads, as `split_head` returns them, without auxiliary heads."""
+        return {name: tree for name, tree in head.items() if name not in self.auxiliary_heads}
+
     def _is_head(self, entry: str) -> bool:
-        return self.head_name is not None and re.fullmatch(self.head_name, entry) is not None
+        if self.head_name is None:
+            return False
+        return entry in self.auxiliary_heads or re.fullmatch(self.head_name, entry) is not None
 
     @property
     def num_outputs(self) -> int:
@@ -232,6 +250,8 @@ class Model(nn.Module):
     def only_head(self, head: Mapping[str, Any]) -> Model:
         """The head alone, as a model that maps the outputs of `headless` to the model's outputs.
 
+        Auxiliary heads are left out.
+
         A family whose head is more than a dense layer overrides this.
 
         Args:
@@ -240,6 +260,7 @@ class Model(nn.Module):
         Raises:
             ConfigError: they are not those of one dense layer.
         """
+        head = self.main_head(head)
         layers = [n for n, layer in head.items() if "kernel" in layer and layer["kernel"].ndim == 2]
         if len(head) != 1 or not layers:
             raise ConfigError(
@@ -370,9 +391,24 @@ class Model(nn.Module):
         """Further logits of training by name, each with the weight of its loss in the paper.
 
         A model that has some sows them, in training alone, as arrays in the collection
-        ``"auxiliary"``. Their layers belong to the `head_name` or the `head_hidden`.
+        ``"auxiliary"``. Its `auxiliary_heads` are their layers.
         """
         return {}
+
+    @property
+    def time_steps(self) -> int:
+        """How many steps a recurrent network has logits for; 0 for any other network."""
+        return 0
+
+    def logits_over_time(self, images: Any) -> Array:
+        """The logits of each time step in evaluation, (time, batch, classes).
+
+        Use it as ``model.apply(variables, images, method="logits_over_time")``.
+
+        Raises:
+            ConfigError: the model has no `time_steps`.
+        """
+        raise ConfigError(f"a {type(self).__name__} has no time steps: it is not recurrent")
 
     @property
     def backbone(self) -> tuple[str, Model] | None:

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
-from vitjax.core.validation import Fraction, NonNegativeFloat
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import near_match
+from vitjax.core.validation import Fraction, NonNegativeFloat, check_value
 from vitjax.metrics import Mean, Measure, Metrics, check_measures, create_measures
 from vitjax.objectives.base import Batch, ModelState, Params, collect, objectives
 from vitjax.objectives.class_weighted import ClassWeighted
@@ -21,6 +23,8 @@ from vitjax.objectives.mixing import mix
 
 # Children of the key of a step.
 _MIX, _DROPOUT = 0, 1
+# The collection of `vitjax.models.protocol.Model.auxiliary_logits`.
+_AUXILIARY = "auxiliary"
 
 
 @objectives.register("classification")
@@ -41,7 +45,15 @@ class Classification(FineTunable, ClassWeighted, Classifier):
         cutmix: alpha of CutMix; 0 turns it off. With both on, each batch gets one of the two.
         mix_probability: fraction of the batches that are mixed.
         measures: names of `vitjax.metrics.MEASURES` that the end of a run and ``vitjax evaluate``
-            also compute: ``"calibration_error"``, ``"confusion_matrix"``.
+            also compute: ``"calibration_error"``, ``"confusion_matrix"``, and for a recurrent
+            network ``"accuracy_over_time"``, ``"reaction_time"``.
+        auxiliary_weight: the weights of the losses of the model's auxiliary logits, by name; 0
+            turns one off. Those that are not named, or all for None, have the model's own.
+
+    A model with `vitjax.models.protocol.Model.auxiliary_logits` is trained on the loss of its
+    logits plus the weighted losses of the auxiliary ones, each the same function of the labels
+    (Szegedy et al. 2015, arXiv 1409.4842, Section 5). That sum is the metric ``loss`` of training,
+    and ``loss_NAME`` are its further terms without their weights. Evaluation reads the logits.
 
     With ``class_weights`` the training loss is ``sum(l) / sum(w)`` over the examples of a batch, as
     that of PyTorch's ``CrossEntropyLoss(weight=...)``: ``l = -sum_c w_c q_c log p_c`` for the
@@ -50,8 +62,8 @@ class Classification(FineTunable, ClassWeighted, Classifier):
     examples.) With ``"sigmoid"``, l is w times the loss of the example, as in Cui et al. 2019
     (arXiv 1901.05555, Section 4.2).
 
-    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable` and
-    `vitjax.objectives.class_weighted.ClassWeighted`.
+    The other attributes are those of `vitjax.objectives.fine_tuning.FineTunable`,
+    `vitjax.objectives.class_weighted.ClassWeighted` and `vitjax.objectives.interfaces.Classifier`.
     """
 
     cross_entropy: Literal["softmax", "sigmoid"] = "softmax"
@@ -60,10 +72,19 @@ class Classification(FineTunable, ClassWeighted, Classifier):
     cutmix: NonNegativeFloat = 0.0
     mix_probability: Fraction = 1.0
     measures: Sequence[str] = ()
+    auxiliary_weight: Mapping[str, float] | None = dataclasses.field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._measures()
+        where, known = "config.objective.auxiliary_weight", self.model.auxiliary_logits
+        for name, weight in (self.auxiliary_weight or {}).items():
+            if name not in known:
+                raise ConfigError(
+                    f"{where}: the model {type(self.model).__name__} has no auxiliary logits"
+                    f" {name!r}{near_match(name, known)} (known: {', '.join(known) or 'none'})"
+                )
+            check_value(weight, NonNegativeFloat, f"{where}.{name}")
 
     @classmethod
     def check_section(cls, arguments: Mapping[str, Any]) -> None:
@@ -104,12 +125,18 @@ class Classification(FineTunable, ClassWeighted, Classifier):
     def loss(
         self, params: Params, model_state: ModelState, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[ModelState, Metrics]]:
-        """The mean cross-entropy over the unmasked examples of the batch."""
+        """The mean cross-entropy over the unmasked examples, with that of auxiliary logits."""
         images, labels, weights = self.prepare_weighted(batch, rng)
+        sown = (_AUXILIARY,) if self.model.auxiliary_logits else ()
         logits, model_state = self.forward(
-            params, model_state, images, jax.random.fold_in(rng, _DROPOUT)
+            params, model_state, images, jax.random.fold_in(rng, _DROPOUT), sown=sown
         )
+        auxiliary = model_state.pop(_AUXILIARY, {})
         metrics = self.training_metrics(logits, labels, weights, batch)
+        for name, factor in self._auxiliary_weights().items():
+            own = self.training_metrics(auxiliary[name], labels, weights, batch)["loss"]
+            total = metrics["loss"].total + factor * own.total
+            metrics |= {"loss": metrics["loss"].replace(total=total), f"loss_{name}": own}
         return self.average(metrics["loss"]), (model_state, metrics)
 
     def evaluate(self, variables: Mapping[str, Any], batch: Batch) -> Metrics:
@@ -121,11 +148,14 @@ class Classification(FineTunable, ClassWeighted, Classifier):
         """The metrics of ``measures``."""
         labels = batch["label"]
         classes = labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
-        return collect(
-            self._measures(),
-            lambda: self.predict(variables, batch),
-            {**batch, "label": classes},
-        )
+        batch = {**batch, "label": classes}
+        measures = self._measures()
+        over_time = {name: measure for name, measure in measures.items() if measure.over_time}
+        now = {name: measure for name, measure in measures.items() if not measure.over_time}
+        return {
+            **collect(now, lambda: self.predict(variables, batch), batch),
+            **collect(over_time, lambda: self.logits_over_time(variables, batch), batch),
+        }
 
     def predict(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch classes"]:
         """Class probabilities: a softmax, or one sigmoid per class with that cross-entropy."""
@@ -202,9 +232,28 @@ class Classification(FineTunable, ClassWeighted, Classifier):
         return optax.losses.sigmoid_binary_cross_entropy(logits, labels).sum(axis=-1)
 
     def _measures(self) -> dict[str, Measure]:
-        return create_measures(
-            self.measures, "class", where="config.objective.measures", num_classes=self.num_classes
+        where = "config.objective.measures"
+        made = create_measures(
+            self.measures,
+            "class",
+            where=where,
+            num_classes=self.num_classes,
+            time_steps=self.time_steps,
+            entropy_threshold=self.entropy_threshold,
         )
+        for name, measure in made.items():
+            if measure.over_time and not self.time_steps:
+                raise ConfigError(
+                    f"{where}: {name!r} is for a recurrent network, such as bl_net, that is"
+                    f" computed in each evaluation; this {type(self.model).__name__} has no logits"
+                    " over time"
+                )
+        return made
+
+    def _auxiliary_weights(self) -> dict[str, float]:
+        """The weights of the auxiliary logits that count."""
+        weights = {**self.model.auxiliary_logits, **(self.auxiliary_weight or {})}
+        return {name: weight for name, weight in weights.items() if weight}
 
     def _counted(self, batch: Batch) -> Array:
         # A mixed example counts if both of its parts do.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax.traverse_util import flatten_dict
@@ -93,7 +93,13 @@ class FineTunable(ImageObjective):
             )
 
     def forward(
-        self, params: Params, model_state: ModelState, inputs: Array, rng: PRNGKeyArray
+        self,
+        params: Params,
+        model_state: ModelState,
+        inputs: Array,
+        rng: PRNGKeyArray,
+        *,
+        sown: Sequence[str] = (),
     ) -> tuple[Any, ModelState]:
         """The outputs of the model in training, and the new ``model_state``.
 
@@ -102,6 +108,7 @@ class FineTunable(ImageObjective):
             model_state: all other collections.
             inputs: normalised images.
             rng: the key of dropout.
+            sown: further collections that the model fills, which the result then has too.
         """
         variables = self.unwrap({"params": params, **model_state})
         with running_statistics(listed(self.frozen_statistics or ())):
@@ -110,7 +117,7 @@ class FineTunable(ImageObjective):
                 inputs,
                 train=True,
                 rngs={"dropout": rng},
-                mutable=[name for name in variables if name != "params"],
+                mutable=[*(name for name in variables if name != "params"), *sown],
             )
         return outputs[0], {**model_state, **outputs[1]}
 

@@ -24,7 +24,7 @@ class HeadOnly(Classification):
     The network stays in evaluation mode: dropout is off, and batch normalisation uses its running
     statistics without changing them. An image therefore has the same features in every epoch. With
     ``cache_features`` they are computed once, before the first step; batches then hold ``features``
-    (batch, width) instead of ``image``. Evaluation accepts either.
+    (batch, width) instead of ``image``. Evaluation accepts either. Auxiliary heads are not trained.
 
     Attributes:
         cache_features: False computes the features in every step, from images that are augmented
@@ -37,6 +37,11 @@ class HeadOnly(Classification):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.auxiliary_weight is not None:
+            raise ConfigError(
+                "config.objective.auxiliary_weight: the objective 'head_only' trains the main head"
+                " alone; auxiliary_weight is for the objective 'classification'"
+            )
         for name in ("lora", "frozen_statistics"):
             if getattr(self, name) is not None:
                 raise ConfigError(
@@ -57,14 +62,16 @@ class HeadOnly(Classification):
             ConfigError: the model does not have exactly one head.
         """
         del rng, batch
-        head, rest = self.model.split_head(variables["params"])
+        heads, rest = self.model.split_head(variables["params"])
+        head = self.model.main_head(heads)
         if len(head) != 1:
             raise ConfigError(
                 "config.objective 'head_only' trains one head, and the model"
                 f" {type(self.model).__name__} has {len(head) or 'none'} (its entries:"
                 f" {', '.join(variables['params'])})"
             )
-        return {"params": head, FROZEN: {**variables, "params": rest}}
+        auxiliary = {name: tree for name, tree in heads.items() if name not in head}
+        return {"params": head, FROZEN: {**variables, "params": {**rest, **auxiliary}}}
 
     def unwrap(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The variables of the complete network."""

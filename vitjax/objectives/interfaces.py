@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray, UInt
 
+from vitjax.core.validation import PositiveFloat
 from vitjax.data.dataset import Target
 from vitjax.data.sample import IGNORE
 from vitjax.objectives.base import Batch, Objective
@@ -50,10 +51,18 @@ class Classifier(ImageObjective):
     """Classifies images: what the task ``"classification"`` needs.
 
     A subclass defines `loss`, `evaluate` and `predict`.
+
+    Attributes:
+        entropy_threshold: of a recurrent network: the entropy of the softmax, in nats, below which
+            an image is decided, see `vitjax.metrics.reaction_times`. It has no best value: Spoerer
+            et al. 2020, doi:10.1371/journal.pcbi.1008215, trade speed for accuracy by it.
     """
 
     task: ClassVar[str] = "classification"
     targets: ClassVar[tuple[Target, ...] | None] = ("class",)
+    evaluation_fields: ClassVar[tuple[str, ...]] = ("entropy_threshold",)
+
+    entropy_threshold: PositiveFloat = dataclasses.field(default=0.5, kw_only=True)
 
     def prepare(
         self, batch: Batch, rng: PRNGKeyArray
@@ -70,6 +79,19 @@ class Classifier(ImageObjective):
         if labels.ndim == 1:
             return jax.nn.one_hot(labels, self.num_classes)
         return labels
+
+    @property
+    def time_steps(self) -> int:
+        """The steps of `logits_over_time`; 0 for none, as where images do not reach the network."""
+        return 0 if self.caches_features else self.model.time_steps
+
+    def logits_over_time(
+        self, variables: Mapping[str, Any], batch: Batch
+    ) -> Float[Array, "time batch classes"]:
+        """The logits of each time step in evaluation, of a model that has `time_steps`."""
+        images = self.normalize(batch["image"])
+        logits: Any = self.model.apply(self.unwrap(variables), images, method="logits_over_time")
+        return logits
 
     @property
     def caches_features(self) -> bool:

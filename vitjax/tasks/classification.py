@@ -19,7 +19,7 @@ from vitjax.core.text import Say
 from vitjax.core.validation import PositiveInt
 from vitjax.data import LabelledDataset
 from vitjax.data.any_image import AnyImage
-from vitjax.metrics import ClassScores
+from vitjax.metrics import ClassScores, reaction_times, right_at_steps
 from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
 from vitjax.tasks.images import ImageTask
@@ -183,7 +183,10 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         results: Mapping[str, Mapping[str, Any]],
         folder: Path,
     ) -> None:
-        """Draws the confusion matrix and the most confident mistakes of the first split."""
+        """Draws the confusion matrix and the most confident mistakes of the first split.
+
+        Of a recurrent network also the accuracy over time.
+        """
         for split in list(results)[:1]:
             found, index = evaluator.gather(self._predictions, variables, split)
             if jax.process_index() == 0:
@@ -192,11 +195,16 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
     def _predictions(self, variables: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
         """The class of each example, the predicted class and its probability."""
         likely, labels = self.objective.predict(variables, batch), batch["label"]
-        return {
+        found = {
             "label": labels if labels.ndim == 1 else jnp.argmax(labels, axis=-1),
             "prediction": jnp.argmax(likely, axis=-1),
             "confidence": jnp.max(likely, axis=-1),
         }
+        if self.objective.time_steps:
+            logits = self.objective.logits_over_time(variables, batch)
+            found["right_at_steps"] = right_at_steps(logits, found["label"])
+            found["reaction_time"] = reaction_times(logits, self.objective.entropy_threshold)
+        return found
 
     def _draw(
         self, found: Mapping[str, np.ndarray], split: str, folder: Path, say: Say | None
@@ -206,6 +214,15 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         with figures.optional("confusion_matrix.png", say):
             counts = figures.count_confusions(labels, guesses, len(names))
             figures.confusion_matrix(counts, names, folder / "confusion_matrix.png")
+        if "reaction_time" in found:
+            steps = np.arange(1, self.objective.time_steps + 1)
+            with figures.optional("accuracy_over_time.png", say):
+                figures.accuracy_over_time(
+                    np.mean(found["right_at_steps"], axis=0),
+                    np.mean(found["reaction_time"][:, None] <= steps, axis=0),
+                    folder / "accuracy_over_time.png",
+                    threshold=self.objective.entropy_threshold,
+                )
         wrong = np.flatnonzero(labels != guesses)
         worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_MISTAKES]
         numbers = found["index"][worst].tolist()

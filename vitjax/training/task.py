@@ -229,6 +229,8 @@ class Task(Generic[DataT, ObjectiveT]):
                     for label, x in each
                 )
                 arrays.append(f"{name}: {text}")
+            elif len(declaration.shape) == 1:
+                arrays.append(f"{name}: {', '.join(map(declaration.text, value))}")
         if "examples" in results:
             words[-1:] = [
                 f"{word} on {counted(results['examples'], 'example')}" for word in words[-1:]

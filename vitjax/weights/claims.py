@@ -91,7 +91,11 @@ def check_own(module: Model, input_shape: Sequence[int] | None, arrays: Arrays) 
         for name, array in arrays.items()
         if array.ndim and module.head_of(name.removeprefix("params/")) is not None
     }
-    outputs = {name: array.shape for name, array in heads.items() if not _hidden(name, module)}
+    outputs = {
+        name: array.shape
+        for name, array in heads.items()
+        if not module.hidden_in_head(name.removeprefix("params/"))
+    }
     number = module.num_outputs
     if number and all(shape[-1] != number for shape in outputs.values()):
         words = "its arrays have no head"
@@ -175,10 +179,6 @@ def check_flat_head(
 
 def _is_option(value: Any) -> bool:
     return isinstance(value, bool | str | float)
-
-
-def _hidden(name: str, module: Model) -> bool:
-    return name.removeprefix("params/").partition("/")[0] in module.head_hidden
 
 
 def _other(field: str, claimed: Any, words: str) -> WeightsError:

@@ -26,6 +26,7 @@ from vitjax.weights.layouts import Arrays
 from vitjax.weights.matching import (
     LEFT_OVER,
     about_head,
+    auxiliary,
     compare,
     found_in,
     head_of,
@@ -274,13 +275,17 @@ def fill(
         _check_finite(weights, taken, shapes, found.origins)
     if initial:
         words = about_head(weights, leaves, shapes, initial, dropped, module)
-        what = f"the head is reinitialised: {words}"
+        only = all(auxiliary(name, module) for name in initial)
+        which = "auxiliary heads are" if only else "head is"
+        what = f"the {which} reinitialised: {words}"
         if part is not None:
             rest = ", ".join(sorted({name.split("/")[1] for name in initial}))
             what = f"fills the model's {part[0]}; reinitialised: {rest}"
         say(f"{weights.where}: {what}")
     elif dropped:
-        say(f"{weights.where}: the model has no head; skipped: {', '.join(dropped)}")
+        only = all(auxiliary(name, module) for name in dropped)
+        what = f"the model has no {'auxiliary heads' if only else 'head'}"
+        say(f"{weights.where}: {what}; skipped: {', '.join(dropped)}")
     if made := [*initial, *left_out]:
         drawn = fresh(made)
         leaves |= {name: drawn[name] for name in made}

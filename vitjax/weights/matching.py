@@ -184,6 +184,11 @@ def head_of(name: str, module: Model) -> str | None:
     return module.head_of(name.removeprefix("params/"))
 
 
+def auxiliary(name: str, module: Model) -> bool:
+    """Whether the variable ``name`` belongs to an auxiliary head."""
+    return head_of(name, module) in module.auxiliary_heads
+
+
 def about_head(
     weights: Weights,
     found: Arrays,
@@ -195,17 +200,18 @@ def about_head(
     """Why a head is reinitialised."""
 
     def hidden(name: str) -> bool:
-        return name.split("/")[1] in module.head_hidden
+        return module.hidden_in_head(name.removeprefix("params/"))
 
-    kernels = (name for name in initial if name.endswith("kernel") and not hidden(name))
-    kernel = next(kernels, initial[0])
+    kernels = [name for name in initial if name.endswith("kernel") and not hidden(name)]
+    kernels.sort(key=lambda name: auxiliary(name, module))  # the main head first
+    kernel = next(iter(kernels), initial[0])
     here = tuple(shapes[kernel].shape)
     if kernel not in found:
         own = "the file has none"
         if weights.heads:
             own = f"the file's has another form ({shortened(weights.heads, 3)})"
         return f"{own}, the model has {here[-1]} outputs"
-    if any(hidden(name) for name in dropped):
+    if any(hidden(name) and not auxiliary(name, module) for name in dropped):
         return "the file's follows a hidden layer (representation_size), the model's does not"
     there = found[kernel].shape
     if len(there) != len(here) or there[-1] == here[-1]:

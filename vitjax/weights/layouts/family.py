@@ -189,7 +189,9 @@ class Family:
 
     def _classes(self, module: ConvNet, arrays: Arrays) -> int | None:
         for entry in self._entries(module):
-            if entry.optional and entry.ours[0].endswith("kernel"):
+            ours = entry.ours[0].removeprefix("params/")
+            head = entry.optional and not module.hidden_in_head(ours)
+            if head and ours.endswith("kernel"):
                 for name in entry.theirs:
                     if name in arrays:
                         return entry.read(arrays[name])[0].shape[-1]
