@@ -108,6 +108,7 @@ class ConvNorm(nn.Module):
         strides: step in pixels, in both directions.
         padding: see `vitjax.nn.conv.Conv`; None for that of ``layers``.
         groups: see `vitjax.nn.conv.Conv`.
+        use_bias: the convolution adds a bias.
         activate: whether the activation is applied.
     """
 
@@ -117,6 +118,7 @@ class ConvNorm(nn.Module):
     strides: int = 1
     padding: Padding = None
     groups: int = 1
+    use_bias: bool = False
     activate: bool = True
 
     @nn.compact
@@ -130,6 +132,7 @@ class ConvNorm(nn.Module):
             self.strides,
             padding=self.padding,
             groups=self.groups,
+            use_bias=self.use_bias,
             name="conv",
         )(x)
         x = self.layers.norm(name="norm")(x)
