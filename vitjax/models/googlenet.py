@@ -80,7 +80,9 @@ class GoogLeNet(ConvNet):
     @property
     def auxiliary_logits(self) -> Mapping[str, float]:
         """Those after the blocks 4a and 4d of the paper."""
-        return dict.fromkeys(_AUXILIARY.values(), 0.3) if self.auxiliary and self.num_classes else {}
+        return (
+            dict.fromkeys(_AUXILIARY.values(), 0.3) if self.auxiliary and self.num_classes else {}
+        )
 
     @nn.compact
     def maps(
@@ -114,7 +116,7 @@ class GoogLeNet(ConvNet):
         x = ConvNorm(layers, self._wide(_REDUCED), name=f"{name}_conv")(x).reshape(len(x), -1)
         x = jax.nn.relu(self.dense(x, self._wide(_HIDDEN), f"{name}_fc", **normal))
         x = nn.Dropout(self.auxiliary_dropout, deterministic=not train)(x)
-        self.sow_auxiliary(name, self.dense(x, self.num_classes, f"{name}_head", **normal))
+        self.sow_auxiliary(name, self.dense(x, self.num_outputs, f"{name}_head", **normal))
 
     def _wide(self, features: int) -> int:
         return scaled(features, self.width_factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -74,6 +75,43 @@ def pool(x: Float[Array, "batch height width channels"], spec: Pool) -> Array:
     return average_pool(x, 3, spec.strides, spec.padding, ceil=spec.ceil, count_padding=counted)
 
 
+def conv(
+    layers: Layers, step: Step, name: str, width_factor: float = 1.0, use_bias: bool = False
+) -> ConvNorm:
+    """The layer of a step."""
+    features = scaled(step.features, width_factor)
+    return ConvNorm(
+        layers, features, step.kernel, step.strides, step.padding, use_bias=use_bias, name=name
+    )
+
+
+def unpadded_stem(
+    layers: Layers, images: Array, width_factor: float = 1.0, *, last: bool = True
+) -> dict[str, Array]:
+    """The convolutions ``stem1`` to ``stem5`` of Inception v3, within a compact method.
+
+    Szegedy et al. 2016, arXiv:1512.00567, Table 1, with the 1 x 1 convolution of TensorFlow's code.
+    All but the third are not padded. Max pooling precedes the fourth.
+
+    Args:
+        layers: what the network's layers share.
+        images: floats.
+        width_factor: multiplies the numbers of channels.
+        last: whether there are ``stem4`` and ``stem5``.
+
+    Returns:
+        The maps ``stem3`` and ``stem5``.
+    """
+    x = images
+    for i, step in enumerate((Step(32, 3, 2, 0), Step(32, 3, 1, 0), Step(64, 3)), start=1):
+        x = conv(layers, step, f"stem{i}", width_factor)(x)
+    found = {"stem3": x}
+    if last:
+        x = conv(layers, Step(80), "stem4", width_factor)(max_pool(x, 3, 2))
+        found["stem5"] = conv(layers, Step(192, 3, 1, 0), "stem5", width_factor)(x)
+    return found
+
+
 class Mixed(nn.Module):
     """The branches of a table, whose outputs are concatenated.
 
@@ -106,22 +144,47 @@ class Mixed(nn.Module):
                 if isinstance(step, Pool):
                     y = pool(y, step)
                 elif isinstance(step, Step):
-                    y = self._conv(step, name)(y)
+                    y = conv(self.layers, step, name, self.width_factor, self.use_bias)(y)
                 else:
-                    letters = zip("ab", step.steps, strict=True)
-                    y = jnp.concatenate([self._conv(s, name + a)(y) for a, s in letters], axis=-1)
+                    y = jnp.concatenate(
+                        [
+                            conv(
+                                self.layers, each, name + letter, self.width_factor, self.use_bias
+                            )(y)
+                            for letter, each in zip("ab", step.steps, strict=True)
+                        ],
+                        axis=-1,
+                    )
             ends.append(y)
         x = jnp.concatenate(ends, axis=-1)
         self.sow("intermediates", "output", x)
         return x
 
-    def _conv(self, step: Step, name: str) -> ConvNorm:
-        return ConvNorm(
-            self.layers,
-            scaled(step.features, self.width_factor),
-            step.kernel,
-            step.strides,
-            step.padding,
-            use_bias=self.use_bias,
-            name=name,
-        )
+
+def stages(
+    layers: Layers,
+    x: Float[Array, "batch height width channels"],
+    tables: Sequence[tuple[Sequence[Table], Table | None]],
+    width_factor: float = 1.0,
+    use_bias: bool = False,
+) -> dict[str, Array]:
+    """Stages of `Mixed` blocks, within a compact method; the last map of each.
+
+    Args:
+        layers: as of `Mixed`.
+        x: what the first stage reads.
+        tables: of each stage the tables of its blocks ``stage<s>_block<b>``, and that of the block
+            ``stage<s>_transition`` with a stride that follows, if any.
+        width_factor: as of `Mixed`.
+        use_bias: as of `Mixed`.
+    """
+    found = {}
+    for stage, (blocks, transition) in enumerate(tables, start=1):
+        for i, table in enumerate(blocks, start=1):
+            name = f"stage{stage}_block{i}"
+            x = Mixed(layers, table, width_factor, use_bias, name=name)(x)
+        found[f"stage{stage}"] = x
+        if transition is not None:
+            name = f"stage{stage}_transition"
+            x = Mixed(layers, transition, width_factor, use_bias, name=name)(x)
+    return found

@@ -18,7 +18,10 @@ def _narrow(inputs: int, outputs: int, **arguments: object) -> nn.Module:
 
 def _auxiliary(inputs: int, classes: int, dropout: float) -> nn.Module:
     head = InceptionAux(inputs, classes, _narrow, dropout)
-    head.fc1, head.fc2 = nn.Linear(2048 // _FACTOR, 1024 // _FACTOR), nn.Linear(1024 // _FACTOR, classes)
+    head.fc1, head.fc2 = (
+        nn.Linear(2048 // _FACTOR, 1024 // _FACTOR),
+        nn.Linear(1024 // _FACTOR, classes),
+    )
     return head
 
 

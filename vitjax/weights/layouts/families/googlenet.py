@@ -42,9 +42,7 @@ LAYOUTS = (
             ("head", "fc"),
         ),
         required=(r"conv1\.conv\.weight", r"inception3a\.branch1\.conv\.weight"),
-        special={
-            f"auxiliary{i}_fc": functools.partial(flattened, side=SIDE) for i in (1, 2)
-        },
+        special={f"auxiliary{i}_fc": functools.partial(flattened, side=SIDE) for i in (1, 2)},
         variants=({"auxiliary": False}, {"auxiliary": True}),
         construct=_construct,
     ).layout(),
