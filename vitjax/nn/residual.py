@@ -38,12 +38,14 @@ def pad_shortcut(
 
 
 @computed_once
-def _add(x: Any, y: Any) -> Any:
+def add(x: Any, y: Any) -> Any:
+    """``x + y``, the end of a residual block; see `computed_once`."""
     return x + y
 
 
 @computed_once
-def _add_and_rectify(x: Any, y: Any) -> Any:
+def add_and_rectify(x: Any, y: Any) -> Any:
+    """ReLU of ``x + y``, the end of a residual block; see `computed_once`."""
     return jax.nn.relu(x + y)
 
 
@@ -99,7 +101,7 @@ class ResidualBlock(_Block):
                 strides = (self.stride, self.stride)
                 x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(x)
                 x = self.norm(name="shortcut_norm")(x)
-        x = _add_and_rectify(x, y)
+        x = add_and_rectify(x, y)
         self.sow("intermediates", "output", x)
         return x
 
@@ -130,6 +132,6 @@ class PreactivationBlock(_Block):
             zero = self.zero_init and i == len(plan)
             init = {"kernel_init": nn.initializers.zeros} if zero else {}
             y = self.conv(features, (size, size), (stride, stride), **init, name=f"conv{i}")(y)
-        x = _add(x, y)
+        x = add(x, y)
         self.sow("intermediates", "output", x)
         return x

@@ -1,4 +1,4 @@
-"""Inception v3 of timm and torchvision: the same names, with the auxiliary head in torchvision's."""
+"""Inception v3 of timm and torchvision, whose names differ in the auxiliary head alone."""
 
 from __future__ import annotations
 
