@@ -172,7 +172,7 @@ class ConvNet(Model):
             **{**initial, **initialisers},
         )(x)
 
-    def auxiliary(self, name: str, logits: Float[Array, "batch classes"]) -> None:
+    def sow_auxiliary(self, name: str, logits: Float[Array, "batch classes"]) -> None:
         """Gives out `auxiliary_logits`."""
         if not self.is_initializing():
             self.sow("auxiliary", name, logits, lambda _, new: new, lambda: None)

@@ -112,6 +112,7 @@ class ConvNorm(nn.Module):
         groups: see `vitjax.nn.conv.Conv`.
         dilation: see `vitjax.nn.conv.Conv`.
         scale_init: initialiser of the normalisation's scale.
+        use_bias: the convolution adds a bias.
         activate: whether the activation is applied.
     """
 
@@ -123,6 +124,7 @@ class ConvNorm(nn.Module):
     groups: int = 1
     dilation: int = 1
     scale_init: Initializer = nn.initializers.ones
+    use_bias: bool = False
     activate: bool = True
 
     @nn.compact
@@ -137,6 +139,7 @@ class ConvNorm(nn.Module):
             padding=self.padding,
             groups=self.groups,
             dilation=self.dilation,
+            use_bias=self.use_bias,
             name="conv",
         )(x)
         x = self.layers.norm(scale_init=self.scale_init, name="norm")(x)
