@@ -55,6 +55,7 @@ for batch in 8 16 32 64 128; do
         --steps 1 --rounds 5
 done
 row training-resnet50 training.py --models resnet50 --batch-size 8 --steps 1 --rounds 5
+row training-mobilenet_v2 training.py --models mobilenet_v2 --batch-size 8 --steps 1 --rounds 5
 row training-unet training.py --models unet --image-size 256 --batch-size 1 --steps 1 --rounds 5
 row few-shot-omniglot maml.py --case omniglot
 row few-shot-miniimagenet maml.py --case miniimagenet

@@ -10,6 +10,7 @@ TIMM_NAMES = {
     "vit_b16": "vit_base_patch16_224",
     "resnet18": "resnet18",
     "resnet50": "resnet50",
+    "mobilenet_v2": "mobilenetv2_100",
 }
 MODELS = (*TIMM_NAMES, "unet")
 # What a byte of an image is normalised by, after the division by 255.
@@ -49,8 +50,13 @@ class Case:
 
     @property
     def is_unet(self) -> bool:
-        """Whether this is a U-Net; what is neither is a ResNet."""
+        """Whether this is a U-Net."""
         return self.name == "unet"
+
+    @property
+    def small_stem(self) -> bool:
+        """Whether this is a ResNet with the stem for small images."""
+        return self.name.startswith("resnet") and self.image_size <= SMALL
 
     @property
     def peer(self) -> str:
@@ -67,7 +73,7 @@ class Case:
             name = f"{self.name.rstrip('0123456789')}{self.patch_size}"
             options += [f"{self.attention} attention"] if self.attention != "plain" else []
             options += ["remat"] if self.remat else []
-        elif self.image_size <= SMALL:
+        elif self.small_stem:
             name = f"{self.name}, 3x3 stem"
         options += [self.dtype] if self.dtype != "float32" else []
         return ", ".join([name, *options])

@@ -43,7 +43,7 @@ import numpy as np
 import peer  # type: ignore[import-not-found]
 import timing  # type: ignore[import-not-found]
 from flax.traverse_util import flatten_dict
-from networks import MEAN, MODELS, SMALL, STD, Case  # type: ignore[import-not-found]
+from networks import MEAN, MODELS, STD, Case  # type: ignore[import-not-found]
 
 from vitjax.cli import process
 from vitjax.core.names import count_parameters
@@ -71,7 +71,7 @@ def build(case: Case) -> experiment.Experiment:
         model |= {"filters": case.filters}
         optimizer = {"name": "adam", "learning_rate": 1e-3}
     else:
-        model |= {"stem": "cifar" if case.image_size <= SMALL else "imagenet"}
+        model |= {"stem": "cifar"} if case.small_stem else {}
         optimizer = {"name": "sgd", "learning_rate": 0.01, "momentum": 0.9, "nesterov": True}
         optimizer |= {"weight_decay": 5e-5}
     if case.is_unet:

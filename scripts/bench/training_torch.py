@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from networks import MEAN, SMALL, STD, TIMM_NAMES, Case  # type: ignore[import-not-found]
+from networks import MEAN, STD, TIMM_NAMES, Case  # type: ignore[import-not-found]
 from peer import received, serve  # type: ignore[import-not-found]
 from timing import gemm_by_torch  # type: ignore[import-not-found]
 
@@ -148,7 +148,7 @@ def timm_network(case: Case) -> Any:
     if case.is_vit and case.depth:
         sizes["depth"] = case.depth
     model: Any = timm.create_model(TIMM_NAMES[case.name], num_classes=case.num_classes, **sizes)
-    if not case.is_vit and case.image_size <= SMALL:
+    if case.small_stem:
         model.conv1 = torch.nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)
         model.maxpool = torch.nn.Identity()
     if case.remat and case.is_vit:
