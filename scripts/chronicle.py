@@ -220,7 +220,7 @@ def draw(entries: Sequence[summary.Entry], path: Path) -> None:
     area = 3.0  # square points per million parameters
     points = axes.scatter(
         [entry.flops / 1e9 for entry in entries],
-        [entry.accuracy for entry in entries],
+        [entry.accuracy or 0.0 for entry in entries],
         s=[area * entry.parameters / 1e6 for entry in entries],
         c=years,
         cmap="viridis",
