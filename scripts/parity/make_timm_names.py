@@ -24,6 +24,15 @@ NAMES = (
     *("vit_tiny_patch16_224", "vit_base_patch16_siglip_gap_224", "deit3_small_patch16_224"),
     *("vit_base_patch16_rpn_224", "vit_small_patch16_rope_ape_224", "beit_base_patch16_224"),
     *("cait_xxs24_224", "samvit_base_patch16", "vit_small_r26_s32_224", "eva_giant_patch14_224"),
+    *(
+        "swin_tiny_patch4_window7_224",
+        "swinv2_tiny_window8_256",
+        "convnext_tiny",
+        "convnextv2_tiny",
+    ),
+    *("eva02_tiny_patch14_224", "maxvit_tiny_tf_224", "coatnet_0_rw_224", "regnetx_002"),
+    *("regnety_002", "mobilenetv3_small_050", "tf_efficientnetv2_s", "mixer_s16_224"),
+    *("ghostnet_050", "mobilevit_xxs", "repvgg_a0", "hrnet_w18_small", "edgenext_xx_small"),
     *("vit_base_patch16_clip_224", "vit_small_patch16_dinov3", "deit_tiny_distilled_patch16_224"),
 )
 

@@ -128,7 +128,7 @@ def test_models_lists_names_counts_sizes_and_papers(capsys):
     assert "224" in line
     assert "2012.12877" in line
     # What takes numbers has no image size.
-    assert main(["models", "mlp_sinusoid"]) == 0
+    assert main(["models", "mlp_sinusoid", "--list"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["mlp_sinusoid", "1,761", "-"]
 
 

@@ -17,6 +17,7 @@ from reference_files import FIXTURES
 
 from vitjax import models, weights
 from vitjax.weights import WeightsError, opening
+from vitjax.weights.layouts import elsewhere
 
 
 @functools.cache
@@ -252,6 +253,60 @@ def test_a_file_of_no_layout_is_told_with_all_formats(opened):
     message = refused(opened, {"alpha": [3], "beta.weight": [2, 2]})
     assert "its 2 arrays (alpha, beta.weight) are not named as in any known format" in message
     assert all(format in message for format in weights.read_formats())
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        ("swin_tiny_patch4_window7_224", "Swin Transformer"),
+        ("swinv2_tiny_window8_256", "Swin Transformer V2"),
+        ("convnext_tiny", "ConvNeXt"),
+        ("convnextv2_tiny", "ConvNeXt V2"),
+        ("eva02_tiny_patch14_224", "EVA"),
+        ("eva_giant_patch14_224", "EVA"),
+        ("beit_base_patch16_224", "BEiT"),
+        ("maxvit_tiny_tf_224", "MaxViT"),
+        ("coatnet_0_rw_224", "CoAtNet"),
+        ("cait_xxs24_224", "CaiT"),
+        ("regnetx_002", "RegNet"),
+        ("regnety_002", "RegNet"),
+        ("mobilenetv3_small_050", "MobileNetV3"),
+        ("tf_efficientnetv2_s", "EfficientNetV2"),
+        ("mixer_s16_224", "MLP-Mixer"),
+        ("ghostnet_050", "GhostNet"),
+        ("mobilevit_xxs", "MobileViT"),
+        ("repvgg_a0", "RepVGG"),
+        ("hrnet_w18_small", "HRNet"),
+        ("edgenext_xx_small", "EdgeNeXt"),
+    ],
+)
+def test_an_unknown_architecture_is_named_with_the_nearest(opened, name, architecture):
+    message = refused(opened, timm()[name])
+    assert f"these are the names of {architecture}, which vitjax does not have" in message
+    nearest = re.search(r"the nearest network that it has is (\w+)$", message)[1]
+    assert nearest in models.names()
+
+
+@pytest.mark.parametrize(
+    ("names", "architecture"),
+    [
+        ("transformer.decoder.layers.0.norm1.bias query_embed.weight class_embed.weight", "DETR"),
+        (
+            "text_model.embeddings.token_embedding.weight text_model.final_layer_norm.weight",
+            "the text encoder of CLIP",
+        ),
+    ],
+)
+def test_networks_of_other_tasks_are_named(opened, names, architecture):
+    message = refused(opened, {name: [4, 4] for name in names.split()})
+    assert f"these are the names of {architecture}" in message
+
+
+def test_networks_that_are_read_are_no_other_architecture():
+    known = ("resnet", "vit_tiny", "resnext", "seresnet", "wide_resnet", "skresnet", "deit")
+    for name, shapes in timm().items():
+        if name.startswith(known):
+            assert elsewhere.named(shapes) is None, name
 
 
 def test_a_file_that_has_some_names_is_told_what_is_missing(opened):

@@ -70,6 +70,9 @@ class MobileNetV2(ConvNet):
         return round_channels(channels * self.width_factor)
 
 
+# Top-1 of torchvision's IMAGENET1K_V1 weights.
+_ACCURACY = {"": {"accuracy": 71.878, "accuracy_source": "torchvision IMAGENET1K_V1"}}
+
 for _name, _factor in {"": 1.0, "_050": 0.5, "_140": 1.4}.items():
     MODELS.register(
         f"mobilenet_v2{_name}",
@@ -77,4 +80,5 @@ for _name, _factor in {"": 1.0, "_050": 0.5, "_140": 1.4}.items():
         paper="Sandler et al. 2018, arXiv:1801.04381",
         year=2018,
         **IMAGENET,
+        **_ACCURACY.get(_name, {}),
     )(functools.partial(MobileNetV2, width_factor=_factor))

@@ -34,6 +34,9 @@ class Facts:
         mean: subtracted from values in [0, 1]: one number per channel, or one for all.
         std: what these are then divided by.
         interpolation: how images are resized.
+        accuracy: top-1 on ImageNet's validation images in percent, of published weights that the
+            model can load; None if it is not known.
+        accuracy_source: which weights these are.
     """
 
     paper: str = ""
@@ -43,6 +46,8 @@ class Facts:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    accuracy: float | None = None
+    accuracy_source: str = ""
 
 
 def create(name: str, /, where: str = "", **overrides: Any) -> Model:

@@ -288,12 +288,26 @@ _DECIDED = (
     "norm",
     "standardize_epsilon",
 )
+# Top-1 of torchvision's IMAGENET1K_V1 weights.
+_ACCURACY = {
+    "resnet18": 69.758,
+    "resnet34": 73.314,
+    "resnet50": 76.130,
+    "resnet101": 77.374,
+    "resnet152": 78.312,
+    "wrn50_2": 78.468,
+    "wrn101_2": 78.848,
+}
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(ResNet) if f.name in _DECIDED}
 
 
 def _register(name: str, facts: Mapping[str, Any], **fields: Any) -> None:
     small = fields.get("stem") == "cifar"
-    about = {"image_size": 32, **CIFAR10} if small else {"image_size": 224, **IMAGENET}
+    about: dict[str, Any] = (
+        {"image_size": 32, **CIFAR10} if small else {"image_size": 224, **IMAGENET}
+    )
+    if name in _ACCURACY:
+        about |= {"accuracy": _ACCURACY[name], "accuracy_source": "torchvision IMAGENET1K_V1"}
     constructor = functools.partial(ResNet, **{**_DEFAULTS, **fields})
     MODELS.register(name, **{**about, **facts})(constructor)
 

@@ -70,6 +70,18 @@ class VGG(ConvNet):
         return self.classifier(x, train, **normal)
 
 
+# Top-1 of torchvision's IMAGENET1K_V1 weights.
+_ACCURACY = {
+    "vgg11": 69.020,
+    "vgg11_bn": 70.370,
+    "vgg13": 69.928,
+    "vgg13_bn": 71.586,
+    "vgg16": 71.592,
+    "vgg16_bn": 73.360,
+    "vgg19": 72.376,
+    "vgg19_bn": 74.218,
+}
+
 for _depth, _sizes in {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
@@ -82,5 +94,7 @@ for _depth, _sizes in {
             image_size=224,
             paper="Simonyan and Zisserman 2015, arXiv:1409.1556",
             year=2015,
+            accuracy=_ACCURACY[f"vgg{_depth}{_suffix}"],
+            accuracy_source="torchvision IMAGENET1K_V1",
             **IMAGENET,
         )(functools.partial(VGG, stage_sizes=_sizes, batch_norm=bool(_suffix)))

@@ -38,7 +38,7 @@ def count(function: Callable[..., Any], *arguments: Any) -> int:
         function: any JAX function; it is traced, not run.
         *arguments: arrays or `jax.ShapeDtypeStruct`.
     """
-    return jaxpr.total(function, *arguments, cost=_cost, branches=max)
+    return jaxpr.total(function, *arguments, cost=cost, branches=max)
 
 
 def per_example(objective: Objective, state: TrainState, batch: Batch) -> float:
@@ -64,7 +64,8 @@ def per_example(objective: Objective, state: TrainState, batch: Batch) -> float:
     return count(step, state, batch, jax.random.key(0)) / len(batch["mask"])
 
 
-def _cost(equation: core.JaxprEqn) -> int | None:
+def cost(equation: core.JaxprEqn) -> int | None:
+    """FLOPs of one equation, as `count` counts them; None for those of the jaxprs within it."""
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracting, _), _ = params["dimension_numbers"]

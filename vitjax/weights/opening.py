@@ -21,7 +21,16 @@ from vitjax.weights import adapting, claims, naming, notes, sizes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.fetch import fetching
 from vitjax.weights.formats import damage, files
-from vitjax.weights.layouts import LAYOUTS, Arrays, Description, Known, Layout, card, prefixes
+from vitjax.weights.layouts import (
+    LAYOUTS,
+    Arrays,
+    Description,
+    Known,
+    Layout,
+    card,
+    elsewhere,
+    prefixes,
+)
 from vitjax.weights.layouts.recognition import Candidate, is_beside, recognise
 
 # The format of vitjax's own names, as in a tree of variables.
@@ -169,12 +178,13 @@ def open_weights(
     except WeightsError as error:
         if own:
             return _own(where, path, arrays, note, grid)
+        other = elsewhere.words(arrays)
         if str(error):
-            raise WeightsError(f"{where}{error}") from error
+            raise WeightsError(f"{where}{error}{other}") from error
         some = shortened(sorted(arrays), 6)
         known = format or f"any known format ({', '.join(read_formats())})"
         raise WeightsError(
-            f"{where}: its {len(arrays)} arrays ({some}) are not named as in {known}"
+            f"{where}: its {len(arrays)} arrays ({some}) are not named as in {known}{other}"
         ) from error
     description = found.description
     assert description is not None
