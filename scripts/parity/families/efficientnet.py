@@ -59,9 +59,7 @@ CASES = {
     "efficientnet_timm_same": Case(
         "efficientnet_b0",
         "timm",
-        partial(
-            _timm_scaled, efficientnet._gen_efficientnet, 0.5, bn_eps=1e-3, pad_type="same"
-        ),
+        partial(_timm_scaled, efficientnet._gen_efficientnet, 0.5, bn_eps=1e-3, pad_type="same"),
         {**_FIELDS, **_SAME},
         (2, 3, 64, 61),
         watched=_BLOCKS,
