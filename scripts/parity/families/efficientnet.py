@@ -6,8 +6,8 @@ Wants efficientnet_pytorch 0.7.1 and efficientnet_lite_pytorch 0.1.0 as well.
 from functools import partial
 from typing import Any
 
-import efficientnet_lite_pytorch
-import efficientnet_pytorch
+import efficientnet_lite_pytorch  # type: ignore[import-not-found]
+import efficientnet_pytorch  # type: ignore[import-not-found]
 import timm
 from timm.models import efficientnet
 from torch import nn
