@@ -6,8 +6,8 @@ Wants efficientnet_pytorch 0.7.1 and efficientnet_lite_pytorch 0.1.0 as well.
 from functools import partial
 from typing import Any
 
-import efficientnet_lite_pytorch
-import efficientnet_pytorch
+import efficientnet_lite_pytorch  # type: ignore[import-not-found]
+import efficientnet_pytorch  # type: ignore[import-not-found]
 import timm
 from timm.models import efficientnet
 from torch import nn
@@ -59,9 +59,7 @@ CASES = {
     "efficientnet_timm_same": Case(
         "efficientnet_b0",
         "timm",
-        partial(
-            _timm_scaled, efficientnet._gen_efficientnet, 0.5, bn_eps=1e-3, pad_type="same"
-        ),
+        partial(_timm_scaled, efficientnet._gen_efficientnet, 0.5, bn_eps=1e-3, pad_type="same"),
         {**_FIELDS, **_SAME},
         (2, 3, 64, 61),
         watched=_BLOCKS,

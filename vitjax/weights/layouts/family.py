@@ -86,7 +86,7 @@ class Family:
     variants: Sequence[Mapping[str, Any]] = ({},)
     guessed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     siblings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    construct: Callable[[Construction, ConvNet], Construction] = lambda made, module: made
+    construct: Callable[[Construction, Any], Construction] = lambda made, module: made
     ignored: tuple[str, ...] = (r".*num_batches_tracked$",)
     prepare: Callable[[Arrays], dict[str, np.ndarray]] = dict
     plausible: Callable[[Any, Arrays], bool] = lambda module, arrays: True

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from vitjax.models.efficientnet import SCALES, EfficientNet
+from vitjax.weights.errors import WeightsError
+from vitjax.weights.layouts.card import CONFIG
 from vitjax.weights.layouts.family import Family
 from vitjax.weights.layouts.layout import Arrays
 from vitjax.weights.layouts.target import Construction, Written
@@ -74,6 +76,10 @@ class _TimmCard(TimmConvNetCard):
     ) -> dict[str, Any]:
         """As `TimmCard.fields_of`."""
         super().fields_of(name, pooling, arrays, **other)
+        if name.partition(".")[0].removeprefix("tf_") not in _NAMES:
+            raise WeightsError(
+                f"{CONFIG} beside it says that this is timm's {name!r}, which vitjax does not have"
+            )
         return dict(_TENSORFLOW if name.startswith("tf_") else _PYTORCH)
 
 

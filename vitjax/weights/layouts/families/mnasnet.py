@@ -32,7 +32,11 @@ def _translate(module: MnasNet, name: str) -> str:
 def _unversioned(made: Construction, module: MnasNet) -> Construction:
     """The call for files without the version that torchvision's PyTorch files carry."""
     loading = "torchvision.models.MNASNet._load_from_state_dict"
-    statements = ["import torch", *made.imports, f"{loading} = torch.nn.Module._load_from_state_dict"]
+    statements = [
+        "import torch",
+        *made.imports,
+        f"{loading} = torch.nn.Module._load_from_state_dict",
+    ]
     remark = "MNASNet asks for the version of a file, which this file does not have."
     return dataclasses.replace(made, imports=statements, remarks=[*made.remarks, remark])
 
