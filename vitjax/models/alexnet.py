@@ -85,7 +85,7 @@ class AlexNet(ConvNet):
 
     image_kernels: ClassVar[tuple[str, ...]] = ("stage1_conv1/kernel",)
     aligned_features: ClassVar[bool] = False
-    smallest_image: ClassVar[int] = 64
+    smallest_image: ClassVar[int] = 67
 
     form: Literal["torchvision", "paper", "zfnet"] = "torchvision"
     hidden: Width = 4096
@@ -98,12 +98,10 @@ class AlexNet(ConvNet):
         """The map of each stage, and the last one after pooling."""
         modern = self.form == "torchvision"
         kernel_init = pytorch_kernel if modern else nn.initializers.normal(0.01)
-        layers = self.layers(
-            train, kernel_init=kernel_init, bias_init="pytorch" if modern else "zeros"
-        )
+        bias_init = "pytorch" if modern else 0.0
+        layers = self.layers(train, kernel_init=kernel_init, bias_init=bias_init)
         x, found, stage, number = images, {}, 1, 1
         for i, conv in enumerate(_CONVS[self.form]):
-            bias = nn.initializers.constant(conv.bias) if conv.bias else None
             x = layers.conv(
                 conv.features,
                 conv.kernel,
@@ -111,7 +109,7 @@ class AlexNet(ConvNet):
                 padding=conv.padding,
                 groups=conv.groups,
                 use_bias=True,
-                bias_init=bias,
+                bias_init=conv.bias or None,
                 name=f"stage{stage}_conv{number}",
             )(x)
             x = jax.nn.relu(x)
@@ -138,9 +136,19 @@ class AlexNet(ConvNet):
         if self.form == "torchvision":
             x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc1"))
             x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc2"))
-            return self.without_dropout().classifier(x, train)
+            return self.classifier(x, train, drop=False)
         normal = {"kernel_init": nn.initializers.normal(0.01)}
         ones: dict[str, Any] = {**normal, "bias_init": nn.initializers.ones}
         x = self.drop(jax.nn.relu(self.dense(x, self.hidden, "fc1", **ones)), train)
         x = jax.nn.relu(self.dense(x, self.hidden, "fc2", **ones))
         return self.classifier(x, train, **normal, bias_init=nn.initializers.zeros)
+
+
+for _name, _form, _size, _paper, _year in (
+    ("alexnet", "torchvision", 224, "Krizhevsky 2014, arXiv:1404.5997", 2014),
+    ("alexnet_paper", "paper", 227, "Krizhevsky et al. 2012, doi:10.1145/3065386", 2012),
+    ("zfnet", "zfnet", 224, "Zeiler and Fergus 2014, arXiv:1311.2901", 2014),
+):
+    MODELS.register(_name, image_size=_size, paper=_paper, year=_year, **IMAGENET)(
+        functools.partial(AlexNet, form=_form)
+    )

@@ -39,7 +39,7 @@ class Conv(nn.Module):
             each output channel is normalised to zero mean and unit variance, with this added to the
             variance; None for none.
         kernel_init: initialiser of the (height, width, in, out) kernel.
-        bias_init: of the bias: ``"zeros"``, or ``"pytorch"`` for its default.
+        bias_init: of the bias: a constant, or ``"pytorch"`` for its default.
         conv_impl: how it is computed, see `vitjax.nn.convolution.convolve`.
         dtype: of the computation.
         param_dtype: of the parameters.
@@ -54,7 +54,7 @@ class Conv(nn.Module):
     use_bias: bool = False
     standardize_epsilon: float | None = None
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: Literal["zeros", "pytorch"] = "zeros"
+    bias_init: float | Literal["pytorch"] = 0.0
     conv_impl: ConvImpl = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -88,8 +88,11 @@ class Conv(nn.Module):
             self.dilation,
         )
         if self.use_bias:
-            zeros, inputs = nn.initializers.zeros, math.prod(shape[:-1])
-            init = zeros if self.bias_init == "zeros" else pytorch_bias(inputs)
+            init: Initializer
+            if self.bias_init == "pytorch":
+                init = pytorch_bias(math.prod(shape[:-1]))
+            else:
+                init = nn.initializers.constant(self.bias_init)
             bias = self.param("bias", init, (self.features,), param_dtype)
             if defer_bias:
                 return x, bias

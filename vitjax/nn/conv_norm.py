@@ -30,7 +30,7 @@ class Layers:
         momentum: the fraction of the running moments that an update keeps.
         activation: a name of `vitjax.nn.activations.ACTIVATIONS`.
         kernel_init: initialiser of kernels.
-        bias_init: initialiser of biases of convolutions: zeros, or PyTorch's default.
+        bias_init: of biases of convolutions: a constant, or ``"pytorch"`` for its default.
         padding: what ``padding=None`` of a convolution means, see `vitjax.nn.conv.Conv`.
         conv_impl: see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
@@ -43,7 +43,7 @@ class Layers:
     momentum: float = 0.9
     activation: str = "relu"
     kernel_init: Initializer = he_normal
-    bias_init: Literal["zeros", "pytorch"] = "zeros"
+    bias_init: float | Literal["pytorch"] = 0.0
     padding: Padding = None
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
@@ -61,6 +61,7 @@ class Layers:
         dilation: int = 1,
         use_bias: bool = False,
         kernel_init: Initializer | None = None,
+        bias_init: float | None = None,
         name: str | None = None,
     ) -> Conv:
         """A convolution, see `vitjax.nn.conv.Conv`."""
@@ -73,7 +74,7 @@ class Layers:
             dilation=dilation,
             use_bias=use_bias,
             kernel_init=kernel_init or self.kernel_init,
-            bias_init=self.bias_init,
+            bias_init=self.bias_init if bias_init is None else bias_init,
             conv_impl=self.conv_impl,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
