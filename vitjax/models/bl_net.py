@@ -237,7 +237,7 @@ class BLNet(SpoererNet):
         *earlier, logits = self._read(images, train)
         if self.needs_auxiliary(train):
             for name, each in zip(self.auxiliary_logits, earlier, strict=True):
-                self.auxiliary(name, each)
+                self.sow_auxiliary(name, each)
         return logits
 
     def logits_over_time(

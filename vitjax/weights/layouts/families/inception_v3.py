@@ -24,8 +24,8 @@ _LEAF = {"conv": "conv", "norm": "bn"}
 
 def _translate(module: Any, name: str) -> str:
     if (found := _LAYER.fullmatch(name)) is not None:
-        (stage, letter), branches = _BLOCKS[found[1]]
-        letter = chr(ord(letter) + int(found[2] or 1) - 1)
+        first, branches = _BLOCKS[found[1]]
+        stage, letter = first[0], chr(ord(first[1]) + int(found[2] or 1) - 1)
         branch = branches[int(found[3]) - 1]
         place = found[4] if branch.endswith("_") else ""
         return f"Mixed_{stage}{letter}.branch{branch}{place}.{_LEAF[found[5]]}"
