@@ -79,9 +79,7 @@ def main() -> None:
     parsed = parser.parse_args()
     process.prepare()
     process.start_devices(cache=False)
-    print(
-        "| image side, channels, groups, kernel, stride | XLA: forward, by input, by kernel | auto |"
-    )
+    print("| side, channels, groups, kernel, stride | XLA: forward, by input, by kernel | auto |")
     print("|---|---|---|")
     batch = parsed.batch_size
     for shape in SHAPES:

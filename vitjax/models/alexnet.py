@@ -16,6 +16,7 @@ from vitjax.nn.initializers import pytorch_kernel
 from vitjax.nn.local_response_norm import local_response_norm
 from vitjax.nn.window_pooling import adaptive_average_pool, max_pool
 
+Form = Literal["torchvision", "paper", "zfnet"]
 # The side of the map that the dense layers read.
 SIDE = 6
 # Where a max pooling follows, and a stage ends: after these convolutions.
@@ -34,8 +35,8 @@ class _Conv(NamedTuple):
 
 
 _CONVS: Mapping[str, tuple[_Conv, ...]] = {
-    # Krizhevsky et al. 2012, Fig. 2 and Sec. 5. Its images have 227 pixels: with the 224 of the text
-    # the first map would not have 55.
+    # Krizhevsky et al. 2012, Fig. 2 and Sec. 5. Its images have 227 pixels: with the 224 of the
+    # text the first map would not have 55.
     "paper": (
         _Conv(96, 11, 4, 0),
         _Conv(256, 5, 1, 2, 2, 1.0),
@@ -69,8 +70,9 @@ class AlexNet(ConvNet):
     Krizhevsky, Sutskever and Hinton 2012 (``form="paper"``): groups in place of two GPUs, local
     response normalisation after the first two convolutions, and normal initialisation.
     ``"torchvision"`` has neither groups nor normalisation. ``"zfnet"`` (Zeiler and Fergus 2014,
-    arXiv:1311.2901, Sec. 4.1) has a smaller first kernel and stride, no groups, and normalises after
-    the poolings; the paper leaves its contrast normalisation open, for which AlexNet's is taken.
+    arXiv:1311.2901, Sec. 4.1) has a smaller first kernel and stride, no groups, and normalises
+    after the poolings; the paper leaves its contrast normalisation open, for which AlexNet's is
+    taken.
 
     Images of another size are averaged to the map of 6 x 6 that the dense layers read. The maps of
     `features` are those before each pooling, and the last one after it.
@@ -87,7 +89,7 @@ class AlexNet(ConvNet):
     aligned_features: ClassVar[bool] = False
     smallest_image: ClassVar[int] = 67
 
-    form: Literal["torchvision", "paper", "zfnet"] = "torchvision"
+    form: Form = "torchvision"
     hidden: Width = 4096
     dropout: Rate = 0.5
 
@@ -136,7 +138,7 @@ class AlexNet(ConvNet):
         if self.form == "torchvision":
             x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc1"))
             x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc2"))
-            return self.classifier(x, train, drop=False)
+            return self.classifier(x, train=False)  # without dropout
         normal = {"kernel_init": nn.initializers.normal(0.01)}
         ones: dict[str, Any] = {**normal, "bias_init": nn.initializers.ones}
         x = self.drop(jax.nn.relu(self.dense(x, self.hidden, "fc1", **ones)), train)
@@ -144,11 +146,13 @@ class AlexNet(ConvNet):
         return self.classifier(x, train, **normal, bias_init=nn.initializers.zeros)
 
 
-for _name, _form, _size, _paper, _year in (
+_FORMS: tuple[tuple[str, Form, int, str, int], ...] = (
     ("alexnet", "torchvision", 224, "Krizhevsky 2014, arXiv:1404.5997", 2014),
     ("alexnet_paper", "paper", 227, "Krizhevsky et al. 2012, doi:10.1145/3065386", 2012),
     ("zfnet", "zfnet", 224, "Zeiler and Fergus 2014, arXiv:1311.2901", 2014),
-):
-    MODELS.register(_name, image_size=_size, paper=_paper, year=_year, **IMAGENET)(
-        functools.partial(AlexNet, form=_form)
-    )
+)
+for _name, _form, _size, _paper, _year in _FORMS:
+    _facts: dict[str, Any] = {"paper": _paper, "year": _year, **IMAGENET}
+    if _form == "torchvision":
+        _facts |= {"accuracy": 56.522, "accuracy_source": "torchvision IMAGENET1K_V1"}
+    MODELS.register(_name, image_size=_size, **_facts)(functools.partial(AlexNet, form=_form))

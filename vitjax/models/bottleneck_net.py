@@ -55,9 +55,7 @@ class Bottleneck(nn.Module):
 
     def middle(self, x: Array) -> Array:
         """The middle convolution, by name ``conv2``."""
-        conv = ConvNorm(
-            self.layers, self.width, 3, self.strides, groups=self.groups, name="conv2"
-        )
+        conv = ConvNorm(self.layers, self.width, 3, self.strides, groups=self.groups, name="conv2")
         return conv(x)
 
     def attend(self, x: Array) -> Array:
@@ -78,9 +76,7 @@ class Bottleneck(nn.Module):
         y = ConvNorm(self.layers, self.first_width, name="conv1")(x)
         y = self.middle(y)
         scale_init = nn.initializers.zeros if self.zero_init else nn.initializers.ones
-        y = ConvNorm(
-            self.layers, features, scale_init=scale_init, activate=False, name="conv3"
-        )(y)
+        y = ConvNorm(self.layers, features, scale_init=scale_init, activate=False, name="conv3")(y)
         y = self.attend(y)
         if self.strides != 1 or x.shape[-1] != features:
             x = self.shortcut(x)

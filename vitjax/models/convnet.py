@@ -138,21 +138,19 @@ class ConvNet(Model):
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
     def classifier(
-        self, x: Float[Array, "batch width"], train: bool, drop: bool = True, **initialisers: Any
+        self, x: Float[Array, "batch width"], train: bool, **initialisers: Any
     ) -> Float[Array, "batch outputs"]:
         """Dropout and the dense layer ``head``; sows ``pooled``, its input, and ``logits``.
 
         Args:
             x: what the head reads.
             train: as in `__call__`.
-            drop: whether dropout precedes the dense layer.
             **initialisers: ``kernel_init`` and ``bias_init``; PyTorch's defaults if not given.
         """
         self.sow("intermediates", "pooled", x)
         if not self.num_classes:
             return x
-        x = self.drop(x, train) if drop else x
-        x = self.dense(x, self.num_classes, "head", **initialisers)
+        x = self.dense(self.drop(x, train), self.num_classes, "head", **initialisers)
         self.sow("intermediates", "logits", x)
         return x
 

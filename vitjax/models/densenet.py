@@ -1,7 +1,7 @@
 """DenseNet: each layer reads the maps of all layers before it."""
 
 import functools
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -109,16 +109,22 @@ class DenseNet(ConvNet):
         return {**found, f"stage{len(self.stage_sizes)}": x}
 
 
-_PAPER = {"paper": "Huang et al. 2017, arXiv:1608.06993", "year": 2017}
+_ACCURACY = {121: 74.434, 161: 77.138, 169: 75.6, 201: 76.896}
+_PAPER: dict[str, Any] = {"paper": "Huang et al. 2017, arXiv:1608.06993", "year": 2017}
 for _depth, _sizes, _growth in (
     (121, (6, 12, 24, 16), 32),
     (161, (6, 12, 36, 24), 48),
     (169, (6, 12, 32, 32), 32),
     (201, (6, 12, 48, 32), 32),
 ):
-    MODELS.register(f"densenet{_depth}", image_size=224, **_PAPER, **IMAGENET)(
-        functools.partial(DenseNet, stage_sizes=_sizes, growth_rate=_growth, stem="imagenet")
-    )
+    MODELS.register(
+        f"densenet{_depth}",
+        image_size=224,
+        accuracy=_ACCURACY[_depth],
+        accuracy_source="torchvision IMAGENET1K_V1",
+        **_PAPER,
+        **IMAGENET,
+    )(functools.partial(DenseNet, stage_sizes=_sizes, growth_rate=_growth, stem="imagenet"))
 for _depth, _growth in ((100, 12), (250, 24)):
     # Two convolutions per layer, and four others: Sec. 4.2.
     MODELS.register(f"densenet_bc_{_depth}_{_growth}", image_size=32, **_PAPER, **CIFAR10)(

@@ -164,12 +164,24 @@ class EfficientNet(ConvNet):
         return channels if self.lite else self._rounded(channels)
 
 
+_ACCURACY = {
+    "b0": 77.692,
+    "b1": 78.642,
+    "b2": 80.608,
+    "b3": 82.008,
+    "b4": 83.384,
+    "b5": 83.444,
+    "b6": 84.008,
+    "b7": 84.122,
+}
 for _name, (_width, _depth, _side, _dropout) in SCALES.items():
     MODELS.register(
         f"efficientnet_{_name}",
         image_size=_side,
         paper="Tan and Le 2019, arXiv:1905.11946",
         year=2019,
+        accuracy=_ACCURACY.get(_name),
+        accuracy_source="torchvision IMAGENET1K_V1" if _name in _ACCURACY else "",
         interpolation="bicubic",
         **IMAGENET,
     )(

@@ -1,7 +1,7 @@
 """ResNeXt and SE-ResNet: bottlenecks with grouped convolutions, and with squeeze and excitation."""
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 from jaxtyping import Array
@@ -46,16 +46,25 @@ class ResNeXt(BottleneckNet):
         """A block, see `BottleneckNet.block`."""
         kind = SEBottleneck if self.attention == "se" else Bottleneck
         inner = planes * self.base_width // 64 * self.groups
-        return kind(
-            layers, planes, strides, self.zero_init_residual, inner, self.groups, name=name
-        )
+        return kind(layers, planes, strides, self.zero_init_residual, inner, self.groups, name=name)
 
 
-_RESNEXT = {"paper": "Xie et al. 2017, arXiv:1611.05431", "year": 2017}
-_SE = {"paper": "Hu et al. 2018 (squeeze and excitation), arXiv:1709.01507", "year": 2018}
+_RESNEXT: dict[str, Any] = {
+    "paper": "Xie et al. 2017, arXiv:1611.05431",
+    "year": 2017,
+    "accuracy_source": "torchvision IMAGENET1K_V1",
+}
+_SE: dict[str, Any] = {
+    "paper": "Hu et al. 2018 (squeeze and excitation), arXiv:1709.01507",
+    "year": 2018,
+}
 for _name, _facts, _fields in (
-    ("resnext50_32x4d", _RESNEXT, {"groups": 32, "base_width": 4}),
-    ("resnext101_32x8d", _RESNEXT, {"stage_sizes": (3, 4, 23, 3), "groups": 32, "base_width": 8}),
+    ("resnext50_32x4d", {**_RESNEXT, "accuracy": 77.618}, {"groups": 32, "base_width": 4}),
+    (
+        "resnext101_32x8d",
+        {**_RESNEXT, "accuracy": 79.312},
+        {"stage_sizes": (3, 4, 23, 3), "groups": 32, "base_width": 8},
+    ),
     ("seresnet50", _SE, {"attention": "se"}),
 ):
     MODELS.register(_name, image_size=224, **_facts, **IMAGENET)(

@@ -26,9 +26,7 @@ class SENetBottleneck(SEBottleneck):
     def shortcut(self, x: Array) -> Array:
         """A convolution of 3 x 3 where it halves the map, else of 1 x 1."""
         features, size = self.planes * EXPANSION, 3 if self.strides > 1 else 1
-        conv = ConvNorm(
-            self.layers, features, size, self.strides, activate=False, name="shortcut"
-        )
+        conv = ConvNorm(self.layers, features, size, self.strides, activate=False, name="shortcut")
         return conv(x)
 
 

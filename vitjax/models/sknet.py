@@ -60,8 +60,8 @@ class SKNet(BottleneckNet):
         """A block, see `BottleneckNet.block`."""
         inner = planes * self.base_width // 64 * self.groups
         zero, groups = self.zero_init_residual, self.groups
-        own = {"divisor": self.divisor, "split": self.split, "name": name}
-        return SKBottleneck(layers, planes, strides, zero, inner, groups, **own)
+        own = (layers, planes, strides, zero, inner, groups, self.divisor, self.split)
+        return SKBottleneck(*own, name=name)
 
 
 _NEXT: dict[str, Any] = {"groups": 32, "base_width": 4, "divisor": 32, "split": False}

@@ -140,11 +140,15 @@ class SqueezeNet(ConvNet):
         return ConvHead(layer["kernel"].shape[-1], parent=None)
 
 
-_PAPER = {"paper": "Iandola et al. 2016, arXiv:1602.07360", "year": 2016}
-MODELS.register("squeezenet1_0", image_size=224, **_PAPER, **IMAGENET)(
+_PAPER: dict[str, Any] = {
+    "paper": "Iandola et al. 2016, arXiv:1602.07360",
+    "year": 2016,
+    "accuracy_source": "torchvision IMAGENET1K_V1",
+}
+MODELS.register("squeezenet1_0", image_size=224, accuracy=58.092, **_PAPER, **IMAGENET)(
     functools.partial(SqueezeNet)
 )
-MODELS.register("squeezenet1_1", image_size=224, **_PAPER, **IMAGENET)(
+MODELS.register("squeezenet1_1", image_size=224, accuracy=58.178, **_PAPER, **IMAGENET)(
     functools.partial(
         SqueezeNet,
         squeezed=((16, 16), (32, 32), (48, 48, 64, 64)),

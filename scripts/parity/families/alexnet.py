@@ -1,6 +1,7 @@
 """AlexNet of torchvision, and of the paper and ZFNet in modules of their own."""
 
 from functools import partial
+from typing import Any
 
 import torchvision
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from scripts.parity.family import Case, Member
 
 
-def _published(convs, normalised_first: bool) -> nn.Module:
+def _published(convs: Any, normalised_first: bool) -> nn.Module:
     """Convolutions (in, out, kernel, stride, padding, groups, pooling's padding or None)."""
     layers: list[nn.Module] = []
     for i, (before, after, kernel, stride, padding, groups, pooling) in enumerate(convs):

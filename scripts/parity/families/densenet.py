@@ -9,7 +9,6 @@ from torch import nn
 from scripts.parity.family import Case, Member
 
 
-
 def _cifar(depth: int, growth: int) -> nn.Module:
     """DenseNet-BC for CIFAR: another stem, and nothing else."""
     blocks = ((depth - 4) // 6,) * 3

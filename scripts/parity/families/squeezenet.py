@@ -1,5 +1,7 @@
 """SqueezeNet of torchvision."""
 
+from functools import partial
+
 import torchvision
 
 from scripts.parity.family import Case, Member
@@ -14,7 +16,7 @@ CASES = {
     name: Case(
         name,
         "torchvision",
-        lambda name=name: getattr(torchvision.models, name)(num_classes=5),
+        partial(getattr(torchvision.models, name), num_classes=5),
         {"num_classes": 5},
         (2, 3, 64, 80),
         _LAST[name],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from vitjax.models.mobilenet_v1 import MobileNetV1
 from vitjax.weights.layouts.family import Family, renamed
 
-
 _NAMES = {
     "depthwise/conv": "conv_dw",
     "depthwise/norm": "bn1",
