@@ -20,6 +20,8 @@ import flax.linen as nn
 import jax
 import matplotlib
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from vitjax import models
 from vitjax.analysis import summary
@@ -214,7 +216,7 @@ def published(entries: Sequence[summary.Entry]) -> str:
 
 def draw(entries: Sequence[summary.Entry], path: Path) -> None:
     """Accuracy over FLOPs; the area of a circle shows parameters, its colour the year."""
-    figure = canvas.new_figure(9.5, 6.2, layout="constrained")
+    figure = canvas.new_figure(11.5, 7.5, layout="constrained")
     axes = figure.add_subplot()
     years = [entry.year or 0 for entry in entries]
     area = 3.0  # square points per million parameters
@@ -252,14 +254,19 @@ def draw(entries: Sequence[summary.Entry], path: Path) -> None:
 
 
 def _label(figure: Any, axes: Any, entries: Sequence[summary.Entry], area: float) -> None:
-    """Writes each name beside its circle, where it meets no other name."""
+    """Writes each name beside its circle, where it meets no other name or circle."""
     figure.canvas.draw()
     taken: list[Any] = []
+    for entry in entries:
+        # Half of a side in pixels of the figure, of a circle whose area is in square points.
+        half = (area * entry.parameters / 1e6 / 3.14) ** 0.5 * figure.dpi / 72
+        x, y = axes.transData.transform((entry.flops / 1e9, entry.accuracy))
+        taken.append(Bbox([[x - half, y - half], [x + half, y + half]]))
     for entry in sorted(entries, key=lambda e: -(e.accuracy or 0)):
         radius = (area * entry.parameters / 1e6 / 3.14) ** 0.5 + 2
         places = [
             (x * (radius + far), y * (radius + far) * 0.8, x, y)
-            for far in (0, 8, 16, 26, 38, 52)
+            for far in (0, 8, 16, 26, 38, 52, 70)
             for x, y in ((1, 0), (-1, 0), (0.5, 1), (0.5, -1), (-0.5, 1), (-0.5, -1))
         ]
         for place, (dx, dy, x, y) in enumerate(places):
@@ -273,7 +280,9 @@ def _label(figure: Any, axes: Any, entries: Sequence[summary.Entry], area: float
                 va="center" if y == 0 else ("bottom" if y > 0 else "top"),
                 arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#555555"},
             )
-            box = text.get_window_extent().expanded(1.02, 1.15)
+            # Of the words alone: that of the annotation reaches to its circle.
+            text.update_positions(figure.canvas.get_renderer())
+            box = Text.get_window_extent(text).expanded(1.02, 1.15)
             if place + 1 == len(places) or not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
