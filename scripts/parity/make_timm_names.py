@@ -20,6 +20,8 @@ NAMES = (
     *("resnetv2_50x1_bit", "resnetblur18", "resnetaa50", "resnetblur50", "resnetaa50d"),
     *("resnext50_32x4d", "seresnet18", "seresnext50_32x4d", "legacy_seresnet18"),
     *("legacy_seresnext26_32x4d", "ecaresnetlight", "skresnet18", "skresnet50", "resnest14d"),
+    *("resnext101_32x8d", "seresnet50", "legacy_senet154", "skresnext50_32x4d", "resnest50d"),
+    *("senet154", "resnest26d", "seresnet101", "skresnet50d", "resnext101_32x4d"),
     *("res2net50_48w_2s", "resnet18d", "resnetv2_18d", "gernet_s", "resnet26t"),
     *("vit_tiny_patch16_224", "vit_base_patch16_siglip_gap_224", "deit3_small_patch16_224"),
     *("vit_base_patch16_rpn_224", "vit_small_patch16_rope_ape_224", "beit_base_patch16_224"),

@@ -106,12 +106,17 @@ def test_the_size_of_images_tells_deit_iii_from_an_oblong_network(opened):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        ("resnext101_32x4d", "its convolutions are grouped (ResNeXt)"),
         ("seresnet18", "attention over channels (SE-ResNet, ECA-ResNet)"),
         ("seresnext50_32x4d", "attention over channels (SE-ResNet, ECA-ResNet)"),
         ("legacy_seresnet18", "layer1.0.se_module.fc1.weight"),
         ("legacy_seresnext26_32x4d", "layer1.0.se_module.fc1.weight"),
+        ("seresnet101", "attention over channels (SE-ResNet, ECA-ResNet)"),
+        ("senet154", "layer1.0.se.fc1.weight"),
         ("ecaresnetlight", "layer1.0.se.conv.weight"),
         ("skresnet18", "selective kernels (SK-ResNet)"),
+        ("skresnet50d", "selective kernels (SK-ResNet)"),
+        ("resnest26d", "split attention (ResNeSt)"),
         ("resnest14d", "split attention (ResNeSt)"),
         ("res2net50_48w_2s", "several scales (Res2Net)"),
         ("resnetaa50d", "several convolutions in its stem"),
@@ -138,14 +143,49 @@ def test_relatives_are_refused_with_the_reason(opened, name, words):
         ) or "not named as in" in refused(opened, timm()[name], format=format)
 
 
-@pytest.mark.parametrize("name", ["resnext50_32x4d", "skresnet50"])
+# Relatives that vitjax has, by timm's names, and why each is no ResNet.
+RELATIVES = {
+    "resnext50_32x4d": ("resnext50_32x4d", "its convolutions are grouped (ResNeXt)"),
+    "resnext101_32x8d": ("resnext101_32x8d", "its convolutions are grouped (ResNeXt)"),
+    "seresnet50": ("seresnet50", "attention over channels (SE-ResNet, ECA-ResNet)"),
+    "legacy_senet154": ("senet154", "attention over channels (SE-ResNet, ECA-ResNet)"),
+    "skresnet50": ("skresnet50", "selective kernels (SK-ResNet)"),
+    "skresnext50_32x4d": ("skresnext50_32x4d", "selective kernels (SK-ResNet)"),
+    "resnest50d": ("resnest50d", "split attention (ResNeSt)"),
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
 def test_relatives_that_are_here_are_read_as_what_they_are(opened, name):
+    model = models.create(RELATIVES[name][0])
     found = weights.module_of(opened(timm()[name], say=pytest.fail), say=pytest.fail)
-    assert found.effective_fields() == models.create(name).effective_fields()
+    assert type(found) is type(model)
+    assert found.effective_fields() == model.effective_fields()
     # An array less, and it is neither this network nor a ResNet.
     shapes = dict(timm()[name])
-    del shapes["layer2.1.conv3.weight" if name.startswith("resnext") else "layer2.1.conv3.bn.bias"]
+    del shapes[next(each for each in shapes if re.match(r"layer2\.1\.conv3.*weight", each))]
     assert f"the nearest is {name}" in refused(opened, shapes)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("resnext101_32x4d", "resnext50_32x4d"),
+        ("seresnet101", "seresnet50"),
+        ("resnest26d", "resnest50d"),
+    ],
+)
+def test_of_relatives_of_other_sizes_the_nearest_is_named(opened, name, nearest):
+    assert f"the nearest is {nearest}" in refused(opened, timm()[name])
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relatives_are_never_taken_for_a_resnet(opened, monkeypatch, name):
+    """Even if nothing else is known."""
+    resnets = tuple(each for each in opening.LAYOUTS if models.ResNet in each.modules)
+    monkeypatch.setattr(opening, "LAYOUTS", resnets)
+    message = refused(opened, timm()[name])
+    assert RELATIVES[name][1] in message
 
 
 def test_what_no_array_of_a_resnet_shows_is_said(opened):
@@ -230,6 +270,12 @@ def test_the_backbone_of_a_decoder_is_refused_with_the_reason(name, opened):
     message = refused(opened, {**shapes, name: [4, 4, 3, 3]})
     assert "has dilated convolutions (DeepLab, FCN)" in message
     assert "Res2Net" not in message
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relatives_below_a_decoder_are_refused_with_the_reason(name, opened):
+    message = refused(opened, {**timm()[name], "aux_classifier.0.weight": [4, 4, 3, 3]})
+    assert "has dilated convolutions (DeepLab, FCN)" in message
 
 
 def test_resnets_whose_stages_do_not_double_are_refused_with_the_widths(opened):

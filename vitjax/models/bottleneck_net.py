@@ -131,7 +131,8 @@ class BottleneckNet(ConvNet):
         self, images: Float[Array, "batch height width channels"], train: bool
     ) -> dict[str, Array]:
         """The map of the stem and of each stage."""
-        layers = self.layers(train)
+        # Only layers of attention have biases, which the references leave as PyTorch makes them.
+        layers = self.layers(train, bias_init="pytorch")
         x = self.stem(layers, images)
         found = {"stem": x}
         x = self.pool(x)

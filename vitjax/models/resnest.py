@@ -55,4 +55,4 @@ MODELS.register(
     paper="Zhang et al. 2020, arXiv:2004.08955",
     year=2020,
     **IMAGENET,
-)(functools.partial(ResNeSt))
+)(functools.partial(ResNeSt, zero_init_residual=True))  # as timm, the reference, does

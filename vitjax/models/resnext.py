@@ -9,6 +9,7 @@ from jaxtyping import Array
 from vitjax.models.bottleneck_net import EXPANSION, Bottleneck, BottleneckNet
 from vitjax.models.limits import Groups, Width
 from vitjax.models.registry import IMAGENET, MODELS
+from vitjax.nn.channels import round_channels
 from vitjax.nn.conv_norm import Layers
 from vitjax.nn.squeeze_excite import SqueezeExcite
 
@@ -19,10 +20,14 @@ REDUCTION = 16
 class SEBottleneck(Bottleneck):
     """A bottleneck whose branch ends with squeeze and excitation (arXiv:1709.01507, Fig. 3)."""
 
+    @property
+    def reduced(self) -> int:
+        """Channels between the layers of its attention, rounded as timm does."""
+        return round_channels(self.planes * EXPANSION / REDUCTION, fraction=0.0)
+
     def attend(self, x: Array) -> Array:
         """Squeeze and excitation ``attention``."""
-        reduced = self.planes * EXPANSION // REDUCTION
-        return SqueezeExcite(self.layers, reduced, name="attention")(x)
+        return SqueezeExcite(self.layers, self.reduced, name="attention")(x)
 
 
 class ResNeXt(BottleneckNet):
@@ -65,7 +70,8 @@ for _name, _facts, _fields in (
         {**_RESNEXT, "accuracy": 79.312},
         {"stage_sizes": (3, 4, 23, 3), "groups": 32, "base_width": 8},
     ),
-    ("seresnet50", _SE, {"attention": "se"}),
+    # timm, the reference, starts its branches at zero.
+    ("seresnet50", _SE, {"attention": "se", "zero_init_residual": True}),
 ):
     MODELS.register(_name, image_size=224, **_facts, **IMAGENET)(
         functools.partial(ResNeXt, **_fields)

@@ -10,7 +10,7 @@ from vitjax.core.validation import Rate
 from vitjax.models.bottleneck_net import EXPANSION, BottleneckNet, deep_stem
 from vitjax.models.limits import Groups, StageSizes
 from vitjax.models.registry import IMAGENET, MODELS
-from vitjax.models.resnext import SEBottleneck
+from vitjax.models.resnext import REDUCTION, SEBottleneck
 from vitjax.nn.conv_norm import ConvNorm, Layers
 from vitjax.nn.window_pooling import max_pool
 
@@ -22,6 +22,11 @@ class SENetBottleneck(SEBottleneck):
     def first_width(self) -> int:
         """Channels after the first convolution."""
         return self.width // 2
+
+    @property
+    def reduced(self) -> int:
+        """Channels between the layers of its attention."""
+        return self.planes * EXPANSION // REDUCTION
 
     def shortcut(self, x: Array) -> Array:
         """A convolution of 3 x 3 where it halves the map, else of 1 x 1."""

@@ -1,11 +1,11 @@
 """Numbers of channels of scaled networks."""
 
 
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """The multiple of ``divisor`` nearest to ``channels``, and at least 90% of it.
+def round_channels(channels: float, divisor: int = 8, fraction: float = 0.9) -> int:
+    """The multiple of ``divisor`` nearest to ``channels``, and at least ``fraction`` of it.
 
     As in the code of MobileNetV2 (tensorflow/models, ``mobilenet.py``), and later of MnasNet and
     EfficientNet.
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * channels else rounded + divisor
+    return rounded if rounded >= fraction * channels else rounded + divisor

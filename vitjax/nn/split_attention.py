@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.nn.channels import round_channels
 from vitjax.nn.conv_norm import ConvNorm, Layers
 
 RADIX = 2
@@ -31,7 +32,7 @@ class SplitAttention(nn.Module):
     ) -> Float[Array, "batch height width features"]:
         """Convolves and mixes."""
         layers, features = self.layers, self.features
-        reduced = max(x.shape[-1] * RADIX // 4, 32)
+        reduced = max(round_channels(x.shape[-1] * RADIX / 4), 32)
         x = ConvNorm(layers, RADIX * features, 3, groups=RADIX, name="splits")(x)
         x = x.reshape(*x.shape[:3], RADIX, features)
         weights = jnp.mean(jnp.sum(x, axis=3), axis=(1, 2), keepdims=True)

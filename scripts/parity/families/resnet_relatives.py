@@ -5,6 +5,7 @@ from functools import partial
 import timm
 import torchvision
 from timm.models import resnest, resnet, senet, sknet
+from torch import nn
 
 from scripts.parity.family import Case, Member
 
@@ -26,7 +27,7 @@ MEMBERS = [
 ]
 _STAGES = {"stage_sizes": [1, 2], "num_classes": 5}
 _WATCHED = {r"layer(\d)\.(\d+)": lambda m: f"stage{m[1]}_block{int(m[2]) + 1}/output"}
-_SHAPE = (2, 3, 48, 64)
+_SHAPE = (2, 3, 49, 75)  # maps of odd sides, of which poolings leave incomplete windows
 
 
 def _resnet(block, **arguments):
@@ -36,8 +37,6 @@ def _resnet(block, **arguments):
 
 
 def _cut(model, width, head):
-    from torch import nn
-
     model.layer3 = model.layer4 = nn.Identity()
     setattr(model, head, nn.Linear(width, 5))
     return model

@@ -25,10 +25,11 @@ GROUPS = 32
 
 Form = Callable[[str, str], list[Entry]]
 
-# Arrays of relatives of residual networks that vitjax does not have, and what they are.
+# What shows a decoder above dilated convolutions, which no array of the network itself shows.
+DILATED = {r"^(aux_classifier\.|classifier\.0\.convs\.)": "dilated convolutions (DeepLab, FCN)"}
+# Arrays of relatives of residual networks, and what they are: `ResNet` is none of these.
 FORBIDDEN = {
-    # No array of the network itself shows it.
-    r"^(aux_classifier\.|classifier\.0\.convs\.)": "dilated convolutions (DeepLab, FCN)",
+    **DILATED,
     r"\.paths\.\d+\.": "selective kernels (SK-ResNet)",
     r"\.conv\d\.(bn0|fc1|conv)\.": "split attention (ResNeSt)",
     r"\.(convs|bns)\.\d+\.": "convolutions at several scales (Res2Net)",
@@ -171,7 +172,9 @@ def fields_of(names: Names, arrays: Arrays) -> dict[str, Any]:
     if stem is None or len(convs) < 2:
         raise WeightsError("the first convolution, or those of the first block, are missing")
     if any(b[2] < a[3] and a[3] % b[2] == 0 for conv in blocks for a, b in pairwise(conv)):
-        raise WeightsError("its convolutions are grouped (ResNeXt), which no model here has")
+        raise WeightsError(
+            "its convolutions are grouped (ResNeXt), which vitjax's ResNet does not have"
+        )
     bottleneck = len(convs) == 3
     width = convs[-1][3] // EXPANSION if bottleneck else convs[-1][3]
     last = [blocks[end - 1][-1][3] for end in itertools.accumulate(sizes)]

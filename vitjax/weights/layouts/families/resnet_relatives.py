@@ -10,6 +10,7 @@ from vitjax.models.resnext import ResNeXt
 from vitjax.models.senet import SENet
 from vitjax.models.sknet import SKNet
 from vitjax.weights.layouts.family import Family, Translate, renamed
+from vitjax.weights.layouts.residual import DILATED
 
 _TOP = {"stem_conv": "conv1", "stem_norm": "bn1", "head": "fc"}
 # Layers within a block.
@@ -90,6 +91,7 @@ LAYOUTS = (
         names={**_RESNEXTS, "seresnet50": "seresnet50"},
         translate=_RESNEXT,
         required=(_FIRST, _THIRD),
+        forbidden=DILATED,
     ).layout(),
     Family(
         project="torchvision",
@@ -98,6 +100,7 @@ LAYOUTS = (
         names=_RESNEXTS,
         translate=_RESNEXT,
         required=(_FIRST, _THIRD),
+        forbidden=DILATED,
     ).layout(),
     Family(
         project="timm",
@@ -106,6 +109,7 @@ LAYOUTS = (
         names={"senet154": "legacy_senet154"},
         translate=_SENET,
         required=(r"layer0\.conv3\.weight", r"layer1\.0\.se_module\.fc1\.weight"),
+        forbidden=DILATED,
     ).layout(),
     Family(
         project="timm",
@@ -114,6 +118,7 @@ LAYOUTS = (
         names={name: name for name in ("skresnet50", "skresnext50_32x4d")},
         translate=_SKNET,
         required=(_FIRST, r"layer1\.0\.conv2\.paths\.0\.conv\.weight"),
+        forbidden=DILATED,
     ).layout(),
     Family(
         project="timm",
@@ -122,5 +127,6 @@ LAYOUTS = (
         names={"resnest50d": "resnest50d"},
         translate=_RESNEST,
         required=(r"conv1\.6\.weight", r"layer1\.0\.conv2\.fc1\.weight"),
+        forbidden=DILATED,
     ).layout(),
 )
