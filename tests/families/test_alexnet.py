@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from vitjax import models
 from vitjax.nn.local_response_norm import local_response_norm
@@ -18,6 +19,8 @@ def test_local_response_normalisation():
     with jax.enable_x64(True):
         found = local_response_norm(jnp.asarray(x), alpha=0.3)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+        gradients = jax.grad(lambda x: jnp.sum(local_response_norm(x, alpha=0.3) ** 3))
+        check_grads(gradients, (jnp.asarray(x),), order=1, modes=["rev"])
 
 
 @pytest.mark.parametrize(

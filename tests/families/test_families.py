@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import seeded
-from families import FAMILIES, FIXTURES, MEMBERS
+from families import FAMILIES, FIXTURES, MEMBERS, SMALL
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vitjax import models, weights
@@ -59,6 +59,33 @@ def test_files_of_every_member_are_written_and_recognised(member, tmp_path, monk
     opened = weights.open_weights(path, format=member["format"], say=lambda words: None)
     found = opened.description.model(**opened.description.fields)
     assert found.effective_fields() == model.effective_fields()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_training_step_has_gradients(name):
+    """Traced alone: every operation has a derivative, and every statistic is updated."""
+    fields, shape = SMALL[name]
+    model = models.create(name, **fields)
+    # Some heads of training need images of the paper's size.
+    shape = models.input_shape(name) if model.auxiliary_logits else shape
+    images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+
+    def loss(params, others, images):
+        outputs, new = model.apply(
+            {"params": params, **others},
+            images,
+            train=True,
+            rngs={"dropout": jax.random.key(1)},
+            mutable=[*others, "auxiliary"],
+        )
+        return jnp.sum(outputs), new
+
+    gradients, new = jax.eval_shape(jax.grad(loss, has_aux=True), params, others, images)
+    assert jax.tree.map(lambda x: x.shape, gradients) == jax.tree.map(lambda x: x.shape, params)
+    assert set(new.get("auxiliary", {})) == set(model.auxiliary_logits)
+    assert new.keys() - {"auxiliary"} == others.keys()
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])

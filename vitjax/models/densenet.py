@@ -108,6 +108,10 @@ class DenseNet(ConvNet):
         x = layers.activate(layers.norm(name="last_norm")(x))
         return {**found, f"stage{len(self.stage_sizes)}": x}
 
+    def classifier(self, x: Array, train: bool, **initialisers: Any) -> Array:
+        """As `ConvNet.classifier`, with a bias of zeros."""
+        return super().classifier(x, train, **{"bias_init": nn.initializers.zeros, **initialisers})
+
 
 _ACCURACY = {121: 74.434, 161: 77.138, 169: 75.6, 201: 76.896}
 _PAPER: dict[str, Any] = {"paper": "Huang et al. 2017, arXiv:1608.06993", "year": 2017}

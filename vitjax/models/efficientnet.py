@@ -49,9 +49,12 @@ SCALES: Mapping[str, tuple[float, float, int, float]] = {
     "lite4": (1.4, 1.8, 300, 0.3),
 }
 # Normal, by the outputs that one input reaches. A depthwise kernel has as many as inputs.
-_DEPTHWISE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+DEPTHWISE_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 # Uniform within 1 / sqrt(outputs).
-_HEAD = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")
+HEAD_INIT: dict[str, Any] = {
+    "kernel_init": nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
+    "bias_init": nn.initializers.zeros,
+}
 
 
 def compound_scaling(phi: float) -> tuple[float, float, int]:
@@ -140,7 +143,7 @@ class EfficientNet(ConvNet):
                     expansion,
                     strides if block == 1 else 1,
                     kernel_size,
-                    depthwise_init=_DEPTHWISE,
+                    depthwise_init=DEPTHWISE_INIT,
                     squeeze=0 if self.lite else 4,
                     drop_path=self.drop_path * done / sum(sizes),
                     name=f"stage{stage}_block{block}",
@@ -153,8 +156,7 @@ class EfficientNet(ConvNet):
 
     def classifier(self, x: Array, train: bool, **initialisers: Any) -> Array:
         """As `ConvNet.classifier`, with timm's initialisation."""
-        initial = {"kernel_init": _HEAD, "bias_init": nn.initializers.zeros}
-        return super().classifier(x, train, **{**initial, **initialisers})
+        return super().classifier(x, train, **{**HEAD_INIT, **initialisers})
 
     def _rounded(self, channels: int) -> int:
         return round_channels(channels * self.width_factor)

@@ -1,14 +1,16 @@
 """MobileNet: depthwise separable convolutions."""
 
+import dataclasses
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from vitjax.core.validation import PositiveFloat
 from vitjax.models.convnet import ConvNet
-from vitjax.models.registry import IMAGENET, MODELS
+from vitjax.models.efficientnet import DEPTHWISE_INIT, HEAD_INIT
+from vitjax.models.registry import MODELS, SYMMETRIC
 from vitjax.nn.channels import round_channels
 from vitjax.nn.conv_norm import ConvNorm, Layers
 
@@ -39,9 +41,8 @@ class SeparableBlock(nn.Module):
     ) -> Float[Array, "batch new_height new_width features"]:
         """Applies the block."""
         channels = x.shape[-1]
-        depthwise = ConvNorm(
-            self.layers, channels, 3, self.strides, groups=channels, name="depthwise"
-        )
+        layers = dataclasses.replace(self.layers, kernel_init=DEPTHWISE_INIT)
+        depthwise = ConvNorm(layers, channels, 3, self.strides, groups=channels, name="depthwise")
         x = ConvNorm(self.layers, self.features, name="pointwise")(depthwise(x))
         self.sow("intermediates", "output", x)
         return x
@@ -51,7 +52,7 @@ class MobileNetV1(ConvNet):
     """A stem and 13 depthwise separable convolutions.
 
     Howard et al. 2017, arXiv:1704.04861, Table 1, with ReLU6 and rounded channels as in the
-    authors' code.
+    authors' code, and the initialisation of timm, which is EfficientNet's.
 
     Attributes:
         width_factor: multiplies the numbers of channels (alpha in Sec. 3.3).
@@ -82,11 +83,15 @@ class MobileNetV1(ConvNet):
             found[f"stage{stage}"] = x
         return found
 
+    def classifier(self, x: Array, train: bool, **initialisers: Any) -> Array:
+        """As `ConvNet.classifier`, with timm's initialisation."""
+        return super().classifier(x, train, **{**HEAD_INIT, **initialisers})
+
 
 MODELS.register(
     "mobilenet_v1",
     image_size=224,
     paper="Howard et al. 2017, arXiv:1704.04861",
     year=2017,
-    **IMAGENET,
+    **SYMMETRIC,
 )(functools.partial(MobileNetV1))

@@ -29,6 +29,12 @@ def local_response_norm(
     half = size // 2
     padding = [(0, 0)] * 3 + [(half, half)]
     sums = jax.lax.reduce_window(
-        jnp.square(x), jnp.zeros((), x.dtype), jax.lax.add, (1, 1, 1, size), (1,) * 4, padding
+        # A number of Python: only with that JAX knows that the sum has a derivative.
+        jnp.square(x),
+        0.0,
+        jax.lax.add,
+        (1, 1, 1, size),
+        (1,) * 4,
+        padding,
     )
     return x / (k + alpha * sums) ** beta
