@@ -51,6 +51,9 @@ def shallow(name):
     Names that differ in size alone give the same model, which is traced once.
     """
     model, shape = models.create(name), models.input_shape(name)
+    for small, (fields, small_shape) in SMALL.items():
+        if type(models.create(small)) is type(model):
+            return models.create(name, **fields), small_shape
     if isinstance(model, models.ViT):
         return model.clone(depth=4, width=32, num_heads=2, mlp_width=None), (224, 224, 3)
     if isinstance(model, models.ResNet | models.UNetResNet):
