@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 from vitjax import models
+from vitjax.models.senet import SENet
 
-IMAGES = (4, 16, 16, 3)
+IMAGES = (4, 32, 32, 3)
 # A small network of a given depth, for every family whose depth is a number of equal blocks.
 FAMILIES = {
     "resnet18": lambda n: resnet("resnet18", n),
@@ -15,12 +16,15 @@ FAMILIES = {
     "resnet50_v2": lambda n: resnet("resnet50_v2", n),
     "bit_r50x1": lambda n: resnet("bit_r50x1", n, width=32),
     "vit_ti16": lambda n: vit(n),
+    "resnext50_32x4d": lambda n: resnet("resnext50_32x4d", n, groups=2, base_width=32),
+    "skresnet50": lambda n: resnet("skresnet50", n),
+    "resnest50d": lambda n: resnet("resnest50d", n),
     "vit_ti16 with layer scale": lambda n: vit(n, layer_scale=0.1),
 }
 
 
-def resnet(name, blocks, width=8):
-    return models.create(name, stage_sizes=(blocks,), width=width, num_classes=3)
+def resnet(name, blocks, width=8, **fields):
+    return models.create(name, stage_sizes=(blocks,), width=width, num_classes=3, **fields)
 
 
 def vit(depth, **fields):
@@ -52,7 +56,10 @@ def test_the_cost_of_a_block_does_not_grow_with_depth(name):
 
 
 def test_the_families_here_are_all_that_count_equal_blocks():
-    """Blocks of Conv4 halve the image, and a U-Net's encoder is a ResNet."""
+    """Blocks of Conv4 halve the image, and a U-Net's encoder is a ResNet.
+
+    Of SENet the cost of a block does grow.
+    """
     counted = {cls for cls in map(type, map(models.create, models.names())) if cls.counted_layers}
     here = {type(make(2)) for make in FAMILIES.values()}
-    assert counted - {models.Conv4, models.UNetResNet} == here
+    assert counted - {models.Conv4, models.UNetResNet, SENet} == here

@@ -1,7 +1,7 @@
 """SqueezeNet: modules that squeeze the channels before they expand them."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.core.errors import ConfigError
 from vitjax.core.validation import Rate
 from vitjax.models.convnet import ConvNet
-from vitjax.models.limits import Pixels, Width
+from vitjax.models.limits import Pixels, StageSizes, StageWidths, Width
 from vitjax.models.protocol import Model
 from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.nn.conv_norm import Layers
@@ -87,8 +88,8 @@ class SqueezeNet(ConvNet):
     Without a head the model returns the last map, which the convolution would read.
 
     Attributes:
-        squeezed: channels that each module of each stage squeezes to; a max pooling precedes each
-            stage.
+        squeezed: channels that each module squeezes to.
+        stage_sizes: modules of each stage; a max pooling precedes each stage.
         stem_width: channels of the stem.
         stem_kernel: side of its kernel in pixels; its stride is 2.
         dropout: rate before the head (Sec. 3.3).
@@ -100,10 +101,23 @@ class SqueezeNet(ConvNet):
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output)$",)
     aligned_features: ClassVar[bool] = False
 
-    squeezed: Sequence[Sequence[int]] = ((16, 16, 32), (32, 48, 48, 64), (64,))
+    squeezed: StageWidths = (16, 16, 32, 32, 48, 48, 64, 64)
+    stage_sizes: StageSizes = (3, 4, 1)
+        (16, 16, 32),
+        (32, 48, 48, 64),
+        (64,),
+    )
     stem_width: Width = 96
     stem_kernel: Pixels = 7
     dropout: Rate = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.squeezed) != sum(self.stage_sizes):
+            raise ConfigError(
+                f"squeezed={list(self.squeezed)!r}: stage_sizes={list(self.stage_sizes)!r} are"
+                f" {sum(self.stage_sizes)} modules, and these are {len(self.squeezed)}"
+            )
 
     @nn.compact
     def maps(
@@ -116,10 +130,11 @@ class SqueezeNet(ConvNet):
         )
         x = jax.nn.relu(stem(images))
         found = {"stem": x}
-        for stage, modules in enumerate(self.squeezed, start=1):
+        widths = iter(self.squeezed)
+        for stage, modules in enumerate(self.stage_sizes, start=1):
             x = max_pool(x, 3, 2, ceil=True)
-            for i, squeezed in enumerate(modules, start=1):
-                x = Fire(layers, squeezed, name=f"stage{stage}_fire{i}")(x)
+            for i in range(1, modules + 1):
+                x = Fire(layers, next(widths), name=f"stage{stage}_fire{i}")(x)
             found[f"stage{stage}"] = x
         return found
 
@@ -151,7 +166,7 @@ MODELS.register("squeezenet1_0", image_size=224, accuracy=58.092, **_PAPER, **IM
 MODELS.register("squeezenet1_1", image_size=224, accuracy=58.178, **_PAPER, **IMAGENET)(
     functools.partial(
         SqueezeNet,
-        squeezed=((16, 16), (32, 32), (48, 48, 64, 64)),
+        stage_sizes=(2, 2, 4),
         stem_width=64,
         stem_kernel=3,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from vitjax.models.squeezenet import SqueezeNet
 from vitjax.weights.layouts.family import Family
@@ -16,7 +15,7 @@ def _translate(module: SqueezeNet, name: str) -> str:
         return top[name]
     # In one sequence after the stem and its ReLU, in which poolings count.
     stage, i = int(found[1]), int(found[2])
-    before: Any = sum(len(modules) for modules in module.squeezed[: stage - 1])
+    before = sum(module.stage_sizes[: stage - 1])
     return f"features.{2 + before + stage + i - 1}.{found[3]}"
 
 
