@@ -103,10 +103,6 @@ class SqueezeNet(ConvNet):
 
     squeezed: StageWidths = (16, 16, 32, 32, 48, 48, 64, 64)
     stage_sizes: StageSizes = (3, 4, 1)
-        (16, 16, 32),
-        (32, 48, 48, 64),
-        (64,),
-    )
     stem_width: Width = 96
     stem_kernel: Pixels = 7
     dropout: Rate = 0.5
