@@ -36,7 +36,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--max-parameters",
         type=_number,
         metavar="N",
-        help="list models of at most so many parameters, such as 5e6",
+        help="list only models with at most this number of parameters, such as 5e6",
     )
     parser.add_argument(
         "--sort",
