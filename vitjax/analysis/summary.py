@@ -112,8 +112,7 @@ class Summary:
 
 def family_of(name: str) -> tuple[str, str]:
     """The class of a registered model, and the last part of its module's name."""
-    made: Any = models.registry.MODELS[name]
-    made = getattr(made, "func", made)
+    made = type(models.create(name))
     return made.__name__, made.__module__.rpartition(".")[2]
 
 
