@@ -28,8 +28,9 @@ def check_images(images: Any, least: int = 1) -> None:
         raise ImageError(
             f"images of dtype {images.dtype}: a model needs floats; scale and normalise them first"
         )
-    if min(images.shape[1:3]) < least:
-        height, width = images.shape[1:3]
+    height, width = images.shape[1:3]
+    # Sides of any length, in an exported graph, are symbols without an order.
+    if any(isinstance(side, int) and side < least for side in (height, width)):
         raise ImageError(
             f"images of {height} x {width} pixels: this model needs at least {least} x {least};"
             " resize them"

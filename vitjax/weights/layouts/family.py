@@ -32,7 +32,7 @@ from vitjax.weights.layouts.layout import (
     dense,
     same,
 )
-from vitjax.weights.layouts.target import Construction, Written, needs_head, refuse
+from vitjax.weights.layouts.target import Construction, Written, check_fields, needs_head, refuse
 from vitjax.weights.layouts.timm_card import TimmConvNetCard
 
 # The leaves of a layer other than a kernel.
@@ -204,12 +204,13 @@ class Family:
         return channels
 
     def _target(self, module: ConvNet, written: Written) -> Construction:
+        # A field that the family gets later is refused, until it is known what the project has.
+        check_fields(self.project, module, frozenset(self.model.field_names()))
         own = module.effective_fields()
-        defaults = {field.name: field.default for field in dataclasses.fields(module)}
         differences: dict[str, list[str]] = {}
         for name, other in self._modules():
-            theirs = {**defaults, **other.effective_fields()}
-            wrong = [k for k in own if k != "num_classes" and own[k] != theirs[k]]
+            theirs = other.effective_fields()
+            wrong = [k for k in theirs if k != "num_classes" and own[k] != theirs[k]]
             if not wrong:
                 return self._construction(name, module, written)
             differences[name] = [f"{k}={theirs[k]!r}" for k in wrong]
