@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_imports import ROOMS
+from rooms import ROOMS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = (REPOSITORY / "docs" / "architecture.md").read_text()

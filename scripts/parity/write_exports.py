@@ -1,4 +1,4 @@
-"""Write the networks of tests/weights/export_cases.py for `read_exports`, which runs timm.
+"""Write the networks of tests/helpers/export_cases.py for `read_exports`, which runs timm.
 
     python -m scripts.parity.write_exports FOLDER
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "weights"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "helpers"))
 
 from export_cases import CASES, made  # type: ignore[import-not-found]
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from test_training import assert_same_bits, final_state, wait_for_checkpoint
+from whole_runs import assert_same_bits, final_state, wait_for_checkpoint
 
 import vitjax as api
 from vitjax import config as configs

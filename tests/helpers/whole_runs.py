@@ -3,7 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import jax
+import numpy as np
+
+from vitjax import config as configs
+from vitjax.training import experiment as experiments
 
 # One real device, as on a user's laptop; the other tests' eight simulated ones are slow.
 FLAGS = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
@@ -49,3 +56,29 @@ def get_config():
     config.checkpoint = dict(every_steps=10, keep=3)
     return config
 """
+
+
+def final_state(workdir, step=60):
+    """The state of a run's last checkpoint, as it lies on disk."""
+    built = experiments.build(configs.from_json((workdir / "config.json").read_text()))
+    store = built.checkpoints(workdir / "checkpoints", read_only=True)
+    restored = store.restore(built.abstract_state(), config=built.config, step=step)
+    store.close()
+    return restored.state
+
+
+def assert_same_bits(first, second):
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def wait_for_checkpoint(process, workdir, step):
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        done = [int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()]
+        if max(done, default=-1) >= step:
+            return
+        time.sleep(0.002)
+    raise AssertionError("no checkpoint in four minutes")

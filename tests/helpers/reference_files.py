@@ -18,7 +18,7 @@ from vitjax import models, weights
 from vitjax.weights import notes, writing
 from vitjax.weights.formats import files
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[1] / "weights" / "fixtures"
 
 
 @dataclasses.dataclass
