@@ -34,10 +34,12 @@ def _block(
 
 
 def _reduction(reduce3: int, three: int, reduce5: int, five: int) -> Table:
+    # Where a side is even, "same" pads the pooling as rounding its size up does. Where it is odd,
+    # Caffe's pooling has a pixel less than the convolutions, and their maps cannot be concatenated.
     return (
         (Step(reduce3), Step(three, 3, 2)),
         (Step(reduce5), Step(five, 3), Step(five, 3, 2)),
-        (Pool("max", 2, 0, ceil=True),),
+        (Pool("max", 2, "same"),),
     )
 
 

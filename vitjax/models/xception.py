@@ -7,8 +7,10 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from vitjax.core.validation import PositiveFloat
 from vitjax.models.convnet import ConvNet
 from vitjax.models.registry import MODELS, SYMMETRIC
+from vitjax.nn.channels import scaled
 from vitjax.nn.conv_norm import ConvNorm, Layers
 from vitjax.nn.residual import add
 from vitjax.nn.window_pooling import max_pool
@@ -89,12 +91,19 @@ class Xception(ConvNet):
     """Entry flow, middle flow and exit flow of separable convolutions.
 
     Chollet 2017, arXiv:1610.02357, Fig. 5, in the form of timm's ``legacy_xception``, whose first
-    two convolutions do not pad. The attributes are those of `ConvNet`.
+    two convolutions do not pad.
+
+    Attributes:
+        width_factor: multiplies the numbers of channels.
+
+    The other attributes are those of `ConvNet`.
     """
 
     image_kernels: ClassVar[tuple[str, ...]] = ("stem1/conv/kernel",)
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output)$",)
     aligned_features: ClassVar[bool] = False
+
+    width_factor: PositiveFloat = 1.0
 
     @nn.compact
     def maps(
@@ -102,18 +111,22 @@ class Xception(ConvNet):
     ) -> dict[str, Array]:
         """The map of the stem and of each stage; the last one after the exit flow."""
         layers = self.layers(train)
-        x = ConvNorm(layers, _STEM[0], 3, 2, padding=0, name="stem1")(images)
-        x = ConvNorm(layers, _STEM[1], 3, padding=0, name="stem2")(x)
+        stem1, stem2 = self._scaled(_STEM)
+        x = ConvNorm(layers, stem1, 3, 2, padding=0, name="stem1")(images)
+        x = ConvNorm(layers, stem2, 3, padding=0, name="stem2")(x)
         found = {"stem": x}
         for stage, blocks in enumerate(STAGES, start=1):
             for i, (widths, strides) in enumerate(blocks, start=1):
                 first = stage > 1 or i > 1
                 name = f"stage{stage}_block{i}"
-                x = Block(layers, widths, strides, first, name=name)(x)
+                x = Block(layers, self._scaled(widths), strides, first, name=name)(x)
             found[f"stage{stage}"] = x
-        for i, features in enumerate(_EXIT, start=1):
+        for i, features in enumerate(self._scaled(_EXIT), start=1):
             x = jax.nn.relu(SeparableConvNorm(layers, features, name=f"stage4_exit{i + 1}")(x))
         return {**found, "stage4": x}
+
+    def _scaled(self, widths: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(scaled(width, self.width_factor) for width in widths)
 
 
 MODELS.register(

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vitjax.nn.channels import scaled
 from vitjax.nn.conv import Padding
 from vitjax.nn.conv_norm import ConvNorm, Layers
 from vitjax.nn.window_pooling import average_pool, max_pool
@@ -36,14 +37,14 @@ class Pool(NamedTuple):
     Attributes:
         kind: what is taken of each window.
         strides: step in pixels.
-        padding: pixels on each side.
+        padding: pixels on each side, as of `vitjax.nn.conv.Conv`.
         ceil: see `vitjax.nn.window_pooling.max_pool`.
         count_padding: see `vitjax.nn.window_pooling.average_pool`.
     """
 
     kind: Literal["max", "average"]
     strides: int = 1
-    padding: int = 1
+    padding: Padding = 1
     ceil: bool = False
     count_padding: bool = True
 
@@ -60,11 +61,6 @@ class Fork(NamedTuple):
 
 Branch = tuple[Step | Pool | Fork, ...]
 Table = tuple[Branch, ...]
-
-
-def scaled(features: int, factor: float) -> int:
-    """``features`` times ``factor``, and at least 1."""
-    return max(1, round(features * factor))
 
 
 def pool(x: Float[Array, "batch height width channels"], spec: Pool) -> Array:
