@@ -1,11 +1,14 @@
 """The configs that vitjax comes with can be built: every key is read, every shape fits."""
 
+import runpy
 from pathlib import Path
 
 import pytest
 
 from vitjax import config as configs
+from vitjax import models
 from vitjax.core.errors import ConfigError
+from vitjax.models.convnet import ConvNet
 from vitjax.training import experiment as experiments
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -46,6 +49,7 @@ def test_every_config_is_of_one_of_these_kinds():
         ("maml/omniglot.py:5w2s", r"omniglot\.py: .*unknown variant '5w2s'; did you mean '5w.s'"),
         ("maml/methods.py:prtonet", r"'prtonet'; did you mean 'protonet'\? \(known: anil, boil,"),
         ("maml/methods.py:anil,glyphs:3w", r"glyphs\.py: .*unknown variant '3w'"),
+        ("cifar10/chronicle.py:vgg12", r"unknown variant 'vgg12'; did you mean 'vgg11'"),
     ],
 )
 def test_an_unknown_variant_is_named(name, words):
@@ -142,6 +146,14 @@ def test_the_other_configs_fit_synthetic_images(name):
     built = experiments.build(config)
     assert built.run.steps > 0
     assert built.objective.num_classes == classes
+
+
+def test_every_network_of_the_chronicle_can_be_made():
+    networks = runpy.run_path(str(CONFIGS / "cifar10" / "chronicle.py"))["NETWORKS"]
+    for name, (size, _) in networks.items():
+        config = configs.load(CONFIGS / f"cifar10/chronicle.py:{name}")
+        model = models.create(**config.model, num_classes=10)
+        assert not isinstance(model, ConvNet) or model.smallest_image <= size
 
 
 @pytest.mark.parametrize("name", SEGMENTATION)
