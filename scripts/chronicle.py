@@ -39,26 +39,22 @@ class Stack(Model):
         convolutions: of stride 1, each followed by a ReLU.
         dense: outputs of dense layers after the last map.
         average: average the last map before them.
-        skip: add the input to the last map.
     """
 
     convolutions: tuple[tuple[int, int, int, int], ...] = ()
     dense: tuple[int, ...] = ()
     average: bool = False
-    skip: bool = False
 
     @nn.compact
     def __call__(self, x: Any, train: bool = False) -> Any:
         """Applies the layers."""
-        y = x
         for height, width, features, groups in self.convolutions:
-            y = jax.nn.relu(nn.Conv(features, (height, width), feature_group_count=groups)(y))
-        y = x + y if self.skip else y
+            x = jax.nn.relu(nn.Conv(features, (height, width), feature_group_count=groups)(x))
         if self.dense:
-            y = y.mean((1, 2)) if self.average else y.reshape(len(y), -1)
+            x = x.mean((1, 2)) if self.average else x.reshape(len(x), -1)
         for features in self.dense:
-            y = nn.Dense(features)(y)
-        return y
+            x = nn.Dense(features)(x)
+        return x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +119,9 @@ IDEAS: tuple[tuple[str, Network, Network], ...] = (
     ("batch normalisation", registered("vgg16"), registered("vgg16_bn")),
     (
         "skip connection",
-        stack("two 3 x 3 convolutions, 256 channels", MAP, convolutions=((3, 3, 256, 1),) * 2),
-        stack("the same and a sum", MAP, convolutions=((3, 3, 256, 1),) * 2, skip=True),
+        registered("plain34"),
+        # Without projections, as in the paper's comparison (Fig. 4).
+        registered("resnet34", '`resnet34` with `shortcut="pad"`', shortcut="pad"),
     ),
     ("order: BN, ReLU, convolution", registered("resnet50"), registered("resnet50_v2")),
     ("width against depth", registered("resnet152"), registered("wrn50_2")),

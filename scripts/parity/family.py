@@ -51,7 +51,7 @@ class Case:
 
     Attributes:
         ours: the name of vitjax's model.
-        format: whose names its weights have.
+        format: whose names its weights have; "" for vitjax's, with points for slashes.
         build: makes the reference.
         fields: of vitjax's model, where it is not the registered one.
         shape: of the images, as PyTorch has it.

@@ -18,6 +18,15 @@ from vitjax import models, weights
 from vitjax.weights import writing
 from vitjax.weights.formats import files
 
+# The leaves of a layer in PyTorch.
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
 
 def test_every_family_has_members_a_small_network_and_a_fixture():
     used = {json.loads(str(np.load(path)["spec"]))["model"] for path in FIXTURES}
@@ -92,6 +101,27 @@ def test_a_training_step_has_gradients(name):
     assert new.keys() - {"auxiliary"} == others.keys()
 
 
+def read(stored, model, spec):
+    """The variables of a model that a reference has under its names."""
+    variables = {}
+    if spec["format"]:
+        layout = writing.layout_for(model, spec["format"])
+        for entry in layout.entries_at(model, None, None):
+            values = entry.read(*(stored.pop(name) for name in entry.theirs))
+            variables |= dict(zip(entry.ours, values, strict=True))
+    else:
+        images = jax.ShapeDtypeStruct(spec["images"], jnp.float32)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+        for name in flatten_dict(shapes, sep="/"):
+            _, *layer, leaf = name.split("/")
+            array = stored.pop(".".join([*layer, LEAVES[leaf]]))
+            # PyTorch has the outputs first, and before the pixels the inputs.
+            places = {4: ((0, 1), (3, 2)), 3: (0, 2), 2: (0, 1)}
+            variables[name] = np.moveaxis(array, *places[array.ndim]) if leaf == "kernel" else array
+    assert not stored
+    return variables
+
+
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_logits_and_activations_are_those_of_the_reference(path, dtype):
@@ -101,12 +131,7 @@ def test_logits_and_activations_are_those_of_the_reference(path, dtype):
     stored = seeded.weights(spec["arrays"])
     with jax.enable_x64(dtype == "float64"):
         model = models.create(spec["model"], **spec["fields"], dtype=dtype, param_dtype=dtype)
-        layout = writing.layout_for(model, spec["format"])
-        variables = {}
-        for entry in layout.entries_at(model, None, None):
-            values = entry.read(*(stored.pop(name) for name in entry.theirs))
-            variables |= dict(zip(entry.ours, values, strict=True))
-        assert not stored
+        variables = read(stored, model, spec)
         variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
         train = spec["train"]
         model = model.without_regularisers() if train else model

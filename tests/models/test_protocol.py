@@ -98,7 +98,8 @@ def test_head_is_found_replaced_and_removed(name):
     model, shape = shallow(name)
     own = shapes(model, shape)
     head = {n for n in own if re.search(model.head_pattern, n)}
-    assert head
+    # The output codes of lenet5_paper are fixed.
+    assert bool(head) != (name == "lenet5_paper")
     assert entries(head) == set(model.split_head(dict.fromkeys(entries(own)))[0])
     assert all(model.head_of(n) == n.partition("/")[0] for n in head)
     assert all(own[n][-1] == model.num_classes for n in head)

@@ -191,6 +191,51 @@ def test_stems_and_shortcuts():
     assert not padded[..., [0, 2, 3]].any()
 
 
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_a_plain_network_is_a_sequence_of_layers(block):
+    module, variables = made(shortcut="none", stage_sizes=(2, 1), block=block)
+    flat = flatten_dict(variables, sep="/")
+    assert not any("shortcut" in name for name in flat)
+
+    def layer(x, conv, norm, stride):
+        kernel = flat[f"params/{conv}/kernel"]
+        pad = [((side - 1) // 2,) * 2 for side in kernel.shape[:2]]
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        mean, var = (flat[f"batch_stats/{norm}/{each}"] for each in ("mean", "var"))
+        scale, bias = (flat[f"params/{norm}/{each}"] for each in ("scale", "bias"))
+        return jax.nn.relu((x - mean) / jnp.sqrt(var + 1e-5) * scale + bias)
+
+    x = layer(IMAGES, "stem_conv", "stem_norm", 1)
+    layers = (1, 2) if block == "basic" else (1, 2, 3)
+    for name in ("stage1_block1", "stage1_block2", "stage2_block1"):
+        for i in layers:
+            halves = name == "stage2_block1" and i == len(layers) - 1
+            x = layer(x, f"{name}/conv{i}", f"{name}/norm{i}", 2 if halves else 1)
+    expected = x.mean((1, 2)) @ flat["params/head/kernel"] + flat["params/head/bias"]
+    np.testing.assert_allclose(run(module, variables), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_plain_pre_activation_block_is_its_branch():
+    module, variables = made(shortcut="none", preactivation=True)
+    residual, state = run(module.clone(shortcut="pad"), variables, mutable="intermediates")
+    found, plain = run(module, variables, mutable="intermediates")
+    stem = state["intermediates"]["stem"][0]
+    blocks = [each["intermediates"]["stage1_block1"]["output"][0] for each in (state, plain)]
+    np.testing.assert_allclose(blocks[0] - stem, blocks[1], rtol=1e-4, atol=1e-5)
+    assert np.abs(found - residual).max() > 1e-3
+
+
+@pytest.mark.parametrize(("depth", "projections"), [(18, 173_824), (34, 173_824), (110, 0)])
+def test_plain_networks_have_the_layers_of_residual_ones(depth, projections):
+    plain, residual = (models.count_parameters(f"{name}{depth}") for name in ("plain", "resnet"))
+    # Those of 1 x 1 convolutions and their normalisations: arXiv:1512.03385, Sec. 3.3, option B.
+    widths = [(64, 128), (128, 256), (256, 512)]
+    assert sum(a * b + 2 * b for a, b in widths) == 173_824
+    assert residual - plain == projections
+
+
 def test_dtypes():
     module, variables = made(dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

@@ -187,6 +187,11 @@ def test_networks_that_are_not_here(arrays, tmp_path, change, words):
         ("timm", {"preactivation": True, "standardize_epsilon": 1e-8}, "or neither"),
         ("npz", {}, "only preactivation=True"),
         ("pytorch-cifar", {}, "only stem='cifar'"),
+        (
+            "pytorch-cifar",
+            {"stem": "cifar", "shortcut": "none"},
+            "has shortcuts in its residual networks; this ResNet has shortcut='none'",
+        ),
         ("wideresnet-pytorch", {"stem": "cifar"}, "only preactivation=True"),
         ("smp", {}, "'smp' cannot store a ResNet; possible: safetensors, pytorch-cifar"),
         ("torchvison", {}, "did you mean 'torchvision'"),
@@ -197,6 +202,21 @@ def test_formats_that_do_not_hold_a_network(tmp_path, format, fields, words):
     with pytest.raises(WeightsError, match=words):
         weights.save(variables, module, tmp_path / "file", format)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_of_residual_networks_do_not_fill_plain_ones(tmp_path):
+    """Without projections the arrays are the same."""
+    module, variables = small(stem="cifar", shortcut="pad")
+    path = written(variables, module, tmp_path / "file", "pytorch-cifar")
+    plain = module.clone(shortcut="none")
+    with pytest.raises(WeightsError, match=r"has shortcuts in its .*; this ResNet has .*'none'"):
+        weights.load(path, plain)
+    shape = (32, 32, 3)
+    path = weights.save(variables, plain, tmp_path / "plain", "safetensors", input_shape=shape)
+    found = weights.load(path, plain)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    with pytest.raises(WeightsError, match="shortcut is 'none' in the file and 'pad' in the model"):
+        weights.load(path, module)
 
 
 BIT = {

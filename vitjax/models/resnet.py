@@ -22,7 +22,7 @@ from vitjax.nn.dtypes import Dtype, as_dtype, output_dtype
 from vitjax.nn.initializers import he_normal, pytorch_bias, pytorch_kernel
 from vitjax.nn.inputs import check_images
 from vitjax.nn.norm import check_groups, normalization
-from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock, Strided
+from vitjax.nn.residual import Layer, PreactivationBlock, ResidualBlock, Shortcut, Strided
 
 BlockKind = Literal["basic", "bottleneck"]
 Stem = Literal["imagenet", "cifar"]
@@ -62,7 +62,8 @@ class ResNet(Model):
             ("v1.5"), or the first, ``"1x1"``, as in arXiv:1512.03385 and Keras.
         zero_pool: the stem's max pooling pads with zeros, as in BiT, instead of -inf.
         shortcut: where the shape changes, ``"projection"`` (1 x 1 convolution: option B of
-            arXiv:1512.03385) or ``"pad"`` (no parameters: option A).
+            arXiv:1512.03385) or ``"pad"`` (no parameters: option A); ``"none"`` leaves out the
+            shortcuts of all blocks (the paper's plain networks, Sec. 3.3).
         norm: ``"batch"`` or ``"group"``.
         norm_groups: groups of group normalisation.
         standardize_epsilon: weight standardisation in all convolutions; None for none. See `Conv`.
@@ -85,6 +86,7 @@ class ResNet(Model):
         "norm_groups": Shapeless(("norm", "group")),
         "zero_pool": Shapeless(("stem", "imagenet")),
         "strided": Shapeless(("block", "bottleneck")),
+        "shortcut": Shapeless(shown="projection", exact=True),
     }
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output|stage\d+)$",)
     counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"stage_sizes": _BLOCK}
@@ -99,7 +101,7 @@ class ResNet(Model):
     stem: Stem = "imagenet"
     strided: Strided = "3x3"
     zero_pool: bool = False
-    shortcut: Literal["projection", "pad"] = "projection"
+    shortcut: Shortcut = "projection"
     norm: Literal["batch", "group"] = "batch"
     norm_groups: Groups = 32
     standardize_epsilon: PositiveFloat | None = None
@@ -115,6 +117,10 @@ class ResNet(Model):
         super().__post_init__()
         inner, stem = self.width * self.bottleneck_factor, self.stem_width or self.width
         check_groups(self.norm, self.norm_groups, (stem, self.width, inner))
+        if self.zero_init_residual and self.shortcut == "none":
+            raise ConfigError(
+                "zero_init_residual: with shortcut='none' every output would be zero; leave one out"
+            )
         if self.zero_init_residual and self.preactivation and self.standardize_epsilon is not None:
             raise ConfigError(
                 "zero_init_residual: under weight standardisation a kernel of zeros has gradients"
@@ -317,16 +323,23 @@ for _depth, _sizes in {**_BASIC, **_BOTTLENECK}.items():
     _register(f"resnet{_depth}", _V1, stage_sizes=_sizes, block=_block)
     _register(f"resnet{_depth}_v2", _V2, stage_sizes=_sizes, block=_block, preactivation=True)
 
-for _depth in (20, 32, 44, 56, 110):
+for _depth, _sizes in _BASIC.items():
+    # arXiv:1512.03385, Sec. 4.1.
+    _register(f"plain{_depth}", _V1, stage_sizes=_sizes, block="basic", shortcut="none")
+
+for _name, _depth, _shortcut in (
+    *(("resnet", depth, "pad") for depth in (20, 32, 44, 56, 110)),
+    *(("plain", depth, "none") for depth in (20, 56, 110)),
+):
     # arXiv:1512.03385, Sec. 4.2: 6n + 2 layers, 16, 32 and 64 channels, shortcuts of option A.
     _register(
-        f"resnet{_depth}",
+        f"{_name}{_depth}",
         _V1,
         stage_sizes=((_depth - 2) // 6,) * 3,
         block="basic",
         width=16,
         stem="cifar",
-        shortcut="pad",
+        shortcut=_shortcut,
         num_classes=10,
     )
 

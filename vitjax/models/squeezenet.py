@@ -1,7 +1,6 @@
 """SqueezeNet: modules that squeeze the channels before they expand them."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -11,18 +10,15 @@ from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.validation import Rate
-from vitjax.models.convnet import ConvNet
+from vitjax.models.conv_head import ConvHeadNet
 from vitjax.models.limits import Pixels, StageSizes, StageWidths, Width
-from vitjax.models.protocol import Model
 from vitjax.models.registry import IMAGENET, MODELS
 from vitjax.nn.conv_norm import Layers
-from vitjax.nn.dtypes import output_dtype
 from vitjax.nn.window_pooling import max_pool
 
 # Channels of each of the two expansions, over those that are squeezed to.
 EXPANSION = 4
 _HE = nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
-_NORMAL = nn.initializers.normal(0.01)
 
 
 class Fire(nn.Module):
@@ -54,33 +50,7 @@ class Fire(nn.Module):
         return x
 
 
-class ConvHead(Model):
-    """Dropout, a 1 x 1 convolution ``head``, a ReLU, and the mean over pixels.
-
-    Attributes:
-        num_classes: the number of outputs.
-        dropout: rate before the convolution.
-        dtype: of the computation.
-        param_dtype: of the parameters.
-    """
-
-    num_classes: int
-    dropout: Rate = 0.0
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool = False
-    ) -> Float[Array, "batch classes"]:
-        """The logits for a map."""
-        layers = Layers(kernel_init=_NORMAL, **self.dtypes)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = jax.nn.relu(layers.conv(self.num_classes, use_bias=True, name="head")(x))
-        return jnp.mean(x, axis=(1, 2))
-
-
-class SqueezeNet(ConvNet):
+class SqueezeNet(ConvHeadNet):
     """Fire modules between max poolings, and a convolution as the head.
 
     Iandola et al. 2016, arXiv:1602.07360, Table 1 (version 1.0), with the initialisation of
@@ -115,6 +85,11 @@ class SqueezeNet(ConvNet):
                 f" {sum(self.stage_sizes)} modules, and these are {len(self.squeezed)}"
             )
 
+    @property
+    def head_fields(self) -> dict[str, Any]:
+        """As of `ConvHeadNet`."""
+        return {"dropout": self.dropout}
+
     @nn.compact
     def maps(
         self, images: Float[Array, "batch height width channels"], train: bool
@@ -133,22 +108,6 @@ class SqueezeNet(ConvNet):
                 x = Fire(layers, next(widths), name=f"stage{stage}_fire{i}")(x)
             found[f"stage{stage}"] = x
         return found
-
-    @nn.compact
-    def classify(self, x: Array, train: bool) -> Array:
-        """The logits for the last map, or without a head the map."""
-        if not self.num_classes:
-            return x
-        head = ConvHead(self.num_classes, self.dropout, self.dtype, self.param_dtype)
-        nn.share_scope(self, head)
-        x = head(x, train).astype(output_dtype(self.param_dtype))
-        self.sow("intermediates", "logits", x)
-        return x
-
-    def only_head(self, head: Mapping[str, Any]) -> Model:
-        """The head, for maps."""
-        (layer,) = head.values()
-        return ConvHead(layer["kernel"].shape[-1], parent=None)
 
 
 _PAPER: dict[str, Any] = {

@@ -14,6 +14,8 @@ from vitjax.nn.dtypes import as_dtype
 from vitjax.nn.initializers import pytorch_bias
 
 Initializer = Callable[..., Any]
+# A constant, PyTorch's default, or an initialiser.
+BiasInit = float | Literal["pytorch"] | Initializer
 # Pixels on each side of rows and columns, one number for both or (rows, columns).
 Padding = int | tuple[int, int] | Literal["same"] | None
 
@@ -39,7 +41,7 @@ class Conv(nn.Module):
             each output channel is normalised to zero mean and unit variance, with this added to the
             variance; None for none.
         kernel_init: initialiser of the (height, width, in, out) kernel.
-        bias_init: of the bias: a constant, or ``"pytorch"`` for its default.
+        bias_init: of the bias: a constant, ``"pytorch"`` for its default, or an initialiser.
         conv_impl: how it is computed, see `vitjax.nn.convolution.convolve`.
         dtype: of the computation.
         param_dtype: of the parameters.
@@ -54,7 +56,7 @@ class Conv(nn.Module):
     use_bias: bool = False
     standardize_epsilon: float | None = None
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: float | Literal["pytorch"] = 0.0
+    bias_init: BiasInit = 0.0
     conv_impl: ConvImpl = "auto"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -88,16 +90,22 @@ class Conv(nn.Module):
             self.dilation,
         )
         if self.use_bias:
-            init: Initializer
-            if self.bias_init == "pytorch":
-                init = pytorch_bias(math.prod(shape[:-1]))
-            else:
-                init = nn.initializers.constant(self.bias_init)
+            init = _bias_initializer(self.bias_init, math.prod(shape[:-1]))
             bias = self.param("bias", init, (self.features,), param_dtype)
             if defer_bias:
                 return x, bias
             x = x + bias.astype(dtype)
         return x
+
+
+def _bias_initializer(bias_init: BiasInit, inputs: int) -> Initializer:
+    """The initialiser of biases of a layer of which an output has ``inputs`` inputs."""
+    if bias_init == "pytorch":
+        return pytorch_bias(inputs)
+    if callable(bias_init):
+        return bias_init
+    constant: Initializer = nn.initializers.constant(bias_init)
+    return constant
 
 
 def pads(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from vitjax.nn.activations import ACTIVATIONS
 from vitjax.nn.batch_norm import BatchNorm
-from vitjax.nn.conv import Conv, Initializer, Padding
+from vitjax.nn.conv import BiasInit, Conv, Initializer, Padding
 from vitjax.nn.convolution import ConvImpl
 from vitjax.nn.initializers import he_normal
 
@@ -30,7 +30,7 @@ class Layers:
         momentum: the fraction of the running moments that an update keeps.
         activation: a name of `vitjax.nn.activations.ACTIVATIONS`.
         kernel_init: initialiser of kernels.
-        bias_init: of biases of convolutions: a constant, or ``"pytorch"`` for its default.
+        bias_init: of biases of convolutions, see `vitjax.nn.conv.Conv`.
         padding: what ``padding=None`` of a convolution means, see `vitjax.nn.conv.Conv`.
         conv_impl: see `vitjax.nn.convolution.convolve`.
         axis_name: the mapped axis over which batch statistics are averaged; None for none.
@@ -43,7 +43,7 @@ class Layers:
     momentum: float = 0.9
     activation: str = "relu"
     kernel_init: Initializer = he_normal
-    bias_init: float | Literal["pytorch"] = 0.0
+    bias_init: BiasInit = 0.0
     padding: Padding = None
     conv_impl: ConvImpl = "auto"
     axis_name: str | None = None
@@ -61,7 +61,7 @@ class Layers:
         dilation: int = 1,
         use_bias: bool = False,
         kernel_init: Initializer | None = None,
-        bias_init: float | None = None,
+        bias_init: BiasInit | None = None,
         name: str | None = None,
     ) -> Conv:
         """A convolution, see `vitjax.nn.conv.Conv`."""

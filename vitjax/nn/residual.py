@@ -12,6 +12,7 @@ from vitjax.nn.fusion import computed_once
 
 Layer = Callable[..., Any]
 Strided = Literal["3x3", "1x1"]
+Shortcut = Literal["projection", "pad", "none"]
 
 
 def _plan(
@@ -57,7 +58,8 @@ class _Block(nn.Module):
         inner: channels of the inner convolutions.
         stride: of the block, in pixels.
         bottleneck: three convolutions (1, 3, 1) in place of two (3, 3).
-        shortcut: ``"projection"`` or ``"pad"``, used where the shape changes.
+        shortcut: ``"projection"`` or ``"pad"``, used where the shape changes; ``"none"`` for
+            no shortcut in any block.
         zero_init: start the last normalisation's scale, and so the branch, at zero.
         conv: constructor of a convolution.
         norm: constructor of a normalisation.
@@ -68,7 +70,7 @@ class _Block(nn.Module):
     inner: int
     stride: int
     bottleneck: bool
-    shortcut: str
+    shortcut: Shortcut
     zero_init: bool
     conv: Layer
     norm: Layer
@@ -78,7 +80,8 @@ class _Block(nn.Module):
 class ResidualBlock(_Block):
     """Convolutions and normalisations beside a shortcut, with a ReLU after the sum.
 
-    He et al. 2016, arXiv:1512.03385, Fig. 2 (basic) and Fig. 5 (bottleneck). Sows ``output``.
+    He et al. 2016, arXiv:1512.03385, Fig. 2 (basic) and Fig. 5 (bottleneck). Without a shortcut the
+    last ReLU follows the last normalisation. Sows ``output``.
     """
 
     @nn.compact
@@ -94,14 +97,14 @@ class ResidualBlock(_Block):
             init = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
             y = self.norm(scale_init=init, name=f"norm{i}")(y)
             y = y if last else jax.nn.relu(y)
-        if self.stride != 1 or x.shape[-1] != self.features:
+        if self.shortcut != "none" and (self.stride != 1 or x.shape[-1] != self.features):
             if self.shortcut == "pad":
                 x = pad_shortcut(x, self.features, self.stride)
             else:
                 strides = (self.stride, self.stride)
                 x = self.conv(self.features, (1, 1), strides, name="shortcut_conv")(x)
                 x = self.norm(name="shortcut_norm")(x)
-        x = add_and_rectify(x, y)
+        x = jax.nn.relu(y) if self.shortcut == "none" else add_and_rectify(x, y)
         self.sow("intermediates", "output", x)
         return x
 
@@ -123,7 +126,8 @@ class PreactivationBlock(_Block):
         y = x
         for i, (features, size, stride) in enumerate(plan, start=1):
             y = jax.nn.relu(self.norm(name=f"norm{i}")(y))
-            if i == 1 and (self.stride != 1 or x.shape[-1] != self.features):
+            changes = self.stride != 1 or x.shape[-1] != self.features
+            if i == 1 and changes and self.shortcut != "none":
                 if self.shortcut == "pad":
                     x = pad_shortcut(y, self.features, self.stride)
                 else:
@@ -132,6 +136,6 @@ class PreactivationBlock(_Block):
             zero = self.zero_init and i == len(plan)
             init = {"kernel_init": nn.initializers.zeros} if zero else {}
             y = self.conv(features, (size, size), (stride, stride), **init, name=f"conv{i}")(y)
-        x = add(x, y)
+        x = y if self.shortcut == "none" else add(x, y)
         self.sow("intermediates", "output", x)
         return x

@@ -77,7 +77,13 @@ def differences(description: Description, module: Model) -> dict[str, tuple[Any,
     The number of classes is left out, since another head is made for it.
     """
     there, here = described(description).effective_fields(), module.effective_fields()
-    hidden = (*module.shapeless_fields, *_unknown(description), "num_classes")
+    shapeless = [
+        key
+        for key, rule in module.shapeless_fields.items()
+        # Of a value that the parameters do show, the difference is one of arrays.
+        if rule.shown is None or rule.shown not in (there.get(key), here.get(key))
+    ]
+    hidden = (*shapeless, *_unknown(description), "num_classes")
     shown = [key for key in description.fields if key in there and key not in hidden]
     return {
         key: (there[key], here[key])

@@ -141,6 +141,7 @@ def _timm_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
 def _small_entries(module: ResNet, arrays: Arrays | None) -> list[Entry]:
     fields = {"preactivation": False, "stem": "cifar", "norm": "batch", "standardize_epsilon": None}
     require(module, "PyTorch code for CIFAR", **fields, **_written(arrays))
+    resnet_target.needs_shortcuts("PyTorch code for CIFAR", module)
     return entries(SMALL_IMAGES, module)
 
 

@@ -60,6 +60,15 @@ def _factor(module: ResNet) -> int:
     return module.bottleneck_factor if module.block == "bottleneck" else 1
 
 
+def needs_shortcuts(project: str, module: ResNet) -> None:
+    """Raises WeightsError for a plain network, whose parameters have the names of option A."""
+    if module.shortcut == "none":
+        raise WeightsError(
+            f"{project} has shortcuts in its residual networks; this {type(module).__name__} has"
+            " shortcut='none'"
+        )
+
+
 def torchvision(module: ResNet, written: Written) -> Construction:
     """``torchvision.models.ResNet``: four stages of 64 to 512 channels, RGB, with a head."""
     check_fields("torchvision", module, _FIELDS)
@@ -210,6 +219,7 @@ def pytorch_cifar(module: ResNet, written: Written) -> Construction:
     fields = {"preactivation": False, "stem": "cifar", "norm": "batch", "standardize_epsilon": None}
     check_fields("PyTorch code for CIFAR", module, _FIELDS)
     require(module, "PyTorch code for CIFAR", **fields)
+    needs_shortcuts("PyTorch code for CIFAR", module)
     needs_head("PyTorch code for CIFAR", module)
     padded = module.shortcut == "pad"
     project = "akamaster/pytorch_resnet_cifar10" if padded else "kuangliu/pytorch-cifar"
