@@ -42,7 +42,8 @@ def shapes_in_file(model, format):
     """The names and shapes under which a layout stores a model."""
     side = model.smallest_image
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    variables = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), image), sep="/")
+    shapes = jax.eval_shape(model.plain().init, jax.random.key(0), image)
+    variables = flatten_dict(shapes, sep="/")
     layout = writing.layout_for(model, format)
     found = {}
     for entry in layout.entries_at(model, None, None):

@@ -84,7 +84,8 @@ PAPER = re.compile("arXiv:|doi:")
 
 def shapes(name, **overrides):
     images = jnp.zeros((1, *models.input_shape(name)))
-    return jax.eval_shape(models.create(name, **overrides).init, jax.random.key(0), images)
+    model = models.create(name, **overrides).plain()
+    return jax.eval_shape(model.init, jax.random.key(0), images)
 
 
 def test_every_model_of_the_registry_is_counted():

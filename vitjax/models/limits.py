@@ -49,6 +49,7 @@ def _is_list(value: Any) -> bool:
 Depth = Annotated[int, Bounds(at_least=1), Limit(10_000)]
 # Channels, and the dense layers in MLPs: 73,728 in PaLM (arXiv:2204.02311, Table 1).
 Width = Annotated[int, Bounds(at_least=1), Limit(2**20)]
+QuarteredWidth = Annotated[int, Bounds(at_least=4), Limit(2**20)]  # of which a stem has a quarter
 OptionalWidth = Annotated[int, Bounds(at_least=0), Limit(2**20)]  # 0 for none
 # Attention heads: 128 in Llama 3.1 405B (arXiv:2407.21783, Table 3).
 Heads = Annotated[int, Bounds(at_least=1), Limit(4_096)]
