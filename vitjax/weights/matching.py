@@ -51,6 +51,7 @@ def compare(weights: Weights, module: Model, say: Callable[[str], None]) -> list
         if field not in described.fields or field in described.guessed:
             continue
         there, here = described.fields[field], ours[field]
+        there = tuple(there) if isinstance(there, list) else there  # JSON has no tuples
         if there == here or (rule.shown is not None and rule.shown in (there, here)):
             continue
         if rule.needs is not None and ours[rule.needs[0]] != rule.needs[1]:
