@@ -18,6 +18,8 @@ from vitjax import models
 
 # A sixteenth of BL-net's widths.
 _RECURRENT = (6, 8, 12, 16, 32, 64, 128)
+# The last map has 2 pixels a side, which a footprint of 7 would not fit.
+_SAN: dict[str, Any] = dict(widths=(32, 64, 96, 160, 256), kernel_sizes=(3, 7, 7, 7, 3))
 # Side of the images in pixels, and the model.
 NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "alexnet": (80, dict(name="alexnet", hidden=256)),
@@ -45,14 +47,14 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "mobilenet_v1": (80, dict(name="mobilenet_v1", width_factor=0.6)),
     "mobilenet_v2": (80, dict(name="mobilenet_v2", width_factor=0.75)),
     "efficientnet_b0": (80, dict(name="efficientnet_b0", width_factor=0.75)),
-    "nasnet": (80, dict(name="nasnet_mobile", stage_sizes=(1, 1, 1), width=32, stem_width=16)),
-    "pnasnet": (80, dict(name="pnasnet5_large", stage_sizes=(1, 1, 1), width=40, stem_width=16)),
-    "san10_pairwise": (80, dict(name="san10_pairwise", widths=(16, 48, 96, 192, 384))),
-    "san10_patchwise": (80, dict(name="san10_patchwise", widths=(16, 48, 96, 192, 384))),
+    "nasnet": (80, dict(name="nasnet_mobile", stage_sizes=(1, 1, 1), width=40, stem_width=16)),
+    "pnasnet": (80, dict(name="pnasnet5_large", stage_sizes=(1, 1, 1), width=48, stem_width=16)),
+    "san10_pairwise": (80, dict(name="san10_pairwise", **_SAN)),
+    "san10_patchwise": (80, dict(name="san10_patchwise", **_SAN)),
     "lenet5": (32, dict(name="lenet5")),
     "nin": (32, dict(name="nin_cifar10", widths=(64, 48, 32, 64, 64, 64, 64, 64))),
     "resnet20": (32, dict(name="resnet20")),
-    "pyramidnet": (32, dict(name="pyramidnet110_a48", depth=20)),
+    "pyramidnet": (32, dict(name="pyramidnet110_a48", stage_sizes=(3, 3, 3), alpha=32)),
     "resnet20_narrow": (32, dict(name="resnet20", width=8)),
     "resnet56_narrow": (32, dict(name="resnet56", width=8)),
     "plain20_narrow": (32, dict(name="plain20", width=8)),
