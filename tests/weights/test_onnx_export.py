@@ -58,6 +58,10 @@ CASES = {
         models.UNet(depth=2, filters=4, norm="batch", attention=True, up="resize"),
         (16, 24, 1),
     ),
+    # Average poolings and connections between single maps.
+    "lenet5_paper": (models.create("lenet5_paper", num_classes=3), (32, 32, 1)),
+    # Both poolings, whose last windows reach over the end, and a convolution as the head.
+    "nin": (models.create("nin_cifar10", widths=(3,) * 8, num_classes=3), (8, 10, 3)),
 }
 
 

@@ -30,7 +30,8 @@ def max_pool(
         ceil: keep a last window that reaches over the end, as PyTorch does with ``ceil_mode``.
     """
     x = _padded(x, size, stride, padding, ceil, -jnp.inf)
-    return nn.max_pool(x, (size, size), (stride, stride), "VALID")
+    # With keywords alone, as the conversion to ONNX supports no other call.
+    return nn.max_pool(x, window_shape=(size, size), strides=(stride, stride), padding="VALID")
 
 
 def average_pool(
@@ -113,7 +114,8 @@ def _rounded_up(n: int, size: int, stride: int, before: int, after: int) -> tupl
 
 
 def _sums(x: Any, size: int, stride: int) -> Any:
-    return nn.avg_pool(x, (size, size), (stride, stride), "VALID") * size**2
+    window = {"window_shape": (size, size), "strides": (stride, stride)}
+    return nn.avg_pool(x, **window, padding="VALID") * size**2
 
 
 def _counts(
