@@ -7,6 +7,7 @@ vectors: each of their channels weighs some channels of the values. At borders t
 from __future__ import annotations
 
 import abc
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -71,24 +72,30 @@ def aggregate(
 ) -> Float[Array, "batch height width channels"]:
     """The weighted sum of the values in the footprint of each pixel.
 
-    Channel c is weighed by channel c modulo ``shared`` of the weights. Of each footprint no more
-    than a row is in memory.
+    Channel c is weighed by channel c modulo ``shared`` of the weights. A row of each footprint is
+    in memory at a time, also for the derivative: no unfolded map is.
 
     Args:
         values: a map, with sides of more than half of the footprint's.
         weights: of the neighbours of each pixel, as `footprint` orders them. ``shared`` divides the
             channels.
     """
-    wide = jnp.promote_types(jnp.float32, values.dtype)
-    size, shared = weights.shape[1], weights.shape[-1]
+    (_, size, height, _, _, shared), dtype = weights.shape, values.dtype
+    wide = jnp.promote_types(jnp.float32, dtype)
     parts = _windows(mirrored(values, size // 2), size, 2)
     parts = parts.reshape(*parts.shape[:-1], -1, shared)
-    total: Any = 0
-    for row in range(size):
-        part = jax.lax.slice_in_dim(parts, row, row + values.shape[1], axis=1)
-        part = weights[:, row, :, :, :, None].astype(wide) * part.astype(wide)
-        total = total + jnp.sum(part, axis=2)
-    return total.reshape(values.shape).astype(values.dtype)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def add_row(total: Any, row: Any) -> tuple[Any, None]:
+        place, weight = row
+        part = jax.lax.dynamic_slice_in_dim(parts, place, height, axis=1)
+        of_row = jnp.einsum("bhjws,bhjwgs->bhwgs", weight, part, preferred_element_type=wide)
+        return total + of_row, None
+
+    rows = jnp.arange(size), jnp.moveaxis(weights.astype(dtype), 1, 0)
+    empty = jnp.zeros((*values.shape[:3], values.shape[-1] // shared, shared), wide)
+    total, _ = jax.lax.scan(add_row, empty, rows)
+    return total.reshape(values.shape).astype(dtype)
 
 
 def positions(rows: int, columns: int, dtype: Any) -> Float[Array, "1 rows columns 2"]:
