@@ -92,14 +92,15 @@ def test_a_training_step_has_gradients(name):
             images,
             train=True,
             rngs={"dropout": jax.random.key(1)},
-            mutable=[*others, "auxiliary"],
+            mutable=[*others, "auxiliary", "intermediates"],
+            capture_intermediates=True,  # some layers have the names of maps
         )
         return jnp.sum(outputs), new
 
     gradients, new = jax.eval_shape(jax.grad(loss, has_aux=True), params, others, images)
     assert jax.tree.map(lambda x: x.shape, gradients) == jax.tree.map(lambda x: x.shape, params)
     assert set(new.get("auxiliary", {})) == set(model.auxiliary_logits)
-    assert new.keys() - {"auxiliary"} == others.keys()
+    assert new.keys() - {"auxiliary", "intermediates"} == others.keys()
 
 
 def read(stored, model, spec):

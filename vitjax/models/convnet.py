@@ -6,6 +6,7 @@ import abc
 import functools
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -110,7 +111,9 @@ class ConvNet(Model):
         check_images(images, self.smallest_image)
         found = self.maps(images, train)
         for name, value in found.items():
-            self.sow("intermediates", name, value)
+            # With `capture_intermediates` a layer of this name has its output there already.
+            if not isinstance(self.variables.get("intermediates", {}).get(name), Mapping):
+                self.sow("intermediates", name, value)
         return found
 
     def feature_info(self) -> tuple[FeatureInfo, ...]:
