@@ -30,6 +30,17 @@ def test_every_family_has_members_a_small_network_and_a_fixture():
         assert used.intersection(m["model"] for m in family["members"]) or not formats
 
 
+@pytest.mark.parametrize("name", ["pyramidnet110_a48", "densenet_bc_100_12"])
+def test_networks_for_cifar_read_smaller_images(name):
+    model = models.create(name, stage_sizes=(1, 1, 1))
+    for side in (28, 4):  # of MNIST, and the smallest
+        images = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
+        outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+        assert outputs.shape == (1, 10)
+    with pytest.raises(models.ImageError, match="needs at least 4 x 4"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4, 3, 3)))
+
+
 def shapes_in_file(model, format):
     """The names and shapes under which a layout stores a model."""
     side = model.smallest_image
@@ -84,14 +95,15 @@ def test_a_training_step_has_gradients(name):
             images,
             train=True,
             rngs={"dropout": jax.random.key(1)},
-            mutable=[*others, "auxiliary"],
+            mutable=[*others, "auxiliary", "intermediates"],
+            capture_intermediates=True,  # some layers have the names of maps
         )
         return jnp.sum(outputs), new
 
     gradients, new = jax.eval_shape(jax.grad(loss, has_aux=True), params, others, images)
     assert jax.tree.map(lambda x: x.shape, gradients) == jax.tree.map(lambda x: x.shape, params)
     assert set(new.get("auxiliary", {})) == set(model.auxiliary_logits)
-    assert new.keys() - {"auxiliary"} == others.keys()
+    assert new.keys() - {"auxiliary", "intermediates"} == others.keys()
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
