@@ -68,7 +68,7 @@ class Row:
         steps: of training.
         batch_size: examples of a step.
         minutes: for which it was to train; None if its steps were given.
-        seconds: for which it trained.
+        seconds: for which it trained, without compilation.
         accuracy: on the test images.
         test_images: their number.
         accuracy_over_time: at each time step of a recurrent network.
@@ -158,7 +158,7 @@ def trained(
         steps=steps,
         batch_size=config.data.batch_size,
         minutes=minutes,
-        seconds=round(found["seconds"], 1),
+        seconds=round(steps * config.data.batch_size / found["examples_per_second"], 1),
         accuracy=round(found["test"]["accuracy"], 4),
         test_images=found["test"]["examples"],
         accuracy_over_time=None if over_time is None else [round(x, 4) for x in over_time],
@@ -297,7 +297,8 @@ def draw() -> None:
         "pairs": pairs_table(pairs),
         "recurrence": recurrence_table(recurrence),
     }
-    chronicle.PAGE.write_text(chronicle.with_tables(chronicle.PAGE.read_text(), tables))
+    page = chronicle.PAGE.read_text()
+    chronicle.PAGE.write_text(chronicle.with_tables(page, tables, "scripts/sweep.py"))
     if families:
         draw_families(families, chronicle.FIGURE.with_name("sweep.png"))
     if any(row.accuracy_over_time for row in recurrence):
@@ -324,7 +325,16 @@ def main() -> int:
 
 def run_all(arguments: argparse.Namespace, folder: str) -> None:
     """Trains what is missing of the sweeps."""
-    done = {(row.sweep, row.network, row.seed) for row in rows()}
+    done = {}
+    for row in rows():
+        budget = {"families": row.minutes}.get(row.sweep, row.steps)
+        wanted = {"families": arguments.minutes}.get(row.sweep, arguments.steps)
+        if row.sweep in arguments.what and budget != wanted:
+            raise SystemExit(
+                f"{RUNS} has a run of {row.network} with a budget of {budget}, not {wanted}: the"
+                " networks of a table have one budget; remove its lines, or give that budget"
+            )
+        done[row.sweep, row.network, row.seed] = row
     data: Path | None = None
     for run in planned(arguments.what, arguments.seeds):
         sweep, network, seed = run

@@ -52,8 +52,8 @@ def test_a_map_is_larger_than_half_of_its_footprint():
     [
         ("kernel_sizes", (3, 4), "kernel_sizes has 4: it must be odd"),
         ("widths", (64, 72), "widths has 72: it must be a multiple of 32"),
-        ("widths", (64,), "are 2 stages, and these are 1"),
-        ("kernel_sizes", (3, 5, 7), "are 2 stages, and these are 3"),
+        ("widths", (64,), "has 1 values; it must have one for each of the 2 stages"),
+        ("kernel_sizes", (3, 5, 7), "has 3 values; it must have one for each of the 2 stages"),
         ("kernel_sizes", (1, 3), r"kernel_sizes\[0\] is 1; it must be at least 3"),
     ],
 )

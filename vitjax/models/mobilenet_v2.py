@@ -44,7 +44,7 @@ class MobileNetV2(ConvNet):
     """
 
     image_kernels: ClassVar[tuple[str, ...]] = ("stem/conv/kernel",)
-    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output)$",)
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
     width_factor: PositiveFloat = 1.0
     dropout: Rate = 0.2
@@ -56,7 +56,7 @@ class MobileNetV2(ConvNet):
         """The last map of each stride."""
         layers = self.layers(train, activation="relu6")
         x = ConvNorm(layers, self._rounded(_STEM), 3, 2, name="stem")(images)
-        found = {"stem": x}
+        found = {}
         for stage, (expansion, channels, blocks, strides) in enumerate(STAGES, start=1):
             for block in range(1, blocks + 1):
                 x = InvertedResidual(
