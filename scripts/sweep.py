@@ -311,7 +311,7 @@ def main() -> int:
     parser.add_argument("what", nargs="+", choices=[*SWEEPS, "draw"])
     parser.add_argument("--data", type=Path, default=Path("cifar10.npz"))
     parser.add_argument("--minutes", type=float, default=1.0, help="of each family's training")
-    parser.add_argument("--steps", type=int, default=160, help="of the networks compared")
+    parser.add_argument("--steps", type=int, default=100, help="of the networks compared")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[], help="networks; all if not given")
     parser.add_argument("--test-images", type=int, default=4000, help="of the 10,000 test images")

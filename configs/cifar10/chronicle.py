@@ -93,6 +93,6 @@ def get_config(network: str = "resnet18") -> ConfigDict:
         config.objective.measures = ("accuracy_over_time",)
     config.optimizer = dict(name="adamw", learning_rate=2e-3, weight_decay=0.05, clip_norm=1.0)
     config.schedule = dict(name="one_cycle", peak_fraction=0.3)
-    config.train = dict(steps=160, log_every_steps=40)
+    config.train = dict(steps=100, log_every_steps=25)
     config.checkpoint = dict(keep=1)
     return config
