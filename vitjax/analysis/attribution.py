@@ -68,7 +68,7 @@ def cam(
     x = opened.as_map(name, _value(opened, values, name), images.shape[1:])
     head, _ = model.split_head(variables["params"])
     kernels = [layer["kernel"] for layer in model.main_head(head).values() if "kernel" in layer]
-    read = model.headless().apply(_without(model, variables), images)
+    read: Any = model.headless().apply(_without(model, variables), images)
     means = jnp.mean(x, axis=(1, 2))
     fits = len(kernels) == 1 and kernels[0].ndim == 2 and read.shape == means.shape
     if not fits or not np.allclose(read, means, rtol=1e-3, atol=1e-3):
@@ -160,7 +160,7 @@ def score_cam(
         """The scores of an image by each of its channels (channels, height, width)."""
         low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (jnp.min, jnp.max))
         masks = (maps - low) / jnp.where(high == low, 1, high - low)
-        outputs = model.apply(variables, image * masks[..., None])
+        outputs: Any = model.apply(variables, image * masks[..., None])
         likely = jax.nn.softmax(outputs, axis=-1) if outputs.ndim == 2 else outputs
         return scores(likely, index)
 
@@ -311,7 +311,12 @@ def occlusion(
     stride = stride or max(1, size // 2)
     rows, columns = (_positions(n, size, stride) for n in (height, width))
     corners = jnp.array([(row, column) for row in rows for column in columns])
-    whole = scores(model.apply(variables, images), target)
+
+    def by_pixels(images: Array) -> Array:
+        outputs: Any = model.apply(variables, images)
+        return scores(outputs, target)
+
+    whole = by_pixels(images)
     ys, xs = jnp.arange(height)[:, None], jnp.arange(width)[None]
 
     def one(state: tuple[Array, Array], corner: Array) -> tuple[tuple[Array, Array], None]:
@@ -319,7 +324,7 @@ def occlusion(
         inside = (ys >= corner[0]) & (ys < corner[0] + size)
         inside &= (xs >= corner[1]) & (xs < corner[1] + size)
         hidden = jnp.where(inside[None, :, :, None], fill, images).astype(images.dtype)
-        fall = whole - scores(model.apply(variables, hidden), target)
+        fall = whole - by_pixels(hidden)
         return (total + fall[:, None, None] * inside, count + inside), None
 
     state = jnp.zeros(images.shape[:3], whole.dtype), jnp.zeros((height, width), jnp.int32)

@@ -1,9 +1,9 @@
-"""How faithful a map is to the network: what happens when the image loses what the map points to."""
+"""How faithful a map is to the network: what happens without what the map points to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -184,7 +184,7 @@ def _curve(
     @jax.jit
     def probability(variables: Variables, ranks: Array, count: Array) -> Array:
         images = jnp.where((ranks < count)[..., None], after, before)
-        outputs = model.apply(variables, images)
+        outputs: Any = model.apply(variables, images)
         return scores(jax.nn.softmax(outputs, axis=-1), target)
 
     counts = np.round(fractions * pixels).astype(np.int32)
