@@ -10,7 +10,9 @@ from flax import linen as nn
 from model_variables import variables_of
 
 from vitjax import models
-from vitjax.analysis import attribution
+from vitjax.analysis import attribution, lime
+from vitjax.analysis.methods import METHODS
+from vitjax.analysis.methods import method as chosen
 from vitjax.core.errors import ConfigError
 from vitjax.models import Model
 
@@ -36,7 +38,7 @@ def made(name):
 
 def computed(method, name, target=1, **options):
     model, variables, images = made(name)
-    function = functools.partial(attribution.METHODS[method], model, target=target, **options)
+    function = functools.partial(getattr(attribution, method), model, target=target, **options)
     if method in ("cam", "score_cam"):  # they choose by values
         return np.asarray(function(variables, images))
     return np.asarray(jax.jit(lambda v, x: function(v, x))(variables, images))
@@ -153,13 +155,16 @@ def test_score_cam_by_hand():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_ti16", "unet"])
-@pytest.mark.parametrize("method", sorted(set(attribution.METHODS) - {"cam", "score_cam"}))
+@pytest.mark.parametrize("method", [n for n, m in METHODS.items() if m.compiled and m.of_class])
 def test_every_method_gives_a_map_at_the_size_of_the_images(method, name):
     """Traced alone."""
     model, variables, images = made(name)
-    if method == "guided_backpropagation" and name == "vit_ti16":
-        pytest.skip("no ReLU")
-    function = functools.partial(attribution.METHODS[method], model)
+    lacking = {"guided_backpropagation": ["vit_ti16"], "relevance": ["resnet18", "unet"]}
+    function = METHODS[method].of(model)
+    if name in lacking.get(method, ()):
+        with pytest.raises(ConfigError, match="has no"):
+            jax.eval_shape(function, variables, images, jnp.array([0, 1]))
+        return
     found = jax.eval_shape(function, variables, images, jnp.array([0, 1]))
     assert found.shape == images.shape[:3]
 
@@ -181,3 +186,34 @@ def test_a_layer_that_is_not_there_is_named():
         computed("grad_cam", "resnet18", layer="stage3")
     with pytest.raises(ConfigError, match="'pooled' has the shape"):
         computed("grad_cam", "resnet18", layer="pooled")
+
+
+def test_an_unknown_method_or_option_is_named():
+    with pytest.raises(ConfigError, match="unknown method 'gradcam'; did you mean 'grad_cam'"):
+        chosen("gradcam")
+    with pytest.raises(ConfigError, match=r"'step'.*did you mean 'steps'"):
+        chosen("integrated_gradients").of(made("resnet18")[0], step=3)
+
+
+def test_lime_finds_the_superpixel_that_counts():
+    """The probability is that of one corner: no other superpixel has a coefficient."""
+
+    class Corner(Model):
+        num_classes: int = 2
+
+        @nn.compact
+        def __call__(self, x, train=False):
+            value = 4 * x[:, :6, :6].mean((1, 2, 3))
+            return jnp.stack([jnp.zeros_like(value), value], axis=1)
+
+    image = np.zeros((1, 24, 24, 3), np.float32)
+    image[:, :12, :12], image[:, 12:, 12:] = 1, -1
+    # Pixels that differ, or a superpixel that is left out would look the same.
+    image += np.random.default_rng(0).normal(size=image.shape).astype(np.float32) * 0.01
+    image[:, :6, :6] += np.linspace(-1, 1, 6)[:, None, None] > 0
+    found = lime.lime(Corner(), {}, jnp.asarray(image), 1, segments=9, samples=200, batch_size=64)
+    found = np.abs(np.asarray(found[0]))
+    assert found.max() == found[:6, :6].max() > 0.05
+    np.testing.assert_array_equal(
+        found, np.abs(lime.lime(Corner(), {}, jnp.asarray(image), 1, segments=9, samples=200)[0])
+    )

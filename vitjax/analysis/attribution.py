@@ -332,15 +332,6 @@ def occlusion(
     return total / count
 
 
-METHODS: dict[str, Callable[..., Map]] = {
-    function.__name__: function
-    for function in (
-        *(cam, grad_cam, grad_cam_plus_plus, layer_cam, score_cam),
-        *(saliency, guided_backpropagation, integrated_gradients, smooth_grad, occlusion),
-    )
-}
-
-
 def _value(opened: Opened, values: Mapping[str, Array], name: str) -> Array:
     opened.check(name, values)
     return values[name]

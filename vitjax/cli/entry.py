@@ -12,6 +12,7 @@ from vitjax.cli import (
     class_split,
     data,
     evaluate,
+    explain,
     export,
     hosts,
     import_weights,
@@ -27,7 +28,7 @@ from vitjax.core.paths import expanded
 from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
-    *(train, evaluate, predict, import_weights, export, probe),
+    *(train, evaluate, predict, explain, import_weights, export, probe),
     *(models, data, class_split, plan),
 )
 _OVERRIDE = "--config."
