@@ -286,10 +286,10 @@ def _label(figure: Any, axes: Any, entries: Sequence[summary.Entry], area: float
             text.remove()
 
 
-def with_tables(page: str, tables: dict[str, str]) -> str:
-    """The page with its tables, each between two markers of its name."""
+def with_tables(page: str, tables: dict[str, str], script: str = "scripts/chronicle.py") -> str:
+    """The page with its tables, each between two markers with its name and the script's."""
     for name, table in tables.items():
-        begin, end = f"<!-- {name}: written by scripts/chronicle.py -->", f"<!-- end of {name} -->"
+        begin, end = f"<!-- {name}: written by {script} -->", f"<!-- end of {name} -->"
         before, found, rest = page.partition(begin)
         _, ended, after = rest.partition(end)
         if not (found and ended):

@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 import matplotlib
+import numpy as np
 
 import vitjax
 from configs.cifar10.chronicle import NETWORKS
@@ -67,8 +68,9 @@ class Row:
         steps: of training.
         batch_size: examples of a step.
         minutes: for which it was to train; None if its steps were given.
-        seconds: for which it trained.
+        seconds: for which it trained, without compilation.
         accuracy: on the test images.
+        test_images: their number.
         accuracy_over_time: at each time step of a recurrent network.
         parameters: their number, of what an evaluation computes.
         flops: of the forward pass for one image.
@@ -87,6 +89,7 @@ class Row:
     minutes: float | None
     seconds: float
     accuracy: float
+    test_images: int
     accuracy_over_time: list[float] | None
     parameters: int
     flops: float
@@ -102,6 +105,17 @@ def rows() -> list[Row]:
     if not RUNS.exists():
         return []
     return [Row(**json.loads(line)) for line in RUNS.read_text().splitlines()]
+
+
+def with_tests(data: Path, count: int, folder: str) -> Path:
+    """A copy of ``cifar10.npz`` with the first ``count`` test images, which are in random order."""
+    with np.load(data) as file:
+        arrays = {
+            name: array[:count] if name.endswith("_test") else array for name, array in file.items()
+        }
+    path = Path(folder) / data.name
+    np.savez(path, **arrays)
+    return path
 
 
 def steps_in(minutes: float, config: Any) -> int:
@@ -144,8 +158,9 @@ def trained(
         steps=steps,
         batch_size=config.data.batch_size,
         minutes=minutes,
-        seconds=round(found["seconds"], 1),
+        seconds=round(steps * config.data.batch_size / found["examples_per_second"], 1),
         accuracy=round(found["test"]["accuracy"], 4),
+        test_images=found["test"]["examples"],
         accuracy_over_time=None if over_time is None else [round(x, 4) for x in over_time],
         parameters=costs.parameters,
         flops=costs.flops,
@@ -282,7 +297,8 @@ def draw() -> None:
         "pairs": pairs_table(pairs),
         "recurrence": recurrence_table(recurrence),
     }
-    chronicle.PAGE.write_text(chronicle.with_tables(chronicle.PAGE.read_text(), tables))
+    page = chronicle.PAGE.read_text()
+    chronicle.PAGE.write_text(chronicle.with_tables(page, tables, "scripts/sweep.py"))
     if families:
         draw_families(families, chronicle.FIGURE.with_name("sweep.png"))
     if any(row.accuracy_over_time for row in recurrence):
@@ -290,26 +306,48 @@ def draw() -> None:
 
 
 def main() -> int:
-    """Trains what is missing of the sweeps, or draws."""
+    """Runs the sweeps that are named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="+", choices=[*SWEEPS, "draw"])
     parser.add_argument("--data", type=Path, default=Path("cifar10.npz"))
     parser.add_argument("--minutes", type=float, default=1.0, help="of each family's training")
-    parser.add_argument("--steps", type=int, default=160, help="of the networks compared")
+    parser.add_argument("--steps", type=int, default=100, help="of the networks compared")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[], help="networks; all if not given")
+    parser.add_argument("--test-images", type=int, default=4000, help="of the 10,000 test images")
     arguments = parser.parse_args()
-    done = {(row.sweep, row.network, row.seed) for row in rows()}
+    with tempfile.TemporaryDirectory() as folder:
+        run_all(arguments, folder)
+    if "draw" in arguments.what:
+        draw()
+    return 0
+
+
+def run_all(arguments: argparse.Namespace, folder: str) -> None:
+    """Trains what is missing of the sweeps."""
+    done = {}
+    for row in rows():
+        budget = {"families": row.minutes}.get(row.sweep, row.steps)
+        wanted = {"families": arguments.minutes}.get(row.sweep, arguments.steps)
+        if row.sweep in arguments.what and budget != wanted:
+            raise SystemExit(
+                f"{RUNS} has a run of {row.network} with a budget of {budget}, not {wanted}: the"
+                " networks of a table have one budget; remove its lines, or give that budget"
+            )
+        done[row.sweep, row.network, row.seed] = row
+    data: Path | None = None
     for run in planned(arguments.what, arguments.seeds):
         sweep, network, seed = run
         if run in done or (arguments.only and network not in arguments.only):
             continue
+        if data is None:
+            data = with_tests(arguments.data, arguments.test_images, folder)
         timed = sweep == "families"
         row = trained(
             sweep,
             network,
             seed,
-            arguments.data.resolve(),
+            data,
             minutes=arguments.minutes if timed else None,
             steps=None if timed else arguments.steps,
         )
@@ -317,9 +355,6 @@ def main() -> int:
             file.write(json.dumps(dataclasses.asdict(row)) + "\n")
         print(f"{sweep} {network} {seed}: {row.accuracy:.1%} in {row.seconds:.0f} s", flush=True)
         jax.clear_caches()
-    if "draw" in arguments.what:
-        draw()
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ r"""A network of each family on CIFAR-10, narrow enough for minutes on a CPU: do
 
 The argument is a name of NETWORKS. Those of ImageNet read images that are enlarged to 80 pixels,
 which the Inception networks need; their widths are reduced until the forward pass of one image
-takes 40 to 85 million FLOPs (AlexNet, whose widths are no fields: 106). `scripts/sweep.py` trains
-all of them for the same time, and writes the table and the figure of the page.
+takes 40 to 85 million FLOPs (AlexNet, whose widths are no fields: 106; SAN: 22 and 25).
+`scripts/sweep.py` trains all of them for the same time, and writes the table and the figure of the
+page.
 """
 
 from typing import Any
@@ -92,6 +93,6 @@ def get_config(network: str = "resnet18") -> ConfigDict:
         config.objective.measures = ("accuracy_over_time",)
     config.optimizer = dict(name="adamw", learning_rate=2e-3, weight_decay=0.05, clip_norm=1.0)
     config.schedule = dict(name="one_cycle", peak_fraction=0.3)
-    config.train = dict(steps=160, log_every_steps=40)
+    config.train = dict(steps=100, log_every_steps=25)
     config.checkpoint = dict(keep=1)
     return config

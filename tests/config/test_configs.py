@@ -152,7 +152,8 @@ def test_every_network_of_the_chronicle_can_be_made():
     networks = runpy.run_path(str(CONFIGS / "cifar10" / "chronicle.py"))["NETWORKS"]
     for name, (size, _) in networks.items():
         config = configs.load(CONFIGS / f"cifar10/chronicle.py:{name}")
-        model = models.create(**config.model, num_classes=10)
+        fields = dict(config.model)
+        model = models.create(fields.pop("name"), **fields, num_classes=10)
         assert not isinstance(model, ConvNet) or model.smallest_image <= size
 
 

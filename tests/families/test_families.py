@@ -6,26 +6,18 @@ logits and activations of small networks with weights from a seed.
 
 import json
 
+import family_fixtures
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import seeded
 from families import FAMILIES, FIXTURES, MEMBERS, SMALL
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 
 from vitjax import models, weights
 from vitjax.weights import writing
 from vitjax.weights.formats import files
-
-# The leaves of a layer in PyTorch.
-LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
 
 
 def test_every_family_has_members_a_small_network_and_a_fixture():
@@ -36,6 +28,17 @@ def test_every_family_has_members_a_small_network_and_a_fixture():
         # Networks without a format have no code to compare with but that of their own test.
         formats = any(member["format"] for member in family["members"])
         assert used.intersection(m["model"] for m in family["members"]) or not formats
+
+
+@pytest.mark.parametrize("name", ["pyramidnet110_a48", "densenet_bc_100_12"])
+def test_networks_for_cifar_read_smaller_images(name):
+    model = models.create(name, stage_sizes=(1, 1, 1))
+    for side in (28, 4):  # of MNIST, and the smallest
+        images = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
+        outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+        assert outputs.shape == (1, 10)
+    with pytest.raises(models.ImageError, match="needs at least 4 x 4"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4, 3, 3)))
 
 
 def shapes_in_file(model, format):
@@ -92,62 +95,23 @@ def test_a_training_step_has_gradients(name):
             images,
             train=True,
             rngs={"dropout": jax.random.key(1)},
-            mutable=[*others, "auxiliary"],
+            mutable=[*others, "auxiliary", "intermediates"],
+            capture_intermediates=True,  # some layers have the names of maps
         )
         return jnp.sum(outputs), new
 
     gradients, new = jax.eval_shape(jax.grad(loss, has_aux=True), params, others, images)
     assert jax.tree.map(lambda x: x.shape, gradients) == jax.tree.map(lambda x: x.shape, params)
     assert set(new.get("auxiliary", {})) == set(model.auxiliary_logits)
-    assert new.keys() - {"auxiliary"} == others.keys()
-
-
-def read(stored, model, spec):
-    """The variables of a model that a reference has under its names."""
-    variables = {}
-    if spec["format"]:
-        layout = writing.layout_for(model, spec["format"])
-        for entry in layout.entries_at(model, None, None):
-            values = entry.read(*(stored.pop(name) for name in entry.theirs))
-            variables |= dict(zip(entry.ours, values, strict=True))
-    else:
-        images = jax.ShapeDtypeStruct(spec["images"], jnp.float32)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-        for name in flatten_dict(shapes, sep="/"):
-            _, *layer, leaf = name.split("/")
-            array = stored.pop(".".join([*layer, LEAVES[leaf]]))
-            # PyTorch has the outputs first, and before the pixels the inputs.
-            places = {4: ((0, 1), (3, 2)), 3: (0, 2), 2: (0, 1)}
-            variables[name] = np.moveaxis(array, *places[array.ndim]) if leaf == "kernel" else array
-    assert not stored
-    return variables
+    assert new.keys() - {"auxiliary", "intermediates"} == others.keys()
 
 
 @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
 def test_logits_and_activations_are_those_of_the_reference(path, dtype):
-    with np.load(path) as file:
-        arrays = dict(file)
-    spec = json.loads(str(arrays.pop("spec")))
-    stored = seeded.weights(spec["arrays"])
-    with jax.enable_x64(dtype == "float64"):
-        model = models.create(spec["model"], **spec["fields"], dtype=dtype, param_dtype=dtype)
-        variables = read(stored, model, spec)
-        variables = jax.tree.map(lambda x: jnp.asarray(x, dtype), variables)
-        train = spec["train"]
-        model = model.without_regularisers() if train else model
-        mutable = ["intermediates", *(["batch_stats", "auxiliary"] if train else [])]
-        logits, state = jax.jit(lambda v, x: model.apply(v, x, train=train, mutable=mutable))(
-            unflatten_dict(variables, sep="/"), jnp.asarray(seeded.images(spec["images"]), dtype)
-        )
-    found = {"outputs/logits": logits}
-    found |= {f"outputs/{n}": x for n, x in state.get("auxiliary", {}).items()}
-    sown = flatten_dict(jax.device_get(state["intermediates"]), sep="/")
-    for name, shape in spec["shapes"].items():
-        assert sown[name][0].shape == tuple(shape), name
-        found[f"seen/{name}"] = sown[name][0].reshape(-1)[seeded.places(shape)]
-    assert len(arrays) > 1
-    for name, expected in arrays.items():
+    found, wanted = family_fixtures.computed(path, dtype)
+    assert len(wanted) > 1
+    for name, expected in wanted.items():
         # Relative to the largest number of an activation, which may be thousands.
         largest = max(1, np.abs(expected).max())
         tolerance = {"float64": 1e-9, "float32": 1e-4}[dtype] * largest

@@ -7,17 +7,18 @@ from vitjax.weights import WeightsError, writing
 from vitjax.weights.layouts.target import Written
 
 
-def target(name, format, channels=3, **fields):
+def target(name, format, channels=3, side=224, **fields):
     model = models.create(name, **fields)
-    return writing.layout_for(model, format).target(model, Written(224, 224, channels, {}))
+    return writing.layout_for(model, format).target(model, Written(side, side, channels, {}))
 
 
 def test_the_call_that_makes_the_mobile_network():
     made = target("nasnet_mobile", "pretrainedmodels", num_classes=7)
     assert made.expression == "NASNetAMobile(num_classes=7)"
-    assert "224 x 224" in made.remarks[0]
     with pytest.raises(WeightsError, match="3 channels, not 1"):
         target("nasnet_mobile", "pretrainedmodels", channels=1)
+    with pytest.raises(WeightsError, match="takes images of 193 to 224 pixels on a side"):
+        target("nasnet_mobile", "pretrainedmodels", side=256)
 
 
 @pytest.mark.parametrize(

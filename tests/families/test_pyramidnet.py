@@ -60,7 +60,13 @@ def test_kernels_are_normal_by_their_outputs():
 def test_the_authors_call_is_written(name, classes, arguments):
     model = models.create(name)
     target = writing.layout_for(model, "pyramidnet-pytorch").target
-    call = target(model, Written(32, 32, 3, {})).expression
+    side = 32 if "cifar10" in arguments else 224
+    call = target(model, Written(side, side, 3, {})).expression
     assert call == f"PyramidNet(num_classes={classes}, {arguments})"
     with pytest.raises(WeightsError, match="only images of 3 channels, not of 1"):
-        target(model, Written(32, 32, 1, {}))
+        target(model, Written(side, side, 1, {}))
+    # The authors' code averages over a fixed number of pixels.
+    with pytest.raises(
+        WeightsError, match=f"{side} pixels on a side, and this PyramidNet takes 64"
+    ):
+        target(model, Written(64, side, 3, {}))

@@ -7,6 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from vitjax import models, weights
+from vitjax.analysis import summary
 from vitjax.core.errors import ConfigError
 from vitjax.nn.inputs import ImageError
 from vitjax.weights import WeightsError, writing
@@ -51,8 +52,8 @@ def test_a_map_is_larger_than_half_of_its_footprint():
     [
         ("kernel_sizes", (3, 4), "kernel_sizes has 4: it must be odd"),
         ("widths", (64, 72), "widths has 72: it must be a multiple of 32"),
-        ("widths", (64,), "are 2 stages, and these are 1"),
-        ("kernel_sizes", (3, 5, 7), "are 2 stages, and these are 3"),
+        ("widths", (64,), "has 1 values; it must have one for each of the 2 stages"),
+        ("kernel_sizes", (3, 5, 7), "has 3 values; it must have one for each of the 2 stages"),
         ("kernel_sizes", (1, 3), r"kernel_sizes\[0\] is 1; it must be at least 3"),
     ],
 )
@@ -84,3 +85,10 @@ def test_footprints_are_compared_with_those_of_a_file(tmp_path):
         weights.fit(weights.open_weights(path), model.clone(kernel_sizes=sizes), say=said.append)
         assert any("has kernel_sizes=(3, 5), the model (3, 3)" in each for each in said) == differ
         assert differ or not said
+
+
+def test_the_layer_of_positions_is_not_one_of_training_only():
+    layers = summary.summarise(models.create("san10_pairwise", **FIELDS), (16, 16, 3)).layers
+    shapes = {layer.name: layer.shape for layer in layers}
+    assert shapes["stage1_block1/attention/position"] == (8, 8, 2)
+    assert all(shapes.values())

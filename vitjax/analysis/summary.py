@@ -178,6 +178,7 @@ class _Run:
         self.parameters: list[str] = []
         self.flops = 0
         self.kind = ""
+        self.live = False
         self.shape: tuple[int, ...] = ()
         self.fields: tuple[Field | None, Field | None] = (None, None)
 
@@ -217,7 +218,11 @@ class _Rows:
             if value.parameter is not None and value.parameter not in self._seen:
                 self._seen.add(value.parameter)
                 run.parameters.append(value.parameter)
+        out: Any = equation.outvars[0].aval if equation.outvars else None
         if not any(value.live for value in inputs):
+            if out is not None and not run.live:
+                # Of a layer that reads constants, such as positions, and not the images.
+                run.shape = tuple(out.shape[1:])
             return [_Value()] * len(equation.outvars)
         fields = _fields(equation, [value.fields for value in inputs])
         if equation.primitive.name in _POOLINGS:
@@ -225,8 +230,7 @@ class _Rows:
         elif any(receptive_field.reduces(equation, [v.fields[i] for v in inputs]) for i in (0, 1)):
             means = {"reduce_sum": "mean", "reduce_max": "max", "reduce_min": "min"}
             run.kind = run.kind or means.get(equation.primitive.name, equation.primitive.name)
-        shape: Any = equation.outvars[0].aval
-        run.shape, run.fields = tuple(shape.shape[1:]), fields[0]
+        run.live, run.shape, run.fields = True, tuple(out.shape[1:]), fields[0]
         return [_Value(True, both) for both in fields]
 
     def layers(self) -> list[Layer]:

@@ -136,13 +136,13 @@ class AlexNet(ConvNet):
         """The dense layers ``fc1``, ``fc2`` and ``head``."""
         x = adaptive_average_pool(x, SIDE).reshape(len(x), -1)
         if self.form == "torchvision":
-            x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc1"))
-            x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc2"))
+            x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc1", self.dtype))
+            x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc2", self.dtype))
             return self.classifier(x, train=False)  # without dropout
         normal = {"kernel_init": nn.initializers.normal(0.01)}
         ones: dict[str, Any] = {**normal, "bias_init": nn.initializers.ones}
-        x = self.drop(jax.nn.relu(self.dense(x, self.hidden, "fc1", **ones)), train)
-        x = jax.nn.relu(self.dense(x, self.hidden, "fc2", **ones))
+        x = self.drop(jax.nn.relu(self.dense(x, self.hidden, "fc1", self.dtype, **ones)), train)
+        x = jax.nn.relu(self.dense(x, self.hidden, "fc2", self.dtype, **ones))
         return self.classifier(x, train, **normal, bias_init=nn.initializers.zeros)
 
 

@@ -45,7 +45,7 @@ class ConvHead(Model):
         layers = Layers(kernel_init=self.kernel_init, **self.dtypes)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = jax.nn.relu(layers.conv(self.num_classes, use_bias=True, name="head")(x))
-        return jnp.mean(x, axis=(1, 2))
+        return jnp.mean(x, axis=(1, 2), dtype=output_dtype(self.param_dtype))
 
 
 class ConvHeadNet(ConvNet):
@@ -63,7 +63,7 @@ class ConvHeadNet(ConvNet):
             return x
         head = ConvHead(self.num_classes, **self.head_fields, **self.dtypes)
         nn.share_scope(self, head)
-        x = head(x, train).astype(output_dtype(self.param_dtype))
+        x = head(x, train)
         self.sow("intermediates", "logits", x)
         return x
 

@@ -6,6 +6,7 @@ import abc
 import functools
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -110,7 +111,9 @@ class ConvNet(Model):
         check_images(images, self.smallest_image)
         found = self.maps(images, train)
         for name, value in found.items():
-            self.sow("intermediates", name, value)
+            # With `capture_intermediates` a layer of this name has its output there already.
+            if not isinstance(self.variables.get("intermediates", {}).get(name), Mapping):
+                self.sow("intermediates", name, value)
         return found
 
     def feature_info(self) -> tuple[FeatureInfo, ...]:
@@ -147,6 +150,7 @@ class ConvNet(Model):
             train: as in `__call__`.
             **initialisers: ``kernel_init`` and ``bias_init``; PyTorch's defaults if not given.
         """
+        x = x.astype(output_dtype(self.param_dtype))
         self.sow("intermediates", "pooled", x)
         if not self.num_classes:
             return x
@@ -155,9 +159,21 @@ class ConvNet(Model):
         return x
 
     def dense(
-        self, x: Float[Array, "batch width"], features: int, name: str, **initialisers: Any
+        self,
+        x: Float[Array, "batch width"],
+        features: int,
+        name: str,
+        dtype: Any = None,
+        **initialisers: Any,
     ) -> Float[Array, "batch features"]:
         """A dense layer, by default with PyTorch's initialisation; see `classifier`.
+
+        Args:
+            x: what the layer reads.
+            features: outputs.
+            name: of the layer.
+            dtype: of the computation; None for that of logits.
+            **initialisers: as of `classifier`.
 
         Raises:
             ImageError: its parameters are for images of another size.
@@ -166,7 +182,7 @@ class ConvNet(Model):
         initial = {"kernel_init": pytorch_kernel, "bias_init": pytorch_bias(x.shape[-1])}
         return nn.Dense(
             features,
-            dtype=output_dtype(self.param_dtype),
+            dtype=output_dtype(self.param_dtype) if dtype is None else as_dtype(dtype),
             param_dtype=as_dtype(self.param_dtype),
             name=name,
             **{**initial, **initialisers},

@@ -86,6 +86,13 @@ class DenseNet(ConvNet):
     stem_width: Width | None = None
     stem: Literal["imagenet", "cifar"] = "imagenet"
 
+    @property
+    def smallest_image(self) -> int:  # type: ignore[override]
+        """32, or of a CIFAR network the side of which the last map has one pixel."""
+        return (
+            ConvNet.smallest_image if self.stem == "imagenet" else 2 ** (len(self.stage_sizes) - 1)
+        )
+
     @nn.compact
     def maps(
         self, images: Float[Array, "batch height width channels"], train: bool

@@ -134,7 +134,8 @@ class EfficientNet(ConvNet):
             epsilon=self.norm_epsilon,
         )
         x = ConvNorm(layers, self._fixed(_STEM), 3, 2, name="stem")(images)
-        found, sizes, done = {"stem": x}, self.stage_sizes, 0
+        sizes, done = self.stage_sizes, 0
+        found: dict[str, Array] = {}
         for stage, (expansion, channels, _, strides, kernel_size) in enumerate(STAGES, start=1):
             for block in range(1, sizes[stage - 1] + 1):
                 x = InvertedResidual(

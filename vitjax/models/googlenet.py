@@ -114,7 +114,8 @@ class GoogLeNet(ConvNet):
         normal = {"kernel_init": nn.initializers.normal(0.01)}
         x = adaptive_average_pool(x, SIDE)
         x = ConvNorm(layers, self._wide(_REDUCED), name=f"{name}_conv")(x).reshape(len(x), -1)
-        x = jax.nn.relu(self.dense(x, self._wide(_HIDDEN), f"{name}_fc", **normal))
+        x = self.dense(x, self._wide(_HIDDEN), f"{name}_fc", self.dtype, **normal)
+        x = jax.nn.relu(x)
         x = nn.Dropout(self.auxiliary_dropout, deterministic=not train)(x)
         self.sow_auxiliary(name, self.dense(x, self.num_outputs, f"{name}_head", **normal))
 

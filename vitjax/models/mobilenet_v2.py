@@ -1,7 +1,7 @@
 """MobileNetV2: inverted residuals with linear bottlenecks."""
 
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -24,13 +24,18 @@ STAGES = (
     (6, 320, 1, 1),
 )
 _STEM, _LAST = 32, 1280
+_HEAD_INIT: dict[str, Any] = {
+    "kernel_init": nn.initializers.normal(0.01),
+    "bias_init": nn.initializers.zeros,
+}
 
 
 class MobileNetV2(ConvNet):
     """Inverted residual blocks and a last 1 x 1 convolution.
 
     Sandler et al. 2018, arXiv:1801.04381, Table 2. Channels are rounded as in the paper's code; the
-    last convolution is not narrowed by a ``width_factor`` below 1.
+    last convolution is not narrowed by a ``width_factor`` below 1. The initialisation is that of
+    torchvision.
 
     Attributes:
         width_factor: multiplies the numbers of channels (Sec. 5).
@@ -39,7 +44,7 @@ class MobileNetV2(ConvNet):
     """
 
     image_kernels: ClassVar[tuple[str, ...]] = ("stem/conv/kernel",)
-    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output)$",)
+    block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)output$",)
 
     width_factor: PositiveFloat = 1.0
     dropout: Rate = 0.2
@@ -51,7 +56,7 @@ class MobileNetV2(ConvNet):
         """The last map of each stride."""
         layers = self.layers(train, activation="relu6")
         x = ConvNorm(layers, self._rounded(_STEM), 3, 2, name="stem")(images)
-        found = {"stem": x}
+        found = {}
         for stage, (expansion, channels, blocks, strides) in enumerate(STAGES, start=1):
             for block in range(1, blocks + 1):
                 x = InvertedResidual(
@@ -65,6 +70,10 @@ class MobileNetV2(ConvNet):
         x = ConvNorm(layers, max(_LAST, self._rounded(_LAST)), name="last")(x)
         kept = ("stage1", "stage2", "stage3", "stage5")
         return {name: found[name] for name in kept} | {"last": x}
+
+    def classifier(self, x: Array, train: bool, **initialisers: Any) -> Array:
+        """As `ConvNet.classifier`, with torchvision's initialisation."""
+        return super().classifier(x, train, **{**_HEAD_INIT, **initialisers})
 
     def _rounded(self, channels: int) -> int:
         return round_channels(channels * self.width_factor)

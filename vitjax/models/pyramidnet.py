@@ -93,6 +93,13 @@ class PyramidNet(ConvNet):
     width: Width = 64
     stem: Stem = "imagenet"
 
+    @property
+    def smallest_image(self) -> int:  # type: ignore[override]
+        """32, or of a CIFAR network the side of which the last map has one pixel."""
+        return (
+            ConvNet.smallest_image if self.stem == "imagenet" else 2 ** (len(self.stage_sizes) - 1)
+        )
+
     def planes(self) -> list[int]:
         """Channels of the inner layers of each block."""
         # Summed up, as in the authors' code: a product may be rounded to the other side.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -26,7 +25,6 @@ from vitjax.nn.residual import add
 # Channels of a stage over those of the values, over those of the relation, and channels of the
 # values that share weights: hszhao/SAN, model/san.py.
 VALUES, RELATION, SHARE = 4, 16, 8
-_BLOCK = re.compile(r"(?:^|/)stage(\d+)_block(\d+)/")
 
 Footprints = Annotated[
     Sequence[Annotated[int, Bounds(at_least=3), Limit(1_024)]], Length(), Limit(12)
@@ -87,7 +85,6 @@ class SAN(ConvNet):
     attention: ClassVar[type[LocalAttention]]
     image_kernels: ClassVar[tuple[str, ...]] = ("stem_conv/kernel",)
     block_outputs: ClassVar[tuple[str, ...]] = (r"(^|/)(stem|output)$",)
-    counted_layers: ClassVar[Mapping[str, re.Pattern[str]]] = {"stage_sizes": _BLOCK}
 
     stage_sizes: StageSizes = (2, 1, 2, 4, 1)
     kernel_sizes: Footprints = (3, 7, 7, 7, 7)
@@ -98,8 +95,8 @@ class SAN(ConvNet):
         for name in ("kernel_sizes", "widths"):
             if len(found := getattr(self, name)) != len(self.stage_sizes):
                 raise ConfigError(
-                    f"{name}={list(found)!r}: stage_sizes={list(self.stage_sizes)!r} are"
-                    f" {len(self.stage_sizes)} stages, and these are {len(found)}"
+                    f"{name}={list(found)!r} has {len(found)} values; it must have one for each of"
+                    f" the {len(self.stage_sizes)} stages of stage_sizes={list(self.stage_sizes)!r}"
                 )
         if even := [size for size in self.kernel_sizes if size % 2 == 0]:
             raise ConfigError(f"kernel_sizes has {even[0]}: it must be odd, to have a centre")

@@ -81,8 +81,9 @@ class SqueezeNet(ConvHeadNet):
         super().__post_init__()
         if len(self.squeezed) != sum(self.stage_sizes):
             raise ConfigError(
-                f"squeezed={list(self.squeezed)!r}: stage_sizes={list(self.stage_sizes)!r} are"
-                f" {sum(self.stage_sizes)} modules, and these are {len(self.squeezed)}"
+                f"squeezed={list(self.squeezed)!r} has {len(self.squeezed)} values; it must have"
+                f" one for each of the {sum(self.stage_sizes)} modules of"
+                f" stage_sizes={list(self.stage_sizes)!r}"
             )
 
     @property

@@ -65,8 +65,9 @@ class VGG(ConvNet):
         """The dense layers ``fc1``, ``fc2`` and ``head``."""
         normal = {"kernel_init": nn.initializers.normal(0.01), "bias_init": nn.initializers.zeros}
         x = adaptive_average_pool(x, SIDE).reshape(len(x), -1)
-        x = jax.nn.relu(self.dense(x, self.hidden, "fc1", **normal))
-        x = jax.nn.relu(self.dense(self.drop(x, train), self.hidden, "fc2", **normal))
+        x = jax.nn.relu(self.dense(x, self.hidden, "fc1", self.dtype, **normal))
+        x = self.drop(x, train)
+        x = jax.nn.relu(self.dense(x, self.hidden, "fc2", self.dtype, **normal))
         return self.classifier(x, train, **normal)
 
 

@@ -12,7 +12,7 @@ import jax
 
 
 class Clock:
-    """Training time and speed, without evaluations, checkpoints and the first compilation."""
+    """Training time, with compilation, and speed without it; neither has evaluations."""
 
     def __init__(self, batch_size: int, earlier: dict[str, float] | None = None):
         self.batch_size = batch_size

@@ -1,4 +1,4 @@
-"""EfficientNet of timm, and of the two PyTorch packages that have TensorFlow's weights.
+"""EfficientNet of timm, torchvision and the two PyTorch packages with TensorFlow's weights.
 
 Wants efficientnet_pytorch 0.7.1 and efficientnet_lite_pytorch 0.1.0 as well.
 """
@@ -9,6 +9,7 @@ from typing import Any
 import efficientnet_lite_pytorch  # type: ignore[import-not-found]
 import efficientnet_pytorch  # type: ignore[import-not-found]
 import timm
+import torchvision
 from timm.models import efficientnet
 from torch import nn
 
@@ -33,7 +34,22 @@ def _timm_scaled(make: Any, depth: float, **fields: Any) -> nn.Module:
     )
 
 
+def _torchvision_scaled(width: float, depth: float) -> nn.Module:
+    module = torchvision.models.efficientnet
+    blocks, _ = module._efficientnet_conf("efficientnet_b0", width_mult=width, depth_mult=depth)
+    return module.EfficientNet(blocks, 0.2, num_classes=5)
+
+
 MEMBERS = [
+    *(
+        Member(
+            f"efficientnet_b{size}",
+            "torchvision",
+            getattr(torchvision.models, f"efficientnet_b{size}"),
+            {"norm_epsilon": 1e-3} if size > 4 else {},
+        )
+        for size in range(8)
+    ),
     *(
         Member(f"efficientnet_{size}", "timm", partial(timm.create_model, f"efficientnet_{size}"))
         for size in _SIZES
@@ -48,6 +64,15 @@ _BLOCKS = {
     r"blocks\.(\d)\.(\d)": lambda m: f"stage{int(m[1]) + 1}_block{int(m[2]) + 1}/output",
 }
 CASES = {
+    "efficientnet_torchvision": Case(
+        "efficientnet_b0",
+        "torchvision",
+        partial(_torchvision_scaled, 0.25, 0.5),
+        _FIELDS,
+        watched={
+            r"features\.([1-7])\.(\d)": lambda m: f"stage{m[1]}_block{int(m[2]) + 1}/output",
+        },
+    ),
     # Each stage has a second block, the first one too.
     "efficientnet_timm": Case(
         "efficientnet_b0",

@@ -13,6 +13,7 @@ from vitjax.weights.layouts.target import (
     Construction,
     Written,
     check_fields,
+    check_sides,
     needs_head,
     refuse,
 )
@@ -235,7 +236,7 @@ def pytorch_cifar(module: ResNet, written: Written) -> Construction:
         wrong["block"] = (module.block, "basic")
     refuse(f"{project} (shortcut={module.shortcut!r})", module, wrong)
     if padded:
-        _check_sides(project, written, square=True)
+        check_sides(project, "ResNet", written, square=True)
         return Construction(
             "resnet.ResNet",
             (Code("resnet.BasicBlock"), list(_stages(module))),
@@ -243,7 +244,7 @@ def pytorch_cifar(module: ResNet, written: Written) -> Construction:
             [f"import resnet  # resnet.py of {project}"],
         )
     # It averages over the last map in windows of 4 x 4.
-    _check_sides(project, written, least=25, most=32)
+    check_sides(project, "ResNet", written, least=25, most=32)
     block = "BasicBlock" if module.block == "basic" else "Bottleneck"
     return Construction(
         "models.resnet.ResNet",
@@ -273,7 +274,7 @@ def wide_resnet(module: ResNet, written: Written) -> Construction:
         },
     )
     # It averages over the last map in windows of 8 x 8.
-    _check_sides(project, written, least=29, most=32)
+    check_sides(project, "ResNet", written, least=29, most=32)
     arguments = {
         "depth": 6 * sizes[0] + 4,
         "num_classes": module.num_outputs,
@@ -311,30 +312,3 @@ def big_transfer(module: ResNet, written: Written) -> Construction:
         ["import numpy as np", "from bit_pytorch import models"],
         ["model.load_from(np.load(PATH))", "model.eval()"],
     )
-
-
-def _check_sides(
-    project: str,
-    written: Written,
-    *,
-    least: int | None = None,
-    most: int | None = None,
-    square: bool = False,
-) -> None:
-    """Raises WeightsError for images of sizes that the code pools in another way."""
-    if written.sides is None:
-        return
-    height, width = written.sides
-    if square and height != width:
-        raise WeightsError(
-            f"{project} takes square images, and this ResNet takes {height} x {width}"
-        )
-    if (
-        least is not None
-        and most is not None
-        and not least <= min(height, width) <= max(height, width) <= most
-    ):
-        raise WeightsError(
-            f"{project} takes images of {least} to {most} pixels on a side, and this ResNet takes"
-            f" {height} x {width}"
-        )

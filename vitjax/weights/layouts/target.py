@@ -160,3 +160,40 @@ def needs_head(project: str, module: Model) -> None:
             f"{project} has no network without a head, and this {type(module).__name__} has none"
             " (num_classes=None)"
         )
+
+
+def check_sides(
+    project: str,
+    model: str,
+    written: Written,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    square: bool = False,
+) -> None:
+    """Raises WeightsError for images of sizes that the code pools in another way.
+
+    Args:
+        project: whose code it is.
+        model: the class of the model.
+        written: the images.
+        least: pixels of a side, at least.
+        most: pixels of a side, at most.
+        square: only square images.
+    """
+    if written.sides is None:
+        return
+    height, width = written.sides
+    if square and height != width:
+        raise WeightsError(
+            f"{project} takes square images, and this {model} takes {height} x {width}"
+        )
+    if (
+        least is not None
+        and most is not None
+        and not least <= min(height, width) <= max(height, width) <= most
+    ):
+        raise WeightsError(
+            f"{project} takes images of {least} to {most} pixels on a side, and this {model} takes"
+            f" {height} x {width}"
+        )

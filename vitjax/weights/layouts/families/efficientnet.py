@@ -1,9 +1,8 @@
-"""EfficientNet of timm and of the two PyTorch packages that have TensorFlow's weights."""
+"""EfficientNet of timm, torchvision and the two PyTorch packages with TensorFlow's weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,24 +12,17 @@ from vitjax.models.efficientnet import SCALES, EfficientNet
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.card import CONFIG
 from vitjax.weights.layouts.family import Family
+from vitjax.weights.layouts.inverted_residual import LAYER, REQUIRED, timm
 from vitjax.weights.layouts.layout import Arrays
 from vitjax.weights.layouts.target import Construction, Written
 from vitjax.weights.layouts.timm_card import TimmConvNetCard
 
 _NAMES = {f"efficientnet_{size}": f"efficientnet_{size}" for size in SCALES}
-_LAYER = re.compile(
-    r"stage(\d+)_block(\d+)/(expand|depthwise|squeeze_excite|project)/(conv|norm|reduce|expand)"
-)
 # Fields of networks that were trained with TensorFlow, and of timm's others.
 _TENSORFLOW: dict[str, Any] = {"padding": "same", "norm_epsilon": 1e-3}
 _PYTORCH: dict[str, Any] = {"padding": "symmetric", "norm_epsilon": 1e-5}
-_TIMM = {
-    "stem/conv": "conv_stem",
-    "stem/norm": "bn1",
-    "last/conv": "conv_head",
-    "last/norm": "bn2",
-    "head": "classifier",
-}
+_SQUEEZED = (r"features\.0\.0\.weight", r"features\.1\.0\.block\.1\.fc1\.weight")
+_THIRD_BLOCK = r"features\.1\.2\.block\.0\.0\.weight"
 _PACKAGES = {
     "stem/conv": "_conv_stem",
     "stem/norm": "_bn0",
@@ -40,22 +32,8 @@ _PACKAGES = {
 }
 
 
-def _timm(module: EfficientNet, name: str) -> str:
-    if (found := _LAYER.fullmatch(name)) is None:
-        return _TIMM[name]
-    stage, part, layer = int(found[1]), found[3], found[4]
-    # The first stage has no expansion, and layers of another name.
-    order = ["depthwise", "project"] if stage == 1 else ["expand", "depthwise", "project"]
-    convs = {"expand": "pw", "depthwise": "dw", "project": "pw" if stage == 1 else "pwl"}
-    if part == "squeeze_excite":
-        layer = f"se.conv_{layer}"
-    else:
-        layer = f"conv_{convs[part]}" if layer == "conv" else f"bn{order.index(part) + 1}"
-    return f"blocks.{stage - 1}.{int(found[2]) - 1}.{layer}"
-
-
 def _packages(module: EfficientNet, name: str) -> str:
-    if (found := _LAYER.fullmatch(name)) is None:
+    if (found := LAYER.fullmatch(name)) is None:
         return _PACKAGES[name]
     stage, part, layer = int(found[1]), found[3], found[4]
     block = sum(module.stage_sizes[: stage - 1]) + int(found[2]) - 1
@@ -66,6 +44,21 @@ def _packages(module: EfficientNet, name: str) -> str:
     else:
         layer = f"_bn{('expand', 'depthwise', 'project').index(part)}"
     return f"_blocks.{block}.{layer}"
+
+
+def _torchvision(module: EfficientNet, name: str) -> str:
+    if (found := LAYER.fullmatch(name)) is None:
+        part, _, layer = name.partition("/")
+        if part == "head":
+            return "classifier.1"
+        return f"features.{0 if part == 'stem' else 8}.{int(layer == 'norm')}"
+    stage, part, layer = int(found[1]), found[3], found[4]
+    order = ["expand", "depthwise", "squeeze_excite", "project"][stage == 1 :]
+    if part == "squeeze_excite":
+        layer = "fc1" if layer == "reduce" else "fc2"
+    else:
+        layer = "0" if layer == "conv" else "1"
+    return f"features.{stage}.{int(found[2]) - 1}.block.{order.index(part)}.{layer}"
 
 
 class _TimmCard(TimmConvNetCard):
@@ -88,6 +81,22 @@ def _plausible(module: EfficientNet, arrays: Arrays) -> bool:
     depthwise = sum(name.endswith(("conv_dw.weight", "_depthwise_conv.weight")) for name in arrays)
     squeezed = any(".se." in name or "._se_" in name for name in arrays)
     return depthwise == sum(module.stage_sizes) and squeezed != module.lite
+
+
+def _of_torchvision(sizes: range, epsilon: float, **patterns: Any) -> Family:
+    """The networks of torchvision that have one epsilon."""
+    return Family(
+        project="torchvision",
+        model=EfficientNet,
+        source="torchvision.models.efficientnet",
+        names={f"efficientnet_b{size}": f"efficientnet_b{size}" for size in sizes},
+        translate=_torchvision,
+        variants=({"norm_epsilon": epsilon},),
+        plausible=lambda module, arrays: (
+            sum(name.endswith(".fc1.weight") for name in arrays) == sum(module.stage_sizes)
+        ),
+        **patterns,
+    )
 
 
 def _named(made: Construction, module: EfficientNet) -> Construction:
@@ -122,12 +131,8 @@ LAYOUTS = (
         model=EfficientNet,
         source="timm.models.efficientnet",
         names=_NAMES,
-        translate=_timm,
-        required=(
-            r"conv_stem\.weight",
-            r"blocks\.0\.0\.conv_dw\.weight",
-            r"blocks\.6\.0\.conv_pwl\.weight",
-        ),
+        translate=timm,
+        required=REQUIRED,
         variants=({}, _TENSORFLOW),
         guessed={field: _guess(field) for field in _PYTORCH},
         siblings={
@@ -139,6 +144,11 @@ LAYOUTS = (
         plausible=_plausible,
         card=_TimmCard(),
     ).layout(),
+    # The epsilon is shown by no array, and the first stage's third block by those from B5 on.
+    _of_torchvision(
+        range(5), 1e-5, required=_SQUEEZED, forbidden={_THIRD_BLOCK: "the blocks of B5 to B7"}
+    ).layout(),
+    _of_torchvision(range(5, 8), 1e-3, required=(*_SQUEEZED, _THIRD_BLOCK)).layout(),
     Family(
         project="efficientnet-pytorch",
         model=EfficientNet,

@@ -1,16 +1,15 @@
-"""MnasNet of torchvision."""
+"""MnasNet of torchvision and timm."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 
 from vitjax.models.mnasnet import MnasNet
 from vitjax.weights.layouts.family import Family
+from vitjax.weights.layouts.inverted_residual import LAYER, REQUIRED, timm
 from vitjax.weights.layouts.target import Construction
 
 _NAMES = ("mnasnet0_5", "mnasnet1_0")
-_LAYER = re.compile(r"stage(\d+)_block(\d+)/(expand|depthwise|project)/(conv|norm)")
 # The places of layers in a sequence, in which each normalisation follows its convolution.
 _OUTER = {"stem": 0, "last": 14}
 _FIRST = {"depthwise": 3, "project": 6}
@@ -20,7 +19,7 @@ _INNER = {"expand": 0, "depthwise": 3, "project": 6}
 def _translate(module: MnasNet, name: str) -> str:
     if name == "head":
         return "classifier.1"
-    if (found := _LAYER.fullmatch(name)) is None:
+    if (found := LAYER.fullmatch(name)) is None:
         part, _, layer = name.partition("/")
         return f"layers.{_OUTER[part] + (layer == 'norm')}"
     stage, part, second = int(found[1]), found[3], found[4] == "norm"
@@ -42,6 +41,15 @@ def _unversioned(made: Construction, module: MnasNet) -> Construction:
 
 
 LAYOUTS = (
+    Family(
+        project="timm",
+        model=MnasNet,
+        source="timm.models.efficientnet",
+        names={"mnasnet0_5": "mnasnet_050", "mnasnet1_0": "mnasnet_100"},
+        translate=timm,
+        required=REQUIRED,
+        forbidden={r"\.se\.": "squeeze-and-excitation"},
+    ).layout(),
     Family(
         project="torchvision",
         model=MnasNet,

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
 
 from vitjax.models.mobilenet_v2 import STAGES, MobileNetV2
 from vitjax.weights.layouts.family import Family
+from vitjax.weights.layouts.inverted_residual import LAYER, REQUIRED, timm
 
 _STARTS = (0, *itertools.accumulate(blocks for _, _, blocks, _ in STAGES))
-_LAYER = re.compile(r"stage(\d+)_block(\d+)/(expand|depthwise|project)/(conv|norm)")
-_TIMM = {
-    "stem/conv": "conv_stem",
-    "stem/norm": "bn1",
-    "last/conv": "conv_head",
-    "last/norm": "bn2",
-    "head": "classifier",
-}
 _TORCHVISION = {
     "stem/conv": "features.0.0",
     "stem/norm": "features.0.1",
@@ -26,19 +18,8 @@ _TORCHVISION = {
 }
 
 
-def _timm(module: MobileNetV2, name: str) -> str:
-    if (found := _LAYER.fullmatch(name)) is None:
-        return _TIMM[name]
-    stage, part = int(found[1]), found[3]
-    # The first stage has no expansion, and layers of another name.
-    order = ["depthwise", "project"] if stage == 1 else ["expand", "depthwise", "project"]
-    convs = {"expand": "pw", "depthwise": "dw", "project": "pw" if stage == 1 else "pwl"}
-    layer = f"conv_{convs[part]}" if found[4] == "conv" else f"bn{order.index(part) + 1}"
-    return f"blocks.{stage - 1}.{int(found[2]) - 1}.{layer}"
-
-
 def _torchvision(module: MobileNetV2, name: str) -> str:
-    if (found := _LAYER.fullmatch(name)) is None:
+    if (found := LAYER.fullmatch(name)) is None:
         return _TORCHVISION[name]
     stage, part, normalised = int(found[1]), found[3], found[4] == "norm"
     order = ["depthwise", "project"] if stage == 1 else ["expand", "depthwise", "project"]
@@ -58,12 +39,8 @@ LAYOUTS = (
             "mobilenet_v2_050": "mobilenetv2_050",
             "mobilenet_v2_140": "mobilenetv2_140",
         },
-        translate=_timm,
-        required=(
-            r"conv_stem\.weight",
-            r"blocks\.0\.0\.conv_dw\.weight",
-            r"blocks\.6\.0\.conv_pwl\.weight",
-        ),
+        translate=timm,
+        required=REQUIRED,
         forbidden={r"\.se\.": "squeeze-and-excitation"},
     ).layout(),
     Family(

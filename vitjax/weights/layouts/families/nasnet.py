@@ -8,7 +8,7 @@ from typing import Any
 from vitjax.models.nasnet import NASNet
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.family import Family
-from vitjax.weights.layouts.target import Construction, Written
+from vitjax.weights.layouts.target import Construction, Written, check_sides
 
 # The numbers of cells in a stage of the large network, which the names of the smaller one keep.
 _NUMBERS = 6
@@ -56,11 +56,9 @@ def _call(name: str, written: Written) -> Construction:
         raise WeightsError(
             f"pretrainedmodels has only networks for images of 3 channels, not {written.channels}"
         )
-    return Construction(
-        name,
-        imports=[f"from pretrainedmodels.models.nasnet_mobile import {name}"],
-        remarks=["This network reads images of 224 x 224 pixels."],
-    )
+    # Its last pooling is over 7 x 7 pixels, whatever the size of the map.
+    check_sides("pretrainedmodels", name, written, least=193, most=224)
+    return Construction(name, imports=[f"from pretrainedmodels.models.nasnet_mobile import {name}"])
 
 
 _REQUIRED = (r"cell_stem_1\.path_1\.conv\.weight", r"reduction_cell_1\.conv_1x1\.conv\.weight")

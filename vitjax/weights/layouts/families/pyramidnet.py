@@ -10,9 +10,11 @@ from vitjax.models.pyramidnet import EXPANSION, PyramidNet
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts.family import Family
 from vitjax.weights.layouts.layout import Arrays
-from vitjax.weights.layouts.target import Construction, Written
+from vitjax.weights.layouts.target import Construction, Written, check_sides
 
 PROJECT = "pyramidnet-pytorch"
+# Of the others the last map has 8 pixels, over which the authors' code averages; here it has 7.
+_IMAGENET = ("PyramidNet-101", "PyramidNet-200")
 _TOP = {"stem_conv": "conv1", "stem_norm": "bn1", "last_norm": "bn_final", "head": "fc"}
 
 
@@ -34,7 +36,8 @@ def _plausible(module: PyramidNet, arrays: Arrays) -> bool:
 
 
 def _call(name: str, written: Written) -> Construction:
-    del name
+    least, most = (193, 224) if name.startswith(_IMAGENET) else (29, 32)
+    check_sides(PROJECT, "PyramidNet", written, least=least, most=most)
     if written.channels != 3:
         raise WeightsError(f"{PROJECT} has only images of 3 channels, not of {written.channels}")
     return Construction("PyramidNet", imports=["from PyramidNet import PyramidNet"])
