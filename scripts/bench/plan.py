@@ -19,6 +19,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,8 @@ def measured(name: str) -> int:
         step = lowered.lower(first, next(batches)).compile()
     # Everything that is compiled is compiled, and ``first`` is no part of what is measured.
     jax.block_until_ready(jax.tree.map(jnp.copy, first))
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    before = settled()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    before = resident("VmRSS")
     state = jax.tree.map(jnp.copy, first)
     again = dataclasses.replace(experiment)  # places what it keeps on the device again
     with contextlib.closing(batches_of(again)) as batches:
@@ -109,6 +108,23 @@ def measured(name: str) -> int:
             state, metrics = step(state, next(batches))
             jax.block_until_ready(metrics)
     return resident("VmHWM") - before
+
+
+def settled() -> int:
+    """Resident bytes, once nothing more is returned to the system.
+
+    What is freed now would be used again by the run, and not be measured. Threads that read ahead
+    free their batches a while after their iterator is closed, the later the busier the machine is.
+    """
+    least = resident("VmRSS")
+    while True:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        time.sleep(0.5)
+        now = resident("VmRSS")
+        if now > least - 1e6:
+            return now
+        least = now
 
 
 def batches_of(experiment: Any) -> Any:

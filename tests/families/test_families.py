@@ -42,18 +42,19 @@ def test_networks_for_cifar_read_smaller_images(name):
 
 
 def shapes_in_file(model, format):
-    """The names and shapes under which a layout stores a model."""
+    """The names and shapes under which a layout stores a model, and its number of parameters."""
     side = model.smallest_image
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     shapes = jax.eval_shape(model.plain().init, jax.random.key(0), image)
     variables = flatten_dict(shapes, sep="/")
+    parameters = sum(x.size for name, x in variables.items() if name.startswith("params/"))
     layout = writing.layout_for(model, format)
     found = {}
     for entry in layout.entries_at(model, None, None):
         written = jax.eval_shape(entry.write, *(variables.pop(name) for name in entry.ours))
         found |= {name: x.shape for name, x in zip(entry.theirs, written, strict=True)}
     assert not variables
-    return found
+    return found, parameters
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,8 @@ def shapes_in_file(model, format):
 )
 def test_files_of_every_member_are_written_and_recognised(member, tmp_path, monkeypatch):
     model = models.create(member["model"], **member["fields"])
-    shapes = shapes_in_file(model, member["format"])
+    shapes, parameters = shapes_in_file(model, member["format"])
+    assert parameters == member["parameters"]
     assert len(shapes) == member["arrays"]
     assert seeded.digest(shapes) == member["digest"]
     arrays = {n: np.broadcast_to(np.float32(0), shape) for n, shape in shapes.items()}
