@@ -25,9 +25,15 @@ def workdir(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def name(workdir):
+    """Of a class of the run."""
+    return json.loads((workdir / "data.json").read_text())["class_names"][1]
+
+
 @pytest.fixture
-def photos(tmp_path):
-    folder = tmp_path / "photos" / "1"
+def photos(tmp_path, name):
+    folder = tmp_path / "photos" / name
     folder.mkdir(parents=True)
     for name in "ab":
         Image.fromarray(RNG.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{name}.png")
@@ -38,13 +44,13 @@ def explained(workdir, photos, *methods, **options):
     return explaining.explain(workdir, str(photos), methods, say=lambda text: None, **options)
 
 
-def test_a_figure_and_the_maps_of_each_image_are_written(workdir, photos, tmp_path, capsys):
+def test_a_figure_and_the_maps_of_each_image_are_written(workdir, photos, name, tmp_path, capsys):
     output = tmp_path / "explained"
     arguments = [f"--workdir={workdir}", str(photos), f"--output={output}"]
     compare = "--compare=grad_cam,saliency,lime"
     assert main(["explain", *arguments, compare, "--class=true"]) == 0
     printed = capsys.readouterr().out
-    assert "a.png: 1 " in printed
+    assert f"a.png: {name} " in printed
     assert [line.split()[0] for line in printed.splitlines()[3:-1]] == [
         *("grad_cam", "saliency", "lime", "centre", "random")
     ]
@@ -55,7 +61,7 @@ def test_a_figure_and_the_maps_of_each_image_are_written(workdir, photos, tmp_pa
         assert set(maps) == {"grad_cam", "saliency", "lime"}
         assert all(one.shape == (8, 8) for one in maps.values())
     found = json.loads((output / "explanations.json").read_text())
-    assert [each["class_name"] for each in found] == ["1", "1"]
+    assert [each["class_name"] for each in found] == [name, name]
     assert all(0 <= area <= 1 for area in found[0]["areas"]["random"].values())
     # The same command again replaces its own files, and no others.
     assert main(["explain", *arguments, compare, "--class=true"]) == 0
@@ -83,12 +89,13 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_written(workdir,
     refused("cannot be read", "grad_cam", error=DataError)
 
 
-def test_the_folder_of_an_image_is_its_class(workdir, photos):
+def test_the_folder_of_an_image_is_its_class(workdir, photos, name, tmp_path):
     (found, _) = explained(workdir, photos, "grad_cam", target="true")
-    assert found.class_name == "1"
+    assert found.class_name == name
     other = photos.rename(photos.parent / "none")
     with pytest.raises(ConfigError, match="the folder 'none' for the class"):
-        explained(workdir, other, "grad_cam", target="true")
+        explained(workdir, other, "grad_cam", target="true", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_segmentation_is_explained(tmp_path):

@@ -179,8 +179,14 @@ class Explainer:
     def _index(self, target: str, likely: np.ndarray, image: str) -> int:
         if target == TOP:
             return int(likely.argmax())
-        if target != TRUE:
-            return self.index_of(target)
+        return self.index_in_folder(image) if target == TRUE else self.index_of(target)
+
+    def index_in_folder(self, image: str) -> int:
+        """The number of the class that the folder of a file is called by.
+
+        Raises:
+            ConfigError: the folder has no name of a class.
+        """
         folder = Path(image).absolute().parent.name
         if folder not in self.class_names:
             raise ConfigError(
@@ -273,7 +279,10 @@ def explain(
     explainer = Explainer(
         experiment, variables, methods, layer=layer, options=options, faithful=faithful
     )
-    if target not in (TOP, TRUE):
+    if target == TRUE:
+        for file in found:
+            explainer.index_in_folder(str(file))
+    elif target != TOP:
         explainer.index_of(target)
     check_heads(found, experiment.data.max_pixels)
     check_shape(experiment.data.read_image, found)
