@@ -36,9 +36,7 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
         dict(name="inception_resnet_v2", width_factor=0.375, stage_sizes=(2, 4, 2)),
     ),
     "xception": (80, dict(name="xception", width_factor=0.2)),
-    "resnet18": (80, dict(name="resnet18", width=20)),
     "resnet50": (80, dict(name="resnet50", width=16)),
-    "resnet50_v2": (80, dict(name="resnet50_v2", width=16)),
     "resnext50": (80, dict(name="resnext50_32x4d", width=16, groups=8, base_width=14)),
     "seresnet50": (80, dict(name="seresnet50", width=16)),
     "skresnet50": (80, dict(name="skresnet50", width=16)),
@@ -51,10 +49,8 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
     "nasnet": (80, dict(name="nasnet_mobile", stage_sizes=(1, 1, 1), width=40, stem_width=16)),
     "pnasnet": (80, dict(name="pnasnet5_large", stage_sizes=(1, 1, 1), width=48, stem_width=16)),
     "san10_pairwise": (80, dict(name="san10_pairwise", **_SAN)),
-    "san10_patchwise": (80, dict(name="san10_patchwise", **_SAN)),
     "lenet5": (32, dict(name="lenet5")),
     "nin": (32, dict(name="nin_cifar10", widths=(64, 48, 32, 64, 64, 64, 64, 64))),
-    "resnet20": (32, dict(name="resnet20")),
     "pyramidnet": (32, dict(name="pyramidnet110_a48", stage_sizes=(3, 3, 3), alpha=32)),
     "resnet20_narrow": (32, dict(name="resnet20", width=8)),
     "resnet56_narrow": (32, dict(name="resnet56", width=8)),
@@ -70,7 +66,7 @@ NETWORKS: dict[str, tuple[int, dict[str, Any]]] = {
 _REGULARISERS = ("dropout", "auxiliary_dropout", "drop_path")
 
 
-def get_config(network: str = "resnet18") -> ConfigDict:
+def get_config(network: str = "resnet50") -> ConfigDict:
     size, model = configs.variant(network, NETWORKS)
     fields = models.create(model["name"]).field_names()
     config = ConfigDict()
