@@ -15,6 +15,7 @@ from vitjax.figures._over_time import accuracy_over_time
 from vitjax.figures._pixels import pixels
 from vitjax.figures._probes import Point, probes
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
+from vitjax.figures._similarities import layer_similarities
 
 __all__ = [
     "Declared",
@@ -30,6 +31,7 @@ __all__ = [
     "explanation",
     "fits",
     "image_grid",
+    "layer_similarities",
     "mistakes",
     "optional",
     "overlay",
