@@ -42,7 +42,8 @@ def test_two_runs_are_compared(workdirs, tmp_path, capsys):
     values = np.array(found["cka"])
     assert values.shape == (len(names[0]), 3)
     assert np.all(values < 1.01)
-    assert Image.open(output / "cka.png").width > 300
+    with Image.open(output / "cka.png") as drawn:
+        assert drawn.width > 300
     assert found["examples"] == 12
 
 

@@ -122,6 +122,7 @@ def test_few_shot_runs_are_refused(tmp_path, photos):
 def test_a_map_of_any_numbers_is_drawn(value, tmp_path):
     image = RNG.random((6, 9, 3))
     path = figures.explanation(image, {"a": np.full((6, 9), value)}, tmp_path / "one.png")
-    assert Image.open(path).width > 300
+    with Image.open(path) as drawn:
+        assert drawn.width > 300
     with pytest.raises(ValueError, match="a map of"):
         figures.explanation(image, {"a": np.zeros((9, 6))}, tmp_path / "two.png")

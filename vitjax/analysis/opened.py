@@ -166,7 +166,7 @@ def _computed(
 
 def _as_function(closed: ClosedJaxpr, equation: JaxprEqn) -> Callable[..., list[Any]]:
     """An operation as a function: how one is called by itself differs between versions of JAX."""
-    inputs = [Var(atom.aval) for atom in equation.invars]
+    inputs: list[Any] = [Var(atom.aval) for atom in equation.invars]
     outputs = [Var(variable.aval) for variable in equation.outvars]
     alone = equation.replace(invars=inputs, outvars=outputs)
     jaxpr = closed.jaxpr.replace(constvars=[], invars=inputs, outvars=outputs, eqns=[alone])

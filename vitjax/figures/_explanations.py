@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import ScalarFormatter
 
 from vitjax.figures import _canvas as canvas
 from vitjax.figures._pixels import pixels, show
@@ -58,9 +59,10 @@ def explanation(
         place = next(places)
         place.imshow(_blended(image, coloured.to_rgba(one)[..., :3]), interpolation="nearest")
         place.set_title("overlay" if alone else canvas.one_line(name, 40), fontsize=9)
-        bar = figure.colorbar(coloured, ax=place, fraction=0.046, pad=0.03)
+        numbers = ScalarFormatter()
+        numbers.set_powerlimits((-2, 3))
+        bar = figure.colorbar(coloured, ax=place, fraction=0.046, pad=0.03, format=numbers)
         bar.ax.tick_params(labelsize=7)
-        bar.formatter.set_powerlimits((-2, 3))
         bar.ax.yaxis.get_offset_text().set_fontsize(7)
     for each in axes:
         each.set_axis_off()
