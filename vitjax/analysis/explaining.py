@@ -303,12 +303,13 @@ def explain(
 
 def _write(folder: OutputFolder, stem: str, image: np.ndarray, each: Explanation) -> None:
     (folder.path / stem).parent.mkdir(parents=True, exist_ok=True)
+    maps: dict[str, Any] = dict(each.maps)
     with (
         folder.writing(f"{stem}.npz") as path,
         new_file(path) as unfinished,
         open(unfinished, "wb") as file,
     ):
-        np.savez_compressed(file, **dict(each.maps))
+        np.savez_compressed(file, **maps)
     with folder.writing(f"{stem}.png") as path:
         heading = f"{Path(each.image).name}: {each.class_name} {each.probability:.1%}"
         figures.explanation(image, each.maps, path, heading=heading)
