@@ -88,14 +88,12 @@ def compare_layers(
     ]
     check_comparable(networks, split)
     first, second = networks[0], networks[-1]
-    found = similarity.compare(
-        *(
-            similarity.Network(x.experiment.objective.model, x.variables, layers)
-            for x in (first, second)
-        ),
-        _batches(first, second, split, -(-examples // batch_size)),
-        kernel,
+    one, two = (
+        similarity.Network(each.experiment.objective.model, each.variables, layers)
+        for each in (first, second)
     )
+    batches = _batches(first, second, split, -(-examples // batch_size))
+    found = similarity.compare(one, two, batches, kernel)
     results = {
         "kernel": kernel,
         "split": split,
