@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from scripts.bench.training_torch import import_timm
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
+
+from training_torch import import_timm  # type: ignore[import-not-found]
 
 timm: Any = import_timm()
 

@@ -2,6 +2,7 @@
 
     python -m scripts.parity.write_exports FOLDER
     python -m scripts.parity.write_exports FOLDER --families 60
+    python -m scripts.parity.write_exports FOLDER --families 60 --only squeezenet1_0 googlenet
 
 Each network gets a folder of its own, with the program and the files that come with an export.
 With ``--families`` these are the registered members of the families that timm and torchvision have,
@@ -10,7 +11,7 @@ of at most so many million parameters.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def small() -> Iterator[tuple[str, str, Any, Any, Any, np.ndarray]]:
         yield name, "timm", *made(name)
 
 
-def members(millions: float) -> Iterator[tuple[str, str, Any, Any, Any, np.ndarray]]:
+def members(
+    millions: float, only: Sequence[str]
+) -> Iterator[tuple[str, str, Any, Any, Any, np.ndarray]]:
     """The same for members of families, whose weights keep the size of activations."""
     rng = np.random.default_rng(0)
 
@@ -52,21 +55,26 @@ def members(millions: float) -> Iterator[tuple[str, str, Any, Any, Any, np.ndarr
         name, format = member["model"], member["format"]
         if format not in ("timm", "torchvision") or member["parameters"] > millions * 1e6:
             continue
+        if only and name not in only:
+            continue
         module: Any = models.create(name, **member["fields"], num_classes=7)
         side = module.smallest_image + 32
         shapes: Any = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
         variables = jax.tree_util.tree_map_with_path(drawn, shapes)
         images = rng.standard_normal((2, side, side, 3), np.float32)
-        yield f"{name}-{format}", format, module, (side, side, 3), variables, images
+        parts = [name, format, *(f"{key}={value}" for key, value in member["fields"].items())]
+        yield "-".join(parts), format, module, (side, side, 3), variables, images
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--families", type=float, metavar="MILLIONS")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="of the families")
     arguments = parser.parse_args()
     most = arguments.families
-    for name, format, module, shape, variables, images in members(most) if most else small():
+    networks = members(most, arguments.only) if most else small()
+    for name, format, module, shape, variables, images in networks:
         folder = arguments.folder / name
         normalization = Normalization.of(0.4, 0.2, shape[-1])
         pipeline = parse(f"resize({shape[:2]!r})")

@@ -80,4 +80,4 @@ def computed(path: Path, dtype: str) -> tuple[dict[str, Any], dict[str, np.ndarr
     for name, shape in spec["shapes"].items():
         assert sown[name][0].shape == tuple(shape), name
         found[f"seen/{name}"] = sown[name][0].reshape(-1)[seeded.places(shape)]
-    return found, wanted
+    return {name: np.asarray(x) for name, x in found.items()}, wanted
