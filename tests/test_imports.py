@@ -25,7 +25,7 @@ HOMES = {
     "matplotlib": {"figures"},
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "analysis"},
     "cv2": {"data"},
     "PIL": {"data"},
     "pyarrow": {"data"},

@@ -125,6 +125,18 @@ class Activations:
 
         return vectors
 
+    def flattened(
+        self, layers: Sequence[Layer]
+    ) -> Callable[[Mapping[str, Any], Array], dict[str, Float[Array, "batch size"]]]:
+        """Returns a pure function ``(variables, inputs) -> {layer: all its numbers}``."""
+        names = [layer.name for layer in layers]
+
+        def flattened(variables: Mapping[str, Any], inputs: Array) -> dict[str, Array]:
+            sown = self._sown(variables, inputs)
+            return {name: sown[name].reshape(len(inputs), -1) for name in names}
+
+        return flattened
+
     def _sown(self, variables: Mapping[str, Any], inputs: Array) -> dict[str, Array]:
         """All layers by name."""
         variables = self._stacked.unstack(variables)

@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from vitjax import config as configs
 from vitjax import figures
 from vitjax.analysis.activations import Activations
+from vitjax.analysis.networks import Network, check_comparable, of_configs, of_runs
 from vitjax.analysis.probes import PROBES, Examples, Numbers, Sets
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
-from vitjax.core.text import shortened
 from vitjax.core.validation import check_keywords
 from vitjax.data import LabelledDataset
-from vitjax.training import checks, initialization, runs, workdir
-from vitjax.training import experiment as experiments
+from vitjax.training import checks
 from vitjax.training.experiment import Experiment
 from vitjax.training.features import Extractor
 from vitjax.training.summary import environment
 
 _FOLDER = "probes"
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network to probe.
-
-    Attributes:
-        name: its name in the results.
-        experiment: its model and its data.
-        variables: those of its model, one copy.
-        origin: the origin of the variables, as JSON values.
-        cache: the folder of its cached features.
-    """
-
-    name: str
-    experiment: Experiment
-    variables: Any
-    origin: dict[str, Any]
-    cache: Path
 
 
 def probe(
@@ -106,11 +84,12 @@ def probe(
     alone = len(workdirs) == 1 and not files
     folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
     folder = folder if output is None else Path(output)
+    check = functools.partial(_check_classifier, split=split)
     networks = [
-        *(_of_run(*named, overrides, checkpoint, split, say) for named in _named(workdirs)),
-        *(_of_config(*named, overrides, folder, split, say) for named in _named(files)),
+        *of_runs(workdirs, overrides, check, checkpoint=checkpoint, say=say),
+        *of_configs(files, overrides, check, folder, say),
     ]
-    _check_comparable(networks, split)
+    check_comparable(networks, split)
     found = []
     for network in networks:
         rows = _probed(network, method, how, layers, pooling, split, say)
@@ -216,57 +195,6 @@ def _lines(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[figures.Point]]:
     return lines
 
 
-def _of_run(
-    name: str,
-    folder: str | Path,
-    overrides: Sequence[str],
-    checkpoint: str | int | None,
-    split: str,
-    say: Callable[[str], None],
-) -> Network:
-    """The network of a run."""
-    # A probe learns the classes of the data, which may be others than the run's.
-    experiment, placed, step = runs.load(
-        folder, overrides, checkpoint=checkpoint, same_classes=False, say=say
-    )
-    _check_classifier(experiment, str(folder), split)
-    variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))
-    origin = {"workdir": str(folder), "step": step}
-    return Network(name, experiment, variables, origin, Path(folder) / workdir.FEATURES)
-
-
-def _of_config(
-    name: str,
-    file: str | Path,
-    overrides: Sequence[str],
-    folder: Path,
-    split: str,
-    say: Callable[[str], None],
-) -> Network:
-    """The initial network of a run of a config."""
-    config = configs.load(file)
-    configs.override(config, overrides)
-    experiment = experiments.build(config)
-    _check_classifier(experiment, str(file), split)
-    variables, init = initialization.variables(experiment, say, with_head=False)
-    if init is None:
-        say(f"{file}: config.init.from_checkpoint is not set: these are fresh parameters")
-    origin = {"config": str(file), "init": init}
-    own = experiment.objective.unwrap(variables)
-    return Network(name, experiment, own, origin, folder / workdir.FEATURES)
-
-
-def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
-    """Each of ``paths`` with a unique name: its last part if that is unique, else the path."""
-    paths = list(paths)
-    short = [Path(path).name.removesuffix(".py") for path in paths]
-    counts = Counter(short)
-    return [
-        (name if counts[name] == 1 else str(path), path)
-        for name, path in zip(short, paths, strict=True)
-    ]
-
-
 def _check_classifier(experiment: Experiment, where: str, split: str) -> None:
     """Raises ConfigError unless it classifies images and its data has the splits."""
     objective, data = experiment.objective, experiment.data
@@ -283,24 +211,3 @@ def _check_classifier(experiment: Experiment, where: str, split: str) -> None:
 def _labelled(experiment: Experiment) -> LabelledDataset:
     data: LabelledDataset = checks.provides(experiment.data, LabelledDataset, "a probe")
     return data
-
-
-def _check_comparable(networks: Sequence[Network], split: str) -> None:
-    """Raises ConfigError if the networks have different data."""
-    first, *others = networks
-    for other in others:
-        one, two = first.experiment.data, other.experiment.data
-        if one.class_names != two.class_names:
-            what = f"{_some(one.class_names)}; {_some(two.class_names)}"
-        elif one.num_examples(split) != two.num_examples(split):
-            what = f"{one.num_examples(split)} and {two.num_examples(split)} examples of {split}"
-        else:
-            continue
-        raise ConfigError(
-            f"{first.name} and {other.name} have different data ({what}), so their accuracies"
-            " cannot be compared; probe them separately"
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{len(names)} classes: {shortened(names, 3)}"

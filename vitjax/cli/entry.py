@@ -10,8 +10,10 @@ from collections.abc import Sequence
 
 from vitjax.cli import (
     class_split,
+    compare_layers,
     data,
     evaluate,
+    explain,
     export,
     hosts,
     import_weights,
@@ -27,7 +29,7 @@ from vitjax.core.paths import expanded
 from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
-    *(train, evaluate, predict, import_weights, export, probe),
+    *(train, evaluate, predict, explain, import_weights, export, probe, compare_layers),
     *(models, data, class_split, plan),
 )
 _OVERRIDE = "--config."

@@ -8,12 +8,14 @@ are raised only for arguments whose shapes do not match.
 from vitjax.figures._confusion import confusion_matrix, count_confusions
 from vitjax.figures._curves import Declared, curves
 from vitjax.figures._episodes import adaptation, episode, fits
+from vitjax.figures._explanations import explanation
 from vitjax.figures._images import image_grid, mistakes, predictions
 from vitjax.figures._optional import optional
 from vitjax.figures._over_time import accuracy_over_time
 from vitjax.figures._pixels import pixels
 from vitjax.figures._probes import Point, probes
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
+from vitjax.figures._similarities import layer_similarities
 
 __all__ = [
     "Declared",
@@ -26,8 +28,10 @@ __all__ = [
     "count_confusions",
     "curves",
     "episode",
+    "explanation",
     "fits",
     "image_grid",
+    "layer_similarities",
     "mistakes",
     "optional",
     "overlay",

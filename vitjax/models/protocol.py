@@ -387,6 +387,18 @@ class Model(nn.Module):
         raise ConfigError(f"a {type(self).__name__} has no feature maps: it declares no features")
 
     @property
+    def map_name(self) -> str | None:
+        """The sown value by whose positions outputs are explained by default; None without one.
+
+        The last map or sequence of tokens, every position of which the outputs depend on.
+        """
+        if self.backbone is not None:
+            entry, module = self.backbone
+            return None if module.map_name is None else f"{entry}/{module.map_name}"
+        info = self.feature_info()
+        return info[-1].name if info else None
+
+    @property
     def auxiliary_logits(self) -> Mapping[str, float]:
         """Further logits of training by name, each with the weight of its loss in the paper.
 
@@ -420,6 +432,11 @@ class Model(nn.Module):
     @property
     def has_class_token(self) -> bool:
         """Whether the first token is a class token."""
+        return False
+
+    @property
+    def reads_class_token(self) -> bool:
+        """Whether the head reads the class token, and not the tokens of patches alone."""
         return False
 
     @property

@@ -151,6 +151,11 @@ class UNet(SegmentationModel):
             return 3, -level[0]
         return (4,)
 
+    @property
+    def map_name(self) -> str | None:
+        """As of `Model`: the coarsest map."""
+        return "bottom/output"
+
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False

@@ -85,6 +85,11 @@ class UNetPlusPlus(SegmentationModel):
             return 1, row + column, column
         return (2,)
 
+    @property
+    def map_name(self) -> str | None:
+        """As of `Model`: the coarsest map."""
+        return f"node{self.depth if self.prune is None else self.prune}_0/output"
+
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False

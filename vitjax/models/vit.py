@@ -180,6 +180,12 @@ class ViT(Model):
             for n, x in zip(self._quarters(), [*chosen, last], strict=True)
         }
 
+    @property
+    def map_name(self) -> str | None:
+        """As of `Model`: if the class token alone is pooled, the input of the last block."""
+        last = self.depth - 2 if self.pooling == "token" else self.depth - 1
+        return f"encoder/block_{last}/after_mlp" if last >= 0 else "tokens"
+
     def _quarters(self) -> list[int]:
         """The numbers, from 1, of the blocks that end a quarter of the depth."""
         return sorted({-(-self.depth * quarter // 4) for quarter in range(1, 5)})
@@ -266,6 +272,11 @@ class ViT(Model):
     def has_class_token(self) -> bool:
         """Whether the first token is a class token."""
         return self.pooling in _READ_TOKEN if self.class_token is None else self.class_token
+
+    @property
+    def reads_class_token(self) -> bool:
+        """Whether the class token is pooled."""
+        return self.pooling in _READ_TOKEN
 
     @property
     def prefix_tokens(self) -> int:

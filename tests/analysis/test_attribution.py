@@ -1,0 +1,219 @@
+"""Maps of what a network looks at."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from model_variables import variables_of
+
+from vitjax import models
+from vitjax.analysis import attribution, lime
+from vitjax.analysis.methods import METHODS
+from vitjax.analysis.methods import method as chosen
+from vitjax.core.errors import ConfigError
+from vitjax.models import Model
+
+VIT = {"width": 8, "depth": 2, "num_heads": 2, "patch_size": 4, "num_classes": 3}
+RESNET = {"stage_sizes": (1, 1), "width": 4, "stem": "cifar", "num_classes": 3}
+UNET = {"filters": 2, "depth": 1, "num_classes": 3}
+NETWORKS = {
+    "resnet18": (RESNET, (8, 8, 3)),
+    "vit_ti16": ({**VIT, "registers": 1}, (8, 12, 3)),
+    "unet": (UNET, (8, 8, 3)),
+    # Its last map has the resolution of the images.
+    "resnet20": ({**RESNET, "stage_sizes": (1,)}, (6, 8, 3)),
+}
+
+
+@functools.cache
+def made(name):
+    fields, shape = NETWORKS[name]
+    model = models.create(name, **fields)
+    images = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    return model, variables_of(model, images), jnp.asarray(images)
+
+
+def computed(method, name, target=1, **options):
+    model, variables, images = made(name)
+    function = functools.partial(getattr(attribution, method), model, target=target, **options)
+    if method in ("cam", "score_cam"):  # they choose by values
+        return np.asarray(function(variables, images))
+    return np.asarray(jax.jit(lambda v, x: function(v, x))(variables, images))
+
+
+def test_grad_cam_of_a_mean_and_a_dense_layer_is_cam():
+    plain, by_gradient = computed("cam", "resnet20"), computed("grad_cam", "resnet20")
+    # The gradient of a mean over pixels is the weight over their number.
+    np.testing.assert_allclose(
+        by_gradient * plain[0].size, nn.relu(plain), atol=1e-5 * np.abs(plain).max()
+    )
+    assert by_gradient.max() > 0
+
+
+def test_the_mean_of_cam_is_the_logit():
+    model, variables, images = made("resnet18")
+    logits = model.apply(variables, images) - variables["params"]["head"]["bias"]
+    targets = jnp.array([2, 0])
+    maps = attribution.cam(model, variables, images, targets)
+    # The last map has half of the resolution: enlarged, its mean is kept but at borders.
+    name = attribution.Opened(model).default_layer()
+    assert name == "stage2"
+    _, values = attribution.Opened(model)(variables, images)
+    kernel = variables["params"]["head"]["kernel"]
+    expected = jnp.einsum("bhwc,cb->bhw", values[name], kernel[:, targets])
+    np.testing.assert_allclose(
+        expected.mean((1, 2)), [logits[0, 2], logits[1, 0]], rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        maps, jax.image.resize(expected, maps.shape, "bilinear"), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_cam_of_a_head_that_reads_no_mean_is_refused():
+    model, variables, images = made("vit_ti16")
+    with pytest.raises(ConfigError, match=r"CAM: the head of this ViT is not .* use grad_cam"):
+        attribution.cam(model, variables, images, 1)
+
+
+def test_integrated_gradients_sum_to_the_difference_of_scores():
+    model, variables, images = made("resnet18")
+    targets = np.array([2, 1])
+    maps = computed("integrated_gradients", "resnet18", targets, steps=128)
+    scores = attribution.scores(model.apply(variables, images), targets)
+    start = attribution.scores(model.apply(variables, jnp.zeros_like(images)), targets)
+    np.testing.assert_allclose(maps.sum((1, 2)), scores - start, rtol=0.01)
+
+
+def test_the_gradient_is_that_of_the_score():
+    model, variables, images = made("vit_ti16")
+    expected = jax.grad(lambda x: model.apply(variables, x)[:, 1].sum())(images)
+    np.testing.assert_allclose(
+        computed("saliency", "vit_ti16"), jnp.abs(expected).max(-1), rtol=1e-4, atol=1e-6
+    )
+
+
+class Two(Model):
+    """Two dense layers over pixels with ReLUs, and a sum."""
+
+    num_classes: int = 2
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = jax.nn.relu(nn.Dense(5)(x))
+        x = jnp.maximum(nn.Dense(4)(x), 0)
+        return nn.Dense(self.num_classes, name="head")(x).sum((1, 2))
+
+
+def test_guided_backpropagation_by_hand():
+    model, images = Two(), np.random.default_rng(3).normal(size=(2, 3, 4, 3)).astype(np.float32)
+    variables = variables_of(model, images)
+    found = attribution.guided_backpropagation(model, variables, jnp.asarray(images), 1)
+    first, second, head = (variables["params"][n] for n in ("Dense_0", "Dense_1", "head"))
+    a = images @ first["kernel"] + first["bias"]
+    b = np.maximum(a, 0) @ second["kernel"] + second["bias"]
+    back = np.broadcast_to(np.asarray(head["kernel"])[:, 1], b.shape)
+    back = np.where((b > 0) & (back > 0), back, 0) @ np.asarray(second["kernel"]).T
+    back = np.where((a > 0) & (back > 0), back, 0) @ np.asarray(first["kernel"]).T
+    np.testing.assert_allclose(found, np.abs(back).max(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_guided_backpropagation_wants_a_relu():
+    with pytest.raises(ConfigError, match="a ViT has no ReLU"):
+        computed("guided_backpropagation", "vit_ti16")
+
+
+def test_occlusion_by_hand():
+    model, variables, images = made("resnet18")
+    found = computed("occlusion", "resnet18", size=5, stride=2)
+    total, count = np.zeros((2, 8, 8)), np.zeros((8, 8))
+    whole = model.apply(variables, images)[:, 1]
+    for row in (0, 2, 3):
+        for column in (0, 2, 3):
+            hidden = np.array(images)
+            hidden[:, row : row + 5, column : column + 5] = 0
+            fall = whole - model.apply(variables, jnp.asarray(hidden))[:, 1]
+            total[:, row : row + 5, column : column + 5] += np.asarray(fall)[:, None, None]
+            count[row : row + 5, column : column + 5] += 1
+    np.testing.assert_allclose(found, total / count, rtol=1e-3, atol=1e-4)
+
+
+def test_score_cam_by_hand():
+    model, variables, images = made("resnet18")
+    found = computed("score_cam", "resnet18", batch_size=3)
+    _, values = attribution.Opened(model)(variables, images)
+    for image, maps, own in zip(images, values["stage2"], found, strict=True):
+        expected = 0
+        for channel in np.moveaxis(np.asarray(maps), -1, 0):
+            large = jax.image.resize(channel, (8, 8), "bilinear")
+            mask = (large - large.min()) / jnp.where(jnp.ptp(large) == 0, 1, jnp.ptp(large))
+            likely = jax.nn.softmax(model.apply(variables, (image * mask[..., None])[None]))
+            expected = expected + likely[0, 1] * large
+        np.testing.assert_allclose(own, nn.relu(expected), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_ti16", "unet"])
+@pytest.mark.parametrize("method", [n for n, m in METHODS.items() if m.compiled and m.of_class])
+def test_every_method_gives_a_map_at_the_size_of_the_images(method, name):
+    """Traced alone."""
+    model, variables, images = made(name)
+    lacking = {"guided_backpropagation": ["vit_ti16"], "relevance": ["resnet18", "unet"]}
+    function = METHODS[method].of(model)
+    if name in lacking.get(method, ()):
+        with pytest.raises(ConfigError, match="has no"):
+            jax.eval_shape(function, variables, images, jnp.array([0, 1]))
+        return
+    found = jax.eval_shape(function, variables, images, jnp.array([0, 1]))
+    assert found.shape == images.shape[:3]
+
+
+def test_a_segmentation_is_explained_by_the_pixels_of_a_class():
+    model, variables, images = made("unet")
+    outputs = model.apply(variables, images)
+    chosen = jnp.argmax(outputs, -1) == 2
+    expected = [
+        outputs[i, :, :, 2][chosen[i]].mean() if chosen[i].any() else outputs[i, :, :, 2].mean()
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(attribution.scores(outputs, 2), expected, rtol=1e-5)
+    assert max(computed("grad_cam", "unet", target).max() for target in range(3)) > 0
+
+
+def test_a_layer_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match="has no layer 'stage3'; did you mean 'stage2'"):
+        computed("grad_cam", "resnet18", layer="stage3")
+    with pytest.raises(ConfigError, match="'pooled' has the shape"):
+        computed("grad_cam", "resnet18", layer="pooled")
+
+
+def test_an_unknown_method_or_option_is_named():
+    with pytest.raises(ConfigError, match="unknown method 'gradcam'; did you mean 'grad_cam'"):
+        chosen("gradcam")
+    with pytest.raises(ConfigError, match=r"'step'.*did you mean 'steps'"):
+        chosen("integrated_gradients").of(made("resnet18")[0], step=3)
+
+
+def test_lime_finds_the_superpixel_that_counts():
+    """The probability is that of one corner: no other superpixel has a coefficient."""
+
+    class Corner(Model):
+        num_classes: int = 2
+
+        @nn.compact
+        def __call__(self, x, train=False):
+            value = 4 * x[:, :6, :6].mean((1, 2, 3))
+            return jnp.stack([jnp.zeros_like(value), value], axis=1)
+
+    image = np.zeros((1, 24, 24, 3), np.float32)
+    image[:, :12, :12], image[:, 12:, 12:] = 1, -1
+    # Pixels that differ, or a superpixel that is left out would look the same.
+    image += np.random.default_rng(0).normal(size=image.shape).astype(np.float32) * 0.01
+    image[:, :6, :6] += np.linspace(-1, 1, 6)[:, None, None] > 0
+    found = lime.lime(Corner(), {}, jnp.asarray(image), 1, segments=9, samples=200, batch_size=64)
+    found = np.abs(np.asarray(found[0]))
+    assert found.max() == found[:6, :6].max() > 0.05
+    np.testing.assert_array_equal(
+        found, np.abs(lime.lime(Corner(), {}, jnp.asarray(image), 1, segments=9, samples=200)[0])
+    )

@@ -1,0 +1,128 @@
+"""Maps for image files by a run's model: what is drawn, written and refused."""
+
+import json
+
+import numpy as np
+import pytest
+import small_workdirs
+from PIL import Image
+
+from vitjax import figures
+from vitjax.analysis import explaining
+from vitjax.cli import main
+from vitjax.core.errors import ConfigError
+from vitjax.data import DataError
+
+RNG = np.random.default_rng(0)
+# A last map of more than a pixel, and a mean that the head reads.
+MODEL = {"name": "conv4_omniglot_pooled", "filters": 2, "depth": 1, "pooling": "mean"}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    small_workdirs.make(folder, {**small_workdirs.CLASSIFICATION, "model": MODEL})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def name(workdir):
+    """Of a class of the run."""
+    return json.loads((workdir / "data.json").read_text())["class_names"][1]
+
+
+@pytest.fixture
+def photos(tmp_path, name):
+    folder = tmp_path / "photos" / name
+    folder.mkdir(parents=True)
+    for name in "ab":
+        Image.fromarray(RNG.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def explained(workdir, photos, *methods, **options):
+    return explaining.explain(workdir, str(photos), methods, say=lambda text: None, **options)
+
+
+def test_a_figure_and_the_maps_of_each_image_are_written(workdir, photos, name, tmp_path, capsys):
+    output = tmp_path / "explained"
+    arguments = [f"--workdir={workdir}", str(photos), f"--output={output}"]
+    compare = "--compare=grad_cam,saliency,lime"
+    assert main(["explain", *arguments, compare, "--class=true"]) == 0
+    printed = capsys.readouterr().out
+    assert f"a.png: {name} " in printed
+    assert [line.split()[0] for line in printed.splitlines()[3:-1]] == [
+        *("grad_cam", "saliency", "lime", "centre", "random")
+    ]
+    assert {p.name for p in output.iterdir() if not p.name.startswith(".")} >= {
+        *("a.png", "a.npz", "b.png", "b.npz", "explanations.json")
+    }
+    with np.load(output / "a.npz") as maps:
+        assert set(maps) == {"grad_cam", "saliency", "lime"}
+        assert all(one.shape == (8, 8) for one in maps.values())
+    found = json.loads((output / "explanations.json").read_text())
+    assert [each["class_name"] for each in found] == [name, name]
+    assert all(0 <= area <= 1 for area in found[0]["areas"]["random"].values())
+    # The same command again replaces its own files, and no others.
+    assert main(["explain", *arguments, compare, "--class=true"]) == 0
+    (output / "a.png").write_bytes(b"mine")
+    assert main(["explain", *arguments, "--method=cam"]) == 2
+    assert (output / "a.png").read_bytes() == b"mine"
+
+
+def test_what_cannot_be_explained_is_refused_before_anything_is_written(workdir, photos, tmp_path):
+    output = tmp_path / "out"
+
+    def refused(words, *methods, error=ConfigError, **options):
+        with pytest.raises(error, match=words):
+            explained(workdir, photos, *methods, output=output, **options)
+        assert not output.exists()
+
+    refused("unknown method 'gradcam'; did you mean 'grad_cam'", "gradcam")
+    refused("class '7' is none of the 3 classes", "grad_cam", target="7")
+    refused("has no layer 'blok1'; did you mean 'block1'", "grad_cam", layer="blok1")
+    refused("saliency does not read a layer", "saliency", layer="block1")
+    refused("a Conv4 has no self-attention", "rollout")
+    refused(r"'sze'.*did you mean 'size'", "occlusion", sze=3)
+    refused("options .* of a single method", "occlusion", "cam", size=3)
+    (photos / "c.png").write_bytes((photos / "a.png").read_bytes()[:40])
+    refused("cannot be read", "grad_cam", error=DataError)
+
+
+def test_the_folder_of_an_image_is_its_class(workdir, photos, name, tmp_path):
+    (found, _) = explained(workdir, photos, "grad_cam", target="true")
+    assert found.class_name == name
+    other = photos.rename(photos.parent / "none")
+    with pytest.raises(ConfigError, match="the folder 'none' for the class"):
+        explained(workdir, other, "grad_cam", target="true", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_segmentation_is_explained(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    small_workdirs.make(folder, small_workdirs.SEGMENTATION)
+    path = tmp_path / "cell.png"
+    Image.fromarray(RNG.integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
+    (found,) = explained(folder, path, "grad_cam")
+    assert found.maps["grad_cam"].shape == (32, 32)
+    with pytest.raises(ConfigError, match="which a segmentation does not have"):
+        explained(folder, path, "grad_cam", faithful=True)
+
+
+def test_few_shot_runs_are_refused(tmp_path, photos):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    small_workdirs.make(folder, small_workdirs.FEW_SHOT)
+    with pytest.raises(ConfigError, match="does not classify images"):
+        explained(folder, photos, "grad_cam")
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0])
+def test_a_map_of_any_numbers_is_drawn(value, tmp_path):
+    image = RNG.random((6, 9, 3))
+    path = figures.explanation(image, {"a": np.full((6, 9), value)}, tmp_path / "one.png")
+    with Image.open(path) as drawn:
+        assert drawn.width > 300
+    with pytest.raises(ValueError, match="a map of"):
+        figures.explanation(image, {"a": np.zeros((9, 6))}, tmp_path / "two.png")

@@ -1,0 +1,90 @@
+"""Measures of how faithful a map is to the network."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from model_variables import variables_of
+
+from vitjax import models
+from vitjax.analysis import attribution, faithfulness
+from vitjax.models import Model
+
+
+class Sum(Model):
+    """Two logits: 0, and the sum of an image."""
+
+    num_classes: int = 2
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        total = x.sum((1, 2, 3))
+        return jnp.stack([jnp.zeros_like(total), total], axis=1)
+
+
+def test_deletion_by_hand():
+    images = jnp.asarray([[[[3.0], [0.0]], [[1.0], [2.0]]]])
+    maps = images[..., 0]
+    curve = faithfulness.deletion(Sum(), {}, images, maps, 1, steps=4)
+    left = np.array([6.0, 3.0, 1.0, 0.0, 0.0])
+    expected = np.exp(left) / (1 + np.exp(left))
+    np.testing.assert_allclose(curve.probabilities[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(curve.areas, np.trapezoid(expected, dx=0.25), rtol=1e-6)
+    worst = faithfulness.deletion(Sum(), {}, images, -maps, 1, steps=4)
+    assert worst.areas > curve.areas
+
+
+def test_insertion_ends_with_the_image():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8, 1)), jnp.float32)
+    curve = faithfulness.insertion(Sum(), {}, images, images[..., 0], jnp.array([1, 0]), steps=3)
+    likely = jax.nn.softmax(Sum().apply({}, images))
+    np.testing.assert_allclose(curve.probabilities[:, -1], [likely[0, 1], likely[1, 0]], rtol=1e-5)
+    blurred = jax.nn.softmax(Sum().apply({}, faithfulness.blurred(images)))
+    np.testing.assert_allclose(curve.probabilities[0, 0], blurred[0, 1], rtol=1e-5)
+    # What is inserted first counts most for the first class, and least for the second.
+    rising = np.diff(curve.probabilities[0])
+    assert rising[0] > rising[-1]
+
+
+def test_a_blur_keeps_the_mean_of_a_constant():
+    images = jnp.full((1, 7, 9, 2), 3.0)
+    np.testing.assert_allclose(faithfulness.blurred(images), images, rtol=1e-6)
+
+
+def test_the_centre_gaussian_is_largest_in_the_middle():
+    found = faithfulness.centre_gaussian(5, 7)
+    assert np.unravel_index(found.argmax(), found.shape) == (2, 3)
+    np.testing.assert_allclose(found[2, 0], np.exp(-2))
+
+
+def test_pointing_game():
+    maps, masks = np.zeros((3, 20, 20)), np.zeros((3, 20, 20), bool)
+    maps[:, 5, 5] = 1
+    masks[0, 5, 5] = masks[1, 5, 9] = True
+    np.testing.assert_array_equal(
+        faithfulness.pointing_game(maps, masks, tolerance=3), [True, False, False]
+    )
+    np.testing.assert_array_equal(
+        faithfulness.pointing_game(maps, masks, tolerance=4), [True, True, False]
+    )
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "saliency"])
+def test_random_layers_change_the_map(method):
+    fields = {"stage_sizes": (1, 1), "width": 4, "stem": "cifar", "num_classes": 3}
+    model = models.create("resnet18", **fields)
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    variables = variables_of(model, images)
+    function = functools.partial(attribution.METHODS[method], model, target=1)
+    compiled = jax.jit(lambda v, x: function(v, x))
+    found = list(
+        faithfulness.cascade(model, variables, jnp.asarray(images), compiled, jax.random.key(0))
+    )
+    # The head, two blocks and the stem.
+    assert [each.layers for each in found] == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(found[0].similarities, 1)
+    assert np.all(np.abs(found[-1].similarities) < 0.9)
+    assert variables["params"]["head"]["kernel"].shape == (8, 3)

@@ -1,0 +1,144 @@
+"""Compares the layers of networks on the images of a data set: CKA of any two layers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array
+
+from vitjax import figures
+from vitjax.analysis import similarity
+from vitjax.analysis.activations import ALL
+from vitjax.analysis.networks import Network, check_comparable, of_configs, of_runs
+from vitjax.analysis.similarity import Kernel
+from vitjax.core.atomic import write_json
+from vitjax.core.errors import ConfigError
+from vitjax.core.paths import expanded
+from vitjax.core.text import Say
+from vitjax.core.validation import check_value
+from vitjax.training import checks
+from vitjax.training.experiment import Experiment
+from vitjax.training.summary import environment
+
+_FOLDER = "layers"
+RESULTS, FIGURE = "cka.json", "cka.png"
+
+
+def compare_layers(
+    workdirs: Sequence[str | Path] = (),
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    layers: str = ALL,
+    kernel: Kernel = "linear",
+    split: str = "test",
+    examples: int = 1024,
+    batch_size: int = 128,
+    output: str | Path | None = None,
+    checkpoint: str | int | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Compares all layers of one network with each other, or of two networks, by CKA.
+
+    Writes `RESULTS` and `FIGURE`.
+
+    Args:
+        workdirs: folders of runs.
+        files: config files; the weights that their ``init`` loads are compared.
+        overrides: ``--config.`` arguments for the config of each network.
+        layers: which, see `vitjax.analysis.activations.Activations.chosen`.
+        kernel: see `vitjax.analysis.similarity.gram`.
+        split: whose images are used, as each network's own data prepares them.
+        examples: how many images, at most.
+        batch_size: images of which the kernel of any two is computed.
+        output: the folder to write to; None for ``layers``, which for a single run is in its own
+            folder.
+        checkpoint: the checkpoint of each run, see `vitjax.training.runs.load`.
+        say: receives progress messages.
+
+    Returns:
+        The contents of the JSON file.
+
+    Raises:
+        ConfigError: not one or two networks, networks with different data, a layer or a split that
+            does not exist, or too few images.
+        WorkdirError, CheckpointError, WeightsError: a network cannot be loaded.
+    """
+    check_value(kernel, Kernel, "--kernel")
+    if not 1 <= len(workdirs) + len(files) <= 2:
+        raise ConfigError(
+            "layers are compared of one or two networks: give --workdir=DIR of a run, or"
+            " --config=FILE for the weights that its config.init loads, once or twice;"
+            f" {len(workdirs) + len(files)} are given"
+        )
+    workdirs, files, output = expanded(workdirs), expanded(files), expanded(output)
+    alone = len(workdirs) == 1 and not files
+    folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
+    folder = folder if output is None else Path(output)
+    check = functools.partial(_check_split, split=split)
+    overrides = (*overrides, f"--config.data.eval_batch_size={batch_size}")
+    networks = [
+        *of_runs(workdirs, overrides, check, checkpoint=checkpoint, say=say),
+        *of_configs(files, overrides, check, folder, say),
+    ]
+    check_comparable(networks, split)
+    first, second = networks[0], networks[-1]
+    one, two = (
+        similarity.Network(each.experiment.objective.model, each.variables, layers)
+        for each in (first, second)
+    )
+    batches = _batches(first, second, split, -(-examples // batch_size))
+    found = similarity.compare(one, two, batches, kernel)
+    results = {
+        "kernel": kernel,
+        "split": split,
+        "examples": found.examples,
+        "networks": [
+            {"name": x.name, **x.origin, "layers": list(names)}
+            for x, names in zip((first, second), (found.first, found.second), strict=True)
+        ],
+        "cka": [[float(x) for x in row] for row in found.cka],
+        **environment(),
+    }
+    write_json(folder / RESULTS, results)
+    say(f"Results: {folder / RESULTS}")
+    path = folder / FIGURE
+    with figures.optional(str(path), say):
+        figures.layer_similarities(
+            found.cka,
+            (first.name, second.name),
+            (found.first, found.second),
+            path,
+            heading=f"{kernel} CKA on {found.examples:,} images of {split}",
+        )
+        say(f"Figure: {path}")
+    return results
+
+
+def _check_split(experiment: Experiment, where: str, split: str) -> None:
+    if experiment.data.episodic:
+        raise ConfigError(f"{where}: layers are compared on images, and the data has episodes")
+    checks.split(split, experiment.data.splits)
+
+
+def _batches(
+    first: Network, second: Network, split: str, most: int
+) -> Iterator[tuple[Array, Array]]:
+    """The images of each batch as inputs of both networks, without padding."""
+    datas = [network.experiment.data for network in (first, second)]
+    with contextlib.ExitStack() as stack:
+        iterators = [stack.enter_context(data.eval_batches(split)) for data in datas]
+        for number, batches in enumerate(zip(*iterators, strict=True)):
+            if number == most:
+                return
+            mask = np.logical_and.reduce([np.asarray(batch["mask"]) for batch in batches])
+            one, two = (
+                data.normalize(batch["image"][mask])
+                for data, batch in zip(datas, batches, strict=True)
+            )
+            yield one, two

@@ -1,0 +1,192 @@
+"""How faithful a map is to the network: what happens without what the map points to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from scipy.ndimage import gaussian_filter
+from scipy.stats import rankdata
+
+from vitjax.analysis.attribution import Images, Map, Target, Variables, scores
+from vitjax.models.protocol import Model
+
+# Standard deviation of the blur from which insertion starts, as a fraction of the shorter side.
+_BLUR = 0.05
+
+
+class Curve(NamedTuple):
+    """Probabilities of a class while pixels are removed or added.
+
+    Attributes:
+        fractions: of the pixels that are removed or added, from 0 to 1.
+        probabilities: of the class at each fraction.
+    """
+
+    fractions: Float[np.ndarray, " points"]
+    probabilities: Float[np.ndarray, "batch points"]
+
+    @property
+    def areas(self) -> Float[np.ndarray, " batch"]:
+        """The area below each curve, by the trapezoidal rule."""
+        areas: np.ndarray = np.trapezoid(self.probabilities, self.fractions, axis=1)
+        return areas
+
+
+def deletion(
+    model: Model, variables: Variables, images: Images, maps: Map, target: Target, steps: int = 32
+) -> Curve:
+    """The probability of the class as the pixels with the largest numbers are removed first.
+
+    Petsiuk et al. 2018, arXiv:1806.07421, Sec. 4.1: a small area is good. A pixel that is removed
+    becomes 0, which is the mean of the data.
+
+    Args:
+        model: a classifier.
+        variables: those of the model.
+        images: normalised.
+        maps: what is to be judged.
+        target: the class.
+        steps: in which all pixels are removed.
+    """
+    return _curve(model, variables, images, jnp.zeros_like(images), maps, target, steps)
+
+
+def insertion(
+    model: Model, variables: Variables, images: Images, maps: Map, target: Target, steps: int = 32
+) -> Curve:
+    """The probability of the class as pixels return to a blurred image, the largest numbers first.
+
+    Petsiuk et al. 2018, arXiv:1806.07421, Sec. 4.1: a large area is good. The arguments are those
+    of `deletion`.
+    """
+    return _curve(model, variables, blurred(images), images, maps, target, steps)
+
+
+def blurred(images: Images, fraction: float = _BLUR) -> Images:
+    """Images after a Gaussian blur, mirrored at the border.
+
+    Args:
+        images: floats.
+        fraction: the standard deviation over the shorter side; it is at least a pixel.
+    """
+    deviation = max(1.0, fraction * min(images.shape[1:3]))
+    found = gaussian_filter(np.asarray(images), (0, deviation, deviation, 0), mode="reflect")
+    return jnp.asarray(found, images.dtype)
+
+
+def centre_gaussian(height: int, width: int) -> Float[np.ndarray, "height width"]:
+    """The map that says "the middle": a Gaussian whose standard deviation is a quarter of a side.
+
+    A method that does not beat it says nothing about the image.
+    """
+    rows, columns = (np.linspace(-1, 1, n) for n in (height, width))
+    return np.exp(-2 * (rows[:, None] ** 2 + columns[None] ** 2))
+
+
+def pointing_game(
+    maps: Map, masks: Bool[Array, "batch height width"], tolerance: int = 15
+) -> Bool[np.ndarray, " batch"]:
+    """Whether the largest number of each map lies within the object, or near to it.
+
+    Zhang et al. 2018, arXiv:1608.00507, Sec. 4.1.
+
+    Args:
+        maps: at the size of the masks.
+        masks: where the object is.
+        tolerance: pixels by which the point may miss the object.
+    """
+    found = []
+    for one, mask in zip(np.asarray(maps), np.asarray(masks, bool), strict=True):
+        row, column = np.unravel_index(one.argmax(), one.shape)
+        rows, columns = np.nonzero(mask)
+        far = np.hypot(rows - row, columns - column)
+        found.append(bool(far.size) and bool(far.min() <= tolerance))
+    return np.array(found)
+
+
+class Randomised(NamedTuple):
+    """A map after some layers have lost their weights.
+
+    Attributes:
+        layers: how many groups of layers are random, counted from the outputs.
+        maps: by the network that is left.
+        similarities: the rank correlation of each map with that of the trained network.
+    """
+
+    layers: int
+    maps: Map
+    similarities: Float[np.ndarray, " batch"]
+
+
+def cascade(
+    model: Model,
+    variables: Variables,
+    images: Images,
+    method: Callable[[Variables, Images], Map],
+    key: PRNGKeyArray,
+) -> Iterator[Randomised]:
+    """The maps as layer after layer becomes random, from the outputs to the inputs.
+
+    Adebayo et al. 2018, arXiv:1810.03292, Sec. 3: a map that does not change is not one of what the
+    network has learned. Layers are those of `Model.layer_groups`.
+
+    Args:
+        model: with an order of layers.
+        variables: those of the model.
+        images: normalised.
+        method: a map from variables and images.
+        key: of the random weights, drawn as for a fresh network.
+
+    Yields:
+        First the map of the trained network, of which 0 layers are random.
+    """
+    own = flatten_dict(dict(variables["params"]), sep="/")
+    fresh = flatten_dict(jax.jit(model.init)(key, images)["params"], sep="/")
+    groups = dict(zip(own, model.layer_groups(list(own)), strict=True))
+    first = None
+    for count, group in enumerate([None, *sorted(set(groups.values()), reverse=True)]):
+        own |= {name: fresh[name] for name, place in groups.items() if place == group}
+        params = unflatten_dict(own, sep="/")
+        maps = method({**variables, "params": params}, images)
+        first = maps if first is None else first
+        yield Randomised(count, maps, _rank_correlations(first, maps))
+
+
+def _rank_correlations(first: Map, second: Map) -> Float[np.ndarray, " batch"]:
+    """Spearman's correlation over the pixels of each pair of maps; 0 where one is constant."""
+    ranks = (rankdata(np.asarray(x).reshape(len(x), -1), axis=1) for x in (first, second))
+    a, b = (x - x.mean(1, keepdims=True) for x in ranks)
+    below = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return np.where(below == 0, 0, (a * b).sum(1) / np.where(below == 0, 1, below))
+
+
+def _curve(
+    model: Model,
+    variables: Variables,
+    before: Images,
+    after: Images,
+    maps: Map,
+    target: Target,
+    steps: int,
+) -> Curve:
+    """Pixels of ``before`` become those of ``after``, the largest numbers of the maps first."""
+    pixels = maps[0].size
+    order = np.argsort(-np.asarray(maps).reshape(len(maps), -1), axis=1, kind="stable")
+    ranks = np.argsort(order, axis=1, kind="stable").reshape(maps.shape)
+    fractions = np.linspace(0, 1, steps + 1)
+
+    @jax.jit
+    def probability(variables: Variables, ranks: Array, count: Array) -> Array:
+        images = jnp.where((ranks < count)[..., None], after, before)
+        outputs: Any = model.apply(variables, images)
+        return scores(jax.nn.softmax(outputs, axis=-1), target)
+
+    counts = np.round(fractions * pixels).astype(np.int32)
+    found = [np.asarray(probability(variables, ranks, count)) for count in counts]
+    return Curve(fractions, np.stack(found, axis=1))

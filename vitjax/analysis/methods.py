@@ -1,0 +1,104 @@
+"""The methods that explain an output by a map, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from vitjax.analysis import attention, attribution, lime
+from vitjax.analysis.attribution import Map
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import near_match, quoted
+from vitjax.core.validation import check_keywords, keywords_of
+from vitjax.models.protocol import Model
+
+_GIVEN = ("model", "variables", "images", "target")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to explain an output.
+
+    Attributes:
+        function: called with a model, its variables, images and a class; returns maps.
+        compiled: it is a function of arrays that JAX can compile.
+        of_class: the map depends on the class.
+    """
+
+    function: Callable[..., Map]
+    compiled: bool = True
+    of_class: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return self.function.__name__
+
+    def of(self, model: Model, **options: Any) -> Callable[..., Map]:
+        """A function of variables, images and a class, compiled where that is possible.
+
+        Raises:
+            ConfigError: the method has no such option.
+        """
+        check_keywords(self.function, options, where=self.name, given=_GIVEN)
+        function = functools.partial(self.function, model, **options)
+        if not self.compiled:
+            return function
+        compiled: Callable[..., Map] = jax.jit(
+            lambda v, images, target: function(v, images, target)
+        )
+        return compiled
+
+    @property
+    def options(self) -> list[str]:
+        """The keywords that `of` takes."""
+        return [name for name in keywords_of(self.function) if name not in _GIVEN]
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(attribution.cam, compiled=False),
+        *(
+            Method(function)
+            for function in (
+                attribution.grad_cam,
+                attribution.grad_cam_plus_plus,
+                attribution.layer_cam,
+            )
+        ),
+        Method(attribution.score_cam, compiled=False),
+        *(
+            Method(function)
+            for function in (
+                attribution.saliency,
+                attribution.guided_backpropagation,
+                attribution.integrated_gradients,
+                attribution.smooth_grad,
+                attribution.occlusion,
+                attention.relevance,
+            )
+        ),
+        Method(attention.attention, of_class=False),
+        Method(attention.rollout, of_class=False),
+        Method(lime.lime, compiled=False),
+    )
+}
+
+
+def method(name: str) -> Method:
+    """The method of a name.
+
+    Raises:
+        ConfigError: there is no such method; the message gives the near match and all names.
+    """
+    if name not in METHODS:
+        raise ConfigError(
+            f"unknown method {quoted(name)}{near_match(name, METHODS)} (known:"
+            f" {', '.join(METHODS)})"
+        )
+    return METHODS[name]

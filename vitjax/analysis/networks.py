@@ -1,0 +1,142 @@
+"""The networks that an analysis is about: of runs, and of the weights that configs load."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitjax import config as configs
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import shortened
+from vitjax.training import experiment as experiments
+from vitjax.training import initialization, runs, workdir
+from vitjax.training.experiment import Experiment
+
+# Checks an experiment, given what it is called in errors.
+Check = Callable[[Experiment, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network to look into.
+
+    Attributes:
+        name: its name in the results.
+        experiment: its model and its data.
+        variables: those of its model, one copy.
+        origin: the origin of the variables, as JSON values.
+        cache: the folder of its cached features.
+    """
+
+    name: str
+    experiment: Experiment
+    variables: Any
+    origin: dict[str, Any]
+    cache: Path
+
+
+def of_runs(
+    workdirs: Iterable[str | Path],
+    overrides: Sequence[str],
+    check: Check,
+    *,
+    checkpoint: str | int | None = None,
+    say: Callable[[str], None] = print,
+) -> list[Network]:
+    """The networks of runs.
+
+    Args:
+        workdirs: folders of runs.
+        overrides: ``--config.`` arguments for the config of each.
+        check: called with each experiment before its weights are used.
+        checkpoint: of each run, see `vitjax.training.runs.load`.
+        say: receives progress messages.
+
+    Raises:
+        WorkdirError, CheckpointError: a network cannot be loaded.
+    """
+    found = []
+    for name, folder in _named(workdirs):
+        # An analysis learns the classes of the data, which may be others than the run's.
+        experiment, placed, step = runs.load(
+            folder, overrides, checkpoint=checkpoint, same_classes=False, say=say
+        )
+        check(experiment, str(folder))
+        variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))
+        origin = {"workdir": str(folder), "step": step}
+        cache = Path(folder) / workdir.FEATURES
+        found.append(Network(name, experiment, variables, origin, cache))
+    return found
+
+
+def of_configs(
+    files: Iterable[str | Path],
+    overrides: Sequence[str],
+    check: Check,
+    folder: Path,
+    say: Callable[[str], None] = print,
+) -> list[Network]:
+    """The networks of the weights that the ``init`` sections of configs load.
+
+    Args:
+        files: config files.
+        overrides: ``--config.`` arguments for each.
+        check: called with each experiment before its weights are loaded.
+        folder: in which features are cached.
+        say: receives progress messages.
+
+    Raises:
+        ConfigError, WeightsError: a network cannot be built or loaded.
+    """
+    found = []
+    for name, file in _named(files):
+        config = configs.load(file)
+        configs.override(config, overrides)
+        experiment = experiments.build(config)
+        check(experiment, str(file))
+        variables, init = initialization.variables(experiment, say, with_head=False)
+        if init is None:
+            say(f"{file}: config.init.from_checkpoint is not set: these are fresh parameters")
+        origin = {"config": str(file), "init": init}
+        own = experiment.objective.unwrap(variables)
+        found.append(Network(name, experiment, own, origin, folder / workdir.FEATURES))
+    return found
+
+
+def check_comparable(networks: Sequence[Network], split: str) -> None:
+    """Checks that networks have the same examples of a split.
+
+    Raises:
+        ConfigError: their classes or numbers of examples differ.
+    """
+    first, *others = networks
+    for other in others:
+        one, two = first.experiment.data, other.experiment.data
+        if one.class_names != two.class_names:
+            what = f"{_some(one.class_names)}; {_some(two.class_names)}"
+        elif one.num_examples(split) != two.num_examples(split):
+            what = f"{one.num_examples(split)} and {two.num_examples(split)} examples of {split}"
+        else:
+            continue
+        raise ConfigError(
+            f"{first.name} and {other.name} have different data ({what}), so they cannot be"
+            " compared; look at them separately"
+        )
+
+
+def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:
+    """Each of ``paths`` with a unique name: its last part if that is unique, else the path."""
+    paths = list(paths)
+    short = [Path(path).name.removesuffix(".py") for path in paths]
+    counts = Counter(short)
+    return [
+        (name if counts[name] == 1 else str(path), path)
+        for name, path in zip(short, paths, strict=True)
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} classes: {shortened(names, 3)}"
