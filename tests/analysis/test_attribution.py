@@ -195,25 +195,34 @@ def test_an_unknown_method_or_option_is_named():
         chosen("integrated_gradients").of(made("resnet18")[0], step=3)
 
 
-def test_lime_finds_the_superpixel_that_counts():
-    """The probability is that of one corner: no other superpixel has a coefficient."""
+def test_lime_finds_the_superpixel_that_counts(monkeypatch):
+    """One of nine cells decides: it alone has a coefficient, the fall of the probability."""
 
     class Corner(Model):
         num_classes: int = 2
 
         @nn.compact
         def __call__(self, x, train=False):
-            value = 4 * x[:, :6, :6].mean((1, 2, 3))
+            # Without its pixels' differences a cell has its mean, which is 0.
+            value = 4 * jnp.square(x[:, :8, :8]).mean((1, 2, 3))
             return jnp.stack([jnp.zeros_like(value), value], axis=1)
 
-    image = np.zeros((1, 24, 24, 3), np.float32)
-    image[:, :12, :12], image[:, 12:, 12:] = 1, -1
-    # Pixels that differ, or a superpixel that is left out would look the same.
-    image += np.random.default_rng(0).normal(size=image.shape).astype(np.float32) * 0.01
-    image[:, :6, :6] += np.linspace(-1, 1, 6)[:, None, None] > 0
-    found = lime.lime(Corner(), {}, jnp.asarray(image), 1, segments=9, samples=200, batch_size=64)
-    found = np.abs(np.asarray(found[0]))
-    assert found.max() == found[:6, :6].max() > 0.05
-    np.testing.assert_array_equal(
-        found, np.abs(lime.lime(Corner(), {}, jnp.asarray(image), 1, segments=9, samples=200)[0])
-    )
+    rows, columns = np.mgrid[:24, :24]
+    cells = rows // 8 * 3 + columns // 8
+    monkeypatch.setattr(lime, "superpixels", lambda image, segments: cells)
+    image = jnp.asarray(np.where((rows + columns) % 2, 1.0, -1.0)[None, :, :, None], jnp.float32)
+    explain = functools.partial(lime.lime, Corner(), {}, image, 1, alpha=1e-6)
+    found = np.asarray(explain(samples=200, batch_size=64)[0])
+    expected = np.where(cells == 0, 1 / (1 + np.exp(-4)) - 0.5, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    again = explain(samples=200, batch_size=7)[0]
+    np.testing.assert_allclose(again, found, atol=1e-5)
+
+
+def test_superpixels_are_numbered_without_gaps():
+    image = np.zeros((20, 30, 3), np.float32)
+    image[:10, :15], image[10:, 15:], image[:10, 15:, 1] = 1.0, -1.0, 1.0
+    found = lime.superpixels(image, 8)
+    assert found.shape == (20, 30)
+    assert set(found.flat) == set(range(found.max() + 1))
+    assert found.max() > 2

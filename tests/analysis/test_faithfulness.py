@@ -78,7 +78,7 @@ def test_random_layers_change_the_map(method):
     model = models.create("resnet18", **fields)
     images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
     variables = variables_of(model, images)
-    function = functools.partial(attribution.METHODS[method], model, target=1)
+    function = functools.partial(getattr(attribution, method), model, target=1)
     compiled = jax.jit(lambda v, x: function(v, x))
     found = list(
         faithfulness.cascade(model, variables, jnp.asarray(images), compiled, jax.random.key(0))
