@@ -53,7 +53,7 @@ def _config(folder):
 
 def test_a_run_is_compared_with_itself(workdirs):
     found = compare_layers(
-        workdirs[:1], split="val", batch_size=8, examples=8, say=lambda text: None
+        workdirs[:1], split="val", batch_size=12, examples=8, say=lambda text: None
     )
     assert found["examples"] == 8
     np.testing.assert_allclose(np.diag(found["cka"]), 1, rtol=1e-9)
@@ -81,6 +81,7 @@ def test_what_cannot_be_compared_is_refused(workdirs, tmp_path):
     refused("no such split; did you mean 'val'", split="vla")
     refused("stage9", layers="stage9")
     refused("at least 4 images", batch_size=3)
+    refused("--examples is -1", examples=-1)
     folder = tmp_path / "other"
     folder.mkdir()
     data = {**DATA, "val_examples": 15}

@@ -83,6 +83,7 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_written(workdir,
     refused("has no layer 'blok1'; did you mean 'block1'", "grad_cam", layer="blok1")
     refused("saliency does not read a layer", "saliency", layer="block1")
     refused("a Conv4 has no self-attention", "rollout")
+    refused("attention takes the number of a layer", "attention", layer="block1")
     refused(r"'sze'.*did you mean 'size'", "occlusion", sze=3)
     refused("options .* of a single method", "occlusion", "cam", size=3)
     (photos / "c.png").write_bytes((photos / "a.png").read_bytes()[:40])

@@ -20,7 +20,7 @@ from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
 from vitjax.core.text import Say
-from vitjax.core.validation import check_value
+from vitjax.core.validation import PositiveInt, check_value
 from vitjax.training import checks
 from vitjax.training.experiment import Experiment
 from vitjax.training.summary import environment
@@ -70,6 +70,7 @@ def compare_layers(
         WorkdirError, CheckpointError, WeightsError: a network cannot be loaded.
     """
     check_value(kernel, Kernel, "--kernel")
+    check_value(examples, PositiveInt, "--examples")
     if not 1 <= len(workdirs) + len(files) <= 2:
         raise ConfigError(
             "layers are compared of one or two networks: give --workdir=DIR of a run, or"
@@ -92,7 +93,7 @@ def compare_layers(
         similarity.Network(each.experiment.objective.model, each.variables, layers)
         for each in (first, second)
     )
-    batches = _batches(first, second, split, -(-examples // batch_size))
+    batches = _batches(first, second, split, examples)
     found = similarity.compare(one, two, batches, kernel)
     results = {
         "kernel": kernel,
@@ -129,16 +130,17 @@ def _check_split(experiment: Experiment, where: str, split: str) -> None:
 def _batches(
     first: Network, second: Network, split: str, most: int
 ) -> Iterator[tuple[Array, Array]]:
-    """The images of each batch as inputs of both networks, without padding."""
+    """The first ``most`` images in batches, as inputs of both networks, without padding."""
     datas = [network.experiment.data for network in (first, second)]
     with contextlib.ExitStack() as stack:
         iterators = [stack.enter_context(data.eval_batches(split)) for data in datas]
-        for number, batches in enumerate(zip(*iterators, strict=True)):
-            if number == most:
-                return
+        for batches in zip(*iterators, strict=True):
             mask = np.logical_and.reduce([np.asarray(batch["mask"]) for batch in batches])
             one, two = (
-                data.normalize(batch["image"][mask])
+                data.normalize(batch["image"][mask][:most])
                 for data, batch in zip(datas, batches, strict=True)
             )
             yield one, two
+            most -= len(one)
+            if most <= 0:
+                return

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from vitjax import figures
 from vitjax.analysis import faithfulness
 from vitjax.analysis.attribution import Map
-from vitjax.analysis.methods import METHODS, Method, method
+from vitjax.analysis.methods import Method, method
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import find_images
@@ -163,7 +163,7 @@ class Explainer:
         if layer is None:
             return keywords
         if "layer" in each.options:
-            keywords["layer"] = int(layer) if each.name == "attention" else layer
+            keywords["layer"] = _number(layer) if each.name == "attention" else layer
         elif len(self.methods) == 1:
             raise ConfigError(f"layer={layer!r}: {each.name} does not read a layer")
         return keywords
@@ -229,6 +229,16 @@ class Explainer:
             each: {name: float(curve.areas[i]) for name, curve in curves.items()}
             for i, each in enumerate(judged)
         }
+
+
+def _number(layer: str) -> int:
+    try:
+        return int(layer)
+    except ValueError:
+        raise ConfigError(
+            f"layer={layer!r}: attention takes the number of a layer, from 0, or from the end if"
+            " negative"
+        ) from None
 
 
 def explain(
@@ -313,6 +323,3 @@ def _write(folder: OutputFolder, stem: str, image: np.ndarray, each: Explanation
     with folder.writing(f"{stem}.png") as path:
         heading = f"{Path(each.image).name}: {each.class_name} {each.probability:.1%}"
         figures.explanation(image, each.maps, path, heading=heading)
-
-
-__all__ = ["METHODS", "Explainer", "Explanation", "explain"]

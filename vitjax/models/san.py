@@ -92,8 +92,8 @@ class SAN(ConvNet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("kernel_sizes", "widths"):
-            if len(found := getattr(self, name)) != len(self.stage_sizes):
+        for name, found in (("kernel_sizes", self.kernel_sizes), ("widths", self.widths)):
+            if len(found) != len(self.stage_sizes):
                 raise ConfigError(
                     f"{name}={list(found)!r} has {len(found)} values; it must have one for each of"
                     f" the {len(self.stage_sizes)} stages of stage_sizes={list(self.stage_sizes)!r}"
