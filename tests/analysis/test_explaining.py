@@ -107,6 +107,9 @@ def test_a_segmentation_is_explained(tmp_path):
     Image.fromarray(RNG.integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
     (found,) = explained(folder, path, "grad_cam")
     assert found.maps["grad_cam"].shape == (32, 32)
+    (both,) = explained(folder, path, "grad_cam", "saliency")
+    assert set(both.maps) == {"grad_cam", "saliency"}
+    assert both.areas == {}
     with pytest.raises(ConfigError, match="which a segmentation does not have"):
         explained(folder, path, "grad_cam", faithful=True)
 

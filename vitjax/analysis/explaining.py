@@ -80,7 +80,7 @@ class Explainer:
         *,
         layer: str | None = None,
         options: Mapping[str, Any] | None = None,
-        faithful: bool = False,
+        faithful: bool | None = None,
     ):
         """Checks the methods and compiles nothing yet.
 
@@ -90,7 +90,8 @@ class Explainer:
             methods: names of `vitjax.analysis.methods.METHODS`.
             layer: the layer that is explained by, for the methods that take one.
             options: further keywords of a single method.
-            faithful: measure deletion and insertion, of a classification.
+            faithful: measure deletion and insertion, of a classification; None does so for
+                several methods.
 
         Raises:
             ConfigError: an unknown method or option, or the run's model has no classes of images.
@@ -114,7 +115,8 @@ class Explainer:
         self._model = objective.model
         self._variables = objective.unwrap(variables)
         self._data = experiment.data
-        self._faithful = faithful
+        several = len(methods) > 1 and not self._segments
+        self._faithful = several if faithful is None else faithful
         self._outputs = jax.jit(lambda v, images: self._model.apply(v, images))
         self._functions = {
             each.name: each.of(self._model, **self._keywords(each, layer, options or {}))
@@ -250,7 +252,7 @@ def explain(
     *,
     target: str = TOP,
     layer: str | None = None,
-    faithful: bool = False,
+    faithful: bool | None = None,
     checkpoint: str | int | None = None,
     overwrite: bool = False,
     say: Say = print,

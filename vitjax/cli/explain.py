@@ -29,7 +29,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--compare",
         type=_names,
         metavar="METHOD,METHOD,...",
-        help="several methods side by side, with the areas of deletion and insertion",
+        help="several methods side by side; of a classification with the areas of deletion and"
+        " insertion",
     )
     parser.add_argument(
         "--class",
@@ -82,7 +83,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         overrides,
         target=parsed.target,
         layer=parsed.layer,
-        faithful=parsed.faithful or bool(parsed.compare),
+        faithful=parsed.faithful or None,
         checkpoint=parsed.checkpoint,
         overwrite=parsed.overwrite,
         say=lambda text: print(text, file=sys.stderr),
