@@ -10,6 +10,7 @@ from families import SMALL
 from vitjax import models
 from vitjax.analysis import summary
 from vitjax.models import Model
+from vitjax.nn import local_attention
 from vitjax.nn.window_pooling import average_pool
 from vitjax.training import flops
 
@@ -41,6 +42,19 @@ STRIDED = {
     "padded": lambda x: conv((3, 3), 2, "VALID")(jnp.pad(x, ((0, 0), (2, 1), (3, 0), (0, 0)))),
     "space_to_depth": lambda x: conv((3, 3))(space_to_depth(conv((3, 3))(x))),
     "residual": lambda x: conv((1, 1))(conv((3, 3))(x) + conv((5, 5))(x)),
+    "mirrored": lambda x: conv((3, 3), 2, "VALID")(
+        jnp.pad(conv((3, 3), 2)(x), ((0, 0), (2, 2), (1, 3), (0, 0)), "reflect")
+    ),
+    "symmetric": lambda x: conv((3, 3), 1, "VALID")(
+        jnp.pad(x, ((0, 0), (2, 1), (1, 2), (0, 0)), "symmetric")
+    ),
+    "footprint": lambda x: conv((3, 3), 2)(
+        local_attention.footprint(conv((3, 3))(x), 5).sum((1, 3))
+    ),
+    "aggregate": lambda x: conv((3, 3))(
+        local_attention.aggregate(conv((3, 3), 2)(x), jnp.ones((1, 5, 24, 5, 24, 3)))
+    ),
+    "turned_twice": lambda x: conv((3, 3), 2)(conv((5, 5))(x[:, ::-1])[:, ::-1]),
     "split": lambda x: conv((1, 1))(jnp.concatenate([conv((7, 7))(x), conv((1, 1))(x)], -1)),
 }
 PERIODIC = {
@@ -117,6 +131,23 @@ def test_known_fields():
     assert layers["patch_embedding"].size == (16, 16)
     assert layers["encoder/block_0/norm1"].size == (16, 16)
     assert layers["encoder/block_0/attention"].size == (None, None)
+    layers = by_name("san10_pairwise")
+    assert layers["stage1_block1/conv"].size == (6, 6)
+    # By stage 2, 3, 4 and 5 (footprints of 7): 10 + 2 + 24, + 4 + 96, + 8 + 384, + 16 + 192.
+    assert layers["stage5_norm"].size == (736, 736)
+    assert layers["stage5_norm"].stride == (32, 32)
+
+
+def test_a_border_that_is_no_mirror_gives_the_whole_image():
+    def turned(x):
+        return jnp.concatenate([x[:, :2][:, ::-1], x, x[:, :2]], axis=1)
+
+    class Wrapped(Model):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return conv((3, 3), 1, "VALID")(turned(x))
+
+    assert summary.summarise(Wrapped(), (48, 48, 3)).layers[-1].size == (None, 3)
 
 
 @pytest.mark.parametrize(

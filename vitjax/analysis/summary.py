@@ -14,7 +14,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 from vitjax import models
-from vitjax.analysis import receptive_field
+from vitjax.analysis import receptive_rules
 from vitjax.analysis.receptive_field import Field
 from vitjax.core import jaxpr
 from vitjax.models.protocol import Model
@@ -227,7 +227,7 @@ class _Rows:
         fields = _fields(equation, [value.fields for value in inputs])
         if equation.primitive.name in _POOLINGS:
             run.kind = run.kind or _POOLINGS[equation.primitive.name]
-        elif any(receptive_field.reduces(equation, [v.fields[i] for v in inputs]) for i in (0, 1)):
+        elif any(receptive_rules.reduces(equation, [v.fields[i] for v in inputs]) for i in (0, 1)):
             means = {"reduce_sum": "mean", "reduce_max": "max", "reduce_min": "min"}
             run.kind = run.kind or means.get(equation.primitive.name, equation.primitive.name)
         run.live, run.shape, run.fields = True, tuple(out.shape[1:]), fields[0]
@@ -278,8 +278,8 @@ def _fields(
 ) -> list[tuple[Field | None, Field | None]]:
     """The fields of an equation's outputs in both directions."""
     if equation.primitive.name == "reshape":
-        return [receptive_field.reshaped(equation, inputs[0])]
-    both = (receptive_field.outputs(equation, [each[i] for each in inputs]) for i in (0, 1))
+        return [receptive_rules.reshaped(equation, inputs[0])]
+    both = (receptive_rules.outputs(equation, [each[i] for each in inputs]) for i in (0, 1))
     return list(zip(*both, strict=True))
 
 
