@@ -52,8 +52,8 @@ def traffic(model):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_cost_of_a_block_does_not_grow_with_depth(name):
     """XLA on CPUs computes sums of residual branches again wherever it may."""
-    two, four, eight = (traffic(FAMILIES[name](blocks)) for blocks in (2, 4, 8))
-    assert (eight - four) / 4 == pytest.approx((four - two) / 2, rel=0.02)
+    one, two, three = (traffic(FAMILIES[name](blocks)) for blocks in (1, 2, 3))
+    assert three - two == pytest.approx(two - one, rel=1e-3)
 
 
 def test_the_families_here_are_all_that_count_equal_blocks():

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 
 from vitjax.core.validation import Rate
@@ -196,6 +197,18 @@ class ConvNet(Model):
     def needs_auxiliary(self, train: bool) -> bool:
         """Whether the layers of `auxiliary_logits` are called, to be made or in training."""
         return bool(self.auxiliary_logits) and (train or self.is_initializing())
+
+
+@functools.cache
+def variable_shapes(model: ConvNet) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's variables by name, with the collection first, for its smallest image.
+
+    Tracing a deep network takes seconds, so each is traced once.
+    """
+    image = jax.ShapeDtypeStruct((1, model.smallest_image, model.smallest_image, 3), jnp.float32)
+    # The plain form has the same variables and takes less time to trace.
+    variables: Any = jax.eval_shape(model.plain().init, jax.random.key(0), image)
+    return {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()}
 
 
 @functools.cache

@@ -12,13 +12,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from vitjax import models
-from vitjax.models.convnet import ConvNet
+from vitjax.models.convnet import ConvNet, variable_shapes
 from vitjax.weights.errors import WeightsError
 from vitjax.weights.layouts import timm_config
 from vitjax.weights.layouts.card import CardReader
@@ -318,15 +315,12 @@ def _layer_entries(
 @functools.cache
 def _layers(module: ConvNet) -> dict[str, dict[str, tuple[str, tuple[int, ...]]]]:
     """The layers of a module, in its order: each leaf's collection and shape."""
-    side = module.smallest_image
-    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    # The plain form has the same variables and takes less time to trace.
-    shapes: Any = jax.eval_shape(module.plain().init, jax.random.key(0), image)
     found: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
     for collection in ("params", "batch_stats"):
-        for name, leaf in flatten_dict(shapes.get(collection, {}), sep="/").items():
+        for name, shape in variable_shapes(module).items():
             path, _, last = name.rpartition("/")
-            found.setdefault(path, {})[last] = (collection, leaf.shape)
+            if path.startswith(f"{collection}/"):
+                found.setdefault(path.removeprefix(f"{collection}/"), {})[last] = collection, shape
     return found
 
 
@@ -339,7 +333,8 @@ def _file_shapes(family: Family, module: ConvNet) -> dict[str, tuple[int, ...]]:
     }
     found: dict[str, tuple[int, ...]] = {}
     for entry in family._entries(module):
-        ours = (jax.ShapeDtypeStruct(shapes[name], jnp.float32) for name in entry.ours)
-        written: Any = jax.eval_shape(entry.write, *ours)
+        # Views of one number, which take neither memory nor, as a trace would, time.
+        ours = (np.broadcast_to(np.float32(0), shapes[name]) for name in entry.ours)
+        written = entry.write(*ours)
         found |= {n: x.shape for n, x in zip(entry.theirs, written, strict=True)}
     return found
