@@ -23,13 +23,14 @@ from vitjax.cli import (
     probe,
     process,
     train,
+    units,
 )
 from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.paths import expanded
 from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
-    *(train, evaluate, predict, explain, import_weights, export, probe, compare_layers),
+    *(train, evaluate, predict, explain, units, import_weights, export, probe, compare_layers),
     *(models, data, class_split, plan),
 )
 _OVERRIDE = "--config."

@@ -64,7 +64,12 @@ def mistakes(
 
 
 def image_grid(
-    images: Sequence[Any] | np.ndarray, titles: Sequence[str] | None, path: str | Path
+    images: Sequence[Any] | np.ndarray,
+    titles: Sequence[str] | None,
+    path: str | Path,
+    *,
+    heading: str | None = None,
+    columns: int | None = None,
 ) -> Path:
     """Draws images in a grid, the first 64 of them.
 
@@ -72,6 +77,8 @@ def image_grid(
         images: arrays (height, width, channels) or (height, width), see `pixels`.
         titles: the text above each image, of one or more lines; None for no titles.
         path: the PNG file to write.
+        heading: the text above all images.
+        columns: images of a row; None for about as many as there are rows.
 
     Raises:
         ValueError: an array is not an image, or the numbers of titles and images differ.
@@ -83,7 +90,8 @@ def image_grid(
     lines = titles and [
         "\n".join(canvas.one_line(line, 22) for line in str(title).split("\n")) for title in titles
     ]
-    return _grid(images, lines, path, heading=None, most=64)
+    heading = heading and canvas.one_line(heading, 80)
+    return _grid(images, lines, path, heading=heading, most=64, columns=columns)
 
 
 def predictions(
@@ -143,9 +151,10 @@ def _grid(
     *,
     heading: str | None,
     most: int,
+    columns: int | None = None,
 ) -> Path:
     shown = min(len(images), most)
-    columns = min(shown, max(4, math.ceil(math.sqrt(shown))))
+    columns = columns or min(shown, max(4, math.ceil(math.sqrt(shown))))
     rows = math.ceil(shown / columns)
     lines = 1 + max(title.count("\n") for title in titles[:shown]) if titles else 0
     side, gap, caption = 1.55, 0.15, 0.05 + 0.15 * lines

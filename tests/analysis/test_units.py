@@ -1,0 +1,120 @@
+"""What channels respond to."""
+
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_workdirs
+from PIL import Image
+
+from vitjax import models
+from vitjax.analysis import looking, units
+from vitjax.cli import main
+from vitjax.core.errors import ConfigError
+from vitjax.models import Model
+
+IMAGES = np.random.default_rng(0).normal(size=(7, 6, 8, 3)).astype(np.float32)
+
+
+class Redness(Model):
+    """Channel 0 is red less green where blue is positive, channel 1 its opposite."""
+
+    map_name = "maps"
+    image_kernels = ("first/kernel",)
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        nn.Conv(3, (3, 3), name="first")(x)
+        difference = x[..., 0] - x[..., 1] + 0.1 * jnp.tanh(x[..., 2])
+        maps = jnp.stack([difference, -difference], axis=-1)
+        self.sow("intermediates", "maps", maps)
+        return maps.mean((1, 2))
+
+
+@pytest.fixture(scope="module")
+def made():
+    model = Redness()
+    return model, jax.jit(model.init)(jax.random.key(0), IMAGES[:1])
+
+
+def test_kernels_are_those_of_the_first_layer(made):
+    found = units.first_kernels(*made)
+    kernel = np.asarray(made[1]["params"]["first"]["kernel"])
+    assert set(found) == {"first/kernel"}
+    np.testing.assert_array_equal(found["first/kernel"][2], kernel[..., 2])
+    with pytest.raises(ConfigError, match="MLP has no kernels that read an image"):
+        units.first_kernels(models.create("mlp_sinusoid"), {"params": {}})
+
+
+def test_the_images_that_excite_most_are_those_of_a_search(made):
+    batches = [IMAGES[:4], IMAGES[4:]]
+    found = units.most_exciting(*made, batches, (1, 0), count=5)
+    difference = IMAGES[..., 0] - IMAGES[..., 1] + 0.1 * np.tanh(IMAGES[..., 2])
+    for row, maps in enumerate((-difference, difference)):
+        largest = maps.reshape(7, -1).max(1)
+        order = np.argsort(-largest)[:5]
+        np.testing.assert_array_equal(found.examples[row], order)
+        np.testing.assert_allclose(found.values[row], largest[order], rtol=1e-6)
+        for number, place in zip(order, found.places[row], strict=True):
+            assert maps[number][tuple(place)] == pytest.approx(largest[number])
+    assert found.map_shape == (6, 8)
+    with pytest.raises(ConfigError, match="2 channels, 0 to 1; there is no channel 2"):
+        units.most_exciting(*made, batches, (2,))
+    with pytest.raises(ConfigError, match="no images"):
+        units.most_exciting(*made, [], (0,))
+
+
+def test_an_image_is_driven_to_its_bounds(made):
+    bounds = np.array([-1.0, -2.0, -3.0]), np.array([2.0, 3.0, 4.0])
+    options = {"key": jax.random.key(0), "bounds": bounds, "steps": 1000, "learning_rate": 0.2}
+    images, means = units.maximise(*made, (6, 8, 3), (0, 1), **options)
+    assert images.shape == (2, 6, 8, 3)
+    assert np.all((images >= bounds[0]) & (images <= bounds[1]))
+    # White of one colour and black of the other; blue adds a tenth at most.
+    assert means[0] == pytest.approx(2 + 2, abs=0.2)
+    assert means[1] == pytest.approx(3 + 1, abs=0.2)
+    again, _ = units.maximise(*made, (6, 8, 3), (0, 1), **options)
+    np.testing.assert_array_equal(again, images)
+    for wrong in ({"channels": (0, 5)}, {"channels": (0,), "layer": "map"}):
+        with pytest.raises(ConfigError, match=r"no channel 5|did you mean 'maps'"):
+            units.maximise(*made, (6, 8, 3), **wrong, key=jax.random.key(0))
+
+
+def test_tokens_have_the_places_of_their_patches():
+    fields = {"width": 8, "depth": 1, "num_heads": 2, "patch_size": 2, "num_classes": 3}
+    model = models.create("vit_ti16", **fields)
+    variables = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+    maps = jax.eval_shape(
+        lambda v, x: units.feature_maps(model, v, x, "encoder/block_0/after_mlp"), variables, IMAGES
+    )
+    assert maps.shape == (7, 3, 4, 8)
+
+
+def test_figures_of_a_run(tmp_path, capsys):
+    model = {"name": "conv4_omniglot_pooled", "filters": 3, "depth": 1, "pooling": "mean"}
+    workdir, photos, output = tmp_path / "run", tmp_path / "photos", tmp_path / "units"
+    small_workdirs.make(workdir, {**small_workdirs.CLASSIFICATION, "model": model})
+    photos.mkdir()
+    Image.new("L", (8, 8), 90).save(photos / "a.png")
+    arguments = ["units", f"--workdir={workdir}", f"--output={output}", "--steps=2"]
+    arguments += [str(photos), "--split=val"]
+    assert main([*arguments, "--channels=0,4-5"]) == 2
+    assert "3 channels, 0 to 2; there is no channel 4" in capsys.readouterr().err
+    assert main([*arguments, "--layer=stag1"]) == 2
+    assert "no layer 'stag1'" in capsys.readouterr().err
+    assert main([*arguments, "--channels=0-1", "--split=vla"]) == 2
+    assert "did you mean 'val'" in capsys.readouterr().err
+    assert not output.exists()
+    assert main([*arguments, "--channels=0-1", "--count=3"]) == 0
+    assert {path.name for path in output.iterdir() if not path.name.startswith(".")} == {
+        *(looking.KERNELS, looking.EXCITING, looking.MAXIMISED, looking.RESULTS, "a.png")
+    }
+    found = json.loads((output / looking.RESULTS).read_text())
+    assert [each["channel"] for each in found["channels"]] == [0, 1]
+    assert all(len(each["examples"]) == 3 and "maximum" in each for each in found["channels"])
+    (photos / "a.png").write_bytes(b"no image")
+    assert main([*arguments, "--channels=0"]) == 2
+    assert "a.png" in capsys.readouterr().err
