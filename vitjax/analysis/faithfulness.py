@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.initializers import lecun_normal
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.ndimage import gaussian_filter
@@ -115,11 +116,13 @@ class Randomised(NamedTuple):
 
     Attributes:
         layers: how many groups of layers are random, counted from the outputs.
+        groups: how many groups of layers the network has.
         maps: by the network that is left.
         similarities: the rank correlation of each map with that of the trained network.
     """
 
     layers: int
+    groups: int
     maps: Map
     similarities: Float[np.ndarray, " batch"]
 
@@ -130,32 +133,70 @@ def cascade(
     images: Images,
     method: Callable[[Variables, Images], Map],
     key: PRNGKeyArray,
+    most: int | None = None,
 ) -> Iterator[Randomised]:
     """The maps as layer after layer becomes random, from the outputs to the inputs.
 
     Adebayo et al. 2018, arXiv:1810.03292, Sec. 3: a map that does not change is not one of what the
-    network has learned. Layers are those of `Model.layer_groups`.
+    network has learned. Layers are those of `Model.layer_groups`. Statistics of batch normalisation
+    remain.
 
     Args:
         model: with an order of layers.
         variables: those of the model.
         images: normalised.
         method: a map from variables and images.
-        key: of the random weights, drawn as for a fresh network.
+        key: of the random weights, drawn as for a fresh network. Kernels that begin as zeros, such
+            as a ViT's head, are drawn from LeCun's normal distribution: the score would not depend
+            on the image.
+        most: the number of maps, at least 2, by networks with evenly spaced numbers of random
+            groups; None for all.
 
     Yields:
-        First the map of the trained network, of which 0 layers are random.
+        First the map of the trained network, of which 0 layers are random; last that of a network
+        of which all are.
+
+    Raises:
+        ConfigError: the model's layers have no order.
     """
-    own = flatten_dict(dict(variables["params"]), sep="/")
-    fresh = flatten_dict(jax.jit(model.init)(key, images)["params"], sep="/")
-    groups = dict(zip(own, model.layer_groups(list(own)), strict=True))
+    plain = {**model.unstack(variables)}
+    own = flatten_dict(dict(plain["params"]), sep="/")
+    groups = layer_groups(model, variables)
+    fresh = _fresh(model, images, key)
+    # From the outputs on.
+    places = sorted(set(groups.values()), reverse=True)
+    counts = np.arange(len(places) + 1)
+    if most is not None and most < len(counts):
+        counts = np.round(np.linspace(0, len(places), most)).astype(int)
     first = None
-    for count, group in enumerate([None, *sorted(set(groups.values()), reverse=True)]):
-        own |= {name: fresh[name] for name, place in groups.items() if place == group}
-        params = unflatten_dict(own, sep="/")
-        maps = method({**variables, "params": params}, images)
+    for count in counts.tolist():
+        random = set(places[:count])
+        mixed = {name: (fresh if groups[name] in random else own)[name] for name in own}
+        maps = method(model.stack({**plain, "params": unflatten_dict(mixed, sep="/")}), images)
         first = maps if first is None else first
-        yield Randomised(count, maps, _rank_correlations(first, maps))
+        yield Randomised(count, len(places), maps, _rank_correlations(first, maps))
+
+
+def layer_groups(model: Model, variables: Variables) -> dict[str, int]:
+    """The layer of each parameter of an unstacked model, see `Model.layer_groups`.
+
+    Raises:
+        ConfigError: the model's layers have no order.
+    """
+    names = list(flatten_dict(dict(model.unstack(variables)["params"]), sep="/"))
+    return dict(zip(names, model.unscanned().layer_groups(names), strict=True))
+
+
+def _fresh(model: Model, images: Images, key: PRNGKeyArray) -> dict[str, Array]:
+    """Random parameters of an unstacked model by name."""
+    shape = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    draw = jax.jit(lambda key: model.init(key, jnp.zeros(shape.shape, shape.dtype)))
+    found = flatten_dict(dict(model.unstack(draw(key))["params"]), sep="/")
+    for number, (name, value) in enumerate(found.items()):
+        if name.endswith("kernel") and not np.any(value):
+            own = jax.random.fold_in(key, number)
+            found[name] = lecun_normal()(own, value.shape, value.dtype)
+    return found
 
 
 def _rank_correlations(first: Map, second: Map) -> Float[np.ndarray, " batch"]:

@@ -12,7 +12,10 @@ from skimage.segmentation import slic
 from sklearn.linear_model import Ridge
 
 from vitjax.analysis.attribution import Images, Map, Target, Variables, scores
+from vitjax.core.text import Say, say_nothing
+from vitjax.core.validation import NonNegativeFloat, PositiveFloat, PositiveInt
 from vitjax.models.protocol import Model
+from vitjax.training.progress import Progress
 
 
 def superpixels(
@@ -37,12 +40,13 @@ def lime(
     images: Images,
     target: Target,
     *,
-    segments: int = 50,
-    samples: int = 500,
-    width: float = 0.25,
-    alpha: float = 1.0,
-    batch_size: int = 50,
+    segments: PositiveInt = 50,
+    samples: PositiveInt = 500,
+    width: PositiveFloat = 0.25,
+    alpha: NonNegativeFloat = 1.0,
+    batch_size: PositiveInt = 50,
     seed: int = 0,
+    say: Say = say_nothing,
 ) -> Map:
     """The coefficients of superpixels in a linear model of the probability of the class.
 
@@ -61,6 +65,7 @@ def lime(
         alpha: of the ridge regression.
         batch_size: samples of one forward pass.
         seed: of the samples.
+        say: receives lines of progress where no terminal shows a bar.
     """
     classes = np.broadcast_to(np.asarray(target), len(images))
 
@@ -80,12 +85,10 @@ def lime(
         kept[0] = True  # the image itself
         mean = np.stack([image[parts == part].mean(0) for part in range(count)])[parts]
         filled = np.concatenate([kept, kept[: -samples % batch_size]])
-        found = np.concatenate(
-            [
-                np.asarray(likely(variables, image, mean, parts, rows, index))
-                for rows in np.split(filled, len(filled) // batch_size)
-            ]
-        )[:samples]
+        batches = np.split(filled, len(filled) // batch_size)
+        results = (likely(variables, image, mean, parts, rows, index) for rows in batches)
+        passed = Progress(say).over(results, len(batches), "lime")
+        found = np.concatenate([np.asarray(result) for result in passed])[:samples]
         distances = 1 - np.sqrt(kept.mean(1))  # the cosine of a row of 0 and 1 to one of 1
         weights = np.exp(-(distances**2) / (2 * width**2))
         ridge = Ridge(alpha=alpha).fit(kept.astype(float), found, sample_weight=weights)
