@@ -169,8 +169,9 @@ class Explainer:
         for number, image in enumerate(images):
             read = self.subject.read(image)
             batch = jnp.asarray(self.subject.normalize(stacked([read])))
-            faithful = self._measures(batch)
-            likely = [self._likely(each, batch) for each in self._explained]
+            outputs = [each.outputs(each.variables, batch)[0] for each in self._explained]
+            faithful = self._measures(segments=outputs[-1].ndim > 1)
+            likely = [_probabilities(each) for each in outputs]
             name = name_of(image, number)
             index = self._index(target, likely[-1], name)
             classes = jnp.array([index])
@@ -221,23 +222,14 @@ class Explainer:
             raise ConfigError(f"layer={layer!r}: {each.name} does not read a layer")
         return keywords
 
-    def _measures(self, batch: Any) -> bool:
+    def _measures(self, segments: bool) -> bool:
         """Whether deletion and insertion are measured."""
-        segments = len(self.subject.shape_of_outputs(batch.shape[1:])) > 1
         if self._faithful and segments:
             raise ConfigError(
                 "explain: deletion and insertion are of the probability of an image's class, which"
                 " a segmentation does not have"
             )
         return not segments and (self._several if self._faithful is None else self._faithful)
-
-    def _likely(self, each: _Explained, batch: Any) -> np.ndarray:
-        """The probability of each class for one image, or the fraction of its pixels."""
-        outputs = each.outputs(each.variables, batch)[0]
-        if outputs.ndim == 1:
-            return np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
-        counts = np.bincount(np.asarray(outputs.argmax(-1)).ravel(), minlength=outputs.shape[-1])
-        return counts / counts.sum()
 
     def _index(self, target: str, likely: np.ndarray, image: str) -> int:
         if target == TOP:
@@ -280,6 +272,14 @@ class _Explained:
     variables: Any
     outputs: Callable[..., Any]
     functions: Mapping[str, Callable[..., Map]]
+
+
+def _probabilities(outputs: Any) -> np.ndarray:
+    """The probability of each class for one image, or the fraction of its pixels."""
+    if outputs.ndim == 1:
+        return np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
+    counts = np.bincount(np.asarray(outputs.argmax(-1)).ravel(), minlength=outputs.shape[-1])
+    return counts / counts.sum()
 
 
 def _baselines(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

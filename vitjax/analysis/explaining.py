@@ -20,7 +20,7 @@ from vitjax.core.file_lists import find_images
 from vitjax.core.text import Say, portable
 from vitjax.meta.episodic import Episodic
 from vitjax.tasks.output import OutputFolder, result_names
-from vitjax.tasks.reading import check_heads, check_shape, some
+from vitjax.tasks.reading import check_heads, check_shape
 from vitjax.training import runs
 
 RESULTS = "explanations.json"
@@ -79,7 +79,7 @@ def explain(
         method(name)
     _check_source(workdir, overrides, model, classes, support, checkpoint)
     folder = None if output is None else OutputFolder(output, overwrite=overwrite)
-    found = some(find_images(files, say=say, apart_from=() if folder is None else folder.written))
+    found = find_images(files, say=say, apart_from=() if folder is None else folder.written)
     mask_files = None if masks is None else object_masks.find(masks, found)
     if workdir is None:
         assert model is not None  # as was checked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -149,8 +150,8 @@ def cascade(
         key: of the random weights, drawn as for a fresh network. Kernels that begin as zeros, such
             as a ViT's head, are drawn from LeCun's normal distribution: the score would not depend
             on the image.
-        most: the number of maps, at least 2, by networks with evenly spaced numbers of random
-            groups; None for all.
+        most: the number of maps, at least 3, by networks with evenly spaced numbers of random
+            groups from 1 on; None for all.
 
     Yields:
         First the map of the trained network, of which 0 layers are random; last that of a network
@@ -167,7 +168,7 @@ def cascade(
     places = sorted(set(groups.values()), reverse=True)
     counts = np.arange(len(places) + 1)
     if most is not None and most < len(counts):
-        counts = np.round(np.linspace(0, len(places), most)).astype(int)
+        counts = np.append(0, np.round(np.linspace(1, len(places), most - 1)).astype(int))
     first = None
     for count in counts.tolist():
         random = set(places[:count])
@@ -222,12 +223,25 @@ def _curve(
     ranks = np.argsort(order, axis=1, kind="stable").reshape(maps.shape)
     fractions = np.linspace(0, 1, steps + 1)
 
-    @jax.jit
-    def probability(variables: Variables, ranks: Array, count: Array) -> Array:
-        images = jnp.where((ranks < count)[..., None], after, before)
-        outputs: Any = model.apply(variables, images)
-        return scores(jax.nn.softmax(outputs, axis=-1), target)
-
     counts = np.round(fractions * pixels).astype(np.int32)
-    found = [np.asarray(probability(variables, ranks, count)) for count in counts]
+    found = [
+        np.asarray(_probability(model, variables, before, after, ranks, count, target))
+        for count in counts
+    ]
     return Curve(fractions, np.stack(found, axis=1))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probability(
+    model: Model,
+    variables: Variables,
+    before: Images,
+    after: Images,
+    ranks: Array,
+    count: Array,
+    target: Target,
+) -> Array:
+    """The probability of the class where the pixels of the first ranks are those of ``after``."""
+    images = jnp.where((ranks < count)[..., None], after, before)
+    outputs: Any = model.apply(variables, images)
+    return scores(jax.nn.softmax(outputs, axis=-1), target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -69,14 +70,6 @@ def lime(
     """
     classes = np.broadcast_to(np.asarray(target), len(images))
 
-    @jax.jit
-    def likely(
-        variables: Variables, image: Array, mean: Array, parts: Array, kept: Array, index: Array
-    ) -> Array:
-        shown = jnp.where(kept[:, parts][..., None], image, mean)
-        outputs: Any = model.apply(variables, shown)
-        return scores(jax.nn.softmax(outputs, axis=-1), index)
-
     maps = []
     for image, index in zip(np.asarray(images), classes, strict=True):
         parts = superpixels(image, segments)
@@ -86,7 +79,7 @@ def lime(
         mean = np.stack([image[parts == part].mean(0) for part in range(count)])[parts]
         filled = np.concatenate([kept, kept[: -samples % batch_size]])
         batches = np.split(filled, len(filled) // batch_size)
-        results = (likely(variables, image, mean, parts, rows, index) for rows in batches)
+        results = (_likely(model, variables, image, mean, parts, rows, index) for rows in batches)
         passed = Progress(say).over(results, len(batches), "lime")
         found = np.concatenate([np.asarray(result) for result in passed])[:samples]
         distances = 1 - np.sqrt(kept.mean(1))  # the cosine of a row of 0 and 1 to one of 1
@@ -94,3 +87,19 @@ def lime(
         ridge = Ridge(alpha=alpha).fit(kept.astype(float), found, sample_weight=weights)
         maps.append(ridge.coef_[parts])
     return jnp.asarray(np.stack(maps), images.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _likely(
+    model: Model,
+    variables: Variables,
+    image: Array,
+    mean: Array,
+    parts: Array,
+    kept: Array,
+    index: Array,
+) -> Array:
+    """The probability of the class for each row of superpixels that are kept."""
+    shown = jnp.where(kept[:, parts][..., None], image, mean)
+    outputs: Any = model.apply(variables, shown)
+    return scores(jax.nn.softmax(outputs, axis=-1), index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -77,25 +78,22 @@ def shap(
     """
     found = package()
 
-    @jax.jit
-    def score(variables: Variables, batch: Array, index: Array) -> Array:
-        outputs: Any = model.apply(variables, batch)
-        return scores(outputs, index)
-
     shape = images.shape[1:]
     side = max(1, round(_BLUR * min(shape[:2])))
     classes = np.broadcast_to(np.asarray(target), len(images))
     maps = []
     for image, index in zip(np.asarray(images, np.float32), classes, strict=True):
         hidden = f"blur({side},{side})" if masker == "blur" else _mean(image)
+        # Compiled before the clock of the progress starts.
+        jax.block_until_ready(_score(model, variables, np.stack([image] * batch_size), index))
         with Progress(say).counting(max_evals, "shap", ("image", "images")) as count:
 
             def evaluate(masked: np.ndarray, index: Any = index, count: Any = count) -> np.ndarray:
-                count(len(masked))
                 # One form is compiled.
                 padded = np.concatenate([masked, masked[-1:].repeat(-len(masked) % batch_size, 0)])
                 parts = np.split(padded, len(padded) // batch_size)
-                values = [np.asarray(score(variables, part, index)) for part in parts]
+                values = [np.asarray(_score(model, variables, part, index)) for part in parts]
+                count(len(masked))
                 return np.concatenate(values)[: len(masked)].astype(np.float64)
 
             explainer = found.PartitionExplainer(evaluate, found.maskers.Image(hidden, shape))
@@ -105,6 +103,12 @@ def shap(
                 )
         maps.append(explanation.values[0].sum(-1))
     return jnp.asarray(np.stack(maps), images.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(model: Model, variables: Variables, batch: Array, index: Array) -> Array:
+    outputs: Any = model.apply(variables, batch)
+    return scores(outputs, index)
 
 
 def _mean(image: np.ndarray) -> np.ndarray:

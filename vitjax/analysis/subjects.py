@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -50,12 +49,6 @@ class Subject:
     read: Callable[[AnyImage], np.ndarray]
     normalize: Callable[[np.ndarray], Any] = jnp.asarray
     max_pixels: int = MAX_PIXELS
-
-    def shape_of_outputs(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of the outputs for one image of a shape: (classes,), or per pixel."""
-        model, variables = next(reversed(self.networks.values()))
-        batch = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        return tuple(jax.eval_shape(model.apply, variables, batch).shape[1:])
 
 
 def of_model(
@@ -99,7 +92,7 @@ def of_run(experiment: Experiment, variables: Any, support: Any = None) -> Subje
         classifier = experiment.task.adapt(variables, support)
         networks = classifier.networks()
         if len(networks) == 1:
-            networks = {ONLY: network for network in networks.values()}
+            networks = {ONLY: next(iter(networks.values()))}
         return subject(networks, classifier.class_names)
     if not isinstance(objective, Classifier | Segmenter):
         hint = ""
@@ -160,21 +153,18 @@ def of_file(
     pipeline = parse(f"{resize} | center_crop({side})")
     normalization = Normalization.of(mean, std, shape[-1])
     read = functools.partial(read_evaluated, pipeline=pipeline, shape=(height, width, shape[-1]))
-    subject = Subject({ONLY: (model, variables)}, (), read, normalization)
-    outputs = subject.shape_of_outputs(shape)
     if not model.num_outputs:
         raise ConfigError(
             f"{source}: the {type(model).__name__} has no head, so there is no class to explain"
         )
-    if names is not None and len(names) != outputs[-1]:
+    if names is not None and len(names) != model.num_outputs:
         raise ConfigError(
             f"classes: {classes} names {counted(len(names), 'class', 'es')}, and the model of"
-            f" {source} has {outputs[-1]:,} outputs; a line for each is needed"
+            f" {source} has {model.num_outputs:,} outputs; a line for each is needed"
         )
     say(f"{name} of {source}, images of {height}x{width} pixels")
-    return dataclasses.replace(
-        subject, class_names=names or tuple(str(number) for number in range(outputs[-1]))
-    )
+    class_names = names or tuple(str(number) for number in range(model.num_outputs))
+    return Subject({ONLY: (model, variables)}, class_names, read, normalization)
 
 
 def class_names_in(file: str | Path) -> tuple[str, ...]:
