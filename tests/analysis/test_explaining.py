@@ -157,7 +157,7 @@ def test_random_layers_change_maps_and_masks_are_pointed_at(workdir, photos, tmp
     with pytest.raises(ConfigError, match=r"not for '.*b.png': a mask is"):
         explained(workdir, photos, "grad_cam", masks=masks)
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(masks / "b.png")
-    with pytest.raises(DataError, match="the mask has 9x8 pixels, and its image .* 8x8"):
+    with pytest.raises(DataError, match=r"the mask has 9x8 pixels, and its image .* 8x8"):
         explained(workdir, photos, "grad_cam", masks=masks)
     with pytest.raises(ConfigError, match="no such folder"):
         explained(workdir, photos, "grad_cam", masks=tmp_path / "none")
