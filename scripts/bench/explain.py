@@ -1,6 +1,6 @@
 r"""Time and memory of the methods of ``vitjax explain`` per image of 224 pixels.
 
-    python scripts/bench/explain.py                              # all methods, ResNet-50 and ViT-S/16
+    python scripts/bench/explain.py            # all methods, ResNet-50 and ViT-S/16
     python scripts/bench/explain.py --methods grad_cam,shap --models resnet50
     python scripts/bench/explain.py --json
 

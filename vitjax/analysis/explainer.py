@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from vitjax.core.text import Say, near_match, quoted, say_nothing
 from vitjax.data.any_image import AnyImage, name_of
 from vitjax.models.protocol import Model
 from vitjax.tasks.reading import stacked
+
+Value = TypeVar("Value")
 
 # What the measures of methods are compared with.
 BASELINES = ("centre", "random")
@@ -138,9 +140,7 @@ class Explainer:
             if randomise:
                 faithfulness.layer_groups(model, variables)
             functions = {
-                each.name if network == ONLY else f"{each.name}_{network}": each.of(
-                    model, say, **keywords[each.name]
-                )
+                _title(each, network): each.of(model, say, **keywords[each.name])
                 for each in self.methods
             }
             outputs = jax.jit(model.apply)
@@ -201,12 +201,12 @@ class Explainer:
                     name,
                     self.class_names[index],
                     float(likely[-1][index]),
-                    maps,
-                    areas,
-                    seconds,
+                    self._ordered(maps),
+                    self._ordered(areas),
+                    self._ordered(seconds),
                     float(likely[0][index]) if len(likely) > 1 else None,
-                    pointing,
-                    randomised,
+                    self._ordered(pointing),
+                    self._ordered(randomised),
                 ),
             )
 
@@ -221,6 +221,11 @@ class Explainer:
         elif len(self.methods) == 1:
             raise ConfigError(f"layer={layer!r}: {each.name} does not read a layer")
         return keywords
+
+    def _ordered(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Values by the name of maps, those of a method together; then the baselines."""
+        titles = [_title(each, name) for each in self.methods for name in self.subject.networks]
+        return {name: values[name] for name in (*titles, *BASELINES) if name in values}
 
     def _measures(self, segments: bool) -> bool:
         """Whether deletion and insertion are measured."""
@@ -272,6 +277,11 @@ class _Explained:
     variables: Any
     outputs: Callable[..., Any]
     functions: Mapping[str, Callable[..., Map]]
+
+
+def _title(method: Method, network: str) -> str:
+    """The name of a map: of the method, and of the network if there are several."""
+    return method.name if network == ONLY else f"{method.name}_{network}"
 
 
 def _probabilities(outputs: Any) -> np.ndarray:
