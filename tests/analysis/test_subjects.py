@@ -146,8 +146,11 @@ def test_a_query_is_explained_by_its_distances_to_prototypes(tmp_path, support, 
     folder = tmp_path / "run"
     folder.mkdir()
     small_workdirs.make(folder, small_workdirs.FEW_SHOT)
-    (found,) = explained(folder, query, ["grad_cam"], support=support, target="lily")
+    (found,) = explained(
+        folder, query, ["grad_cam"], support=support, target="lily", randomise=True
+    )
     assert list(found.maps) == ["grad_cam"]
+    assert [each.layers for each in found.randomised["grad_cam"]] == [0, 1]
     assert found.initial_probability is None
     with pytest.raises(ConfigError, match="give --support=DIR"):
         explained(folder, query)
