@@ -138,7 +138,8 @@ def test_random_layers_change_maps_and_masks_are_pointed_at(workdir, photos, tmp
     for stem, side in (("a", 8), ("b", 0)):
         mask = np.zeros((8, 8), np.uint8)
         mask[:side] = 1
-        Image.fromarray(mask).save(masks / f"{stem}.png")
+        drawn = mask if stem == "b" else np.stack([200 * mask, 0 * mask, mask], axis=-1)
+        Image.fromarray(drawn).save(masks / f"{stem}.png")
     arguments = [f"--workdir={workdir}", str(photos), f"--output={output}"]
     assert main(["explain", *arguments, "--randomise", f"--masks={masks}"]) == 0
     table = capsys.readouterr().out.splitlines()[2:-1]

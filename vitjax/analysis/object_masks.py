@@ -17,7 +17,7 @@ from vitjax.data import DataError
 from vitjax.data.any_image import AnyImage
 from vitjax.data.image_files import measure
 from vitjax.data.image_formats import MAX_PIXELS
-from vitjax.data.mask_files import read_mask
+from vitjax.data.mask_files import ColouredMask, read_mask
 
 
 def find(folder: str | Path, images: Sequence[str]) -> list[str]:
@@ -60,7 +60,7 @@ def read(
     prepare: Callable[[AnyImage], np.ndarray],
     max_pixels: int = MAX_PIXELS,
 ) -> Bool[np.ndarray, "height width"]:
-    """Where a mask is not 0, at the size to which its image is brought.
+    """Where a mask is not 0 (in colour, not black), at the size to which its image is brought.
 
     Args:
         file: the mask.
@@ -72,7 +72,10 @@ def read(
     Raises:
         DataError: it cannot be read, or has another size than the image.
     """
-    inside = read_mask(file, max_pixels=max_pixels) != 0
+    try:
+        inside = read_mask(file, max_pixels=max_pixels) != 0
+    except ColouredMask:
+        inside = read_mask(file, colours=True, max_pixels=max_pixels) != 0
     size = measure(image, max_pixels).size
     if inside.shape != size:
         raise DataError(
