@@ -160,7 +160,7 @@ def extra(project, name: str) -> list[str]:
 
 def test_every_import_is_a_declared_dependency(project):
     # What an extra brings, the code does without where it is missing.
-    extras = ("hub", "keras", "onnx", "parquet")
+    extras = ("explain", "hub", "keras", "onnx", "parquet")
     named = [*project["dependencies"], *(each for name in extras for each in extra(project, name))]
     # It comes without its dependencies, which no extra can say: scripts/install.sh.
     declared = {canonical(requirement) for requirement in named} | {"jax2onnx"}

@@ -130,3 +130,61 @@ def test_a_map_of_any_numbers_is_drawn(value, tmp_path):
         assert drawn.width > 300
     with pytest.raises(ValueError, match="a map of"):
         figures.explanation(image, {"a": np.zeros((9, 6))}, tmp_path / "two.png")
+
+
+def test_random_layers_change_maps_and_masks_are_pointed_at(workdir, photos, tmp_path, capsys):
+    masks, output = tmp_path / "masks", tmp_path / "out"
+    masks.mkdir()
+    for stem, side in (("a", 8), ("b", 0)):
+        mask = np.zeros((8, 8), np.uint8)
+        mask[:side] = 1
+        drawn = mask if stem == "b" else np.stack([200 * mask, 0 * mask, mask], axis=-1)
+        Image.fromarray(drawn).save(masks / f"{stem}.png")
+    arguments = [f"--workdir={workdir}", str(photos), f"--output={output}"]
+    assert main(["explain", *arguments, "--randomise", f"--masks={masks}"]) == 0
+    table = capsys.readouterr().out.splitlines()[2:-1]
+    assert [line.split()[:2] for line in table] == [
+        ["map", "pointing"], ["grad_cam", "0.500"], ["centre", "0.500"], ["random", "0.500"],
+    ]  # fmt: skip
+    found = json.loads((output / "explanations.json").read_text())
+    assert found[0]["pointing"] == {"grad_cam": True, "centre": True, "random": True}
+    rows = found[0]["randomised"]["grad_cam"]
+    assert [(row["random_layers"], row["of"]) for row in rows] == [(0, 2), (1, 2), (2, 2)]
+    np.testing.assert_allclose(rows[0]["rank_correlation"], 1)
+    assert (output / "a_randomised.png").is_file()
+    with Image.open(output / "a_randomised.png") as drawn:
+        assert drawn.width > drawn.height
+    (masks / "b.png").unlink()
+    with pytest.raises(ConfigError, match=r"not for '.*b.png': a mask is"):
+        explained(workdir, photos, "grad_cam", masks=masks)
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(masks / "b.png")
+    with pytest.raises(DataError, match=r"the mask has 9x8 pixels, and its image .* 8x8"):
+        explained(workdir, photos, "grad_cam", masks=masks)
+    with pytest.raises(ConfigError, match="no such folder"):
+        explained(workdir, photos, "grad_cam", masks=tmp_path / "none")
+
+
+def test_mistakes_on_the_command_line_are_reported_in_words(workdir, photos, capsys):
+    def refused(words, *arguments, files=photos):
+        assert main(["explain", f"--workdir={workdir}", str(files), *arguments]) == 2
+        assert words in capsys.readouterr().err
+
+    refused("did you mean 'grad_cam'", "--method=grad_cm")
+    refused("did you mean 'block1'", "--layer=blok1")
+    refused("has no self-attention", "--method=attention")
+    refused("did you mean 'size'", "--method=occlusion", "--option=sise=3")
+    refused("size is 'big'", "--method=occlusion", "--option=size=big")
+    refused("layer is no argument of a method", "--option=layer=block1")
+    refused("is none of the 3 classes", "--class=3x")
+    refused("no file or folder", files=photos / "none.png")
+
+
+def test_a_cascade_is_drawn(tmp_path):
+    image = RNG.random((6, 9, 3))
+    maps = {"a": np.zeros((2, 6, 9)), "b": np.full((2, 6, 9), np.nan)}
+    likenesses = {"a": [1.0, -0.3], "b": [1.0, np.nan]}
+    path = figures.randomisation(image, maps, likenesses, [0, 3], tmp_path / "c.png", groups=3)
+    with Image.open(path) as drawn:
+        assert drawn.width > 300
+    with pytest.raises(ValueError, match=r"maps of \(2, 6, 9\) with 2 similarities for 1 columns"):
+        figures.randomisation(image, maps, likenesses, [0], tmp_path / "d.png", groups=3)

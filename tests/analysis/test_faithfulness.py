@@ -88,3 +88,50 @@ def test_random_layers_change_the_map(method):
     np.testing.assert_allclose(found[0].similarities, 1)
     assert np.all(np.abs(found[-1].similarities) < 0.9)
     assert variables["params"]["head"]["kernel"].shape == (8, 3)
+
+
+class Zeros(Model):
+    """A head that begins as zeros behind a layer."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(3, name="stem")(x.mean((1, 2)))
+        return nn.Dense(2, name="head", kernel_init=nn.initializers.zeros)(x)
+
+    def layer_key(self, name):
+        return (int(name.startswith("head")),)
+
+
+def test_of_many_layers_some_are_random_and_no_head_is_zero():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 4, 3)), jnp.float32)
+    seen = []
+
+    def method(variables, images):
+        seen.append(variables["params"]["head"]["kernel"])
+        return images[..., 0]
+
+    variables = variables_of(Zeros(), images)
+    found = list(faithfulness.cascade(Zeros(), variables, images, method, jax.random.key(0)))
+    assert [(each.layers, each.groups) for each in found] == [(0, 2), (1, 2), (2, 2)]
+    np.testing.assert_array_equal(seen[0], variables["params"]["head"]["kernel"])
+    assert np.std(seen[1]) > 0.1
+
+
+def test_columns_of_a_cascade_are_spread_evenly():
+    class Deep(Zeros):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = x.mean((1, 2))
+            for number in range(9):
+                x = nn.Dense(3, name=f"layer{number}")(x)
+            return x
+
+        def layer_key(self, name):
+            return (int(name.partition("/")[0].removeprefix("layer")),)
+
+    images = jnp.ones((1, 4, 4, 3))
+    variables = variables_of(Deep(), images)
+    found = faithfulness.cascade(
+        Deep(), variables, images, lambda v, x: x[..., 0], jax.random.key(0), most=4
+    )
+    assert [each.layers for each in found] == [0, 1, 5, 9]

@@ -140,3 +140,43 @@ def test_fewer_classes_use_the_first_outputs():
     expected = objective.query_probabilities({"params": params, **state}, batch)["inductive"]
     np.testing.assert_allclose(jax.nn.softmax(found), expected[0][:, :2], rtol=1e-4)
     assert np.isnan(expected[0][:, 2:]).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["maml", "cavia", "mamlpp", "reptile", "nearest_centroid", "apart", "fine_tuning"]
+)
+def test_a_classifier_is_a_model_with_variables(name):
+    objective = made(name)
+    batch = episodes(number=1)
+    params, state = variables(objective, batch)
+    one = unequal(batch)
+    inputs = one["query"]["input"]
+
+    def run(params, state, support):
+        adapted = objective.adapt_to(params, state, support, "inductive")
+        return adapted, objective.before_adaptation(params, state, support, "inductive")
+
+    adapted, initial = jax.jit(run)(params, state, one["support"])
+    expected = objective.answer_adapted(adapted, inputs, "inductive")
+    for ways in (WAYS, 2):
+        model, own = objective.as_model(adapted, ways)
+        found = model.apply(own, inputs)
+        np.testing.assert_allclose(found, expected[:, :ways], rtol=1e-5, atol=1e-5)
+    if name in ("nearest_centroid", "apart"):
+        assert initial is None
+        return
+    answers = jax.jit(objective.answer_episode)(params, state, one)["inductive"]
+    model, own = objective.as_model(initial, WAYS)
+    np.testing.assert_allclose(model.apply(own, inputs), answers[0], rtol=2e-4, atol=2e-5)
+
+
+def test_a_method_that_answers_episodes_its_own_way_is_no_model():
+    class Doubled(meta.Maml):
+        def answer_episode(self, params, model_state, episode):
+            found = super().answer_episode(params, model_state, episode)
+            return {mode: 2 * outputs for mode, outputs in found.items()}
+
+    plain = made("fomaml", norm="none")
+    doubled = Doubled(model=plain.model, num_classes=WAYS, normalize=identity, inner_steps=2)
+    with pytest.raises(ConfigError, match="Doubled defines no `as_model`"):
+        doubled.as_model({}, WAYS)

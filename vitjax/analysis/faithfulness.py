@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.initializers import lecun_normal
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.ndimage import gaussian_filter
@@ -115,11 +117,13 @@ class Randomised(NamedTuple):
 
     Attributes:
         layers: how many groups of layers are random, counted from the outputs.
+        groups: how many groups of layers the network has.
         maps: by the network that is left.
         similarities: the rank correlation of each map with that of the trained network.
     """
 
     layers: int
+    groups: int
     maps: Map
     similarities: Float[np.ndarray, " batch"]
 
@@ -130,32 +134,70 @@ def cascade(
     images: Images,
     method: Callable[[Variables, Images], Map],
     key: PRNGKeyArray,
+    most: int | None = None,
 ) -> Iterator[Randomised]:
     """The maps as layer after layer becomes random, from the outputs to the inputs.
 
     Adebayo et al. 2018, arXiv:1810.03292, Sec. 3: a map that does not change is not one of what the
-    network has learned. Layers are those of `Model.layer_groups`.
+    network has learned. Layers are those of `Model.layer_groups`. Statistics of batch normalisation
+    remain.
 
     Args:
         model: with an order of layers.
         variables: those of the model.
         images: normalised.
         method: a map from variables and images.
-        key: of the random weights, drawn as for a fresh network.
+        key: of the random weights, drawn as for a fresh network. Kernels that begin as zeros, such
+            as a ViT's head, are drawn from LeCun's normal distribution: the score would not depend
+            on the image.
+        most: the number of maps, at least 3, by networks with evenly spaced numbers of random
+            groups from 1 on; None for all.
 
     Yields:
-        First the map of the trained network, of which 0 layers are random.
+        First the map of the trained network, of which 0 layers are random; last that of a network
+        of which all are.
+
+    Raises:
+        ConfigError: the model's layers have no order.
     """
-    own = flatten_dict(dict(variables["params"]), sep="/")
-    fresh = flatten_dict(jax.jit(model.init)(key, images)["params"], sep="/")
-    groups = dict(zip(own, model.layer_groups(list(own)), strict=True))
+    plain = {**model.unstack(variables)}
+    own = flatten_dict(dict(plain["params"]), sep="/")
+    groups = layer_groups(model, variables)
+    fresh = _fresh(model, images, key)
+    # From the outputs on.
+    places = sorted(set(groups.values()), reverse=True)
+    counts = np.arange(len(places) + 1)
+    if most is not None and most < len(counts):
+        counts = np.append(0, np.round(np.linspace(1, len(places), most - 1)).astype(int))
     first = None
-    for count, group in enumerate([None, *sorted(set(groups.values()), reverse=True)]):
-        own |= {name: fresh[name] for name, place in groups.items() if place == group}
-        params = unflatten_dict(own, sep="/")
-        maps = method({**variables, "params": params}, images)
+    for count in counts.tolist():
+        random = set(places[:count])
+        mixed = {name: (fresh if groups[name] in random else own)[name] for name in own}
+        maps = method(model.stack({**plain, "params": unflatten_dict(mixed, sep="/")}), images)
         first = maps if first is None else first
-        yield Randomised(count, maps, _rank_correlations(first, maps))
+        yield Randomised(count, len(places), maps, _rank_correlations(first, maps))
+
+
+def layer_groups(model: Model, variables: Variables) -> dict[str, int]:
+    """The layer of each parameter of an unstacked model, see `Model.layer_groups`.
+
+    Raises:
+        ConfigError: the model's layers have no order.
+    """
+    names = list(flatten_dict(dict(model.unstack(variables)["params"]), sep="/"))
+    return dict(zip(names, model.unscanned().layer_groups(names), strict=True))
+
+
+def _fresh(model: Model, images: Images, key: PRNGKeyArray) -> dict[str, Array]:
+    """Random parameters of an unstacked model by name."""
+    shape = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    draw = jax.jit(lambda key: model.init(key, jnp.zeros(shape.shape, shape.dtype)))
+    found = flatten_dict(dict(model.unstack(draw(key))["params"]), sep="/")
+    for number, (name, value) in enumerate(found.items()):
+        if name.endswith("kernel") and not np.any(value):
+            own = jax.random.fold_in(key, number)
+            found[name] = lecun_normal()(own, value.shape, value.dtype)
+    return found
 
 
 def _rank_correlations(first: Map, second: Map) -> Float[np.ndarray, " batch"]:
@@ -181,12 +223,25 @@ def _curve(
     ranks = np.argsort(order, axis=1, kind="stable").reshape(maps.shape)
     fractions = np.linspace(0, 1, steps + 1)
 
-    @jax.jit
-    def probability(variables: Variables, ranks: Array, count: Array) -> Array:
-        images = jnp.where((ranks < count)[..., None], after, before)
-        outputs: Any = model.apply(variables, images)
-        return scores(jax.nn.softmax(outputs, axis=-1), target)
-
     counts = np.round(fractions * pixels).astype(np.int32)
-    found = [np.asarray(probability(variables, ranks, count)) for count in counts]
+    found = [
+        np.asarray(_probability(model, variables, before, after, ranks, count, target))
+        for count in counts
+    ]
     return Curve(fractions, np.stack(found, axis=1))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probability(
+    model: Model,
+    variables: Variables,
+    before: Images,
+    after: Images,
+    ranks: Array,
+    count: Array,
+    target: Target,
+) -> Array:
+    """The probability of the class where the pixels of the first ranks are those of ``after``."""
+    images = jnp.where((ranks < count)[..., None], after, before)
+    outputs: Any = model.apply(variables, images)
+    return scores(jax.nn.softmax(outputs, axis=-1), target)

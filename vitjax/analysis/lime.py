@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -12,7 +13,10 @@ from skimage.segmentation import slic
 from sklearn.linear_model import Ridge
 
 from vitjax.analysis.attribution import Images, Map, Target, Variables, scores
+from vitjax.core.text import Say, say_nothing
+from vitjax.core.validation import NonNegativeFloat, PositiveFloat, PositiveInt
 from vitjax.models.protocol import Model
+from vitjax.training.progress import Progress
 
 
 def superpixels(
@@ -37,12 +41,13 @@ def lime(
     images: Images,
     target: Target,
     *,
-    segments: int = 50,
-    samples: int = 500,
-    width: float = 0.25,
-    alpha: float = 1.0,
-    batch_size: int = 50,
+    segments: PositiveInt = 50,
+    samples: PositiveInt = 500,
+    width: PositiveFloat = 0.25,
+    alpha: NonNegativeFloat = 1.0,
+    batch_size: PositiveInt = 50,
     seed: int = 0,
+    say: Say = say_nothing,
 ) -> Map:
     """The coefficients of superpixels in a linear model of the probability of the class.
 
@@ -61,16 +66,9 @@ def lime(
         alpha: of the ridge regression.
         batch_size: samples of one forward pass.
         seed: of the samples.
+        say: receives lines of progress where no terminal shows a bar.
     """
     classes = np.broadcast_to(np.asarray(target), len(images))
-
-    @jax.jit
-    def likely(
-        variables: Variables, image: Array, mean: Array, parts: Array, kept: Array, index: Array
-    ) -> Array:
-        shown = jnp.where(kept[:, parts][..., None], image, mean)
-        outputs: Any = model.apply(variables, shown)
-        return scores(jax.nn.softmax(outputs, axis=-1), index)
 
     maps = []
     for image, index in zip(np.asarray(images), classes, strict=True):
@@ -80,14 +78,28 @@ def lime(
         kept[0] = True  # the image itself
         mean = np.stack([image[parts == part].mean(0) for part in range(count)])[parts]
         filled = np.concatenate([kept, kept[: -samples % batch_size]])
-        found = np.concatenate(
-            [
-                np.asarray(likely(variables, image, mean, parts, rows, index))
-                for rows in np.split(filled, len(filled) // batch_size)
-            ]
-        )[:samples]
+        batches = np.split(filled, len(filled) // batch_size)
+        results = (_likely(model, variables, image, mean, parts, rows, index) for rows in batches)
+        passed = Progress(say).over(results, len(batches), "lime")
+        found = np.concatenate([np.asarray(result) for result in passed])[:samples]
         distances = 1 - np.sqrt(kept.mean(1))  # the cosine of a row of 0 and 1 to one of 1
         weights = np.exp(-(distances**2) / (2 * width**2))
         ridge = Ridge(alpha=alpha).fit(kept.astype(float), found, sample_weight=weights)
         maps.append(ridge.coef_[parts])
     return jnp.asarray(np.stack(maps), images.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _likely(
+    model: Model,
+    variables: Variables,
+    image: Array,
+    mean: Array,
+    parts: Array,
+    kept: Array,
+    index: Array,
+) -> Array:
+    """The probability of the class for each row of superpixels that are kept."""
+    shown = jnp.where(kept[:, parts][..., None], image, mean)
+    outputs: Any = model.apply(variables, shown)
+    return scores(jax.nn.softmax(outputs, axis=-1), index)

@@ -9,14 +9,14 @@ from typing import Any
 
 import jax
 
-from vitjax.analysis import attention, attribution, lime
+from vitjax.analysis import attention, attribution, lime, shapley
 from vitjax.analysis.attribution import Map
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import near_match, quoted
+from vitjax.core.text import Say, near_match, quoted, say_nothing
 from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.models.protocol import Model
 
-_GIVEN = ("model", "variables", "images", "target")
+_GIVEN = ("model", "variables", "images", "target", "say")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,24 +27,35 @@ class Method:
         function: called with a model, its variables, images and a class; returns maps.
         compiled: it is a function of arrays that JAX can compile.
         of_class: the map depends on the class.
+        prepare: imports a package that the method needs; raises ConfigError if it is missing.
     """
 
     function: Callable[..., Map]
     compiled: bool = True
     of_class: bool = True
+    prepare: Callable[[], object] | None = None
 
     @property
     def name(self) -> str:
         """The name of the function."""
         return self.function.__name__
 
-    def of(self, model: Model, **options: Any) -> Callable[..., Map]:
+    def of(self, model: Model, say: Say = say_nothing, **options: Any) -> Callable[..., Map]:
         """A function of variables, images and a class, compiled where that is possible.
 
+        Args:
+            model: the model.
+            say: receives the progress of a method that takes long.
+            **options: keywords of the method.
+
         Raises:
-            ConfigError: the method has no such option.
+            ConfigError: the method has no such option, or a package is missing.
         """
         check_keywords(self.function, options, where=self.name, given=_GIVEN)
+        if self.prepare is not None:
+            self.prepare()
+        if "say" in keywords_of(self.function):
+            options["say"] = say
         function = functools.partial(self.function, model, **options)
         if not self.compiled:
             return function
@@ -86,6 +97,7 @@ METHODS: dict[str, Method] = {
         Method(attention.attention, of_class=False),
         Method(attention.rollout, of_class=False),
         Method(lime.lime, compiled=False),
+        Method(shapley.shap, compiled=False, prepare=shapley.package),
     )
 }
 

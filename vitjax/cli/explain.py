@@ -11,16 +11,36 @@ from typing import Any
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
+from vitjax.core.errors import ConfigError
 from vitjax.core.text import portable
+from vitjax.core.validation import keywords_of
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    arguments.workdir(parser)
+    arguments.workdir(parser, required=False)
     parser.add_argument(
         "images",
         nargs="*",
         metavar="IMAGE",
         help="an image file, a folder of them, a quoted wildcard, or @FILE, as of `vitjax predict`",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="in place of --workdir: a name of `vitjax models`, with the weights of"
+        " --checkpoint=FILE, any file that `vitjax import` reads",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="of --model: a text file with the name of a class per line (default: numbers)",
+    )
+    parser.add_argument(
+        "--support",
+        type=Path,
+        metavar="DIR",
+        help="few-shot: a folder with a folder of images for each new class; maps before and after"
+        " adaptation",
     )
     parser.add_argument(
         "--method", default="grad_cam", help="how: see docs/explain.md (default: grad_cam)"
@@ -55,6 +75,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--faithful", action="store_true", help="measure deletion and insertion of one method too"
     )
     parser.add_argument(
+        "--randomise",
+        action="store_true",
+        help="also draw the maps as layer after layer becomes random, with their rank correlation",
+    )
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="DIR",
+        help="a mask of the object of each image, under the image's name: does the largest number"
+        " lie in it (pointing game)?",
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder for figures, maps and explanations.json"
     )
     parser.add_argument(
@@ -63,7 +95,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="replace files in --output that no earlier command wrote",
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
-    arguments.checkpoint(parser)
+    parser.add_argument(
+        "--checkpoint",
+        help="of a run: best, last, or a step (default: the best where the run chooses one); of"
+        " --model: the file of weights",
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -75,12 +111,24 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     from vitjax.analysis import explaining
 
     methods = parsed.compare or (parsed.method,)
+    own = keywords_of(explaining.explain)
+    for name, value in parsed.option:
+        if name in own:
+            raise ConfigError(
+                f"--option {name}={value}: {name} is no argument of a method; vitjax explain --help"
+                " lists the arguments of the command"
+            )
     found = explaining.explain(
         parsed.workdir,
         parsed.images,
         methods,
         parsed.output,
         overrides,
+        model=parsed.model,
+        classes=parsed.classes,
+        support=parsed.support,
+        randomise=parsed.randomise,
+        masks=parsed.masks,
         target=parsed.target,
         layer=parsed.layer,
         faithful=parsed.faithful or None,
@@ -94,8 +142,10 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
             print(json.dumps(portable(each.summary())))
         return 0
     for each in found:
-        print(f"{each.image}: {each.class_name} {each.probability:.1%}")
-    if any(each.areas for each in found):
+        before = each.initial_probability
+        change = "" if before is None else f" (before adaptation {before:.1%})"
+        print(f"{each.image}: {each.class_name} {each.probability:.1%}{change}")
+    if any(each.areas or each.pointing for each in found):
         print("\n".join(_table(found)))
     if parsed.output:
         print(f"Written: {parsed.output}")
@@ -103,28 +153,36 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def _table(found: Sequence[Any]) -> list[str]:
-    """The mean areas of each method, and the median of its seconds."""
+    """The means of the measures of each map, and the median of its seconds."""
     import statistics
 
-    lines = [f"{'method':<24} {'deletion':>9} {'insertion':>9} {'seconds':>8}"]
-    for name in found[0].areas:
-        areas = [
-            statistics.mean(each.areas[name][kind] for each in found)
-            for kind in ("deletion", "insertion")
+    first = found[0]
+    columns = [*(("deletion", "insertion") if first.areas else ())]
+    columns += ["pointing"] if first.pointing else []
+    lines = ["".join([f"{'map':<32}", *(f"{name:>10}" for name in columns), f"{'seconds':>9}"])]
+    for name in first.areas or first.pointing:
+        means = [
+            statistics.mean(
+                each.pointing[name] if kind == "pointing" else each.areas[name][kind]
+                for each in found
+            )
+            for kind in columns
         ]
         times = [each.seconds[name] for each in found if name in each.seconds]
-        seconds = f"{statistics.median(times):8.2f}" if times else ""
-        lines.append(f"{name:<24} {areas[0]:9.3f} {areas[1]:9.3f} {seconds}".rstrip())
+        seconds = f"{statistics.median(times):9.2f}" if times else ""
+        lines.append(f"{name:<32}" + "".join(f"{mean:10.3f}" for mean in means) + seconds)
     return lines
 
 
 COMMAND = Command(
     "explain",
-    "show what a run's model looks at in image files",
+    "show what a model looks at in image files",
     [
         "vitjax explain --workdir=runs/pets cat.jpg --output=explained",
         "vitjax explain --workdir=runs/pets photos --method=occlusion --option size=32",
         "vitjax explain --workdir=runs/pets photos --compare=grad_cam,lime --output=compared",
+        "vitjax explain --model=resnet50 --checkpoint=resnet50.safetensors cat.jpg --output=cat",
+        "vitjax explain --workdir=runs/maml --support=support photos --output=adapted",
     ],
     _arguments,
     _run,

@@ -8,7 +8,7 @@ are raised only for arguments whose shapes do not match.
 from vitjax.figures._confusion import confusion_matrix, count_confusions
 from vitjax.figures._curves import Declared, curves
 from vitjax.figures._episodes import adaptation, episode, fits
-from vitjax.figures._explanations import explanation
+from vitjax.figures._explanations import explanation, randomisation
 from vitjax.figures._images import image_grid, mistakes, predictions
 from vitjax.figures._optional import optional
 from vitjax.figures._over_time import accuracy_over_time
@@ -39,5 +39,6 @@ __all__ = [
     "pixels",
     "predictions",
     "probes",
+    "randomisation",
     "segmentations",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from vitjax.figures import _canvas as canvas
 from vitjax.figures._pixels import pixels, show
 
 _INCHES = 2.6
+_SMALL_INCHES = 1.5
 _OPACITY = 0.55
 _HEADING = 90  # characters
 
@@ -66,6 +67,64 @@ def explanation(
         bar.ax.yaxis.get_offset_text().set_fontsize(7)
     for each in axes:
         each.set_axis_off()
+    if heading:
+        figure.suptitle(canvas.one_line(heading, _HEADING), fontsize=10)
+    return canvas.save(figure, path)
+
+
+def randomisation(
+    image: Any,
+    maps: Mapping[str, Any],
+    similarities: Mapping[str, Sequence[float]],
+    layers: Sequence[int],
+    path: str | Path,
+    *,
+    groups: int,
+    heading: str = "",
+) -> Path:
+    """Draws the sanity check of maps: a row per method, with more random layers from left to right.
+
+    Adebayo et al. 2018, arXiv:1810.03292, Fig. 2. Below each map is its rank correlation with the
+    first one, that of the trained network.
+
+    Args:
+        image: (height, width[, channels]), as of `vitjax.figures.pixels`.
+        maps: each (columns, height, width), by the name of its method.
+        similarities: the rank correlations (columns,) by the same names.
+        layers: the number of groups of layers that are random in each column.
+        path: the PNG file to write.
+        groups: the number of groups of layers.
+        heading: such as the class.
+
+    Raises:
+        ValueError: the numbers of columns differ, or a map does not have the size of the image.
+    """
+    shape, columns = np.shape(image)[:2], len(layers)
+    for name, row in maps.items():
+        if np.shape(row) != (columns, *shape) or len(similarities[name]) != columns:
+            raise ValueError(
+                f"{name}: maps of {np.shape(row)} with {len(similarities[name])} similarities for"
+                f" {columns} columns and an image of {shape}"
+            )
+    side = _SMALL_INCHES
+    height = side * shape[0] / shape[1]
+    figure = canvas.new_figure(
+        (columns + 1) * (side + 0.12), len(maps) * (height + 0.45) + 0.7, layout="constrained"
+    )
+    axes = figure.subplots(len(maps), columns + 1, squeeze=False)
+    for places, (name, row) in zip(axes, maps.items(), strict=True):
+        show(places[0], image, side)
+        places[0].set_title(canvas.one_line(name, 26), fontsize=8)
+        for place, one, count, similarity in zip(
+            places[1:], row, layers, similarities[name], strict=True
+        ):
+            scale, colours = _colours(one)
+            place.imshow(one, cmap=colours, norm=scale, interpolation="nearest")
+            title = "trained" if count == 0 else f"{count} of {groups} random"
+            place.set_title(title, fontsize=8)
+            place.set_xlabel(f"r = {similarity:.2f}", fontsize=8)
+        for place in places:
+            place.set(xticks=(), yticks=(), frame_on=False)
     if heading:
         figure.suptitle(canvas.one_line(heading, _HEADING), fontsize=10)
     return canvas.save(figure, path)

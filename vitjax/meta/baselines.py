@@ -18,7 +18,8 @@ from vitjax.meta import parameters
 from vitjax.meta.episodic import MODES, Answers, Episode, Episodic
 from vitjax.meta.gradient_based import GradientBased, Learner
 from vitjax.meta.network import DECLARED, STATISTICS, Network, Part
-from vitjax.meta.prototypical import PrototypeBased, unit
+from vitjax.meta.prototype_classifier import unit
+from vitjax.meta.prototypical import PrototypeBased
 from vitjax.metrics import Mean, Metrics
 from vitjax.objectives.base import Batch, ModelState, Objective, Params, objectives
 

@@ -17,6 +17,7 @@ from vitjax.data.dataset import Target
 from vitjax.meta import mapping
 from vitjax.meta.network import DECLARED, Network, Part, only, present_classes
 from vitjax.metrics import Mean, Metrics
+from vitjax.models.protocol import Model
 from vitjax.objectives.base import Batch, ModelState, Objective, Params
 
 MODES = ("transductive", "inductive")
@@ -59,7 +60,7 @@ class Episodic(Objective):
         """
         super().__init_subclass__(**keywords)
         if "answer_episode" in vars(cls) and "adapt_to" not in vars(cls):
-            for name in ("adapt_to", "answer_adapted"):
+            for name in ("adapt_to", "before_adaptation", "answer_adapted", "as_model"):
                 setattr(cls, name, vars(Episodic)[name])
 
     num_classes: int
@@ -259,6 +260,34 @@ class Episodic(Objective):
         }
         episode = {"support": adapted["support"], "query": query}
         return self.answer_episode(adapted["params"], adapted["state"], episode)[mode][-1]
+
+    def before_adaptation(
+        self, params: Params, model_state: ModelState, support: Part, mode: str
+    ) -> dict[str, Any] | None:
+        """What `answer_adapted` needs to classify queries before the first update.
+
+        The arguments are those of `adapt_to`. None for a method that does not adapt.
+        """
+        del params, model_state, support, mode
+        return None
+
+    def as_model(self, adapted: Mapping[str, Any], ways: int) -> tuple[Model, dict[str, Any]]:
+        """A model and its variables, whose outputs are those of `answer_adapted`, inductive.
+
+        It can be opened and differentiated as any other: inputs are normalised before.
+
+        Args:
+            adapted: the result of `adapt_to` or `before_adaptation` in the inductive mode.
+            ways: the number of classes of the support set.
+
+        Raises:
+            ConfigError: the method answers in a way of its own.
+        """
+        del adapted, ways
+        raise ConfigError(
+            f"{type(self).__name__} defines no `as_model`: its answers are not the outputs of a"
+            " network for one image"
+        )
 
     def query_probabilities(
         self, variables: Mapping[str, Any], batch: Batch

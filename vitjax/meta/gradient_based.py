@@ -20,6 +20,7 @@ from vitjax.meta.inner_loop import adapt, scale_by_rates
 from vitjax.meta.network import STATISTICS, Network, Part, masked_mean
 from vitjax.meta.parameters import Leaves
 from vitjax.metrics import Metrics
+from vitjax.models.protocol import Model
 from vitjax.objectives.base import ModelState, Params
 from vitjax.optim.arguments import annotations_of
 from vitjax.optim.lookup import find_optimizer
@@ -208,6 +209,33 @@ class GradientBased(Episodic):
             statistics = self.inductive_statistics
             state = network.inductive_state(adapted, state, support["input"], statistics)
         return {"params": adapted, "state": state}
+
+    def before_adaptation(
+        self, params: Params, model_state: ModelState, support: Part, mode: str
+    ) -> dict[str, Any]:
+        """The model's parameters before the first update, and the state for queries."""
+        network = self.network.without_regularisers()
+        state = self.state_of_model(model_state)
+        leaves = Learner(self, network, params, state, {"support": support}).leaves()
+        start, state = self.model_at(params, leaves, state, 0)
+        if mode == "inductive":
+            statistics = self.inductive_statistics
+            state = network.inductive_state(start, state, support["input"], statistics)
+        return {"params": start, "state": state}
+
+    def state_of_model(self, model_state: ModelState) -> ModelState:
+        """The collections of the model, without what the method keeps besides them."""
+        return model_state
+
+    def as_model(self, adapted: Mapping[str, Any], ways: int) -> tuple[Model, dict[str, Any]]:
+        """The adapted model; outputs of a learned head for further classes are left out."""
+        model, params = self.network.without_regularisers().model, adapted["params"]
+        if ways < self.num_classes:
+            leaves = parameters.flatten(params)
+            for name in parameters.head_names(leaves, model):
+                leaves[name] = leaves[name][..., :ways]
+            model, params = model.with_head(ways), parameters.unflatten(leaves)
+        return model, {"params": params, **adapted["state"]}
 
     def answer_adapted(
         self, adapted: Mapping[str, Any], inputs: Array, mode: str

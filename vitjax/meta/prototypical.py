@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +17,9 @@ from vitjax.data.dataset import Dataset
 from vitjax.meta import parameters
 from vitjax.meta.episodic import Answers, Episode, Episodic
 from vitjax.meta.network import STATISTICS, Network, Part, only, present_classes
+from vitjax.meta.prototype_classifier import PrototypeClassifier, similarity
 from vitjax.metrics import Metrics
+from vitjax.models.protocol import Model
 from vitjax.objectives.base import ModelState, Params, objectives
 
 DISTANCES = ("euclidean", "cosine")
@@ -122,6 +125,17 @@ class PrototypeBased(Episodic):
         features = self.transform(features, adapted["model_state"])
         return similarity(features, adapted["centers"], self.distance) / self.temperature
 
+    def as_model(self, adapted: Mapping[str, Any], ways: int) -> tuple[Model, dict[str, Any]]:
+        """A network whose logits are by the distances to the prototypes."""
+        own = self.network.without_regularisers().model
+        variables = own.unstack({"params": adapted["params"], **adapted["state"]})
+        transform = functools.partial(self.transform, model_state=adapted["model_state"])
+        model = PrototypeClassifier(
+            own.unscanned(), ways, self.distance, self.temperature, transform
+        )
+        inside = {name: {"network": tree} for name, tree in variables.items()}
+        return model, {**inside, "prototypes": {"centers": adapted["centers"][:ways]}}
+
     def embed(
         self, network: Network, body: Any, state: ModelState, episode: Episode, rng: Any = None
     ) -> tuple[Array, Array, ModelState]:
@@ -186,30 +200,6 @@ class ProtoNet(PrototypeBased):
         outputs = self.logits(support, query, episode)
         loss, metrics = network.loss(outputs, episode["query"], self.present(episode))
         return loss, (state, metrics)
-
-
-def similarity(
-    features: Float[Array, "examples width"], centers: Float[Array, "ways width"], distance: str
-) -> Float[Array, "examples ways"]:
-    """The negative squared Euclidean distance, or the cosine similarity (0 for a null vector).
-
-    Args:
-        features: compared with all centers.
-        centers: such as prototypes.
-        distance: one of `DISTANCES`.
-    """
-    # Distances are small differences of large numbers, so the products need full precision.
-    if distance == "cosine":
-        return jnp.matmul(unit(features), unit(centers).T, precision="highest")
-    kernel, bias = parameters.prototype_head(centers)
-    products = jnp.matmul(features, kernel, precision="highest")
-    return products + bias - jnp.sum(jnp.square(features), axis=-1, keepdims=True)
-
-
-def unit(vectors: Float[Array, "examples width"]) -> Float[Array, "examples width"]:
-    """``vectors`` scaled to length one; a null vector stays null."""
-    squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
-    return vectors * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
 
 
 def _inputs(episode: Episode) -> Array:

@@ -132,8 +132,12 @@ class Reptile(GradientBased):
         trained = self._train(
             network, params, model_state, {"support": support}, None, steps, self.test_batch_size
         )
-        state = {name: tree for name, tree in model_state.items() if name != _INNER}
-        return {**parameters.flatten(params["model"]), **trained.leaves}, state
+        leaves = {**parameters.flatten(params["model"]), **trained.leaves}
+        return leaves, self.state_of_model(model_state)
+
+    def state_of_model(self, model_state: ModelState) -> ModelState:
+        """The state without that of the inner optimizer."""
+        return {name: tree for name, tree in model_state.items() if name != _INNER}
 
     def _train(
         self,

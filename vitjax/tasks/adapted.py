@@ -20,6 +20,7 @@ from vitjax.data import EpisodeData
 from vitjax.data.any_image import AnyImage, name_of, several
 from vitjax.data.split_names import split_named
 from vitjax.meta.episodic import Episodic
+from vitjax.models.protocol import Model
 from vitjax.tasks.reading import (
     BATCH,
     Answer,
@@ -95,6 +96,7 @@ class AdaptedClassifier:
         part = {"input": images, "target": labels, "mask": np.ones(len(labels), bool)}
         adapt = jax.jit(functools.partial(self._objective.adapt_to, mode=self._mode))
         self._adapted = adapt(params, state, part)
+        self._initial = params, state, part
         self._logits = jax.jit(self._computed)
 
     @property
@@ -102,6 +104,24 @@ class AdaptedClassifier:
         """The method, the mode and the number of support images of each class, as JSON values."""
         method = type(self._objective).__name__
         return {"method": method, "mode": self._mode, "shots": self.shots}
+
+    def networks(self) -> dict[str, tuple[Model, dict[str, Any]]]:
+        """The classifier as models and variables, whose outputs are the logits of the classes.
+
+        Returns:
+            ``"adapted"``; before it ``"initial"``, with the weights before the first update, of a
+            method that adapts.
+
+        Raises:
+            ConfigError: the method answers in a way of its own, or images together (transductive).
+        """
+        if self.transductive:
+            raise ConfigError("a transductive classifier is no function of one image")
+        ways = len(self.class_names)
+        start = jax.jit(functools.partial(self._objective.before_adaptation, mode=self._mode))
+        initial = start(*self._initial)
+        found = {} if initial is None else {"initial": self._objective.as_model(initial, ways)}
+        return {**found, "adapted": self._objective.as_model(self._adapted, ways)}
 
     def _computed(self, adapted: Any, images: Any) -> tuple[Any, Any]:
         """Logits and probabilities of a batch; a wider head's further outputs are left out."""

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import jax
@@ -15,6 +15,8 @@ from tqdm import tqdm
 from vitjax.core.text import Say, duration
 
 Item = TypeVar("Item")
+# Receives how much more is done.
+Counter = Callable[[int], None]
 
 # Compilation is reported if it takes longer than this, in seconds.
 PATIENCE = 5.0
@@ -40,26 +42,45 @@ class Progress:
             total: the number of batches.
             what: what is done, such as ``"evaluating test"``.
         """
+        with self.counting(total, what, ("batch", "batches")) as count:
+            for result in _one_behind(results):
+                # Steps are launched long before they are computed.
+                jax.block_until_ready(result)
+                count(1)
+                yield result
+
+    @contextlib.contextmanager
+    def counting(self, total: int, what: str, unit: tuple[str, str]) -> Iterator[Counter]:
+        """Yields a function that is called with how much more is done, for work of a library.
+
+        Args:
+            total: how much there is to do.
+            what: what is done.
+            unit: what is counted, one and many.
+        """
         bar = tqdm(
             total=total,
             desc=what,
-            unit="batch",
+            unit=unit[0],
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
             leave=False,
         )
         began = spoken = time.monotonic()
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done, spoken
+            done += more
+            bar.update(more)
+            now = time.monotonic()
+            if bar.disable and now - spoken >= self._every and done < total:
+                spoken = now
+                left = duration((now - began) / done * (total - done))
+                self._say(f"{what}: {done} of {total} {unit[1]}, about {left} left")
+
         with contextlib.closing(bar):
-            for done, result in enumerate(_one_behind(results), start=1):
-                # Steps are launched long before they are computed.
-                jax.block_until_ready(result)
-                bar.update()
-                now = time.monotonic()
-                if bar.disable and now - spoken >= self._every and done < total:
-                    spoken = now
-                    left = duration((now - began) / done * (total - done))
-                    self._say(f"{what}: {done} of {total} batches, about {left} left")
-                yield result
+            yield count
 
 
 def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
