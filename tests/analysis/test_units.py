@@ -69,7 +69,7 @@ def test_the_images_that_excite_most_are_those_of_a_search(made):
 
 def test_an_image_is_driven_to_its_bounds(made):
     bounds = np.array([-1.0, -2.0, -3.0]), np.array([2.0, 3.0, 4.0])
-    options = {"key": jax.random.key(0), "bounds": bounds, "steps": 1000, "learning_rate": 0.2}
+    options = {"key": jax.random.key(0), "bounds": bounds, "steps": 600, "learning_rate": 0.02}
     images, means = units.maximise(*made, (6, 8, 3), (0, 1), **options)
     assert images.shape == (2, 6, 8, 3)
     assert np.all((images >= bounds[0]) & (images <= bounds[1]))

@@ -17,6 +17,9 @@ from vitjax.analysis.opened import Opened
 from vitjax.core.errors import ConfigError
 from vitjax.models.protocol import Model
 
+# Far below the numbers of a gradient of norm 1, and far above their errors.
+_ROUNDING = 1e-5
+
 
 def first_kernels(
     model: Model, variables: Variables
@@ -198,7 +201,10 @@ def maximise(
         means = jnp.mean(maps, axis=(1, 2))
         return jnp.take_along_axis(means, which[:, None], axis=1)[:, 0]
 
-    optimizer = optax.adam(learning_rate)
+    # Adam alone would take steps of the full size for coefficients whose gradient is rounding.
+    optimizer = optax.chain(
+        optax.normalize_by_update_norm(), optax.adam(learning_rate, eps=_ROUNDING)
+    )
 
     def step(state: tuple[Any, Any], key: PRNGKeyArray) -> tuple[tuple[Any, Any], None]:
         spectrum, moments = state
