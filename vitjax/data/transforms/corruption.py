@@ -24,11 +24,11 @@ class Corrupt(Photometric):
     Hendrycks & Dietterich 2019, arXiv:1903.12261; see `vitjax.data.corruptions`.
 
     Attributes:
-        name: of the corruption.
+        corruption: its name.
         severity: from 1 to 5; a pair draws one from the first to the second.
     """
 
-    name: Annotated[str, OneOf(CORRUPTIONS)]
+    corruption: Annotated[str, OneOf(CORRUPTIONS)]
     severity: Severity | tuple[Severity, Severity] = 3
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -36,7 +36,7 @@ class Corrupt(Photometric):
         severity = self.severity
         if isinstance(severity, tuple):
             severity = int(rng.integers(min(severity), max(severity) + 1))
-        return corrupt(image, self.name, severity, rng)
+        return corrupt(image, self.corruption, severity, rng)
 
 
 @register("patch_shuffle")
@@ -56,8 +56,9 @@ class PatchShuffle(Photometric):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample with a shuffled image."""
         if any(each is not None for each in (sample.mask, sample.instances, sample.boxes)):
-            raise DataError("patch_shuffle moves parts of images alone, and this one has masks"
-                            " or boxes")
+            raise DataError(
+                "patch_shuffle moves parts of images alone, and this one has masks or boxes"
+            )
         return super().__call__(sample, rng)
 
     def change(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
