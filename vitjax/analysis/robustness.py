@@ -145,10 +145,14 @@ def _names(corruptions: str | Sequence[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in given))
     for name in names:
         CORRUPTIONS.lookup(name, "--corruptions")
+    if not names:
+        raise ConfigError(f"--corruptions: give at least one, or {ALL!r}")
     return names
 
 
 def _severities(given: Sequence[int]) -> tuple[int, ...]:
+    if not given:
+        raise ConfigError("--severities: give at least one, from 1 to 5")
     for severity in given:
         if severity not in SEVERITIES:
             raise ConfigError(f"--severities has {severity}; severities are from 1 to 5")
@@ -176,15 +180,15 @@ def mean_corruption_error(
 
     Args:
         errors: the errors at each severity by corruption, in 0..1.
-        reference: the same of the reference.
+        reference: the same of the reference. Corruptions of which these do not sum to more than 0
+            cannot be compared and are left out.
 
     Returns:
-        1 for the reference itself; NaN if its errors of a corruption do not sum to more than 0.
+        1 for the reference itself; NaN if no corruption can be compared.
     """
     sums = [(sum(errors[name]), sum(reference[name])) for name in errors]
-    if any(below <= 0 for _, below in sums):
-        return math.nan
-    return float(np.mean([above / below for above, below in sums]))
+    ratios = [above / below for above, below in sums if below > 1e-9]
+    return float(np.mean(ratios)) if ratios else math.nan
 
 
 def _summaries(

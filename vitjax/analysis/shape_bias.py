@@ -246,7 +246,7 @@ def shape_bias(
     shown = np.linspace(0, len(conflicts) - 1, min(_SHOWN, len(conflicts))).astype(int)
     with figures.optional(str(folder.path / EXAMPLES), say), folder.writing(EXAMPLES) as path:
         titles = [
-            f"{cues.class_names[shapes_shown[i]]}\nas {cues.class_names[textures_shown[i]]}"
+            f"{cues.class_names[shapes_shown[i]]} in\n{cues.class_names[textures_shown[i]]}"
             for i in shown
         ]
         figures.image_grid([conflicts[i] for i in shown], titles, path)

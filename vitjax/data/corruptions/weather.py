@@ -47,7 +47,8 @@ _FOG = Published(
     ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
 )
 _SHEETS = 5  # pieces of frost that images are covered with
-_FERNS = 16
+_FERNS = 14  # of a sheet
+_DRAWN = 512  # pixels along each side of a sheet before it is resized
 _COLOUR_OF_ICE = np.array([0.86, 0.95, 1.0], np.float32)
 
 
@@ -127,41 +128,47 @@ def sheet(number: int, side: int) -> np.ndarray:
         number: which of several sheets.
         side: the longer side of the images that the sheet is cut for, in pixels.
     """
-    rng = np.random.default_rng([1903, number])
-    size = 2 * side
-    drawn = max(size, 256)  # or thin branches disappear
-    canvas = np.zeros((drawn, drawn), np.uint8)
-    for _ in range(_FERNS):
-        start = rng.uniform(0, drawn, 2)
-        _draw_fern(canvas, start, rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.8) * drawn, 3, rng)
-    crystals = as_floats(canvas)
-    crystals = np.maximum(crystals, 0.8 * gaussian(crystals, drawn / 150))
-    thin = fractal((drawn, drawn), 1.35, rng)
-    ice = 0.15 + 0.35 * thin + 0.8 * crystals * (0.6 + 0.4 * thin)
-    ice = cv2.resize(ice.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    ice = _drawn_sheet(number)
+    smaller = 2 * side < len(ice)
+    ice = cv2.resize(
+        ice, (2 * side, 2 * side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    )
     return np.clip(ice, 0, 1)[..., None] * _COLOUR_OF_ICE
+
+
+@functools.lru_cache(maxsize=_SHEETS)
+def _drawn_sheet(number: int) -> np.ndarray:
+    rng = np.random.default_rng([1903, number])
+    canvas = np.zeros((_DRAWN, _DRAWN), np.uint8)
+    for _ in range(_FERNS):
+        start = (rng.uniform(0, _DRAWN), rng.uniform(0, _DRAWN))
+        length = rng.uniform(0.3, 0.8) * _DRAWN
+        _draw_fern(canvas, start, rng.uniform(0, 2 * np.pi), length, 3, rng)
+    crystals = as_floats(canvas)
+    crystals = np.maximum(crystals, 0.8 * gaussian(crystals, _DRAWN / 150))
+    thin = fractal((_DRAWN, _DRAWN), 1.35, rng)
+    return (0.15 + 0.35 * thin + 0.8 * crystals * (0.6 + 0.4 * thin)).astype(np.float32)
 
 
 def _draw_fern(
     canvas: np.ndarray,
-    start: np.ndarray,
+    start: tuple[float, float],
     angle: float,
     length: float,
     depth: int,
     rng: np.random.Generator,
 ) -> None:
     """Draws a stem, and ``depth - 1`` generations of branches on both of its sides."""
-    direction = np.array([math.cos(angle), math.sin(angle)])
-    end = start + length * direction
-    points = [tuple(int(v) for v in np.round(point * 16)) for point in (start, end)]
+    x, y = start
+    dx, dy = length * math.cos(angle), length * math.sin(angle)
+    ends = (round(16 * x), round(16 * y)), (round(16 * (x + dx)), round(16 * (y + dy)))
     thickness = max(1, round(length / 120))
-    cv2.line(canvas, *points, 110 + 45 * depth, thickness, cv2.LINE_AA, 4)
+    cv2.line(canvas, *ends, 110 + 45 * depth, thickness, cv2.LINE_AA, 4)
     if depth == 1 or length < 8:
         return
-    for place in np.linspace(0.06, 0.94, 7 * depth):
+    for place in np.linspace(0.06, 0.94, 7 * depth).tolist():
         for side in (-1, 1):
             branch = length * 0.4 * (1 - place) * rng.uniform(0.6, 1.1)
-            turn = side * (np.pi / 3 + rng.normal(0, 0.06))
-            _draw_fern(
-                canvas, start + place * length * direction, angle + turn, branch, depth - 1, rng
-            )
+            turn = side * (math.pi / 3 + rng.normal(0, 0.06))
+            middle = (x + place * dx, y + place * dy)
+            _draw_fern(canvas, middle, angle + turn, branch, depth - 1, rng)
