@@ -1,8 +1,10 @@
 """Robustness: errors by hand, runs from the command line, and what is refused."""
 
+import itertools
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 import small_workdirs
@@ -60,12 +62,9 @@ def test_changes_have_the_same_random_numbers_at_all_levels():
     assert abs(np.corrcoef(weak.ravel(), other.ravel())[0, 1]) < 0.2
     hidden = [changes["occlusion", f](image, 0, 7) == 0 for f in changing.FRACTIONS]
     assert [np.mean(x) for x in hidden] == [round(f * 64) / 64 for f in changing.FRACTIONS]
-    assert all(np.all(more[fewer]) for fewer, more in zip(hidden, hidden[1:], strict=False))
-    assert [c.level for c in all_changes([], (1,), (5, 9)) if c.name == "patch_shuffle"] == [
-        1,
-        2,
-        4,
-    ]
+    assert all(np.all(more[fewer]) for fewer, more in itertools.pairwise(hidden))
+    small = [c.level for c in all_changes([], (1,), (5, 9)) if c.name == "patch_shuffle"]
+    assert small == [1, 2, 4]
 
 
 def test_two_runs_from_the_command_line(workdirs, tmp_path, capsys):
@@ -81,17 +80,17 @@ def test_two_runs_from_the_command_line(workdirs, tmp_path, capsys):
     first, second = found["networks"]
     assert first["mce"] in (1, None)
     assert list(first["corruptions"]) == ["jpeg_compression", "contrast"]
-    for folder, each in zip(workdirs, found["networks"], strict=True):
-        # As the run itself classifies the images.
-        run = runs.load(folder, say=silent)
-        data = runs.build(json.loads((folder / "config.json").read_text())).data
-        images = np.stack([data.example("val", i) for i in range(12)])
-        outputs = run.model.apply(run.variables, data.normalize(images))
-        expected = np.mean(np.argmax(outputs, -1) == data.labels("val"))
-        assert each["accuracy"]["value"] == pytest.approx(expected)
+    # As the run itself classifies the images.
+    run = runs.load(workdirs[0], say=silent)
+    data = runs.build(json.loads((workdirs[0] / "config.json").read_text())).data
+    images = np.stack([data.example("val", i) for i in range(12)])
+    outputs = jax.jit(run.model.apply)(run.variables, data.normalize(images))
+    expected = np.mean(np.argmax(outputs, -1) == data.labels("val"))
+    assert first["accuracy"]["value"] == pytest.approx(expected)
+    for each in found["networks"]:
         # What changes nothing.
-        assert each["patch_shuffle"]["accuracy"][0] == pytest.approx(expected)
-        assert each["occlusion"]["accuracy"][0] == pytest.approx(expected)
+        assert each["patch_shuffle"]["accuracy"][0] == each["accuracy"]["value"]
+        assert each["occlusion"]["accuracy"][0] == each["accuracy"]["value"]
         for part in each["corruptions"].values():
             assert part["mean_error"] == pytest.approx(1 - np.mean(part["accuracy"]))
             clean_error = 1 - each["accuracy"]["value"]
@@ -125,20 +124,12 @@ def test_what_cannot_be_measured_is_refused(workdirs, tmp_path, capsys):
     refused("--corruptions: give at least one", corruptions=[])
     refused("no such split; did you mean 'val'", split="vla")
     refused("--examples is 0", examples=0)
-    other, few_shot = tmp_path / "other", tmp_path / "few_shot"
-    for folder, config in (
-        (
-            other,
-            {**small_workdirs.CLASSIFICATION, "data": {**DATA, "val_examples": 15}},
-        ),
-        (few_shot, small_workdirs.FEW_SHOT),
-    ):
-        folder.mkdir()
-        small_workdirs.make(folder, config)
-    refused("have different data", [workdirs[0], other])
+    few_shot = tmp_path / "few_shot"
+    few_shot.mkdir()
+    small_workdirs.make(few_shot, small_workdirs.FEW_SHOT)
     refused("networks that classify images", [few_shot])
     arguments = [f"--workdir={workdirs[0]}", f"--output={output}", "--split=val"]
-    assert main(["robustness", *arguments, "--corruptions=jpeg"]) == 2
+    assert main(["robustness", *arguments, "--corruptions=jpeg_compresion"]) == 2
     assert "did you mean 'jpeg_compression'" in capsys.readouterr().err
     assert main(["robustness", *arguments, "--corruption=fog"]) == 2
     assert "did you mean '--corruptions'" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Common corruptions: what all keep, how strong each is, and patches that are moved or hidden."""
 
 import io
+import itertools
 import pickle
 
 import cv2
@@ -217,7 +218,7 @@ def test_hidden_patches_are_a_fraction_and_nested():
     image = np.full((28, 42, 1), 9, np.uint8)
     hidden = [drop_patches(image, fraction, 14, rng(4)) == 0 for fraction in (0, 0.3, 0.6, 1)]
     assert [np.mean(each) for each in hidden] == [0, 59 / 196, 118 / 196, 1]
-    for fewer, more in zip(hidden, hidden[1:], strict=False):
+    for fewer, more in itertools.pairwise(hidden):
         assert np.all(more[fewer])
     # Whole patches: 2 x 3 pixels.
     blocks = hidden[1].reshape(14, 2, 14, 3).swapaxes(1, 2).reshape(196, 6)
@@ -243,7 +244,7 @@ def test_corruptions_are_transforms():
     drawn = parse("corrupt('contrast', (1, 5))")
     means = {drawn(Sample(image), rng(seed)).image.std().round(3) for seed in range(12)}
     assert len(means) > 2
-    with pytest.raises(ConfigError, match="'fogg'; .*did you mean 'fog'"):
+    with pytest.raises(ConfigError, match=r"'fogg'; .*did you mean 'fog'"):
         parse("corrupt('fogg')")
     with pytest.raises(ConfigError, match="severity is 6"):
         parse("corrupt('fog', 6)")

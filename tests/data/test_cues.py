@@ -147,7 +147,7 @@ def test_folders_that_do_not_fit_are_named(folders, tmp_path):
     with pytest.raises(DataError, match="textures has no class 'dog'; did you mean 'dogs'"):
         cue_folders(*folders)
     (tmp_path / "textures" / "dogs").rename(tmp_path / "textures" / "dog")
-    with pytest.raises(DataError, match="grid = 9: .*at most 8"):
+    with pytest.raises(DataError, match=r"grid = 9: .*at most 8"):
         cue_folders(*folders, image_size=8, grid=9)
     with pytest.raises(DataError):
         cue_folders(folders[0], str(tmp_path / "nowhere"))

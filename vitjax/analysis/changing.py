@@ -60,7 +60,7 @@ def labelled(network: Network) -> LabelledDataset:
 
 
 def all_changes(
-    names: Sequence[str], severities: Sequence[int], size: tuple[int, ...]
+    names: Sequence[str], severities: Sequence[int], size: tuple[int, int]
 ) -> list[Change]:
     """All changes, for images of which the smallest has this height and width."""
 
@@ -71,7 +71,7 @@ def all_changes(
         return Change(SHUFFLED, grid, lambda image, rng: patch_shuffle(image, grid, rng))
 
     def occlusion(fraction: float) -> Change:
-        grid = occlusion_grid((size[0], size[1]))
+        grid = occlusion_grid(size)
         return Change(
             OCCLUDED, fraction, lambda image, rng: drop_patches(image, fraction, grid, rng)
         )

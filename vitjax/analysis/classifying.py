@@ -30,7 +30,8 @@ class Classes:
         self._batch_size = batch_size
 
         def predict(variables: Any, images: Any) -> Any:
-            return jnp.argmax(objective.model.apply(variables, data.normalize(images)), axis=-1)
+            outputs: Any = objective.model.apply(variables, data.normalize(images))
+            return jnp.argmax(outputs, axis=-1)
 
         self._compiled = jax.jit(predict)
 

@@ -123,21 +123,21 @@ class Cues:
 
         Of folders with splits the images of ``test`` are taken, or of the last split; else all.
         """
-        sources = [
+        one, other = (
             image_folder(path, val_fraction=0, test_fraction=0) for path in (shapes, textures)
-        ]
-        check_same_classes(*sources, shapes, textures)
-        split = "test" if "test" in sources[0].splits else list(sources[0].splits)[-1]
+        )
+        check_same_classes(one, other, shapes, textures)
+        split = "test" if "test" in one.splits else list(one.splits)[-1]
 
         def splits(side: int) -> tuple[CueSplit, CueSplit]:
             conflict, agreeing = (
-                combined(*sources, split, side, seed=seed, agreeing=agreeing, most=examples)
+                combined(one, other, split, side, seed=seed, agreeing=agreeing, most=examples)
                 for agreeing in (False, True)
             )
             return conflict, agreeing
 
         origin = {"shapes": shapes, "textures": textures, "split": split, "seed": seed}
-        return cls(sources[0].class_names, origin, splits)
+        return cls(one.class_names, origin, splits)
 
     def check(self, experiment: Experiment, where: str) -> None:
         """Checks that a run knows the classes.
@@ -218,8 +218,8 @@ def shape_bias(
     if shapes is None or textures is None:
         cues = Cues.drawn(examples, seed)
     else:
-        paths = (os.fspath(expanded(path)) for path in (shapes, textures))
-        cues = Cues.of_folders(*paths, examples, seed)
+        paths = [os.fspath(expanded(path)) for path in (shapes, textures)]
+        cues = Cues.of_folders(paths[0], paths[1], examples, seed)
     networks = of_runs(
         expanded(workdirs),
         overrides,
@@ -262,15 +262,13 @@ def _side(network: Network) -> int:
 
 def _images(cues: Cues, side: int) -> tuple[_Images, _Images]:
     """The images that contradict and those that agree, with classes of shapes and textures."""
-    conflict, agreeing = (
-        (
-            list(read_ahead(lambda index, of=split: of.read(index).image, range(len(split)))),
-            np.asarray(split.labels),
-            np.asarray(split.textures),
-        )
-        for split in cues.splits(side)
-    )
-    return conflict, agreeing
+
+    def of(split: CueSplit) -> _Images:
+        pixels = read_ahead(lambda index: split.read(index).image, range(len(split)))
+        return list(pixels), np.asarray(split.labels), np.asarray(split.textures)
+
+    conflict, agreeing = cues.splits(side)
+    return of(conflict), of(agreeing)
 
 
 def _measured(network: Network, cues: Cues, images: Any, batch_size: int) -> dict[str, Any]:

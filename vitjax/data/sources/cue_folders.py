@@ -125,13 +125,16 @@ def cue_folders(
         DataError: the folders have other classes or splits than each other, or one alone; or as of
             the source ``folder``.
     """
-    keywords = {
-        "val_fraction": val_fraction,
-        "test_fraction": test_fraction,
-        "split_seed": split_seed,
-        "max_pixels": max_pixels,
-    }
-    of_shapes, of_textures = (folder(path, **keywords) for path in (shapes, textures))
+    of_shapes, of_textures = (
+        folder(
+            path,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            max_pixels=max_pixels,
+        )
+        for path in (shapes, textures)
+    )
     check_same_classes(of_shapes, of_textures, shapes, textures)
     splits = {
         name: combined(

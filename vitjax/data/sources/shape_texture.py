@@ -146,7 +146,7 @@ def draw(shape: int, texture: int, rng: np.random.Generator, side: int) -> np.nd
     inside = _silhouette(shapes[shape](), rng, large)
     pattern = _filling(textures[texture], rng, large)
     # Dark, light and, behind the shape, between them: an outline is seen in any texture.
-    dark, light, behind = (rng.uniform(*span, 3) for span in ((0, 0.3), (0.7, 1), (0.38, 0.62)))
+    dark, light, behind = (rng.uniform(*span, 3) for span in ((0.0, 0.3), (0.7, 1.0), (0.38, 0.62)))
     if rng.random() < 0.5:
         dark, light = light, dark
     filled = dark + pattern[..., None] * (light - dark)
