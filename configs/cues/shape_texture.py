@@ -29,6 +29,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "vit": _VIT,
     "resnet": dict(name="resnet20", stage_sizes=(1, 1, 1), width=16, shortcut="projection"),
 }
+# As in configs/digits: with AdamW the ViT reaches 94% on agreeing images, too few to compare.
+_OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "vit": dict(name="muon", consistent_rms=0.2),
+    "resnet": dict(name="adamw"),
+}
 
 
 def get_config(network: str = "vit") -> ConfigDict:
@@ -46,7 +51,7 @@ def get_config(network: str = "vit") -> ConfigDict:
     )
     config.objective = dict(name="classification")
     config.optimizer = dict(
-        name="adamw",
+        **_OPTIMIZERS[network],
         learning_rate=2e-3,
         weight_decay=0.05,
         weight_decay_factors=((r"kernel$", 1.0), (r".", 0.0)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from vitjax.analysis.networks import Network
 from vitjax.core.errors import ConfigError
 from vitjax.objectives import Classifier
 from vitjax.tasks.output import OutputFolder
+from vitjax.tasks.reading import stacked
 from vitjax.training import evaluation_files
 from vitjax.training.experiment import Experiment
 from vitjax.training.task import Table
@@ -35,20 +37,18 @@ class Classes:
 
         self._compiled = jax.jit(predict)
 
-    def __call__(self, images: np.ndarray) -> Int[np.ndarray, "images"]:
-        """The class of each image.
+    def __call__(self, images: Iterable[np.ndarray]) -> Int[np.ndarray, "images"]:
+        """The class of each image; one batch of them is in memory.
 
         Args:
-            images: as the run's data has them before normalisation, (images, height, width,
-                channels).
+            images: as the run's data has them before normalisation, each (height, width, channels).
         """
-        found = []
-        for start in range(0, len(images), self._batch_size):
-            part = images[start : start + self._batch_size]
+        stream, found = iter(images), [np.zeros(0, np.int32)]
+        while part := list(itertools.islice(stream, self._batch_size)):
             missing = self._batch_size - len(part)
-            batch = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
+            batch = stacked([*part, *part[-1:] * missing])
             found.append(np.asarray(self._compiled(self._variables, batch))[: len(part)])
-        return np.concatenate(found) if found else np.zeros(0, np.int32)
+        return np.concatenate(found)
 
 
 def check_classifier(experiment: Experiment, where: str, what: str) -> None:

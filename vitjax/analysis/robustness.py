@@ -217,7 +217,7 @@ def _summaries(
             {
                 "name": network.name,
                 **network.origin,
-                "accuracy": {"value": 1 - clean, "low": low, "high": high},
+                "accuracy": {"value": right / counts.examples, "low": low, "high": high},
                 "mean_error": mean,
                 "relative_mean_error": mean - clean,
                 "mce": mean_corruption_error(errors(number), errors(0)),

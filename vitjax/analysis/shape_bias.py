@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class Cues:
 
     class_names: tuple[str, ...]
     origin: dict[str, Any]
-    splits: Any
+    splits: Callable[[int], tuple[CueSplit, CueSplit]]
 
     @classmethod
     def drawn(cls, examples: int | None, seed: int) -> Cues:
@@ -188,8 +188,7 @@ def shape_bias(
         examples: the number of images whose cues contradict, and of those whose cues agree; None
             for 20 per pair of classes, or of a folder one per shape image, which is the most.
         batch_size: images that pass through a network at once.
-        seed: of the drawings, or of the choice of textures. With 0, drawings are not those that
-            ``shape_texture`` has for training.
+        seed: of the drawings, which are in no split for training, or of the choice of textures.
         checkpoint: of each run, see `vitjax.training.runs.load`.
         overwrite: whether files in ``output`` that no earlier command wrote may be replaced.
         say: receives progress messages.
@@ -228,12 +227,12 @@ def shape_bias(
         with_data=False,
         say=say,
     )
-    images = functools.cache(lambda side: _images(cues, side))
-    found = [_measured(network, cues, images, batch_size) for network in networks]
-    first = images(_side(networks[0]))
+    splits = functools.cache(cues.splits)
+    found = [_measured(network, cues.class_names, splits, batch_size) for network in networks]
+    conflict, agreeing = splits(_side(networks[0]))
     results = {
         "classes": list(cues.class_names),
-        "images": {**cues.origin, "conflict": len(first[0][0]), "agreeing": len(first[1][0])},
+        "images": {**cues.origin, "conflict": len(conflict), "agreeing": len(agreeing)},
         "networks": found,
         "seeds": _over_seeds(networks, found, cues.class_names),
         **environment(),
@@ -242,59 +241,47 @@ def shape_bias(
     say("\n".join(_lines(results)))
     say(f"Results: {folder.path / NAME}.json")
     _draw(results, folder, say)
-    conflicts, shapes_shown, textures_shown = first[0]
-    shown = np.linspace(0, len(conflicts) - 1, min(_SHOWN, len(conflicts))).astype(int)
-    with figures.optional(str(folder.path / EXAMPLES), say), folder.writing(EXAMPLES) as path:
-        titles = [
-            f"{cues.class_names[shapes_shown[i]]} in\n{cues.class_names[textures_shown[i]]}"
-            for i in shown
-        ]
-        figures.image_grid([conflicts[i] for i in shown], titles, path)
+    _draw_conflicts(conflict, cues.class_names, folder, say)
     return results
-
-
-_Images = tuple[list[np.ndarray], np.ndarray, np.ndarray]
 
 
 def _side(network: Network) -> int:
     return min(network.experiment.data.image_shape[:2])
 
 
-def _images(cues: Cues, side: int) -> tuple[_Images, _Images]:
-    """The images that contradict and those that agree, with classes of shapes and textures."""
-
-    def of(split: CueSplit) -> _Images:
-        pixels = read_ahead(lambda index: split.read(index).image, range(len(split)))
-        return list(pixels), np.asarray(split.labels), np.asarray(split.textures)
-
-    conflict, agreeing = cues.splits(side)
-    return of(conflict), of(agreeing)
-
-
-def _measured(network: Network, cues: Cues, images: Any, batch_size: int) -> dict[str, Any]:
+def _measured(
+    network: Network,
+    class_names: Sequence[str],
+    splits: Callable[[int], tuple[CueSplit, CueSplit]],
+    batch_size: int,
+) -> dict[str, Any]:
     data = network.experiment.data
     classes = Classes(network, batch_size)
-    numbers = np.array([data.class_names.index(name) for name in cues.class_names])
+    numbers = np.array([data.class_names.index(name) for name in class_names])
+    conflict, agreeing = splits(_side(network))
 
-    def predicted(pixels: Sequence[np.ndarray]) -> np.ndarray:
-        return classes(np.stack(list(read_ahead(data.read_image, pixels))))
+    def predicted(split: CueSplit) -> np.ndarray:
+        def read(index: int) -> np.ndarray:
+            return data.read_image(split.read(index).image)
 
-    (conflicts, shapes, textures), (agreeing, labels, _) = images(_side(network))
-    guesses = predicted(conflicts)
-    right = int(np.sum(predicted(agreeing) == numbers[labels]))
-    low, high = wilson(right, len(labels))
+        return classes(read_ahead(read, range(len(split))))
+
+    shapes, textures = conflict.labels, conflict.textures
+    guesses = predicted(conflict)
+    right = int(np.sum(predicted(agreeing) == numbers[agreeing.labels]))
+    low, high = wilson(right, len(agreeing))
     per_class = {
         name: Decisions.of(
             *(x[shapes == number] for x in (guesses, numbers[shapes], numbers[textures]))
         ).summary()
-        for number, name in enumerate(cues.class_names)
+        for number, name in enumerate(class_names)
     }
     return {
         "name": network.name,
         **network.origin,
         "seed": network.experiment.seed,
         **Decisions.of(guesses, numbers[shapes], numbers[textures]).summary(),
-        "agreeing_accuracy": {"value": right / len(labels), "low": low, "high": high},
+        "agreeing_accuracy": {"value": right / len(agreeing), "low": low, "high": high},
         "per_class": per_class,
     }
 
@@ -396,4 +383,14 @@ def _draw(results: Mapping[str, Any], folder: OutputFolder, say: Say) -> None:
             )
     with figures.optional(str(folder.path / FIGURE), say), folder.writing(FIGURE) as path:
         figures.shape_bias(lines, results["classes"], path)
+        say(f"Figure: {path}")
+
+
+def _draw_conflicts(
+    split: CueSplit, class_names: Sequence[str], folder: OutputFolder, say: Say
+) -> None:
+    shown = np.linspace(0, len(split) - 1, min(_SHOWN, len(split))).astype(int).tolist()
+    titles = [f"{class_names[split.labels[i]]} in\n{class_names[split.textures[i]]}" for i in shown]
+    with figures.optional(str(folder.path / EXAMPLES), say), folder.writing(EXAMPLES) as path:
+        figures.image_grid([split.read(i).image for i in shown], titles, path)
         say(f"Figure: {path}")

@@ -136,17 +136,21 @@ def cue_folders(
         for path in (shapes, textures)
     )
     check_same_classes(of_shapes, of_textures, shapes, textures)
-    splits = {
-        name: combined(
-            of_shapes, of_textures, name, image_size, seed=split_seed, grid=grid, mix=mix
+
+    def split(name: str, agreeing: bool = True) -> StylizedSplit:
+        return combined(
+            of_shapes,
+            of_textures,
+            name,
+            image_size,
+            seed=split_seed,
+            grid=grid,
+            mix=mix,
+            agreeing=agreeing,
         )
-        for name in of_shapes.splits
-    }
-    last = list(splits)[-1] if "test" not in splits else "test"
-    splits[CONFLICT] = combined(
-        *(of_shapes, of_textures, last, image_size),
-        **{"seed": split_seed, "grid": grid, "mix": mix, "agreeing": False},
-    )
+
+    splits = {name: split(name) for name in of_shapes.splits}
+    splits[CONFLICT] = split("test" if "test" in splits else list(splits)[-1], agreeing=False)
     notes = tuple(dict.fromkeys((*of_shapes.notes, *of_textures.notes)))
     return Source(splits, of_shapes.class_names, notes=notes)
 
