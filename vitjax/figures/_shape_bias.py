@@ -52,11 +52,13 @@ def shape_bias(networks: Sequence[BiasLine], class_names: Sequence[str], path: s
     axes = figure.add_subplot()
     for number, network in enumerate(networks):
         color, mark = canvas.network_style(number)
+        # Beside each other, so that equal marks and intervals that overlap are seen.
+        beside = 0.5 * ((number + 0.5) / len(networks) - 0.5)
         middle, low, high = (float(v) for v in drawable(network.overall))
         axes.axvline(middle, color=color, linewidth=1.2, alpha=0.6, zorder=1)
         axes.scatter(
             drawable(network.classes),
-            range(last),
+            [row + beside for row in range(last)],
             color=color,
             marker=mark,
             s=42,
@@ -67,11 +69,9 @@ def shape_bias(networks: Sequence[BiasLine], class_names: Sequence[str], path: s
             zorder=3,
             label=canvas.label(network.name, _LONGEST),
         )
-        # Beside each other, so that intervals that overlap are seen.
-        place = last + 0.5 * ((number + 0.5) / len(networks) - 0.5)
         axes.errorbar(
             [middle],
-            [place],
+            [last + beside],
             xerr=[[max(0.0, middle - low)], [max(0.0, high - middle)]],
             color=color,
             marker=mark,
