@@ -117,10 +117,9 @@ def _panels(
         if place + columns >= len(panels):
             axes.set_xlabel(panels[place].label, fontsize=8)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    # matplotlib puts the line of chance first.
     figure.legend(
-        [*handles[1:], handles[0]],
-        [*labels[1:], labels[0]],
+        handles,
+        labels,
         loc="outside lower center",
         ncols=min(len(labels), 3),
         fontsize=9,
