@@ -26,6 +26,7 @@ SINUSOIDS = [name for name in ALL if name.startswith("maml/sinusoid")]
 FEW_SHOT = [f"maml/{name}.py" for name in ("omniglot", "miniimagenet", "methods", "glyphs")]
 SEGMENTATION = [name for name in ALL if name.startswith("segmentation/")]
 DIGITS = [name for name in ALL if name.startswith("digits/")]
+CUES = [name for name in ALL if name.startswith("cues/")]
 OTHERS = {
     name
     for name in ALL
@@ -40,7 +41,7 @@ def build(name, *overrides):
 
 
 def test_every_config_is_of_one_of_these_kinds():
-    assert sorted([*FEW_SHOT, *SINUSOIDS, *DIGITS, *SEGMENTATION, *OTHERS]) == ALL
+    assert sorted([*FEW_SHOT, *SINUSOIDS, *DIGITS, *CUES, *SEGMENTATION, *OTHERS]) == ALL
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_an_unknown_variant_is_named(name, words):
     "name",
     [
         *DIGITS,
+        *(f"{name}:{network}" for name in CUES for network in ("vit", "resnet")),
         "maml/glyphs.py",
         *SINUSOIDS,
         *(f"{name}:5" for name in SINUSOIDS),

@@ -212,6 +212,7 @@ def test_all_transforms_go_to_worker_processes():
     needed = {"crop": "crop(4)", "shift": "shift(2)", "resize": "resize(4)"}
     needed |= {"pad_to_multiple": "pad_to_multiple(4)", "two_views": "two_views('crop(4)')"}
     needed |= {n: f"{n}(4)" for n in ("center_crop", "pad_and_crop", "random_resized_crop")}
+    needed["corrupt"] = "corrupt('fog')"
     for name in TRANSFORMS:
         pipeline = parse(needed.get(name, name), "test")
         assert pickle.loads(pickle.dumps(pipeline)) == pipeline

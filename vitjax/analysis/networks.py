@@ -44,6 +44,7 @@ def of_runs(
     check: Check,
     *,
     checkpoint: str | int | None = None,
+    with_data: bool = True,
     say: Callable[[str], None] = print,
 ) -> list[Network]:
     """The networks of runs.
@@ -53,6 +54,7 @@ def of_runs(
         overrides: ``--config.`` arguments for the config of each.
         check: called with each experiment before its weights are used.
         checkpoint: of each run, see `vitjax.training.runs.load`.
+        with_data: whether the data of runs is needed, or only their description of it.
         say: receives progress messages.
 
     Raises:
@@ -62,7 +64,12 @@ def of_runs(
     for name, folder in _named(workdirs):
         # An analysis learns the classes of the data, which may be others than the run's.
         experiment, placed, step = runs.load(
-            folder, overrides, checkpoint=checkpoint, same_classes=False, say=say
+            folder,
+            overrides,
+            checkpoint=checkpoint,
+            with_data=with_data,
+            same_classes=False,
+            say=say,
         )
         check(experiment, str(folder))
         variables = experiment.objective.unwrap(experiment.parallel.fetch(placed))

@@ -44,6 +44,18 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def results(parser: argparse.ArgumentParser, files: str) -> None:
+    """Adds ``--output`` and ``--overwrite``, of a command that writes ``files`` to a folder."""
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help=f"folder for {files}"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files in --output that no earlier command wrote",
+    )
+
+
 def load_config(path: str, overrides: Sequence[str]) -> Any:
     """The config that ``--config`` names, with overrides."""
     from vitjax import config as configs

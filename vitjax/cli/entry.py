@@ -22,6 +22,8 @@ from vitjax.cli import (
     predict,
     probe,
     process,
+    robustness,
+    shape_bias,
     train,
     units,
 )
@@ -31,7 +33,7 @@ from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
     *(train, evaluate, predict, explain, units, import_weights, export, probe, compare_layers),
-    *(models, data, class_split, plan),
+    *(shape_bias, robustness, models, data, class_split, plan),
 )
 _OVERRIDE = "--config."
 COMMANDS = tuple(module.COMMAND for module in _MODULES)

@@ -14,24 +14,31 @@ from vitjax.figures._optional import optional
 from vitjax.figures._over_time import accuracy_over_time
 from vitjax.figures._pixels import pixels
 from vitjax.figures._probes import Point, probes
+from vitjax.figures._robustness import Levels, corruptions, examples_of_levels, levels
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
+from vitjax.figures._shape_bias import BiasLine, shape_bias
 from vitjax.figures._similarities import layer_similarities
 
 __all__ = [
+    "BiasLine",
     "Declared",
+    "Levels",
     "Point",
     "accuracy_over_time",
     "adaptation",
     "class_curves",
     "colored",
     "confusion_matrix",
+    "corruptions",
     "count_confusions",
     "curves",
     "episode",
+    "examples_of_levels",
     "explanation",
     "fits",
     "image_grid",
     "layer_similarities",
+    "levels",
     "mistakes",
     "optional",
     "overlay",
@@ -41,4 +48,5 @@ __all__ = [
     "probes",
     "randomisation",
     "segmentations",
+    "shape_bias",
 ]

@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 from vitjax.core.atomic import new_file
 
 DPI = 120
+# Of networks, chosen to be distinguishable by colour-blind people; repeated with other marks.
+_COLORS = ("#4c72b0", "#dd8452", "#2e8b57", "#8c6bb1", "#555555", "#b5507a")
+_MARKS = ("o", "s", "^", "D")
 _UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 # A name may have letters of any script, and be long.
 _IGNORED_WARNINGS = (r"Glyph .* missing from", r"constrained_layout not applied")
@@ -65,6 +68,12 @@ def label(text: Any, length: int) -> str:
     """`one_line` for a legend, which omits labels that start with an underscore."""
     line = one_line(text, length)
     return f" {line}" if line.startswith("_") else line
+
+
+def network_style(number: int) -> tuple[str, str]:
+    """The colour and the mark of a network by its number; both together repeat after 24."""
+    color = _COLORS[number % len(_COLORS)]
+    return color, _MARKS[(number + number // len(_COLORS)) % len(_MARKS)]
 
 
 def message(text: str, path: str | Path) -> Path:

@@ -12,9 +12,6 @@ from matplotlib.axes import Axes
 from vitjax.figures import _canvas as canvas
 from vitjax.figures._curves import drawable
 
-# Of networks, chosen to be distinguishable by colour-blind people; repeated with other marks.
-_COLORS = ("#4c72b0", "#dd8452", "#2e8b57", "#8c6bb1", "#555555", "#b5507a")
-_MARKS = ("o", "s", "^", "D")
 _FAINT = "#777777"
 _LONGEST_NAME = 40
 
@@ -79,8 +76,7 @@ def _draw(
     for number, (name, lines) in enumerate(networks.items()):
         depths, accuracies, halves = (drawable(values) for values in zip(*lines[kind], strict=True))
         lowest = float(np.nanmin([lowest, *accuracies]))
-        color = _COLORS[number % len(_COLORS)]
-        mark = _MARKS[(number + number // len(_COLORS)) % len(_MARKS)]
+        color, mark = canvas.network_style(number)
         # Not clipped, so that the mark of an accuracy of 1 is complete.
         axes.errorbar(
             depths,

@@ -2,7 +2,18 @@
 
 from vitjax.data.image_files import decode_image
 from vitjax.data.sample import Sample
-from vitjax.data.sources import arrays, cells, folder, glyphs, manifest, masks, tfds, tfds_masks
+from vitjax.data.sources import (
+    arrays,
+    cells,
+    cue_folders,
+    folder,
+    glyphs,
+    manifest,
+    masks,
+    shape_texture,
+    tfds,
+    tfds_masks,
+)
 from vitjax.data.sources.base import (
     SOURCES,
     ArraySplit,
@@ -26,6 +37,7 @@ __all__ = [
     "Stored",
     "arrays",
     "cells",
+    "cue_folders",
     "decode_image",
     "folder",
     "glyphs",
@@ -33,6 +45,7 @@ __all__ = [
     "manifest",
     "masks",
     "register",
+    "shape_texture",
     "tfds",
     "tfds_masks",
 ]

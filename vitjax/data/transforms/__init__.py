@@ -1,6 +1,15 @@
 """Transforms of samples, and the pipelines of them that configs write as text."""
 
-from vitjax.data.transforms import color, erasing, geometry, moving, policies, views, warps
+from vitjax.data.transforms import (
+    color,
+    corruption,
+    erasing,
+    geometry,
+    moving,
+    policies,
+    views,
+    warps,
+)
 from vitjax.data.transforms.base import TRANSFORMS, Photometric, Transform, register
 from vitjax.data.transforms.pipeline import Pipeline, parse
 
@@ -10,6 +19,7 @@ __all__ = [
     "Pipeline",
     "Transform",
     "color",
+    "corruption",
     "erasing",
     "geometry",
     "moving",
