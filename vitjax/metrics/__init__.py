@@ -21,6 +21,7 @@ from vitjax.metrics.base import (
 from vitjax.metrics.calibration import CalibrationError
 from vitjax.metrics.collected import MEASURES, Collected, Measure, check_measures, create_measures
 from vitjax.metrics.confusion import ClassScores, ConfusionMatrix, ratio
+from vitjax.metrics.intervals import student, wilson
 from vitjax.metrics.mean import Mean, Uncounted
 from vitjax.metrics.objects import ObjectScores
 from vitjax.metrics.over_time import (
@@ -58,5 +59,7 @@ __all__ = [
     "ratio",
     "reaction_times",
     "right_at_steps",
+    "student",
     "values",
+    "wilson",
 ]
