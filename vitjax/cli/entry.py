@@ -22,6 +22,7 @@ from vitjax.cli import (
     predict,
     probe,
     process,
+    report,
     train,
 )
 from vitjax.core.errors import ConfigError, UserError
@@ -29,7 +30,7 @@ from vitjax.core.paths import expanded
 from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
-    *(train, evaluate, predict, explain, import_weights, export, probe, compare_layers),
+    *(train, evaluate, predict, explain, import_weights, export, probe, compare_layers, report),
     *(models, data, class_split, plan),
 )
 _OVERRIDE = "--config."

@@ -44,9 +44,7 @@ class CalibrationError(Measure):
         right = np.asarray(examples["right"], np.float64)
         if not len(confidence):
             return float("nan")
-        gaps = np.bincount(
-            bins_of(confidence, self.bins), right - confidence, minlength=self.bins
-        )
+        gaps = np.bincount(bins_of(confidence, self.bins), right - confidence, minlength=self.bins)
         return float(np.sum(np.abs(gaps)) / len(confidence))
 
 

@@ -213,9 +213,7 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         split = next(iter(results), None)
         if split is None:
             return []
-        gathered = functools.partial(
-            self.gathered, evaluator, self._predictions, variables, split
-        )
+        gathered = functools.partial(self.gathered, evaluator, self._predictions, variables, split)
         page = ClassificationPage(self, gathered, split)
         return page.parts(slow=not self.has_gathered(variables, split))
 

@@ -150,7 +150,9 @@ class ClassificationPage:
     def _trained(self) -> Iterator[Block]:
         with contextlib.closing(self._task.data.train_batches()) as batches:
             images, titles = self._task.as_trained(next(batches))
-        yield Words("The first images of the first batch, augmented and mixed as the step has them.")
+        yield Words(
+            "The first images of the first batch, augmented and mixed as the step has them."
+        )
         yield Pictures(
             [
                 Picture(image, title.replace("\n", ", "), f"a training image, {title}")

@@ -320,7 +320,12 @@ class FewShot(Task[EpisodeData, Episodic]):
             value = values["accuracy" if fraction else "loss"]
             half = values["ci95"]
             what = "accuracy" if fraction else "mean squared error"
-            score = Score(f"{mode} {what}", _number(value), fraction=fraction)
+            score = Score(
+                f"{mode} {what}",
+                _number(value),
+                fraction=fraction,
+                higher_is_better=fraction,
+            )
             if half is not None and np.isfinite(half):
                 ends = _number(value) - half, _number(value) + half
                 score = score._replace(low=ends[0], high=ends[1], interval="mean over episodes")

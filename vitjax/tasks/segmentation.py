@@ -231,9 +231,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             return []
         page = SegmentationPage(
             self,
-            functools.partial(
-                self.gathered, evaluator, self.objective.image_iou, variables, split
-            ),
+            functools.partial(self.gathered, evaluator, self.objective.image_iou, variables, split),
             lambda number: self.mask_of(variables, self.data.example(split, number)),
             split,
             results[split],

@@ -178,6 +178,7 @@ class Score(NamedTuple):
         high: the upper end.
         fraction: whether it is printed as a percentage.
         interval: how the interval was computed.
+        higher_is_better: as of `vitjax.metrics.Declaration`.
     """
 
     name: str
@@ -186,3 +187,4 @@ class Score(NamedTuple):
     high: float | None = None
     fraction: bool = False
     interval: str = ""
+    higher_is_better: bool | None = None

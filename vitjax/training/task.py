@@ -360,7 +360,12 @@ class Task(Generic[DataT, ObjectiveT]):
         ]
         # Fractions that are better when higher are what people ask for first.
         found.sort(key=lambda pair: (not pair[0].higher_is_better, pair[0].unit != "fraction"))
-        return [score._replace(fraction=about.unit == "fraction") for about, score in found]
+        return [
+            score._replace(
+                fraction=about.unit == "fraction", higher_is_better=about.higher_is_better
+            )
+            for about, score in found
+        ]
 
     def parts(
         self, evaluator: Evaluator, variables: Any, results: Mapping[str, Results]
