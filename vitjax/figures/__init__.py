@@ -40,7 +40,7 @@ __all__ = [
     "panels",
     "pixels",
     "predictions",
-    "read_series",
     "probes",
+    "read_series",
     "segmentations",
 ]

@@ -31,7 +31,14 @@ def curves(files: SavedFiles, declarations: Mapping[str, Declaration] | None) ->
         ]
         unit = f" ({declared.unit})" if declared.unit not in ("", "fraction") else ""
         title = metric.replace("_", " ") + unit
-        drawn.append(Chart(title, lines, fraction=declared.unit == "fraction"))
+        drawn.append(
+            Chart(
+                title,
+                lines,
+                fraction=declared.unit == "fraction",
+                from_zero=metric == "learning_rate",
+            )
+        )
     if not drawn:
         yield words(Words("Nothing has been reported yet."))
         return
@@ -95,7 +102,10 @@ def time(files: SavedFiles) -> Iterator[Markup]:
             Charts(
                 [
                     Chart(
-                        metric.replace("_", " "), [Line("train", *values)], fraction=metric == "mfu"
+                        metric.replace("_", " "),
+                        [Line("train", *values)],
+                        fraction=metric == "mfu",
+                        from_zero=True,
                     )
                     for metric, values in known
                 ]
@@ -147,7 +157,7 @@ def run(files: SavedFiles) -> Iterator[Markup]:
         "device": summary.get("device"),
         "git commit": summary.get("git_revision"),
         "parameters": summary.get("parameters"),
-        "FLOPs per example and step": summary.get("flops_per_example"),
+        "FLOPs per example and step": _large(summary.get("flops_per_example")),
         "steps": summary.get("steps"),
         "step of the results": summary.get("checkpoint_step"),
         "started from": summary.get("init"),
@@ -164,6 +174,10 @@ def run(files: SavedFiles) -> Iterator[Markup]:
             file=files.started.get("config_file"),
         )
     )
+
+
+def _large(value: Any) -> str | None:
+    return count(value) if isinstance(value, int | float) else None
 
 
 def _fact(value: Any) -> str:

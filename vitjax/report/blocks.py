@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vitjax import figures
+from vitjax.analysis.methods import METHODS
 from vitjax.data.writing import encoded
 from vitjax.metrics import CalibrationError
 from vitjax.report import svg
@@ -19,6 +20,7 @@ from vitjax.report.numbers import count, name, number, seconds, setting
 from vitjax.training.page import (
     Block,
     Charts,
+    Colors,
     Confusions,
     Explained,
     Grid,
@@ -76,6 +78,7 @@ class Drawer:
         self._ways: Mapping[type[Any], Callable[[Any], Markup]] = {
             Words: words,
             Grid: grid,
+            Colors: colors,
             Confusions: confusions,
             Reliability: reliability,
             Pictures: lambda block: pictures(block.heading, [[each] for each in block.pictures]),
@@ -97,7 +100,7 @@ class Drawer:
             [each, _over(each, one, method)]
             for each, one in zip(block.pictures, found, strict=True)
         ]
-        return pictures(f"right: {method.replace('_', '-')}", shown)
+        return pictures(f"right: {_title(method)}", shown)
 
     def _watched(self, block: Watched) -> Markup:
         if not self._checkpoints:
@@ -123,6 +126,10 @@ class Drawer:
             columns.append(
                 [_over(each, one, method) for each, one in zip(block.pictures, found, strict=True)]
             )
+        about = ""
+        if method:
+            of_class = METHODS[method].of_class
+            about = f"{'Map of the true class' if of_class else 'Attention'} by {_title(method)}."
         steps = [self._checkpoints[place].step for place in chosen.tolist()]
         rows = [
             {
@@ -135,7 +142,7 @@ class Drawer:
             }
             for i, each in enumerate(block.pictures)
         ]
-        return _macro("watched", rows, steps, method.replace("_", "-"), len(self._checkpoints))
+        return _macro("watched", rows, steps, about, len(self._checkpoints))
 
 
 def words(block: Words) -> Markup:
@@ -150,7 +157,15 @@ def grid(block: Grid) -> Markup:
         [_cell(value, fraction) for value, fraction in zip(row, fractions, strict=True)]
         for row in block.rows[:_ROWS]
     ]
-    return _macro("grid", block.columns, rows, len(block.rows))
+    numeric = [any(row[place]["number"] for row in rows) for place in range(len(block.columns))]
+    columns = list(zip(block.columns, numeric, strict=True))
+    return _macro("grid", columns, rows, len(block.rows))
+
+
+def colors(block: Colors) -> Markup:
+    """Names beside their colours."""
+    triples = [" ".join(map(str, color)) for color in np.asarray(block.colors).tolist()]
+    return _macro("colors", list(zip(block.names, triples, strict=True)))
 
 
 def confusions(block: Confusions) -> Markup:
@@ -206,10 +221,14 @@ def pictures(heading: str, groups: Sequence[Sequence[Picture]]) -> Markup:
     return _macro("pictures", heading, shown)
 
 
+def _title(method: str) -> str:
+    return {"grad_cam": "Grad-CAM"}.get(method, method.replace("_", " "))
+
+
 def _over(picture: Picture, one: np.ndarray, method: str) -> Picture:
     """A map over its picture."""
     drawn = figures.explained(picture.image, one)
-    return picture._replace(image=drawn, alt=f"{method.replace('_', '-')} over {picture.alt}")
+    return picture._replace(image=drawn, alt=f"{_title(method)} over {picture.alt}")
 
 
 def _image(picture: Picture, after: str = "") -> dict[str, Any]:

@@ -54,5 +54,9 @@ class Maps:
                 if name == names[-1]:
                     raise
                 continue
-            return name, np.asarray(found, np.float32)
+            maps = np.asarray(found, np.float32)
+            if not method(name).of_class:
+                # Attention is nowhere 0: what distinguishes places would not be seen.
+                maps = maps - maps.min(axis=(1, 2), keepdims=True)
+            return name, maps
         raise AssertionError("no method was given")

@@ -108,8 +108,8 @@ def at_end(finished: Finished) -> None:
     made.notes.append(
         Note(
             "This page was written at the end of the run. What takes longer is left out:"
-            f" {shortened([*left_out, 'layers of the model', 'maps of what it looks at'], 12)}. This"
-            " command adds it:",
+            f" {shortened([*left_out, 'layers of the model', 'maps of what it looks at'], 12)}."
+            " This command adds it:",
             f"vitjax report --workdir={finished.folder}",
         )
     )

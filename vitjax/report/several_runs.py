@@ -233,7 +233,9 @@ def _curves(
             ]
             if lines and not (metric == "learning_rate" and split == "val"):
                 title = f"{split} {metric.replace('_', ' ')}"
-                drawn.append(Chart(title, lines, fraction=about.unit == "fraction"))
+                rate = metric == "learning_rate"
+                fraction = about.unit == "fraction"
+                drawn.append(Chart(title, lines, fraction=fraction, from_zero=rate))
     if not drawn:
         yield words(Words("Nothing has been reported yet."))
         return
@@ -242,7 +244,7 @@ def _curves(
 
 
 def _lines(group: Group, place: int, key: tuple[str, str]) -> list[Line]:
-    """The mean of a group over the steps that all of its runs have; each run where none is common."""
+    """The mean of a group over the steps that its runs have in common; without any, each run."""
     found = [run.series[key] for run in group.runs if key in run.series]
     if not found:
         return []

@@ -18,7 +18,7 @@ from vitjax.training.page import Chart, Line
 
 COLORS = 8  # of the style
 _WIDTH, _HEIGHT = 420, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 10, 36
 _POINTS = 400  # of a line
 _MARKED = 30  # with at most so many points, each is marked
 _LARGEST = 1e100  # greater numbers overflow in the computation of axes
@@ -53,11 +53,14 @@ def chart(drawn: Chart) -> Markup:
     if not len(xs) or not len(ys):
         return Markup("<p>{}: no finite value</p>").format(name(drawn.title))
     low, high = float(ys.min()), float(ys.max())
-    log = low > 0 and high > 100 * low and not drawn.fraction
+    log = low > 0 and high > 100 * low and not (drawn.fraction or drawn.from_zero)
+    if drawn.from_zero:
+        low = min(low, 0.0)
     if not log:
         room = 0.06 * ((high - low) or abs(high) or 1)
         bounds = (0.0, 1.0) if drawn.fraction and 0 <= low <= high <= 1 else (-math.inf, math.inf)
-        low, high = max(low - room, bounds[0]), min(high + room, bounds[1])
+        below = 0.0 if drawn.from_zero and low == 0 else room
+        low, high = max(low - below, bounds[0]), min(high + room, bounds[1])
     axes = _Axes((float(xs.min()), float(xs.max())), (low, high), log)
     parts = [_frame(axes, _ticks(*axes._x), _y_ticks(low, high, log), drawn.x, drawn.fraction)]
     for place, line in enumerate(lines):

@@ -49,8 +49,8 @@ def report(
     one = len(folders) == 1
     if overrides and not one:
         raise ConfigError(
-            f"{overrides[0]}: values of the config can be set for one run; several runs are compared"
-            " by their files alone"
+            f"{overrides[0]}: values of the config can be set for one run; several runs are"
+            " compared by their files alone"
         )
     path = (
         Path(expanded(output)) if output is not None else (folders[0] if one else Path()) / REPORT

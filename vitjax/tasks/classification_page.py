@@ -135,7 +135,9 @@ class ClassificationPage:
         for place in chosen.tolist():
             truth, guess = names[labels[place]], names[guesses[place]]
             likely = f"{confidence[place]:.1%}"
-            caption = f"{guess} {likely}" + ("" if truth == guess else f", is {truth}")
+            caption = f"{guess} {likely}"
+            if truth != guess:
+                caption = f"predicted {caption}, true {truth}"
             pictures.append(self._picture(int(index[place]), caption, truth))
         return Explained(pictures, guesses[chosen].tolist())
 
@@ -170,5 +172,4 @@ class ClassificationPage:
             self._picture(number, names[target], names[target])
             for number, target in zip(numbers, targets, strict=True)
         ]
-        yield Words("The map explains the true class.")
         yield Watched(pictures, targets)

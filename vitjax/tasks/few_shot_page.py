@@ -106,8 +106,9 @@ class FewShotPage:
     def _episodes(self) -> Iterator[Block]:
         found = self._evaluator.first(self._answered, self._variables, self._split, _EPISODES)
         yield Words(
-            f"The first episodes of {self._split}, {MODES[0]}. Below each query: the predicted"
-            " class before and after adaptation."
+            f"The first episodes of {self._split}, {MODES[0]}. Below each query: whether it is"
+            " right after adaptation, and the class that was predicted before it, where that"
+            " differs."
         )
         for place in range(len(found["guesses"])):
             episode = jax.tree.map(lambda x, i=place: x[i], found)
@@ -134,8 +135,9 @@ class FewShotPage:
                 if "guesses" in episode:
                     said = episode["guesses"][:, i]
                     words = [title_of.get(int(g), "none") for g in (said[0], said[-1])]
-                    mark = "✓" if int(said[-1]) == label else "✗"
-                    caption = f"{mark} " + " → ".join(words if len(said) > 1 else words[:1])
+                    caption = "✓" if int(said[-1]) == label else f"✗ {words[1]}"
+                    if words[0] != words[1]:
+                        caption += f" (before: {words[0]})"
                 pictures.append(Picture(query["input"][i], caption, f"query of class {name}"))
             yield Pictures(pictures, f"{title}, class {name}")
 
@@ -151,8 +153,8 @@ class FewShotPage:
             if total:
                 rows.append((name, hit / total, *wilson(hit / total, total), total))
         yield Words(
-            f"Queries of all episodes, {MODES[0]}. The Wilson intervals take queries as independent,"
-            " which those of one episode are not quite."
+            f"Queries of all episodes, {MODES[0]}. The Wilson intervals take queries as"
+            " independent, which those of one episode are not quite."
         )
         columns = ("class", "accuracy", "95% low", "95% high", "queries")
         yield Grid(columns, rows, columns[1:4])

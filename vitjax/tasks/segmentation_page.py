@@ -12,12 +12,12 @@ from vitjax import figures
 from vitjax.figures import overlay
 from vitjax.metrics import student
 from vitjax.tasks.tables import short_name
-from vitjax.training.page import Block, Grid, Part, Picture, Pictures, Watched, Words
+from vitjax.training.page import Block, Colors, Grid, Part, Picture, Pictures, Watched, Words
 
 if TYPE_CHECKING:
     from vitjax.tasks.segmentation import Segmentation
 
-_TRAINED, _WATCHED = 8, 4
+_TRAINED, _WATCHED, _COLORS = 8, 4, 40
 
 
 class SegmentationPage:
@@ -89,16 +89,7 @@ class SegmentationPage:
 
     def _legend(self) -> Iterator[Block]:
         names = self._task.class_names
-        if len(names) > 24:
-            return
-        colors = self._task.colors(len(names))
-        yield Pictures(
-            [
-                Picture(np.broadcast_to(color, (8, 8, 3)), name, f"the colour of {name}")
-                for name, color in zip(names, colors, strict=True)
-            ],
-            "colours",
-        )
+        yield Colors(names[:_COLORS], self._task.colors(len(names))[:_COLORS])
 
     def _classes(self) -> Iterator[Block]:
         names: Sequence[str] = self._task.class_names

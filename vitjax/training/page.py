@@ -31,6 +31,18 @@ class Grid(NamedTuple):
     fractions: Sequence[str] = ()
 
 
+class Colors(NamedTuple):
+    """What colours stand for.
+
+    Attributes:
+        names: of the classes.
+        colors: of each, (classes, 3) uint8.
+    """
+
+    names: Sequence[str]
+    colors: np.ndarray
+
+
 class Confusions(NamedTuple):
     """A confusion matrix that the reader can sort.
 
@@ -135,6 +147,8 @@ class Chart(NamedTuple):
         x: the name of the horizontal axis.
         fraction: whether values are printed as percentages.
         points: a second set of lines, drawn as points alone.
+        from_zero: whether the axis is linear and begins at 0; else it fits the values, and is
+            logarithmic where they span more than two powers of ten.
     """
 
     title: str
@@ -142,6 +156,7 @@ class Chart(NamedTuple):
     x: str = "step"
     fraction: bool = False
     points: Sequence[Line] = ()
+    from_zero: bool = False
 
 
 class Charts(NamedTuple):
@@ -150,7 +165,7 @@ class Charts(NamedTuple):
     charts: Sequence[Chart]
 
 
-Block = Words | Grid | Confusions | Reliability | Pictures | Explained | Watched | Charts
+Block = Words | Grid | Colors | Confusions | Reliability | Pictures | Explained | Watched | Charts
 
 
 class Part(NamedTuple):

@@ -22,7 +22,7 @@ class Clock:
         self._steady_steps, self._steady_seconds = 0, 0.0
         self._since = time.perf_counter()
         self._laps = 0
-        self._pauses: dict[str, float] = dict(self._earlier.get("pauses", {}))
+        self._pauses: dict[str, float] = dict(self._earlier.get("pauses") or {})
 
     @property
     def seconds(self) -> float:
