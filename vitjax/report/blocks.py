@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from vitjax import figures
 from vitjax.analysis.methods import METHODS
+from vitjax.core.text import printable
 from vitjax.data.writing import encoded
 from vitjax.metrics import CalibrationError
 from vitjax.report import svg
@@ -147,7 +148,7 @@ class Drawer:
 
 def words(block: Words) -> Markup:
     """A paragraph."""
-    return Markup("<p>{}</p>").format(block.text)
+    return Markup("<p>{}</p>").format(printable(block.text))
 
 
 def grid(block: Grid) -> Markup:

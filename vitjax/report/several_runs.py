@@ -15,6 +15,7 @@ from markupsafe import Markup
 from vitjax import figures
 from vitjax.core.errors import UserError
 from vitjax.core.text import Say
+from vitjax.data.class_order import ClassList
 from vitjax.metrics import Declaration, student
 from vitjax.report.about import MOST_CHARTS
 from vitjax.report.blocks import charts, templates, words
@@ -22,9 +23,10 @@ from vitjax.report.numbers import name, number, seconds, setting, spread
 from vitjax.report.one_run import plain_scores
 from vitjax.report.page import Card, Page
 from vitjax.report.saved import SPLITS, SavedFiles
+from vitjax.training import experiment as experiments
+from vitjax.training import runs, workdir
 from vitjax.training.experiment import Experiment
 from vitjax.training.page import Chart, Charts, Line, Score, Words
-from vitjax.training.runs import SavedRun
 
 # Keys that do not make runs different: repetitions, devices, and what only reports and saves.
 _REPETITION = (
@@ -105,13 +107,13 @@ def grouped(files: Sequence[SavedFiles]) -> list[Group]:
         found.setdefault(repr(own), []).append(run)
     short = _short(differing)
     groups = []
-    for runs in found.values():
-        values = {key: runs[0].config.get(key, "not set") for key in differing}
+    for same in found.values():
+        values = {key: same[0].config.get(key, "not set") for key in differing}
         text = ", ".join(
             f"{short[key]}={value if isinstance(value, str) else setting(value)}"
             for key, value in values.items()
         )
-        groups.append(Group(name(text, _MOST_LABEL) or "all runs", values, runs))
+        groups.append(Group(name(text, _MOST_LABEL) or "all runs", values, same))
     return _distinct(groups)
 
 
@@ -139,12 +141,14 @@ def _distinct(groups: list[Group]) -> list[Group]:
 def _experiment(run: SavedFiles, say: Say) -> Experiment | None:
     """The experiment of a run without its data, which declares its metrics; None without one."""
     try:
-        opened = SavedRun(run.folder, ("--config.parallel=None",), with_data=False, say=say)
+        config = runs.read_config(run.folder, say)
+        config.parallel = None  # its devices may not be available here
+        described = workdir.read_data(run.folder)
+        classes = ClassList.described(described)
+        return experiments.build(config, described, classes=classes, trained=True)
     except (UserError, OSError) as error:
         say(f"warning: {run.folder}: its metrics have no units here: {error}")
         return None
-    opened.close()
-    return opened.experiment
 
 
 def _scores(run: SavedFiles, experiment: Experiment | None) -> dict[str, Score]:

@@ -72,7 +72,7 @@ def chart(drawn: Chart) -> Markup:
             if math.isfinite(y):
                 parts.append(_circle(axes, x, y, color, 4, line.name, drawn.fraction))
     last = "; ".join(f"{name(line.name)} ends at {_last(line, drawn.fraction)}" for line in lines)
-    picture = _svg(f"{name(drawn.title)} by {drawn.x}: {last}", parts)
+    picture = _svg(f"{name(drawn.title)} by {name(drawn.x)}: {last}", parts)
     shown = [
         (line, place if line.group is None else line.group) for place, line in enumerate(lines)
     ] + [(line, len(lines) + place) for place, line in enumerate(points)]
