@@ -62,8 +62,8 @@ def encoded(pixels: np.ndarray, largest: int, *, exact: bool = False) -> tuple[s
     if max(image.size) > largest:
         way = Image.Resampling.NEAREST if exact else Image.Resampling.LANCZOS
         factor = largest / max(image.size)
-        size = (max(1, round(side * factor)) for side in image.size)
-        image = image.resize(tuple(size), way)
+        width, height = (max(1, round(side * factor)) for side in image.size)
+        image = image.resize((width, height), way)
     file = io.BytesIO()
     if exact or max(image.size) <= _SMALL:
         image.save(file, format="PNG", optimize=True)

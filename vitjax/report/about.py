@@ -17,6 +17,7 @@ from vitjax.training.page import Chart, Charts, Grid, Line, Score, Words
 
 MOST_CHARTS = 9
 _LAYERS = 300
+_SPLIT_COLORS = {"train": 0, "val": 1}
 
 
 def curves(files: SavedFiles, declarations: Mapping[str, Declaration] | None) -> Iterator[Markup]:
@@ -25,8 +26,8 @@ def curves(files: SavedFiles, declarations: Mapping[str, Declaration] | None) ->
     drawn = []
     for metric, declared in panels.items():
         lines = [
-            Line(split, *values, group={"train": 0, "val": 1}.get(split, 2))
-            for (of, split), values in files.series.items()
+            Line(split, steps, values, group=_SPLIT_COLORS.get(split, 2))
+            for (of, split), (steps, values) in files.series.items()
             if of == metric
         ]
         unit = f" ({declared.unit})" if declared.unit not in ("", "fraction") else ""
@@ -143,11 +144,16 @@ def run(files: SavedFiles) -> Iterator[Markup]:
     written = files.written
     rows = []
     for key, value in files.config.items():
-        known = written is not None and key != "imports"
-        changed = known and (key not in written or written[key] != value)  # type: ignore[operator]
-        before = setting(written[key]) if changed and key in written else ""  # type: ignore
+        # Paths of imports become absolute when a run starts.
+        changed = written is not None and key != "imports" and _differs(written, key, value)
+        before = setting(written[key]) if written is not None and key in written else ""
         rows.append(
-            {"key": name(key), "value": setting(value), "before": before, "changed": changed}
+            {
+                "key": name(key),
+                "value": setting(value),
+                "before": before if changed else "",
+                "changed": changed,
+            }
         )
     summary = files.summary
     facts: dict[str, Any] = {
@@ -174,6 +180,11 @@ def run(files: SavedFiles) -> Iterator[Markup]:
             file=files.started.get("config_file"),
         )
     )
+
+
+def _differs(written: Mapping[str, Any], key: str, value: Any) -> bool:
+    # As text: NaN is equal to itself, and 1 differs from True.
+    return key not in written or repr(written[key]) != repr(value)
 
 
 def _large(value: Any) -> str | None:
