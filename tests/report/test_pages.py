@@ -83,6 +83,20 @@ def folders(tmp_path_factory):
     }
 
 
+def test_results_that_were_changed_by_hand_are_shown_as_they_are(folders, tmp_path):
+    source = folders["few_shot"]
+    results = {"transductive": {"accuracy": "high"}, "episodes": 3}
+    before = (source / "summary.json").read_text()
+    (source / "summary.json").write_text(json.dumps({"test": results, "checkpoint_step": 2}))
+    said = []
+    try:
+        path = writing.report(source, tmp_path / "page.html", say=said.append)
+    finally:
+        (source / "summary.json").write_text(before)
+    assert "episodes" in check_harmless(path.read_text()).text
+    assert any(line.startswith("warning") for line in said)
+
+
 SHOWN = {
     "classification": ("Confusion matrix", "expected calibration error", "Most certain hits"),
     "segmentation": ("Worst and best images", "The predicted masks", "iou"),
@@ -151,6 +165,7 @@ def test_hostile_files_of_a_run_are_text(folders, tmp_path):
     record = {"step": 1, "split": HOSTILE, "loss": 1e300, HOSTILE: None}
     (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     summary = {"test": {HOSTILE: 1.0, "x": [1]}, "versions": {HOSTILE: HOSTILE}, "seconds_of": 3}
+    summary |= {"steps": HOSTILE, "seconds": [], "parameters": {}, "skipped": 1, "val": 7}
     (folder / "summary.json").write_text(json.dumps({**summary, "git_revision": HOSTILE}))
     text = writing.report(folder, say=silent).read_text()
     assert "<script>alert(1)" in check_harmless(text).text

@@ -89,8 +89,8 @@ def time(files: SavedFiles) -> Iterator[Markup]:
                 " not the final one. Devices compute while the loop waits for data."
             )
         )
-    elif "seconds" in summary:
-        yield words(Words(f"{seconds(summary['seconds'])} of training."))
+    elif (trained := files.number("seconds")) is not None:
+        yield words(Words(f"{seconds(trained)} of training."))
     else:
         yield words(Words("The time is recorded at the end of a run."))
     known = [
@@ -163,12 +163,12 @@ def run(files: SavedFiles) -> Iterator[Markup]:
         "device": summary.get("device"),
         "git commit": summary.get("git_revision"),
         "parameters": summary.get("parameters"),
-        "FLOPs per example and step": _large(summary.get("flops_per_example")),
+        "FLOPs per example and step": _large(files.number("flops_per_example")),
         "steps": summary.get("steps"),
         "step of the results": summary.get("checkpoint_step"),
         "started from": summary.get("init"),
         "changes of the data": summary.get("data_changes"),
-        "unreadable images": len(summary["skipped"]) if summary.get("skipped") else None,
+        "unreadable images": _length(summary.get("skipped")),
     }
     versions = summary.get("versions")
     yield Markup(
@@ -187,8 +187,12 @@ def _differs(written: Mapping[str, Any], key: str, value: Any) -> bool:
     return key not in written or repr(written[key]) != repr(value)
 
 
-def _large(value: Any) -> str | None:
-    return count(value) if isinstance(value, int | float) else None
+def _large(value: float | None) -> str | None:
+    return None if value is None else count(value)
+
+
+def _length(value: Any) -> int | None:
+    return len(value) if isinstance(value, list) and value else None
 
 
 def _fact(value: Any) -> str:

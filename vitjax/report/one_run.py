@@ -72,8 +72,7 @@ def page(folder: str | Path, overrides: Sequence[str] = (), say: Say = print) ->
         ]
         drawer = Drawer(Maps(experiment), variables, kept)
         made = _begun(files, experiment, results, notes)
-        parts = experiment.task.parts(evaluator, variables, results)
-        _add_parts(made, parts, drawer, say)
+        _add_parts(made, _parts(evaluator, variables, results, say), drawer, say)
         _finish(made, files, experiment, say)
         return made
 
@@ -90,9 +89,7 @@ def at_end(finished: Finished) -> None:
     files = SavedFiles.read(finished.folder)
     experiment = finished.evaluator.experiment
     made = _begun(files, experiment, files.results, [])
-    parts: Sequence[Part] = experiment.task.parts(
-        finished.evaluator, finished.variables, files.results
-    )
+    parts = _parts(finished.evaluator, finished.variables, files.results, finished.say)
     alone = jax.process_count() == 1
     left_out: list[str] = []
 
@@ -121,10 +118,7 @@ def _begun(
     files: SavedFiles, experiment: Experiment, results: Mapping[str, Any], notes: Iterable[Note]
 ) -> Page:
     """A page with the results and the curves."""
-    task = experiment.task
-    scores: dict[str, Sequence[Score]] = {
-        split: task.scores(found) for split, found in results.items()
-    }
+    scores = {split: scores_of(experiment, found) for split, found in results.items()}
     model = experiment.config.get("model", {}).get("name", "?")
     made = Page(
         f"{experiment.objective.task.replace('_', ' ')} run", files.name, _subtitle(files, model)
@@ -140,7 +134,7 @@ def _begun(
 def _of_files(files: SavedFiles, note: Note) -> Page:
     """A page of what the run's files say, whose metrics have no declared direction."""
     made = Page("run", files.name, _subtitle(files, files.config.get("model.name", "?")))
-    scores = {split: plain_scores(found) for split, found in files.results.items()}
+    scores = {split: scores_of(None, found) for split, found in files.results.items()}
     made.cards = _cards(files, scores)
     made.notes = [note, *_state(files)]
     made.add("Results", about.results(scores))
@@ -148,6 +142,15 @@ def _of_files(files: SavedFiles, note: Note) -> Page:
     made.add("Time", about.time(files))
     made.add("What was run", about.run(files))
     return made
+
+
+def scores_of(experiment: Experiment | None, results: Mapping[str, Any]) -> list[Score]:
+    """The results of a split as its task declares them; without it, all numbers among them."""
+    if experiment is not None:
+        # The file that they come from may have been changed by hand.
+        with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):
+            return experiment.task.scores(results)
+    return plain_scores(results)
 
 
 def plain_scores(results: Mapping[str, Any]) -> list[Score]:
@@ -176,14 +179,13 @@ def _cards(files: SavedFiles, scores: Mapping[str, Sequence[Score]]) -> list[Car
                 ends = (number(end, score.fraction) for end in (score.low, score.high))
                 note = f"95%: {' to '.join(ends)}"
             found.append(Card(f"{split} {score.name}", number(score.value, score.fraction), note))
-    summary = files.summary
-    found.append(Card("steps", f"{summary.get('steps', files.steps):,}"))
-    if summary.get("parameters"):
-        found.append(Card("parameters", count(summary["parameters"])))
-    if "seconds" in summary:
-        speed = summary.get("examples_per_second")
+    found.append(Card("steps", number(files.number("steps") or files.steps)))
+    if parameters := files.number("parameters"):
+        found.append(Card("parameters", count(parameters)))
+    if (trained := files.number("seconds")) is not None:
+        speed = files.number("examples_per_second")
         note = f"{number(speed)} per second" if speed else ""
-        found.append(Card("training", seconds(summary["seconds"]), note))
+        found.append(Card("training", seconds(trained), note))
     return found
 
 
@@ -214,6 +216,18 @@ def _evaluated(evaluator: Evaluator, variables: Any) -> dict[str, Any]:
 
 def _variables(run: SavedRun, step: int) -> Any:
     return run.variables(step, say_nothing, changes=False)[0]
+
+
+def _parts(
+    evaluator: Evaluator, variables: Any, results: Mapping[str, Any], say: Say
+) -> Sequence[Part]:
+    """What the task declares; nothing, with a warning, where that fails."""
+    try:
+        parts: Sequence[Part] = evaluator.experiment.task.parts(evaluator, variables, results)
+        return parts
+    except Exception as error:
+        say(f"warning: the report lacks the parts of the task: {type(error).__name__}: {error}")
+        return []
 
 
 def _add_parts(made: Page, parts: Iterable[Part], drawer: Drawer, say: Say) -> None:

@@ -62,6 +62,11 @@ class SavedFiles:
         found = {split: self.summary.get(split) for split in SPLITS}
         return {split: each for split, each in found.items() if isinstance(each, Mapping)}
 
+    def number(self, key: str) -> float | None:
+        """A number of the summary; None without one."""
+        found = self.summary.get(key)
+        return found if isinstance(found, int | float) else None
+
     @property
     def steps(self) -> int:
         """The last step that was reported; 0 if none was."""

@@ -20,7 +20,7 @@ from vitjax.metrics import Declaration, student
 from vitjax.report.about import MOST_CHARTS
 from vitjax.report.blocks import charts, templates, words
 from vitjax.report.numbers import name, number, seconds, setting, spread
-from vitjax.report.one_run import plain_scores
+from vitjax.report.one_run import scores_of
 from vitjax.report.page import Card, Page
 from vitjax.report.saved import SPLITS, SavedFiles
 from vitjax.training import experiment as experiments
@@ -156,7 +156,7 @@ def _scores(run: SavedFiles, experiment: Experiment | None) -> dict[str, Score]:
     return {
         f"{split} {score.name}": score
         for split, found in run.results.items()
-        for score in (plain_scores(found) if experiment is None else experiment.task.scores(found))
+        for score in scores_of(experiment, found)
     }
 
 
@@ -283,7 +283,7 @@ def _runs(
     rows = []
     for place, (group, found) in enumerate(zip(groups, scores, strict=True)):
         for run, own in zip(group.runs, found, strict=True):
-            time = run.summary.get("seconds")
+            time = run.number("seconds")
             values = [own[key].value if key in own else math.nan for key in columns]
             cells = [
                 {"text": number(value, about.fraction), "sort": repr(value), "best": False}
@@ -297,8 +297,8 @@ def _runs(
                     "cells": [
                         *cells,
                         {
-                            "text": seconds(time) if isinstance(time, int | float) else "–",
-                            "sort": repr(float(time)) if isinstance(time, int | float) else "nan",
+                            "text": "–" if time is None else seconds(time),
+                            "sort": "nan" if time is None else repr(float(time)),
                             "best": False,
                         },
                     ],
