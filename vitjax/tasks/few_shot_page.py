@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vitjax.core.text import counted
 from vitjax.data import EpisodeData
 from vitjax.meta import evaluation
 from vitjax.meta.episodic import MODES, Episodic
@@ -175,7 +176,7 @@ class FewShotPage:
         charts = []
         for place, true in enumerate(truth):
             lines = [Line("truth", x, true)]
-            lines += [Line(f"{step} steps", x, found["fits"][place, step]) for step in steps]
+            lines += [Line(counted(step, "step"), x, found["fits"][place, step]) for step in steps]
             support = {key: value[place] for key, value in found["support"].items()}
             known = support["mask"]
             points = Line("support", support["input"][known, 0], support["target"][known, 0])
