@@ -7,7 +7,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitjax.tasks.runs import build, evaluate, load, predict, train
+    from vitjax.report.training import train
+    from vitjax.tasks.runs import build, evaluate, load, predict
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,10 @@ __all__ = ["build", "evaluate", "load", "predict", "train"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":
+        from vitjax.report import training
+
+        return training.train
     if name in __all__:
         from vitjax.tasks import runs
 

@@ -72,6 +72,7 @@ def test_the_package_is_the_wheel_s(installed):
     for pattern, source in (
         ("configs/**/*.py", REPOSITORY),
         ("data/episodes/splits/*.json", REPOSITORY / "vitjax"),
+        ("report/templates/*.html.j2", REPOSITORY / "vitjax"),
     ):
         names = {path.relative_to(package) for path in package.glob(pattern)}
         assert names == {path.relative_to(source) for path in source.glob(pattern)}
@@ -86,6 +87,7 @@ def test_a_config_of_the_wheel_trains(installed, tmp_path, name):
     assert status == 0, errors
     assert "accuracy" in output
     assert (tmp_path / "summary.json").is_file()
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_a_config_of_the_wheel_takes_an_argument(installed):

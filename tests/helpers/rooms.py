@@ -5,5 +5,5 @@
 ROOMS = (
     *("core", "config", "figures", "nn", "models", "optim", "losses", "metrics", "data"),
     *("objectives", "meta", "weights", "parallel", "training", "tasks", "analysis"),
-    *("cli", "__main__"),
+    *("report", "cli", "__main__"),
 )

@@ -52,7 +52,9 @@ def get_config():
     config.objective = dict(name="classification", label_smoothing=0.1, mixup=0.2)
     config.optimizer = dict(name="adamw", learning_rate=3e-3, weight_decay=0.05, clip_norm=1.0)
     config.schedule = dict(name="cosine", warmup_steps=5)
-    config.train = dict(steps=60, ema_decay=0.95, log_every_steps=10, evaluate_every_steps=20)
+    config.train = dict(
+        steps=60, ema_decay=0.95, log_every_steps=10, evaluate_every_steps=20, report=False
+    )
     config.checkpoint = dict(every_steps=10, keep=3)
     return config
 """

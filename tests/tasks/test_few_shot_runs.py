@@ -98,7 +98,7 @@ def test_curves_have_a_panel_for_what_is_inductive_and_none_for_what_was_before(
     series |= {(name, "val"): None for name in names}
     declarations = experiments.build(config()).declarations
     assert set(names) <= set(declarations)
-    assert list(_curves._panels(series, declarations)) == [
+    assert list(_curves.panels(series, declarations)) == [
         *("loss", "accuracy", "accuracy_inductive", "loss_inductive", "learning_rate")
     ]
 

@@ -69,7 +69,7 @@ def test_tables_of_a_segmentation():
 @pytest.mark.parametrize(("images", "worst", "best"), [(1, 1, 0), (2, 1, 1), (5, 3, 2), (9, 3, 3)])
 def test_no_image_is_among_the_worst_and_the_best(images, worst, best):
     ious = np.random.default_rng(0).permutation(images) / images
-    found = segmentation._extremes(ious)
+    found = segmentation.Segmentation.extremes(ious)
     assert (len(found["worst"]), len(found["best"])) == (worst, best)
     assert not set(found["worst"]) & set(found["best"])
     assert ious[found["worst"][0]] == ious.min()

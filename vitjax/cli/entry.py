@@ -22,6 +22,7 @@ from vitjax.cli import (
     predict,
     probe,
     process,
+    report,
     robustness,
     shape_bias,
     train,
@@ -33,7 +34,7 @@ from vitjax.core.text import near_match, printable_lines
 
 _MODULES = (
     *(train, evaluate, predict, explain, units, import_weights, export, probe, compare_layers),
-    *(shape_bias, robustness, models, data, class_split, plan),
+    *(shape_bias, robustness, report, models, data, class_split, plan),
 )
 _OVERRIDE = "--config."
 COMMANDS = tuple(module.COMMAND for module in _MODULES)

@@ -28,11 +28,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     # Before the config, which may be a file with code of the user that computes.
     process.start_devices(hosts=hosts.from_arguments(parsed))
-    from vitjax.tasks import runs
+    from vitjax.report import training
     from vitjax.training.interruption import Interrupted
 
     try:
-        runs.train(
+        training.train(
             parsed.config,
             parsed.workdir,
             overrides,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vitjax.core.atomic import new_file
+
+_SMALL = 64  # pixels of a side up to which an image is written without loss
 
 
 def write_mask(
@@ -42,6 +45,31 @@ def write_image(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """Writes (height, width, 3) uint8 as a PNG."""
     with new_file(path) as unfinished:
         Image.fromarray(pixels).save(unfinished, format="PNG")
+
+
+def encoded(pixels: np.ndarray, largest: int, *, exact: bool = False) -> tuple[str, bytes]:
+    """An image as the bytes of a small file.
+
+    Args:
+        pixels: uint8, (height, width) or (height, width, 3).
+        largest: a longer side is reduced to this number of pixels.
+        exact: whether each pixel keeps its value, as in masks; small images do so anyway.
+
+    Returns:
+        The media type, such as ``"image/png"``, and the bytes.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if max(image.size) > largest:
+        way = Image.Resampling.NEAREST if exact else Image.Resampling.LANCZOS
+        factor = largest / max(image.size)
+        width, height = (max(1, round(side * factor)) for side in image.size)
+        image = image.resize((width, height), way)
+    file = io.BytesIO()
+    if exact or max(image.size) <= _SMALL:
+        image.save(file, format="PNG", optimize=True)
+        return "image/png", file.getvalue()
+    image.save(file, format="JPEG", quality=82, optimize=True)
+    return "image/jpeg", file.getvalue()
 
 
 @contextlib.contextmanager

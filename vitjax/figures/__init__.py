@@ -6,9 +6,9 @@ are raised only for arguments whose shapes do not match.
 """
 
 from vitjax.figures._confusion import confusion_matrix, count_confusions
-from vitjax.figures._curves import Declared, curves
+from vitjax.figures._curves import Declared, curves, panels, read_series
 from vitjax.figures._episodes import adaptation, episode, fits
-from vitjax.figures._explanations import explanation, randomisation
+from vitjax.figures._explanations import explained, explanation, randomisation
 from vitjax.figures._images import image_grid, mistakes, predictions
 from vitjax.figures._optional import optional
 from vitjax.figures._over_time import accuracy_over_time
@@ -34,6 +34,7 @@ __all__ = [
     "curves",
     "episode",
     "examples_of_levels",
+    "explained",
     "explanation",
     "fits",
     "image_grid",
@@ -43,10 +44,12 @@ __all__ = [
     "optional",
     "overlay",
     "palette",
+    "panels",
     "pixels",
     "predictions",
     "probes",
     "randomisation",
+    "read_series",
     "segmentations",
     "shape_bias",
 ]

@@ -73,13 +73,13 @@ def curves(
         ValueError: a record has no step.
     """
     series = read_series(records)
-    panels = _panels(series, declarations)
-    if not panels:
+    shown = panels(series, declarations)
+    if not shown:
         return canvas.message("Nothing has been reported yet", path)
-    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
+    columns = 2 if len(shown) in (2, 4) else min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
     figure = canvas.new_figure(4.8 * columns, 3.5 * rows, layout="constrained")
-    for index, (name, declared) in enumerate(panels.items()):
+    for index, (name, declared) in enumerate(shown.items()):
         axes = figure.add_subplot(rows, columns, index + 1)
         lines = {split: values for (metric, split), values in series.items() if metric == name}
         _draw_panel(axes, name, declared, lines)
@@ -136,8 +136,10 @@ def drawable(values: Any) -> np.ndarray:
     return np.where(np.abs(values) <= _LARGEST, values, np.nan)
 
 
-def _panels(series: Series, declarations: Mapping[str, Declared] | None) -> dict[str, Declared]:
-    """The metrics to draw: loss, fractions, others, learning rate."""
+def panels(
+    series: Series, declarations: Mapping[str, Declared] | None, most: int = _MOST_PANELS
+) -> dict[str, Declared]:
+    """The metrics to draw, at most ``most``: loss, fractions, others, learning rate."""
     names = dict.fromkeys(name for name, _ in series)
     if declarations is None:
         evaluated = dict.fromkeys(name for name, split in series if split != "train")
@@ -150,16 +152,16 @@ def _panels(series: Series, declarations: Mapping[str, Declared] | None) -> dict
             for name in names
             if name in declarations and declarations[name].higher_is_better is not None
         }
-    panels: dict[str, Declared] = {"loss": _LOSS} if "loss" in names else {}
-    panels |= {
+    chosen: dict[str, Declared] = {"loss": _LOSS} if "loss" in names else {}
+    chosen |= {
         name: declared
         for name, declared in sorted(found.items(), key=lambda pair: pair[1].unit != "fraction")
-        if name not in panels
+        if name not in chosen
     }
-    panels = dict(list(panels.items())[: _MOST_PANELS - 1])
+    chosen = dict(list(chosen.items())[: most - 1])
     if "learning_rate" in names:
-        panels["learning_rate"] = _UNDECLARED
-    return panels
+        chosen["learning_rate"] = _UNDECLARED
+    return chosen
 
 
 def _draw_panel(

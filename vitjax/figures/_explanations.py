@@ -130,6 +130,14 @@ def randomisation(
     return canvas.save(figure, path)
 
 
+def explained(image: Any, one: Any) -> np.ndarray:
+    """A map over an image, in the colours of `explanation`: (height, width, 3) uint8."""
+    scale, colours = _colours(one)
+    blended = _blended(image, ScalarMappable(scale, colours).to_rgba(np.asarray(one))[..., :3])
+    found: np.ndarray = (255 * np.clip(np.nan_to_num(blended), 0, 1)).round().astype(np.uint8)
+    return found
+
+
 def _colours(one: Any) -> tuple[Normalize, Any]:
     """The scale and the colours of a map."""
     finite = np.asarray(one)[np.isfinite(one)]

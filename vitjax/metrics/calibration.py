@@ -44,7 +44,10 @@ class CalibrationError(Measure):
         right = np.asarray(examples["right"], np.float64)
         if not len(confidence):
             return float("nan")
-        # Bins are (lower, upper], as in the paper.
-        place = np.clip(np.ceil(confidence * self.bins) - 1, 0, self.bins - 1).astype(int)
-        gaps = np.bincount(place, right - confidence, minlength=self.bins)
+        gaps = np.bincount(bins_of(confidence, self.bins), right - confidence, minlength=self.bins)
         return float(np.sum(np.abs(gaps)) / len(confidence))
+
+
+def bins_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each confidence in [0, 1]; bins are (lower, upper], as in the paper."""
+    return np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(int)

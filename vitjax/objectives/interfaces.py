@@ -53,6 +53,7 @@ class Classifier(ImageObjective):
     A subclass defines `loss`, `evaluate` and `predict`.
 
     Attributes:
+        accuracies: the metrics of `evaluate` that are the fraction of the examples that are right.
         entropy_threshold: of a recurrent network: the entropy of the softmax, in nats, below which
             an image is decided, see `vitjax.metrics.reaction_times`. It has no best value: Spoerer
             et al. 2020, doi:10.1371/journal.pcbi.1008215, trade speed for accuracy by it.
@@ -61,6 +62,7 @@ class Classifier(ImageObjective):
     task: ClassVar[str] = "classification"
     targets: ClassVar[tuple[Target, ...] | None] = ("class",)
     evaluation_fields: ClassVar[tuple[str, ...]] = ("entropy_threshold",)
+    accuracies: ClassVar[tuple[str, ...]] = ("accuracy", "accuracy_top5")
 
     entropy_threshold: PositiveFloat = dataclasses.field(default=0.5, kw_only=True)
 

@@ -19,9 +19,10 @@ from vitjax.core.text import Say
 from vitjax.core.validation import PositiveInt
 from vitjax.data import LabelledDataset
 from vitjax.data.any_image import AnyImage
-from vitjax.metrics import ClassScores, reaction_times, right_at_steps
+from vitjax.metrics import ClassScores, reaction_times, right_at_steps, wilson
 from vitjax.objectives import Classifier
 from vitjax.objectives.batches import cut
+from vitjax.tasks.classification_page import ClassificationPage
 from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import FIGURE, OutputFolder, figure
@@ -39,6 +40,7 @@ from vitjax.training import finite
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.features import on_features
+from vitjax.training.page import Part, Score
 from vitjax.training.step import step_key
 from vitjax.training.task import TASKS, Details, Table
 
@@ -188,9 +190,32 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         Of a recurrent network also the accuracy over time.
         """
         for split in list(results)[:1]:
-            found, index = evaluator.gather(self._predictions, variables, split)
+            found, index = self.gathered(evaluator, self._predictions, variables, split)
             if jax.process_index() == 0:
                 self._draw({**found, "index": index}, split, folder, evaluator.say)
+
+    def scores(self, results: Mapping[str, Any]) -> list[Score]:
+        """As of every task, with Wilson intervals of accuracies."""
+        number = results.get("examples", 0)
+        found = []
+        for score in super().scores(results):
+            # Means over examples of what is 0 or 1.
+            if score.name in self.objective.accuracies and number:
+                low, high = wilson(round(score.value * number), number)
+                score = score._replace(low=low, high=high, interval="Wilson")
+            found.append(score)
+        return found
+
+    def parts(
+        self, evaluator: Evaluator, variables: Any, results: Mapping[str, Mapping[str, Any]]
+    ) -> list[Part]:
+        """Confusions, classes, calibration, mistakes, hits, training images, images over time."""
+        split = next(iter(results), None)
+        if split is None:
+            return []
+        gathered = functools.partial(self.gathered, evaluator, self._predictions, variables, split)
+        page = ClassificationPage(self, gathered, split)
+        return page.parts(slow=not self.has_gathered(variables, split))
 
     def _predictions(self, variables: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
         """The class of each example, the predicted class and its probability."""
@@ -252,13 +277,13 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
         if "train" not in data.splits:
             return counts
         with contextlib.closing(data.train_batches()) as batches:
-            images, titles = self._as_trained(next(batches))
+            images, titles = self.as_trained(next(batches))
         with figures.optional(str(output), say):
             figures.image_grid(images[:_SHOWN], titles[:_SHOWN], output)
             say(f"The first {min(_SHOWN, len(images))} images of the first batch: {output}")
         return counts
 
-    def _as_trained(self, batch: Any) -> tuple[np.ndarray, list[str]]:
+    def as_trained(self, batch: Any) -> tuple[np.ndarray, list[str]]:
         """Images in 0..1 and labels in words, as the first step or micro-batch sees them."""
         experiment, names = self.experiment, self.data.class_names
         # Mixing is linear, so it can be shown without normalisation.

@@ -116,6 +116,27 @@ def draw_fits(
 
     All hosts call this; the first host draws.
     """
+    _, _, found = fitted_curves(evaluator, family, objective, variables, split)
+    if jax.process_index() > 0:
+        return
+    steps = steps_to_show(found["fits"].shape[1] - 1)
+    draw_functions(
+        family,
+        found,
+        folder / "fits.png",
+        predicted={step: found["fits"][:, step] for step in steps},
+    )
+
+
+def fitted_curves(
+    evaluator: Evaluator, family: Family, objective: Episodic, variables: Any, split: str
+) -> tuple[np.ndarray, np.ndarray, Any]:
+    """The first regressions of ``split``, fitted with each number of steps; all hosts call this.
+
+    Returns:
+        Inputs (points,), their true outputs (episodes, points), and a batch of the episodes with
+        ``fits``, (episodes, steps + 1, points).
+    """
     x = _points(family)
 
     def fitted(variables: Any, batch: Any) -> dict[str, Any]:
@@ -132,16 +153,13 @@ def draw_fits(
         return {**batch, "fits": outputs[..., 0]}
 
     found = evaluator.first(fitted, variables, split, _EPISODES)
-    if jax.process_index() > 0:
-        return
-    last = found["fits"].shape[1] - 1
-    steps = [step for step in _STEPS if step < last] + [last]
-    draw_functions(
-        family,
-        found,
-        folder / "fits.png",
-        predicted={step: found["fits"][:, step] for step in steps},
-    )
+    parameters = [np.asarray(found[name])[:, None] for name in family.parameters]
+    return x, family(x[None], *parameters), found
+
+
+def steps_to_show(last: int) -> list[int]:
+    """Some numbers of inner steps, of which ``last`` is the largest."""
+    return [step for step in _STEPS if step < last] + [last]
 
 
 def _points(family: Family) -> np.ndarray:

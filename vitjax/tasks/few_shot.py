@@ -29,6 +29,7 @@ from vitjax.tasks.adapted import (
     support_images,
 )
 from vitjax.tasks.episode_figures import draw_episode, draw_fits, draw_functions, draw_images
+from vitjax.tasks.few_shot_page import FewShotPage
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import FIGURE, OutputFolder, figure
 from vitjax.tasks.reading import (
@@ -42,6 +43,7 @@ from vitjax.tasks.reading import (
 )
 from vitjax.tasks.tables import TOP, aligned_ranks, ranked_row
 from vitjax.training.evaluation import Evaluator
+from vitjax.training.page import Part, Score
 from vitjax.training.task import TASKS, Details, Results, Table, Task
 
 _SHOWN = 3
@@ -309,6 +311,37 @@ class FewShot(Task[EpisodeData, Episodic]):
                 heading=f"{split}: {evaluation.protocol(values)}",
             )
 
+    def scores(self, results: Results) -> list[Score]:
+        """The headline of each mode with the interval of its mean over episodes."""
+        found = []
+        for mode in MODES:
+            values = results[mode]
+            fraction = "accuracy" in values
+            value = values["accuracy" if fraction else "loss"]
+            half = values["ci95"]
+            what = "accuracy" if fraction else "mean squared error"
+            score = Score(
+                f"{mode} {what}",
+                _number(value),
+                fraction=fraction,
+                higher_is_better=fraction,
+            )
+            if half is not None and np.isfinite(half):
+                ends = _number(value) - half, _number(value) + half
+                score = score._replace(low=ends[0], high=ends[1], interval="mean over episodes")
+            found.append(score)
+        return found
+
+    def parts(
+        self, evaluator: Evaluator, variables: Any, results: Mapping[str, Results]
+    ) -> list[Part]:
+        """Adaptation, episodes, classes, and an episode of training."""
+        if not results:
+            return []
+        split, values = next(iter(results.items()))
+        page = FewShotPage(self.data, self.objective, evaluator, variables, split, values)
+        return page.parts()
+
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the classes and images of each split, and draws the first training episode."""
         data = self.data
@@ -342,6 +375,11 @@ class FewShot(Task[EpisodeData, Episodic]):
                 draw_functions(data.family, episodes, output, queries=True)
                 say(f"The first {len(episodes['mask'])} training episodes: {output}")
         return counts
+
+
+def _number(value: float | None) -> float:
+    """``value``; None, which stands for NaN in JSON, is NaN."""
+    return float("nan") if value is None else float(value)
 
 
 def _adaptation(classifier: AdaptedClassifier, objective: Episodic) -> str:

@@ -10,6 +10,7 @@ from vitjax.core.text import printable, shortened
 from vitjax.data import Dataset
 from vitjax.objectives import ImageObjective
 from vitjax.tasks.reading import check_heads
+from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.task import Task
 
@@ -19,6 +20,26 @@ ObjectiveT = TypeVar("ObjectiveT", bound=ImageObjective)
 
 class ImageTask(Task[DataT, ObjectiveT]):
     """A task whose model has one output per class."""
+
+    # The last result of `gathered`, after the variables and the split that it is of.
+    _kept: tuple[Any, str, Any] | None = None
+
+    def gathered(
+        self, evaluator: Evaluator, function: Callable[[Any, Any], Any], variables: Any, split: str
+    ) -> Any:
+        """`Evaluator.gather`, whose last result is kept: figures and the page need the same.
+
+        A task calls it with one function.
+        """
+        if not self.has_gathered(variables, split):
+            self._kept = variables, split, evaluator.gather(function, variables, split)
+        assert self._kept is not None
+        return self._kept[2]
+
+    def has_gathered(self, variables: Any, split: str) -> bool:
+        """Whether `gathered` has kept the result of these variables and this split."""
+        kept = self._kept
+        return kept is not None and kept[0] is variables and kept[1] == split
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from vitjax.tasks.loaded import Loaded
 from vitjax.training import experiment as experiments
 from vitjax.training import loop, run_evaluation, runs
 from vitjax.training.experiment import Experiment
-from vitjax.training.workdir import CONFIG
+from vitjax.training.workdir import CONFIG, Started
 
 
 def build(config: Any) -> Experiment:
@@ -40,6 +40,7 @@ def train(
     say: Say = print,
     *,
     accept_data_change: bool = False,
+    at_end: loop.AtEnd | None = None,
 ) -> dict[str, Any]:
     """Trains what a config describes, or resumes it from the newest checkpoint in ``workdir``.
 
@@ -49,6 +50,7 @@ def train(
         overrides: ``--config.key=value`` arguments.
         say: receives progress messages.
         accept_data_change: resume although the examples are not those that the run was trained on.
+        at_end: see `vitjax.training.loop.train`.
 
     Returns:
         The summary, as in ``summary.json``.
@@ -69,9 +71,23 @@ def train(
             )
         config = runs.read_config(workdir, say)
         naming = runs.naming_config(Path(workdir), config)
+        config = configs.from_json(configs.to_json(config))
+        started = None  # what its folder says already
+    else:
+        file = str(config) if isinstance(config, str | Path) else None
+        config = _loaded(config)
+        started = Started(file, list(overrides), _as_written(config))
     with naming:
-        experiment = runs.to_resume(_loaded(config, overrides), workdir, say)
-    return loop.train(experiment, workdir, say, accept_data_change=accept_data_change)
+        configs.override(config, overrides)
+        experiment = runs.to_resume(config, workdir, say)
+    return loop.train(
+        experiment,
+        workdir,
+        say,
+        accept_data_change=accept_data_change,
+        started=started,
+        at_end=at_end,
+    )
 
 
 def evaluate(
@@ -210,6 +226,15 @@ def load(
         workdir, overrides, checkpoint=checkpoint, with_data=False, say=say
     )
     return Loaded(experiment, experiment.parallel.fetch(placed))
+
+
+def _as_written(config: Any) -> dict[str, Any] | None:
+    """``config`` as plain values; None if it requires values that it does not have."""
+    try:
+        found: dict[str, Any] = configs.to_dict(config)
+        return found
+    except ConfigError:
+        return None
 
 
 def _loaded(config: Any, overrides: Sequence[str] = ()) -> Any:

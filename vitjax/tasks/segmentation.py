@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,11 +24,13 @@ from vitjax.tasks.images import ImageTask
 from vitjax.tasks.inspecting import say_stored
 from vitjax.tasks.output import OutputFolder
 from vitjax.tasks.reading import OnCorrupt
+from vitjax.tasks.segmentation_page import SegmentationPage
 from vitjax.tasks.segmenting import Plan, Probabilities, Segmented, plan, segmented
 from vitjax.tasks.tables import aligned, class_counts, say_counts, short_name
 from vitjax.training import workdir
 from vitjax.training.evaluation import Evaluator
 from vitjax.training.logging import read
+from vitjax.training.page import Part, Score
 from vitjax.training.task import TASKS, Details, Table
 
 _EXTREMES = 3
@@ -87,7 +90,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             folder.check(f"{stem}{kind}" for stem in planned.stems if stem for kind in kinds)
         values = self._values()
         writer = Probabilities(folder if probabilities else None, classes)
-        colors = self._colors(classes)
+        colors = self.colors(classes)
         for found in self._segmented(planned, variables, writer, tile, tta):
             if found.error is not None:
                 yield {"image": found.title, "error": found.error}
@@ -179,9 +182,9 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         folder: Path,
     ) -> None:
         """Draws curves per class, and the images with the lowest and the highest IoU."""
-        split = "val" if "val" in results else next(iter(results), None)
+        split = _shown(results)
         if split is not None:
-            ious, index = evaluator.gather(self.objective.image_iou, variables, split)
+            ious, index = self.gathered(evaluator, self.objective.image_iou, variables, split)
             own = self.experiment.parallel.to_host(variables)
         # Only the first host computes the rest.
         if jax.process_index() > 0:
@@ -191,8 +194,8 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             figures.class_curves(records, self.class_names, folder / "iou.png")
         if split is None:
             return
-        data, predict = self.data, jax.jit(self.objective.predict)
-        for name, chosen in _extremes(ious).items():
+        data, predict = self.data, self._compiled
+        for name, chosen in self.extremes(ious).items():
             rows, titles = [], []
             for place in map(int, chosen):
                 number = int(index[place])
@@ -201,13 +204,51 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
                 rows.append((image, truth, likely.argmax(axis=-1)))
                 name_of_file = short_name(data.name(split, number))
                 titles.append(f"{name_of_file}: IoU {ious[place]:.1%}")
-            colors = self._colors(len(self.class_names))
+            colors = self.colors(len(self.class_names))
             if rows:  # a single image is the worst
                 path = folder / f"{name}.png"
                 with figures.optional(path.name, evaluator.say):
                     figures.segmentations(rows, titles, self.class_names, path, colors)
 
-    def _colors(self, classes: int) -> np.ndarray:
+    @staticmethod
+    def extremes(ious: np.ndarray) -> dict[str, np.ndarray]:
+        """The images with the lowest and the highest IoU; none is in both."""
+        order = np.argsort(ious, kind="stable")
+        worst = min(_EXTREMES, -(-len(order) // 2))
+        best = min(_EXTREMES, len(order) - worst)
+        return {"worst": order[:worst], "best": order[::-1][:best]}
+
+    def scores(self, results: Mapping[str, Any]) -> list[Score]:
+        """As of every task; that of IoU first."""
+        return sorted(super().scores(results), key=lambda score: score.name != "iou")
+
+    def parts(
+        self, evaluator: Evaluator, variables: Any, results: Mapping[str, Mapping[str, Any]]
+    ) -> list[Part]:
+        """Worst and best images, classes, training images, masks over training."""
+        split = _shown(results)
+        if split is None:
+            return []
+        page = SegmentationPage(
+            self,
+            functools.partial(self.gathered, evaluator, self.objective.image_iou, variables, split),
+            lambda number: self.mask_of(variables, self.data.example(split, number)),
+            split,
+            results[split],
+        )
+        return page.parts(slow=not self.has_gathered(variables, split))
+
+    def mask_of(self, variables: Any, image: np.ndarray) -> np.ndarray:
+        """The predicted class of each pixel of an image as it is evaluated."""
+        own = self.experiment.parallel.to_host(variables)
+        return np.asarray(self._compiled(own, {"image": image[None]}))[0].argmax(axis=-1)
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        """The probabilities of a batch, compiled once."""
+        return jax.jit(self.objective.predict)
+
+    def colors(self, classes: int) -> np.ndarray:
         """The colour of each class: that of the data if it has them, (classes, 3) uint8."""
         own = self.data.class_colors
         if own is None or len(own) != classes:
@@ -227,7 +268,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         with contextlib.closing(data.train_batches()) as batches:
             batch = next(batches)
         pairs = list(zip(batch["image"], batch["label"], strict=True))[:_SHOWN]
-        colors = self._colors(data.num_classes)
+        colors = self.colors(data.num_classes)
         with figures.optional(str(output), say):
             images = [overlay(image, label, data.num_classes, colors) for image, label in pairs]
             figures.image_grid(images, [""] * len(images), output)
@@ -235,12 +276,9 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
         return counts
 
 
-def _extremes(ious: np.ndarray) -> dict[str, np.ndarray]:
-    """The images with the lowest and the highest IoU; none is in both."""
-    order = np.argsort(ious, kind="stable")
-    worst = min(_EXTREMES, -(-len(order) // 2))
-    best = min(_EXTREMES, len(order) - worst)
-    return {"worst": order[:worst], "best": order[::-1][:best]}
+def _shown(results: Mapping[str, Any]) -> str | None:
+    """The split whose images are shown; None if none was evaluated."""
+    return "val" if "val" in results else next(iter(results), None)
 
 
 def _per_class(

@@ -19,6 +19,7 @@ _FREE_SECTIONS = ("checkpoint.", "parallel.", "train.early_stopping.")
 _FREE_KEYS = frozenset(
     {
         *("train.steps", "train.epochs", "train.profile_steps", "train.early_stopping"),
+        "train.report",
         *(f"train.{key}" for key in spellings(("log_every", "evaluate_every"))),
         *("data.path", "data.data_dir", "data.workers", "data.eval_batch_size", "data.on_corrupt"),
         "imports",  # `vitjax.config.user_code` reports what changed in these files

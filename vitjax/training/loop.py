@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from vitjax.core.atomic import write_json
 from vitjax.core.errors import UserError
 from vitjax.core.names import count_parameters
 from vitjax.core.paths import expanded
-from vitjax.core.text import duration, printable, say_nothing
+from vitjax.core.text import Say, duration, printable, say_nothing
 from vitjax.metrics import Declaration, Uncounted
 from vitjax.objectives.state import TrainState
 from vitjax.optim.optimizer import learning_rates
@@ -39,6 +39,29 @@ from vitjax.training.resuming import DataNow, Patience, Resumed
 from vitjax.training.settings import EarlyStopping
 
 
+class Finished(NamedTuple):
+    """A run that has ended, with what is compiled and in memory.
+
+    Attributes:
+        evaluator: of the run's experiment.
+        variables: the final ones, placed on the devices.
+        step: that of the variables.
+        folder: the run's folder.
+        summary: the contents of ``summary.json``.
+        say: receives progress messages.
+    """
+
+    evaluator: Evaluator
+    variables: Any
+    step: int
+    folder: Path
+    summary: Mapping[str, Any]
+    say: Say
+
+
+AtEnd = Callable[[Finished], None]
+
+
 class DivergedError(UserError):
     """The loss or the gradient is NaN or infinite."""
 
@@ -49,6 +72,8 @@ def train(
     say: Callable[[str], None] = print,
     *,
     accept_data_change: bool = False,
+    started: workdir.Started | None = None,
+    at_end: AtEnd | None = None,
 ) -> dict[str, Any]:
     """Trains until the end of the run, from the newest checkpoint if there is one.
 
@@ -57,6 +82,9 @@ def train(
         folder: the run's folder; it is created, and locked during the run.
         say: receives progress messages.
         accept_data_change: resume although the examples are not those of the run.
+        started: how the run was started, which is noted in its folder.
+        at_end: called when the results and the figures of the run are written, while its folder is
+            locked; an error in it becomes a warning.
 
     Returns:
         The summary, as in ``summary.json``.
@@ -83,9 +111,9 @@ def train(
     agreement.check(experiment.config, now.examples, folder)
     # Weights are read before the folder is created, so that an error leaves none behind; with a
     # checkpoint they are not needed any more.
-    started = None
+    loaded = None
     if experiment.start is not None and not begun(folder / workdir.CHECKPOINTS):
-        started = initialization.variables(experiment, say)
+        loaded = initialization.variables(experiment, say)
     with contextlib.ExitStack() as stack:
         # Only the first host writes; the others take part in checkpoints.
         if jax.process_index() == 0:
@@ -101,11 +129,13 @@ def train(
         if jax.process_index() == 0:
             workdir.write_config(folder, user_code.save(experiment.config, folder, say))
             write_json(folder / workdir.DATA, now.described)
+            if started is not None:
+                write_json(folder / workdir.STARTED, started._asdict())
         for note in experiment.data.notes:
             say(printable(note))
         say(f"Training on {describe_devices()}; the run is in {folder}")
         if restored is None:
-            variables, origin = started or initialization.variables(experiment, say)
+            variables, origin = loaded or initialization.variables(experiment, say)
             # Placed first, so that the optimizer's state is placed as its parameters.
             variables = jax.device_put(variables, experiment.parallel.state_sharding(variables))
             state = experiment.initial_state(variables)
@@ -138,10 +168,10 @@ def train(
         say = logger.say if say is print else say
         experiment = experiment.task.prepare(state.variables, folder / workdir.FEATURES, say)
         loop = _Loop(experiment, folder, checkpoints, logger, say, state, progress)
-        del state, restored, started
+        del state, restored, loaded
         if not loop.ended:
             loop.run()
-        return loop.finish()
+        return loop.finish(at_end)
 
 
 class _Loop:
@@ -204,7 +234,7 @@ class _Loop:
         compiling: contextlib.AbstractContextManager[None] = noted_if_long(self.say, text)
         profiler = Profiler(settings.profile_steps, self.folder / "profile", self.say)
         with contextlib.closing(batches), signals() as received, profiler:
-            for batch in batches:
+            for batch in self.clock.waiting(batches):
                 profiler.before(self.step, self.state)
                 with compiling:
                     self.state, metrics = train_step(self.state, batch)
@@ -231,7 +261,7 @@ class _Loop:
                 + ("" if self.patience.best is None else f" (best {self.patience.best:.4f})")
             )
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, at_end: AtEnd | None) -> dict[str, Any]:
         """Evaluates the final variables, and writes the summary and the figures."""
         step, variables = self._kept()
         facts = {
@@ -242,10 +272,14 @@ class _Loop:
             "examples_per_second": self.clock.examples_per_second,
             "mfu": self._utilisation(self.clock.examples_per_second),
             "seconds": self.clock.seconds,
+            "seconds_of": self.clock.split,
             **({"init": self.origin} if self.origin else {}),
             **({"data_changes": list(self.data_changes)} if self.data_changes else {}),
         }
         found = summary.write(self.evaluator, variables, self.folder, facts, self.say)
+        if at_end is not None:
+            with summary.warning("what follows the end of the run failed", self.say):
+                at_end(Finished(self.evaluator, variables, step, self.folder, found, self.say))
         lengths = self.experiment.config["train"]
         key = "steps" if lengths.get("steps") is not None else "epochs"
         longer = f"--config.train.{key}={2 * lengths[key]}"
@@ -361,7 +395,7 @@ class _Loop:
 
     def _evaluate(self) -> None:
         """Evaluates on ``val``, and records and prints the metrics."""
-        with self.clock.stopped():
+        with self.clock.stopped("evaluation"):
             values = self.evaluator.metrics(self.state.variables, "val")
         self.logger.write(self.step, "val", values)
         # Where no example counts, as where none is labelled, the run has not diverged.
@@ -397,7 +431,7 @@ class _Loop:
         if not all_finite(self.state.params):
             what = f"parameters are NaN or infinite after step {self.step}"
             self._diverge(self.step, what, self.grad_norm)
-        with self.clock.stopped():
+        with self.clock.stopped("checkpoints"):
             self.checkpoints.save(
                 self.experiment.parallel.fetch(self.state),
                 step=self.step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax
 class Clock:
     """Training time, with compilation, and speed without it; neither has evaluations."""
 
-    def __init__(self, batch_size: int, earlier: dict[str, float] | None = None):
+    def __init__(self, batch_size: int, earlier: dict[str, Any] | None = None):
         self.batch_size = batch_size
         # The measurements of earlier sessions of the run.
         self._earlier = earlier or {"seconds": 0.0, "steady_steps": 0, "steady_seconds": 0.0}
@@ -22,6 +22,7 @@ class Clock:
         self._steady_steps, self._steady_seconds = 0, 0.0
         self._since = time.perf_counter()
         self._laps = 0
+        self._pauses: dict[str, float] = dict(self._earlier.get("pauses") or {})
 
     @property
     def seconds(self) -> float:
@@ -41,12 +42,21 @@ class Clock:
         """Whether the last lap was the first of the process, which has the compilation in it."""
         return self._laps == 1
 
-    def state(self) -> dict[str, float]:
+    @property
+    def split(self) -> dict[str, float]:
+        """Seconds over all sessions: of ``steps`` with ``data``, of which ``data`` is waiting.
+
+        Also of each other ``what`` of `stopped`, which is no part of `seconds`.
+        """
+        return {"steps": self.seconds, **self._pauses}
+
+    def state(self) -> dict[str, Any]:
         """The measurements, for a later session to resume from."""
         return {
             "seconds": self.seconds,
             "steady_steps": self._earlier["steady_steps"] + self._steady_steps,
             "steady_seconds": self._earlier["steady_seconds"] + self._steady_seconds,
+            "pauses": dict(self._pauses),
         }
 
     def lap(self, steps: int) -> float:
@@ -63,11 +73,29 @@ class Clock:
         return steps * self.batch_size / seconds
 
     @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        """The time spent inside does not count."""
+    def stopped(self, what: str) -> Iterator[None]:
+        """The time spent inside does not count; `split` has it under ``what``."""
         before = time.perf_counter()
         yield
-        self._since += time.perf_counter() - before
+        passed = time.perf_counter() - before
+        self._since += passed
+        self._add(what, passed)
+
+    def waiting(self, items: Iterable[Any]) -> Iterator[Any]:
+        """``items``; `split` has the seconds that it takes to get them under ``data``."""
+        iterator = iter(items)
+        while True:
+            before = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._add("data", time.perf_counter() - before)
+            yield item
+
+    def _add(self, what: str, seconds: float) -> None:
+        self._pauses[what] = self._pauses.get(what, 0.0) + seconds
 
 
 class Profiler:

@@ -21,6 +21,7 @@ class ClockProgress:
     seconds: NonNegativeFloat
     steady_steps: NonNegativeInt
     steady_seconds: NonNegativeFloat
+    pauses: Mapping[str, NonNegativeFloat] | None = None
 
 
 class DataChange(TypedDict):

@@ -85,6 +85,7 @@ class Settings:
         log_every: the steps between reports.
         profile_steps: (first, end): steps first to end - 1 are traced; None traces nothing.
         early_stopping: see `EarlyStopping`; None trains to the end.
+        report: whether a run that ends writes a page about itself, ``report.html``.
     """
 
     evaluate_every: Steps
@@ -93,6 +94,7 @@ class Settings:
     log_every: Steps = 50
     profile_steps: tuple[NonNegativeInt, NonNegativeInt] | None = None
     early_stopping: EarlyStopping | None = None
+    report: bool = True
 
     def __post_init__(self) -> None:
         validate_fields(self, "config.train")

@@ -65,7 +65,7 @@ def write(
     if first_host:
         write_json(folder / workdir.SUMMARY, summary)
     for split, found in results.items():
-        with _warning(f"the results of {split} cannot be printed", say):
+        with warning(f"the results of {split} cannot be printed", say):
             for line in task.describe(found):
                 say(f"{split}: {line}")
     _draw(evaluator, variables, results, folder, say)
@@ -92,14 +92,14 @@ def _draw(
         experiment.task.report(evaluator, variables, results, folder_of_figures)
 
     for name, draw in (("curves", curves), (experiment.objective.task, task_figures)):
-        with _warning(f"figures ({name}) are missing", say):
+        with warning(f"figures ({name}) are missing", say):
             draw()
     if folder_of_figures.is_dir() and any(folder_of_figures.iterdir()):
         say(f"Figures: {folder_of_figures}")
 
 
 @contextlib.contextmanager
-def _warning(what: str, say: Callable[[str], None]) -> Iterator[None]:
+def warning(what: str, say: Callable[[str], None]) -> Iterator[None]:
     """Turns an error into a warning: the results of the run are already on disk."""
     try:
         yield

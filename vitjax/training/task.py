@@ -15,6 +15,7 @@ from vitjax.data.dataset import Dataset
 from vitjax.metrics import Declaration
 from vitjax.objectives.base import Objective
 from vitjax.training import checks
+from vitjax.training.page import Part, Score
 
 if TYPE_CHECKING:
     from vitjax.training.evaluation import Evaluator
@@ -342,6 +343,44 @@ class Task(Generic[DataT, ObjectiveT]):
             results: what `evaluate` returned for each split that was evaluated.
             folder: the folder of the figures.
         """
+
+    # The page of a run, which ``vitjax report`` writes.
+
+    def scores(self, results: Results) -> list[Score]:
+        """The results of one split as numbers with their intervals, the most important first.
+
+        Args:
+            results: what `evaluate` returned, or JSON gave back: None stands for NaN.
+        """
+        declared = {**self.experiment.declarations, **self.experiment.final_declarations}
+        found = [
+            (declared.get(name, Declaration(None)), Score(name, float(value)))
+            for name, value in results.items()
+            if isinstance(value, int | float) and name != "examples"
+        ]
+        # Fractions that are better when higher are what people ask for first.
+        found.sort(key=lambda pair: (not pair[0].higher_is_better, pair[0].unit != "fraction"))
+        return [
+            score._replace(
+                fraction=about.unit == "fraction", higher_is_better=about.higher_is_better
+            )
+            for about, score in found
+        ]
+
+    def parts(
+        self, evaluator: Evaluator, variables: Any, results: Mapping[str, Results]
+    ) -> list[Part]:
+        """The parts of the page of a run that are of its kind, the most important first.
+
+        A page is written by a single process.
+
+        Args:
+            evaluator: the evaluator of the experiment.
+            variables: placed on the devices.
+            results: what `evaluate` returned for each split that was evaluated, or JSON gave back.
+        """
+        del evaluator, variables, results
+        return []
 
     def inspect(self, output: str | Path, say: Callable[[str], None]) -> dict[str, Any]:
         """Counts the examples of each split, and draws the first training examples.

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import ml_collections
@@ -29,12 +29,35 @@ CONFIG = "config.json"
 DATA = "data.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+STARTED = "started.json"
+REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 FEATURES = "features"
 ABOUT = "workdir.json"
 LOCK = ".lock"
 _MOST_OF_LOCK = 200  # bytes
+
+
+class Started(NamedTuple):
+    """How a run was started, for those who read about it later.
+
+    Attributes:
+        config_file: the config file; None for a config that was made in Python.
+        overrides: the ``--config.`` arguments.
+        config: the config before them, as plain values; None if it requires values that it lacks.
+    """
+
+    config_file: str | None
+    overrides: Sequence[str]
+    config: Mapping[str, Any] | None
+
+
+def start_command(workdir: Path, config_file: str, overrides: Sequence[str]) -> str:
+    """The command that starts the run in ``workdir``, for a shell."""
+    return shlex.join(
+        ["vitjax", "train", f"--config={config_file}", f"--workdir={workdir}", *overrides]
+    )
 
 
 def resume_command(workdir: Path, *overrides: str) -> str:
@@ -161,6 +184,24 @@ def write_config(workdir: Path, config: Mapping[str, Any]) -> None:
         write_json(workdir / ABOUT, {"format": formats.FORMAT})
     # As JSON with NaN and infinities, which values of a config may be.
     write_text(workdir / CONFIG, to_json(config) + "\n")
+
+
+def read_started(workdir: Path) -> dict[str, Any]:
+    """How the run in ``workdir`` was started, see `Started`; empty if that is not known.
+
+    Raises:
+        WorkdirError: the file is damaged.
+    """
+    return _read(workdir / STARTED) or {}
+
+
+def read_summary(workdir: Path) -> dict[str, Any]:
+    """The contents of ``summary.json``; empty before the end of the run.
+
+    Raises:
+        WorkdirError: the file is damaged.
+    """
+    return _read(workdir / SUMMARY) or {}
 
 
 def _read(path: Path) -> dict[str, Any] | None:
