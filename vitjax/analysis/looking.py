@@ -148,7 +148,7 @@ def look(
     heading = f"{name}: images of {split} that excite each channel most"
     with folder.writing(EXCITING) as path:
         figures.image_grid(boxed, titles, path, heading=heading, columns=len(exciting.values[0]))
-    results = {
+    results: dict[str, Any] = {
         "layer": name,
         "step": step,
         "split": split,
@@ -229,7 +229,8 @@ def _images(experiment: Experiment, split: str, most: int | None) -> Iterator[np
 
 def _images_at(experiment: Experiment, split: str, numbers: np.ndarray) -> dict[int, np.ndarray]:
     """The images of a split by number."""
-    wanted, found, start = {int(number) for number in numbers.flat}, {}, 0
+    wanted, start = {int(number) for number in numbers.flat}, 0
+    found: dict[int, np.ndarray] = {}
     for images in _images(experiment, split, max(wanted) + 1):
         here = [number for number in wanted if start <= number < start + len(images)]
         found |= {number: images[number - start] for number in here}
@@ -239,7 +240,7 @@ def _images_at(experiment: Experiment, split: str, numbers: np.ndarray) -> dict[
 
 def _signed(kernel: np.ndarray) -> np.ndarray:
     """A kernel in [0, 1], with 0 in the middle."""
-    return 0.5 + kernel / (2 * max(float(np.abs(kernel).max()), np.finfo(np.float32).tiny))
+    return 0.5 + kernel / (2 * max(float(np.abs(kernel).max()), float(np.finfo(np.float32).tiny)))
 
 
 def _scaled(one: np.ndarray) -> np.ndarray:
