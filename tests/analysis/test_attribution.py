@@ -215,8 +215,9 @@ def test_lime_finds_the_superpixel_that_counts(monkeypatch):
     found = np.asarray(explain(samples=200, batch_size=64)[0])
     expected = np.where(cells == 0, 1 / (1 + np.exp(-4)) - 0.5, 0)
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    again = explain(samples=200, batch_size=7)[0]
-    np.testing.assert_allclose(again, found, atol=1e-5)
+    for batch_size in (7, 500):
+        again = explain(samples=200, batch_size=batch_size)[0]
+        np.testing.assert_allclose(again, found, atol=1e-5)
 
 
 def test_superpixels_are_numbered_without_gaps():

@@ -68,6 +68,16 @@ def test_a_run_is_compared_with_itself(workdirs):
     np.testing.assert_allclose(found["cka"], expected.cka, rtol=1e-4, atol=1e-5)
 
 
+def test_two_checkpoints_of_a_run_are_compared(workdirs, tmp_path):
+    arguments = [f"--workdir={workdirs[0]}", "--split=val", f"--output={tmp_path}"]
+    pair = ["--checkpoint=2", "--with-checkpoint=1"]
+    assert main(["compare-layers", *arguments, *pair, "--batch-size=12"]) == 0
+    found = json.loads((tmp_path / "cka.json").read_text())
+    assert [each["step"] for each in found["networks"]] == [2, 1]
+    assert [each["name"][-6:] for each in found["networks"]] == ["step 2", "step 1"]
+    np.testing.assert_allclose(np.diag(found["cka"]), 1, rtol=1e-6)  # they have the same weights
+
+
 def test_what_cannot_be_compared_is_refused(workdirs, tmp_path):
     def refused(words, folders=workdirs, **options):
         options = {"split": "val", "output": tmp_path / "out", **options}
@@ -75,6 +85,7 @@ def test_what_cannot_be_compared_is_refused(workdirs, tmp_path):
             compare_layers(folders, say=lambda text: None, **options)
         assert not (tmp_path / "out").exists()
 
+    refused("two checkpoints are compared of one run", with_checkpoint=1)
     refused("one or two networks", [])
     refused("3 are given", [*workdirs, workdirs[0]])
     refused("'cubic'", kernel="cubic")

@@ -88,6 +88,21 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_written(workdir,
     refused("options .* of a single method", "occlusion", "cam", size=3)
     (photos / "c.png").write_bytes((photos / "a.png").read_bytes()[:40])
     refused("cannot be read", "grad_cam", error=DataError)
+    # Cut short after a head that says what it is.
+    (photos / "c.png").unlink()
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(photos / "c.bmp")
+    (photos / "c.bmp").write_bytes((photos / "c.bmp").read_bytes()[:-9])
+    refused("c.bmp", "grad_cam", error=DataError)
+    (photos / "c.bmp").unlink()
+
+
+def test_what_a_comparison_needs(workdir, photos, capsys):
+    arguments = ["explain", f"--workdir={workdir}", str(photos)]
+    assert main([*arguments, "--method=cam", "--compare=grad_cam,saliency"]) == 2
+    assert "add cam to the methods of --compare" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments, "--compare=grad_cam, grad_cam"])
+    assert "must be at least two methods" in capsys.readouterr().err
 
 
 def test_the_folder_of_an_image_is_its_class(workdir, photos, name, tmp_path):

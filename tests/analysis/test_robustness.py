@@ -1,5 +1,6 @@
 """Robustness: errors by hand, runs from the command line, and what is refused."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -12,10 +13,12 @@ from PIL import Image
 
 from vitjax.analysis import changing
 from vitjax.analysis.changing import Change, all_changes, spaced
+from vitjax.analysis.networks import of_runs
 from vitjax.analysis.robustness import mean_corruption_error, robustness
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
 from vitjax.tasks import runs
+from vitjax.training.finite import NotFiniteError
 
 OTHER = {"name": "resnet20", "stage_sizes": [1], "width": 4}
 DATA = {**small_workdirs.CLASSIFICATION["data"], "val_examples": 12}
@@ -117,7 +120,7 @@ def test_what_cannot_be_measured_is_refused(workdirs, tmp_path, capsys):
         assert not output.exists()
 
     refused("needs the folder of a run", [])
-    refused("is given twice", [workdirs[0], workdirs[0]])
+    refused("is given twice", [workdirs[0], f"{workdirs[1]}/../{workdirs[0].name}"])
     refused("unknown corruption 'fgo'; did you mean 'fog'", corruptions="snow,fgo")
     refused("--severities has 6", severities=(1, 6))
     refused("--severities: give at least one", severities=())
@@ -136,6 +139,19 @@ def test_what_cannot_be_measured_is_refused(workdirs, tmp_path, capsys):
     output.write_text("a file")
     assert main(["robustness", *arguments]) == 2
     assert "is a file; it must be a folder" in capsys.readouterr().err
+
+
+def test_a_network_of_nan_is_an_error(workdirs, tmp_path, monkeypatch):
+    def diverged(*arguments, **options):
+        return [
+            dataclasses.replace(each, variables=jax.tree.map(lambda x: x * np.nan, each.variables))
+            for each in of_runs(*arguments, **options)
+        ]
+
+    monkeypatch.setattr("vitjax.analysis.robustness.of_runs", diverged)
+    with pytest.raises(NotFiniteError, match="conv gives values that are NaN"):
+        robustness(workdirs[:1], tmp_path / "out", split="val", corruptions="fog", say=silent)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_broken_change_leaves_nothing(workdirs, tmp_path, monkeypatch):

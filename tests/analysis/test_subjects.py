@@ -14,6 +14,7 @@ from vitjax.analysis import explaining, subjects
 from vitjax.analysis.explainer import Explainer
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
+from vitjax.training.finite import NotFiniteError
 
 RNG = np.random.default_rng(0)
 
@@ -101,6 +102,10 @@ def test_a_model_of_one_s_own_is_explained(network):
     np.testing.assert_array_equal(read, image)
     assert found.class_name == "3"
     assert found.maps["saliency"].shape == (32, 32)
+    broken = subjects.of_model(model, variables, lambda image: image * np.nan, list("0123456789"))
+    image = np.zeros(models.input_shape("lenet5"), np.float32)
+    with pytest.raises(NotFiniteError, match="the LeNet5 gives values that are NaN"):
+        next(Explainer(broken, ["saliency"]).explanations([image]))
 
 
 MAML = {"name": "maml", "inner_steps": 1, "inner_learning_rate": 0.5, "test_steps": 2}

@@ -101,6 +101,12 @@ def test_figures_of_a_run(tmp_path, capsys):
     Image.new("L", (8, 8), 90).save(photos / "a.png")
     arguments = ["units", f"--workdir={workdir}", f"--output={output}", "--steps=2"]
     arguments += [str(photos), "--split=val"]
+    for wrong in ("5-3", "0-9999999", "a", ""):
+        with pytest.raises(SystemExit):
+            main([*arguments, f"--channels={wrong}"])
+        assert "must be numbers, such as 0,3,8-11" in capsys.readouterr().err
+    assert main([*arguments, "--channels=1,1"]) == 2
+    assert "one is given twice" in capsys.readouterr().err
     assert main([*arguments, "--channels=0,4-5"]) == 2
     assert "3 channels, 0 to 2; there is no channel 4" in capsys.readouterr().err
     assert main([*arguments, "--layer=stag1"]) == 2
@@ -115,6 +121,14 @@ def test_figures_of_a_run(tmp_path, capsys):
     found = json.loads((output / looking.RESULTS).read_text())
     assert [each["channel"] for each in found["channels"]] == [0, 1]
     assert all(len(each["examples"]) == 3 and "maximum" in each for each in found["channels"])
-    (photos / "a.png").write_bytes(b"no image")
-    assert main([*arguments, "--channels=0"]) == 2
-    assert "a.png" in capsys.readouterr().err
+    # Of two files the second one is cut short, after a head that says what it is.
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(photos / "b.bmp")
+    (photos / "b.bmp").write_bytes((photos / "b.bmp").read_bytes()[:-9])
+    other = tmp_path / "other"
+    assert main([*arguments, f"--output={other}"]) == 2
+    assert "b.bmp" in capsys.readouterr().err
+    assert not other.exists()
+    (photos / "b.bmp").unlink()
+    assert main([*arguments, f"--output={other}", "--steps=0"]) == 0
+    found = json.loads((other / looking.RESULTS).read_text())
+    assert [each["channel"] for each in found["channels"]] == [0, 1, 2]  # all there are

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from vitjax.core.atomic import write_text
-from vitjax.core.paths import expanded
+from vitjax.core.paths import expanded, given_twice
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,15 @@ def test_a_leading_tilde_is_the_home_folder(home):
     assert expanded("~/a b/c.png") == f"{home}/a b/c.png"
     assert expanded(Path("~/runs")) == Path(home, "runs")
     assert expanded("~root/x") in ("~root/x", "/root/x")
+
+
+def test_a_folder_is_the_same_by_any_path(home):
+    Path(home, "a").mkdir()
+    Path(home, "link").symlink_to("a")
+    assert given_twice([]) is None
+    assert given_twice(["~/a", "~/b", Path(home)]) is None
+    assert given_twice(["~/a", f"{home}/b/../a"]) == f"{home}/b/../a"
+    assert given_twice([Path(home, "link"), Path("~/a")]) == "~/a"
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def test_the_iou_of_single_images():
         truth, predicted = made["label"][image][counted], guess[image][counted]
         expected = jaccard_score(truth, predicted, average="macro")
         np.testing.assert_allclose(found[image], expected, rtol=1e-6)
+    assert np.isnan(found[4])  # no pixel of it counts
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ import pytest
 import small_workdirs
 
 import vitjax
+from vitjax.cli import main
 from vitjax.core.errors import ConfigError
 from vitjax.report import one_run, several_runs, svg, writing
 from vitjax.report.blocks import Drawer
 from vitjax.report.page import Page
 from vitjax.report.saved import SavedFiles
 from vitjax.training import workdir
+from vitjax.training.finite import NotFiniteError
 from vitjax.training.page import (
     Chart,
     Charts,
@@ -119,6 +121,20 @@ def test_a_page_shows_what_the_task_declares(folders, task):
         assert words in page.text, words
     assert not [line for line in said if "cannot be shown" in line]
     assert len(text) < 5e6
+
+
+def test_a_checkpoint_that_cannot_be_evaluated_has_a_page(folders, tmp_path, monkeypatch):
+    def diverged(*arguments):
+        raise NotFiniteError("the evaluation on val is not finite: loss is nan")
+
+    monkeypatch.setattr(one_run.finite, "check_results", diverged)
+    said = []
+    output = tmp_path / "page.html"
+    path = writing.report(folders["classification"], output, say=said.append)
+    page = check_harmless(path.read_text())
+    assert "cannot be evaluated: the evaluation on val is not finite" in page.text
+    assert "There are no final results yet." in page.text
+    assert any(line.startswith("warning") for line in said)
 
 
 def test_without_checkpoints_the_page_has_what_the_files_say(folders, tmp_path):
@@ -228,13 +244,19 @@ def test_runs_that_differ_in_the_seed_are_one_group(folders, tmp_path):
     half = 4.302652729911275 * np.std([1, 2, 4], ddof=1) / np.sqrt(3)  # t for two degrees
     np.testing.assert_allclose(line.half_width, [half, half])
     output = tmp_path / "page.html"
-    assert writing.report(made, output, say=silent) == output
+    # The command takes further folders after the first.
+    first, *others = map(str, made)
+    assert main(["report", f"--workdir={first}", *others, f"--output={output}"]) == 0
     page = check_harmless(output.read_text())
+    assert "not independent" not in page.text
     assert f"{7 / 3:.4g} ± {half:.2g}" in page.text
     assert "4 runs in 2 groups" in page.text
     # Row by row: of loss the lower is better, of accuracy the higher.
     best = re.findall(r'<td class="n best" [^>]*>(.*?)</td>', output.read_text())
     assert best == [f"{7 / 3:.4g} ± {half:.2g}", "50.00%"]
+    again = copied(source, tmp_path / "a3", 2, 4.0)
+    text = writing.report([*made, again], output, say=silent).read_text()
+    assert "a2, a3 have the same configs and seeds" in check_harmless(text).text
 
 
 def test_what_cannot_be_compared_or_written_is_an_error(folders, tmp_path):

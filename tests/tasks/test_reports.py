@@ -75,6 +75,10 @@ def test_no_image_is_among_the_worst_and_the_best(images, worst, best):
     assert ious[found["worst"][0]] == ious.min()
     if best:
         assert ious[found["best"][0]] == ious.max()
+    # Images of which no pixel counts are left out.
+    with_void = segmentation.Segmentation.extremes(np.append(ious, np.nan))
+    for name, places in found.items():
+        np.testing.assert_array_equal(with_void[name], places)
 
 
 @pytest.mark.parametrize(

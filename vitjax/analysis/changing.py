@@ -1,4 +1,4 @@
-"""Changes of images, and how many of the changed images networks classify as before."""
+"""Changes of images, and how many of the changed images networks classify correctly."""
 
 from __future__ import annotations
 

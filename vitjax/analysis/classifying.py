@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,10 +15,11 @@ from jaxtyping import Int
 
 from vitjax.analysis.networks import Network
 from vitjax.core.errors import ConfigError
+from vitjax.core.paths import given_twice
 from vitjax.objectives import Classifier
 from vitjax.tasks.output import OutputFolder
 from vitjax.tasks.reading import stacked
-from vitjax.training import evaluation_files
+from vitjax.training import evaluation_files, finite
 from vitjax.training.experiment import Experiment
 from vitjax.training.task import Table
 
@@ -28,12 +30,13 @@ class Classes:
     def __init__(self, network: Network, batch_size: int):
         """Takes a network whose run passed `check_classifier`; compiles nothing yet."""
         objective, data = network.experiment.objective, network.experiment.data
+        self._name, self._model = network.name, objective.model
         self._variables = network.variables
         self._batch_size = batch_size
 
         def predict(variables: Any, images: Any) -> Any:
             outputs: Any = objective.model.apply(variables, data.normalize(images))
-            return jnp.argmax(outputs, axis=-1)
+            return outputs.astype(jnp.float32)
 
         self._compiled = jax.jit(predict)
 
@@ -42,12 +45,17 @@ class Classes:
 
         Args:
             images: as the run's data has them before normalisation, each (height, width, channels).
+
+        Raises:
+            NotFiniteError: the network gives NaN, of which no class is the largest.
         """
         stream, found = iter(images), [np.zeros(0, np.int32)]
         while part := list(itertools.islice(stream, self._batch_size)):
             missing = self._batch_size - len(part)
             batch = stacked([*part, *part[-1:] * missing])
-            found.append(np.asarray(self._compiled(self._variables, batch))[: len(part)])
+            outputs = np.asarray(self._compiled(self._variables, batch))[: len(part)]
+            finite.check_outputs(outputs, self._name, self._model)
+            found.append(outputs.argmax(axis=-1).astype(np.int32))
         return np.concatenate(found)
 
 
@@ -69,13 +77,12 @@ def check_classifier(experiment: Experiment, where: str, what: str) -> None:
         )
 
 
-def check_workdirs(workdirs: Sequence[Any], what: str) -> None:
+def check_workdirs(workdirs: Sequence[str | Path], what: str) -> None:
     """Raises ConfigError unless the folders of runs are given, each once."""
     if not workdirs:
         raise ConfigError(f"{what} needs the folder of a run (--workdir=DIR), or several of them")
-    twice = [folder for place, folder in enumerate(workdirs) if folder in workdirs[:place]]
-    if twice:
-        raise ConfigError(f"--workdir={twice[0]} is given twice; each run is a network of its own")
+    if (twice := given_twice(workdirs)) is not None:
+        raise ConfigError(f"--workdir={twice} is given twice; each run is a network of its own")
 
 
 def result_files(name: str, tables: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def compare_layers(
     batch_size: int = 128,
     output: str | Path | None = None,
     checkpoint: str | int | None = None,
+    with_checkpoint: str | int | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
     """Compares all layers of one network with each other, or of two networks, by CKA.
@@ -59,6 +61,7 @@ def compare_layers(
         output: the folder to write to; None for ``layers``, which for a single run is in its own
             folder.
         checkpoint: the checkpoint of each run, see `vitjax.training.runs.load`.
+        with_checkpoint: of a single run, another checkpoint to compare with.
         say: receives progress messages.
 
     Returns:
@@ -77,6 +80,11 @@ def compare_layers(
             " --config=FILE for the weights that its config.init loads, once or twice;"
             f" {len(workdirs) + len(files)} are given"
         )
+    if with_checkpoint is not None and (len(workdirs) != 1 or files):
+        raise ConfigError(
+            f"--with-checkpoint={with_checkpoint}: two checkpoints are compared of one run: give"
+            " one --workdir and no --config"
+        )
     workdirs, files, output = expanded(workdirs), expanded(files), expanded(output)
     alone = len(workdirs) == 1 and not files
     folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
@@ -87,6 +95,12 @@ def compare_layers(
         *of_runs(workdirs, overrides, check, checkpoint=checkpoint, say=say),
         *of_configs(files, overrides, check, folder, say),
     ]
+    if with_checkpoint is not None:
+        networks += of_runs(workdirs, overrides, check, checkpoint=with_checkpoint, say=say)
+        networks = [
+            dataclasses.replace(each, name=f"{each.name}, step {each.origin['step']:,}")
+            for each in networks
+        ]
     check_comparable(networks, split)
     first, second = networks[0], networks[-1]
     one, two = (

@@ -23,6 +23,7 @@ from vitjax.core.text import Say, near_match, quoted, say_nothing
 from vitjax.data.any_image import AnyImage, name_of
 from vitjax.models.protocol import Model
 from vitjax.tasks.reading import stacked
+from vitjax.training import finite
 
 Value = TypeVar("Value")
 
@@ -165,14 +166,21 @@ class Explainer:
             DataError: an image cannot be read.
             ConfigError: there is no such class, or a folder has no name of a class; or deletion and
                 insertion are asked for of a segmentation.
+            NotFiniteError: the network gives NaN for an image.
         """
         for number, image in enumerate(images):
             read = self.subject.read(image)
             batch = jnp.asarray(self.subject.normalize(stacked([read])))
             outputs = [each.outputs(each.variables, batch)[0] for each in self._explained]
+            name = name_of(image, number)
+            for each, values in zip(self._explained, outputs, strict=True):
+                finite.check_outputs(
+                    np.asarray(values, np.float32),
+                    f"{name}: the {type(each.model).__name__}",
+                    each.model,
+                )
             faithful = self._measures(segments=outputs[-1].ndim > 1)
             likely = [_probabilities(each) for each in outputs]
-            name = name_of(image, number)
             index = self._index(target, likely[-1], name)
             classes = jnp.array([index])
             maps: dict[str, np.ndarray] = {}

@@ -20,7 +20,7 @@ from vitjax.core.file_lists import find_images
 from vitjax.core.text import Say, portable
 from vitjax.meta.episodic import Episodic
 from vitjax.tasks.output import OutputFolder, result_names
-from vitjax.tasks.reading import check_heads, check_shape
+from vitjax.tasks.reading import check_heads
 from vitjax.training import runs
 
 RESULTS = "explanations.json"
@@ -74,6 +74,7 @@ def explain(
         WeightsError: the file cannot be read, or does not fit the model.
         ConfigError: an unknown method, option, layer or class; a path does not exist.
         DataError: an image cannot be read. Nothing is written then.
+        NotFiniteError: the network gives NaN.
     """
     for name in methods:
         method(name)
@@ -102,7 +103,9 @@ def explain(
     elif target != TOP:
         explainer.index_of(target)
     check_heads(found, subject.max_pixels, hint="")
-    check_shape(subject.read, found)
+    # Before the first of the results, of which each takes longer, is written.
+    for file in found:
+        subject.read(file)
     objects = None
     if mask_files is not None:
         objects = [

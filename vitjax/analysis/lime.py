@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 
 from vitjax.analysis.attribution import Images, Map, Target, Variables, scores
 from vitjax.core.text import Say, say_nothing
-from vitjax.core.validation import NonNegativeFloat, PositiveFloat, PositiveInt
+from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from vitjax.models.protocol import Model
 from vitjax.training.progress import Progress
 
@@ -46,7 +46,7 @@ def lime(
     width: PositiveFloat = 0.25,
     alpha: NonNegativeFloat = 1.0,
     batch_size: PositiveInt = 50,
-    seed: int = 0,
+    seed: NonNegativeInt = 0,
     say: Say = say_nothing,
 ) -> Map:
     """The coefficients of superpixels in a linear model of the probability of the class.
@@ -77,8 +77,8 @@ def lime(
         kept = np.random.default_rng(seed).integers(0, 2, (samples, count)).astype(bool)
         kept[0] = True  # the image itself
         mean = np.stack([image[parts == part].mean(0) for part in range(count)])[parts]
-        filled = np.concatenate([kept, kept[: -samples % batch_size]])
-        batches = np.split(filled, len(filled) // batch_size)
+        # Repeated until batches are full, so that one form is compiled.
+        batches = np.resize(kept, (-(-samples // batch_size), batch_size, count))
         results = (_likely(model, variables, image, mean, parts, rows, index) for rows in batches)
         passed = Progress(say).over(results, len(batches), "lime")
         found = np.concatenate([np.asarray(result) for result in passed])[:samples]

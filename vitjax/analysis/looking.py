@@ -23,13 +23,16 @@ from vitjax.objectives import Classifier
 from vitjax.objectives.interfaces import Segmenter
 from vitjax.tasks.output import OutputFolder, result_names
 from vitjax.tasks.reading import check_heads, check_shape, some, stacked
-from vitjax.training import checks, runs
+from vitjax.training import checks, finite, runs
 from vitjax.training.experiment import Experiment
 
 RESULTS = "units.json"
 KERNELS, EXCITING, MAXIMISED = "kernels.png", "exciting.png", "maximised.png"
 # The most images of one figure.
 _MOST = 64
+_CHANNELS = 8
+# Pixels of an image's shorter side from which on a frame has a dark line inside.
+_TWO_LINES = 64
 
 
 def look(
@@ -39,7 +42,7 @@ def look(
     overrides: Sequence[str] = (),
     *,
     layer: str | None = None,
-    channels: Sequence[int] = tuple(range(8)),
+    channels: Sequence[int] | None = None,
     split: str = "test",
     examples: int = 1024,
     count: int = 8,
@@ -61,7 +64,7 @@ def look(
         files: images whose feature maps are drawn, as of `vitjax.predict`.
         overrides: ``--config.key=value`` arguments on the run's config.
         layer: a sown value with positions; None for the last one.
-        channels: of the layer, at most 64.
+        channels: of the layer, at most 64; None for the first 8.
         split: whose images excite the channels.
         examples: how many of them are tried, at most.
         count: images for each channel, at most; at most 64 are drawn in all.
@@ -77,7 +80,8 @@ def look(
     Raises:
         WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
         ConfigError: the run has no images, or there is no such layer, channel or split.
-        DataError: an image cannot be read. Nothing is written then.
+        DataError: an image cannot be read.
+        NotFiniteError: the network gives NaN. After an error nothing is written.
     """
     for value, kind, name in (
         (examples, PositiveInt, "--examples"),
@@ -85,8 +89,10 @@ def look(
         (steps, NonNegativeInt, "--steps"),
     ):
         check_value(value, kind, name)
-    if not 1 <= len(channels) <= _MOST or len(set(channels)) < len(channels):
-        raise ConfigError(f"--channels: 1 to {_MOST} different channels, not {len(channels)}")
+    if channels is not None and not 1 <= len(channels) <= _MOST:
+        raise ConfigError(f"--channels: 1 to {_MOST} channels can be drawn, not {len(channels)}")
+    if channels is not None and len(set(channels)) < len(channels):
+        raise ConfigError(f"--channels={','.join(map(str, channels))}: one is given twice")
     folder = OutputFolder(output, overwrite=overwrite)
     found = find_images(files, say=say, apart_from=folder.written) if files else []
     experiment, placed, step = runs.load(workdir, overrides, checkpoint=checkpoint, say=say)
@@ -101,6 +107,8 @@ def look(
     name = Opened(model).default_layer() if layer is None else layer
     example = jnp.asarray(data.normalize(data.example_batch()["image"][:1]))
     shape = jax.eval_shape(lambda v, x: units.feature_maps(model, v, x, name), variables, example)
+    if channels is None:
+        channels = range(min(_CHANNELS, shape.shape[-1]))
     units.check_channels(channels, shape.shape[-1])
     if found:
         check_heads(some(found), data.max_pixels)
@@ -108,15 +116,15 @@ def look(
     stems = result_names([(str(file), "") for file in found])
     folder.check([*(f"{stem}.png" for stem in stems), KERNELS, EXCITING, MAXIMISED, RESULTS])
 
+    # Everything is computed before the first file is written.
+    kernels = {}
     with contextlib.suppress(ConfigError):  # a network without kernels, such as a deep encoder's
         kernels = units.first_kernels(model, variables)
-        drawn = [_signed(each) for group in kernels.values() for each in group]
-        with folder.writing(KERNELS) as path:
-            figures.image_grid(drawn, None, path, heading=", ".join(kernels))
     exciting = units.most_exciting(
         model, variables, _batches(experiment, split, examples), channels, name,
         min(count, _MOST // len(channels)),
     )  # fmt: skip
+    finite.check_outputs(exciting.values, f"layer {name}", model)
     shown = _images_at(experiment, split, exciting.examples)
     titles = [
         f"channel {channel}\n{value:.3g}"
@@ -128,10 +136,19 @@ def look(
         for numbers, places in zip(exciting.examples, exciting.places, strict=True)
         for number, place in zip(numbers, places, strict=True)
     ]
+    maximised = None
+    if steps:
+        maximised = _maximised(experiment, model, variables, channels, name, steps, seed)
+    feature_maps = [_feature_maps(experiment, model, variables, file, name) for file in found]
+
+    if kernels:
+        drawn = [_signed(each) for group in kernels.values() for each in group]
+        with folder.writing(KERNELS) as path:
+            figures.image_grid(drawn, None, path, heading=", ".join(kernels))
     heading = f"{name}: images of {split} that excite each channel most"
     with folder.writing(EXCITING) as path:
         figures.image_grid(boxed, titles, path, heading=heading, columns=len(exciting.values[0]))
-    results = {
+    results: dict[str, Any] = {
         "layer": name,
         "step": step,
         "split": split,
@@ -142,14 +159,15 @@ def look(
             )
         ],
     }
-    if steps:
-        means = _maximise(experiment, model, variables, channels, name, steps, seed, folder)
+    if maximised is not None:
+        images, means = maximised
         for each, mean in zip(results["channels"], means, strict=True):
             each["maximum"] = mean
-    for stem, file in zip(stems, found, strict=True):
-        image = data.read_image(file)
-        batch = jnp.asarray(data.normalize(stacked([image])))
-        maps = np.asarray(units.feature_maps(model, variables, batch, name)[0], np.float32)
+        titles = [f"channel {c}\n{mean:.3g}" for c, mean in zip(channels, means, strict=True)]
+        heading = f"{name}: images that maximise each channel"
+        with folder.writing(MAXIMISED) as path:
+            figures.image_grid(images, titles, path, heading=heading)
+    for stem, file, (image, maps) in zip(stems, found, feature_maps, strict=True):
         drawn = [image, *(_scaled(maps[..., channel]) for channel in channels)]
         titles = ["image", *(f"channel {channel}" for channel in channels)]
         (folder.path / stem).parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +178,16 @@ def look(
     return results
 
 
-def _maximise(
+def _feature_maps(
+    experiment: Experiment, model: Any, variables: Any, file: Any, layer: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image file as the model sees it before normalisation, and its maps."""
+    image = experiment.data.read_image(file)
+    batch = jnp.asarray(experiment.data.normalize(stacked([image])))
+    return image, np.asarray(units.feature_maps(model, variables, batch, layer)[0], np.float32)
+
+
+def _maximised(
     experiment: Experiment,
     model: Any,
     variables: Any,
@@ -168,9 +195,8 @@ def _maximise(
     layer: str,
     steps: int,
     seed: int,
-    folder: OutputFolder,
-) -> list[float]:
-    """Draws `MAXIMISED`; returns the means of the channels."""
+) -> tuple[list[np.ndarray], list[float]]:
+    """Images that maximise channels, as they are drawn, and the means of the channels."""
     data = experiment.data
     example = np.asarray(data.example_batch()["image"][:1])
     largest = 255 if example.dtype == np.uint8 else 1
@@ -182,12 +208,7 @@ def _maximise(
         key=jax.random.key(seed), bounds=(black, white), steps=steps,
     )  # fmt: skip
     drawn = (np.asarray(images) - black) / (white - black)
-    found = [float(mean) for mean in means]
-    titles = [f"channel {c}\n{mean:.3g}" for c, mean in zip(channels, found, strict=True)]
-    heading = f"{layer}: images that maximise each channel"
-    with folder.writing(MAXIMISED) as path:
-        figures.image_grid(list(drawn), titles, path, heading=heading)
-    return found
+    return list(drawn), [float(mean) for mean in means]
 
 
 def _batches(experiment: Experiment, split: str, most: int) -> Iterator[Any]:
@@ -208,7 +229,8 @@ def _images(experiment: Experiment, split: str, most: int | None) -> Iterator[np
 
 def _images_at(experiment: Experiment, split: str, numbers: np.ndarray) -> dict[int, np.ndarray]:
     """The images of a split by number."""
-    wanted, found, start = {int(number) for number in numbers.flat}, {}, 0
+    wanted, start = {int(number) for number in numbers.flat}, 0
+    found: dict[int, np.ndarray] = {}
     for images in _images(experiment, split, max(wanted) + 1):
         here = [number for number in wanted if start <= number < start + len(images)]
         found |= {number: images[number - start] for number in here}
@@ -218,7 +240,7 @@ def _images_at(experiment: Experiment, split: str, numbers: np.ndarray) -> dict[
 
 def _signed(kernel: np.ndarray) -> np.ndarray:
     """A kernel in [0, 1], with 0 in the middle."""
-    return 0.5 + kernel / (2 * max(float(np.abs(kernel).max()), np.finfo(np.float32).tiny))
+    return 0.5 + kernel / (2 * max(float(np.abs(kernel).max()), float(np.finfo(np.float32).tiny)))
 
 
 def _scaled(one: np.ndarray) -> np.ndarray:
@@ -236,7 +258,7 @@ def _boxed(image: np.ndarray, place: np.ndarray, map_shape: tuple[int, int]) -> 
         first = int(np.clip(round(centre - half), 0, length - 1))
         edges.append((first, int(np.clip(round(centre + half) - 1, first, length - 1))))
     (top, bottom), (left, right) = edges
-    for line, value in ((0, 255), (1, 0)) if min(drawn.shape[:2]) >= _MOST else ((0, 255),):
+    for line, value in ((0, 255), (1, 0)) if min(drawn.shape[:2]) >= _TWO_LINES else ((0, 255),):
         rows = slice(top + line, bottom + 1 - line)
         columns = slice(left + line, right + 1 - line)
         drawn[[top + line, bottom - line], columns] = value

@@ -35,7 +35,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
 from vitjax.core.text import Say
 from vitjax.core.validation import NonNegativeInt, PositiveInt, check_value
-from vitjax.data import LabelledDataset
+from vitjax.data import DataError, LabelledDataset
 from vitjax.data.corruptions import CORRUPTIONS, SEVERITIES
 from vitjax.data.corruptions.patches import occlusion_grid
 from vitjax.metrics import wilson
@@ -98,6 +98,7 @@ def robustness(
         ConfigError: no run, an unknown corruption, severity or split, a run that does not classify
             images, runs with different data, or a file in ``output`` that would be lost.
         DataError: an image cannot be read or corrupted.
+        NotFiniteError: a network gives NaN.
         WorkdirError, CheckpointError: a run cannot be loaded.
     """
     check_workdirs(workdirs, "robustness")
@@ -119,6 +120,8 @@ def robustness(
     for images, labels, which in batches(networks, split, indices, batch_size):
         counts.add(images, labels, which)
         counts.report(len(indices), say)
+    if not counts.examples:
+        raise DataError(f"robustness: none of the images of {split} can be read")
     results = {
         "split": split,
         "examples": counts.examples,

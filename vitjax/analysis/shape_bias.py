@@ -202,6 +202,7 @@ def shape_bias(
         ConfigError: no run, one of two folders, a run that does not classify images or does not
             have the classes, or a file in ``output`` that would be lost.
         DataError: the folders of images cannot be used.
+        NotFiniteError: a network gives NaN.
         WorkdirError, CheckpointError: a run cannot be loaded.
     """
     check_workdirs(workdirs, "shape-bias")

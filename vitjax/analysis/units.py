@@ -17,8 +17,9 @@ from vitjax.analysis.opened import Opened
 from vitjax.core.errors import ConfigError
 from vitjax.models.protocol import Model
 
-# Far below the numbers of a gradient of norm 1, and far above their errors.
-_ROUNDING = 1e-5
+# Of Adam, for gradients whose root mean square is 1 at the start: it would take steps of the full
+# size for coefficients whose gradient is next to nothing, and drive pixels to the wrong bound.
+_EPSILON = 0.3
 
 
 def first_kernels(
@@ -201,21 +202,30 @@ def maximise(
         means = jnp.mean(maps, axis=(1, 2))
         return jnp.take_along_axis(means, which[:, None], axis=1)[:, 0]
 
-    # Adam alone would take steps of the full size for coefficients whose gradient is rounding.
-    optimizer = optax.chain(
-        optax.normalize_by_update_norm(), optax.adam(learning_rate, eps=_ROUNDING)
-    )
+    optimizer = optax.adam(learning_rate, eps=_EPSILON)
 
-    def step(state: tuple[Any, Any], key: PRNGKeyArray) -> tuple[tuple[Any, Any], None]:
-        spectrum, moments = state
-        move = jax.random.randint(key, (2,), -most, most + 1)
-
+    def gradient(spectrum: Any, move: Any, scales: Any) -> Any:
         def loss(spectrum: Any) -> Array:
             moved = jnp.roll(images_of(spectrum), move, axis=(1, 2))
-            return -jnp.sum(responses(moved))
+            return -jnp.sum(responses(moved) * scales)
 
-        updates, moments = optimizer.update(jax.grad(loss)(spectrum), moments)
-        return (optax.apply_updates(spectrum, updates), moments), None
+        return jax.grad(loss)(spectrum)
+
+    def scales_of(spectrum: Any) -> Array:
+        """What brings the root mean square of each image's gradient to 1 at the start.
+
+        Later gradients keep this scale: they vanish as an image becomes the best one.
+        """
+        parts = gradient(spectrum, jnp.zeros(2, jnp.int32), jnp.ones(len(channels)))
+        squares = jnp.stack([jnp.mean(part**2, axis=(1, 2, 3)) for part in jax.tree.leaves(parts)])
+        sizes = jnp.sqrt(jnp.mean(squares, axis=0))
+        return 1 / jnp.where(sizes > 0, sizes, 1)
+
+    def step(state: tuple[Any, Any, Any], key: PRNGKeyArray) -> tuple[tuple[Any, Any, Any], None]:
+        spectrum, moments, scales = state
+        move = jax.random.randint(key, (2,), -most, most + 1)
+        updates, moments = optimizer.update(gradient(spectrum, move, scales), moments)
+        return (optax.apply_updates(spectrum, updates), moments, scales), None
 
     @jax.jit
     def run(key: PRNGKeyArray) -> tuple[Array, Array]:
@@ -223,8 +233,8 @@ def maximise(
         size = (len(channels), *frequencies.shape, depth)
         real, imaginary = 0.01 * jax.random.normal(start, (2, *size))
         spectrum = {"real": real, "imaginary": imaginary}
-        state = spectrum, optimizer.init(spectrum)
-        (spectrum, _), _ = jax.lax.scan(step, state, jax.random.split(moves, steps))
+        state = spectrum, optimizer.init(spectrum), scales_of(spectrum)
+        (spectrum, _, _), _ = jax.lax.scan(step, state, jax.random.split(moves, steps))
         images = images_of(spectrum)
         return images, responses(images)
 

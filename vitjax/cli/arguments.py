@@ -44,10 +44,10 @@ def checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def results(parser: argparse.ArgumentParser, files: str) -> None:
+def results(parser: argparse.ArgumentParser, files: str, required: bool = True) -> None:
     """Adds ``--output`` and ``--overwrite``, of a command that writes ``files`` to a folder."""
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help=f"folder for {files}"
+        "--output", type=Path, required=required, metavar="DIR", help=f"folder for {files}"
     )
     parser.add_argument(
         "--overwrite",

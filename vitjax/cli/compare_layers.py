@@ -30,6 +30,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=128, help="images at once (128)")
     arguments.checkpoint(parser)
     parser.add_argument(
+        "--with-checkpoint",
+        metavar="CHECKPOINT",
+        help="of a single run: another checkpoint to compare with, such as an earlier step",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         help="folder for cka.json and cka.png (default: layers, in a single run's folder)",
@@ -51,6 +56,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         batch_size=parsed.batch_size,
         output=parsed.output,
         checkpoint=parsed.checkpoint,
+        with_checkpoint=parsed.with_checkpoint,
     )
     return 0
 
@@ -61,6 +67,7 @@ COMMAND = Command(
     [
         "vitjax compare-layers --workdir=runs/vit --workdir=runs/resnet --output=vit_resnet",
         "vitjax compare-layers --workdir=runs/vit --kernel=rbf --examples=512",
+        "vitjax compare-layers --workdir=runs/vit --checkpoint=last --with-checkpoint=1000",
     ],
     _arguments,
     _run,

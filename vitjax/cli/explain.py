@@ -43,7 +43,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         " adaptation",
     )
     parser.add_argument(
-        "--method", default="grad_cam", help="how: see docs/explain.md (default: grad_cam)"
+        "--method", metavar="METHOD", help="how: see docs/explain.md (default: grad_cam)"
     )
     parser.add_argument(
         "--compare",
@@ -86,14 +86,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="a mask of the object of each image, under the image's name: does the largest number"
         " lie in it (pointing game)?",
     )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder for figures, maps and explanations.json"
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files in --output that no earlier command wrote",
-    )
+    arguments.results(parser, "figures, maps and explanations.json", required=False)
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     parser.add_argument(
         "--checkpoint",
@@ -103,14 +96,24 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if len(names) < 2:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be at least two methods, such as grad_cam,lime"
+        )
+    return names
 
 
 def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     process.start_devices()
     from vitjax.analysis import explaining
 
-    methods = parsed.compare or (parsed.method,)
+    if parsed.method is not None and parsed.compare is not None:
+        raise ConfigError(
+            f"--method={parsed.method} and --compare are both given: add {parsed.method} to the"
+            " methods of --compare"
+        )
+    methods = parsed.compare or (parsed.method or "grad_cam",)
     own = keywords_of(explaining.explain)
     for name, value in parsed.option:
         if name in own:
@@ -145,7 +148,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         before = each.initial_probability
         change = "" if before is None else f" (before adaptation {before:.1%})"
         print(f"{each.image}: {each.class_name} {each.probability:.1%}{change}")
-    if any(each.areas or each.pointing for each in found):
+    if parsed.compare or any(each.areas or each.pointing for each in found):
         print("\n".join(_table(found)))
     if parsed.output:
         print(f"Written: {parsed.output}")
@@ -160,7 +163,7 @@ def _table(found: Sequence[Any]) -> list[str]:
     columns = [*(("deletion", "insertion") if first.areas else ())]
     columns += ["pointing"] if first.pointing else []
     lines = ["".join([f"{'map':<32}", *(f"{name:>10}" for name in columns), f"{'seconds':>9}"])]
-    for name in first.areas or first.pointing:
+    for name in first.areas or first.pointing or first.maps:
         means = [
             statistics.mean(
                 each.pointing[name] if kind == "pointing" else each.areas[name][kind]

@@ -13,7 +13,12 @@ from vitjax.cli.command import Command
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     arguments.workdir(
-        parser, "a run's folder; several times to compare runs side by side", action="append"
+        parser,
+        "a run's folder; several times, or with further folders after it, to compare runs",
+        action="append",
+    )
+    parser.add_argument(
+        "folders", nargs="*", type=Path, metavar="DIR", help="further runs' folders"
     )
     parser.add_argument(
         "--output",
@@ -28,7 +33,10 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
     from vitjax.report import writing
 
     path = writing.report(
-        parsed.workdir, parsed.output, overrides, say=lambda text: print(text, file=sys.stderr)
+        [*parsed.workdir, *map(Path, parsed.folders)],
+        parsed.output,
+        overrides,
+        say=lambda text: print(text, file=sys.stderr),
     )
     print(f"Written: {path}")
     return 0
@@ -39,9 +47,9 @@ COMMAND = Command(
     "write a page about a run, or about several side by side",
     [
         "vitjax report --workdir=runs/digits_vit",
-        "vitjax report --workdir=runs/vit_seed0 --workdir=runs/vit_seed1 --workdir=runs/resnet"
-        " --output=compared.html",
+        "vitjax report --workdir=runs/vit_seed0 runs/vit_seed1 runs/resnet --output=compared.html",
     ],
     _arguments,
     _run,
+    several="folders",
 )

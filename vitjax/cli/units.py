@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
@@ -23,38 +23,37 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channels",
         type=_numbers,
-        default=tuple(range(8)),
         metavar="NUMBERS",
-        help="such as 0,3,8-11 (default: 0-7)",
+        help="such as 0,3,8-11; at most 64 (default: the first 8)",
     )
     parser.add_argument(
         "--split", default="test", help="whose images excite the channels (default: test)"
     )
-    parser.add_argument("--examples", type=int, default=1024, help="how many of them (1024)")
-    parser.add_argument("--count", type=int, default=8, help="images for each channel (8)")
+    parser.add_argument("--examples", type=int, default=1024, help="images at most (1024)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=8,
+        help="images for each channel, at most 64 for all channels together (8)",
+    )
     parser.add_argument(
         "--steps", type=int, default=256, help="of the maximisation; 0 for none (256)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the maximisation (0)")
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder for figures, units.json"
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files in --output that no earlier command wrote",
-    )
     arguments.checkpoint(parser)
+    arguments.results(parser, "figures and units.json")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     """``"0,3,8-11"`` as numbers."""
     found: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last if dash else "0").isdecimal():
-            raise argparse.ArgumentTypeError(f"{text!r} must read as 0,3,8-11")
-        found += range(int(first), int(last or first) + 1)
+        # Few digits: the numbers of a span are listed.
+        numbers = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part.strip())
+        span = numbers and range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1)
+        if not span:
+            raise argparse.ArgumentTypeError(f"{text!r} must be numbers, such as 0,3,8-11")
+        found += span
     return tuple(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,20 @@ def expanded(value: Value) -> Value:
     """
     changed: Value = _expanded(value)
     return changed
+
+
+def given_twice(folders: Sequence[str | os.PathLike[str]]) -> str | None:
+    """The first of ``folders`` that is an earlier one by another path or a link; None if none is.
+
+    A leading ``~`` is the home folder.
+    """
+    seen = set()
+    for folder in folders:
+        own = os.path.realpath(expanded(os.fspath(folder)))
+        if own in seen:
+            return os.fspath(folder)
+        seen.add(own)
+    return None
 
 
 def _expanded(value: Any) -> Any:

@@ -122,7 +122,10 @@ class Segmenter(ImageObjective):
 
     @abc.abstractmethod
     def image_iou(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch"]:
-        """The intersection over union of each image, averaged over the classes that occur in it."""
+        """The intersection over union of each image, averaged over the classes that occur in it.
+
+        NaN for an image of which no pixel counts.
+        """
 
     def image_counts(
         self, variables: Mapping[str, Any], batch: Batch

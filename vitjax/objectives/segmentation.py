@@ -128,11 +128,12 @@ class Segmentation(FineTunable, ClassWeighted, Segmenter):
         return probabilities(logits, self.cross_entropy)
 
     def image_iou(self, variables: Mapping[str, Any], batch: Batch) -> Float[Array, "batch"]:
-        """The intersection over union of each image, averaged over the classes that occur in it."""
+        """As of `Segmenter`, from the counts of pixels."""
         counts = self.image_counts(variables, batch)
         union = counts["predicted"] + counts["truth"] - counts["both"]
         ratios = counts["both"] / jnp.maximum(union, 1)
-        return jnp.sum(ratios, axis=-1) / jnp.maximum(jnp.sum(union > 0, axis=-1), 1)
+        occur = jnp.sum(union > 0, axis=-1)
+        return jnp.where(occur > 0, jnp.sum(ratios, axis=-1) / jnp.maximum(occur, 1), jnp.nan)
 
     def image_counts(
         self, variables: Mapping[str, Any], batch: Batch

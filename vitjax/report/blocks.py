@@ -258,7 +258,7 @@ def _cell(value: Any, fraction: bool) -> dict[str, Any]:
     return {
         "text": number(value, fraction and numeric),
         "number": numeric,
-        "sort": repr(float(value)) if numeric else name(value),
+        "sort": repr(float(value)) if numeric else "nan" if value is None else name(value),
     }
 
 

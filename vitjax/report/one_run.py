@@ -62,10 +62,13 @@ def page(folder: str | Path, overrides: Sequence[str] = (), say: Say = print) ->
         results: Mapping[str, Any] = files.results
         notes = []
         if not results or files.summary.get("checkpoint_step") != step:
-            results = _evaluated(evaluator, variables)
-            notes.append(
-                Note(f"The results are those of the checkpoint of step {step:,}: evaluated here.")
-            )
+            try:
+                results = _evaluated(evaluator, variables)
+                text = f"The results are those of the checkpoint of step {step:,}: evaluated here."
+            except (UserError, OSError) as error:
+                say(f"warning: the checkpoint of step {step:,} cannot be evaluated: {error}")
+                text = f"The checkpoint of step {step:,} cannot be evaluated: {error}"
+            notes.append(Note(text))
         kept = [
             Checkpoint(each, functools.partial(_variables, run, each))
             for each in run.checkpoints.steps()

@@ -14,14 +14,14 @@ from markupsafe import Markup
 
 from vitjax import figures
 from vitjax.core.errors import UserError
-from vitjax.core.text import Say
+from vitjax.core.text import Say, shortened
 from vitjax.data.class_order import ClassList
 from vitjax.metrics import Declaration, t_interval
 from vitjax.report.about import MOST_CHARTS
 from vitjax.report.blocks import charts, templates, words
 from vitjax.report.numbers import name, number, seconds, setting, spread
 from vitjax.report.one_run import scores_of
-from vitjax.report.page import Card, Page
+from vitjax.report.page import Card, Note, Page
 from vitjax.report.saved import SPLITS, SavedFiles
 from vitjax.training import experiment as experiments
 from vitjax.training import runs, workdir
@@ -78,6 +78,7 @@ def page(folders: Sequence[str | Path], say: Say = print) -> Page:
         Card("groups", str(len(groups))),
         Card("ended", str(sum(bool(run.summary) for run in files))),
     ]
+    made.notes = list(_repeated_seeds(groups))
     made.add("Results", _results(groups, scores))
     declared: dict[str, Declaration] | None = None
     for experiment in experiments:
@@ -119,6 +120,20 @@ def grouped(files: Sequence[SavedFiles]) -> list[Group]:
 
 def _differ(one: Any, other: Any) -> bool:
     return repr(one) != repr(other)  # NaN is equal to itself, and 1 differs from True
+
+
+def _repeated_seeds(groups: Sequence[Group]) -> Iterator[Note]:
+    """A remark on each group in which runs have the same seed."""
+    for group in groups:
+        seeds = [run.config.get("seed") for run in group.runs]
+        twice = [
+            run.name for run, seed in zip(group.runs, seeds, strict=True) if seeds.count(seed) > 1
+        ]
+        if twice:
+            yield Note(
+                f"{shortened(twice)} have the same configs and seeds as others of their group:"
+                " such runs are not independent, and the intervals of the group are too narrow."
+            )
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.paths import expanded
+from vitjax.core.paths import expanded, given_twice
 from vitjax.core.text import Say
 from vitjax.report import one_run, several_runs
 from vitjax.report.page import check_output
@@ -42,10 +42,8 @@ def report(
     folders = [Path(expanded(folder)) for folder in given]
     if not folders:
         raise ConfigError("workdir: at least one folder of a run is needed")
-    absolute = [os.path.realpath(folder) for folder in folders]
-    for folder, own in zip(folders, absolute, strict=True):
-        if absolute.count(own) > 1:
-            raise ConfigError(f"workdir: {folder} is given twice")
+    if (twice := given_twice(folders)) is not None:
+        raise ConfigError(f"workdir: {twice} is given twice")
     one = len(folders) == 1
     if overrides and not one:
         raise ConfigError(

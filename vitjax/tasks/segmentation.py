@@ -212,8 +212,11 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
 
     @staticmethod
     def extremes(ious: np.ndarray) -> dict[str, np.ndarray]:
-        """The images with the lowest and the highest IoU; none is in both."""
-        order = np.argsort(ious, kind="stable")
+        """The images with the lowest and the highest IoU; none is in both.
+
+        Images of which no pixel counts, whose IoU is NaN, are in neither.
+        """
+        order = np.argsort(ious, kind="stable")[: np.count_nonzero(~np.isnan(ious))]
         worst = min(_EXTREMES, -(-len(order) // 2))
         best = min(_EXTREMES, len(order) - worst)
         return {"worst": order[:worst], "best": order[::-1][:best]}

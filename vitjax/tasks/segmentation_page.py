@@ -53,12 +53,18 @@ class SegmentationPage:
 
     def _extremes(self) -> Iterator[Block]:
         ious, index = self._gathered()
-        mean, half = t_interval(ious.tolist())
+        known = ious[~np.isnan(ious)]
+        if not len(known):
+            yield Words(f"No pixel of the {len(ious):,} images of {self._split} counts.")
+            return
+        mean, half = t_interval(known)
         yield Words(
-            f"IoU of the {len(ious):,} images of {self._split}: mean {mean:.1%}"
+            f"IoU of the {len(known):,} images of {self._split}: mean {mean:.1%}"
             + ("" if np.isnan(half) else f" ± {half:.1%} (95% interval over images)")
-            + f", lowest {np.min(ious):.1%}, median {np.median(ious):.1%}. Red pixels are wrong."
+            + f", lowest {np.min(known):.1%}, median {np.median(known):.1%}. Red pixels are wrong."
         )
+        if len(known) < len(ious):
+            yield Words(f"Of {len(ious) - len(known):,} further images no pixel counts.")
         yield from self._legend()
         for name, chosen in self._task.extremes(ious).items():
             for place in map(int, chosen):

@@ -1,4 +1,4 @@
-"""Digital: brightness, contrast, elastic deformation, pixelation and JPEG."""
+"""Digital: contrast, elastic deformation, pixelation and JPEG."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from vitjax.data.corruptions.base import Published, as_bytes, as_floats, registe
 from vitjax.data.corruptions.blur import gaussian
 from vitjax.data.transforms.pixels import to_pillow
 
-# Hendrycks & Dietterich 2019. What is added to the value of HSV.
-_BRIGHTNESS = Published((0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5))
-# The factor of what differs from the mean.
+# Hendrycks & Dietterich 2019. The factor of what differs from the mean.
 _CONTRAST = Published((0.75, 0.5, 0.4, 0.3, 0.15), (0.4, 0.3, 0.2, 0.1, 0.05))
 # Strength and smoothness of displacements, and the reach of an affine map. The published values
 # are multiples of 32 and, for images of 224 pixels, of 244.
@@ -43,18 +41,6 @@ _ELASTIC = Published(
 # The fraction of each side.
 _PIXELS = Published((0.95, 0.9, 0.85, 0.75, 0.65), (0.6, 0.5, 0.4, 0.3, 0.25))
 _QUALITY = Published((80, 65, 58, 50, 40), (25, 18, 15, 10, 7))
-
-
-@register("brightness", kind="digital")
-def brightness(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Adds to the largest channel of each pixel, and keeps its hue and saturation (HSV)."""
-    del rng
-    added, _ = _BRIGHTNESS.at(image, severity)
-    values = as_floats(image)
-    value = values.max(axis=-1, keepdims=True)
-    brighter = np.minimum(value + np.float32(added), 1)
-    # Black has no hue and becomes grey.
-    return as_bytes(np.where(value > 0, values * (brighter / np.maximum(value, 1e-6)), brighter))
 
 
 @register("contrast", kind="digital")

@@ -1,4 +1,4 @@
-"""Weather: snow, frost and fog."""
+"""Weather: snow, frost, fog and brightness."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ _FOG = Published(
     ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
     ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
 )
+# What is added to the value of HSV.
+_BRIGHTNESS = Published((0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5))
 _SHEETS = 5  # pieces of frost that images are covered with
 _FERNS = 14  # of a sheet
 _DRAWN = 512  # pixels along each side of a sheet before it is resized
@@ -92,6 +94,18 @@ def fog(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarra
     brightest = values.max()
     mist = fractal(image.shape[:2], decay, rng)[..., None]
     return as_bytes((values + strength * mist) * brightest / (brightest + strength))
+
+
+@register("brightness", kind="weather")
+def brightness(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
+    """Adds to the largest channel of each pixel, and keeps its hue and saturation (HSV)."""
+    del rng
+    added, _ = _BRIGHTNESS.at(image, severity)
+    values = as_floats(image)
+    value = values.max(axis=-1, keepdims=True)
+    brighter = np.minimum(value + np.float32(added), 1)
+    # Black has no hue and becomes grey.
+    return as_bytes(np.where(value > 0, values * (brighter / np.maximum(value, 1e-6)), brighter))
 
 
 def fractal(shape: tuple[int, int], decay: float, rng: np.random.Generator) -> np.ndarray:
