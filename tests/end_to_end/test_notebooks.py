@@ -13,7 +13,7 @@ import pytest
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 MOST_BYTES = 1_500_000
-TINY = {"width": 16, "num_heads": 2, "mlp_width": 16, "depth": 2, "patch_size": 8}
+TINY = {"width": 16, "num_heads": 2, "mlp_width": 16, "depth": 1, "patch_size": 8}
 NARROW = {"stage_sizes": (1, 1, 1, 1, 1), "width": 2, "hidden": 8, "dropout": 0.0}
 SMALL = {"STEPS": 1, "VAL_IMAGES": 8, "TEST_IMAGES": 8}
 
