@@ -36,6 +36,7 @@ def _resnet(base: Any, shape: Any = _PIXELS, **fields: Any) -> tuple[Any, Any]:
 CASES: dict[str, tuple[Any, tuple[int, int, int]]] = {
     "vit_token": _vit(),
     "vit_wide": _vit(_WIDE, layer_scale=0.1, qk_norm=True),
+    "vit_without_qkv_bias": _vit(qkv_bias=False, position_stddev=0.0),
     "vit_grey_tanh": _vit(_GREY, gelu="tanh", norm_epsilon=1e-5),
     "vit_mean": _vit(pooling="mean", fc_norm=True),
     "vit_mean_normed_before": _vit(pooling="mean", class_token=True, mlp_width=13),

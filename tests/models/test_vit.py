@@ -122,6 +122,7 @@ def test_outputs_of_all_submodules_are_within_reach():
         ({"positions": "sincos2d"}, 17),
         ({"positions": "none"}, 17),
         ({"qk_norm": True}, 17),
+        ({"qkv_bias": False}, 17),
         ({"layer_scale": 0.1}, 17),
         ({"gelu": "tanh"}, 17),
         ({"norm_epsilon": 0.1}, 17),
@@ -142,6 +143,41 @@ def test_options_change_the_output(fields, tokens):
         )
     if fields.get("pooling") == "map":
         assert found["pool/attention/map"].shape == (2, 2, 1, 16)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_only_queries_keys_and_values_do_without_a_bias(scan_layers):
+    fields = {**SMALL, "pooling": "map", "scan_layers": scan_layers}
+    names = [
+        set(flatten_dict(jax.eval_shape(module.init, jax.random.key(0), IMAGES)["params"], sep="/"))
+        for module in (models.ViT(**fields), models.ViT(**fields, qkv_bias=False))
+    ]
+    blocks = ["blocks"] if scan_layers else [f"block_{i}" for i in range(3)]
+    assert names[1] < names[0]
+    assert names[0] - names[1] == {
+        f"encoder/{block}/attention/{name}/bias"
+        for block in blocks
+        for name in ("query", "key", "value")
+    }
+
+
+def test_the_standard_deviation_of_positions():
+    shape = jnp.zeros((1, 96, 96, 3))
+    fields = {"width": 192, "depth": 1, "num_heads": 3, "registers": 4}
+    names = ("position_embedding", "class_position_embedding")
+    made = {}
+    for value in (0.5, 0.0):
+        module = models.ViT(**fields, position_stddev=value)
+        made[value] = jax.jit(module.init)(jax.random.key(0), shape)["params"]
+    for name in names:
+        np.testing.assert_allclose(made[0.5][name].std(), 0.5, rtol=0.15)
+        assert not made[0.0][name].any()
+    rest = [{k: v for k, v in params.items() if k not in names} for params in made.values()]
+    jax.tree.map(np.testing.assert_array_equal, *rest)
+    # It is no fact of a trained network.
+    assert models.ViT(position_stddev=0.0).effective_fields() == models.ViT().effective_fields()
+    with pytest.raises(ConfigError, match=r"position_stddev.*-1"):
+        models.ViT(position_stddev=-1.0)
 
 
 def test_class_token_and_pooling_are_two_choices():

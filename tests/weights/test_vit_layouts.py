@@ -156,6 +156,7 @@ def networks(draw):
         fields["registers"] = draw(st.integers(0, 2))
         fields["layer_scale"] = draw(st.sampled_from([None, 1e-5]))
         fields["qk_norm"] = draw(st.booleans())
+        fields["qkv_bias"] = draw(st.booleans())
         fields["class_position"] = fields["registers"] == 0 and draw(st.booleans())
         fields["patch_size"] = draw(st.sampled_from([2, (3, 2)]))
     else:
@@ -342,6 +343,37 @@ def test_attention_without_biases_is_that_of_all_blocks_or_of_none(tmp_path):
     assert np.asarray(found["params"]["pool"]["attention"]["key"]["bias"]).any()
 
 
+@pytest.mark.parametrize("name", ["vit_timm_map", "vit_hf"])
+def test_a_file_without_biases_in_attention_is_of_a_network_without(name, tmp_path):
+    reference = read(name)
+    arrays = files.read(reference.file)
+    biases = [
+        key
+        for key in arrays
+        if re.search(r"blocks\.\d+\.attn\.qkv\.bias|(query|key|value|[qkv]_proj)\.bias", key)
+    ]
+    files.write(tmp_path / "none.npz", {k: v for k, v in arrays.items() if k not in biases})
+    grid = reference.spec["grid"]
+    opened = weights.open_weights(tmp_path / "none.npz", grid=grid, say=str)
+    module = weights.module_of(opened, **reference.spec["fields"], say=str)
+    assert not module.qkv_bias
+    variables = weights.fit(opened, module, say=pytest.fail)
+    params = variables["params"]
+    for block in params["encoder"].values():
+        assert "bias" in block["attention"]["out"]
+        assert "bias" not in block["attention"]["query"]
+    # The same network as that with biases of zero.
+    biased = module.clone(qkv_bias=True)
+    outputs = [
+        jax.jit(m.apply)(weights.fit(opened, m, say=str), jnp.asarray(reference.images))
+        for m in (module, biased)
+    ]
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
+    # A network without biases cannot hold those of a file.
+    with pytest.raises(WeightsError, match="qkv_bias is True in the file and False in the model"):
+        weights.load(reference.file, module, grid=grid)
+
+
 def test_swiglu_under_the_names_of_an_mlp_is_told_by_its_shapes(tmp_path):
     arrays = arrays_of("vit_timm_token")
     arrays["blocks.0.mlp.fc1.weight"] = np.ones((32, 8), np.float32)
@@ -526,6 +558,8 @@ TANH = {"gelu": "tanh"}
         ("npz", {**TANH, "layer_scale": 0.1}, "only layer_scale=None"),
         ("npz", {**TANH, "pooling": "mean", "class_token": True}, "class token only for pooling"),
         ("big_vision", {**TANH, "qk_norm": True}, "only qk_norm=False"),
+        ("torchvision", {"qkv_bias": False}, "only qkv_bias=True"),
+        ("npz", {**TANH, "qkv_bias": False}, "only qkv_bias=True"),
         ("big_vision", {**TANH, "positions": "none"}, "no networks without positions"),
     ],
 )

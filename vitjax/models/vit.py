@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.validation import PositiveFloat, Rate
+from vitjax.core.validation import NonNegativeFloat, PositiveFloat, Rate
 from vitjax.models.limits import Classes, Depth, Heads, Pixels, Tokens, Width
 from vitjax.models.protocol import FeatureInfo, Model, Shapeless, SplitRules, numbers_in
 from vitjax.models.registry import IMAGENET, MODELS, SYMMETRIC
@@ -42,7 +42,7 @@ class ViT(Model):
 
     Initialised as in google-research/vision_transformer: Xavier-uniform kernels in attention and
     MLP, MLP biases normal with standard deviation 1e-6, LeCun-normal patch embedding, position
-    embedding normal with standard deviation 0.02, class token and head zero.
+    embedding normal with standard deviation ``position_stddev``, class token and head zero.
 
     Sows ``patches`` (batch, rows, columns, width), ``tokens`` (the input of the encoder),
     ``encoded`` (its output, normalised unless ``fc_norm``), ``pooled``, ``representation`` (the
@@ -62,11 +62,14 @@ class ViT(Model):
         class_token: whether there is a class token; None for one if ``pooling`` reads it.
         class_position: whether learned positions include one for the class token.
         positions: ``"learned"``, ``"sincos2d"`` (fixed, any image size) or ``"none"``.
+        position_stddev: standard deviation of learned positions at initialisation; 0 for zeros.
         registers: number of further learned tokens, without position, that are not pooled (Darcet
             et al. 2024, arXiv:2309.16588).
         representation_size: width of a hidden tanh layer before the head; None for none.
         layer_scale: initial value of LayerScale; None for none.
         qk_norm: layer normalisation of queries and keys.
+        qkv_bias: whether the query, key and value layers of the blocks have biases; those of
+            ``pooling="map"`` always have.
         pre_norm: layer normalisation of all tokens before the first block, as in CLIP
             (arXiv:2103.00020, Sec. 2.4).
         fc_norm: normalise after pooling instead of before, as in MAE's fine-tuned networks.
@@ -116,10 +119,12 @@ class ViT(Model):
     class_token: bool | None = None
     class_position: bool = True
     positions: Literal["learned", "sincos2d", "none"] = "learned"
+    position_stddev: NonNegativeFloat = 0.02
     registers: Tokens = 0
     representation_size: Width | None = None
     layer_scale: float | None = None
     qk_norm: bool = False
+    qkv_bias: bool = True
     pre_norm: bool = False
     fc_norm: bool = False
     norm_epsilon: PositiveFloat = LAYER_NORM_EPSILON
@@ -230,6 +235,7 @@ class ViT(Model):
             "dropout_rate": self.dropout,
             "layer_scale": self.layer_scale,
             "qk_norm": self.qk_norm,
+            "qkv_bias": self.qkv_bias,
             "gelu": self.gelu,
             "attention_impl": self.attention_impl,
             "norm_epsilon": self.norm_epsilon,
@@ -287,8 +293,10 @@ class ViT(Model):
         """As `Model.effective_fields`."""
         positioned = self.has_class_token and self.positions == "learned"
         usual_token = self.has_class_token == (self.pooling in _READ_TOKEN)
+        fields = super().effective_fields()
+        del fields["position_stddev"]
         return {
-            **super().effective_fields(),
+            **fields,
             "mlp_width": None if self.mlp_width == 4 * self.width else self.mlp_width,
             "class_token": None if usual_token else self.has_class_token,
             "class_position": self.class_position or not positioned,
@@ -337,10 +345,10 @@ class ViT(Model):
             shape = (1, *shape, self.width)
             return self.param(name, init, shape, as_dtype(self.param_dtype)).astype(x.dtype)
 
-        deviation = nn.initializers.normal(0.02)
+        position = nn.initializers.normal(self.position_stddev)
         if self.positions == "learned":
             self._check_grid(rows, columns)
-            x = x + learned("position_embedding", deviation, rows, columns)
+            x = x + learned("position_embedding", position, rows, columns)
         elif self.positions == "sincos2d":
             x = x + jnp.asarray(sincos2d(rows, columns, self.width), x.dtype)
 
@@ -348,10 +356,11 @@ class ViT(Model):
         if self.has_class_token:
             token = learned("class_token", nn.initializers.zeros, 1)
             if self.positions == "learned" and self.class_position:
-                token = token + learned("class_position_embedding", deviation, 1)
+                token = token + learned("class_position_embedding", position, 1)
             first.append(token)
         if self.registers:
-            first.append(learned("register_tokens", deviation, self.registers))
+            register = nn.initializers.normal(0.02)
+            first.append(learned("register_tokens", register, self.registers))
         tokens = [jnp.broadcast_to(t, (batch, *t.shape[1:])) for t in first]
         return jnp.concatenate([*tokens, x.reshape(batch, rows * columns, self.width)], axis=1)
 

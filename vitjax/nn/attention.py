@@ -39,6 +39,7 @@ class Attention(nn.Module):
         impl: ``"plain"``, which has derivatives of every order, or ``"fused"``, which uses cuDNN's
             kernel where it can and `jax.nn.dot_product_attention` elsewhere.
         norm_epsilon: added to the variance by those normalisations.
+        qkv_bias: whether the query, key and value layers have biases; the output layer has one.
         dtype: of the computation; the softmax is in float32 or wider whatever this is.
         param_dtype: of the parameters.
     """
@@ -47,6 +48,7 @@ class Attention(nn.Module):
     qk_norm: bool = False
     impl: AttentionImpl = "plain"
     norm_epsilon: float = LAYER_NORM_EPSILON
+    qkv_bias: bool = True
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -65,7 +67,7 @@ class Attention(nn.Module):
         )
 
         def heads(tokens: Array, name: str) -> Array:
-            tokens = dense(name=name)(tokens)
+            tokens = dense(use_bias=self.qkv_bias, name=name)(tokens)
             return tokens.reshape(*tokens.shape[:2], self.num_heads, width // self.num_heads)
 
         queries, keys, values = heads(x, "query"), heads(source, "key"), heads(source, "value")

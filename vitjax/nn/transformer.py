@@ -73,6 +73,7 @@ class EncoderBlock(nn.Module):
         dropout_rate: after the attention, and inside and after the MLP.
         layer_scale: initial value of the scale on both branches, or None for no scale.
         qk_norm: see `Attention`.
+        qkv_bias: see `Attention`.
         gelu: see `MLP`.
         attention_impl: see `Attention`.
         norm_epsilon: added to the variance by every normalisation.
@@ -85,6 +86,7 @@ class EncoderBlock(nn.Module):
     dropout_rate: float = 0.0
     layer_scale: float | None = None
     qk_norm: bool = False
+    qkv_bias: bool = True
     gelu: Gelu = "exact"
     attention_impl: AttentionImpl = "plain"
     norm_epsilon: float = LAYER_NORM_EPSILON
@@ -124,6 +126,7 @@ class EncoderBlock(nn.Module):
             self.qk_norm,
             self.attention_impl,
             self.norm_epsilon,
+            self.qkv_bias,
             **dtypes,
             name="attention",
         )(y, y)

@@ -89,6 +89,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         pooling="token_and_mean" if classes.shape[1] == 2 * width else None,
         norm_epsilon=epsilon,
         layer_scale=1e-5 if scaled else None,
+        qkv_bias=vit_parts.has_array(arrays, r"encoder\.layer\.\d+\.attention\.[qkv]_proj\.bias"),
     )
     words = f"no array shows layer_norm_eps of its config.json; it is taken to be {epsilon}"
     return dataclasses.replace(found, guessed={**found.guessed, "norm_epsilon": words})
@@ -102,7 +103,8 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         entries += norm(f"{ours}/norm1", f"{theirs}.norm1")
         for name in ("query", "key", "value"):
             part = f"{theirs}.attention.{name[0]}_proj."
-            entries += vit_parts.fused([f"{ours}/attention/{name}"], part, arrays)
+            layer = [f"{ours}/attention/{name}"]
+            entries += vit_parts.fused(layer, part, arrays, bias=module.qkv_bias)
         entries += dense(f"{ours}/attention/out", f"{theirs}.attention.o_proj")
         entries += norm(f"{ours}/norm2", f"{theirs}.norm2")
         entries += dense(f"{ours}/mlp/dense1", f"{theirs}.mlp.fc1")

@@ -160,7 +160,9 @@ class _Positions:
         return (*left, np.concatenate([before, patches.reshape(1, -1, before.shape[-1])], axis=1))
 
 
-def fused(ours: Sequence[str], theirs: str, arrays: Arrays | None) -> list[Entry]:
+def fused(
+    ours: Sequence[str], theirs: str, arrays: Arrays | None, *, bias: bool = True
+) -> list[Entry]:
     """Several dense layers of vitjax that are stacked in one of PyTorch's.
 
     Args:
@@ -168,6 +170,7 @@ def fused(ours: Sequence[str], theirs: str, arrays: Arrays | None) -> list[Entry
         theirs: the name of PyTorch's, without ``weight`` and ``bias``.
         arrays: of the file, or None for writing. If it has no such bias in any block, biases are
             zero.
+        bias: whether the model's layers have biases.
     """
     parts = len(ours)
     kernels = Entry(
@@ -176,16 +179,23 @@ def fused(ours: Sequence[str], theirs: str, arrays: Arrays | None) -> list[Entry
         lambda x: tuple(piece.T for piece in _split(x, parts)),
         lambda *xs: (np.concatenate([x.T for x in xs]),),
     )
+    if not bias:
+        return [kernels]
     names = tuple(f"params/{name}/bias" for name in ours)
     if arrays is not None and f"{theirs}weight" in arrays:
         anywhere = re.sub(r"\d+", r"\\d+", re.escape(f"{theirs}bias"))
-        if not any(re.fullmatch(anywhere, name) for name in arrays):
+        if not has_array(arrays, anywhere):
             zeros = np.zeros(len(arrays[f"{theirs}weight"]), np.float32)
             return [kernels, Entry(names, (), lambda: _split(zeros, parts))]
     biases = Entry(
         names, (f"{theirs}bias",), lambda x: _split(x, parts), lambda *xs: (np.concatenate(xs),)
     )
     return [kernels, biases]
+
+
+def has_array(arrays: Arrays, pattern: str) -> bool:
+    """Whether a name matches ``pattern`` as a whole."""
+    return any(re.fullmatch(pattern, name) for name in arrays)
 
 
 def _split(array: np.ndarray, parts: int) -> tuple[np.ndarray, ...]:

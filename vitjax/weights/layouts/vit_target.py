@@ -23,7 +23,8 @@ _FIELDS = frozenset(
     {
         *("width", "depth", "num_heads", "mlp_width", "patch_size", "num_classes", "pooling"),
         *("class_token", "class_position", "positions", "registers", "representation_size"),
-        *("layer_scale", "qk_norm", "fc_norm", "norm_epsilon", "gelu"),
+        *("layer_scale", "qk_norm", "qkv_bias", "fc_norm", "norm_epsilon", "gelu"),
+        "position_stddev",
     }
 )
 # timm's names of activations; None for its default.
@@ -85,6 +86,8 @@ def timm(module: ViT, written: Written) -> Construction:
         arguments["init_values"] = module.layer_scale or 1e-5  # which only has to be above 0
     if module.qk_norm:
         arguments["qk_norm"] = True
+    if not module.qkv_bias:
+        arguments["qkv_bias"] = False
     if (activation := _TIMM_GELU[module.gelu]) is not None:
         arguments["act_layer"] = activation
     imports = ["import timm"]
@@ -99,7 +102,8 @@ def torchvision(module: ViT, written: Written) -> Construction:
     """``torchvision.models.VisionTransformer``: square RGB images, a class token and a head."""
     check_fields("torchvision", module, _FIELDS)
     fields: dict[str, Any] = {"pooling": "token", "gelu": "exact", "fc_norm": False}
-    require(module, "torchvision", **fields, registers=0, qk_norm=False, layer_scale=None)
+    fields |= {"registers": 0, "qk_norm": False, "qkv_bias": True, "layer_scale": None}
+    require(module, "torchvision", **fields)
     if module.positions == "none" or _side(module) is None:
         raise WeightsError("torchvision has only ViTs with positions and square patches")
     needs_head("torchvision", module)
@@ -179,7 +183,7 @@ def _google(module: ViT, poolings: tuple[str, ...]) -> None:
     """Raises WeightsError unless Google's code makes such a network."""
     check_fields("Google's code", module, _FIELDS)
     fields = {"fc_norm": False, "gelu": "tanh", "norm_epsilon": _EPSILON, "registers": 0}
-    require(module, "Google's code", **fields, qk_norm=False, layer_scale=None)
+    require(module, "Google's code", **fields, qk_norm=False, qkv_bias=True, layer_scale=None)
     if module.pooling not in poolings:
         raise WeightsError(f"its code has no pooling={module.pooling!r}")
     if module.has_class_token != (module.pooling == "token"):

@@ -142,6 +142,7 @@ def _describe(arrays: Arrays, known: Known) -> Description:
         pooling=pooling,
         num_heads=None if normed is None else width // len(normed),
         qk_norm=normed is not None,
+        qkv_bias=vit_parts.has_array(arrays, r"blocks\.\d+\.attn\.qkv\.bias"),
         pre_norm=tower,
         **_TOWER_FIELDS if tower else {},
         fc_norm="fc_norm.weight" in arrays,
@@ -171,7 +172,7 @@ def _siblings(arrays: Arrays, fields: Mapping[str, Any]) -> str:
     sizes = (fields["width"], fields["depth"], fields["patch_size"])
     if "norm_pre.weight" in arrays and PROBE in arrays:
         return "timm's vit_pe_core networks (Perception Encoder), which have rotary positions too"
-    if "blocks.0.attn.qkv.bias" not in arrays and "fc_norm.weight" in arrays:
+    if not fields["qkv_bias"] and "fc_norm.weight" in arrays:
         rpn = "timm's vit_base_patch16_rpn_224, which normalises after each branch and not before"
         return rpn if sizes == (768, 12, 16) and not fields["class_token"] else ""
     rotary = {(384, 12, 16): "small", (768, 12, 16): "base", (1024, 24, 16): "large"}
@@ -191,7 +192,7 @@ def _entries(module: ViT, arrays: Arrays | None, grid: vit_parts.Grid = None) ->
         ours, theirs = f"encoder/block_{i}", f"blocks.{i}"
         parts = [f"{ours}/attention/{name}" for name in ("query", "key", "value")]
         entries += norm(f"{ours}/norm1", f"{theirs}.norm1")
-        entries += vit_parts.fused(parts, f"{theirs}.attn.qkv.", arrays)
+        entries += vit_parts.fused(parts, f"{theirs}.attn.qkv.", arrays, bias=module.qkv_bias)
         if module.qk_norm:
             entries += norm(f"{ours}/attention/query_norm", f"{theirs}.attn.q_norm")
             entries += norm(f"{ours}/attention/key_norm", f"{theirs}.attn.k_norm")
