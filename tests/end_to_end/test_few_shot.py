@@ -31,7 +31,7 @@ def get_config():
     )
     config.objective = dict(name="maml", inner_steps=1, inner_learning_rate=0.5, test_steps=2)
     config.optimizer = dict(name="adam", learning_rate=1e-2)
-    config.train = dict(steps=20, log_every_steps=5, evaluate_every_steps=5)
+    config.train = dict(steps=20, log_every_steps=5, evaluate_every_steps=5, report=False)
     config.checkpoint = dict(best="val/accuracy", keep_best=3, keep=2)
     return config
 """
@@ -242,7 +242,7 @@ def test_a_killed_run_of_other_methods_ends_as_one_never_killed(
     vitjax, config, tmp_path, monkeypatch, method
 ):
     # What is evaluated and drawn at the end follows from the state.
-    monkeypatch.setattr(loop._Loop, "finish", lambda run: run.checkpoints.wait())
+    monkeypatch.setattr(loop._Loop, "finish", lambda run, at_end: run.checkpoints.wait())
     fields, kept = KEPT[method]
     values = configs.load(config)
     values.model.depth = 1

@@ -68,7 +68,7 @@ def test_a_run_leaves_exact_numbers_and_pictures(trained, capsys):
 def test_a_killed_run_ends_as_one_never_killed(vitjax, trained, tmp_path, monkeypatch):
     config, _ = trained
     # What is evaluated and drawn at the end follows from the state.
-    monkeypatch.setattr(loop._Loop, "finish", lambda run: run.checkpoints.wait())
+    monkeypatch.setattr(loop._Loop, "finish", lambda run, at_end: run.checkpoints.wait())
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     arguments = ["train.steps=100000", "checkpoint.every_steps=1"]
     # All runs with eight devices of which they use one, as the bits may depend on that.
@@ -141,7 +141,7 @@ def photos(tmp_path):
 
 
 def test_masks_have_the_values_and_the_size_of_the_files(photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(loop._Loop, "finish", lambda run: run.checkpoints.wait())
+    monkeypatch.setattr(loop._Loop, "finish", lambda run, at_end: run.checkpoints.wait())
     values = configs.load("configs/segmentation/masks.py")
     values.model = {"name": "unet", "filters": 2, "depth": 1, "norm": "batch"}
     values.data.update(path=str(photos), channels=1, batch_size=2, val_count=1)
