@@ -159,8 +159,8 @@ def test_results_do_not_depend_on_figures(run, tmp_path, monkeypatch):
     assert "no figure today" in warnings(said)[0]
     said.clear()
     vitjax.train(None, folder, say=said.append)
-    # Each figure is a warning of its own; curves are drawn for every task.
-    assert len(warnings(said)) == 1 + len(run[2])
+    # Each figure is a warning of its own, and so is the report; curves are drawn for every task.
+    assert len(warnings(said)) == 2 + len(run[2])
     assert all("no figure today" in line for line in warnings(said))
     assert json.loads((folder / "summary.json").read_bytes())["test"] == json.loads(before)["test"]
     if config["data"]["source"] == "folder" and "objective" not in config:
