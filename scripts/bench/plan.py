@@ -32,7 +32,7 @@ CASES = {
     "digits/vit": ["data.batch_size=1024"],
     "digits/resnet": ["data.batch_size=1024", "model.width=64"],
     "segmentation/cells": ["data.batch_size=32"],
-    "maml/glyphs": ["data.image_size=84", "objective.inner_steps=1", "model.filters=128"],
+    "maml/glyphs": ["data.image_size=84", "objective.inner_steps=3", "model.filters=128"],
 }
 STEPS = 3
 

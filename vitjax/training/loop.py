@@ -202,6 +202,8 @@ class _Loop:
         self.identity, self.classes = progress["data"], progress["classes"]
         self.data_changes = progress.get("data_changes", ())
         self.clock = Clock(experiment.data.batch_size, progress.get("clock"))
+        # As of the last checkpoint, so that a finished run that is started again reports the same.
+        self.seconds_of = self.clock.split
         experiment.data.skipped.update(progress.get("skipped", {}))
         # The metrics of the steps since the last report, on the device.
         self.pending: list[Any] = []
@@ -272,7 +274,7 @@ class _Loop:
             "examples_per_second": self.clock.examples_per_second,
             "mfu": self._utilisation(self.clock.examples_per_second),
             "seconds": self.clock.seconds,
-            "seconds_of": self.clock.split,
+            "seconds_of": self.seconds_of,
             **({"init": self.origin} if self.origin else {}),
             **({"data_changes": list(self.data_changes)} if self.data_changes else {}),
         }
@@ -431,6 +433,7 @@ class _Loop:
         if not all_finite(self.state.params):
             what = f"parameters are NaN or infinite after step {self.step}"
             self._diverge(self.step, what, self.grad_norm)
+        self.seconds_of = self.clock.split
         with self.clock.stopped("checkpoints"):
             self.checkpoints.save(
                 self.experiment.parallel.fetch(self.state),

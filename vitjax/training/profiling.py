@@ -48,7 +48,8 @@ class Clock:
 
         Also of each other ``what`` of `stopped`, which is no part of `seconds`.
         """
-        return {"steps": self.seconds, **self._pauses}
+        none = dict.fromkeys(("data", "evaluation", "checkpoints"), 0.0)
+        return {"steps": self.seconds, **none, **self._pauses}
 
     def state(self) -> dict[str, Any]:
         """The measurements, for a later session to resume from."""
