@@ -16,6 +16,7 @@ from vitjax.figures import _canvas as canvas
 from vitjax.figures._pixels import pixels, show
 
 _INCHES = 2.6
+_COLUMNS = 5
 _SMALL_INCHES = 1.5
 _OPACITY = 0.55
 _HEADING = 90  # characters
@@ -27,7 +28,7 @@ def explanation(
     """Draws an image, and each map beside its overlay on the image.
 
     Maps with numbers of both signs are drawn in red (for) and blue (against), others from dark to
-    light. Of several maps only the overlays are drawn.
+    light. Of several maps only the overlays are drawn, at most five panels to a row.
 
     Args:
         image: (height, width[, channels]), as of `vitjax.figures.pixels`.
@@ -43,10 +44,14 @@ def explanation(
         if np.shape(one) != shape:
             raise ValueError(f"{name}: a map of {np.shape(one)} for an image of {shape}")
     alone = len(maps) == 1
-    columns = 1 + len(maps) + alone
-    height = _INCHES * shape[0] / shape[1]
-    figure = canvas.new_figure(columns * (_INCHES + 0.75), height + 0.9, layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    panels = 1 + len(maps) + alone
+    rows = -(-panels // _COLUMNS)
+    columns = -(-panels // rows)
+    height = _INCHES * shape[0] / shape[1] + 0.3
+    figure = canvas.new_figure(
+        columns * (_INCHES + 0.75), rows * height + 0.6, layout="constrained"
+    )
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     show(axes[0], image, _INCHES)
     axes[0].set_title("image", fontsize=9)
     places = iter(axes[1:])
