@@ -10,6 +10,7 @@ from PIL import Image
 
 from vitjax.data.corruptions.base import Published, as_bytes, as_floats, register
 from vitjax.data.corruptions.blur import gaussian
+from vitjax.data.image_files import decode_image
 from vitjax.data.transforms.pixels import to_pillow
 
 # Hendrycks & Dietterich 2019. The factor of what differs from the mean.
@@ -105,4 +106,5 @@ def jpeg_compression(image: np.ndarray, severity: int, rng: np.random.Generator)
     quality, _ = _QUALITY.at(image, severity)
     file = io.BytesIO()
     to_pillow(image).save(file, "JPEG", quality=quality)
-    return np.array(Image.open(file)).reshape(image.shape)
+    channels = 1 if image.ndim == 2 else image.shape[-1]
+    return decode_image(file.getvalue(), channels, "jpeg_compression").reshape(image.shape)
