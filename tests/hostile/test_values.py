@@ -447,6 +447,7 @@ def test_bad_arguments_of_transforms_are_told(name):
 
 # Arguments without a default.
 NEEDED = {
+    "corrupt": {"corruption": "'fog'"},
     "resize": {"size": 8},
     "center_crop": {"size": 8},
     "crop": {"size": 8},
