@@ -12,8 +12,8 @@ import small_workdirs
 from PIL import Image
 
 from vitjax.analysis import changing
-from vitjax.analysis.changing import Change, all_changes, spaced
-from vitjax.analysis.networks import of_runs
+from vitjax.analysis.changing import Change, all_changes
+from vitjax.analysis.networks import of_runs, spaced
 from vitjax.analysis.robustness import mean_corruption_error, robustness
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Int
 
 from vitjax.analysis.classifying import Classes
 from vitjax.analysis.networks import Network
@@ -81,11 +80,6 @@ def all_changes(
         *(shuffle(grid) for grid in GRIDS if grid <= min(size)),
         *(occlusion(fraction) for fraction in FRACTIONS),
     ]
-
-
-def spaced(number: int, most: int) -> Int[np.ndarray, "examples"]:
-    """Evenly spaced examples, so that a split in the order of its classes gives some of each."""
-    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.int64))
 
 
 def batches(

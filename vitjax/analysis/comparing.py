@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jaxtyping import Array
 
 from vitjax import figures
 from vitjax.analysis import similarity
 from vitjax.analysis.activations import ALL
-from vitjax.analysis.networks import Network, check_comparable, of_configs, of_runs
+from vitjax.analysis.networks import (
+    Network,
+    check_comparable,
+    image_batches,
+    of_configs,
+    of_runs,
+)
 from vitjax.analysis.similarity import Kernel
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
@@ -56,7 +60,7 @@ def compare_layers(
         layers: which, see `vitjax.analysis.activations.Activations.chosen`.
         kernel: see `vitjax.analysis.similarity.gram`.
         split: whose images are used, as each network's own data prepares them.
-        examples: how many images, at most.
+        examples: how many images, at most, evenly spaced in the split.
         batch_size: images of which the kernel of any two is computed.
         output: the folder to write to; None for ``layers``, which for a single run is in its own
             folder.
@@ -144,17 +148,8 @@ def _check_split(experiment: Experiment, where: str, split: str) -> None:
 def _batches(
     first: Network, second: Network, split: str, most: int
 ) -> Iterator[tuple[Array, Array]]:
-    """The first ``most`` images in batches, as inputs of both networks, without padding."""
+    """At most ``most`` images in batches, as inputs of both networks."""
     datas = [network.experiment.data for network in (first, second)]
-    with contextlib.ExitStack() as stack:
-        iterators = [stack.enter_context(data.eval_batches(split)) for data in datas]
-        for batches in zip(*iterators, strict=True):
-            mask = np.logical_and.reduce([np.asarray(batch["mask"]) for batch in batches])
-            one, two = (
-                data.normalize(batch["image"][mask][:most])
-                for data, batch in zip(datas, batches, strict=True)
-            )
-            yield one, two
-            most -= len(one)
-            if most <= 0:
-                return
+    for images in image_batches(datas, split, most):
+        one, two = (data.normalize(x) for data, x in zip(datas, images, strict=True))
+        yield one, two

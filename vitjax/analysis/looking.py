@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import numpy as np
 
 from vitjax import figures
 from vitjax.analysis import units
+from vitjax.analysis.networks import image_batches, spaced
 from vitjax.analysis.opened import Opened
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import find_images
 from vitjax.core.text import Say
 from vitjax.core.validation import NonNegativeInt, PositiveInt, check_value
+from vitjax.data.dataset import Dataset
 from vitjax.objectives import Classifier
 from vitjax.objectives.interfaces import Segmenter
 from vitjax.tasks.output import OutputFolder, result_names
@@ -66,7 +68,7 @@ def look(
         layer: a sown value with positions; None for the last one.
         channels: of the layer, at most 64; None for the first 8.
         split: whose images excite the channels.
-        examples: how many of them are tried, at most.
+        examples: how many of them are tried, at most, evenly spaced in the split.
         count: images for each channel, at most; at most 64 are drawn in all.
         steps: of the maximisation; 0 for none.
         seed: of the maximisation.
@@ -121,11 +123,13 @@ def look(
     with contextlib.suppress(ConfigError):  # a network without kernels, such as a deep encoder's
         kernels = units.first_kernels(model, variables)
     exciting = units.most_exciting(
-        model, variables, _batches(experiment, split, examples), channels, name,
-        min(count, _MOST // len(channels)),
+        model, variables,
+        (data.normalize(images) for (images,) in image_batches([data], split, examples)),
+        channels, name, min(count, _MOST // len(channels)),
     )  # fmt: skip
     finite.check_outputs(exciting.values, f"layer {name}", model)
-    shown = _images_at(experiment, split, exciting.examples)
+    shown = _images_at(data, split, examples, exciting.examples)
+    numbers_in_split = spaced(data.num_examples(split), examples)[exciting.examples]
     titles = [
         f"channel {channel}\n{value:.3g}"
         for channel, values in zip(channels, exciting.values, strict=True)
@@ -155,7 +159,11 @@ def look(
         "channels": [
             {"channel": channel, "examples": numbers, "values": values, "places": places}
             for channel, numbers, values, places in zip(
-                channels, *(part.tolist() for part in exciting[:3]), strict=True
+                channels,
+                numbers_in_split.tolist(),
+                exciting.values.tolist(),
+                exciting.places.tolist(),
+                strict=True,
             )
         ],
     }
@@ -211,28 +219,12 @@ def _maximised(
     return list(drawn), [float(mean) for mean in means]
 
 
-def _batches(experiment: Experiment, split: str, most: int) -> Iterator[Any]:
-    for images in _images(experiment, split, most):
-        yield experiment.data.normalize(images)
-
-
-def _images(experiment: Experiment, split: str, most: int | None) -> Iterator[np.ndarray]:
-    """The first ``most`` images of a split in batches, before normalisation, without padding."""
-    with experiment.data.eval_batches(split) as batches:
-        for batch in batches:
-            images = np.asarray(batch["image"])[np.asarray(batch["mask"])][:most]
-            yield images
-            most = None if most is None else most - len(images)
-            if most is not None and most <= 0:
-                return
-
-
-def _images_at(experiment: Experiment, split: str, numbers: np.ndarray) -> dict[int, np.ndarray]:
-    """The images of a split by number."""
-    wanted, start = {int(number) for number in numbers.flat}, 0
+def _images_at(data: Dataset, split: str, most: int, wanted: np.ndarray) -> dict[int, np.ndarray]:
+    """Those of the images that were tried whose numbers among them are ``wanted``."""
     found: dict[int, np.ndarray] = {}
-    for images in _images(experiment, split, max(wanted) + 1):
-        here = [number for number in wanted if start <= number < start + len(images)]
+    start = 0
+    for (images,) in image_batches([data], split, most):
+        here = {int(n) for n in wanted.flat if start <= n < start + len(images)}
         found |= {number: images[number - start] for number in here}
         start += len(images)
     return found

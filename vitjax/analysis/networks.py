@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import Int
 
 from vitjax import config as configs
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import shortened
+from vitjax.data.dataset import Dataset
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, runs, workdir
 from vitjax.training.experiment import Experiment
@@ -132,6 +137,38 @@ def check_comparable(networks: Sequence[Network], split: str) -> None:
             f"{first.name} and {other.name} have different data ({what}), so they cannot be"
             " compared; look at them separately"
         )
+
+
+def spaced(number: int, most: int) -> Int[np.ndarray, "examples"]:
+    """Evenly spaced examples, so that a split in the order of its classes gives some of each."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.int64))
+
+
+def image_batches(datas: Sequence[Dataset], split: str, most: int) -> Iterator[list[np.ndarray]]:
+    """Batches of at most ``most`` images of a split, `spaced`, as each of ``datas`` prepares them.
+
+    They are not normalised, and padding is left out. The data sets have the same examples.
+    """
+    chosen, start, size = spaced(datas[0].num_examples(split), most), 0, 0
+    waiting: list[np.ndarray] = []
+    with contextlib.ExitStack() as stack:
+        iterators = [stack.enter_context(data.eval_batches(split)) for data in datas]
+        for batches in zip(*iterators, strict=True):
+            mask = np.logical_and.reduce([np.asarray(batch["mask"]) for batch in batches])
+            size, here = max(size, len(mask)), chosen[chosen >= start] - start
+            here = here[here < mask.sum()]
+            images = [np.asarray(batch["image"])[mask][here] for batch in batches]
+            pairs = zip(waiting, images, strict=True)
+            waiting = [np.concatenate(pair) for pair in pairs] if waiting else images
+            # Full batches have one shape, so that what reads them is compiled once.
+            if len(waiting[0]) >= size:
+                yield [part[:size] for part in waiting]
+                waiting = [part[size:] for part in waiting]
+            start += int(mask.sum())
+            if start > chosen[-1]:
+                break
+    if waiting and len(waiting[0]):
+        yield waiting
 
 
 def _named(paths: Iterable[str | Path]) -> list[tuple[str, str | Path]]:

@@ -20,7 +20,6 @@ from vitjax.analysis.changing import (
     all_changes,
     batches,
     labelled,
-    spaced,
 )
 from vitjax.analysis.classifying import (
     aligned_table,
@@ -30,7 +29,7 @@ from vitjax.analysis.classifying import (
     result_files,
     write_results,
 )
-from vitjax.analysis.networks import Network, check_comparable, of_runs
+from vitjax.analysis.networks import Network, check_comparable, of_runs, spaced
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
 from vitjax.core.text import Say
