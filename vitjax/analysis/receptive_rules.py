@@ -19,7 +19,8 @@ def outputs(equation: core.JaxprEqn, fields: Sequence[Field | None]) -> list[Fie
     """The fields of an equation's outputs, in one direction, from those of its inputs.
 
     What mixes all positions of an axis (means, attention, dense layers), and operations that are
-    not known, give the whole image: no field is smaller than the true one.
+    not known, give the whole image: no field is smaller than the true one. Where copies of a map
+    are cut into shifted pieces, this holds once what runs over is cut off.
     """
     name, count = equation.primitive.name, len(equation.outvars)
     if all(field is None for field in fields):
