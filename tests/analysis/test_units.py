@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_workdirs
+from model_variables import variables_of
 from PIL import Image
 
-from vitjax import models
+from vitjax import models, weights
 from vitjax.analysis import looking, units
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
 from vitjax.models import Model
+from vitjax.training import runs
 
 IMAGES = np.random.default_rng(0).normal(size=(7, 6, 8, 3)).astype(np.float32)
 
@@ -132,3 +134,46 @@ def test_figures_of_a_run(tmp_path, capsys):
     assert main([*arguments, f"--output={other}", "--steps=0"]) == 0
     found = json.loads((other / looking.RESULTS).read_text())
     assert [each["channel"] for each in found["channels"]] == [0, 1, 2]  # all there are
+
+
+def test_figures_of_a_file_of_weights(tmp_path, capsys):
+    model = models.create("lenet5")
+    variables = variables_of(model, jnp.zeros((1, *models.input_shape("lenet5"))))
+    file, photos = tmp_path / "lenet5.safetensors", tmp_path / "photos"
+    weights.save(variables, model, file, say=lambda words: None)
+    photos.mkdir()
+    for value in range(5):
+        Image.new("L", (40, 32), 50 * value).save(photos / f"{value}.png")
+    arguments = ["units", "--model=lenet5", f"--checkpoint={file}", "--steps=0", "--channels=0,3"]
+    arguments += [f"--output={tmp_path / 'units'}"]
+    assert main([*arguments, "--split=test", f"--data={photos}"]) == 2
+    assert "--split=test is of the data of a run, not for --data" in capsys.readouterr().err
+    assert main([*arguments, "--split=test"]) == 2
+    assert "not for --model=lenet5" in capsys.readouterr().err
+    assert main([*arguments, f"--workdir={tmp_path}"]) == 2
+    assert "are both given" in capsys.readouterr().err
+    assert not (tmp_path / "units").exists()
+    assert main([*arguments, f"--data={photos}", "--examples=3", "--count=2"]) == 0
+    found = json.loads((tmp_path / "units" / looking.RESULTS).read_text())
+    # Evenly spaced; images of one value have their largest numbers in the order of the values.
+    tried = [str(photos / f"{value}.png") for value in (0, 2, 4)]
+    assert found["split"] is None
+    for each in found["channels"]:
+        assert set(each["examples"]) < set(tried)
+        assert each["values"] == sorted(each["values"], reverse=True)
+    assert main([*arguments, f"--output={tmp_path / 'other'}", str(photos / "1.png")]) == 0
+    names = {path.name for path in (tmp_path / "other").iterdir() if path.name[0] != "."}
+    assert names == {looking.KERNELS, looking.RESULTS, "1.png"}
+
+
+def test_a_run_is_looked_at_without_its_data(tmp_path, monkeypatch):
+    workdir, photos = tmp_path / "run", tmp_path / "photos"
+    small_workdirs.make(workdir, small_workdirs.CLASSIFICATION)
+    photos.mkdir()
+    Image.new("L", (8, 8), 90).save(photos / "a.png")
+    called = {}
+    load = runs.load
+    monkeypatch.setattr(runs, "load", lambda *a, **k: called.update(k) or load(*a, **k))
+    found = looking.look(workdir, tmp_path / "units", data=photos, steps=0, say=lambda words: None)
+    assert not called["with_data"]
+    assert found["channels"][0]["examples"] == [str(photos / "a.png")]

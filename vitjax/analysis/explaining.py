@@ -78,7 +78,11 @@ def explain(
     """
     for name in methods:
         method(name)
-    _check_source(workdir, overrides, model, classes, support, checkpoint)
+    subjects.check_source("explain", workdir, overrides, model, checkpoint)
+    if workdir is not None and classes is not None:
+        raise ConfigError(f"explain: --classes={classes} is for --model; a run knows its classes")
+    if workdir is None and support is not None:
+        raise ConfigError("explain: --support is for a run of few-shot learning (--workdir)")
     folder = None if output is None else OutputFolder(output, overwrite=overwrite)
     found = find_images(files, say=say, apart_from=() if folder is None else folder.written)
     mask_files = None if masks is None else object_masks.find(masks, found)
@@ -127,41 +131,6 @@ def explain(
         with folder.writing(RESULTS) as path, new_file(path) as unfinished:
             unfinished.write_text(json.dumps(summaries, indent=1))
     return results
-
-
-def _check_source(
-    workdir: str | Path | None,
-    overrides: Sequence[str],
-    model: str | None,
-    classes: str | Path | None,
-    support: Any,
-    checkpoint: str | int | None,
-) -> None:
-    """Raises ConfigError unless what is explained is either a run or a model with its weights."""
-    if workdir is not None and model is not None:
-        raise ConfigError(
-            f"explain: --workdir={workdir} and --model={model} are both given; a run has its model:"
-            " give --workdir for a run, or --model and --checkpoint=FILE for a file of weights"
-        )
-    if workdir is not None:
-        if classes is not None:
-            raise ConfigError(
-                f"explain: --classes={classes} is for --model; a run knows its classes"
-            )
-        return
-    if model is None:
-        raise ConfigError(
-            "explain: give --workdir=DIR for a run, or --model=NAME and --checkpoint=FILE for a"
-            " file of weights"
-        )
-    if checkpoint is None:
-        raise ConfigError(f"explain: --model={model} needs --checkpoint=FILE, a file of weights")
-    if support is not None:
-        raise ConfigError("explain: --support is for a run of few-shot learning (--workdir)")
-    if overrides:
-        raise ConfigError(
-            f"explain: {overrides[0]} is for a run's config; --model={model} has none"
-        )
 
 
 def _of_run(

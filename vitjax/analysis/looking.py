@@ -1,32 +1,32 @@
-"""Figures of what single channels of a run's network respond to."""
+"""Figures of what single channels of a network respond to."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vitjax import figures
-from vitjax.analysis import units
+from vitjax.analysis import subjects, units
 from vitjax.analysis.networks import image_batches, spaced
 from vitjax.analysis.opened import Opened
+from vitjax.analysis.subjects import Subject
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import find_images
 from vitjax.core.text import Say
 from vitjax.core.validation import NonNegativeInt, PositiveInt, check_value
 from vitjax.data.dataset import Dataset
-from vitjax.objectives import Classifier
-from vitjax.objectives.interfaces import Segmenter
+from vitjax.models.protocol import Model
 from vitjax.tasks.output import OutputFolder, result_names
-from vitjax.tasks.reading import check_heads, check_shape, some, stacked
+from vitjax.tasks.reading import BATCH, check_heads, check_shape, read_ahead, stacked
 from vitjax.training import checks, finite, runs
-from vitjax.training.experiment import Experiment
 
 RESULTS = "units.json"
 KERNELS, EXCITING, MAXIMISED = "kernels.png", "exciting.png", "maximised.png"
@@ -38,14 +38,16 @@ _TWO_LINES = 64
 
 
 def look(
-    workdir: str | Path,
+    workdir: str | Path | None,
     output: str | Path,
     files: Any = (),
     overrides: Sequence[str] = (),
     *,
+    model: str | None = None,
+    data: Any = None,
     layer: str | None = None,
     channels: Sequence[int] | None = None,
-    split: str = "test",
+    split: str | None = None,
     examples: int = 1024,
     count: int = 8,
     steps: int = 256,
@@ -54,25 +56,28 @@ def look(
     overwrite: bool = False,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Draws the first kernels of a run's network, and what channels of a layer respond to.
+    """Draws the first kernels of a network, and what channels of a layer respond to.
 
-    Writes `KERNELS`, unless the network has none; `EXCITING`, the images of the run's data that
-    excite each channel most, with a box around the place; `MAXIMISED`, images that maximise the
-    channels; the feature maps of each of ``files``; and `RESULTS`.
+    Writes `KERNELS`, unless the network has none; `EXCITING`, the images that excite each channel
+    most, with a box around the place; `MAXIMISED`, images that maximise the channels; the feature
+    maps of each of ``files``; and `RESULTS`.
 
     Args:
-        workdir: the run's folder.
+        workdir: a run's folder; None for the weights of a file, with ``model`` and ``checkpoint``.
         output: the folder to write to.
         files: images whose feature maps are drawn, as of `vitjax.predict`.
         overrides: ``--config.key=value`` arguments on the run's config.
+        model: one of `vitjax.models.names`.
+        data: the images that are tried, as of `vitjax.predict`; without them those of a split of
+            the run's data, and none for the weights of a file.
         layer: a sown value with positions; None for the last one.
         channels: of the layer, at most 64; None for the first 8.
-        split: whose images excite the channels.
-        examples: how many of them are tried, at most, evenly spaced in the split.
+        split: of a run, whose images are tried; None for ``"test"``.
+        examples: how many images are tried, at most, evenly spaced.
         count: images for each channel, at most; at most 64 are drawn in all.
         steps: of the maximisation; 0 for none.
         seed: of the maximisation.
-        checkpoint: ``"best"``, ``"last"`` or a step.
+        checkpoint: of a run ``"best"``, ``"last"`` or a step; otherwise the file.
         overwrite: whether files in ``output`` that no earlier command wrote may be replaced.
         say: receives progress messages.
 
@@ -81,6 +86,7 @@ def look(
 
     Raises:
         WorkdirError, CheckpointError: the folder holds no run, or no such checkpoint.
+        WeightsError: the file cannot be read, or does not fit the model.
         ConfigError: the run has no images, or there is no such layer, channel or split.
         DataError: an image cannot be read.
         NotFiniteError: the network gives NaN. After an error nothing is written.
@@ -95,86 +101,96 @@ def look(
         raise ConfigError(f"--channels: 1 to {_MOST} channels can be drawn, not {len(channels)}")
     if channels is not None and len(set(channels)) < len(channels):
         raise ConfigError(f"--channels={','.join(map(str, channels))}: one is given twice")
+    subjects.check_source("units", workdir, overrides, model, checkpoint)
+    if split is not None and (data or workdir is None):
+        other = "--data" if data else f"--model={model}"
+        raise ConfigError(f"units: --split={split} is of the data of a run, not for {other}")
     folder = OutputFolder(output, overwrite=overwrite)
     found = find_images(files, say=say, apart_from=folder.written) if files else []
-    experiment, placed, step = runs.load(workdir, overrides, checkpoint=checkpoint, say=say)
-    objective, data = experiment.objective, experiment.data
-    if not isinstance(objective, Classifier | Segmenter):
-        raise ConfigError(
-            f"units: the run's objective {type(objective).__name__} does not classify images or"
-            " their pixels"
+    tried_files = find_images(data, say=say, apart_from=folder.written) if data else []
+    step: int | None = None
+    tried: _Tried | None = None
+    if workdir is None:
+        subject = subjects.of_file(str(model), str(checkpoint), say=say)
+    else:
+        experiment, placed, step = runs.load(
+            workdir, overrides, checkpoint=checkpoint, with_data=not tried_files, say=say
         )
-    checks.split(split, data.splits)
-    model, variables = objective.model, objective.unwrap(experiment.parallel.fetch(placed))
-    name = Opened(model).default_layer() if layer is None else layer
-    example = jnp.asarray(data.normalize(data.example_batch()["image"][:1]))
-    shape = jax.eval_shape(lambda v, x: units.feature_maps(model, v, x, name), variables, example)
+        subject = subjects.of_run(experiment, experiment.parallel.fetch(placed))
+        if not tried_files:
+            tried = _of_split(experiment.data, split or "test", examples)
+    if tried_files:
+        tried = _of_files(subject, tried_files, examples)
+    network, variables = next(iter(subject.networks.values()))
+    assert subject.image_shape is not None  # neither a run nor a file of weights lacks it
+    height, width, depth = subject.image_shape
+    opened = Opened(network)
+    name = opened.default_layer() if layer is None else layer
+    example = jax.ShapeDtypeStruct((1, height, width, depth), jnp.float32)
+    shape = jax.eval_shape(lambda v, x: units.feature_maps(network, v, x, name), variables, example)
     if channels is None:
         channels = range(min(_CHANNELS, shape.shape[-1]))
     units.check_channels(channels, shape.shape[-1])
-    if found:
-        check_heads(some(found), data.max_pixels)
-        check_shape(data.read_image, found)
+    for images in (found, tried_files):
+        if images:
+            check_heads(images, subject.max_pixels, hint="")
+            check_shape(subject.read, images)
     stems = result_names([(str(file), "") for file in found])
     folder.check([*(f"{stem}.png" for stem in stems), KERNELS, EXCITING, MAXIMISED, RESULTS])
 
     # Everything is computed before the first file is written.
     kernels = {}
     with contextlib.suppress(ConfigError):  # a network without kernels, such as a deep encoder's
-        kernels = units.first_kernels(model, variables)
-    exciting = units.most_exciting(
-        model, variables,
-        (data.normalize(images) for (images,) in image_batches([data], split, examples)),
-        channels, name, min(count, _MOST // len(channels)),
-    )  # fmt: skip
-    finite.check_outputs(exciting.values, f"layer {name}", model)
-    shown = _images_at(data, split, examples, exciting.examples)
-    numbers_in_split = spaced(data.num_examples(split), examples)[exciting.examples]
-    titles = [
-        f"channel {channel}\n{value:.3g}"
-        for channel, values in zip(channels, exciting.values, strict=True)
-        for value in values
-    ]
-    boxed = [
-        _boxed(shown[int(number)], place, exciting.map_shape)
-        for numbers, places in zip(exciting.examples, exciting.places, strict=True)
-        for number, place in zip(numbers, places, strict=True)
-    ]
+        kernels = units.first_kernels(network, variables)
+    exciting, boxed = None, []
+    if tried is not None:
+        exciting = units.most_exciting(
+            network, variables, map(subject.normalize, tried.batches()),
+            channels, name, min(count, _MOST // len(channels)),
+        )  # fmt: skip
+        finite.check_outputs(exciting.values, f"layer {name}", network)
+        shown = _images_at(tried, exciting.examples)
+        boxed = [
+            _boxed(shown[int(number)], place, exciting.map_shape)
+            for numbers, places in zip(exciting.examples, exciting.places, strict=True)
+            for number, place in zip(numbers, places, strict=True)
+        ]
     maximised = None
     if steps:
-        maximised = _maximised(experiment, model, variables, channels, name, steps, seed)
-    feature_maps = [_feature_maps(experiment, model, variables, file, name) for file in found]
+        maximised = _maximised(subject, network, variables, channels, name, steps, seed)
+    feature_maps = [_feature_maps(subject, network, variables, file, name) for file in found]
 
     if kernels:
         drawn = [_signed(each) for group in kernels.values() for each in group]
         with folder.writing(KERNELS) as path:
             figures.image_grid(drawn, None, path, heading=", ".join(kernels))
-    heading = f"{name}: images of {split} that excite each channel most"
-    with folder.writing(EXCITING) as path:
-        figures.image_grid(boxed, titles, path, heading=heading, columns=len(exciting.values[0]))
     results: dict[str, Any] = {
         "layer": name,
         "step": step,
-        "split": split,
-        "channels": [
-            {"channel": channel, "examples": numbers, "values": values, "places": places}
-            for channel, numbers, values, places in zip(
-                channels,
-                numbers_in_split.tolist(),
-                exciting.values.tolist(),
-                exciting.places.tolist(),
-                strict=True,
-            )
-        ],
+        "split": tried.split if tried is not None else None,
+        "channels": [{"channel": channel} for channel in channels],
     }
+    if exciting is not None and tried is not None:
+        titles = []
+        for each, numbers, values, places in zip(
+            results["channels"], exciting.examples, exciting.values, exciting.places, strict=True
+        ):
+            each["examples"] = [tried.names[number] for number in numbers]
+            each |= {"values": values.tolist(), "places": places.tolist()}
+            titles += [f"channel {each['channel']}\n{value:.3g}" for value in values]
+        whose = "images" if tried.split is None else f"images of {tried.split}"
+        heading = f"{name}: {whose} that excite each channel most"
+        columns = len(exciting.values[0])
+        with folder.writing(EXCITING) as path:
+            figures.image_grid(boxed, titles, path, heading=heading, columns=columns)
     if maximised is not None:
-        images, means = maximised
+        drawn, means = maximised
         for each, mean in zip(results["channels"], means, strict=True):
             each["maximum"] = mean
         titles = [f"channel {c}\n{mean:.3g}" for c, mean in zip(channels, means, strict=True)]
         heading = f"{name}: images that maximise each channel"
         with folder.writing(MAXIMISED) as path:
-            figures.image_grid(images, titles, path, heading=heading)
+            figures.image_grid(drawn, titles, path, heading=heading)
     for stem, file, (image, maps) in zip(stems, found, feature_maps, strict=True):
         drawn = [image, *(_scaled(maps[..., channel]) for channel in channels)]
         titles = ["image", *(f"channel {channel}" for channel in channels)]
@@ -186,18 +202,52 @@ def look(
     return results
 
 
+class _Tried(NamedTuple):
+    """Images that may excite a channel.
+
+    Attributes:
+        batches: reads them, before normalisation.
+        names: of each: its number in the split, or its file.
+        split: whose they are; None for files.
+    """
+
+    batches: Callable[[], Iterable[np.ndarray]]
+    names: Sequence[int | str]
+    split: str | None
+
+
+def _of_split(data: Dataset, split: str, most: int) -> _Tried:
+    checks.split(split, data.splits)
+
+    def batches() -> Iterator[np.ndarray]:
+        return (images for (images,) in image_batches([data], split, most))
+
+    return _Tried(batches, spaced(data.num_examples(split), most).tolist(), split)
+
+
+def _of_files(subject: Subject, files: Sequence[str], most: int) -> _Tried:
+    chosen = [files[number] for number in spaced(len(files), most)]
+
+    def batches() -> Iterator[np.ndarray]:
+        images = read_ahead(subject.read, chosen)
+        while batch := list(itertools.islice(images, BATCH)):
+            yield stacked(batch)
+
+    return _Tried(batches, chosen, None)
+
+
 def _feature_maps(
-    experiment: Experiment, model: Any, variables: Any, file: Any, layer: str
+    subject: Subject, model: Model, variables: Any, file: Any, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """An image file as the model sees it before normalisation, and its maps."""
-    image = experiment.data.read_image(file)
-    batch = jnp.asarray(experiment.data.normalize(stacked([image])))
+    image = subject.read(file)
+    batch = jnp.asarray(subject.normalize(stacked([image])))
     return image, np.asarray(units.feature_maps(model, variables, batch, layer)[0], np.float32)
 
 
 def _maximised(
-    experiment: Experiment,
-    model: Any,
+    subject: Subject,
+    model: Model,
     variables: Any,
     channels: Sequence[int],
     layer: str,
@@ -205,25 +255,25 @@ def _maximised(
     seed: int,
 ) -> tuple[list[np.ndarray], list[float]]:
     """Images that maximise channels, as they are drawn, and the means of the channels."""
-    data = experiment.data
-    example = np.asarray(data.example_batch()["image"][:1])
-    largest = 255 if example.dtype == np.uint8 else 1
+    assert subject.image_shape is not None
+    height, width, depth = subject.image_shape
     black, white = (
-        np.asarray(data.normalize(np.full_like(example, value)))[0, 0, 0] for value in (0, largest)
+        np.asarray(subject.normalize(np.full((1, 1, 1, depth), value, np.float32)))[0, 0, 0]
+        for value in (0, 1)
     )
     images, means = units.maximise(
-        model, variables, example.shape[1:], channels, layer,
+        model, variables, (height, width, depth), channels, layer,
         key=jax.random.key(seed), bounds=(black, white), steps=steps,
     )  # fmt: skip
     drawn = (np.asarray(images) - black) / (white - black)
     return list(drawn), [float(mean) for mean in means]
 
 
-def _images_at(data: Dataset, split: str, most: int, wanted: np.ndarray) -> dict[int, np.ndarray]:
+def _images_at(tried: _Tried, wanted: np.ndarray) -> dict[int, np.ndarray]:
     """Those of the images that were tried whose numbers among them are ``wanted``."""
     found: dict[int, np.ndarray] = {}
     start = 0
-    for (images,) in image_batches([data], split, most):
+    for images in tried.batches():
         here = {int(n) for n in wanted.flat if start <= n < start + len(images)}
         found |= {number: images[number - start] for number in here}
         start += len(images)

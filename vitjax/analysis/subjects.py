@@ -42,6 +42,8 @@ class Subject:
         read: the pixels of an image at the size of the model, (height, width, channels).
         normalize: a batch of such images as the model takes it.
         max_pixels: a file with more is an error.
+        image_shape: (height, width, channels) of the images that the model was trained on; None if
+            it is not known.
     """
 
     networks: Mapping[str, tuple[Model, Any]]
@@ -49,6 +51,40 @@ class Subject:
     read: Callable[[AnyImage], np.ndarray]
     normalize: Callable[[np.ndarray], Any] = jnp.asarray
     max_pixels: int = MAX_PIXELS
+    image_shape: tuple[int, ...] | None = None
+
+
+def check_source(
+    command: str,
+    workdir: str | Path | None,
+    overrides: Sequence[str],
+    model: str | None,
+    checkpoint: str | int | None,
+) -> None:
+    """Checks that a network is either that of a run or a model with the weights of a file.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if workdir is not None and model is not None:
+        raise ConfigError(
+            f"{command}: --workdir={workdir} and --model={model} are both given; a run has its"
+            " model: give --workdir for a run, or --model and --checkpoint=FILE for a file of"
+            " weights"
+        )
+    if workdir is not None:
+        return
+    if model is None:
+        raise ConfigError(
+            f"{command}: give --workdir=DIR for a run, or --model=NAME and --checkpoint=FILE for a"
+            " file of weights"
+        )
+    if checkpoint is None:
+        raise ConfigError(f"{command}: --model={model} needs --checkpoint=FILE, a file of weights")
+    if overrides:
+        raise ConfigError(
+            f"{command}: {overrides[0]} is for a run's config; --model={model} has none"
+        )
 
 
 def of_model(
@@ -102,11 +138,12 @@ def of_run(experiment: Experiment, variables: Any, support: Any = None) -> Subje
                 " each class"
             )
         raise ConfigError(
-            f"explain: the run's objective {type(objective).__name__} does not classify images or"
-            f" their pixels{hint}"
+            f"the run's objective {type(objective).__name__} does not classify images or their"
+            f" pixels{hint}"
         )
     network = objective.model, objective.unwrap(variables)
-    return subject({ONLY: network}, experiment.task.class_names)
+    shape = data.example_batch()["image"].shape[1:]
+    return subject({ONLY: network}, experiment.task.class_names, image_shape=shape)
 
 
 def of_file(
@@ -125,8 +162,8 @@ def of_file(
         say: receives what was loaded.
 
     Raises:
-        ConfigError: no such model, the model takes no images or has no head, or ``classes`` has
-            another number of lines than the model outputs.
+        ConfigError: no such model, the model takes no images, or ``classes`` has another number of
+            lines than the model outputs.
         WeightsError: the file cannot be read, or does not fit.
     """
     if name not in models.names():
@@ -137,7 +174,7 @@ def of_file(
     names = None if classes is None else class_names_in(classes)
     usual = models.input_shape(name)
     if len(usual) != 3:
-        raise ConfigError(f"model {quoted(name)} takes vectors; images are explained")
+        raise ConfigError(f"model {quoted(name)} takes vectors, not images")
     opened = weights.open_weights(source, image_size=usual_size(name, None), say=say)
     stated = opened.description.input_shape
     own = usual if stated is None or len(stated) != 3 else stated
@@ -153,10 +190,6 @@ def of_file(
     pipeline = parse(f"{resize} | center_crop({side})")
     normalization = Normalization.of(mean, std, shape[-1])
     read = functools.partial(read_evaluated, pipeline=pipeline, shape=(height, width, shape[-1]))
-    if not model.num_outputs:
-        raise ConfigError(
-            f"{source}: the {type(model).__name__} has no head, so there is no class to explain"
-        )
     if names is not None and len(names) != model.num_outputs:
         raise ConfigError(
             f"classes: {classes} names {counted(len(names), 'class', 'es')}, and the model of"
@@ -164,7 +197,10 @@ def of_file(
         )
     say(f"{name} of {source}, images of {height}x{width} pixels")
     class_names = names or tuple(str(number) for number in range(model.num_outputs))
-    return Subject({ONLY: (model, variables)}, class_names, read, normalization)
+    networks = {ONLY: (model, variables)}
+    return Subject(
+        networks, class_names, read, normalization, image_shape=(height, width, shape[-1])
+    )
 
 
 def class_names_in(file: str | Path) -> tuple[str, ...]:

@@ -36,11 +36,22 @@ def workdir(
     )
 
 
-def checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--checkpoint``."""
+def model(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--model``, of a command for a run or a file of weights."""
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="in place of --workdir: a name of `vitjax models`, with the weights of"
+        " --checkpoint=FILE, any file that `vitjax import` reads",
+    )
+
+
+def checkpoint(parser: argparse.ArgumentParser, or_file: bool = False) -> None:
+    """Adds ``--checkpoint``: of a run, or with `model` ``or_file``."""
+    of_run = "best, last, or a step (default: the best where the run chooses one)"
     parser.add_argument(
         "--checkpoint",
-        help="best, last, or a step (default: the best where the run chooses one)",
+        help=f"of a run: {of_run}; of --model: the file of weights" if or_file else of_run,
     )
 
 

@@ -24,12 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="an image file, a folder of them, a quoted wildcard, or @FILE, as of `vitjax predict`",
     )
-    parser.add_argument(
-        "--model",
-        metavar="NAME",
-        help="in place of --workdir: a name of `vitjax models`, with the weights of"
-        " --checkpoint=FILE, any file that `vitjax import` reads",
-    )
+    arguments.model(parser)
     parser.add_argument(
         "--classes",
         metavar="FILE",
@@ -88,11 +83,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.results(parser, "figures, maps and explanations.json", required=False)
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
-    parser.add_argument(
-        "--checkpoint",
-        help="of a run: best, last, or a step (default: the best where the run chooses one); of"
-        " --model: the file of weights",
-    )
+    arguments.checkpoint(parser, or_file=True)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -12,12 +12,19 @@ from vitjax.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    arguments.workdir(parser)
+    arguments.workdir(parser, required=False)
     parser.add_argument(
         "images",
         nargs="*",
         metavar="IMAGE",
         help="images whose feature maps are drawn, as of `vitjax predict`",
+    )
+    arguments.model(parser)
+    parser.add_argument(
+        "--data",
+        metavar="IMAGES",
+        help="a folder, a quoted wildcard, or @FILE: images that may excite the channels (default:"
+        " those of --split; of --model none)",
     )
     parser.add_argument("--layer", help="whose channels (default: the last map)")
     parser.add_argument(
@@ -27,9 +34,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="such as 0,3,8-11; at most 64 (default: the first 8)",
     )
     parser.add_argument(
-        "--split", default="test", help="whose images excite the channels (default: test)"
+        "--split", help="of a run: whose images may excite the channels (default: test)"
     )
-    parser.add_argument("--examples", type=int, default=1024, help="images at most (1024)")
+    parser.add_argument(
+        "--examples", type=int, default=1024, help="how many of them are tried, at most (1024)"
+    )
     parser.add_argument(
         "--count",
         type=int,
@@ -40,7 +49,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, default=256, help="of the maximisation; 0 for none (256)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the maximisation (0)")
-    arguments.checkpoint(parser)
+    arguments.checkpoint(parser, or_file=True)
     arguments.results(parser, "figures and units.json")
 
 
@@ -66,6 +75,8 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         parsed.output,
         parsed.images,
         overrides,
+        model=parsed.model,
+        data=parsed.data,
         layer=parsed.layer,
         channels=parsed.channels,
         split=parsed.split,
@@ -83,10 +94,11 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 COMMAND = Command(
     "units",
-    "show what channels of a run's network respond to",
+    "show what channels of a network respond to",
     [
         "vitjax units --workdir=runs/pets --output=units",
         "vitjax units --workdir=runs/pets cat.jpg --layer=stage2 --channels=0-15 --output=units",
+        "vitjax units --model=resnet50 --checkpoint=resnet50.pth --data=photos --output=units",
     ],
     _arguments,
     _run,
