@@ -157,23 +157,25 @@ def score_cam(
 
     @jax.jit
     def weighed(variables: Any, image: Array, maps: Array, index: Array) -> Array:
-        """The scores of an image by each of its channels (channels, height, width)."""
-        low, high = (f(maps, axis=(1, 2), keepdims=True) for f in (jnp.min, jnp.max))
-        masks = (maps - low) / jnp.where(high == low, 1, high - low)
+        """The scores of an image by each of its channels (channels, rows, columns)."""
+        large = resized(maps, height, width)
+        low, high = (f(large, axis=(1, 2), keepdims=True) for f in (jnp.min, jnp.max))
+        masks = (large - low) / jnp.where(high == low, 1, high - low)
         outputs: Any = model.apply(variables, image * masks[..., None])
         likely = jax.nn.softmax(outputs, axis=-1) if outputs.ndim == 2 else outputs
         return scores(likely, index)
 
     found = []
     for image, each, index in zip(images, x, classes, strict=True):
-        maps = resized(jnp.moveaxis(each, -1, 0), height, width)
+        maps = jnp.moveaxis(each, -1, 0)
         # The last batch is filled up, so that one form is compiled.
         lacking = -len(maps) % min(batch_size, len(maps))
         padded = jnp.pad(maps, ((0, lacking), (0, 0), (0, 0)))
         parts = jnp.split(padded, len(padded) // min(batch_size, len(maps)))
         weights = jnp.concatenate([weighed(variables, image, part, index) for part in parts])
-        found.append(jax.nn.relu(jnp.einsum("chw,c->hw", maps, weights[: len(maps)])))
-    return jnp.stack(found)
+        found.append(jnp.einsum("chw,c->hw", maps, weights[: len(maps)]))
+    # Resized after the sum, which is the same and does not hold every channel at the image's size.
+    return jax.nn.relu(resized(jnp.stack(found), height, width))
 
 
 def gradient(model: Model, variables: Variables, images: Images, target: Target) -> Images:
