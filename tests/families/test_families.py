@@ -109,8 +109,14 @@ def test_a_training_step_has_gradients(name):
     assert new.keys() - {"auxiliary", "intermediates"} == others.keys()
 
 
-@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+# Sums of squares, distances, softmaxes and attention, which may lose digits: in float32 as well.
+# What float64 shows of the others holds in float32 up to XLA's own rounding.
+ROUNDED = ("alexnet", "lenet5_paper", "resnest", "san_patchwise", "senet")
+CASES = [(path, "float64") for path in FIXTURES]
+CASES += [(path, "float32") for path in FIXTURES if path.stem in ROUNDED]
+
+
+@pytest.mark.parametrize(("path", "dtype"), CASES, ids=lambda x: getattr(x, "stem", x))
 def test_logits_and_activations_are_those_of_the_reference(path, dtype):
     found, wanted = family_fixtures.computed(path, dtype)
     assert len(wanted) > 1

@@ -227,6 +227,37 @@ def small(name):
     return model, variables_of(model, inputs), inputs
 
 
+@functools.cache
+def computed(name):
+    """What a family's plain model computes, in one compiled form: outputs, maps, what its head
+    reads and, of one with time steps, the logits over time."""
+    model, variables, inputs = small(name)
+
+    def compute(variables, inputs):
+        plain = model.plain()
+        found = {"outputs": plain.apply(variables, inputs)}
+        if model.feature_info():
+            found["maps"] = plain.apply(variables, inputs, method="features")
+        if reads_the_last_map(model):
+            found["read"] = pooling_patches(plain).headless().apply(variables, inputs)
+        if model.time_steps:
+            found["over_time"] = plain.apply(variables, inputs, method="logits_over_time")
+        return found
+
+    return jax.device_get(jax.jit(compute)(variables, inputs))
+
+
+def reads_the_last_map(model):
+    own_head = isinstance(model, ConvNet) and type(model).classify is not ConvNet.classify
+    return bool(model.feature_info()) and not own_head
+
+
+def pooling_patches(model):
+    """A ViT's class token is pooled, which no map holds."""
+    vit = isinstance(model, models.ViT)
+    return model.clone(pooling="mean", class_token=True) if vit else model
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.filterwarnings("ignore:fused attention falls back")
 def test_execution_fields_change_no_output(name):
@@ -234,9 +265,8 @@ def test_execution_fields_change_no_output(name):
     other = model.replaced(**EXECUTION)
     assert set(EXECUTION) == set(Model.execution_fields)
     assert (other == model) == (name == "mlp_omniglot")
-    expected = jax.jit(model.plain().apply)(variables, inputs)
     found = jax.jit(other.apply)(other.stack(variables), inputs)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, computed(name)["outputs"], rtol=1e-4, atol=1e-5)
     assert other.plain().unscanned() == model.plain().unscanned()
     restored = other.unstack(other.stack(variables))
     jax.tree.map(np.testing.assert_array_equal, restored, variables)
@@ -246,33 +276,24 @@ def test_execution_fields_change_no_output(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_last_feature_map_is_what_the_head_reads(name):
-    model, variables, inputs = small(name)
-    own_head = isinstance(model, ConvNet) and type(model).classify is not ConvNet.classify
-    if not model.feature_info() or own_head:
+    model, _, _ = small(name)
+    if not reads_the_last_map(model):
         return
-    maps, read = jax.jit(
-        lambda v, x: (model.apply(v, x, method="features"), model.headless().apply(v, x))
-    )(variables, inputs)
-    last = maps[model.feature_info()[-1].name]
-    if isinstance(model, models.ViT):
-        # The class token is pooled, which no map holds; patches have to be pooled for this.
-        model = model.clone(pooling="mean", class_token=True)
-        read = jax.jit(model.headless().apply)(variables, inputs)
-    flat = "flatten" in (model.pooling if "pooling" in model.field_names() else "")
-    pooled = last.reshape(len(last), -1) if flat else last.mean((1, 2))
-    np.testing.assert_allclose(read, pooled, rtol=1e-5, atol=1e-6)
+    found = computed(name)
+    last = found["maps"][model.feature_info()[-1].name]
+    pooling = pooling_patches(model).pooling if "pooling" in model.field_names() else ""
+    pooled = last.reshape(len(last), -1) if "flatten" in pooling else last.mean((1, 2))
+    np.testing.assert_allclose(found["read"], pooled, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_last_time_step_gives_the_logits(name):
-    model, variables, inputs = small(name)
+    model, _, inputs = small(name)
     if not model.time_steps:
         with pytest.raises(ConfigError, match="has no time steps"):
             model.logits_over_time(inputs)
         return
-    logits, over_time = jax.jit(
-        lambda v, x: (model.apply(v, x), model.apply(v, x, method="logits_over_time"))
-    )(variables, inputs)
+    logits, over_time = (computed(name)[key] for key in ("outputs", "over_time"))
     assert over_time.shape == (model.time_steps, *logits.shape)
     np.testing.assert_allclose(over_time[-1], logits, rtol=1e-5, atol=1e-6)
 
