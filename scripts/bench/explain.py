@@ -5,9 +5,9 @@ r"""Time and memory of the methods of ``vitjax explain`` per image of 224 pixels
     python scripts/bench/explain.py --json
 
 A process per model and method makes the maps of one image again and again; those that take half a
-minute make one after the first. The first map has the time of compilation; the time is the median of
-the others. The memory is by how much the resident memory of the process grows at most from when it
-has the model's variables on (VmHWM of Linux), compilation included. Weights are random: no time
+minute make one after the first. The first map has the time of compilation; the time is the median
+of the others. The memory is by how much the resident memory of the process grows at most from when
+it has the model's variables on (VmHWM of Linux), compilation included. Weights are random: no time
 depends on their values.
 """
 
