@@ -4,11 +4,11 @@ r"""Time and memory of the methods of ``vitjax explain`` per image of 224 pixels
     python scripts/bench/explain.py --methods grad_cam,shap --models resnet50
     python scripts/bench/explain.py --json
 
-A process per model and method makes the maps of one image again and again; those that take half a
-minute make one after the first. The first map has the time of compilation; the time is the median
-of the others. The memory is by how much the resident memory of the process grows at most from when
-it has the model's variables on (VmHWM of Linux), compilation included. Weights are random: no time
-depends on their values.
+A process per model and method makes the maps of one image again and again, five times or until 30
+seconds are over, but at least once after the first. The first map has the time of compilation; the
+time is the median of the others. The memory is by how much the resident memory of the process grows
+at most from when it has the model's variables on (VmHWM of Linux), compilation included. Weights
+are random: no time depends on their values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vitjax.cli import process
 
 MODELS = ("resnet50", "vit_s16")
 SIZE = 224
-# Seconds after which no further map is begun.
+# Seconds of all maps after which no third one, nor a later one, is begun.
 ENOUGH = 30
 
 

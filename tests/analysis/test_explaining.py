@@ -133,7 +133,7 @@ def test_few_shot_runs_are_refused(tmp_path, photos):
     folder = tmp_path / "run"
     folder.mkdir()
     small_workdirs.make(folder, small_workdirs.FEW_SHOT)
-    with pytest.raises(ConfigError, match="does not classify images"):
+    with pytest.raises(ConfigError, match="by a support set: give --support=DIR"):
         explained(folder, photos, "grad_cam")
 
 

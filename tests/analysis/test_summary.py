@@ -171,7 +171,7 @@ def test_totals_are_those_of_the_model(name, fields, shape):
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert (found.parameters, found.flops) == (parameters, counted)
     assert found.activations > 0
-    if name not in SMALL:  # those above are of every kind
+    if name not in SMALL:  # of blocks that are scanned, of images, of masks and of vectors
         assert summary._counts(model, shape) == (parameters, counted)
 
 

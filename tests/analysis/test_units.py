@@ -12,11 +12,13 @@ from model_variables import variables_of
 from PIL import Image
 
 from vitjax import models, weights
-from vitjax.analysis import looking, units
+from vitjax.analysis import looking, subjects, units
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
+from vitjax.data import DataError
 from vitjax.models import Model
 from vitjax.training import runs
+from vitjax.training.finite import NotFiniteError
 
 IMAGES = np.random.default_rng(0).normal(size=(7, 6, 8, 3)).astype(np.float32)
 
@@ -153,17 +155,76 @@ def test_figures_of_a_file_of_weights(tmp_path, capsys):
     assert main([*arguments, f"--workdir={tmp_path}"]) == 2
     assert "are both given" in capsys.readouterr().err
     assert not (tmp_path / "units").exists()
+    assert main([*arguments, "--data="]) == 2
+    assert main([*arguments, str(photos / "0.png"), "--steps=0", "--channels=99"]) == 2
+    assert "there is no channel 99" in capsys.readouterr().err
+    assert not (tmp_path / "units").exists()
+    # Of five images the one that is damaged is not among the three that are tried.
+    (photos / "1.png").write_bytes(b"damaged")
     assert main([*arguments, f"--data={photos}", "--examples=3", "--count=2"]) == 0
     found = json.loads((tmp_path / "units" / looking.RESULTS).read_text())
-    # Evenly spaced; images of one value have their largest numbers in the order of the values.
-    tried = [str(photos / f"{value}.png") for value in (0, 2, 4)]
+    assert (found["model"], found["checkpoint"]) == ("lenet5", str(file))
     assert found["split"] is None
+    tried = [str(photos / f"{value}.png") for value in (0, 2, 4)]
+    subject = subjects.of_file("lenet5", file, say=lambda words: None)
+    images = subject.normalize(np.stack([subject.read(each) for each in tried]))
+    maps = np.asarray(units.feature_maps(*subject.networks[subjects.ONLY], images))
     for each in found["channels"]:
-        assert set(each["examples"]) < set(tried)
-        assert each["values"] == sorted(each["values"], reverse=True)
-    assert main([*arguments, f"--output={tmp_path / 'other'}", str(photos / "1.png")]) == 0
-    names = {path.name for path in (tmp_path / "other").iterdir() if path.name[0] != "."}
-    assert names == {looking.KERNELS, looking.RESULTS, "1.png"}
+        largest = maps[..., each["channel"]].max((1, 2))
+        order = np.argsort(-largest, kind="stable")[:2]
+        assert each["examples"] == [tried[number] for number in order]
+        np.testing.assert_allclose(each["values"], largest[order], rtol=1e-5)
+    # What an earlier command drew and this one does not is no result of this one.
+    assert main([*arguments, str(photos / "0.png")]) == 0
+    names = {path.name for path in (tmp_path / "units").iterdir() if path.name[0] != "."}
+    assert names == {looking.KERNELS, looking.RESULTS, "0.png"}
+    (photos / "0.png").rename(photos / "kernels.png")
+    assert main([*arguments, str(photos / "kernels.png")]) == 2
+    assert "has the name of a figure that the command writes" in capsys.readouterr().err
+
+
+def test_a_network_without_a_head_has_channels_and_no_classes(tmp_path, capsys):
+    model = models.create("lenet5").headless()
+    variables = variables_of(model, jnp.zeros((1, *models.input_shape("lenet5"))))
+    file, photo = tmp_path / "headless.safetensors", tmp_path / "a.png"
+    weights.save(variables, model, file, say=lambda words: None)
+    Image.new("L", (32, 32), 90).save(photo)
+    arguments = ["--model=lenet5", f"--checkpoint={file}", str(photo), f"--output={tmp_path / 'o'}"]
+    assert main(["explain", *arguments]) == 2
+    assert "headless.safetensors has no head" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+    assert main(["units", *arguments, "--steps=0"]) == 0
+
+
+@pytest.mark.parametrize("what", ["image", "data", "maximised"])
+def test_what_is_not_finite_is_told_and_nothing_is_written(tmp_path, what, monkeypatch):
+    workdir, photo, output = tmp_path / "run", tmp_path / "a.png", tmp_path / "units"
+    small_workdirs.make(workdir, small_workdirs.CLASSIFICATION)
+    Image.new("L", (8, 8), 90).save(photo)
+    plain = units.feature_maps
+    monkeypatch.setattr(units, "feature_maps", lambda *args: plain(*args) * jnp.nan)
+    monkeypatch.setattr(units, "maximise", lambda *_, **__: (np.zeros((8, 8, 8, 1)), [np.nan] * 8))
+    image = {"files": photo, "steps": 0, "split": "val"}
+    options = {"image": image, "data": {"data": photo, "steps": 0}}
+    with pytest.raises(NotFiniteError, match="gives values that are NaN"):
+        looking.look(workdir, output, **options.get(what, {"data": photo}), say=lambda words: None)
+    assert not output.exists()
+
+
+def test_images_of_several_sizes_are_not_tried_together(tmp_path):
+    workdir, photos = tmp_path / "run", tmp_path / "photos"
+    small_workdirs.make(workdir, small_workdirs.SEGMENTATION)
+    photos.mkdir()
+    for number, size in enumerate([(32, 32), (48, 32)]):
+        Image.new("L", size, 90).save(photos / f"{number}.png")
+    with pytest.raises(DataError, match=r"1\.png has 32x48 pixels .* must have one size"):
+        looking.look(workdir, tmp_path / "o", data=photos, steps=0, say=lambda words: None)
+
+
+def test_few_shot_runs_have_no_channels_yet(tmp_path):
+    small_workdirs.make(tmp_path / "run", small_workdirs.FEW_SHOT)
+    with pytest.raises(ConfigError, match=r"does not classify images or their pixels$"):
+        looking.look(tmp_path / "run", tmp_path / "o", say=lambda words: None)
 
 
 def test_a_run_is_looked_at_without_its_data(tmp_path, monkeypatch):

@@ -413,7 +413,7 @@ def test_hosts_that_differ_are_told_how(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-# Gives a file system two seconds to show the file of another host.
+# Waits two seconds, not sixty, for the lock of host 0 to appear.
 IMPATIENT = """
 import sys
 from vitjax import cli

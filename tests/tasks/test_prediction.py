@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -204,6 +205,9 @@ def test_small_images_to_segment_are_read_ahead_and_large_ones_are_not(largest, 
     stems = [None if number == 3 else str(number) for number in range(50)]
     pictures = pictures_of(Plan(images, stems, {3: "damaged"}, 8, largest), data)
     assert next(pictures) == "0"
+    deadline = time.monotonic() + 30
+    while ahead and len(read) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)  # for a thread of a busy machine to begin
     assert (len(read) > 1) == ahead
     assert [next(pictures) for _ in range(4)] == ["1", "2", "4", "5"]
     assert len(read) < 49

@@ -124,14 +124,9 @@ class Explainer:
             say: receives the progress of methods that take long.
 
         Raises:
-            ConfigError: the model has no head, an unknown method or option, a package is missing,
-                or the layers of a model that are to become random have no order.
+            ConfigError: an unknown method or option, a package is missing, or the layers of a model
+                that are to become random have no order.
         """
-        if not subject.class_names:
-            model, _ = list(subject.networks.values())[-1]
-            raise ConfigError(
-                f"the {type(model).__name__} has no head, so there is no class to explain"
-            )
         if len(methods) > 1 and options:
             raise ConfigError(f"explain: options ({', '.join(options)}) are of a single method")
         self.methods: list[Method] = [method(name) for name in methods]

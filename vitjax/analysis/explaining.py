@@ -90,6 +90,8 @@ def explain(
         assert model is not None  # as was checked
         assert checkpoint is not None
         subject = subjects.of_file(model, str(checkpoint), classes, say=say)
+        if not subject.class_names:
+            raise ConfigError(f"explain: {checkpoint} has no head, so there is no class to explain")
     else:
         subject = _of_run(workdir, found, overrides, support, checkpoint, say)
     explainer = Explainer(
@@ -150,6 +152,11 @@ def _of_run(
         if not isinstance(experiment.objective, Episodic):
             raise task.no_adaptation()
         task.check_prediction(files, {"support": support})
+    elif isinstance(experiment.objective, Episodic) and experiment.data.target == "class":
+        raise ConfigError(
+            f"explain: the {type(experiment.objective).__name__} of this run classifies by a"
+            " support set: give --support=DIR (support=), with a folder of images for each class"
+        )
     return subjects.of_run(experiment, experiment.parallel.fetch(placed), support)
 
 

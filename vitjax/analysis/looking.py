@@ -22,6 +22,7 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import find_images
 from vitjax.core.text import Say
 from vitjax.core.validation import NonNegativeInt, PositiveInt, check_value
+from vitjax.data import DataError
 from vitjax.data.dataset import Dataset
 from vitjax.models.protocol import Model
 from vitjax.tasks.output import OutputFolder, result_names
@@ -30,6 +31,7 @@ from vitjax.training import checks, finite, runs
 
 RESULTS = "units.json"
 KERNELS, EXCITING, MAXIMISED = "kernels.png", "exciting.png", "maximised.png"
+_OWN = (KERNELS, EXCITING, MAXIMISED)
 # The most images of one figure.
 _MOST = 64
 _CHANNELS = 8
@@ -65,11 +67,11 @@ def look(
     Args:
         workdir: a run's folder; None for the weights of a file, with ``model`` and ``checkpoint``.
         output: the folder to write to.
-        files: images whose feature maps are drawn, as of `vitjax.predict`.
+        files: images whose feature maps are drawn: paths of files, folders and wildcards.
         overrides: ``--config.key=value`` arguments on the run's config.
         model: one of `vitjax.models.names`.
-        data: the images that are tried, as of `vitjax.predict`; without them those of a split of
-            the run's data, and none for the weights of a file.
+        data: the images that are tried, in the same way; None for those of a split of the run's
+            data, and for none if the weights are of a file.
         layer: a sown value with positions; None for the last one.
         channels: of the layer, at most 64; None for the first 8.
         split: of a run, whose images are tried; None for ``"test"``.
@@ -102,25 +104,29 @@ def look(
     if channels is not None and len(set(channels)) < len(channels):
         raise ConfigError(f"--channels={','.join(map(str, channels))}: one is given twice")
     subjects.check_source("units", workdir, overrides, model, checkpoint)
-    if split is not None and (data or workdir is None):
-        other = "--data" if data else f"--model={model}"
+    if split is not None and (data is not None or workdir is None):
+        other = "--data" if data is not None else f"--model={model}"
         raise ConfigError(f"units: --split={split} is of the data of a run, not for {other}")
     folder = OutputFolder(output, overwrite=overwrite)
     found = find_images(files, say=say, apart_from=folder.written) if files else []
-    tried_files = find_images(data, say=say, apart_from=folder.written) if data else []
-    step: int | None = None
+    tried_files = None
+    if data is not None:
+        every = find_images(data, say=say, apart_from=folder.written)
+        tried_files = [every[number] for number in spaced(len(every), examples)]
     tried: _Tried | None = None
     if workdir is None:
         subject = subjects.of_file(str(model), str(checkpoint), say=say)
+        origin: dict[str, Any] = {"model": model, "checkpoint": str(checkpoint)}
     else:
         experiment, placed, step = runs.load(
-            workdir, overrides, checkpoint=checkpoint, with_data=not tried_files, say=say
+            workdir, overrides, checkpoint=checkpoint, with_data=tried_files is None, say=say
         )
         subject = subjects.of_run(experiment, experiment.parallel.fetch(placed))
-        if not tried_files:
-            tried = _of_split(experiment.data, split or "test", examples)
-    if tried_files:
-        tried = _of_files(subject, tried_files, examples)
+        origin = {"workdir": str(workdir), "step": step}
+        if tried_files is None:
+            tried = _of_split(experiment.data, "test" if split is None else split, examples)
+    if tried_files is not None:
+        tried = _of_files(subject, tried_files)
     network, variables = next(iter(subject.networks.values()))
     assert subject.image_shape is not None  # neither a run nor a file of weights lacks it
     height, width, depth = subject.image_shape
@@ -131,12 +137,17 @@ def look(
     if channels is None:
         channels = range(min(_CHANNELS, shape.shape[-1]))
     units.check_channels(channels, shape.shape[-1])
-    for images in (found, tried_files):
+    for images in (found, tried_files or []):
         if images:
             check_heads(images, subject.max_pixels, hint="")
             check_shape(subject.read, images)
-    stems = result_names([(str(file), "") for file in found])
-    folder.check([*(f"{stem}.png" for stem in stems), KERNELS, EXCITING, MAXIMISED, RESULTS])
+    names = [f"{stem}.png" for stem in result_names([(file, "") for file in found])]
+    for file, each in zip(found, names, strict=True):
+        if each in _OWN:
+            raise ConfigError(
+                f"units: {file} has the name of a figure that the command writes; give it another"
+            )
+    folder.check([*names, *_OWN, RESULTS])
 
     # Everything is computed before the first file is written.
     kernels = {}
@@ -149,7 +160,7 @@ def look(
             channels, name, min(count, _MOST // len(channels)),
         )  # fmt: skip
         finite.check_outputs(exciting.values, f"layer {name}", network)
-        shown = _images_at(tried, exciting.examples)
+        shown = tried.images_at({int(number) for number in exciting.examples.flat})
         boxed = [
             _boxed(shown[int(number)], place, exciting.map_shape)
             for numbers, places in zip(exciting.examples, exciting.places, strict=True)
@@ -158,15 +169,19 @@ def look(
     maximised = None
     if steps:
         maximised = _maximised(subject, network, variables, channels, name, steps, seed)
+        finite.check_outputs(np.asarray(maximised[1]), f"layer {name}", network)
     feature_maps = [_feature_maps(subject, network, variables, file, name) for file in found]
+    for file, (_, maps) in zip(found, feature_maps, strict=True):
+        finite.check_outputs(maps, f"{file}: layer {name}", network)
 
+    folder.discard(_OWN)  # of an earlier command: not all of them are written again
     if kernels:
         drawn = [_signed(each) for group in kernels.values() for each in group]
         with folder.writing(KERNELS) as path:
             figures.image_grid(drawn, None, path, heading=", ".join(kernels))
     results: dict[str, Any] = {
+        **origin,
         "layer": name,
-        "step": step,
         "split": tried.split if tried is not None else None,
         "channels": [{"channel": channel} for channel in channels],
     }
@@ -191,12 +206,12 @@ def look(
         heading = f"{name}: images that maximise each channel"
         with folder.writing(MAXIMISED) as path:
             figures.image_grid(drawn, titles, path, heading=heading)
-    for stem, file, (image, maps) in zip(stems, found, feature_maps, strict=True):
+    for own, file, (image, maps) in zip(names, found, feature_maps, strict=True):
         drawn = [image, *(_scaled(maps[..., channel]) for channel in channels)]
         titles = ["image", *(f"channel {channel}" for channel in channels)]
-        (folder.path / stem).parent.mkdir(parents=True, exist_ok=True)
-        with folder.writing(f"{stem}.png") as path:
-            figures.image_grid(drawn, titles, path, heading=f"{Path(str(file)).name}: {name}")
+        (folder.path / own).parent.mkdir(parents=True, exist_ok=True)
+        with folder.writing(own) as path:
+            figures.image_grid(drawn, titles, path, heading=f"{Path(file).name}: {name}")
     with folder.writing(RESULTS) as path:
         write_json(path, results)
     return results
@@ -206,12 +221,14 @@ class _Tried(NamedTuple):
     """Images that may excite a channel.
 
     Attributes:
-        batches: reads them, before normalisation.
+        batches: reads all of them, before normalisation.
+        images_at: reads those with certain numbers.
         names: of each: its number in the split, or its file.
         split: whose they are; None for files.
     """
 
     batches: Callable[[], Iterable[np.ndarray]]
+    images_at: Callable[[set[int]], dict[int, np.ndarray]]
     names: Sequence[int | str]
     split: str | None
 
@@ -222,18 +239,33 @@ def _of_split(data: Dataset, split: str, most: int) -> _Tried:
     def batches() -> Iterator[np.ndarray]:
         return (images for (images,) in image_batches([data], split, most))
 
-    return _Tried(batches, spaced(data.num_examples(split), most).tolist(), split)
+    def images_at(wanted: set[int]) -> dict[int, np.ndarray]:
+        images = itertools.chain.from_iterable(batches())
+        return {number: image for number, image in enumerate(images) if number in wanted}
+
+    return _Tried(batches, images_at, spaced(data.num_examples(split), most).tolist(), split)
 
 
-def _of_files(subject: Subject, files: Sequence[str], most: int) -> _Tried:
-    chosen = [files[number] for number in spaced(len(files), most)]
-
+def _of_files(subject: Subject, files: Sequence[str]) -> _Tried:
     def batches() -> Iterator[np.ndarray]:
-        images = read_ahead(subject.read, chosen)
+        images = read_ahead(subject.read, files)
+        start, first = 0, None
         while batch := list(itertools.islice(images, BATCH)):
+            first = batch[0] if first is None else first
+            for number, image in enumerate(batch, start):
+                if image.shape != first.shape:
+                    sizes = ("x".join(map(str, each.shape[:2])) for each in (image, first))
+                    raise DataError(
+                        f"{files[number]} has {next(sizes)} pixels as the model sees it, and"
+                        f" {files[0]} {next(sizes)}; images that are tried must have one size"
+                    )
             yield stacked(batch)
+            start += len(batch)
 
-    return _Tried(batches, chosen, None)
+    def images_at(wanted: set[int]) -> dict[int, np.ndarray]:
+        return {number: subject.read(files[number]) for number in wanted}
+
+    return _Tried(batches, images_at, files, None)
 
 
 def _feature_maps(
@@ -269,20 +301,9 @@ def _maximised(
     return list(drawn), [float(mean) for mean in means]
 
 
-def _images_at(tried: _Tried, wanted: np.ndarray) -> dict[int, np.ndarray]:
-    """Those of the images that were tried whose numbers among them are ``wanted``."""
-    found: dict[int, np.ndarray] = {}
-    start = 0
-    for images in tried.batches():
-        here = {int(n) for n in wanted.flat if start <= n < start + len(images)}
-        found |= {number: images[number - start] for number in here}
-        start += len(images)
-    return found
-
-
 def _signed(kernel: np.ndarray) -> np.ndarray:
     """A kernel in [0, 1], with 0 in the middle."""
-    return 0.5 + kernel / (2 * max(float(np.abs(kernel).max()), float(np.finfo(np.float32).tiny)))
+    return 0.5 + kernel / max(float(np.abs(kernel).max()), float(np.finfo(np.float32).tiny)) / 2
 
 
 def _scaled(one: np.ndarray) -> np.ndarray:

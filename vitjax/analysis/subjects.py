@@ -21,7 +21,6 @@ from vitjax.data.image_formats import MAX_PIXELS
 from vitjax.data.images import read_evaluated
 from vitjax.data.normalization import Normalization
 from vitjax.data.transforms.pipeline import parse
-from vitjax.meta.episodic import Episodic
 from vitjax.models.protocol import Model
 from vitjax.objectives import Classifier
 from vitjax.objectives.interfaces import Segmenter
@@ -131,15 +130,9 @@ def of_run(experiment: Experiment, variables: Any, support: Any = None) -> Subje
             networks = {ONLY: next(iter(networks.values()))}
         return subject(networks, classifier.class_names)
     if not isinstance(objective, Classifier | Segmenter):
-        hint = ""
-        if isinstance(objective, Episodic) and data.target == "class":
-            hint = (
-                " without a support set: give --support=DIR (support=), with a folder of images for"
-                " each class"
-            )
         raise ConfigError(
             f"the run's objective {type(objective).__name__} does not classify images or their"
-            f" pixels{hint}"
+            " pixels"
         )
     network = objective.model, objective.unwrap(variables)
     shape = data.example_batch()["image"].shape[1:]
@@ -190,6 +183,8 @@ def of_file(
     pipeline = parse(f"{resize} | center_crop({side})")
     normalization = Normalization.of(mean, std, shape[-1])
     read = functools.partial(read_evaluated, pipeline=pipeline, shape=(height, width, shape[-1]))
+    if names is not None and not model.num_outputs:
+        raise ConfigError(f"classes: the {type(model).__name__} of {source} has no head")
     if names is not None and len(names) != model.num_outputs:
         raise ConfigError(
             f"classes: {classes} names {counted(len(names), 'class', 'es')}, and the model of"

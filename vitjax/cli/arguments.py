@@ -47,7 +47,7 @@ def model(parser: argparse.ArgumentParser) -> None:
 
 
 def checkpoint(parser: argparse.ArgumentParser, or_file: bool = False) -> None:
-    """Adds ``--checkpoint``: of a run, or with `model` ``or_file``."""
+    """Adds ``--checkpoint``: of a run; with ``or_file`` also the file of weights of ``--model``."""
     of_run = "best, last, or a step (default: the best where the run chooses one)"
     parser.add_argument(
         "--checkpoint",

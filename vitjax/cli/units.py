@@ -24,7 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="IMAGES",
         help="a folder, a quoted wildcard, or @FILE: images that may excite the channels (default:"
-        " those of --split; of --model none)",
+        " those of --split for a run, none for --model)",
     )
     parser.add_argument("--layer", help="whose channels (default: the last map)")
     parser.add_argument(

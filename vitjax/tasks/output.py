@@ -84,6 +84,12 @@ class OutputFolder(os.PathLike[str]):
                 " (overwrite=True) to replace it"
             )
 
+    def discard(self, names: Iterable[str]) -> None:
+        """Removes files that an earlier prediction wrote, unless they have changed since then."""
+        for name in names:
+            if name in self._hashes and self._free(name):
+                (self.path / name).unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Yields the path for a file to be written completely, and then notes it in the record."""
