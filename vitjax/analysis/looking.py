@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from vitjax.analysis import subjects, units
 from vitjax.analysis.networks import image_batches, spaced
 from vitjax.analysis.opened import Opened
 from vitjax.analysis.subjects import Subject
+from vitjax.analysis.units import Exciting
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_lists import find_images
@@ -127,91 +128,69 @@ def look(
             tried = _of_split(experiment.data, "test" if split is None else split, examples)
     if tried_files is not None:
         tried = _of_files(subject, tried_files)
-    network, variables = next(iter(subject.networks.values()))
-    assert subject.image_shape is not None  # neither a run nor a file of weights lacks it
-    height, width, depth = subject.image_shape
-    opened = Opened(network)
-    name = opened.default_layer() if layer is None else layer
-    example = jax.ShapeDtypeStruct((1, height, width, depth), jnp.float32)
-    shape = jax.eval_shape(lambda v, x: units.feature_maps(network, v, x, name), variables, example)
-    if channels is None:
-        channels = range(min(_CHANNELS, shape.shape[-1]))
-    units.check_channels(channels, shape.shape[-1])
+    layer, channels = _chosen(subject, layer, channels)
     for images in (found, tried_files or []):
         if images:
             check_heads(images, subject.max_pixels, hint="")
             check_shape(subject.read, images)
     names = [f"{stem}.png" for stem in result_names([(file, "") for file in found])]
-    for file, each in zip(found, names, strict=True):
-        if each in _OWN:
+    for file, name in zip(found, names, strict=True):
+        if name in _OWN:
             raise ConfigError(
                 f"units: {file} has the name of a figure that the command writes; give it another"
             )
     folder.check([*names, *_OWN, RESULTS])
 
     # Everything is computed before the first file is written.
+    network, variables = next(iter(subject.networks.values()))
     kernels = {}
     with contextlib.suppress(ConfigError):  # a network without kernels, such as a deep encoder's
         kernels = units.first_kernels(network, variables)
-    exciting, boxed = None, []
+    exciting = maximised = None
     if tried is not None:
         exciting = units.most_exciting(
             network, variables, map(subject.normalize, tried.batches()),
-            channels, name, min(count, _MOST // len(channels)),
+            channels, layer, min(count, _MOST // len(channels)),
         )  # fmt: skip
-        finite.check_outputs(exciting.values, f"layer {name}", network)
+        finite.check_outputs(exciting.values, f"layer {layer}", network)
         shown = tried.images_at({int(number) for number in exciting.examples.flat})
-        boxed = [
-            _boxed(shown[int(number)], place, exciting.map_shape)
-            for numbers, places in zip(exciting.examples, exciting.places, strict=True)
-            for number, place in zip(numbers, places, strict=True)
-        ]
-    maximised = None
     if steps:
-        maximised = _maximised(subject, network, variables, channels, name, steps, seed)
-        finite.check_outputs(np.asarray(maximised[1]), f"layer {name}", network)
-    feature_maps = [_feature_maps(subject, network, variables, file, name) for file in found]
+        maximised = _maximised(subject, network, variables, channels, layer, steps, seed)
+        finite.check_outputs(np.asarray(maximised[1]), f"layer {layer}", network)
+    feature_maps = [_feature_maps(subject, network, variables, file, layer) for file in found]
     for file, (_, maps) in zip(found, feature_maps, strict=True):
-        finite.check_outputs(maps, f"{file}: layer {name}", network)
+        finite.check_outputs(maps, f"{file}: layer {layer}", network)
 
     folder.discard(_OWN)  # of an earlier command: not all of them are written again
     if kernels:
         drawn = [_signed(each) for group in kernels.values() for each in group]
-        with folder.writing(KERNELS) as path:
-            figures.image_grid(drawn, None, path, heading=", ".join(kernels))
-    results: dict[str, Any] = {
-        **origin,
-        "layer": name,
-        "split": tried.split if tried is not None else None,
-        "channels": [{"channel": channel} for channel in channels],
-    }
-    if exciting is not None and tried is not None:
-        titles = []
-        for each, numbers, values, places in zip(
-            results["channels"], exciting.examples, exciting.values, exciting.places, strict=True
-        ):
-            each["examples"] = [tried.names[number] for number in numbers]
-            each |= {"values": values.tolist(), "places": places.tolist()}
-            titles += [f"channel {each['channel']}\n{value:.3g}" for value in values]
+        _draw(folder, KERNELS, drawn, None, ", ".join(kernels))
+    rows: list[dict[str, Any]] = [{"channel": channel} for channel in channels]
+    if tried is not None and exciting is not None:
+        for i, row in enumerate(rows):
+            row["examples"] = [tried.names[number] for number in exciting.examples[i]]
+            row |= {"values": exciting.values[i].tolist(), "places": exciting.places[i].tolist()}
         whose = "images" if tried.split is None else f"images of {tried.split}"
-        heading = f"{name}: {whose} that excite each channel most"
-        columns = len(exciting.values[0])
-        with folder.writing(EXCITING) as path:
-            figures.image_grid(boxed, titles, path, heading=heading, columns=columns)
+        _draw_exciting(
+            folder, exciting, shown, channels, f"{layer}: {whose} that excite each channel most"
+        )
     if maximised is not None:
         drawn, means = maximised
-        for each, mean in zip(results["channels"], means, strict=True):
-            each["maximum"] = mean
+        for row, mean in zip(rows, means, strict=True):
+            row["maximum"] = mean
         titles = [f"channel {c}\n{mean:.3g}" for c, mean in zip(channels, means, strict=True)]
-        heading = f"{name}: images that maximise each channel"
-        with folder.writing(MAXIMISED) as path:
-            figures.image_grid(drawn, titles, path, heading=heading)
-    for own, file, (image, maps) in zip(names, found, feature_maps, strict=True):
+        _draw(folder, MAXIMISED, drawn, titles, f"{layer}: images that maximise each channel")
+    for name, file, (image, maps) in zip(names, found, feature_maps, strict=True):
         drawn = [image, *(_scaled(maps[..., channel]) for channel in channels)]
         titles = ["image", *(f"channel {channel}" for channel in channels)]
-        (folder.path / own).parent.mkdir(parents=True, exist_ok=True)
-        with folder.writing(own) as path:
-            figures.image_grid(drawn, titles, path, heading=f"{Path(file).name}: {name}")
+        (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+        _draw(folder, name, drawn, titles, f"{Path(file).name}: {layer}")
+    results = {
+        **origin,
+        "layer": layer,
+        "split": None if tried is None else tried.split,
+        "channels": rows,
+    }
     with folder.writing(RESULTS) as path:
         write_json(path, results)
     return results
@@ -268,6 +247,25 @@ def _of_files(subject: Subject, files: Sequence[str]) -> _Tried:
     return _Tried(batches, images_at, files, None)
 
 
+def _chosen(
+    subject: Subject, layer: str | None, channels: Sequence[int] | None
+) -> tuple[str, Sequence[int]]:
+    """The layer and its channels, by default the last map and the first ones.
+
+    Raises:
+        ConfigError: there is no such layer or channel.
+    """
+    model, variables = next(iter(subject.networks.values()))
+    assert subject.image_shape is not None  # neither a run nor a file of weights lacks it
+    name = Opened(model).default_layer() if layer is None else layer
+    example = jax.ShapeDtypeStruct((1, *subject.image_shape), jnp.float32)
+    maps = jax.eval_shape(lambda v, x: units.feature_maps(model, v, x, name), variables, example)
+    if channels is None:
+        channels = range(min(_CHANNELS, maps.shape[-1]))
+    units.check_channels(channels, maps.shape[-1])
+    return name, channels
+
+
 def _feature_maps(
     subject: Subject, model: Model, variables: Any, file: Any, layer: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -299,6 +297,38 @@ def _maximised(
     )  # fmt: skip
     drawn = (np.asarray(images) - black) / (white - black)
     return list(drawn), [float(mean) for mean in means]
+
+
+def _draw(
+    folder: OutputFolder,
+    name: str,
+    images: Sequence[np.ndarray],
+    titles: Sequence[str] | None,
+    heading: str,
+    columns: int | None = None,
+) -> None:
+    with folder.writing(name) as path:
+        figures.image_grid(images, titles, path, heading=heading, columns=columns)
+
+
+def _draw_exciting(
+    folder: OutputFolder,
+    exciting: Exciting,
+    images: Mapping[int, np.ndarray],
+    channels: Sequence[int],
+    heading: str,
+) -> None:
+    """A row of images per channel, with a frame around the place of each."""
+    drawn, titles = [], []
+    for channel, numbers, values, places in zip(
+        channels, exciting.examples, exciting.values, exciting.places, strict=True
+    ):
+        titles += [f"channel {channel}\n{value:.3g}" for value in values]
+        drawn += [
+            _boxed(images[int(number)], place, exciting.map_shape)
+            for number, place in zip(numbers, places, strict=True)
+        ]
+    _draw(folder, EXCITING, drawn, titles, heading, columns=exciting.examples.shape[1])
 
 
 def _signed(kernel: np.ndarray) -> np.ndarray:
