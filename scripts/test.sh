@@ -5,7 +5,7 @@
 #   bash scripts/test.sh tests/models -k vit
 #
 # One process per core, at most four, runs one file of tests at a time. -n 0 is one process for all,
-# which starts sooner and shows what is printed (-s). --slow adds the slow tests, as in CI. The first
+# which starts sooner and shows what is printed (-s). --slow adds the slow tests. The first
 # run compiles for minutes; tests/conftest.py keeps compiled code for the next one.
 # PYTHON and VITJAX_VENV choose the interpreter and the environment, see scripts/install.sh.
 set -euo pipefail

@@ -53,7 +53,9 @@ hypothesis.settings.load_profile("vitjax")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds ``--slow`` and ``--fuzz``."""
-    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--slow", action="store_true", help="also run the tests marked slow, as before a release"
+    )
     parser.addoption(
         "--fuzz",
         type=int,

@@ -43,7 +43,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
     assert errors == ""
 
 
-@pytest.mark.parametrize("step", [10, 40])
+@pytest.mark.parametrize("step", [10, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_as_one_never_killed(vitjax, config, trained, tmp_path, step):
     arguments = ("train", f"--config={config}", f"--workdir={tmp_path}")
     process = vitjax.start(*arguments)

@@ -79,7 +79,9 @@ def test_the_package_is_the_wheel_s(installed):
         assert names
 
 
-@pytest.mark.parametrize("name", ["digits/vit", "configs/digits/vit.py"])
+@pytest.mark.parametrize(
+    "name", ["digits/vit", pytest.param("configs/digits/vit.py", marks=pytest.mark.slow)]
+)
 def test_a_config_of_the_wheel_trains(installed, tmp_path, name):
     status, output, errors = installed(
         "vitjax", "train", f"--config={name}", f"--workdir={tmp_path}", *TINY

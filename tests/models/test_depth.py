@@ -49,6 +49,7 @@ def traffic(model):
     return compiled.cost_analysis()["bytes accessed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_cost_of_a_block_does_not_grow_with_depth(name):
     """XLA on CPUs computes sums of residual branches again wherever it may."""

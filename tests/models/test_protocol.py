@@ -258,20 +258,44 @@ def pooling_patches(model):
     return model.clone(pooling="mean", class_token=True) if vit else model
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    # Of those of SMALL the next test says how they are computed.
+    [pytest.param(n, marks=[pytest.mark.slow] if n in SMALL else []) for n in FAMILIES],
+)
 @pytest.mark.filterwarnings("ignore:fused attention falls back")
 def test_execution_fields_change_no_output(name):
     model, variables, inputs = small(name)
     other = model.replaced(**EXECUTION)
-    assert set(EXECUTION) == set(Model.execution_fields)
-    assert (other == model) == (name == "mlp_omniglot")
     found = jax.jit(other.apply)(other.stack(variables), inputs)
     np.testing.assert_allclose(found, computed(name)["outputs"], rtol=1e-4, atol=1e-5)
-    assert other.plain().unscanned() == model.plain().unscanned()
     restored = other.unstack(other.stack(variables))
     jax.tree.map(np.testing.assert_array_equal, restored, variables)
-    assert model.for_inner_loops().for_inner_loops() == model.for_inner_loops()
     jax.eval_shape(model.over_axis("devices").apply, variables, inputs)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_convolutions_are_products_of_matrices_if_so_asked(name):
+    """It is the only execution field of these; tests/nn has the values of both ways."""
+    model, variables, inputs = small(name)
+    assert set(EXECUTION) & set(model.field_names()) == {"conv_impl"}
+
+    def convolutions(conv_impl):
+        apply = model.replaced(conv_impl=conv_impl).apply
+        return str(jax.make_jaxpr(apply)(variables, inputs)).count("conv_general_dilated")
+
+    # The head of two networks is a convolution.
+    assert convolutions("matmul") <= 1 < convolutions("lax")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_execution_fields_are_known_to_the_model(name):
+    model, _, _ = small(name)
+    other = model.replaced(**EXECUTION)
+    assert set(EXECUTION) == set(Model.execution_fields)
+    assert (other == model) == (name == "mlp_omniglot")
+    assert other.plain().unscanned() == model.plain().unscanned()
+    assert model.for_inner_loops().for_inner_loops() == model.for_inner_loops()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
