@@ -196,19 +196,42 @@ def test_a_network_without_a_head_has_channels_and_no_classes(tmp_path, capsys):
     assert main(["units", *arguments, "--steps=0"]) == 0
 
 
-@pytest.mark.parametrize("what", ["image", "data", "maximised"])
-def test_what_is_not_finite_is_told_and_nothing_is_written(tmp_path, what, monkeypatch):
-    workdir, photo, output = tmp_path / "run", tmp_path / "a.png", tmp_path / "units"
-    small_workdirs.make(workdir, small_workdirs.CLASSIFICATION)
-    Image.new("L", (8, 8), 90).save(photo)
-    plain = units.feature_maps
-    monkeypatch.setattr(units, "feature_maps", lambda *args: plain(*args) * jnp.nan)
-    monkeypatch.setattr(units, "maximise", lambda *_, **__: (np.zeros((8, 8, 8, 1)), [np.nan] * 8))
-    image = {"files": photo, "steps": 0, "split": "val"}
-    options = {"image": image, "data": {"data": photo, "steps": 0}}
-    with pytest.raises(NotFiniteError, match="gives values that are NaN"):
-        looking.look(workdir, output, **options.get(what, {"data": photo}), say=lambda words: None)
-    assert not output.exists()
+def nan_maps(*arguments, plain=units.feature_maps):
+    return plain(*arguments) * jnp.nan
+
+
+# Exciting images come first: of the others theirs have to be finite.
+FINITE = units.Exciting(np.zeros((1, 1), int), np.ones((1, 1)), np.zeros((1, 1, 2), int), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("broken", "options", "named"),
+    [
+        ({"feature_maps": nan_maps}, {"data": "a.png", "steps": 0}, "^layer"),
+        (
+            {"feature_maps": nan_maps, "most_exciting": lambda *_: FINITE},
+            {"data": "a.png", "files": "a.png", "steps": 0},
+            r"a\.png: layer",
+        ),
+        (
+            {"maximise": lambda *_, **__: (np.zeros((1, 8, 8, 1)), [np.nan])},
+            {"data": "a.png"},
+            "^layer",
+        ),
+    ],
+    ids=["exciting", "image", "maximised"],
+)
+def test_what_is_not_finite_is_told_and_nothing_is_written(
+    tmp_path, broken, options, named, monkeypatch
+):
+    small_workdirs.make(tmp_path / "run", small_workdirs.CLASSIFICATION)
+    Image.new("L", (8, 8), 90).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for name, value in broken.items():
+        monkeypatch.setattr(units, name, value)
+    with pytest.raises(NotFiniteError, match=f"{named}.* gives values that are NaN"):
+        looking.look("run", "units", channels=(0,), say=lambda words: None, **options)
+    assert not (tmp_path / "units").exists()
 
 
 def test_images_of_several_sizes_are_not_tried_together(tmp_path):

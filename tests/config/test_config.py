@@ -14,7 +14,6 @@ import ml_collections
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from own_entries import own_entries
 
 from vitjax import config as configs
 from vitjax.config import overrides
@@ -397,8 +396,8 @@ def test_the_keys_that_may_be_a_section_or_a_value():
     }  # fmt: skip
     found = set()
     for section, registry in constructed.items():
-        for entry in own_entries(registry).values():
-            constructor = getattr(entry, "func", entry)  # of a partial
+        for name in registry:
+            constructor = getattr(registry[name], "func", registry[name])  # of a partial
             if isinstance(constructor, type) and not dataclasses.is_dataclass(constructor):
                 constructor = constructor.__init__
             hints = get_type_hints(constructor, include_extras=True)

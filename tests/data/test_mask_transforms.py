@@ -6,7 +6,6 @@ import pickle
 
 import numpy as np
 import pytest
-from own_entries import own_entries
 
 from vitjax.core.errors import ConfigError
 from vitjax.data import IGNORE, DataError, Sample
@@ -214,6 +213,6 @@ def test_all_transforms_go_to_worker_processes():
     needed |= {"pad_to_multiple": "pad_to_multiple(4)", "two_views": "two_views('crop(4)')"}
     needed |= {n: f"{n}(4)" for n in ("center_crop", "pad_and_crop", "random_resized_crop")}
     needed["corrupt"] = "corrupt('fog')"
-    for name in own_entries(TRANSFORMS):
+    for name in TRANSFORMS:
         pipeline = parse(needed.get(name, name), "test")
         assert pickle.loads(pickle.dumps(pipeline)) == pipeline
