@@ -9,13 +9,13 @@ import gc
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from registering import forgotten
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -113,25 +113,17 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forgotten_registrations() -> Iterator[None]:
+def forgotten_after_the_file() -> Iterator[None]:
     """Forgets what a file of tests has registered: those of another walk whole registries."""
-    before = {(id(registry), name) for registry in registries() for name in registry._origins}
-    yield
-    for registry in registries():
-        for name, (module, _) in list(registry._origins.items()):
-            # What vitjax registers is imported once, and has to stay.
-            if (id(registry), name) not in before and not module.startswith("vitjax."):
-                del registry._constructors[name], registry._facts[name], registry._origins[name]
+    with forgotten():
+        yield
 
 
-def registries() -> list[Any]:
-    """The registries of the modules of vitjax that are imported."""
-    found = sys.modules.get("vitjax.core.registry")
-    if found is None:
-        return []
-    modules = [module for name, module in sys.modules.items() if name.startswith("vitjax.")]
-    values = {id(v): v for module in modules for v in vars(module).values()}
-    return [value for value in values.values() if isinstance(value, found.Registry)]
+@pytest.fixture
+def forgotten_after_the_test() -> Iterator[None]:
+    """Forgets what one test has registered."""
+    with forgotten():
+        yield
 
 
 @pytest.fixture(scope="session")

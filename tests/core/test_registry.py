@@ -9,11 +9,13 @@ import types
 
 import pytest
 from flax import linen as nn
+from registering import forgotten
 
 from vitjax.core.errors import ConfigError, UserError
 from vitjax.core.registry import Registry
 from vitjax.core.text import near_match
 from vitjax.core.validation import call, check_keywords, keywords_of
+from vitjax.models import MODELS
 
 
 @pytest.fixture
@@ -262,3 +264,11 @@ def test_what_is_no_text_is_no_name(tools, name):
     assert name not in tools
     with pytest.raises(ConfigError, match="unknown tool"):
         tools[name]
+
+
+def test_tests_forget_what_they_register():
+    before = (MODELS.names(), dict(MODELS._facts), dict(MODELS._origins))
+    with forgotten():
+        MODELS.register("of_this_test", paper="none")(lambda: None)
+        assert "of_this_test" in MODELS
+    assert (MODELS.names(), MODELS._facts, MODELS._origins) == before

@@ -12,17 +12,14 @@ import pytest
 import vitjax.data
 from vitjax.core.errors import ConfigError
 from vitjax.data import KINDS, DataError, Sample, transforms
-from vitjax.data.sources import SOURCES, ArraySplit, Source, register
+from vitjax.data.sources import ArraySplit, Source, register
 from vitjax.training import checks
 
 
 @pytest.fixture
-def registered():
-    """Registers sources, and takes them away again."""
-    before = SOURCES.names()
-    yield register
-    for name in set(SOURCES.names()) - set(before):
-        del SOURCES._constructors[name]
+def registered(forgotten_after_the_test):
+    """Registers sources for one test."""
+    return register
 
 
 def take(data, count: int, **keywords) -> list[dict[str, np.ndarray]]:
@@ -250,11 +247,10 @@ def test_views_of_different_sizes_are_an_error():
         views(Sample(np.zeros((12, 12, 1), np.uint8)), np.random.default_rng(0))
 
 
-def test_a_kind_of_data_of_one_s_own(registered, monkeypatch):
+def test_a_kind_of_data_of_one_s_own(registered):
     class Captions(vitjax.data.UnlabelledData):
         target = "text"
 
-    monkeypatch.setattr(KINDS, "_constructors", {**KINDS._constructors})
     KINDS.register("text", label="a caption per image")(Captions)
     registered("captions", target="text")(lambda: Source({"train": Dots(3)}, ()))
     assert isinstance(vitjax.data.create(source="captions", batch_size=1), Captions)

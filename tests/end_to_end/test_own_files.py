@@ -2,18 +2,13 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from registering import forgotten
 
 from vitjax.cli import main
-from vitjax.data import sources, transforms
-from vitjax.metrics import MEASURES
-from vitjax.models import MODELS
-from vitjax.objectives import objectives
-from vitjax.training.task import TASKS
 
 MODEL = """
 import flax.linen as nn
@@ -136,36 +131,27 @@ def folder(tmp_path_factory):
     return folder
 
 
-def forget():
-    """Leaves this process as one that has never seen the user's files."""
-    for registry in (MODELS, objectives, MEASURES, TASKS, sources.SOURCES, transforms.TRANSFORMS):
-        for name in [name for name in registry.names() if name.startswith("my_")]:
-            del registry._constructors[name], registry._origins[name], registry._facts[name]
-    for name in [name for name in sys.modules if name.startswith("vitjax_user")]:
-        del sys.modules[name]
-
-
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(tmp_path, monkeypatch, forgotten_after_the_test):
     """Another directory, in a process that has not seen the user's files."""
-    forget()
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    forget()
+    return tmp_path
+
+
+def command(*arguments):
+    """A command in this process, which then has not seen the user's files."""
+    with forgotten():
+        assert main(arguments) == 0
 
 
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
     """A run's folder, trained for 2 steps and resumed for 2 more; the user's files are gone."""
     workdir = tmp_path_factory.mktemp("runs") / "mine"
-    data = ["data", f"--config={folder / 'my_config.py'}", f"--output={workdir.parent / 'a.png'}"]
-    assert main(data) == 0
-    forget()
-    train = ["train", f"--config={folder / 'my_config.py'}", f"--workdir={workdir}"]
-    assert main(train) == 0
-    forget()
-    assert main([*train, "--config.train.steps=4"]) == 0
-    forget()
+    command("data", f"--config={folder / 'my_config.py'}", f"--output={workdir.parent / 'a.png'}")
+    train = ("train", f"--config={folder / 'my_config.py'}", f"--workdir={workdir}")
+    command(*train)
+    command(*train, "--config.train.steps=4")
     shutil.move(folder, folder.with_name("gone"))
     return workdir
 

@@ -180,7 +180,8 @@ def test_values_are_written_in_their_unit():
     assert Declaration(False, "nats").text(0.07123) == "0.0712"
 
 
-def test_a_measure_of_outputs_that_are_no_probabilities(monkeypatch):
+@pytest.mark.usefixtures("forgotten_after_the_test")
+def test_a_measure_of_outputs_that_are_no_probabilities():
     @dataclasses.dataclass(frozen=True)
     class Recall(Measure):
         """Retrieval: the fraction of examples whose nearest other example is of their place."""
@@ -195,7 +196,6 @@ def test_a_measure_of_outputs_that_are_no_probabilities(monkeypatch):
             distances = np.linalg.norm(a[:, None] - a[None], axis=-1) + np.diag([np.inf] * len(a))
             return float(np.mean(examples["place"][distances.argmin(1)] == examples["place"]))
 
-    monkeypatch.setattr(MEASURES, "_constructors", {**MEASURES._constructors})
     MEASURES.register("recall_at_1", target="place")(Recall)
     measures = create_measures(("recall_at_1",), "place", where="config.x")
     batch = {"place": np.array([0, 0, 1, 1]), "mask": np.array([True, True, True, False])}

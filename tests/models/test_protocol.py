@@ -399,23 +399,24 @@ def test_a_model_without_a_head():
         model.headless()
 
 
-def test_facts_of_a_name_are_checked(monkeypatch):
-    monkeypatch.setitem(models.MODELS._constructors, "other", Tiny)
-    monkeypatch.setitem(models.MODELS._facts, "other", {"papr": "none"})
+@pytest.mark.usefixtures("forgotten_after_the_test")
+def test_facts_of_a_name_are_checked():
+    models.MODELS.register("other", papr="none")(Tiny)
     with pytest.raises(ConfigError, match=r"facts of model 'other'.*'papr'; did you mean 'paper'"):
         models.facts("other")
-    monkeypatch.setitem(models.MODELS._facts, "other", {"interpolation": "cubic"})
+    models.MODELS.register("other", interpolation="cubic")(Tiny)
     with pytest.raises(ConfigError, match="did you mean 'bicubic'"):
         models.facts("other")
-    monkeypatch.setitem(models.MODELS._facts, "other", {})
+    models.MODELS.register("other")(Tiny)
     with pytest.raises(ConfigError, match="without image_size"):
         models.input_shape("other")
 
 
-def test_a_registered_module_must_be_a_model(monkeypatch):
+@pytest.mark.usefixtures("forgotten_after_the_test")
+def test_a_registered_module_must_be_a_model():
     class Other(nn.Module):
         pass
 
-    monkeypatch.setitem(models.MODELS._constructors, "other", Other)
+    models.MODELS.register("other")(Other)
     with pytest.raises(ConfigError, match=r"should derive from vitjax\.models\.Model"):
         models.create("other")

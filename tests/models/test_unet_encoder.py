@@ -37,10 +37,9 @@ class Toy(Model):
 
 
 @pytest.fixture
-def registered(monkeypatch):
+def registered(forgotten_after_the_test):
     """A name for `Toy` that other tests do not see."""
-    for registered, value in ((models.MODELS._constructors, Toy), (models.MODELS._facts, {})):
-        monkeypatch.setitem(registered, "toy", value)
+    models.MODELS.register("toy")(Toy)
     return "toy"
 
 

@@ -565,14 +565,14 @@ class OwnModel(models.Model):
         return nn.Dense(self.num_classes, name="head")(inputs.reshape(len(inputs), -1))
 
 
-def test_a_registered_model_of_a_user_is_read_from_its_file(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("forgotten_after_the_test")
+def test_a_registered_model_of_a_user_is_read_from_its_file(tmp_path):
     module = OwnModel(num_classes=5)
     variables = random_variables(module, SHAPE)
     path = weights.save(variables, module, tmp_path / "own", input_shape=SHAPE)
     with pytest.raises(WeightsError, match="unknown model 'OwnModel'"):
         weights.open_weights(path)
-    known = {**MODELS._constructors, "own_model": OwnModel}
-    monkeypatch.setattr(MODELS, "_constructors", known)
+    MODELS.register("own_model")(OwnModel)
     assert weights.module_of(weights.open_weights(path)) == module
     found = weights.load(path, "own_model", num_classes=5)
     jax.tree.map(np.testing.assert_array_equal, found, variables)
