@@ -1,6 +1,7 @@
 """Maps of what a network looks at."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from vitjax.analysis.methods import METHODS
 from vitjax.analysis.methods import method as chosen
 from vitjax.core.errors import ConfigError
 from vitjax.models import Model
+from vitjax.training.progress import Progress
 
 VIT = {"width": 8, "depth": 2, "num_heads": 2, "patch_size": 4, "num_classes": 3}
 RESNET = {"stage_sizes": (1, 1), "width": 4, "stem": "cifar", "num_classes": 3}
@@ -152,6 +154,44 @@ def test_score_cam_by_hand():
             likely = jax.nn.softmax(model.apply(variables, (image * mask[..., None])[None]))
             expected = expected + likely[0, 1] * large
         np.testing.assert_allclose(own, nn.relu(expected), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["score_cam", "lime"])
+def test_what_takes_long_says_how_far_it_is(method, monkeypatch):
+    module = attribution if method == "score_cam" else lime
+    monkeypatch.setattr(module, "Progress", functools.partial(Progress, every=0))
+    model, variables, images = made("resnet18")
+    lines: list[str] = []
+    chosen(method).of(model, lines.append, batch_size=4)(variables, images[:1], 0)
+    assert lines
+    assert re.fullmatch(rf"{method}: 1 of \d+ batches, about .* left", lines[0])
+
+
+def options():
+    return [(name, option) for name, each in METHODS.items() for option in each.options]
+
+
+@pytest.mark.parametrize(("method", "option"), options())
+def test_options_that_cannot_be_are_refused(method, option):
+    model, _, _ = made("resnet18")
+    wrong = 3 if option in ("layer", "masker") and method != "attention" else "many"
+    with pytest.raises(ConfigError, match=rf"^{method}\.{option} is '?{wrong}"):
+        chosen(method).of(model, **{option: wrong})
+    if option not in ("layer", "head", "masker", "baseline", "fill"):
+        with pytest.raises(
+            ConfigError, match=rf"^{method}\.{option} is -1; it must be (at least|above)"
+        ):
+            chosen(method).of(model, **{option: -1})
+
+
+def test_a_baseline_is_a_number_or_one_of_each_channel():
+    black = computed("integrated_gradients", "resnet18", baseline=[-1.0, -0.5, -2.0], steps=512)
+    model, variables, images = made("resnet18")
+    start = jnp.broadcast_to(jnp.array([-1.0, -0.5, -2.0]), images.shape)
+    fall = [attribution.scores(model.apply(variables, x), 1) for x in (images, start)]
+    np.testing.assert_allclose(black.sum((1, 2)), fall[0] - fall[1], rtol=0.01)
+    with pytest.raises(ConfigError, match="baseline has 2 numbers; images here have 3 channels"):
+        attribution.integrated_gradients(model, variables, images, 1, baseline=(0.0, 1.0))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_ti16", "unet"])

@@ -18,7 +18,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from vitjax.analysis.opened import Opened
 from vitjax.core.errors import ConfigError
+from vitjax.core.text import Say, say_nothing
+from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, PositiveInt
 from vitjax.models.protocol import Model
+from vitjax.training.progress import Progress
 
 Variables = Mapping[str, Any]
 # A class for all images, or one for each.
@@ -133,7 +136,8 @@ def score_cam(
     target: Target,
     layer: str | None = None,
     *,
-    batch_size: int = 32,
+    batch_size: PositiveInt = 32,
+    say: Say = say_nothing,
 ) -> Map:
     """Score-CAM: the channels of a map, weighed by the probability of the image that each masks.
 
@@ -147,6 +151,7 @@ def score_cam(
         target: the class.
         layer: as of `grad_cam`.
         batch_size: masked images of one forward pass.
+        say: receives lines of progress where no terminal shows a bar.
     """
     opened = Opened(model)
     name = layer or opened.default_layer()
@@ -172,7 +177,8 @@ def score_cam(
         lacking = -len(maps) % min(batch_size, len(maps))
         padded = jnp.pad(maps, ((0, lacking), (0, 0), (0, 0)))
         parts = jnp.split(padded, len(padded) // min(batch_size, len(maps)))
-        weights = jnp.concatenate([weighed(variables, image, part, index) for part in parts])
+        results = (weighed(variables, image, part, index) for part in parts)
+        weights = jnp.concatenate(list(Progress(say).over(results, len(parts), "score_cam")))
         found.append(jnp.einsum("chw,c->hw", maps, weights[: len(maps)]))
     # Resized after the sum, which is the same and does not hold every channel at the image's size.
     return jax.nn.relu(resized(jnp.stack(found), height, width))
@@ -222,8 +228,8 @@ def integrated_gradients(
     images: Images,
     target: Target,
     *,
-    baseline: float | Array = 0.0,
-    steps: int = 64,
+    baseline: float | tuple[float, ...] = 0.0,
+    steps: PositiveInt = 64,
 ) -> Map:
     """The mean gradient on the way from a baseline to the image, times their difference.
 
@@ -235,9 +241,17 @@ def integrated_gradients(
         variables: those of the model.
         images: normalised, so that 0 is the mean of the data.
         target: the class.
-        baseline: an image without information, or one number for all pixels.
+        baseline: the pixels of an image without information: a number, or one for each channel.
         steps: gradients on the way.
+
+    Raises:
+        ConfigError: ``baseline`` has not as many numbers as an image has channels.
     """
+    if np.size(baseline) not in (1, images.shape[-1]):
+        raise ConfigError(
+            f"integrated_gradients.baseline has {np.size(baseline)} numbers; images here have"
+            f" {images.shape[-1]} channels"
+        )
     start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     opened = Opened(model)
 
@@ -256,9 +270,9 @@ def smooth_grad(
     images: Images,
     target: Target,
     *,
-    key: PRNGKeyArray | None = None,
-    samples: int = 25,
-    noise: float = 0.15,
+    samples: PositiveInt = 25,
+    noise: NonNegativeFloat = 0.15,
+    seed: NonNegativeInt = 0,
 ) -> Map:
     """`saliency` of the mean gradient over noisy copies of the image.
 
@@ -269,9 +283,9 @@ def smooth_grad(
         variables: those of the model.
         images: normalised.
         target: the class.
-        key: of the noise; None for a fixed one.
         samples: noisy copies.
         noise: its standard deviation, as a fraction of the range of each image.
+        seed: of the noise.
     """
     spread = jnp.ptp(images, axis=(1, 2, 3), keepdims=True) * noise
     opened = Opened(model)
@@ -280,7 +294,7 @@ def smooth_grad(
         noisy = images + spread * jax.random.normal(key, images.shape, images.dtype)
         return total + _by_pixels(opened, None, variables, noisy, target), None
 
-    keys = jax.random.split(jax.random.key(0) if key is None else key, samples)
+    keys = jax.random.split(jax.random.key(seed), samples)
     total, _ = jax.lax.scan(one, jnp.zeros_like(images), keys)
     return jnp.max(jnp.abs(total / samples), axis=-1)
 
@@ -291,8 +305,8 @@ def occlusion(
     images: Images,
     target: Target,
     *,
-    size: int | None = None,
-    stride: int | None = None,
+    size: PositiveInt | None = None,
+    stride: PositiveInt | None = None,
     fill: float = 0.0,
 ) -> Map:
     """By how much the score falls where a square hides the image, averaged over the squares.
