@@ -322,8 +322,9 @@ def _check_finite(
     if faults:
         raise WeightsError(
             f"{weights.where}: has weights that are not finite:{_lines(list(faults))}\n"
-            "The network would answer NaN. Take an earlier checkpoint, or accept them with"
-            " allow_nonfinite=True (--allow-nonfinite, config.init.allow_nonfinite)"
+            "The network would answer NaN; take an earlier checkpoint. They are accepted by"
+            " weights.load(..., allow_nonfinite=True), vitjax import --allow-nonfinite and"
+            " config.init.allow_nonfinite=True"
         )
 
 
