@@ -95,6 +95,7 @@ def test_what_cannot_be_compared_is_refused(workdirs, tmp_path):
     refused("stage9", layers="stage9")
     refused("at least 4 images", batch_size=3)
     refused("--examples is -1", examples=-1)
+    refused("--batch-size is 0", batch_size=0)
     folder = tmp_path / "other"
     folder.mkdir()
     data = {**DATA, "val_examples": 15}

@@ -78,6 +78,7 @@ def compare_layers(
     """
     check_value(kernel, Kernel, "--kernel")
     check_value(examples, PositiveInt, "--examples")
+    check_value(batch_size, PositiveInt, "--batch-size")
     if not 1 <= len(workdirs) + len(files) <= 2:
         raise ConfigError(
             "layers are compared of one or two networks: give --workdir=DIR of a run, or"
