@@ -93,9 +93,20 @@ def test_what_cannot_be_compared_is_refused(workdirs, tmp_path):
     refused("'cubic'", kernel="cubic")
     refused("no such split; did you mean 'val'", split="vla")
     refused("stage9", layers="stage9")
-    refused("at least 4 images", batch_size=3)
-    refused("--examples is -1", examples=-1)
-    refused("--batch-size is 0", batch_size=0)
+    refused("--examples is 3; it must be at least 4", examples=3)
+    refused("--batch-size is 3; it must be at least 4", batch_size=3)
+    refused("--layers is None; it must be a string", layers=None)
+    refused("--layers is empty", layers="")
+    refused("is given twice", [workdirs[0], workdirs[0]])
+    refused("both checkpoints are that of step", workdirs[:1], with_checkpoint="last")
+    refused(r"workdirs\[1\] is None; it must be a path", [workdirs[0], None])
+    (tmp_path / "file").touch()
+    refused("is a file; it must be a folder", output=tmp_path / "file")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "cka.json").write_text("mine")
+    refused("cka.json: the file exists already, and no earlier command", output=own)
+    assert (own / "cka.json").read_text() == "mine"
     folder = tmp_path / "other"
     folder.mkdir()
     data = {**DATA, "val_examples": 15}

@@ -99,6 +99,20 @@ def test_two_seeds_from_the_command_line(workdirs, tmp_path, capsys):
     assert (output / "shape_bias.png").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["vit_1", "vit_2", "vit_3"], "vit, 3 seeds"),
+        (["vit_10", "vit_11"], "vit, 2 seeds"),
+        (["vit1", "vit2"], "vit, 2 seeds"),
+        (["deep_small", "deep_smart"], "deep, 2 seeds"),
+        (["one", "two"], "one and others, 2 seeds"),
+    ],
+)
+def test_the_name_of_seeds_ends_with_a_whole_word(names, expected):
+    assert shape_bias._common_name(names) == expected
+
+
 def test_a_network_that_goes_by_shape(workdirs, tmp_path, monkeypatch):
     """Predictions are those of an oracle; images are told apart by their pixels."""
     conflict, agreeing = shape_bias.Cues.drawn(30, 0).splits(16)
@@ -112,7 +126,7 @@ def test_a_network_that_goes_by_shape(workdirs, tmp_path, monkeypatch):
         def __init__(self, network, batch_size):
             pass
 
-        def __call__(self, images):
+        def __call__(self, images, count):
             return np.array([answers[image.tobytes()] for image in images])
 
     monkeypatch.setattr(shape_bias, "Classes", Oracle)

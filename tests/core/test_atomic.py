@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from vitjax.core.atomic import naming, new_file, replace
+from vitjax.core.atomic import finite, naming, new_file, replace
 
 
 def test_a_new_file_comes_whole_with_its_folder(tmp_path):
@@ -19,6 +21,11 @@ def test_a_new_file_comes_whole_with_its_folder(tmp_path):
         assert unfinished.parent == path.parent  # renaming works within a file system
     assert path.read_text() == "half"
     assert os.listdir(path.parent) == ["b.txt"]
+
+
+def test_json_has_the_numbers_of_numpy_and_no_nan():
+    value = {"a": np.int32(3), "b": (np.float32(0.5), np.nan), "c": [True, np.float64("inf"), None]}
+    assert json.dumps(finite(value)) == '{"a": 3, "b": [0.5, null], "c": [true, null, null]}'
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -74,7 +74,9 @@ class Activations:
             ConfigError: the pattern is not a regular expression, or matches no layer.
         """
         names = [layer.name for layer in self.layers]
-        patterns: Sequence[str] = (pattern or rf"^{REPRESENTATION}$",)
+        if pattern == "":
+            raise ConfigError(f"{where} is empty; {ALL!r} is all layers")
+        patterns: Sequence[str] = (rf"^{REPRESENTATION}$" if pattern is None else pattern,)
         if pattern == ALL:
             patterns = (*self._model.block_outputs, rf"^{REPRESENTATION}$")
             if [name for name in names if matches(name, patterns)] == [REPRESENTATION]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vitjax.analysis.attribution import Images, Map, Target, Variables, resized, scores
+from vitjax.analysis.calls import checked
 from vitjax.analysis.opened import Opened
 from vitjax.core.errors import ConfigError
 from vitjax.core.names import matches
@@ -36,6 +37,7 @@ def attention_maps(
     return [values[name] for name in _names(opened, images, values)]
 
 
+@checked
 def attention(
     model: Model,
     variables: Variables,
@@ -70,6 +72,7 @@ def attention(
     return _over_pixels(model, one, images)
 
 
+@checked
 def rollout(model: Model, variables: Variables, images: Images, target: Target = 0) -> Map:
     """The product of the attention of all layers, each averaged over heads and with the identity.
 
@@ -84,6 +87,7 @@ def rollout(model: Model, variables: Variables, images: Images, target: Target =
     return _over_pixels(model, total, images)
 
 
+@checked
 def relevance(model: Model, variables: Variables, images: Images, target: Target) -> Map:
     """Attention times its gradient, where positive, added up over the layers.
 

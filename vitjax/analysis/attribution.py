@@ -1,7 +1,8 @@
 """What a network looks at: maps over the pixels of an image for the score of a class.
 
 All functions take ``(model, variables, images, target)`` and return maps of shape (batch, height,
-width). Where a method says nothing else, positive numbers speak for the class.
+width). Where a method says nothing else, positive numbers speak for the class. `checked` refuses
+arguments that cannot be used.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from vitjax.analysis.calls import checked
 from vitjax.analysis.opened import Opened
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say, say_nothing
@@ -54,6 +56,7 @@ def resized(maps: Float[Array, "batch rows columns"], height: int, width: int) -
     return jax.image.resize(maps, (len(maps), height, width), "bilinear")
 
 
+@checked
 def cam(
     model: Model, variables: Variables, images: Images, target: Target, layer: str | None = None
 ) -> Map:
@@ -66,7 +69,7 @@ def cam(
         ConfigError: the head reads something else.
     """
     opened = Opened(model)
-    name = layer or opened.default_layer()
+    name = opened.default_layer() if layer is None else layer
     _, values = opened(variables, images)
     x = opened.as_map(name, _value(opened, values, name), images.shape[1:])
     head, _ = model.split_head(variables["params"])
@@ -83,6 +86,7 @@ def cam(
     return resized(jnp.einsum("bhwc,cb->bhw", x, weights), *images.shape[1:3])
 
 
+@checked
 def grad_cam(
     model: Model, variables: Variables, images: Images, target: Target, layer: str | None = None
 ) -> Map:
@@ -102,6 +106,7 @@ def grad_cam(
     return resize(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", x, weights)))
 
 
+@checked
 def grad_cam_plus_plus(
     model: Model, variables: Variables, images: Images, target: Target, layer: str | None = None
 ) -> Map:
@@ -118,6 +123,7 @@ def grad_cam_plus_plus(
     return resize(jax.nn.relu(jnp.einsum("bhwc,bc->bhw", x, weights)))
 
 
+@checked
 def layer_cam(
     model: Model, variables: Variables, images: Images, target: Target, layer: str | None = None
 ) -> Map:
@@ -129,6 +135,7 @@ def layer_cam(
     return resize(jax.nn.relu(jnp.sum(x * jax.nn.relu(gradient), axis=-1)))
 
 
+@checked
 def score_cam(
     model: Model,
     variables: Variables,
@@ -154,7 +161,7 @@ def score_cam(
         say: receives lines of progress where no terminal shows a bar.
     """
     opened = Opened(model)
-    name = layer or opened.default_layer()
+    name = opened.default_layer() if layer is None else layer
     _, values = jax.jit(opened.__call__)(variables, images)
     x = opened.as_map(name, _value(opened, values, name), images.shape[1:])
     height, width = images.shape[1:3]
@@ -184,6 +191,7 @@ def score_cam(
     return jax.nn.relu(resized(jnp.stack(found), height, width))
 
 
+@checked
 def gradient(model: Model, variables: Variables, images: Images, target: Target) -> Images:
     """The gradient of the score by the pixels, with its channels (batch, height, width, channels).
 
@@ -192,6 +200,7 @@ def gradient(model: Model, variables: Variables, images: Images, target: Target)
     return _by_pixels(Opened(model), None, variables, images, target)
 
 
+@checked
 def saliency(model: Model, variables: Variables, images: Images, target: Target) -> Map:
     """The largest magnitude of `gradient` among the channels of each pixel; it has no sign.
 
@@ -200,6 +209,7 @@ def saliency(model: Model, variables: Variables, images: Images, target: Target)
     return jnp.max(jnp.abs(gradient(model, variables, images, target)), axis=-1)
 
 
+@checked
 def guided_backpropagation(
     model: Model, variables: Variables, images: Images, target: Target
 ) -> Map:
@@ -222,6 +232,7 @@ def guided_backpropagation(
     return jnp.max(jnp.abs(found), axis=-1)
 
 
+@checked
 def integrated_gradients(
     model: Model,
     variables: Variables,
@@ -264,6 +275,7 @@ def integrated_gradients(
     return jnp.sum((images - start) * total / steps, axis=-1)
 
 
+@checked
 def smooth_grad(
     model: Model,
     variables: Variables,
@@ -299,6 +311,7 @@ def smooth_grad(
     return jnp.max(jnp.abs(total / samples), axis=-1)
 
 
+@checked
 def occlusion(
     model: Model,
     variables: Variables,
@@ -319,12 +332,20 @@ def occlusion(
         images: normalised, so that 0 is the mean of the data.
         target: the class.
         size: side of the square in pixels; None for an eighth of the shorter side.
-        stride: of its positions in pixels; None for half of ``size``.
+        stride: of its positions in pixels, at most ``size``; None for half of it.
         fill: the value that hides.
+
+    Raises:
+        ConfigError: ``stride`` is larger than ``size``.
     """
     height, width = images.shape[1:3]
     size = size or max(1, min(height, width) // 8)
     stride = stride or max(1, size // 2)
+    if stride > size:
+        raise ConfigError(
+            f"occlusion.stride is {stride}; it must be at most size ({size}), so that each pixel is"
+            " hidden once"
+        )
     rows, columns = (_positions(n, size, stride) for n in (height, width))
     corners = jnp.array([(row, column) for row in rows for column in columns])
 
@@ -364,7 +385,7 @@ def _map_and_gradient(
 ) -> tuple[Array, Array, Callable[[Array], Map]]:
     """A map, the gradient of the score by it, and what brings maps to the size of the images."""
     opened = Opened(model)
-    name = layer or opened.default_layer()
+    name = opened.default_layer() if layer is None else layer
     shapes = opened.shapes(variables, images)
     opened.check(name, shapes)
     change = {name: jnp.zeros(shapes[name], jnp.result_type(images))}

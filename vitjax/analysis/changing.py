@@ -13,17 +13,16 @@ import numpy as np
 from vitjax.analysis.classifying import Classes
 from vitjax.analysis.networks import Network
 from vitjax.core.machine import process_cores
-from vitjax.core.text import Say
 from vitjax.data import DataError, LabelledDataset
 from vitjax.data.corruptions import corrupt, drop_patches, patch_shuffle
 from vitjax.data.corruptions.patches import occlusion_grid
 from vitjax.tasks.reading import read_ahead, stacked
 from vitjax.training import checks
+from vitjax.training.progress import Counter
 
 SHUFFLED, OCCLUDED = "patch_shuffle", "occlusion"
 GRIDS = (1, 2, 4, 8)  # of shuffled patches
 FRACTIONS = tuple(round(0.1 * tenth, 1) for tenth in range(10))  # of hidden patches
-_SAID = 20  # percent of the images between two messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,20 +126,22 @@ class Counts:
         self._classes = [Classes(network, batch_size) for network in networks]
         self._changes = changes
         self._seed = seed
-        self._said = 0
         self.examples = 0
         self.clean = np.zeros(len(networks), int)
         self.changed = {
             (change.name, change.level): np.zeros(len(networks), int) for change in changes
         }
 
-    def add(self, images: Sequence[np.ndarray], labels: np.ndarray, which: np.ndarray) -> None:
+    def add(
+        self, images: Sequence[np.ndarray], labels: np.ndarray, which: np.ndarray, count: Counter
+    ) -> None:
         """Counts a batch.
 
         Args:
             images: for each network, (batch, height, width, channels).
             labels: the classes.
             which: the numbers of the images in their split.
+            count: called with the number of images after each change.
         """
         self.examples += len(labels)
         # Each different array once, and which of them each network sees.
@@ -152,18 +153,13 @@ class Counts:
             if not same:
                 different.append(own)
         self.clean += self._right(different, places, labels)
+        count(len(labels))
         with ThreadPoolExecutor(process_cores(), thread_name_prefix="corruptions") as pool:
             for change in self._changes:
                 call = functools.partial(_changed, change, self._seed)
                 made = [np.stack(list(pool.map(call, own, which.tolist()))) for own in different]
                 self.changed[change.name, change.level] += self._right(made, places, labels)
-
-    def report(self, total: int, say: Say) -> None:
-        """Says how far the measurement is, now and then."""
-        done = 100 * self.examples // total
-        if done >= self._said + _SAID:
-            self._said = done
-            say(f"{self.examples:,} of {total:,} images ({done}%)")
+                count(len(labels))
 
     def _right(
         self, different: Sequence[np.ndarray], places: Sequence[int], labels: np.ndarray

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,12 +14,13 @@ from jaxtyping import Int
 
 from vitjax.analysis.networks import Network
 from vitjax.core.errors import ConfigError
-from vitjax.core.paths import given_twice
+from vitjax.core.paths import given_twice, listed
 from vitjax.objectives import Classifier
 from vitjax.tasks.output import OutputFolder
 from vitjax.tasks.reading import stacked
 from vitjax.training import evaluation_files, finite
 from vitjax.training.experiment import Experiment
+from vitjax.training.progress import Counter
 from vitjax.training.task import Table
 
 
@@ -40,11 +40,14 @@ class Classes:
 
         self._compiled = jax.jit(predict)
 
-    def __call__(self, images: Iterable[np.ndarray]) -> Int[np.ndarray, "images"]:
+    def __call__(
+        self, images: Iterable[np.ndarray], count: Counter | None = None
+    ) -> Int[np.ndarray, "images"]:
         """The class of each image; one batch of them is in memory.
 
         Args:
             images: as the run's data has them before normalisation, each (height, width, channels).
+            count: called with the number of images of each batch that is done.
 
         Raises:
             NotFiniteError: the network gives NaN, of which no class is the largest.
@@ -56,6 +59,8 @@ class Classes:
             outputs = np.asarray(self._compiled(self._variables, batch))[: len(part)]
             finite.check_outputs(outputs, self._name, self._model)
             found.append(outputs.argmax(axis=-1).astype(np.int32))
+            if count is not None:
+                count(len(part))
         return np.concatenate(found)
 
 
@@ -77,12 +82,18 @@ def check_classifier(experiment: Experiment, where: str, what: str) -> None:
         )
 
 
-def check_workdirs(workdirs: Sequence[str | Path], what: str) -> None:
-    """Raises ConfigError unless the folders of runs are given, each once."""
-    if not workdirs:
+def folders_of(workdirs: Any, what: str) -> list[str | Path]:
+    """The folders of runs, of which one at least is given, and each once.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    folders = listed(workdirs, "workdirs")
+    if not folders:
         raise ConfigError(f"{what} needs the folder of a run (--workdir=DIR), or several of them")
-    if (twice := given_twice(workdirs)) is not None:
+    if (twice := given_twice(folders)) is not None:
         raise ConfigError(f"--workdir={twice} is given twice; each run is a network of its own")
+    return folders
 
 
 def result_files(name: str, tables: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from jaxtyping import Array
 
@@ -19,19 +19,22 @@ from vitjax.analysis.networks import (
     image_batches,
     of_configs,
     of_runs,
+    results_folder,
+    spaced,
 )
-from vitjax.analysis.similarity import Kernel
+from vitjax.analysis.similarity import FEWEST, Kernel
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
-from vitjax.core.paths import expanded
+from vitjax.core.paths import given_twice, listed
 from vitjax.core.text import Say
-from vitjax.core.validation import PositiveInt, check_value
+from vitjax.core.validation import Bounds, check_value
 from vitjax.training import checks
 from vitjax.training.experiment import Experiment
 from vitjax.training.summary import environment
 
 _FOLDER = "layers"
 RESULTS, FIGURE = "cka.json", "cka.png"
+Enough = Annotated[int, Bounds(at_least=FEWEST)]
 
 
 def compare_layers(
@@ -47,6 +50,7 @@ def compare_layers(
     output: str | Path | None = None,
     checkpoint: str | int | None = None,
     with_checkpoint: str | int | None = None,
+    overwrite: bool = False,
     say: Say = print,
 ) -> dict[str, Any]:
     """Compares all layers of one network with each other, or of two networks, by CKA.
@@ -61,11 +65,13 @@ def compare_layers(
         kernel: see `vitjax.analysis.similarity.gram`.
         split: whose images are used, as each network's own data prepares them.
         examples: how many images, at most, evenly spaced in the split.
-        batch_size: images of which the kernel of any two is computed.
+        batch_size: images of which the kernel of any two is computed; of a last batch of fewer than
+            `FEWEST` the images are left out.
         output: the folder to write to; None for ``layers``, which for a single run is in its own
             folder.
         checkpoint: the checkpoint of each run, see `vitjax.training.runs.load`.
         with_checkpoint: of a single run, another checkpoint to compare with.
+        overwrite: whether files in ``output`` that no earlier command wrote may be replaced.
         say: receives progress messages.
 
     Returns:
@@ -73,12 +79,14 @@ def compare_layers(
 
     Raises:
         ConfigError: not one or two networks, networks with different data, a layer or a split that
-            does not exist, or too few images.
+            does not exist, too few images, or a file in ``output`` that would be lost.
         WorkdirError, CheckpointError, WeightsError: a network cannot be loaded.
     """
     check_value(kernel, Kernel, "--kernel")
-    check_value(examples, PositiveInt, "--examples")
-    check_value(batch_size, PositiveInt, "--batch-size")
+    check_value(examples, Enough, "--examples")
+    check_value(batch_size, Enough, "--batch-size")
+    check_value(layers, str, "--layers")
+    workdirs, files = listed(workdirs, "workdirs"), listed(files, "files")
     if not 1 <= len(workdirs) + len(files) <= 2:
         raise ConfigError(
             "layers are compared of one or two networks: give --workdir=DIR of a run, or"
@@ -90,15 +98,14 @@ def compare_layers(
             f"--with-checkpoint={with_checkpoint}: two checkpoints are compared of one run: give"
             " one --workdir and no --config"
         )
-    workdirs, files, output = expanded(workdirs), expanded(files), expanded(output)
-    alone = len(workdirs) == 1 and not files
-    folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
-    folder = folder if output is None else Path(output)
+    if (twice := given_twice([*workdirs, *files])) is not None:
+        raise ConfigError(f"{twice} is given twice; once compares the layers of one network")
+    folder = results_folder(workdirs, files, _FOLDER, output, overwrite=overwrite)
+    folder.check([RESULTS, FIGURE])
     check = functools.partial(_check_split, split=split)
-    overrides = (*overrides, f"--config.data.eval_batch_size={batch_size}")
     networks = [
         *of_runs(workdirs, overrides, check, checkpoint=checkpoint, say=say),
-        *of_configs(files, overrides, check, folder, say),
+        *of_configs(files, overrides, check, folder.path, say),
     ]
     if with_checkpoint is not None:
         networks += of_runs(workdirs, overrides, check, checkpoint=with_checkpoint, say=say)
@@ -106,14 +113,28 @@ def compare_layers(
             dataclasses.replace(each, name=f"{each.name}, step {each.origin['step']:,}")
             for each in networks
         ]
+        if networks[0].name == networks[1].name:
+            raise ConfigError(
+                f"--with-checkpoint={with_checkpoint}: both checkpoints are that of step"
+                f" {networks[0].origin['step']:,}; without it, layers are compared with themselves"
+            )
     check_comparable(networks, split)
     first, second = networks[0], networks[-1]
     one, two = (
         similarity.Network(each.experiment.objective.model, each.variables, layers)
         for each in (first, second)
     )
-    batches = _batches(first, second, split, examples)
-    found = similarity.compare(one, two, batches, kernel)
+    number = len(spaced(first.experiment.data.num_examples(split), examples))
+    if number < FEWEST:
+        raise ConfigError(f"layers are compared on at least {FEWEST} images; {split} has {number}")
+    found = similarity.compare(
+        one, two, _batches(first, second, split, examples, batch_size), kernel
+    )
+    if found.examples < number:
+        say(
+            f"{number - found.examples} of {number:,} images are left out: the last batch needs at"
+            f" least {FEWEST}"
+        )
     results = {
         "kernel": kernel,
         "split": split,
@@ -125,10 +146,10 @@ def compare_layers(
         "cka": [[float(x) for x in row] for row in found.cka],
         **environment(),
     }
-    write_json(folder / RESULTS, results)
-    say(f"Results: {folder / RESULTS}")
-    path = folder / FIGURE
-    with figures.optional(str(path), say):
+    with folder.writing(RESULTS) as path:
+        write_json(path, results)
+    say(f"Results: {path}")
+    with figures.optional(str(folder.path / FIGURE), say), folder.writing(FIGURE) as path:
         figures.layer_similarities(
             found.cka,
             (first.name, second.name),
@@ -147,10 +168,10 @@ def _check_split(experiment: Experiment, where: str, split: str) -> None:
 
 
 def _batches(
-    first: Network, second: Network, split: str, most: int
+    first: Network, second: Network, split: str, most: int, batch_size: int
 ) -> Iterator[tuple[Array, Array]]:
-    """At most ``most`` images in batches, as inputs of both networks."""
+    """At most ``most`` images in batches of one size, as inputs of both networks."""
     datas = [network.experiment.data for network in (first, second)]
-    for images in image_batches(datas, split, most):
+    for images in image_batches(datas, split, most, batch_size):
         one, two = (data.normalize(x) for data, x in zip(datas, images, strict=True))
         yield one, two

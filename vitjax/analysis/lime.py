@@ -13,6 +13,7 @@ from skimage.segmentation import slic
 from sklearn.linear_model import Ridge
 
 from vitjax.analysis.attribution import Images, Map, Target, Variables, scores
+from vitjax.analysis.calls import checked
 from vitjax.core.text import Say, say_nothing
 from vitjax.core.validation import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from vitjax.models.protocol import Model
@@ -35,6 +36,7 @@ def superpixels(
     return numbers
 
 
+@checked
 def lime(
     model: Model,
     variables: Variables,

@@ -11,12 +11,11 @@ import jax
 
 from vitjax.analysis import attention, attribution, lime, shapley
 from vitjax.analysis.attribution import Map
+from vitjax.analysis.calls import GIVEN
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say, near_match, quoted, say_nothing
 from vitjax.core.validation import check_keywords, keywords_of
 from vitjax.models.protocol import Model
-
-_GIVEN = ("model", "variables", "images", "target", "say")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Method:
         Raises:
             ConfigError: the method has no such option, or a package is missing.
         """
-        check_keywords(self.function, options, where=self.name, given=_GIVEN)
+        check_keywords(self.function, options, where=self.name, given=GIVEN)
         if self.prepare is not None:
             self.prepare()
         if "say" in keywords_of(self.function):
@@ -67,7 +66,7 @@ class Method:
     @property
     def options(self) -> list[str]:
         """The keywords that `of` takes."""
-        return [name for name in keywords_of(self.function) if name not in _GIVEN]
+        return [name for name in keywords_of(self.function) if name not in GIVEN]
 
 
 METHODS: dict[str, Method] = {

@@ -16,6 +16,7 @@ from vitjax import config as configs
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import shortened
 from vitjax.data.dataset import Dataset
+from vitjax.tasks.output import OutputFolder
 from vitjax.training import experiment as experiments
 from vitjax.training import initialization, runs, workdir
 from vitjax.training.experiment import Experiment
@@ -118,6 +119,20 @@ def of_configs(
     return found
 
 
+def results_folder(
+    workdirs: Sequence[str | Path],
+    files: Sequence[str | Path],
+    name: str,
+    output: str | Path | None,
+    *,
+    overwrite: bool,
+) -> OutputFolder:
+    """The folder of the results: ``output``; or ``name``, for a single run in the run's folder."""
+    if output is None:
+        output = Path(workdirs[0]) / name if len(workdirs) == 1 and not files else name
+    return OutputFolder(output, overwrite=overwrite)
+
+
 def check_comparable(networks: Sequence[Network], split: str) -> None:
     """Checks that networks have the same examples of a split.
 
@@ -144,24 +159,28 @@ def spaced(number: int, most: int) -> Int[np.ndarray, "examples"]:
     return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.int64))
 
 
-def image_batches(datas: Sequence[Dataset], split: str, most: int) -> Iterator[list[np.ndarray]]:
+def image_batches(
+    datas: Sequence[Dataset], split: str, most: int, size: int | None = None
+) -> Iterator[list[np.ndarray]]:
     """Batches of at most ``most`` images of a split, `spaced`, as each of ``datas`` prepares them.
 
-    They are not normalised, and padding is left out. The data sets have the same examples.
+    They are not normalised, and padding is left out. The data sets have the same examples. Batches
+    have ``size`` images, or as many as those of the data.
     """
-    chosen, start, size = spaced(datas[0].num_examples(split), most), 0, 0
+    chosen, start = spaced(datas[0].num_examples(split), most), 0
     waiting: list[np.ndarray] = []
     with contextlib.ExitStack() as stack:
         iterators = [stack.enter_context(data.eval_batches(split)) for data in datas]
         for batches in zip(*iterators, strict=True):
             mask = np.logical_and.reduce([np.asarray(batch["mask"]) for batch in batches])
-            size, here = max(size, len(mask)), chosen[chosen >= start] - start
+            size = len(mask) if size is None else size
+            here = chosen[chosen >= start] - start
             here = here[here < mask.sum()]
             images = [np.asarray(batch["image"])[mask][here] for batch in batches]
             pairs = zip(waiting, images, strict=True)
             waiting = [np.concatenate(pair) for pair in pairs] if waiting else images
             # Full batches have one shape, so that what reads them is compiled once.
-            if len(waiting[0]) >= size:
+            while len(waiting[0]) >= size:
                 yield [part[:size] for part in waiting]
                 waiting = [part[size:] for part in waiting]
             start += int(mask.sum())

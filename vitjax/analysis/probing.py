@@ -11,11 +11,17 @@ import jax
 
 from vitjax import figures
 from vitjax.analysis.activations import Activations
-from vitjax.analysis.networks import Network, check_comparable, of_configs, of_runs
+from vitjax.analysis.networks import (
+    Network,
+    check_comparable,
+    of_configs,
+    of_runs,
+    results_folder,
+)
 from vitjax.analysis.probes import PROBES, Examples, Numbers, Sets
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
-from vitjax.core.paths import expanded
+from vitjax.core.paths import listed
 from vitjax.core.validation import check_keywords
 from vitjax.data import LabelledDataset
 from vitjax.training import checks
@@ -37,6 +43,7 @@ def probe(
     split: str = "test",
     output: str | Path | None = None,
     checkpoint: str | int | None = None,
+    overwrite: bool = False,
     say: Callable[[str], None] = print,
     **how: Any,
 ) -> dict[str, Any]:
@@ -57,6 +64,7 @@ def probe(
         output: the folder to write to; None for ``probes``, which for a single run is in its own
             folder.
         checkpoint: the checkpoint of each run, see `vitjax.training.runs.load`.
+        overwrite: whether files in ``output`` that no earlier command wrote may be replaced.
         say: receives progress messages and each result.
         **how: the keywords of the method; None for its default.
 
@@ -70,6 +78,7 @@ def probe(
     """
     how = {name: value for name, value in how.items() if value is not None}
     check_keywords(PROBES[method], how, where=f"vitjax probe (--method={method})", given=("sets",))
+    workdirs, files = listed(workdirs, "workdirs"), listed(files, "files")
     if not workdirs and not files:
         raise ConfigError(
             "a probe needs the folder of a run (--workdir=DIR), or a config (--config=FILE) for the"
@@ -80,14 +89,12 @@ def probe(
             "checkpoint chooses among a run's checkpoints; it needs the folder of a run"
             " (--workdir=DIR)"
         )
-    workdirs, files, output = expanded(workdirs), expanded(files), expanded(output)
-    alone = len(workdirs) == 1 and not files
-    folder = Path(workdirs[0]) / _FOLDER if alone else Path(_FOLDER)
-    folder = folder if output is None else Path(output)
+    folder = results_folder(workdirs, files, _FOLDER, output, overwrite=overwrite)
+    folder.check([f"{method}.json", f"{method}.png"])
     check = functools.partial(_check_classifier, split=split)
     networks = [
         *of_runs(workdirs, overrides, check, checkpoint=checkpoint, say=say),
-        *of_configs(files, overrides, check, folder, say),
+        *of_configs(files, overrides, check, folder.path, say),
     ]
     check_comparable(networks, split)
     found = []
@@ -102,12 +109,13 @@ def probe(
         "networks": found,
         **environment(),
     }
-    write_json(folder / f"{method}.json", results)
-    say(f"Results: {folder / f'{method}.json'}")
+    with folder.writing(f"{method}.json") as path:
+        write_json(path, results)
+    say(f"Results: {path}")
     if max(len(network["layers"]) for network in found) > 1:
         data = networks[0].experiment.data
-        path = folder / f"{method}.png"
-        with figures.optional(str(path), say):
+        name = f"{method}.png"
+        with figures.optional(str(folder.path / name), say), folder.writing(name) as path:
             figures.probes(
                 {network["name"]: _lines(network["layers"]) for network in found},
                 path,

@@ -24,14 +24,13 @@ from vitjax.analysis.changing import (
 from vitjax.analysis.classifying import (
     aligned_table,
     check_classifier,
-    check_workdirs,
+    folders_of,
     percent,
     result_files,
     write_results,
 )
 from vitjax.analysis.networks import Network, check_comparable, of_runs, spaced
 from vitjax.core.errors import ConfigError
-from vitjax.core.paths import expanded
 from vitjax.core.text import Say
 from vitjax.core.validation import NonNegativeInt, PositiveInt, check_value
 from vitjax.data import DataError, LabelledDataset
@@ -41,6 +40,7 @@ from vitjax.metrics import wilson
 from vitjax.tasks.output import OutputFolder
 from vitjax.training import checks
 from vitjax.training.experiment import Experiment
+from vitjax.training.progress import Progress
 from vitjax.training.summary import environment
 from vitjax.training.task import Table
 
@@ -56,7 +56,7 @@ def robustness(
     overrides: Sequence[str] = (),
     *,
     corruptions: str | Sequence[str] = ALL,
-    severities: Sequence[int] = SEVERITIES,
+    severities: int | Sequence[int] = SEVERITIES,
     split: str = "test",
     examples: int = 1000,
     batch_size: int = 128,
@@ -81,7 +81,7 @@ def robustness(
         overrides: ``--config.`` arguments for the config of each run.
         corruptions: `ALL`, or names of `vitjax.data.corruptions.CORRUPTIONS`, separated by commas
             or in a list.
-        severities: those to measure.
+        severities: the one, or those, to measure.
         split: whose images are used.
         examples: the number of images at most, evenly spaced in the split.
         batch_size: images that pass through a network at once.
@@ -100,7 +100,7 @@ def robustness(
         NotFiniteError: a network gives NaN.
         WorkdirError, CheckpointError: a run cannot be loaded.
     """
-    check_workdirs(workdirs, "robustness")
+    folders = folders_of(workdirs, "robustness")
     names = _names(corruptions)
     severities = _severities(severities)
     check_value(examples, PositiveInt, "--examples")
@@ -109,16 +109,18 @@ def robustness(
     folder = OutputFolder(output, overwrite=overwrite)
     folder.check([*result_files(NAME, _TABLES), CORRUPTED, PATCHES, EXAMPLES])
     check = functools.partial(_check, split=split)
-    networks = of_runs(expanded(workdirs), overrides, check, checkpoint=checkpoint, say=say)
+    networks = of_runs(folders, overrides, check, checkpoint=checkpoint, say=say)
     check_comparable(networks, split)
     shape = min((labelled(each).image_shape for each in networks), key=lambda x: min(x[:2]))
     size = (shape[0], shape[1])
     changes = all_changes(names, severities, size)
     indices = spaced(labelled(networks[0]).num_examples(split), examples)
+    batch_size = min(batch_size, len(indices))
     counts = Counts(networks, changes, batch_size, seed)
-    for images, labels, which in batches(networks, split, indices, batch_size):
-        counts.add(images, labels, which)
-        counts.report(len(indices), say)
+    total, unit = len(indices) * (1 + len(changes)), ("image", "changed images")
+    with Progress(say).counting(total, NAME, unit) as count:
+        for images, labels, which in batches(networks, split, indices, batch_size):
+            counts.add(images, labels, which, count)
     if not counts.examples:
         raise DataError(f"robustness: none of the images of {split} can be read")
     results = {
@@ -142,10 +144,11 @@ def robustness(
 
 
 def _names(corruptions: str | Sequence[str]) -> tuple[str, ...]:
-    if corruptions == ALL:
-        return CORRUPTIONS.names()
+    check_value(corruptions, str | Sequence[str], "--corruptions")
     given = corruptions.split(",") if isinstance(corruptions, str) else corruptions
     names = tuple(dict.fromkeys(name.strip() for name in given))
+    if names == (ALL,):
+        return CORRUPTIONS.names()
     for name in names:
         CORRUPTIONS.lookup(name, "--corruptions")
     if not names:
@@ -153,13 +156,15 @@ def _names(corruptions: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _severities(given: Sequence[int]) -> tuple[int, ...]:
-    if not given:
+def _severities(given: int | Sequence[int]) -> tuple[int, ...]:
+    check_value(given, int | Sequence[int], "--severities")
+    several = given if isinstance(given, Sequence) else (given,)
+    if not several:
         raise ConfigError("--severities: give at least one, from 1 to 5")
-    for severity in given:
+    for severity in several:
         if severity not in SEVERITIES:
             raise ConfigError(f"--severities has {severity}; severities are from 1 to 5")
-    return tuple(sorted(set(given)))
+    return tuple(sorted(map(int, set(several))))
 
 
 def _check(experiment: Experiment, where: str, split: str) -> None:

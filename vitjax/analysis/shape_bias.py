@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from vitjax.analysis.classifying import (
     Classes,
     aligned_table,
     check_classifier,
-    check_workdirs,
+    folders_of,
     percent,
     result_files,
     write_results,
@@ -37,6 +38,7 @@ from vitjax.metrics import t_interval, wilson
 from vitjax.tasks.output import OutputFolder
 from vitjax.tasks.reading import read_ahead
 from vitjax.training.experiment import Experiment
+from vitjax.training.progress import Progress
 from vitjax.training.summary import environment
 from vitjax.training.task import Table
 
@@ -205,7 +207,7 @@ def shape_bias(
         NotFiniteError: a network gives NaN.
         WorkdirError, CheckpointError: a run cannot be loaded.
     """
-    check_workdirs(workdirs, "shape-bias")
+    folders = folders_of(workdirs, "shape-bias")
     if examples is not None:
         check_value(examples, PositiveInt, "--examples")
     check_value(batch_size, PositiveInt, "--batch-size")
@@ -221,7 +223,7 @@ def shape_bias(
         paths = [os.fspath(expanded(path)) for path in (shapes, textures)]
         cues = Cues.of_folders(paths[0], paths[1], examples, seed)
     networks = of_runs(
-        expanded(workdirs),
+        folders,
         overrides,
         cues.check,
         checkpoint=checkpoint,
@@ -229,7 +231,7 @@ def shape_bias(
         say=say,
     )
     splits = functools.cache(cues.splits)
-    found = [_measured(network, cues.class_names, splits, batch_size) for network in networks]
+    found = [_measured(network, cues.class_names, splits, batch_size, say) for network in networks]
     conflict, agreeing = splits(_side(networks[0]))
     results = {
         "classes": list(cues.class_names),
@@ -255,17 +257,19 @@ def _measured(
     class_names: Sequence[str],
     splits: Callable[[int], tuple[CueSplit, CueSplit]],
     batch_size: int,
+    say: Say,
 ) -> dict[str, Any]:
     data = network.experiment.data
-    classes = Classes(network, batch_size)
     numbers = np.array([data.class_names.index(name) for name in class_names])
     conflict, agreeing = splits(_side(network))
+    classes = Classes(network, min(batch_size, max(len(conflict), len(agreeing))))
 
     def predicted(split: CueSplit) -> np.ndarray:
         def read(index: int) -> np.ndarray:
             return data.read_image(split.read(index).image)
 
-        return classes(read_ahead(read, range(len(split))))
+        with Progress(say).counting(len(split), network.name, ("image", "images")) as count:
+            return classes(read_ahead(read, range(len(split))), count)
 
     shapes, textures = conflict.labels, conflict.textures
     guesses = predicted(conflict)
@@ -320,10 +324,12 @@ def _over_seeds(
 
 
 def _common_name(names: Sequence[str]) -> str:
-    """What the names of runs begin with, or the first name."""
-    letters = itertools.takewhile(lambda found: len(set(found)) == 1, zip(*names, strict=False))
-    common = "".join(each[0] for each in letters).rstrip("_-. /")
-    return f"{common or names[0]}, {len(names)} seeds"
+    """What the names of runs begin with, up to a whole number or word; else the first name."""
+    words = [re.findall(r"\d+|[^\W\d_]+|.", name) for name in names]
+    same = itertools.takewhile(lambda found: len(set(found)) == 1, zip(*words, strict=False))
+    common = "".join(each[0] for each in same).rstrip("_-. /")
+    first = common or f"{names[0]} and others"
+    return f"{first}, {len(names)} seeds"
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> Table:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from vitjax.analysis.attribution import Images, Map, Target, Variables, scores
+from vitjax.analysis.calls import checked
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say, say_nothing
 from vitjax.core.validation import NonNegativeInt, PositiveInt
@@ -42,6 +43,7 @@ def package() -> Any:
     return found
 
 
+@checked
 def shap(
     model: Model,
     variables: Variables,

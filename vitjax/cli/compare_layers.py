@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
@@ -34,10 +33,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="of a single run: another checkpoint to compare with, such as an earlier step",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="folder for cka.json and cka.png (default: layers, in a single run's folder)",
+    arguments.results(
+        parser, "cka.json and cka.png (default: layers, in a single run's folder)", required=False
     )
 
 
@@ -57,6 +54,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         output=parsed.output,
         checkpoint=parsed.checkpoint,
         with_checkpoint=parsed.with_checkpoint,
+        overwrite=parsed.overwrite,
     )
     return 0
 

@@ -38,11 +38,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for predictions.jsonl, predictions.csv and predictions.png, or the masks",
     )
     parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files in --output that no prediction wrote",
-    )
-    parser.add_argument(
         "--on-corrupt",
         choices=("error", "skip"),
         help="skip: leave out images that cannot be read, and report them at the end",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
@@ -49,10 +48,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="linear: fit again on train and val once the L2 is chosen",
     )
     arguments.checkpoint(parser)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="folder for the numbers and the figure (default: probes, in a single run's folder)",
+    arguments.results(
+        parser, "numbers and figure (default: probes, in a single run's folder)", required=False
     )
 
 
@@ -70,6 +67,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
         split=parsed.split,
         output=parsed.output,
         checkpoint=parsed.checkpoint,
+        overwrite=parsed.overwrite,
         shots=parsed.shots,
         draws=parsed.draws,
         k=parsed.k,

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vitjax.core.errors import ConfigError
+from vitjax.core.text import quoted
+
 Value = TypeVar("Value")
 
 # A shell leaves --workdir=~/runs and --config.data.path=~/photos as they are. A name alone, such as
@@ -29,6 +32,25 @@ def expanded(value: Value) -> Value:
     """
     changed: Value = _expanded(value)
     return changed
+
+
+def listed(given: Any, name: str) -> list[str | Path]:
+    """``given``, a path or several, as a list; a leading ``~`` is the home folder.
+
+    Args:
+        given: what a person gave.
+        name: what they gave it for, for errors.
+
+    Raises:
+        ConfigError: it is no path and no list of paths.
+    """
+    paths = [given] if isinstance(given, str | os.PathLike) else given
+    if not isinstance(paths, Sequence):
+        raise ConfigError(f"{name} is {quoted(given)}; it must be a path or a list of paths")
+    for place, path in enumerate(paths):
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"{name}[{place}] is {quoted(path)}; it must be a path")
+    return [expanded(path if isinstance(path, str) else Path(path)) for path in paths]
 
 
 def given_twice(folders: Sequence[str | os.PathLike[str]]) -> str | None:

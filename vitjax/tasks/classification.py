@@ -103,7 +103,7 @@ class Classification(ImageTask[LabelledDataset, Classifier]):
 
         Raises:
             DataError: an image cannot be read.
-            ConfigError: the figure would replace a file that no prediction wrote.
+            ConfigError: the figure would replace a file that no earlier command wrote.
         """
         folder = OutputFolder.of(output)
         if folder is not None:

@@ -1,4 +1,4 @@
-"""The folder of predictions: nothing is overwritten there but what was predicted before."""
+"""The folder of results: nothing is overwritten there but what an earlier command wrote."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from vitjax.core.errors import ConfigError
 from vitjax.core.paths import expanded
 from vitjax.core.text import portable, shortened
 
-# The files that predictions have written to a folder, with their content's hash, one per line.
+# The files that commands have written to a folder, with their content's hash, one per line.
 RECORD = ".predicted"
 JSON_LINES, CSV, FIGURE = "predictions.jsonl", "predictions.csv", "predictions.png"
 
 
 class OutputFolder(os.PathLike[str]):
-    """A folder for results, which knows the files that earlier predictions wrote there.
+    """A folder for results, which knows the files that earlier commands wrote there.
 
     A file is one of these if its name is in the folder's record and its content is the one that was
     written: a mask that was corrected by hand since then is not.
@@ -69,7 +69,7 @@ class OutputFolder(os.PathLike[str]):
             names: relative to the folder.
 
         Raises:
-            ConfigError: one exists and is not of an earlier prediction, or the folder cannot be
+            ConfigError: one exists and is not of an earlier command, or the folder cannot be
                 written or made.
         """
         self._check_writable()
@@ -79,13 +79,13 @@ class OutputFolder(os.PathLike[str]):
         if strange:
             several = f"{len(strange)} files exist" if len(strange) > 1 else "the file exists"
             raise ConfigError(
-                f"output: {self.path} has {shortened(strange)}: {several} already, and no"
-                " prediction wrote what is there. Choose another folder, or add --overwrite"
+                f"output: {self.path} has {shortened(strange)}: {several} already, and no earlier"
+                " command wrote what is there. Choose another folder, or add --overwrite"
                 " (overwrite=True) to replace it"
             )
 
     def discard(self, names: Iterable[str]) -> None:
-        """Removes files that an earlier prediction wrote, unless they have changed since then."""
+        """Removes files that an earlier command wrote, unless they have changed since then."""
         for name in names:
             if name in self._hashes and self._free(name):
                 (self.path / name).unlink(missing_ok=True)

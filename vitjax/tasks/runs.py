@@ -170,7 +170,7 @@ def predict(
         output: the folder for the results; None writes nothing.
         overrides: as in `evaluate`.
         checkpoint: as in `evaluate`.
-        overwrite: whether files in ``output`` that no prediction wrote may be replaced.
+        overwrite: whether files in ``output`` that no earlier command wrote may be replaced.
         say: receives what was loaded, the speed, and what was skipped.
         **options: keywords of the task's `Task.predict`, such as ``tile`` for segmentation, ``top``
             for classification and ``support`` for few-shot learning; None leaves the default.
@@ -183,7 +183,7 @@ def predict(
     Raises:
         DataError: a file cannot be read; the message names it. Nothing is written then.
         ConfigError: a path does not exist; the task has no predictions for files, or no such
-            option; a file would be replaced that no prediction wrote.
+            option; a file would be replaced that no earlier command wrote.
     """
     started = prediction.start(
         workdir,

@@ -79,7 +79,7 @@ class Segmentation(ImageTask[MaskDataset, Segmenter]):
             page follows the path if the file has several; or its ``"error"``.
 
         Raises:
-            ConfigError: the tile is too small, or a file that no prediction wrote would be
+            ConfigError: the tile is too small, or a file that no earlier command wrote would be
                 replaced.
             DataError: an image cannot be read; nothing is written then.
         """
