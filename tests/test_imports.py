@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import dis
 import re
 import subprocess
 import sys
 import tomllib
+import types
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -91,6 +94,36 @@ def test_a_file_imports_only_what_its_room_may(path):
         assert all(name.startswith(("vitjax.tasks", "vitjax.report")) for name in inner)
         return
     assert not faults(path, room)
+
+
+def undefined(code: types.CodeType, known: frozenset[str]) -> Iterator[str]:
+    """The names that ``code``, of a file or inside it, reads from the file and that it lacks."""
+    own = frozenset(each.argval for each in dis.get_instructions(code) if each.opname in STORES)
+    for each in dis.get_instructions(code):
+        if each.opname in ("LOAD_NAME", "LOAD_GLOBAL") and each.argval not in known | own:
+            yield f"{code.co_filename}:{code.co_firstlineno} reads {each.argval}"
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from undefined(inner, known | own if code.co_name == "<module>" else known)
+
+
+STORES = ("STORE_NAME", "STORE_GLOBAL")
+BUILTIN = frozenset(
+    [*dir(builtins), "__annotations__", "__file__", "__name__", "__path__", "__qualname__"]
+)
+
+
+def test_every_name_is_defined():
+    """Linters take the shapes of annotations for names, and cannot look for undefined ones."""
+    for path in FILES:
+        name = str(path.relative_to(REPOSITORY))
+        code = compile(path.read_text(), name, "exec", dont_inherit=True)
+        assert not list(undefined(code, BUILTIN))
+
+
+def test_an_undefined_name_is_found():
+    code = compile("import os\n\ndef f():\n    return [os, len, no]\n", "a.py", "exec")
+    assert list(undefined(code, BUILTIN)) == ["a.py:3 reads no"]
 
 
 @pytest.mark.parametrize(

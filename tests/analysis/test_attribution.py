@@ -11,7 +11,7 @@ from flax import linen as nn
 from model_variables import variables_of
 
 from vitjax import models
-from vitjax.analysis import attribution, lime
+from vitjax.analysis import attention, attribution, lime, shapley
 from vitjax.analysis.methods import METHODS
 from vitjax.analysis.methods import method as chosen
 from vitjax.core.errors import ConfigError
@@ -182,6 +182,36 @@ def test_options_that_cannot_be_are_refused(method, option):
             ConfigError, match=rf"^{method}\.{option} is -1; it must be (at least|above)"
         ):
             chosen(method).of(model, **{option: -1})
+
+
+DIRECT = {
+    **{name: getattr(attribution, name) for name in METHODS if name in vars(attribution)},
+    "attention": attention.attention,
+    "rollout": attention.rollout,
+    "relevance": attention.relevance,
+    "lime": lime.lime,
+    "shap": shapley.shap,
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_is_called_with_is_checked(method):
+    """Also where it is called without `Method.of`."""
+    model, variables, images = made("resnet18")
+    function = DIRECT[method]
+
+    def refused(words, images=images, target=0, **options):
+        with pytest.raises(ConfigError, match=f"^{method}.*{words}"):
+            function(model, variables, images, target, **options)
+
+    refused("there is no class 3: the model has 3, from 0 to 2", target=jnp.array([0, 3]))
+    refused("there is no class -1", target=-1)
+    refused("target is 'cat'; it must be the number of a class", target="cat")
+    refused("one for each of 2 images", target=[0, 1, 2])
+    refused(r"images have the shape \(8, 8, 3\)", images[0])
+    refused(r"images have the shape \(0, 8, 8, 3\)", images[:0])
+    for option in METHODS[method].options:
+        refused(rf"\.{option} is \{{1\}}; it must be", **{option: {1}})
 
 
 def test_a_baseline_is_a_number_or_one_of_each_channel():

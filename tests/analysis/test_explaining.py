@@ -86,6 +86,11 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_written(workdir,
     refused("attention takes the number of a layer", "attention", layer="block1")
     refused(r"'sze'.*did you mean 'size'", "occlusion", sze=3)
     refused("options .* of a single method", "occlusion", "cam", size=3)
+    refused(r"known: .*; or top or true\)$", "grad_cam", target="none")
+    refused("no method is named")
+    refused("unknown method ''", "")
+    refused("has no layer ''", "grad_cam", layer="")
+    refused("stride is 3; it must be at most size", "occlusion", size=2, stride=3)
     (photos / "c.png").write_bytes((photos / "a.png").read_bytes()[:40])
     refused("cannot be read", "grad_cam", error=DataError)
     # Cut short after a head that says what it is.
@@ -103,6 +108,13 @@ def test_what_a_comparison_needs(workdir, photos, capsys):
     with pytest.raises(SystemExit):
         main([*arguments, "--compare=grad_cam, grad_cam"])
     assert "must be at least two methods" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "explain", "predict", "report", "units"])
+def test_an_empty_path_is_no_folder(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--workdir="])
+    assert "argument --workdir: the path is empty" in capsys.readouterr().err
 
 
 def test_the_folder_of_an_image_is_its_class(workdir, photos, name, tmp_path):

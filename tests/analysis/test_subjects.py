@@ -102,6 +102,15 @@ def test_a_model_of_one_s_own_is_explained(network):
     np.testing.assert_array_equal(read, image)
     assert found.class_name == "3"
     assert found.maps["saliency"].shape == (32, 32)
+    explainer = Explainer(subject, "saliency")
+    with pytest.raises(ConfigError, match="image 0: class=true is of files"):
+        next(explainer.explanations([image], "true"))
+    with pytest.raises(ConfigError, match="1 masks are given for 2 images"):
+        next(explainer.explanations([image, image], masks=[np.ones((32, 32), bool)]))
+    with pytest.raises(ConfigError, match="options is 'size'; it must be a dictionary"):
+        Explainer(subject, "occlusion", options="size")
+    with pytest.raises(ConfigError, match="class_names has 2 names, and the LeNet5 10 outputs"):
+        subjects.of_model(model, variables, lambda image: image, ["a", "b"])
     broken = subjects.of_model(model, variables, lambda image: image * np.nan, list("0123456789"))
     image = np.zeros(models.input_shape("lenet5"), np.float32)
     with pytest.raises(NotFiniteError, match="the LeNet5 gives values that are NaN"):

@@ -244,9 +244,9 @@ def test_images_of_several_sizes_are_not_tried_together(tmp_path):
         looking.look(workdir, tmp_path / "o", data=photos, steps=0, say=lambda words: None)
 
 
-def test_few_shot_runs_have_no_channels_yet(tmp_path):
+def test_few_shot_runs_are_looked_at_by_their_exported_weights(tmp_path):
     small_workdirs.make(tmp_path / "run", small_workdirs.FEW_SHOT)
-    with pytest.raises(ConfigError, match=r"does not classify images or their pixels$"):
+    with pytest.raises(ConfigError, match=r"units: .* few-shot learning.*vitjax export"):
         looking.look(tmp_path / "run", tmp_path / "o", say=lambda words: None)
 
 

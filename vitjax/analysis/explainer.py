@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,14 +17,15 @@ from jaxtyping import Bool, Float
 from vitjax.analysis import faithfulness
 from vitjax.analysis.attribution import Map
 from vitjax.analysis.faithfulness import Randomised
-from vitjax.analysis.methods import Method, method
+from vitjax.analysis.methods import Method, chosen
 from vitjax.analysis.subjects import ONLY, Subject
 from vitjax.core.errors import ConfigError
-from vitjax.core.text import Say, near_match, quoted, say_nothing
+from vitjax.core.text import Say, near_match, quoted, say_nothing, shortened
 from vitjax.data.any_image import AnyImage, name_of
 from vitjax.models.protocol import Model
 from vitjax.tasks.reading import stacked
 from vitjax.training import finite
+from vitjax.training.progress import Counter, Progress
 
 Value = TypeVar("Value")
 
@@ -103,7 +105,7 @@ class Explainer:
     def __init__(
         self,
         subject: Subject,
-        methods: Sequence[str] = ("grad_cam",),
+        methods: str | Sequence[str] = ("grad_cam",),
         *,
         layer: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -115,24 +117,27 @@ class Explainer:
 
         Args:
             subject: networks, their classes and what reads images.
-            methods: names of `vitjax.analysis.methods.METHODS`.
+            methods: one or several names of `vitjax.analysis.methods.METHODS`.
             layer: the layer that is explained by, for the methods that take one.
             options: further keywords of a single method.
             faithful: measure deletion and insertion, of a classification; None does so for
                 several methods.
             randomise: also make the maps of networks whose layers become random.
-            say: receives the progress of methods that take long.
+            say: receives how far the maps are, and the progress of methods that take long.
 
         Raises:
             ConfigError: an unknown method or option, a package is missing, or the layers of a model
                 that are to become random have no order.
         """
-        if len(methods) > 1 and options:
+        self.methods: list[Method] = chosen(methods)
+        if not isinstance(options, Mapping | None):
+            raise ConfigError(f"explain: options is {quoted(options)}; it must be a dictionary")
+        if len(self.methods) > 1 and options:
             raise ConfigError(f"explain: options ({', '.join(options)}) are of a single method")
-        self.methods: list[Method] = [method(name) for name in methods]
         self.subject = subject
         self.class_names = list(subject.class_names)
-        self._several = len(methods) > 1
+        self._several = len(self.methods) > 1
+        self._say = say
         self._faithful = faithful
         self._randomise = randomise
         keywords = {each.name: self._keywords(each, layer, options or {}) for each in self.methods}
@@ -164,10 +169,23 @@ class Explainer:
 
         Raises:
             DataError: an image cannot be read.
-            ConfigError: there is no such class, or a folder has no name of a class; or deletion and
-                insertion are asked for of a segmentation.
-            NotFiniteError: the network gives NaN for an image.
+            ConfigError: there is no such class, or a folder has no name of a class; deletion and
+                insertion are asked for of a segmentation; or there is not one mask for each image.
+            NotFiniteError: the network gives NaN for an image, or a method gives a map of NaN.
         """
+        if masks is not None and len(masks) != len(images):
+            raise ConfigError(f"explain: {len(masks)} masks are given for {len(images)} images")
+        total = len(images) * sum(len(each.functions) for each in self._explained)
+        with Progress(self._say).counting(total, "explaining", ("map", "maps")) as count:
+            yield from self._each(images, target, masks, count)
+
+    def _each(
+        self,
+        images: Sequence[AnyImage],
+        target: str,
+        masks: Sequence[Bool[np.ndarray, "height width"]] | None,
+        count: Counter,
+    ) -> Iterator[tuple[np.ndarray, Explanation]]:
         for number, image in enumerate(images):
             read = self.subject.read(image)
             batch = jnp.asarray(self.subject.normalize(stacked([read])))
@@ -181,7 +199,7 @@ class Explainer:
                 )
             faithful = self._measures(segments=outputs[-1].ndim > 1)
             likely = [_probabilities(each) for each in outputs]
-            index = self._index(target, likely[-1], name)
+            index = self._index(target, likely[-1], image, name)
             classes = jnp.array([index])
             maps: dict[str, np.ndarray] = {}
             seconds: dict[str, float] = {}
@@ -193,7 +211,9 @@ class Explainer:
                     start = time.perf_counter()
                     found = np.asarray(function(each.variables, batch, classes), np.float32)
                     seconds[title] = time.perf_counter() - start
+                    finite.check_outputs(found, f"{name}: {title}", each.model)
                     own[title] = found[0]
+                    count(1)
                 maps |= own
                 judged = {**own, **_baselines(own)} if each is self._explained[-1] else own
                 if faithful:
@@ -244,12 +264,16 @@ class Explainer:
             )
         return not segments and (self._several if self._faithful is None else self._faithful)
 
-    def _index(self, target: str, likely: np.ndarray, image: str) -> int:
+    def _index(self, target: str, likely: np.ndarray, image: AnyImage, name: str) -> int:
         if target == TOP:
             return int(likely.argmax())
-        return self.index_in_folder(image) if target == TRUE else self.index_of(target)
+        if target != TRUE:
+            return self.index_of(target)
+        if not isinstance(image, str | os.PathLike):
+            raise ConfigError(f"{name}: class=true is of files, whose folder names their class")
+        return self.index_in_folder(image)
 
-    def index_in_folder(self, image: str) -> int:
+    def index_in_folder(self, image: str | os.PathLike[str]) -> int:
         """The number of the class that the folder of a file is called by.
 
         Raises:
@@ -270,9 +294,10 @@ class Explainer:
             ConfigError: there is no such class; the message gives the near match.
         """
         if name not in self.class_names:
+            known = shortened(self.class_names, 10)
             raise ConfigError(
                 f"class {quoted(name)} is none of the {len(self.class_names)} classes of the model"
-                f"{near_match(name, self.class_names)}; or use {TOP} or {TRUE}"
+                f"{near_match(name, self.class_names)} (known: {known}; or {TOP} or {TRUE})"
             )
         return self.class_names.index(name)
 

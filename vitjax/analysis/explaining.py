@@ -12,7 +12,7 @@ import numpy as np
 from vitjax import figures
 from vitjax.analysis import object_masks, subjects
 from vitjax.analysis.explainer import TOP, TRUE, Explainer, Explanation
-from vitjax.analysis.methods import method
+from vitjax.analysis.methods import chosen
 from vitjax.analysis.subjects import Subject
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
@@ -30,7 +30,7 @@ _RANDOM = "_randomised"
 def explain(
     workdir: str | Path | None,
     files: Any,
-    methods: Sequence[str] = ("grad_cam",),
+    methods: str | Sequence[str] = ("grad_cam",),
     output: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
@@ -52,7 +52,7 @@ def explain(
     Args:
         workdir: a run's folder; None for the weights of a file, with ``model`` and ``checkpoint``.
         files: as of `vitjax.predict`.
-        methods: names of `vitjax.analysis.methods.METHODS`.
+        methods: one or several names of `vitjax.analysis.methods.METHODS`.
         output: a folder for a figure and an ``.npz`` file of maps per image, and for `RESULTS`.
         overrides: ``--config.key=value`` arguments on the run's config.
         model: one of `vitjax.models.names`.
@@ -66,7 +66,7 @@ def explain(
             pointing game.
         checkpoint: of a run ``"best"``, ``"last"`` or a step; otherwise the file.
         overwrite: whether files in ``output`` that no earlier command wrote may be replaced.
-        say: receives what was loaded.
+        say: receives what was loaded, and how far the maps are.
         **options: keywords of the method, if it is a single one.
 
     Raises:
@@ -76,8 +76,7 @@ def explain(
         DataError: an image cannot be read. Nothing is written then.
         NotFiniteError: the network gives NaN.
     """
-    for name in methods:
-        method(name)
+    chosen(methods)
     subjects.check_source("explain", workdir, overrides, model, checkpoint)
     if workdir is not None and classes is not None:
         raise ConfigError(f"explain: --classes={classes} is for --model; a run knows its classes")

@@ -25,6 +25,7 @@ from vitjax.core.text import Say
 from vitjax.core.validation import NonNegativeInt, PositiveInt, check_value
 from vitjax.data import DataError
 from vitjax.data.dataset import Dataset
+from vitjax.meta.episodic import Episodic
 from vitjax.models.protocol import Model
 from vitjax.tasks.output import OutputFolder, result_names
 from vitjax.tasks.reading import BATCH, check_heads, check_shape, read_ahead, stacked
@@ -98,6 +99,8 @@ def look(
         (examples, PositiveInt, "--examples"),
         (count, PositiveInt, "--count"),
         (steps, NonNegativeInt, "--steps"),
+        (seed, NonNegativeInt, "--seed"),
+        (channels, Sequence[NonNegativeInt] | None, "--channels"),
     ):
         check_value(value, kind, name)
     if channels is not None and not 1 <= len(channels) <= _MOST:
@@ -122,6 +125,12 @@ def look(
         experiment, placed, step = runs.load(
             workdir, overrides, checkpoint=checkpoint, with_data=tried_files is None, say=say
         )
+        if isinstance(experiment.objective, Episodic):
+            raise ConfigError(
+                f"units: {workdir} is a run of few-shot learning, whose channels change as it"
+                " adapts; write its weights to a file by vitjax export, and give --model and"
+                " --checkpoint"
+            )
         subject = subjects.of_run(experiment, experiment.parallel.fetch(placed))
         origin = {"workdir": str(workdir), "step": step}
         if tried_files is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -107,9 +107,21 @@ def method(name: str) -> Method:
     Raises:
         ConfigError: there is no such method; the message gives the near match and all names.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(
             f"unknown method {quoted(name)}{near_match(name, METHODS)} (known:"
             f" {', '.join(METHODS)})"
         )
     return METHODS[name]
+
+
+def chosen(names: str | Sequence[str]) -> list[Method]:
+    """The methods of one or several names.
+
+    Raises:
+        ConfigError: there is none, or see `method`.
+    """
+    found = [method(name) for name in ([names] if isinstance(names, str) else names)]
+    if not found:
+        raise ConfigError(f"explain: no method is named (known: {', '.join(METHODS)})")
+    return found

@@ -102,7 +102,15 @@ def of_model(
         class_names: the names of the outputs.
         normalize: what happens to a batch of prepared images before the model; without it ``read``
             does all, and figures show the inputs of the model.
+
+    Raises:
+        ConfigError: there is not one name for each output.
     """
+    if model.num_outputs not in (0, len(class_names)):
+        raise ConfigError(
+            f"class_names has {counted(len(class_names), 'name', 's')}, and the"
+            f" {type(model).__name__} {model.num_outputs:,} outputs; each needs a name"
+        )
     return Subject({ONLY: (model, variables)}, tuple(class_names), read, normalize)
 
 

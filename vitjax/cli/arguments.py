@@ -32,7 +32,7 @@ def workdir(
 ) -> None:
     """Adds ``--workdir``."""
     parser.add_argument(
-        "--workdir", required=required, type=Path, metavar="DIR", help=help_, **options
+        "--workdir", required=required, type=path, metavar="DIR", help=help_, **options
     )
 
 
@@ -58,7 +58,7 @@ def checkpoint(parser: argparse.ArgumentParser, or_file: bool = False) -> None:
 def results(parser: argparse.ArgumentParser, files: str, required: bool = True) -> None:
     """Adds ``--output`` and ``--overwrite``, of a command that writes ``files`` to a folder."""
     parser.add_argument(
-        "--output", type=Path, required=required, metavar="DIR", help=f"folder for {files}"
+        "--output", type=path, required=required, metavar="DIR", help=f"folder for {files}"
     )
     parser.add_argument(
         "--overwrite",
@@ -82,6 +82,13 @@ def pair(text: str) -> tuple[int, int]:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} must be two integers, such as 16,8")
     return int(found[1]), int(found[2])
+
+
+def path(text: str) -> Path:
+    """A path, which a variable of a shell that is not set would leave empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
 
 
 def integers(text: str) -> tuple[int, ...]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitjax.cli import arguments
 from vitjax.cli.command import Command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="the JSON file to write")
+    parser.add_argument("file", type=arguments.path, metavar="FILE", help="the JSON file to write")
     parser.add_argument(
         "section",
         nargs="+",

@@ -14,7 +14,10 @@ from vitjax.core.text import printable
 def _arguments(parser: argparse.ArgumentParser) -> None:
     arguments.config(parser)
     parser.add_argument(
-        "--output", type=Path, default=Path("batch.png"), help="the figure (default: batch.png)"
+        "--output",
+        type=arguments.path,
+        default=Path("batch.png"),
+        help="the figure (default: batch.png)",
     )
 
 

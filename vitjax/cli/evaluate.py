@@ -7,7 +7,6 @@ import functools
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitjax.cli import arguments, hosts, process
@@ -35,7 +34,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="the folder for the results as JSON, and for classes and examples as CSV (default: the"
         f" folder {_FOLDER!r} of the run; without --workdir nothing is written)",

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from vitjax.cli import arguments, process
@@ -32,7 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--support",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="few-shot: a folder with a folder of images for each new class; maps before and after"
         " adaptation",
@@ -76,7 +75,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--masks",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="a mask of the object of each image, under the image's name: does the largest number"
         " lie in it (pointing game)?",
@@ -104,7 +103,7 @@ def _run(parsed: argparse.Namespace, overrides: Sequence[str]) -> int:
             f"--method={parsed.method} and --compare are both given: add {parsed.method} to the"
             " methods of --compare"
         )
-    methods = parsed.compare or (parsed.method or "grad_cam",)
+    methods = parsed.compare or ("grad_cam" if parsed.method is None else parsed.method)
     own = keywords_of(explaining.explain)
     for name, value in parsed.option:
         if name in own:

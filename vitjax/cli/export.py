@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
@@ -19,7 +18,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=arguments.path,
         help="the file to write (default: exported/FORMAT/model in the run's folder);"
         " preprocess.json and a program that loads the file are written beside it",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitjax.cli import arguments
 from vitjax.cli.command import Command
@@ -18,7 +17,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--model", help="a name of `vitjax models` (default: derived from the file)"
     )
     parser.add_argument(
-        "--output", type=Path, help="the file to write (default: none, FILE is only read and named)"
+        "--output",
+        type=arguments.path,
+        help="the file to write (default: none, FILE is only read and named)",
     )
     parser.add_argument(
         "--format", default="safetensors", help="the format to write (default: vitjax's own)"

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from vitjax.cli import arguments, process
@@ -31,11 +30,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--list", action="append", default=[], metavar="FILE", help="the same as @FILE"
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder for predictions.jsonl, predictions.csv and predictions.png, or the masks",
+    arguments.results(
+        parser,
+        "predictions.jsonl, predictions.csv and predictions.png, or the masks",
+        required=False,
     )
     parser.add_argument(
         "--on-corrupt",
@@ -63,7 +61,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--support",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="few-shot: a folder with a folder of images for each new class",
     )

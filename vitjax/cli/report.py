@@ -18,11 +18,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
     )
     parser.add_argument(
-        "folders", nargs="*", type=Path, metavar="DIR", help="further runs' folders"
+        "folders", nargs="*", type=arguments.path, metavar="DIR", help="further runs' folders"
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=arguments.path,
         metavar="FILE",
         help="the page (default: report.html, in the folder of a single run)",
     )

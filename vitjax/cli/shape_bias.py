@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitjax.cli import arguments, process
 from vitjax.cli.command import Command
@@ -16,13 +15,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--shapes",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="a folder of images with class folders, whose shapes are kept (default: draw shapes)",
     )
     parser.add_argument(
         "--textures",
-        type=Path,
+        type=arguments.path,
         metavar="DIR",
         help="a folder with the same class folders, whose textures the shapes get",
     )
