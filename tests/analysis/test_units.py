@@ -244,6 +244,28 @@ def test_images_of_several_sizes_are_not_tried_together(tmp_path):
         looking.look(workdir, tmp_path / "o", data=photos, steps=0, say=lambda words: None)
 
 
+def test_arguments_of_the_functions_are_checked(made):
+    (model, variables), images = made, IMAGES
+    for words, options in (
+        ("channels is \\[\\]; it must be", {"channels": []}),
+        ("channels\\[0\\] is 1.5; it must be an integer", {"channels": [1.5]}),
+        ("there is no channel -1", {"channels": [-1]}),
+        ("count is -1; it must be at least 1", {"count": -1}),
+        ("there are no images", {"batches": [images[:0]]}),
+    ):
+        given = {"batches": [images], "channels": [0], **options}
+        with pytest.raises(ConfigError, match=words):
+            units.most_exciting(model, variables, **given)
+    for words, options in (
+        ("steps is -1; it must be at least 0", {"steps": -1}),
+        ("shape is \\(8, 8\\); it must be", {"shape": (8, 8)}),
+        ("channels is \\[\\]; it must be", {"channels": []}),
+    ):
+        given = {"shape": images.shape[1:], "channels": [0], "steps": 1, **options}
+        with pytest.raises(ConfigError, match=words):
+            units.maximise(model, variables, key=jax.random.key(0), **given)
+
+
 def test_few_shot_runs_are_looked_at_by_their_exported_weights(tmp_path):
     small_workdirs.make(tmp_path / "run", small_workdirs.FEW_SHOT)
     with pytest.raises(ConfigError, match=r"units: .* few-shot learning.*vitjax export"):

@@ -156,3 +156,15 @@ def test_names_that_are_not_utf_8(tmp_path):
     (tmp_path / name).touch()
     (tmp_path / "list").write_bytes(os.fsencode(tmp_path / name))
     assert find_images([f"@{tmp_path / 'list'}"]) == [str(tmp_path / name)]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "files is None; it must be a path or a list of paths"),
+        (["a.png", 3], r"files\[1\] is 3; it must be a path"),
+    ],
+)
+def test_what_is_no_path_is_refused(given, words):
+    with pytest.raises(ConfigError, match=words):
+        find_images(given)

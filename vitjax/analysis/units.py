@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from vitjax.analysis.attribution import Images, Variables
 from vitjax.analysis.opened import Opened
 from vitjax.core.errors import ConfigError
+from vitjax.core.validation import Length, NonNegativeInt, PositiveInt, check_value
 from vitjax.models.protocol import Model
 
 # Of Adam, for gradients whose root mean square is 1 at the start: it would take steps of the full
@@ -103,6 +104,7 @@ def most_exciting(
     Raises:
         ConfigError: there is no such layer or channel, or there are no images.
     """
+    check_value(count, PositiveInt, "count")
     chosen = np.asarray(channels)
 
     @jax.jit
@@ -116,6 +118,8 @@ def most_exciting(
     positions: list[np.ndarray] = []
     shape = (0, 0)
     for images in batches:
+        if not len(images):
+            continue
         largest, where = jax.device_get(responses(variables, images))
         values.append(largest)
         positions.append(where)
@@ -176,6 +180,8 @@ def maximise(
     Raises:
         ConfigError: there is no such layer or channel.
     """
+    check_value(steps, NonNegativeInt, "steps")
+    check_value(shape, tuple[PositiveInt, PositiveInt, PositiveInt], "shape")
     height, width, depth = shape
     opened = Opened(model)
     name = opened.default_layer() if layer is None else layer
@@ -247,6 +253,7 @@ def check_channels(channels: Sequence[int], count: int) -> None:
     Raises:
         ConfigError: it does not.
     """
+    check_value(list(channels), Annotated[list[int], Length(at_least=1)], "channels")
     wrong = [channel for channel in channels if not 0 <= channel < count]
     if wrong:
         raise ConfigError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vitjax.core.errors import ConfigError
 from vitjax.core.file_tree import IMAGE_SUFFIXES, SPECIAL, FileTree, is_left_behind, kinds
-from vitjax.core.paths import expanded
+from vitjax.core.paths import expanded, listed
 from vitjax.core.regular_files import MOST_TEXT, kind_of
 from vitjax.core.text import Say, counted, natural_key, near_match, shortened
 
@@ -48,9 +48,8 @@ def find_images(
         ConfigError: a path does not exist, a folder or wildcard has no image, or nothing is named.
             All missing paths are counted, and the first are listed.
     """
-    given = [named] if isinstance(named, str | os.PathLike) else named
     entries: list[str] = []
-    for text in [os.fspath(path) for path in given]:
+    for text in [os.fspath(path) for path in listed(named, "files")]:
         entries += _lines(text[1:]) if text.startswith("@") else [text]
     for path in lists:
         entries += _lines(os.fspath(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,12 +45,13 @@ def listed(given: Any, name: str) -> list[str | Path]:
         ConfigError: it is no path and no list of paths.
     """
     paths = [given] if isinstance(given, str | os.PathLike) else given
-    if not isinstance(paths, Sequence):
+    if not isinstance(paths, Iterable):
         raise ConfigError(f"{name} is {quoted(given)}; it must be a path or a list of paths")
-    for place, path in enumerate(paths):
+    found = list(paths)
+    for place, path in enumerate(found):
         if not isinstance(path, str | os.PathLike):
             raise ConfigError(f"{name}[{place}] is {quoted(path)}; it must be a path")
-    return [expanded(path if isinstance(path, str) else Path(path)) for path in paths]
+    return [expanded(path if isinstance(path, str) else Path(path)) for path in found]
 
 
 def given_twice(folders: Sequence[str | os.PathLike[str]]) -> str | None:
