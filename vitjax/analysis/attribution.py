@@ -343,8 +343,8 @@ def occlusion(
     stride = stride or max(1, size // 2)
     if stride > size:
         raise ConfigError(
-            f"occlusion.stride is {stride}; it must be at most size ({size}), so that each pixel is"
-            " hidden once"
+            f"occlusion.stride is {stride}; it must be at most size ({size}), so that some square"
+            " hides each pixel"
         )
     rows, columns = (_positions(n, size, stride) for n in (height, width))
     corners = jnp.array([(row, column) for row in rows for column in columns])

@@ -143,14 +143,16 @@ class Explainer:
         keywords = {each.name: self._keywords(each, layer, options or {}) for each in self.methods}
         self._explained: list[_Explained] = []
         for network, (model, variables) in subject.networks.items():
+            random = 0
             if randomise:
-                faithfulness.layer_groups(model, variables)
+                groups = set(faithfulness.layer_groups(model, variables).values())
+                random = min(_MOST_COLUMNS, len(groups) + 1)
             functions = {
                 _title(each, network): each.of(model, say, **keywords[each.name])
                 for each in self.methods
             }
             outputs = jax.jit(model.apply)
-            self._explained.append(_Explained(model, variables, outputs, functions))
+            self._explained.append(_Explained(model, variables, outputs, functions, random))
 
     def explanations(
         self,
@@ -175,7 +177,9 @@ class Explainer:
         """
         if masks is not None and len(masks) != len(images):
             raise ConfigError(f"explain: {len(masks)} masks are given for {len(images)} images")
-        total = len(images) * sum(len(each.functions) for each in self._explained)
+        total = len(images) * sum(
+            len(each.functions) * (1 + each.random) for each in self._explained
+        )
         with Progress(self._say).counting(total, "explaining", ("map", "maps")) as count:
             yield from self._each(images, target, masks, count)
 
@@ -219,7 +223,7 @@ class Explainer:
                 if faithful:
                     areas |= _areas(each, batch, judged, classes)
                 if self._randomise:
-                    randomised |= _cascades(each, batch, classes)
+                    randomised |= _cascades(each, batch, classes, count)
             pointing = (
                 {} if masks is None else _pointing({**maps, **_baselines(maps)}, masks[number])
             )
@@ -310,6 +314,7 @@ class _Explained:
     variables: Any
     outputs: Callable[..., Any]
     functions: Mapping[str, Callable[..., Map]]
+    random: int  # maps of each function in a cascade; 0 for none
 
 
 def _title(method: Method, network: str) -> str:
@@ -352,18 +357,23 @@ def _areas(
     }
 
 
-def _cascades(each: _Explained, batch: Any, classes: Any) -> dict[str, list[Randomised]]:
+def _cascades(
+    each: _Explained, batch: Any, classes: Any, count: Counter
+) -> dict[str, list[Randomised]]:
     """The maps of a network as its layers become random."""
     key = jax.random.key(0)
-    found = {}
+    found: dict[str, list[Randomised]] = {}
     for title, function in each.functions.items():
 
         def of_weights(variables: Any, images: Any, function: Any = function) -> Map:
             return function(variables, images, classes)
 
-        found[title] = list(
-            faithfulness.cascade(each.model, each.variables, batch, of_weights, key, _MOST_COLUMNS)
-        )
+        found[title] = []
+        for one in faithfulness.cascade(
+            each.model, each.variables, batch, of_weights, key, _MOST_COLUMNS
+        ):
+            found[title].append(one)
+            count(1)
     return found
 
 
