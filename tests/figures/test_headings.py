@@ -89,6 +89,7 @@ def boxes(figure):
 @pytest.mark.parametrize(
     ("draw", "heading"),
     [*((draw, WORDS[-1]) for draw in DRAWN), *((grid, heading) for heading in WORDS)],
+    ids=[*(draw.__name__ for draw in DRAWN), "words", "one word", "wide letters", "capitals"],
 )
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from")
 def test_a_heading_lies_within_its_figure(draw, heading, tmp_path, drawn):
@@ -114,3 +115,36 @@ def test_no_letter_of_a_wrapped_line_is_lost():
         assert all(canvas.text_width(part, 10) <= 2 for part in wrapped)
         assert len(wrapped) > 2
     assert canvas.wrapped("short words", 2.0, 10) == "short words"
+
+
+NAMES = [f"a_network_with_a_rather_long_name_{number}" for number in range(24)]
+
+
+def probes_of_networks(path):
+    kinds = {"1-shot": [(0.0, 0.5, None), (1.0, 0.6, None)]}
+    figures.probes(dict.fromkeys(NAMES, kinds), path, chance=0.1)
+
+
+def levels_of_networks(path):
+    panel = figures.Levels("blur", "severity", [1, 2], dict.fromkeys(NAMES, (0.5, 0.4)))
+    figures.levels([panel], path, chance=0.1)
+
+
+def fits_of_many_steps(path):
+    x = np.linspace(-1, 1, 5)
+    points = (x[None, :2], x[None, :2])
+    predicted = dict.fromkeys((0, 1, 5, 10), x[None])
+    figures.fits(points, (x, x[None]), path, predicted=predicted, query=points)
+
+
+@pytest.mark.parametrize("draw", [probes_of_networks, levels_of_networks, fits_of_many_steps])
+def test_a_legend_lies_within_its_figure_and_hides_nothing(draw, tmp_path, drawn):
+    draw(tmp_path / "one.png")
+    (figure,) = drawn
+    (legend,) = figure.legends
+    box = legend.get_window_extent().transformed(figure.transFigure.inverted())
+    assert min(box.x0, box.y0) >= 0
+    assert max(box.x1, box.y1) <= 1
+    least = 2 / figure.get_size_inches()[1]
+    assert all(axes.get_position().height > least for axes in figure.axes)
+    assert all(axes.get_position().y0 > box.y1 for axes in figure.axes)

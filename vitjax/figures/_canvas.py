@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ _UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 # A name may have letters of any script, and be long.
 _IGNORED_WARNINGS = (r"Glyph .* missing from", r"constrained_layout not applied")
 _HEADING, _LINE = 10, 0.17  # points, inches
+_LEGEND = 9  # points
 _LONGEST_HEADING = 160  # characters of each line
 _MARGIN = 0.08  # inches
 
@@ -73,10 +74,35 @@ def write_heading(figure: Figure, lines: list[str]) -> None:
 
 
 def title(figure: Figure, heading: str) -> None:
-    """A heading above everything in a figure with a constrained layout."""
-    lines = heading_lines(heading, figure.get_size_inches()[0])
+    """A heading above a constrained layout; the figure grows by its lines."""
+    width, height = figure.get_size_inches()
+    lines = heading_lines(heading, width)
     if lines:
+        figure.set_size_inches(width, height + _LINE * (len(lines) - 1))
         figure.suptitle("\n".join(lines), fontsize=_HEADING)
+
+
+def legend_below(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int = 3
+) -> None:
+    """A legend below a constrained layout, of the columns that the width has room for.
+
+    The figure grows by its lines.
+    """
+    # A mark, its distance from the text, and the distance of columns, in units of the font size.
+    beside = 5.0 * _LEGEND / 72
+    widest = max(text_width(label, _LEGEND) for label in labels) + beside
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(labels), columns, int((width - 2 * _MARGIN) / widest)))
+    figure.set_size_inches(width, height + 0.2 * (-(-len(labels) // columns) - 1))
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=_LEGEND,
+        frameon=False,
+    )
 
 
 def wrapped(text: str, inches: float, fontsize: float) -> str:

@@ -275,7 +275,7 @@ def fits(
         axes.grid(alpha=0.25)
     panels[0][0].set_ylabel("y", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8.5)
+    canvas.legend_below(figure, handles, labels, columns=len(labels))
     return canvas.save(figure, path)
 
 

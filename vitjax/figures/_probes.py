@@ -58,14 +58,7 @@ def probes(
             axes.tick_params(labelbottom=True)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     # matplotlib puts the line of chance first.
-    figure.legend(
-        [*handles[1:], handles[0]],
-        [*labels[1:], labels[0]],
-        loc="outside lower center",
-        ncols=min(len(labels), 3),
-        fontsize=9,
-        frameon=False,
-    )
+    canvas.legend_below(figure, [*handles[1:], handles[0]], [*labels[1:], labels[0]])
     return canvas.save(figure, path)
 
 

@@ -101,8 +101,7 @@ def _panels(
     heading: str,
 ) -> Path:
     rows = math.ceil(len(panels) / columns)
-    names = list(panels[0].curves)
-    height = rows * size[1] + 0.9 + 0.2 * math.ceil(len(names) / 2)
+    height = rows * size[1] + 1.1
     figure = canvas.new_figure(max(columns * size[0] + 0.4, 5.0), height, layout="constrained")
     canvas.title(figure, heading)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
@@ -118,14 +117,7 @@ def _panels(
         if place + columns >= len(panels):
             axes.set_xlabel(panels[place].label, fontsize=8)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=min(len(labels), 3),
-        fontsize=9,
-        frameon=False,
-    )
+    canvas.legend_below(figure, handles, labels)
     return canvas.save(figure, path)
 
 
