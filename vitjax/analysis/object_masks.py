@@ -99,7 +99,7 @@ def read(
     return found
 
 
-def check(masks: Sequence[Any], images: int) -> None:
+def check(masks: Sequence[Any] | np.ndarray, images: int) -> None:
     """Checks that there is a mask with an object for each image.
 
     Args:
