@@ -148,3 +148,12 @@ def test_a_legend_lies_within_its_figure_and_hides_nothing(draw, tmp_path, drawn
     least = 2 / figure.get_size_inches()[1]
     assert all(axes.get_position().height > least for axes in figure.axes)
     assert all(axes.get_position().y0 > box.y1 for axes in figure.axes)
+
+
+def test_the_name_of_a_segmented_image_ends_before_the_next_title(tmp_path, drawn):
+    rows, mask = np.zeros((8, 8)), np.zeros((8, 8), int)
+    titles = ["ILSVRC2012_val_00000293_of_the_segmentation.png"]
+    figures.segmentations([(rows, mask, mask)], titles, ["a"], tmp_path / "one.png")
+    found = boxes(drawn[0])
+    (name,) = (box for text, box in found.items() if text.startswith("ILSVRC"))
+    assert name.x1 < found["truth"].x0
