@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from model_variables import variables_of
+from PIL import Image
 
 from vitjax import models
-from vitjax.analysis import attribution, faithfulness
+from vitjax.analysis import attribution, faithfulness, object_masks
+from vitjax.core.errors import ConfigError
+from vitjax.data import DataError
 from vitjax.models import Model
 
 
@@ -63,13 +66,77 @@ def test_the_centre_gaussian_is_largest_in_the_middle():
 def test_pointing_game():
     maps, masks = np.zeros((3, 20, 20)), np.zeros((3, 20, 20), bool)
     maps[:, 5, 5] = 1
-    masks[0, 5, 5] = masks[1, 5, 9] = True
+    masks[0, 5, 5] = masks[1, 5, 9] = masks[2, 19, 19] = True
     np.testing.assert_array_equal(
         faithfulness.pointing_game(maps, masks, tolerance=3), [True, False, False]
     )
     np.testing.assert_array_equal(
         faithfulness.pointing_game(maps, masks, tolerance=4), [True, True, False]
     )
+
+
+def test_the_pointing_game_needs_an_object_and_maps_of_the_size_of_the_masks():
+    maps, masks = np.ones((2, 4, 4)), np.ones((2, 4, 4), bool)
+    found = faithfulness.pointing_game(maps[:0], masks[:0])
+    assert (found.shape, found.dtype) == ((0,), bool)
+    with pytest.raises(ConfigError, match=r"shape \(2, 4, 4\), but masks of shape \(2, 2, 2\)"):
+        faithfulness.pointing_game(maps, masks[:, :2, :2])
+    with pytest.raises(ConfigError, match="masks: 1 for 2 images"):
+        faithfulness.pointing_game(maps, masks[:1])
+    masks[1] = False
+    with pytest.raises(ConfigError, match="masks: mask 1 has no object"):
+        faithfulness.pointing_game(maps, masks)
+    maps[0, 1, 1] = np.nan
+    with pytest.raises(ConfigError, match="maps: map 0 has numbers that are NaN"):
+        faithfulness.pointing_game(maps[:1], masks[:1])
+
+
+def test_a_file_of_a_mask_without_an_object_is_named(tmp_path):
+    def files(name, mask):
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+        return str(tmp_path / f"{name}.png")
+
+    empty, drawn = np.zeros((6, 6), np.uint8), np.zeros((6, 6), np.uint8)
+    drawn[0, 0] = 1
+    image, kept = files("image", empty), (lambda read: read[..., None])
+    with pytest.raises(DataError, match=r"none.png: the mask of .*image.png has no object"):
+        object_masks.read(files("none", empty), image, kept)
+    corner = files("corner", drawn)
+    np.testing.assert_array_equal(object_masks.read(corner, image, kept), drawn == 1)
+    with pytest.raises(DataError, match=r"corner.png: nothing is left .* to 4x4 pixels"):
+        object_masks.read(corner, image, lambda read: read[1:5, 1:5, None])
+
+
+@pytest.mark.parametrize("measure", [faithfulness.deletion, faithfulness.insertion])
+def test_areas_are_not_measured_of_no_steps_or_maps_that_are_not_finite(measure):
+    images = jnp.ones((2, 4, 4, 1))
+    maps = np.ones((2, 4, 4))
+    for steps in (0, -1):
+        with pytest.raises(ConfigError, match=f"steps is {steps}; it must be at least 1"):
+            measure(Sum(), {}, images, maps, 1, steps=steps)
+    with pytest.raises(ConfigError, match=r"shape \(2, 4, 2\), but images of shape \(2, 4, 4\)"):
+        measure(Sum(), {}, images, maps[:, :, :2], 1)
+    for value in (np.nan, np.inf):
+        maps[1, 2, 3] = value
+        with pytest.raises(ConfigError, match="maps: map 1 has numbers that are NaN or infinite"):
+            measure(Sum(), {}, images, maps, 1)
+
+
+def test_a_constant_map_has_no_correlation():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)), jnp.float32)
+    variables = variables_of(Zeros(), images)
+    kernel = variables["params"]["head"]["kernel"]
+
+    def method(variables, images):
+        """Zeros for the second image, and for the first once the head is random."""
+        trained = np.array_equal(variables["params"]["head"]["kernel"], kernel)
+        return images[..., 0] * np.array([1.0 if trained else 0.0, 0.0])[:, None, None]
+
+    found = faithfulness.cascade(Zeros(), variables, images, method, jax.random.key(0))
+    similarities = [each.similarities for each in found]
+    np.testing.assert_allclose(similarities, [[1, np.nan], *[[np.nan, np.nan]] * 2])
+    with pytest.raises(ConfigError, match="most is 2"):
+        next(faithfulness.cascade(Zeros(), {}, images, method, jax.random.key(0), most=2))
 
 
 @pytest.mark.parametrize("method", ["grad_cam", "saliency"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,10 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
+from vitjax.analysis import object_masks
 from vitjax.analysis.attribution import Images, Map, Target, Variables, scores
+from vitjax.core.errors import ConfigError
+from vitjax.core.validation import Bounds, PositiveInt, check_value
 from vitjax.models.protocol import Model
 
 # Standard deviation of the blur from which insertion starts, as a fraction of the shorter side.
@@ -54,7 +58,11 @@ def deletion(
         images: normalised.
         maps: what is to be judged.
         target: the class.
-        steps: in which all pixels are removed.
+        steps: in which all pixels are removed, at least 1.
+
+    Raises:
+        ConfigError: the maps do not have the size of the images, or are not finite; or ``steps`` is
+            less than 1.
     """
     return _curve(model, variables, images, jnp.zeros_like(images), maps, target, steps)
 
@@ -64,8 +72,8 @@ def insertion(
 ) -> Curve:
     """The probability of the class as pixels return to a blurred image, the largest numbers first.
 
-    Petsiuk et al. 2018, arXiv:1806.07421, Sec. 4.1: a large area is good. The arguments are those
-    of `deletion`.
+    Petsiuk et al. 2018, arXiv:1806.07421, Sec. 4.1: a large area is good. The arguments and errors
+    are those of `deletion`.
     """
     return _curve(model, variables, blurred(images), images, maps, target, steps)
 
@@ -102,14 +110,20 @@ def pointing_game(
         maps: at the size of the masks.
         masks: where the object is.
         tolerance: pixels by which the point may miss the object.
+
+    Raises:
+        ConfigError: the shapes of maps and masks differ, a map is not finite, or a mask has no
+            object.
     """
-    found = []
-    for one, mask in zip(np.asarray(maps), np.asarray(masks, bool), strict=True):
+    points, objects = np.asarray(maps), np.asarray(masks, bool)
+    object_masks.check(objects, len(points))
+    _check_maps(points, objects.shape, "masks")
+    found = np.zeros(len(points), bool)
+    for number, (one, mask) in enumerate(zip(points, objects, strict=True)):
         row, column = np.unravel_index(one.argmax(), one.shape)
         rows, columns = np.nonzero(mask)
-        far = np.hypot(rows - row, columns - column)
-        found.append(bool(far.size) and bool(far.min() <= tolerance))
-    return np.array(found)
+        found[number] = np.hypot(rows - row, columns - column).min() <= tolerance
+    return found
 
 
 class Randomised(NamedTuple):
@@ -119,7 +133,8 @@ class Randomised(NamedTuple):
         layers: how many groups of layers are random, counted from the outputs.
         groups: how many groups of layers the network has.
         maps: by the network that is left.
-        similarities: the rank correlation of each map with that of the trained network.
+        similarities: the rank correlation of each map with that of the trained network; NaN where
+            one of both is constant, such as a map of zeros, or is not finite.
     """
 
     layers: int
@@ -158,8 +173,9 @@ def cascade(
         of which all are.
 
     Raises:
-        ConfigError: the model's layers have no order.
+        ConfigError: the model's layers have no order, or ``most`` is less than 3.
     """
+    check_value(most, Annotated[int, Bounds(at_least=3)] | None, "most")
     plain = {**model.unstack(variables)}
     own = flatten_dict(dict(plain["params"]), sep="/")
     groups = layer_groups(model, variables)
@@ -201,11 +217,22 @@ def _fresh(model: Model, images: Images, key: PRNGKeyArray) -> dict[str, Array]:
 
 
 def _rank_correlations(first: Map, second: Map) -> Float[np.ndarray, " batch"]:
-    """Spearman's correlation over the pixels of each pair of maps; 0 where one is constant."""
+    """Spearman's correlation over the pixels of each pair of maps; NaN where one is constant."""
     ranks = (rankdata(np.asarray(x).reshape(len(x), -1), axis=1) for x in (first, second))
     a, b = (x - x.mean(1, keepdims=True) for x in ranks)
     below = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.where(below == 0, 0, (a * b).sum(1) / np.where(below == 0, 1, below))
+    return np.where(below == 0, np.nan, (a * b).sum(1) / np.where(below == 0, 1, below))
+
+
+def _check_maps(maps: Any, shape: tuple[int, ...], of: str) -> None:
+    """Checks that maps have a shape and only finite numbers."""
+    if maps.shape != shape:
+        raise ConfigError(
+            f"maps: shape {maps.shape}, but {of} of shape {shape}; they must be equal"
+        )
+    bad = np.flatnonzero(~np.isfinite(maps).reshape(len(maps), math.prod(shape[1:])).all(axis=1))
+    if bad.size:
+        raise ConfigError(f"maps: map {bad[0]} has numbers that are NaN or infinite")
 
 
 def _curve(
@@ -218,6 +245,8 @@ def _curve(
     steps: int,
 ) -> Curve:
     """Pixels of ``before`` become those of ``after``, the largest numbers of the maps first."""
+    check_value(steps, PositiveInt, "steps")
+    _check_maps(np.asarray(maps), before.shape[:3], "images")
     pixels = maps[0].size
     order = np.argsort(-np.asarray(maps).reshape(len(maps), -1), axis=1, kind="stable")
     ranks = np.argsort(order, axis=1, kind="stable").reshape(maps.shape)

@@ -37,8 +37,6 @@ _OWN = (KERNELS, EXCITING, MAXIMISED)
 # The most images of one figure.
 _MOST = 64
 _CHANNELS = 8
-# Pixels of an image's shorter side from which on a frame has a dark line inside.
-_TWO_LINES = 64
 
 
 def look(
@@ -353,16 +351,9 @@ def _scaled(one: np.ndarray) -> np.ndarray:
 
 def _boxed(image: np.ndarray, place: np.ndarray, map_shape: tuple[int, int]) -> np.ndarray:
     """An image with a frame around a place of a map: at least a quarter of a side wide."""
-    drawn = figures.pixels(image).copy()
     edges = []
-    for position, count, length in zip(place, map_shape, drawn.shape[:2], strict=True):
-        centre, half = (position + 0.5) * length / count, max(length / count, length / 4) / 2
-        first = int(np.clip(round(centre - half), 0, length - 1))
-        edges.append((first, int(np.clip(round(centre + half) - 1, first, length - 1))))
-    (top, bottom), (left, right) = edges
-    for line, value in ((0, 255), (1, 0)) if min(drawn.shape[:2]) >= _TWO_LINES else ((0, 255),):
-        rows = slice(top + line, bottom + 1 - line)
-        columns = slice(left + line, right + 1 - line)
-        drawn[[top + line, bottom - line], columns] = value
-        drawn[rows, [left + line, right - line]] = value
-    return drawn
+    for position, count in zip(place, map_shape, strict=True):
+        centre, half = (position + 0.5) / count, max(1 / count, 1 / 4) / 2
+        edges.append((max(0.0, centre - half), min(1.0, centre + half)))
+    rows, columns = edges
+    return figures.framed(image, rows, columns)

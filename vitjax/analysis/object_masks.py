@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -70,7 +71,8 @@ def read(
         max_pixels: a file with more is an error.
 
     Raises:
-        DataError: it cannot be read, or has another size than the image.
+        DataError: it cannot be read, has another size than the image, or has no object, or none
+            once it is brought to that size.
     """
     try:
         inside = read_mask(file, max_pixels=max_pixels) != 0
@@ -82,9 +84,36 @@ def read(
             f"{file}: the mask has {_sides(inside.shape)} pixels, and its image {image}"
             f" {_sides(size)}"
         )
+    if not inside.any():
+        raise DataError(
+            f"{file}: the mask of {image} has no object: all its pixels are 0 (or black)"
+        )
     drawn = np.where(inside, np.uint8(255), np.uint8(0))
     prepared = prepare(drawn)
-    return prepared[..., 0] > (127 if prepared.dtype == np.uint8 else 0.5)
+    found = prepared[..., 0] > (127 if prepared.dtype == np.uint8 else 0.5)
+    if not found.any():
+        raise DataError(
+            f"{file}: nothing is left of the object once the mask is resized and cut as its image"
+            f" {image} is, to {_sides(found.shape)} pixels"
+        )
+    return found
+
+
+def check(masks: Sequence[Any] | np.ndarray, images: int) -> None:
+    """Checks that there is a mask with an object for each image.
+
+    Args:
+        masks: each (height, width), True where the object is.
+        images: the number of images.
+
+    Raises:
+        ConfigError: the numbers differ, or a mask has no object.
+    """
+    if len(masks) != images:
+        raise ConfigError(f"masks: {len(masks)} for {images} images; there must be one per image")
+    for number, mask in enumerate(masks):
+        if not np.any(mask):
+            raise ConfigError(f"masks: mask {number} has no object: all its pixels are 0")
 
 
 def _sides(size: tuple[int, ...]) -> str:

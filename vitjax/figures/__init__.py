@@ -12,7 +12,7 @@ from vitjax.figures._explanations import explained, explanation, randomisation
 from vitjax.figures._images import image_grid, mistakes, predictions
 from vitjax.figures._optional import optional
 from vitjax.figures._over_time import accuracy_over_time
-from vitjax.figures._pixels import pixels
+from vitjax.figures._pixels import framed, pixels
 from vitjax.figures._probes import Point, probes
 from vitjax.figures._robustness import Levels, corruptions, examples_of_levels, levels
 from vitjax.figures._segmentation import class_curves, colored, overlay, palette, segmentations
@@ -37,6 +37,7 @@ __all__ = [
     "explained",
     "explanation",
     "fits",
+    "framed",
     "image_grid",
     "layer_similarities",
     "levels",

@@ -75,7 +75,7 @@ def adaptation(
         label = f"chance: {chance * scale:.3g}{'%' if fraction else ''}"
         axes.axhline(chance * scale, color=_FAINT, linestyle=":", lw=1.2, label=label)
     axes.set_xlabel("inner steps on the support set", fontsize=9)
-    axes.set_title(canvas.one_line(heading, 90), fontsize=10)
+    canvas.title(figure, heading)
     axes.set_ylabel(f"{canvas.one_line(what, 40)}{' (%)' if fraction else ''}", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.set_xlim(-0.03 * max(last, 1), 1.03 * max(last, 1))
@@ -143,11 +143,11 @@ def episode(
     block = name_width + sum(across) * (side + gap) + 0.3
     if shown < len(class_names):
         heading += f"\nthe first {shown} of {len(class_names)} classes"
-    top = 0.5 + 0.17 * heading.count("\n")
-    width = columns * block + (columns - 1) * 0.25 + 0.25
-    figure = canvas.new_figure(max(width, 5.5), top + rows * (side + gap + caption) + 0.08)
-    heading = "\n".join(canvas.one_line(line, 110) for line in heading.split("\n"))
-    canvas.write_heading(figure, heading)
+    width = max(columns * block + (columns - 1) * 0.25 + 0.25, 5.5)
+    lines = canvas.heading_lines(heading, width)
+    top = max(canvas.heading_height(lines), 0.45) + 0.05
+    figure = canvas.new_figure(width, top + rows * (side + gap + caption) + 0.08)
+    canvas.write_heading(figure, lines)
     for column in range(columns):
         left = 0.15 + column * (block + 0.25) + name_width
         _title(figure, left, top, f"{titles[0]}{_of(across[0], supports)}")
@@ -268,13 +268,14 @@ def fits(
             zorder=5,
         )
         if titles:
-            axes.set_title(canvas.one_line(titles[index], 60), fontsize=10)
+            line = canvas.one_line(titles[index], 60)
+            axes.set_title(canvas.wrapped(line, 3.3, 10), fontsize=10)
         axes.set_xlabel("x", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
     panels[0][0].set_ylabel("y", fontsize=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8.5)
+    canvas.legend_below(figure, handles, labels, columns=len(labels))
     return canvas.save(figure, path)
 
 

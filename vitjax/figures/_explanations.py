@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from vitjax.figures._pixels import pixels, show
 
 _INCHES = 2.6
 _COLUMNS = 5
-_SMALL_INCHES = 1.5
+_SMALL_INCHES, _SMALL_GAP = 1.5, 0.12
 _OPACITY = 0.55
-_HEADING = 90  # characters
+_GAP, _BAR, _CAPTION = 0.15, 0.1, 0.24  # inches
+_BAR_LABELS = 0.45  # inches
 
 
 def explanation(
@@ -47,33 +49,43 @@ def explanation(
     panels = 1 + len(maps) + alone
     rows = -(-panels // _COLUMNS)
     columns = -(-panels // rows)
-    height = _INCHES * shape[0] / shape[1] + 0.3
-    figure = canvas.new_figure(
-        columns * (_INCHES + 0.75), rows * height + 0.6, layout="constrained"
-    )
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    show(axes[0], image, _INCHES)
-    axes[0].set_title("image", fontsize=9)
-    places = iter(axes[1:])
+    height = _INCHES * shape[0] / shape[1]
+    bar_width = _BAR + _BAR_LABELS
+    # Of a single map only the last panel has a bar.
+    across, down = _INCHES + _GAP + (0 if alone else bar_width), _CAPTION + height + _GAP
+    width = columns * across + _GAP + (bar_width if alone else 0)
+    lines = canvas.heading_lines(heading, width)
+    top = canvas.heading_height(lines)
+    figure = canvas.new_figure(width, top + rows * down)
+    canvas.write_heading(figure, lines)
+    places = itertools.count()
+
+    def panel(title: str) -> tuple[float, float]:
+        """Writes the title of the next panel and returns its place."""
+        row, column = divmod(next(places), columns)
+        left, above = _GAP + column * across, top + row * down + _CAPTION
+        text = canvas.one_line(title, 40)
+        canvas.write(figure, left + _INCHES / 2, above - 0.06, text, fontsize=9, ha="center")
+        return left, above
+
+    show(canvas.axes_at(figure, *panel("image"), _INCHES, height), image, _INCHES)
     for name, one in maps.items():
         scale, colours = _colours(one)
         coloured = ScalarMappable(scale, colours)
         if alone:
-            place = next(places)
-            place.imshow(one, cmap=colours, norm=scale, interpolation="nearest")
-            place.set_title(canvas.one_line(name, 40), fontsize=9)
-        place = next(places)
-        place.imshow(_blended(image, coloured.to_rgba(one)[..., :3]), interpolation="nearest")
-        place.set_title("overlay" if alone else canvas.one_line(name, 40), fontsize=9)
+            axes = canvas.axes_at(figure, *panel(name), _INCHES, height)
+            axes.imshow(one, cmap=colours, norm=scale, interpolation="nearest")
+            axes.set_axis_off()
+        left, above = panel("overlay" if alone else name)
+        axes = canvas.axes_at(figure, left, above, _INCHES, height)
+        axes.imshow(_blended(image, coloured.to_rgba(one)[..., :3]), interpolation="nearest")
+        axes.set_axis_off()
         numbers = ScalarFormatter()
         numbers.set_powerlimits((-2, 3))
-        bar = figure.colorbar(coloured, ax=place, fraction=0.046, pad=0.03, format=numbers)
+        beside = canvas.axes_at(figure, left + _INCHES + _GAP / 2, above, _BAR, height)
+        bar = figure.colorbar(coloured, cax=beside, format=numbers)
         bar.ax.tick_params(labelsize=7)
         bar.ax.yaxis.get_offset_text().set_fontsize(7)
-    for each in axes:
-        each.set_axis_off()
-    if heading:
-        figure.suptitle(canvas.one_line(heading, _HEADING), fontsize=10)
     return canvas.save(figure, path)
 
 
@@ -90,12 +102,13 @@ def randomisation(
     """Draws the sanity check of maps: a row per method, with more random layers from left to right.
 
     Adebayo et al. 2018, arXiv:1810.03292, Fig. 2. Below each map is its rank correlation with the
-    first one, that of the trained network.
+    first one, that of the trained network, or why there is none, as of a constant map.
 
     Args:
         image: (height, width[, channels]), as of `vitjax.figures.pixels`.
         maps: each (columns, height, width), by the name of its method.
-        similarities: the rank correlations (columns,) by the same names.
+        similarities: the rank correlations (columns,) by the same names; NaN where they are
+            undefined.
         layers: the number of groups of layers that are random in each column.
         path: the PNG file to write.
         groups: the number of groups of layers.
@@ -113,26 +126,39 @@ def randomisation(
             )
     side = _SMALL_INCHES
     height = side * shape[0] / shape[1]
-    figure = canvas.new_figure(
-        (columns + 1) * (side + 0.12), len(maps) * (height + 0.45) + 0.7, layout="constrained"
-    )
-    axes = figure.subplots(len(maps), columns + 1, squeeze=False)
-    for places, (name, row) in zip(axes, maps.items(), strict=True):
-        show(places[0], image, side)
-        places[0].set_title(canvas.one_line(name, 26), fontsize=8)
-        for place, one, count, similarity in zip(
-            places[1:], row, layers, similarities[name], strict=True
-        ):
-            scale, colours = _colours(one)
-            place.imshow(one, cmap=colours, norm=scale, interpolation="nearest")
+    across, down = side + _SMALL_GAP, _CAPTION + height + _CAPTION + _SMALL_GAP
+    width = (columns + 1) * across + _SMALL_GAP
+    lines = canvas.heading_lines(heading, width)
+    top = canvas.heading_height(lines)
+    figure = canvas.new_figure(width, top + len(maps) * down)
+    canvas.write_heading(figure, lines)
+    style: dict[str, Any] = {"fontsize": 8, "ha": "center"}
+    for number, (name, row) in enumerate(maps.items()):
+        above = top + number * down + _CAPTION
+        left = _SMALL_GAP
+        canvas.write(figure, left + side / 2, above - 0.05, canvas.one_line(name, 26), **style)
+        show(canvas.axes_at(figure, left, above, side, height), image, side)
+        for one, count, similarity in zip(row, layers, similarities[name], strict=True):
+            left += across
+            middle = left + side / 2
             title = "trained" if count == 0 else f"{count} of {groups} random"
-            place.set_title(title, fontsize=8)
-            place.set_xlabel(f"r = {similarity:.2f}", fontsize=8)
-        for place in places:
-            place.set(xticks=(), yticks=(), frame_on=False)
-    if heading:
-        figure.suptitle(canvas.one_line(heading, _HEADING), fontsize=10)
+            canvas.write(figure, middle, above - 0.05, title, **style)
+            scale, colours = _colours(one)
+            axes = canvas.axes_at(figure, left, above, side, height)
+            axes.imshow(one, cmap=colours, norm=scale, interpolation="nearest")
+            axes.set_axis_off()
+            below = _correlation(similarity, one)
+            canvas.write(figure, middle, above + height + 0.18, below, **style)
     return canvas.save(figure, path)
+
+
+def _correlation(similarity: float, one: np.ndarray) -> str:
+    """The rank correlation of a map with that of the trained network, or why it has none."""
+    if np.isfinite(similarity):
+        return f"r = {similarity:.2f}"
+    if not np.all(np.isfinite(one)):
+        return "not finite"
+    return "constant map" if np.all(one == one.flat[0]) else "r undefined"
 
 
 def explained(image: Any, one: Any) -> np.ndarray:

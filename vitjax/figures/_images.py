@@ -90,7 +90,6 @@ def image_grid(
     lines = titles and [
         "\n".join(canvas.one_line(line, 22) for line in str(title).split("\n")) for title in titles
     ]
-    heading = heading and canvas.one_line(heading, 80)
     return _grid(images, lines, path, heading=heading, most=64, columns=columns)
 
 
@@ -128,8 +127,11 @@ def predictions(
     columns = 1 if shown == 1 else 2 if shown <= 8 else 3
     rows = math.ceil(shown / columns)
     heading = _shown(shown, len(images) if total is None else total)
-    cell, side, gap, top = 4.6, 1.5, 0.15, 0.45 if heading else 0.1
-    figure = canvas.new_figure(columns * cell + gap, rows * (side + 0.4) + top)
+    cell, side, gap = 4.6, 1.5, 0.15
+    width = columns * cell + gap
+    lines = canvas.heading_lines(heading, width)
+    top = canvas.heading_height(lines)
+    figure = canvas.new_figure(width, rows * (side + 0.4) + top)
     for index in range(shown):
         row, column = divmod(index, columns)
         left, above = column * cell + gap, top + row * (side + 0.4) + 0.3
@@ -139,8 +141,7 @@ def predictions(
         )
         bars = canvas.axes_at(figure, left + side + gap, above, cell - side - 2 * gap, side)
         _draw_bars(bars, probabilities[index], class_names)
-    if heading:
-        canvas.write_heading(figure, heading)
+    canvas.write_heading(figure, lines)
     return canvas.save(figure, path)
 
 
@@ -159,8 +160,9 @@ def _grid(
     lines = 1 + max(title.count("\n") for title in titles[:shown]) if titles else 0
     side, gap, caption = 1.55, 0.15, 0.05 + 0.15 * lines
     heading = "; ".join(part for part in (heading, _shown(shown, len(images))) if part)
-    top = 0.45 if heading else 0.1
     width = max(columns * (side + gap) + gap, 3.6)
+    heading_lines = canvas.heading_lines(heading, width)
+    top = canvas.heading_height(heading_lines)
     figure = canvas.new_figure(width, rows * (side + gap + caption) + top)
     margin = (width - columns * (side + gap) + gap) / 2
     for index in range(shown):
@@ -172,8 +174,7 @@ def _grid(
             canvas.write(
                 figure, left + side / 2, above - 0.04, titles[index], fontsize=7.5, ha="center"
             )
-    if heading:
-        canvas.write_heading(figure, heading)
+    canvas.write_heading(figure, heading_lines)
     return canvas.save(figure, path)
 
 

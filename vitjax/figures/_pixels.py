@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from vitjax.figures import _canvas as canvas
 
 # Resampling and changes of colour move floats of an image in [0, 1] by no more than this.
 _TOLERANCE = 0.5
+# The longer side, in pixels, from which on an image that gets a frame is not enlarged, and the
+# number of widths of a frame's line in that side.
+_FRAMED, _LINES = 180, 64
 
 Range = tuple[float, float]
 
@@ -64,6 +68,36 @@ def shown_range(image: Any) -> Range:
     if number and low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
         return 0.0, 1.0
     return low, high
+
+
+def framed(image: Any, rows: Range, columns: Range) -> UInt8[np.ndarray, "height width *rgb"]:
+    """An image with a frame, whose outer line is white and whose inner line is black.
+
+    A small image is enlarged by a whole factor, so that the lines are as thin as in a large one.
+
+    Args:
+        image: as of `pixels`.
+        rows: the upper and the lower edge of the frame, as fractions of the height.
+        columns: the left and the right edge, as fractions of the width.
+    """
+    found = pixels(image)
+    factor = math.ceil(_FRAMED / max(found.shape[:2]))
+    drawn = found.repeat(factor, axis=0).repeat(factor, axis=1)
+    edges = []
+    for (low, high), length in zip((rows, columns), drawn.shape[:2], strict=True):
+        first = min(round(low * length), length - 1)
+        edges.append((first, max(round(high * length), first + 1)))
+    # Of a box that is a few pixels wide, a third stays visible.
+    least = min(high - low for low, high in edges)
+    line = max(1, min(round(max(drawn.shape[:2]) / _LINES), least // 6))
+    unframed = drawn.copy()
+    outer, inner, inside = (
+        tuple(slice(low + inset, max(low, high - inset)) for low, high in edges)
+        for inset in (0, line, 2 * line)
+    )
+    drawn[outer], drawn[inner] = 255, 0
+    drawn[inside] = unframed[inside]
+    return drawn
 
 
 def show(axes: Axes, image: Any, inches: float) -> None:

@@ -44,7 +44,7 @@ def probes(
     columns = len(kinds) if len(kinds) <= 3 else math.ceil(len(kinds) / 2)
     rows = math.ceil(len(kinds) / columns)
     figure = canvas.new_figure(max(4.0 * columns, 6.0), 3.6 * rows + 0.9, layout="constrained")
-    figure.suptitle(canvas.one_line(heading, 60 * columns), fontsize=11)
+    canvas.title(figure, heading)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(kinds):
@@ -58,14 +58,7 @@ def probes(
             axes.tick_params(labelbottom=True)
     handles, labels = grid.flat[0].get_legend_handles_labels()
     # matplotlib puts the line of chance first.
-    figure.legend(
-        [*handles[1:], handles[0]],
-        [*labels[1:], labels[0]],
-        loc="outside lower center",
-        ncols=min(len(labels), 3),
-        fontsize=9,
-        frameon=False,
-    )
+    canvas.legend_below(figure, [*handles[1:], handles[0]], [*labels[1:], labels[0]])
     return canvas.save(figure, path)
 
 

@@ -72,10 +72,10 @@ def examples_of_levels(
     per_column = math.ceil(len(rows) / columns)
     widest = max(map(len, rows.values()))
     block = _NAMES + widest * (_CELL + 0.06) + 0.25
-    top = 0.45
+    lines = canvas.heading_lines(heading, block * columns)
+    top = canvas.heading_height(lines)
     figure = canvas.new_figure(block * columns, top + per_column * (_CELL + _CAPTION + 0.04) + 0.1)
-    if heading:
-        canvas.write_heading(figure, canvas.one_line(heading, 60 * columns))
+    canvas.write_heading(figure, lines)
     for number, (name, cells) in enumerate(rows.items()):
         column, row = divmod(number, per_column)
         above = top + row * (_CELL + _CAPTION + 0.04) + _CAPTION
@@ -101,30 +101,23 @@ def _panels(
     heading: str,
 ) -> Path:
     rows = math.ceil(len(panels) / columns)
-    names = list(panels[0].curves)
-    height = rows * size[1] + 0.9 + 0.2 * math.ceil(len(names) / 2)
+    height = rows * size[1] + 1.1
     figure = canvas.new_figure(max(columns * size[0] + 0.4, 5.0), height, layout="constrained")
-    if heading:
-        figure.suptitle(canvas.one_line(heading, 30 * max(columns, 2)), fontsize=11)
+    canvas.title(figure, heading)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
             axes.remove()
             continue
         _draw(axes, panels[place], chance)
+        panel_title = canvas.wrapped(canvas.one_line(panels[place].title, 40), size[0] - 0.4, 9)
+        axes.set_title(panel_title, fontsize=9)
         if place % columns == 0:
             axes.set_ylabel("accuracy (%)", fontsize=8)
         if place + columns >= len(panels):
             axes.set_xlabel(panels[place].label, fontsize=8)
     handles, labels = grid.flat[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=min(len(labels), 3),
-        fontsize=9,
-        frameon=False,
-    )
+    canvas.legend_below(figure, handles, labels)
     return canvas.save(figure, path)
 
 
@@ -149,7 +142,6 @@ def _draw(axes: Axes, panel: Levels, chance: float) -> None:
         linewidth=1.1,
         label=f"chance: {100 * chance:.3g}%",
     )
-    axes.set_title(canvas.one_line(panel.title, 40), fontsize=9)
     if panel.logarithmic or len(panel.values) <= 6:
         axes.set_xticks(list(places), [f"{value:g}" for value in panel.values])
     axes.set_ylim(0, 102)

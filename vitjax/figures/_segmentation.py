@@ -115,7 +115,7 @@ def segmentations(
         wrong = np.where(truth == -1, 1, np.where(truth == predicted, 0, 2))
         errors = np.asarray([(245, 245, 245), ignored, _WRONG], np.uint8)[wrong]
         images = (
-            (canvas.one_line(title, 40), image),
+            (canvas.one_line(title, 34), image),
             ("truth", colored(truth, count, colors)),
             ("prediction", colored(np.where(truth == -1, -1, predicted), count, colors)),
             ("wrong", errors),

@@ -56,6 +56,5 @@ def layer_similarities(
     bar = figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=7)
     bar.set_label("CKA", fontsize=9)
-    if heading:
-        axes.set_title(canvas.one_line(heading, 80), fontsize=10)
+    canvas.title(figure, heading)
     return canvas.save(figure, path)
