@@ -7,8 +7,10 @@ import pytest
 import small_workdirs
 from PIL import Image
 
-from vitjax import figures
-from vitjax.analysis import explaining
+from vitjax import figures, models
+from vitjax.analysis import explaining, subjects
+from vitjax.analysis.explainer import Explainer, Explanation
+from vitjax.analysis.faithfulness import Randomised
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
 from vitjax.data import DataError
@@ -162,9 +164,12 @@ def test_a_map_of_any_numbers_is_drawn(value, tmp_path):
 def test_random_layers_change_maps_and_masks_are_pointed_at(workdir, photos, tmp_path, capsys):
     masks, output = tmp_path / "masks", tmp_path / "out"
     masks.mkdir()
-    for stem, side in (("a", 8), ("b", 0)):
+    # The object of the second image is in the corner that is opposite to where its map points.
+    found = explained(workdir, photos, "grad_cam")[1].maps["grad_cam"]
+    corner = tuple(np.where(np.array(np.unravel_index(found.argmax(), (8, 8))) > 3, 0, 7))
+    for stem, place in (("a", np.s_[:]), ("b", corner)):
         mask = np.zeros((8, 8), np.uint8)
-        mask[:side] = 1
+        mask[place] = 1
         drawn = mask if stem == "b" else np.stack([200 * mask, 0 * mask, mask], axis=-1)
         Image.fromarray(drawn).save(masks / f"{stem}.png")
     arguments = [f"--workdir={workdir}", str(photos), f"--output={output}"]
@@ -181,6 +186,9 @@ def test_random_layers_change_maps_and_masks_are_pointed_at(workdir, photos, tmp
     assert (output / "a_randomised.png").is_file()
     with Image.open(output / "a_randomised.png") as drawn:
         assert drawn.width > drawn.height
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(masks / "b.png")
+    with pytest.raises(DataError, match=r"b.png: the mask of .*b.png has no object"):
+        explained(workdir, photos, "grad_cam", masks=masks)
     (masks / "b.png").unlink()
     with pytest.raises(ConfigError, match=r"not for '.*b.png': a mask is"):
         explained(workdir, photos, "grad_cam", masks=masks)
@@ -189,6 +197,25 @@ def test_random_layers_change_maps_and_masks_are_pointed_at(workdir, photos, tmp
         explained(workdir, photos, "grad_cam", masks=masks)
     with pytest.raises(ConfigError, match="no such folder"):
         explained(workdir, photos, "grad_cam", masks=tmp_path / "none")
+
+
+def test_a_mask_is_needed_for_each_image():
+    lenet = models.create("lenet5", num_classes=3)
+    explainer = Explainer(subjects.of_model(lenet, {}, np.asarray, "abc"), "saliency")
+    images = np.zeros((2, 8, 8, 1))
+    for masks, words in (
+        (np.ones((1, 8, 8), bool), "masks: 1 for 2 images"),
+        ([np.ones((8, 8), bool), np.zeros((8, 8), bool)], "masks: mask 1 has no object"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            next(explainer.explanations(images, masks=masks))
+
+
+def test_an_undefined_correlation_is_null_in_json():
+    undefined = Randomised(0, 1, np.zeros((1, 4, 4)), np.array([np.nan]))
+    found = Explanation("a.png", "a", 0.5, {}, {}, {}, randomised={"grad_cam": [undefined]})
+    (row,) = json.loads(json.dumps(found.summary(), allow_nan=False))["randomised"]["grad_cam"]
+    assert row == {"random_layers": 0, "of": 1, "rank_correlation": None}
 
 
 def test_mistakes_on_the_command_line_are_reported_in_words(workdir, photos, capsys):

@@ -105,7 +105,7 @@ def test_a_model_of_one_s_own_is_explained(network):
     explainer = Explainer(subject, "saliency")
     with pytest.raises(ConfigError, match="image 0: class=true is of files"):
         next(explainer.explanations([image], "true"))
-    with pytest.raises(ConfigError, match="1 masks are given for 2 images"):
+    with pytest.raises(ConfigError, match="masks: 1 for 2 images"):
         next(explainer.explanations([image, image], masks=[np.ones((32, 32), bool)]))
     with pytest.raises(ConfigError, match="options is 'size'; it must be a dictionary"):
         Explainer(subject, "occlusion", options="size")

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vitjax.analysis import faithfulness
+from vitjax.analysis import faithfulness, object_masks
 from vitjax.analysis.attribution import Map
 from vitjax.analysis.faithfulness import Randomised
 from vitjax.analysis.methods import Method, chosen
 from vitjax.analysis.subjects import ONLY, Subject
+from vitjax.core.atomic import finite as json_values
 from vitjax.core.errors import ConfigError
 from vitjax.core.text import Say, near_match, quoted, say_nothing, shortened
 from vitjax.data.any_image import AnyImage, name_of
@@ -71,7 +72,10 @@ class Explanation:
     randomised: Mapping[str, Sequence[Randomised]] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the maps, as JSON values; of random layers the rank correlations."""
+        """Everything but the maps, as JSON values; of random layers the rank correlations.
+
+        Numbers that are not finite, such as the correlation of a constant map, are None.
+        """
         left_out = ("maps", "randomised")
         fields = [field.name for field in dataclasses.fields(self) if field.name not in left_out]
         correlations = {
@@ -85,7 +89,9 @@ class Explanation:
             ]
             for name, found in self.randomised.items()
         }
-        return {**{name: getattr(self, name) for name in fields}, "randomised": correlations}
+        values = {name: getattr(self, name) for name in fields}
+        found: dict[str, Any] = json_values({**values, "randomised": correlations})
+        return found
 
 
 class Explainer:
@@ -172,11 +178,12 @@ class Explainer:
         Raises:
             DataError: an image cannot be read.
             ConfigError: there is no such class, or a folder has no name of a class; deletion and
-                insertion are asked for of a segmentation; or there is not one mask for each image.
+                insertion are asked for of a segmentation; or there is not a mask with an object for
+                each image, at the size that the image has.
             NotFiniteError: the network gives NaN for an image, or a method gives a map of NaN.
         """
-        if masks is not None and len(masks) != len(images):
-            raise ConfigError(f"explain: {len(masks)} masks are given for {len(images)} images")
+        if masks is not None:
+            object_masks.check(masks, len(images))
         total = len(images) * sum(
             len(each.functions) * (1 + each.random) for each in self._explained
         )
