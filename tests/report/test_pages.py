@@ -269,12 +269,16 @@ def test_what_cannot_be_compared_or_written_is_an_error(folders, tmp_path):
         ([one, folders["few_shot"]], tmp_path / "x", ("--config.seed=1",), "for one run"),
         ([one], tmp_path, (), "is a folder"),
         ([one], foreign, (), "not a page that vitjax wrote"),
+        ([one], foreign / "x" / "page.html", (), "thesis.html is a file"),
     ):
         with pytest.raises(ConfigError, match=message):
             writing.report(workdirs, output, overrides, silent)
     assert foreign.read_text() == "<html>"
     with pytest.raises(workdir.WorkdirError, match="no run there"):
         writing.report([one, tmp_path], tmp_path / "x", say=silent)
+    # Nothing is said about a page in a folder that is no folder.
+    with pytest.raises(workdir.WorkdirError, match=r"thesis.html/config.json"):
+        writing.report(foreign, say=silent)
     assert not (tmp_path / "x").exists()
 
 
