@@ -51,7 +51,9 @@ def report(
             " compared by their files alone"
         )
     path = (
-        Path(expanded(output)) if output is not None else (folders[0] if one else Path()) / workdir.REPORT
+        Path(expanded(output))
+        if output is not None
+        else (folders[0] if one else Path()) / workdir.REPORT
     )
     for folder in folders:
         workdir.read_config(folder)  # what is no run is named before its page
