@@ -192,6 +192,7 @@ def test_differences_from_the_config_file_are_marked(folders, tmp_path):
     config = json.loads((folders["classification"] / "config.json").read_text())
     config["optimizer"]["learning_rate"] = 0.5
     del config["train"]["steps"]
+    config["schedule"] = {"factor": 0.1, "nothing": None}  # which the run lacks
     files = SavedFiles.read(folders["classification"])
     object.__setattr__(
         files, "started", {"config_file": "a b.py", "overrides": ["--config.x=1"], "config": config}
@@ -200,7 +201,11 @@ def test_differences_from_the_config_file_are_marked(folders, tmp_path):
 
     text = "".join(about.run(files))
     marked = re.findall(r'<tr class="changed"><th scope="row">(.*?)</th>', text)
-    assert marked == ["optimizer.learning_rate", "train.steps"]
+    assert marked == ["optimizer.learning_rate", "schedule.factor", "train.steps"]
+    assert "3 values differ" in text
+    row = re.search(r'<th scope="row">schedule.factor</th>(.*?)</tr>', text)[1]
+    assert re.sub("<.*?>", " ", row).split() == ["not", "set", "0.1"]
+    assert "schedule.nothing" not in text
     assert "&#39;--config=a b.py&#39;" in text
     assert files.command.endswith("--config.x=1")
 
