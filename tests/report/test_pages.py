@@ -149,6 +149,26 @@ def test_without_checkpoints_the_page_has_what_the_files_say(folders, tmp_path):
     assert "Confusion matrix" not in page.text
 
 
+def test_damaged_metrics_are_named_on_the_page(folders, tmp_path, caplog):
+    folder = copied(folders["classification"], tmp_path / "run", 0, 1.0)
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    for content, curves in (
+        (b"".join([lines[0], b"\xff\x00\n", *lines[1:]]), "val ends at 4"),
+        (b"\x80abc\n", "metrics.jsonl has no record of it."),
+    ):
+        (folder / "metrics.jsonl").write_bytes(content)
+        other = copied(folders["classification"], tmp_path / f"other{len(lines)}", 0, 1.0)
+        said = []
+        for given in (folder, [folder, other]):
+            text = writing.report(given, tmp_path / "page.html", say=said.append).read_text()
+            assert "metrics.jsonl: left out 1 damaged lines" in check_harmless(text).text
+            if given == folder:
+                assert curves in text
+        assert sum(line.startswith(f"warning: {folder / 'metrics.jsonl'}") for line in said) == 2
+        lines.pop()
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     "block",
     [

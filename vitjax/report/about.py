@@ -42,9 +42,14 @@ def curves(files: SavedFiles, declarations: Mapping[str, Declaration] | None) ->
             )
         )
     if not drawn:
-        yield words(Words("Nothing has been reported yet."))
+        yield words(Words(nothing_reported(bool(files.summary))))
         return
     yield charts(Charts(drawn))
+
+
+def nothing_reported(ended: bool) -> str:
+    """What stands in place of curves."""
+    return "metrics.jsonl has no record of it." if ended else "Nothing has been reported yet."
 
 
 def results(scores: Mapping[str, Sequence[Score]]) -> Iterator[Markup]:

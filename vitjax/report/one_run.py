@@ -48,6 +48,8 @@ def page(folder: str | Path, overrides: Sequence[str] = (), say: Say = print) ->
         ConfigError: an override cannot be used.
     """
     files = SavedFiles.read(folder)
+    for warning in files.damage:
+        say(warning)
     with contextlib.ExitStack() as stack:
         try:
             run = stack.enter_context(contextlib.closing(SavedRun(folder, overrides, say=say)))
@@ -193,12 +195,19 @@ def _cards(files: SavedFiles, scores: Mapping[str, Sequence[Score]]) -> list[Car
 
 
 def _state(files: SavedFiles) -> Iterator[Note]:
-    """A remark on a run that has not ended."""
+    """Remarks on a run with damaged files, and on one that has not ended."""
+    yield from damage_of(files)
     if not files.summary:
         yield Note(
             f"The run has not ended: its last report is of step {files.steps:,}. To resume it:",
             workdir.resume_command(files.folder),
         )
+
+
+def damage_of(files: SavedFiles) -> Iterator[Note]:
+    """Remarks on what could not be read."""
+    for warning in files.damage:
+        yield Note(f"The page lacks what is damaged. {warning[0].upper()}{warning[1:]}")
 
 
 def _evaluated(evaluator: Evaluator, variables: Any) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from vitjax.core.errors import UserError
 from vitjax.core.text import Say, shortened
 from vitjax.data.class_order import ClassList
 from vitjax.metrics import Declaration, t_interval
-from vitjax.report.about import MOST_CHARTS
+from vitjax.report.about import MOST_CHARTS, nothing_reported
 from vitjax.report.blocks import charts, templates, words
 from vitjax.report.groups import Group, Kind, grouped, kinds
 from vitjax.report.numbers import number, seconds, setting, spread
-from vitjax.report.one_run import scores_of
+from vitjax.report.one_run import damage_of, scores_of
 from vitjax.report.page import Card, Note, Page
 from vitjax.report.saved import SPLITS, SavedFiles
 from vitjax.training import experiment as experiments
@@ -39,6 +39,8 @@ def page(folders: Sequence[str | Path], say: Say = print) -> Page:
         WorkdirError: a folder holds no run, or a file is damaged.
     """
     files = [SavedFiles.read(folder) for folder in folders]
+    for warning in (warning for run in files for warning in run.damage):
+        say(warning)
     groups = grouped(files)
     experiments = [_experiment(group.runs[0], say) for group in groups]
     scores = [
@@ -63,6 +65,7 @@ def page(folders: Sequence[str | Path], say: Say = print) -> Page:
             declared = {**(declared or {}), **experiment.declarations}
     panels = _panels(groups, declared)
     made.notes = [*_different(of_groups), *_repeated_seeds(groups)]
+    made.notes += [note for run in files for note in damage_of(run)]
     made.notes += _not_finite(groups, scores, panels)
     made.add("Curves", _curves(groups, panels, of_groups))
     made.add("Differences", _differences(groups))
@@ -246,7 +249,8 @@ def _curves(
                 fraction = about.unit == "fraction"
                 drawn.append(Chart(title, lines, fraction=fraction, from_zero=rate))
     if not drawn:
-        yield words(Words("Nothing has been reported yet."))
+        ended = any(run.summary for group in groups for run in group.runs)
+        yield words(Words(nothing_reported(ended)))
         return
     yield charts(Charts(drawn))
     yield words(Words("Lines are means over the runs of a group, bands their 95% intervals."))
