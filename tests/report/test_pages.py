@@ -453,6 +453,18 @@ def test_the_places_of_a_chart_are_those_of_its_values():
     assert len(many) < 20_000
 
 
+def test_values_at_the_end_of_a_line_are_optional():
+    line, points = Line("truth", [0, 1], [0.25, 0.75]), [Line("support", [0.5], [0.5])]
+    drawn = svg.chart(Chart("fit", [line], "input", points=points, y="out<put", ends=False))
+    assert "ends at" not in drawn
+    assert "<b" not in drawn
+    assert re.search(r"rotate\(-90\).*?>out&lt;put</text>", drawn)
+    drawn = svg.chart(Chart("loss", [line]))
+    assert '<b title="last value">0.75</b>' in drawn
+    assert "truth ends at 0.75" in drawn
+    assert "rotate" not in drawn
+
+
 def test_bars_are_the_accuracy_of_their_bin():
     generator = np.random.default_rng(0)
     confidence, right = generator.random(200), generator.random(200) < 0.5
