@@ -5,6 +5,7 @@ import hashlib
 import html.parser
 import json
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -463,6 +464,23 @@ def test_values_at_the_end_of_a_line_are_optional():
     assert '<b title="last value">0.75</b>' in drawn
     assert "truth ends at 0.75" in drawn
     assert "rotate" not in drawn
+
+
+def test_a_part_that_takes_long_is_named_meanwhile(monkeypatch):
+    monkeypatch.setattr(one_run, "_PATIENCE", 0.01)
+    said, heard = [], threading.Event()
+
+    def say(text):
+        said.append(text)
+        heard.set()
+
+    def blocks():
+        assert heard.wait(20)
+        return [Words("done")]
+
+    (html,) = one_run._drawn("Layers", blocks, Drawer(), say)
+    assert html == "<p>done</p>"
+    assert said == ["The report's part 'Layers' is being computed"]
 
 
 def test_bars_are_the_accuracy_of_their_bin():
