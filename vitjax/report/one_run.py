@@ -209,7 +209,7 @@ def _state(files: SavedFiles) -> Iterator[Note]:
 def damage_of(files: SavedFiles) -> Iterator[Note]:
     """Remarks on what could not be read."""
     for warning in files.damage:
-        yield Note(f"The page lacks what is damaged. {warning[0].upper()}{warning[1:]}")
+        yield Note(f"{warning.removeprefix('warning: ')}; the page lacks them.")
 
 
 def _evaluated(evaluator: Evaluator, variables: Any) -> dict[str, Any]:
