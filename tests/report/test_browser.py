@@ -47,6 +47,18 @@ addEventListener("load", () => {{
       return !each.closest(".scroll *, nav *, svg") && right > view.innerWidth + 1;
     }});
     result.wide = wide.map((each) => each.outerHTML.slice(0, 80));
+    result.first = [...page.querySelectorAll("tbody tr > :first-child")].map((cell) => {{
+      return cell.getBoundingClientRect().width / view.innerWidth;
+    }});
+    const around = matrix.closest(".scroll");
+    around.scrollLeft = 60;
+    const left = (cell) => cell.getBoundingClientRect().left;
+    const [head, body] = [matrix.tHead.rows[0], matrix.tBodies[0].rows[0]];
+    result.moved = [around, head.cells[0], body.cells[0]].map(left);
+    result.above = view.getComputedStyle(head.cells[0]).zIndex;
+    result.below = view.getComputedStyle(head.cells[1]).zIndex;
+    around.scrollLeft = 0;
+    result.titles = [...matrix.tBodies[0].rows].map((row) => row.cells[0].title);
     const buttons = grid.querySelectorAll("thead button");
     for (const place of [1, 1, 0]) {{
       buttons[place].click();
@@ -74,6 +86,7 @@ def page():
         Grid(
             ("name", "number", LONG), [("b10", 10, 1.0), ("b9", 9.5, None), ("a", float("nan"), 3)]
         ),
+        Grid(("class", "number"), [(LONG, 1)] * 3),
         Confusions(counts, ["zebra", "ant", LONG]),
         Reliability(np.array([0.2, 0.9]), np.array([False, True])),
         Pictures([picture] * 15, LONG),
@@ -111,6 +124,13 @@ def test_a_page_fits_both_widths_and_sorts_its_tables(tmp_path):
         assert each["wide"] == []
         assert each["needed"] <= each["width"]
         assert each["images"]
+        # Beside a long name there is room for numbers; in a matrix it stays where it is.
+        assert max(each["first"]) <= 0.51
+        around, head, body = each["moved"]
+        assert abs(head - around) < 3
+        assert abs(body - around) < 3
+        assert int(each["above"]) > int(each["below"])
+        assert each["titles"][2].startswith("a_very_long")
         # NaN stands last, then first; names by the numbers in them.
         assert each["sorted"] == [["9.5", "10", "–"], ["–", "10", "9.5"], ["a", "b9", "b10"]]
         # Errors are 1, 2 and 4; names ant, the long one, zebra; sizes 6, 5 and 24.

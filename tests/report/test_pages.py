@@ -5,6 +5,8 @@ import hashlib
 import html.parser
 import json
 import re
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +150,26 @@ def test_without_checkpoints_the_page_has_what_the_files_say(folders, tmp_path):
     assert "Confusion matrix" not in page.text
 
 
+def test_damaged_metrics_are_named_on_the_page(folders, tmp_path, caplog):
+    folder = copied(folders["classification"], tmp_path / "run", 0, 1.0)
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    for content, curves in (
+        (b"".join([lines[0], b"\xff\x00\n", *lines[1:]]), "val ends at 4"),
+        (b"\x80abc\n", "metrics.jsonl has no record of it."),
+    ):
+        (folder / "metrics.jsonl").write_bytes(content)
+        other = copied(folders["classification"], tmp_path / f"other{len(lines)}", 0, 1.0)
+        said = []
+        for given in (folder, [folder, other]):
+            text = writing.report(given, tmp_path / "page.html", say=said.append).read_text()
+            assert "left out 1 damaged lines (" in check_harmless(text).text
+            if given == folder:
+                assert curves in text
+        assert sum(line.startswith(f"warning: {folder / 'metrics.jsonl'}") for line in said) == 2
+        lines.pop()
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     "block",
     [
@@ -191,6 +213,7 @@ def test_differences_from_the_config_file_are_marked(folders, tmp_path):
     config = json.loads((folders["classification"] / "config.json").read_text())
     config["optimizer"]["learning_rate"] = 0.5
     del config["train"]["steps"]
+    config["schedule"] = {"factor": 0.1, "nothing": None}  # which the run lacks
     files = SavedFiles.read(folders["classification"])
     object.__setattr__(
         files, "started", {"config_file": "a b.py", "overrides": ["--config.x=1"], "config": config}
@@ -199,7 +222,11 @@ def test_differences_from_the_config_file_are_marked(folders, tmp_path):
 
     text = "".join(about.run(files))
     marked = re.findall(r'<tr class="changed"><th scope="row">(.*?)</th>', text)
-    assert marked == ["optimizer.learning_rate", "train.steps"]
+    assert marked == ["optimizer.learning_rate", "schedule.factor", "train.steps"]
+    assert "3 values differ" in text
+    row = re.search(r'<th scope="row">schedule.factor</th>(.*?)</tr>', text)[1]
+    assert re.sub("<.*?>", " ", row).split() == ["not", "set", "0.1"]
+    assert "schedule.nothing" not in text
     assert "&#39;--config=a b.py&#39;" in text
     assert files.command.endswith("--config.x=1")
 
@@ -214,7 +241,7 @@ def copied(source, folder, number, loss, **changes):
     config["seed"] = number
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        config[section][name] = value
+        config.setdefault(section, {})[name] = value
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "workdir.json").write_bytes((source / "workdir.json").read_bytes())
     (folder / "data.json").write_bytes((source / "data.json").read_bytes())
@@ -259,6 +286,98 @@ def test_runs_that_differ_in_the_seed_are_one_group(folders, tmp_path):
     assert "a2, a3 have the same configs and seeds" in check_harmless(text).text
 
 
+def best(path):
+    return re.findall(r'<td class="n best" [^>]*>(.*?)</td>', path.read_text())
+
+
+def test_a_best_is_marked_among_comparable_runs_alone(folders, tmp_path):
+    source = folders["classification"]
+    made = [
+        copied(source, tmp_path / "a", 0, 1.0),
+        copied(source, tmp_path / "b", 0, 2.0, objective__label_smoothing=0.1),
+        copied(source, tmp_path / "c", 0, 3.0, data__batch_size=2, data__train_transforms=""),
+    ]
+    output = tmp_path / "page.html"
+    # Batches and transforms leave the data as it is; one loss is of another objective's settings.
+    writing.report(made, output, say=silent)
+    assert best(output) == ["30.00%"]
+    assert "share the charts of losses" in output.read_text()
+    writing.report([made[0], made[2]], output, say=silent)
+    assert sorted(best(output)) == ["1", "30.00%"]
+    assert "cannot be compared" not in output.read_text()
+    # Masks of another task, with metrics of the same names.
+    others = [*made, copied(folders["segmentation"], tmp_path / "m", 0, 9.0)]
+    page = check_harmless(writing.report(others, output, say=silent).read_text())
+    assert best(output) == []
+    assert "Numbers of different data cannot be compared" in page.text
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", output.read_text())
+    assert len([title for title in titles if title.startswith("val loss: ")]) == 2
+    # Another number of examples is other data, too.
+    fewer = copied(source, tmp_path / "f", 0, 9.0, data__batch_size=3)
+    described = json.loads((fewer / "data.json").read_text())
+    described["examples"]["val"] -= 1
+    (fewer / "data.json").write_text(json.dumps(described))
+    writing.report([made[0], fewer], output, say=silent)
+    assert best(output) == []
+
+
+def test_a_run_that_is_not_finite_hides_no_other(folders, tmp_path):
+    source = folders["classification"]
+    made = [copied(source, tmp_path / f"a{i}", i, loss) for i, loss in enumerate((1.0, 2.0))]
+    for number, value in enumerate((float("nan"), float("inf")), 2):
+        made.append(copied(source, tmp_path / f"lost{number}", number, value))
+        records = [{"step": s, "split": "val", "loss": None if s == 2 else 3.0} for s in (1, 2)]
+        (made[-1] / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    made.append(copied(source, tmp_path / "b", 0, 7.0, optimizer__learning_rate=0.5))
+    groups = several_runs.grouped([SavedFiles.read(folder) for folder in made])
+    (line,) = several_runs._lines(groups[0], 0, ("loss", "val"))
+    np.testing.assert_allclose(line.y, [(2 + 3 + 3 + 3) / 4, (3 + 4) / 2])
+    assert np.isfinite(line.half_width).all()
+    output = tmp_path / "page.html"
+    page = check_harmless(writing.report(made, output, say=silent).read_text())
+    assert "no finite value" not in page.text
+    assert "lost2 (test loss, test accuracy, val loss), lost3" in page.text
+    half = 12.706204736 * np.std([1, 2], ddof=1) / np.sqrt(2)  # t for one degree
+    assert f"1.5 ± {half:.2g}" in best(output)
+
+
+def labels(*configs):
+    files = [SavedFiles(Path(str(i)), config, {}, {}, {}) for i, config in enumerate(configs)]
+    return [group.label for group in several_runs.grouped(files)]
+
+
+def test_labels_begin_with_what_tells_groups_apart():
+    vit = {"model.name": "vit", "model.depth": 4, "data.size": 64, "model.mlp_width": 128}
+    resnet = {"model.name": "resnet", "data.size": 32, "checkpoint.best": "not set"}
+    assert labels(vit, resnet) == [
+        "model.name=vit, size=64, depth=4, mlp_width=128",
+        "model.name=resnet, size=32, best=not set",
+    ]
+    # Of a long label what does not tell groups apart is cut, at the end of an item.
+    wide = {f"model.option_{i}": "a" * 20 for i in range(9)}
+    one, other = labels({**wide, "a.rate": 0.1}, {**wide, "a.rate": 0.2, "a.long": "b" * 99})
+    assert (one, other[:9]) == ("rate=0.1", "rate=0.2,")
+    assert len(other) <= 60
+    assert labels({"a.x": 1}, {}) == ["x=1", "no x"]
+    assert labels({"a.x": 1}, {"a.x": 1}) == ["all runs"]
+    assert labels({"a.x": "c" * 99}, {"a.x": "c" * 98}) == [
+        f"1: x={'c' * 23}…",
+        f"2: x={'c' * 23}…",
+    ]
+
+
+def test_a_key_that_a_run_lacks_is_no_value(folders, tmp_path):
+    source = folders["classification"]
+    made = [
+        copied(source, tmp_path / "a", 0, 1.0),
+        copied(source, tmp_path / "b", 0, 2.0, init__from_checkpoint="not set"),
+    ]
+    text = writing.report(made, tmp_path / "page.html", say=silent).read_text()
+    row = re.search(r'<th scope="row">init.from_checkpoint</th>(.*?)</tr>', text)[1]
+    cells = [re.sub("<.*?>", "", cell) for cell in row.split("</td>")]
+    assert cells == ["not set", "&#34;not set&#34;", ""]
+
+
 def test_what_cannot_be_compared_or_written_is_an_error(folders, tmp_path):
     one = folders["classification"]
     foreign = tmp_path / "thesis.html"
@@ -269,12 +388,16 @@ def test_what_cannot_be_compared_or_written_is_an_error(folders, tmp_path):
         ([one, folders["few_shot"]], tmp_path / "x", ("--config.seed=1",), "for one run"),
         ([one], tmp_path, (), "is a folder"),
         ([one], foreign, (), "not a page that vitjax wrote"),
+        ([one], foreign / "x" / "page.html", (), "thesis.html is a file"),
     ):
         with pytest.raises(ConfigError, match=message):
             writing.report(workdirs, output, overrides, silent)
     assert foreign.read_text() == "<html>"
     with pytest.raises(workdir.WorkdirError, match="no run there"):
         writing.report([one, tmp_path], tmp_path / "x", say=silent)
+    # Nothing is said about a page in a folder that is no folder.
+    with pytest.raises(workdir.WorkdirError, match=r"thesis.html/config.json"):
+        writing.report(foreign, say=silent)
     assert not (tmp_path / "x").exists()
 
 
@@ -329,6 +452,35 @@ def test_the_places_of_a_chart_are_those_of_its_values():
     assert "no finite value" in svg.chart(Chart("c", [Line("a", [0], [np.inf])]))
     many = svg.chart(Chart("c", [Line("a", np.arange(100_000), np.linspace(1e-9, 1, 100_000))]))
     assert len(many) < 20_000
+
+
+def test_values_at_the_end_of_a_line_are_optional():
+    line, points = Line("truth", [0, 1], [0.25, 0.75]), [Line("support", [0.5], [0.5])]
+    drawn = svg.chart(Chart("fit", [line], "input", points=points, y="out<put", ends=False))
+    assert "ends at" not in drawn
+    assert "<b" not in drawn
+    assert re.search(r"rotate\(-90\).*?>out&lt;put</text>", drawn)
+    drawn = svg.chart(Chart("loss", [line]))
+    assert '<b title="last value">0.75</b>' in drawn
+    assert "truth ends at 0.75" in drawn
+    assert "rotate" not in drawn
+
+
+def test_a_part_that_takes_long_is_named_meanwhile(monkeypatch):
+    monkeypatch.setattr(one_run, "_PATIENCE", 0.01)
+    said, heard = [], threading.Event()
+
+    def say(text):
+        said.append(text)
+        heard.set()
+
+    def blocks():
+        assert heard.wait(20)
+        return [Words("done")]
+
+    (html,) = one_run._drawn("Layers", blocks, Drawer(), say)
+    assert html == "<p>done</p>"
+    assert said == ["The report's part 'Layers' is being computed"]
 
 
 def test_bars_are_the_accuracy_of_their_bin():

@@ -18,6 +18,7 @@ from vitjax.training.page import Chart, Charts, Grid, Line, Score, Words
 MOST_CHARTS = 9
 _LAYERS = 300
 _SPLIT_COLORS = {"train": 0, "val": 1}
+_ABSENT = object()  # which equals no value
 
 
 def curves(files: SavedFiles, declarations: Mapping[str, Declaration] | None) -> Iterator[Markup]:
@@ -41,9 +42,14 @@ def curves(files: SavedFiles, declarations: Mapping[str, Declaration] | None) ->
             )
         )
     if not drawn:
-        yield words(Words("Nothing has been reported yet."))
+        yield words(Words(nothing_reported(bool(files.summary))))
         return
     yield charts(Charts(drawn))
+
+
+def nothing_reported(ended: bool) -> str:
+    """What stands in place of curves."""
+    return "metrics.jsonl has no record of it." if ended else "Nothing has been reported yet."
 
 
 def results(scores: Mapping[str, Sequence[Score]]) -> Iterator[Markup]:
@@ -143,15 +149,18 @@ def run(files: SavedFiles) -> Iterator[Markup]:
     """The command, the config and what differs from its file, the machine and the versions."""
     written = files.written
     rows = []
-    for key, value in files.config.items():
+    for key in sorted({*files.config, *(written or {})}):
+        own, before = files.config.get(key, _ABSENT), (written or {}).get(key, _ABSENT)
         # Paths of imports become absolute when a run starts.
-        changed = written is not None and key != "imports" and _differs(written, key, value)
-        before = setting(written[key]) if written is not None and key in written else ""
+        known = written is not None and key != "imports"
+        changed = known and _differs(own, before)
+        if own is _ABSENT and not changed:
+            continue
         rows.append(
             {
                 "key": name(key),
-                "value": setting(value),
-                "before": before if changed else "",
+                "value": None if own is _ABSENT else setting(own),
+                "before": None if before is _ABSENT else setting(before),
                 "changed": changed,
             }
         )
@@ -182,9 +191,11 @@ def run(files: SavedFiles) -> Iterator[Markup]:
     )
 
 
-def _differs(written: Mapping[str, Any], key: str, value: Any) -> bool:
-    # As text: NaN is equal to itself, and 1 differs from True.
-    return key not in written or repr(written[key]) != repr(value)
+def _differs(own: Any, before: Any) -> bool:
+    # As text: NaN is equal to itself, and 1 differs from True. None removes a key, and a section
+    # is a key of its own where it is empty.
+    nothing = all(value is _ABSENT or value is None or value == {} for value in (own, before))
+    return not nothing and repr(own) != repr(before)
 
 
 def _large(value: float | None) -> str | None:

@@ -26,10 +26,12 @@ from vitjax.training.evaluation import Evaluator
 from vitjax.training.experiment import Experiment
 from vitjax.training.loop import Finished
 from vitjax.training.page import Part, Score
+from vitjax.training.progress import noted_if_long
 from vitjax.training.runs import SavedRun
 
 # Seconds after which the end of a run begins no further part.
 _BUDGET = 3.0
+_PATIENCE = 2.0  # seconds after which a part is named that is being computed
 _SCORES = 4  # at the top of the page
 
 
@@ -48,6 +50,8 @@ def page(folder: str | Path, overrides: Sequence[str] = (), say: Say = print) ->
         ConfigError: an override cannot be used.
     """
     files = SavedFiles.read(folder)
+    for warning in files.damage:
+        say(warning)
     with contextlib.ExitStack() as stack:
         try:
             run = stack.enter_context(contextlib.closing(SavedRun(folder, overrides, say=say)))
@@ -193,12 +197,19 @@ def _cards(files: SavedFiles, scores: Mapping[str, Sequence[Score]]) -> list[Car
 
 
 def _state(files: SavedFiles) -> Iterator[Note]:
-    """A remark on a run that has not ended."""
+    """Remarks on a run with damaged files, and on one that has not ended."""
+    yield from damage_of(files)
     if not files.summary:
         yield Note(
             f"The run has not ended: its last report is of step {files.steps:,}. To resume it:",
             workdir.resume_command(files.folder),
         )
+
+
+def damage_of(files: SavedFiles) -> Iterator[Note]:
+    """Remarks on what could not be read."""
+    for warning in files.damage:
+        yield Note(f"{warning.removeprefix('warning: ')}; the page lacks them.")
 
 
 def _evaluated(evaluator: Evaluator, variables: Any) -> dict[str, Any]:
@@ -243,11 +254,17 @@ def _drawn(
     title: str, blocks: Callable[[], Iterable[Any]], drawer: Drawer, say: Say
 ) -> list[Markup]:
     try:
-        return [drawer(block) for block in blocks()]
+        with _noted(title, say):
+            return [drawer(block) for block in blocks()]
     except Exception as error:
         say(f"warning: the report's part {title!r} cannot be shown: {error}")
         text = f"This part cannot be shown: {type(error).__name__}: {printable(error)}"
         return [Markup("<p class=warning>{}</p>").format(text)]
+
+
+def _noted(title: str, say: Say) -> contextlib.AbstractContextManager[None]:
+    """Says which part is computed, if that takes long: most do if they compile."""
+    return noted_if_long(say, f"The report's part {title!r} is being computed", _PATIENCE)
 
 
 def _finish(made: Page, files: SavedFiles, experiment: Experiment, say: Say) -> None:
@@ -255,7 +272,8 @@ def _finish(made: Page, files: SavedFiles, experiment: Experiment, say: Say) -> 
     made.add("Time", about.time(files))
     try:
         model, shape = experiment.objective.model, experiment.data.image_shape
-        made.add("Model", list(about.layers(summarise(model, shape))))
+        with _noted("Model", say):
+            made.add("Model", list(about.layers(summarise(model, shape))))
     except Exception as error:
         say(f"warning: the layers of the model cannot be shown: {error}")
     made.add("What was run", about.run(files))

@@ -122,10 +122,14 @@ def check_output(path: Path) -> None:
     """Checks that a page can be written without loss.
 
     Raises:
-        ConfigError: there is a folder, or a file that is not a page of vitjax.
+        ConfigError: there is a folder, or a file that is not a page of vitjax; or a folder above it
+            is a file.
     """
     if path.is_dir():
         raise ConfigError(f"output: {path} is a folder; it must be a file, such as report.html")
+    above = next((place for place in path.parents if place.exists()), Path())
+    if not above.is_dir():
+        raise ConfigError(f"output: {path} cannot be made: {above} is a file")
     try:
         with open_file(path, _READ) as file:
             ours = _GENERATOR in file.read(_HEAD)

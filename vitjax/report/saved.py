@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class SavedFiles:
         started: how it was started, see `vitjax.training.workdir.Started`; may be empty.
         summary: the contents of ``summary.json``; empty before the end of the run.
         series: steps and values of each (metric, split), see `vitjax.figures.read_series`.
+        damage: warnings of what in them could not be read.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class SavedFiles:
     started: Mapping[str, Any]
     summary: Mapping[str, Any]
     series: Mapping[tuple[str, str], Any]
+    damage: Sequence[str] = ()
 
     @classmethod
     def read(cls, folder: str | Path) -> SavedFiles:
@@ -43,12 +45,14 @@ class SavedFiles:
             WorkdirError: the folder holds no run, or a file is damaged.
         """
         folder = Path(expanded(folder))
+        damage: list[str] = []
         return cls(
             folder,
             configs.flatten(configs.to_dict(workdir.read_config(folder))),
             workdir.read_started(folder),
             workdir.read_summary(folder),
-            figures.read_series(read(folder / workdir.METRICS)),
+            figures.read_series(read(folder / workdir.METRICS, damage.append)),
+            damage,
         )
 
     @property

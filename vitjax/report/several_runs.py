@@ -1,13 +1,11 @@
-"""The page about several runs: groups by what differs in their configs, with intervals."""
+"""The page about several runs: the results and curves of their groups, with intervals."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -17,39 +15,17 @@ from vitjax.core.errors import UserError
 from vitjax.core.text import Say, shortened
 from vitjax.data.class_order import ClassList
 from vitjax.metrics import Declaration, t_interval
-from vitjax.report.about import MOST_CHARTS
+from vitjax.report.about import MOST_CHARTS, nothing_reported
 from vitjax.report.blocks import charts, templates, words
-from vitjax.report.numbers import name, number, seconds, setting, spread
-from vitjax.report.one_run import scores_of
+from vitjax.report.groups import Group, Kind, grouped, kinds
+from vitjax.report.numbers import number, seconds, setting, spread
+from vitjax.report.one_run import damage_of, scores_of
 from vitjax.report.page import Card, Note, Page
 from vitjax.report.saved import SPLITS, SavedFiles
 from vitjax.training import experiment as experiments
 from vitjax.training import runs, workdir
 from vitjax.training.experiment import Experiment
 from vitjax.training.page import Chart, Charts, Line, Score, Words
-
-# Keys that do not make runs different: repetitions, devices, and what only reports and saves.
-_REPETITION = (
-    *("seed.", "imports.", "parallel.", "data.workers.", "data.eval_batch_size."),
-    *("train.report.", "train.log_every", "train.profile_steps."),
-    *("checkpoint.keep.", "checkpoint.every", "checkpoint.asynchronous."),
-)
-_MOST_LABEL = 60
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Runs whose configs differ in nothing but the seed.
-
-    Attributes:
-        label: what distinguishes it from the other groups.
-        values: the values of the keys in which groups differ.
-        runs: its runs.
-    """
-
-    label: str
-    values: Mapping[str, Any]
-    runs: Sequence[SavedFiles]
 
 
 def page(folders: Sequence[str | Path], say: Say = print) -> Page:
@@ -63,6 +39,8 @@ def page(folders: Sequence[str | Path], say: Say = print) -> Page:
         WorkdirError: a folder holds no run, or a file is damaged.
     """
     files = [SavedFiles.read(folder) for folder in folders]
+    for warning in (warning for run in files for warning in run.damage):
+        say(warning)
     groups = grouped(files)
     experiments = [_experiment(group.runs[0], say) for group in groups]
     scores = [
@@ -78,48 +56,31 @@ def page(folders: Sequence[str | Path], say: Say = print) -> Page:
         Card("groups", str(len(groups))),
         Card("ended", str(sum(bool(run.summary) for run in files))),
     ]
-    made.notes = list(_repeated_seeds(groups))
-    made.add("Results", _results(groups, scores))
+    tasks = [None if each is None else each.objective.task for each in experiments]
+    of_groups = kinds(groups, tasks)
+    made.add("Results", _results(groups, scores, of_groups))
     declared: dict[str, Declaration] | None = None
     for experiment in experiments:
         if experiment is not None:
             declared = {**(declared or {}), **experiment.declarations}
-    made.add("Curves", _curves(groups, declared))
+    panels = _panels(groups, declared)
+    made.notes = [*_different(of_groups), *_repeated_seeds(groups)]
+    made.notes += [note for run in files for note in damage_of(run)]
+    made.notes += _not_finite(groups, scores, panels)
+    made.add("Curves", _curves(groups, panels, of_groups))
     made.add("Differences", _differences(groups))
     made.add("Runs", _runs(groups, scores))
     return made
 
 
-def grouped(files: Sequence[SavedFiles]) -> list[Group]:
-    """Runs by the values of the keys in which any two of them differ, in the order of the first."""
-    keys = sorted({key for run in files for key in run.config})
-    absent = object()
-    differing = [
-        key
-        for key in keys
-        if not f"{key}.".startswith(_REPETITION)
-        and any(
-            _differ(run.config.get(key, absent), files[0].config.get(key, absent)) for run in files
+def _different(of_groups: Sequence[Kind]) -> Iterator[Note]:
+    """A remark on groups that are of different data."""
+    if len({kind.data for kind in of_groups}) > 1:
+        titles = shortened(list(dict.fromkeys(kind.title for kind in of_groups)))
+        yield Note(
+            f"The runs differ in their data or their task ({titles}). Numbers of different data"
+            " cannot be compared: no best is marked among them, and their curves are apart."
         )
-    ]
-    found: dict[str, list[SavedFiles]] = {}
-    for run in files:
-        own = {key: run.config[key] for key in differing if key in run.config}
-        found.setdefault(repr(own), []).append(run)
-    short = _short(differing)
-    groups = []
-    for same in found.values():
-        values = {key: same[0].config.get(key, "not set") for key in differing}
-        text = ", ".join(
-            f"{short[key]}={value if isinstance(value, str) else setting(value)}"
-            for key, value in values.items()
-        )
-        groups.append(Group(name(text, _MOST_LABEL) or "all runs", values, same))
-    return _distinct(groups)
-
-
-def _differ(one: Any, other: Any) -> bool:
-    return repr(one) != repr(other)  # NaN is equal to itself, and 1 differs from True
 
 
 def _repeated_seeds(groups: Sequence[Group]) -> Iterator[Note]:
@@ -136,21 +97,28 @@ def _repeated_seeds(groups: Sequence[Group]) -> Iterator[Note]:
             )
 
 
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Keys by their last parts where these are unique."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)}
-
-
-def _distinct(groups: list[Group]) -> list[Group]:
-    """Groups with different labels: those that were cut to the same one have a number."""
-    labels = [group.label for group in groups]
-    return [
-        group
-        if labels.count(group.label) == 1
-        else dataclasses.replace(group, label=f"{place}: {group.label}")
-        for place, group in enumerate(groups, 1)
-    ]
+def _not_finite(
+    groups: Sequence[Group],
+    scores: Sequence[Sequence[Mapping[str, Score]]],
+    metrics: Iterable[str],
+) -> Iterator[Note]:
+    """A remark on runs with values that no mean can have."""
+    found = []
+    for group, results in zip(groups, scores, strict=True):
+        for run, own in zip(group.runs, results, strict=True):
+            lost = [key for key, score in own.items() if not math.isfinite(score.value)]
+            lost += [
+                f"{split} {metric}"
+                for (metric, split), (_, values) in run.series.items()
+                if metric in metrics and not np.isfinite(values).all()
+            ]
+            if lost:
+                found.append(f"{run.name} ({shortened(list(dict.fromkeys(lost)))})")
+    if found:
+        yield Note(
+            "Values that are NaN or infinite are left out of means and intervals:"
+            f" {shortened(found)}."
+        )
 
 
 def _experiment(run: SavedFiles, say: Say) -> Experiment | None:
@@ -187,18 +155,23 @@ def _columns(scores: Sequence[Sequence[Mapping[str, Score]]]) -> dict[str, Score
 
 
 def _results(
-    groups: Sequence[Group], scores: Sequence[Sequence[Mapping[str, Score]]]
+    groups: Sequence[Group],
+    scores: Sequence[Sequence[Mapping[str, Score]]],
+    of_groups: Sequence[Kind],
 ) -> Iterator[Markup]:
-    """The mean of each score over the runs of a group; the best is marked."""
+    """The mean of each score over the runs of a group; the best of comparable ones is marked."""
     columns = _columns(scores)
     if not columns:
         yield words(Words("No run has ended, so there are no final results."))
         return
     means = [
-        {key: t_interval([run[key].value for run in group if key in run]) for key in columns}
+        {key: _finite_mean([run[key].value for run in group if key in run]) for key in columns}
         for group in scores
     ]
-    best = {key: _best([row[key][0] for row in means], about) for key, about in columns.items()}
+    best = {
+        key: _best([row[key][0] for row in means], about, [kind.of(key) for kind in of_groups])
+        for key, about in columns.items()
+    }
     rows = [
         {
             "group": group.label,
@@ -221,45 +194,74 @@ def _results(
     yield words(
         Words(
             "Mean over the runs of a group, with half of the 95% interval of Student's t"
-            " distribution where a group has at least two runs that ended. The best mean of each"
-            " column is green; overlapping intervals do not tell groups apart."
+            " distribution where a group has at least two runs that ended. The best mean of a"
+            " column is green where all of its means are of the same data and task, and those of a"
+            " loss of the same objective and settings. Overlapping intervals do not tell groups"
+            " apart."
         )
     )
 
 
-def _best(values: Sequence[float], about: Score) -> int | None:
+def _finite_mean(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of the finite ones of a few values, and half of its interval."""
+    return t_interval([value for value in values if math.isfinite(value)])
+
+
+def _best(
+    values: Sequence[float], about: Score, comparable: Sequence[tuple[str, ...]]
+) -> int | None:
     """The place of the best value; None where there is no direction or nothing to compare."""
-    known = [value for value in values if math.isfinite(value)]
+    known = [place for place, value in enumerate(values) if math.isfinite(value)]
     if about.higher_is_better is None or len(known) < 2:
         return None
-    return values.index(max(known) if about.higher_is_better else min(known))
+    if len({comparable[place] for place in known}) > 1:
+        return None
+    return (max if about.higher_is_better else min)(known, key=values.__getitem__)
 
 
-def _curves(
+def _panels(
     groups: Sequence[Group], declared: Mapping[str, Declaration] | None
-) -> Iterator[Markup]:
-    """Each metric of each split, with a line and a band for each group."""
+) -> Mapping[str, figures.Declared]:
+    """The metrics that curves are drawn of."""
     series = {
         key: value for group in groups for run in group.runs for key, value in run.series.items()
     }
+    return figures.panels(series, declared, MOST_CHARTS)
+
+
+def _curves(
+    groups: Sequence[Group], panels: Mapping[str, figures.Declared], of_groups: Sequence[Kind]
+) -> Iterator[Markup]:
+    """Each metric of each split, with a line and a band for each group."""
     drawn = []
-    for metric, about in figures.panels(series, declared, MOST_CHARTS).items():
-        for split in ("val", "train"):
-            lines = [
-                line
-                for place, group in enumerate(groups)
-                for line in _lines(group, place, (metric, split))
-            ]
-            if lines and not (metric == "learning_rate" and split == "val"):
-                title = f"{split} {metric.replace('_', ' ')}"
-                rate = metric == "learning_rate"
+    for metric, about in panels.items():
+        rate = metric == "learning_rate"
+        for split in ("train",) if rate else ("val", "train"):
+            found: dict[tuple[str, ...], list[Line]] = {}
+            titles = {}
+            for place, (group, kind) in enumerate(zip(groups, of_groups, strict=True)):
+                if lines := _lines(group, place, (metric, split)):
+                    key = () if rate else kind.of_chart(metric)
+                    found.setdefault(key, []).extend(lines)
+                    titles[key] = f": {kind.title}"
+            for key, lines in found.items():
+                title = f"{split} {metric.replace('_', ' ')}{titles[key] if len(found) > 1 else ''}"
                 fraction = about.unit == "fraction"
                 drawn.append(Chart(title, lines, fraction=fraction, from_zero=rate))
     if not drawn:
-        yield words(Words("Nothing has been reported yet."))
+        ended = any(run.summary for group in groups for run in group.runs)
+        yield words(Words(nothing_reported(ended)))
         return
     yield charts(Charts(drawn))
     yield words(Words("Lines are means over the runs of a group, bands their 95% intervals."))
+    losses = {kind.of("loss") for kind in of_groups}
+    if len(losses) > len({kind.of_chart("loss") for kind in of_groups}):
+        yield words(
+            Words(
+                "Groups with different settings of one objective share the charts of losses;"
+                " some settings, such as weights of its terms, change what a loss measures."
+            )
+        )
 
 
 def _lines(group: Group, place: int, key: tuple[str, str]) -> list[Line]:
@@ -271,18 +273,24 @@ def _lines(group: Group, place: int, key: tuple[str, str]) -> list[Line]:
     if not len(common):
         return [Line(group.label, steps, values, group=place) for steps, values in found]
     values = np.stack([of[np.searchsorted(steps, common)] for steps, of in found])
-    each = [t_interval(column.tolist()) for column in values.T]
+    each = [_finite_mean(column.tolist()) for column in values.T]
     half = None if len(found) < 2 else [width for _, width in each]
     return [Line(group.label, common, [mean for mean, _ in each], half, group=place)]
 
 
 def _differences(groups: Sequence[Group]) -> Iterator[Markup]:
     """The keys in which groups differ: a row per key, a column per group."""
-    keys = list(groups[0].values)
+    keys = sorted({key for group in groups for key in group.values})
     if not keys:
         yield words(Words("The configs differ in nothing but the seed."))
         return
-    rows = [(key, [setting(group.values[key]) for group in groups]) for key in keys]
+    rows = [
+        (
+            key,
+            [setting(group.values[key]) if key in group.values else None for group in groups],
+        )
+        for key in keys
+    ]
     yield Markup(
         templates.get_template("differences.html.j2").render(
             groups=[(group.label, place % 8) for place, group in enumerate(groups)], rows=rows

@@ -63,6 +63,13 @@ def chart(drawn: Chart) -> Markup:
         low, high = max(low - below, bounds[0]), min(high + room, bounds[1])
     axes = _Axes((float(xs.min()), float(xs.max())), (low, high), log)
     parts = [_frame(axes, _ticks(*axes._x), _y_ticks(low, high, log), drawn.x, drawn.fraction)]
+    if drawn.y:
+        parts.append(
+            Markup(
+                '<text transform="translate(12 {:.1f}) rotate(-90)" text-anchor="middle">'
+            ).format((_TOP + _HEIGHT - _BOTTOM) / 2)
+            + Markup("{}</text>").format(name(drawn.y, 30))
+        )
     for place, line in enumerate(lines):
         color = place if line.group is None else line.group
         parts.append(_line(axes, line, color % COLORS, drawn.fraction))
@@ -71,13 +78,18 @@ def chart(drawn: Chart) -> Markup:
         for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True):  # type: ignore[union-attr]
             if math.isfinite(y):
                 parts.append(_circle(axes, x, y, color, 4, line.name, drawn.fraction))
-    last = "; ".join(f"{name(line.name)} ends at {_last(line, drawn.fraction)}" for line in lines)
+    last = "; ".join(
+        f"{name(line.name)} ends at {_last(line, drawn.fraction)}"
+        if drawn.ends
+        else name(line.name)
+        for line in lines
+    )
     picture = _svg(f"{name(drawn.title)} by {name(drawn.x)}: {last}", parts)
     shown = [
         (line, place if line.group is None else line.group) for place, line in enumerate(lines)
     ] + [(line, len(lines) + place) for place, line in enumerate(points)]
     return Markup("<figure class=chart><figcaption>{}</figcaption>{}{}</figure>").format(
-        name(drawn.title), picture, _legend(shown, drawn.fraction)
+        name(drawn.title), picture, _legend(shown, drawn.fraction, drawn.ends)
     )
 
 
@@ -234,15 +246,18 @@ def _last(line: Line, fraction: bool) -> str:
     return number(float(known[-1]), fraction) if len(known) else "no finite value"
 
 
-def _legend(lines: Sequence[tuple[Line, int]], fraction: bool) -> Markup:
-    """The names of lines with their last values; of several lines of a group, the first's."""
+def _legend(lines: Sequence[tuple[Line, int]], fraction: bool, ends: bool) -> Markup:
+    """The names of lines, with their last values; of several lines of a group, the first's."""
     found, seen = Markup(""), set()
     for line, color in lines:
         if line.name in seen:
             continue
         seen.add(line.name)
-        found += Markup('<li><i class="b{}"></i>{} <b>{}</b></li>').format(
-            color % COLORS, name(line.name), _last(line, fraction)
+        last = Markup("")
+        if ends:
+            last = Markup(' <b title="last value">{}</b>').format(_last(line, fraction))
+        found += Markup('<li><i class="b{}"></i>{}{}</li>').format(
+            color % COLORS, name(line.name), last
         )
     return Markup("<ul class=legend>{}</ul>").format(found)
 

@@ -11,7 +11,7 @@ from vitjax.core.paths import expanded, given_twice
 from vitjax.core.text import Say
 from vitjax.report import one_run, several_runs
 from vitjax.report.page import check_output
-from vitjax.training.workdir import REPORT
+from vitjax.training import workdir
 
 
 def report(
@@ -36,7 +36,7 @@ def report(
     Raises:
         WorkdirError: a folder holds no run, or a file in it is damaged.
         ConfigError: no folder is given, or one twice; overrides for several runs; ``output`` is a
-            folder, or a file that is not such a page. Nothing is written then.
+            folder, below a file, or a file that is not such a page. Nothing is written then.
     """
     given = [workdirs] if isinstance(workdirs, str | os.PathLike) else list(workdirs)
     folders = [Path(expanded(folder)) for folder in given]
@@ -51,8 +51,12 @@ def report(
             " compared by their files alone"
         )
     path = (
-        Path(expanded(output)) if output is not None else (folders[0] if one else Path()) / REPORT
+        Path(expanded(output))
+        if output is not None
+        else (folders[0] if one else Path()) / workdir.REPORT
     )
+    for folder in folders:
+        workdir.read_config(folder)  # what is no run is named before its page
     check_output(path)
     made = one_run.page(folders[0], overrides, say) if one else several_runs.page(folders, say)
     return made.write(path)

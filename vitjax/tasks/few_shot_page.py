@@ -180,7 +180,11 @@ class FewShotPage:
             support = {key: value[place] for key, value in found["support"].items()}
             known = support["mask"]
             points = Line("support", support["input"][known, 0], support["target"][known, 0])
-            charts.append(Chart(f"episode {place + 1}", lines, "input", points=[points]))
+            charts.append(
+                Chart(
+                    f"episode {place + 1}", lines, "input", points=[points], y="output", ends=False
+                )
+            )
         yield Charts(charts)
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vitjax.core.atomic import finite, naming, new_file
 from vitjax.core.json_files import DamagedFileError, open_file
-from vitjax.core.text import shortened
+from vitjax.core.text import Say, shortened
 from vitjax.training.events import Events
 from vitjax.training.workdir import METRICS, WorkdirError
 
@@ -112,11 +112,15 @@ def speed_text(per_second: float, episodic: bool) -> str:
     return f"{per_second:.{digits}f} {'episodes' if episodic else 'examples'}/s"
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
+def read(path: Path, say: Say | None = None) -> Iterator[dict[str, Any]]:
     """Yields the records of a metrics.jsonl, of which only one is in memory.
 
     An incomplete last line, as a killed run leaves it, is not read. Every other damaged line is
     left out with a warning, and those after it are read.
+
+    Args:
+        path: the file; without it there is no record.
+        say: receives the warning after the last record; None logs it.
 
     Raises:
         WorkdirError: it is not a file, or one that no run has written.
@@ -141,7 +145,11 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             if len(damaged) <= _LISTED:
                 damaged.append(number)
     if count:
-        _log.warning("%s: left out %d damaged lines (%s)", path, count, shortened(damaged, _LISTED))
+        text = f"{path}: left out {count:,} damaged lines ({shortened(damaged, _LISTED)})"
+        if say is None:
+            _log.warning("%s", text)
+        else:
+            say(f"warning: {text}")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

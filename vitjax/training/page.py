@@ -149,6 +149,8 @@ class Chart(NamedTuple):
         points: a second set of lines, drawn as points alone.
         from_zero: whether the axis is linear and begins at 0; else it fits the values, and is
             logarithmic where they span more than two powers of ten.
+        y: the name of the vertical axis, where the title does not say it.
+        ends: whether the legend has the last value of each line.
     """
 
     title: str
@@ -157,6 +159,8 @@ class Chart(NamedTuple):
     fraction: bool = False
     points: Sequence[Line] = ()
     from_zero: bool = False
+    y: str = ""
+    ends: bool = True
 
 
 class Charts(NamedTuple):
