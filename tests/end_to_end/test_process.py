@@ -67,10 +67,12 @@ def test_devices_are_started_before_a_config_runs(vitjax, command, tmp_path):
 
 
 CACHE = """
+import logging
 import warnings
 from vitjax.cli import process
 process.prepare()
 process.prepare()
+logging.getLogger("vitjax.data.loader").warning("skipped %s", "a.png")
 for name in ("a", "b"):
     warnings.warn(
         f"Error writing persistent compilation cache entry for '{name}': OSError: [Errno 28] No"
@@ -80,7 +82,8 @@ warnings.warn("another warning")
 """
 
 
-def test_a_full_disk_under_the_cache_of_compiled_code_is_one_line():
+def test_warnings_are_lines_of_one_form():
+    """Also of a full disk under the cache of compiled code, which is reported once."""
     done = subprocess.run(
         [sys.executable, "-c", CACHE],
         capture_output=True,
@@ -88,7 +91,8 @@ def test_a_full_disk_under_the_cache_of_compiled_code_is_one_line():
         check=True,
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": "/cache"},
     )
-    first, *others = done.stderr.splitlines()
+    logged, first, *others = done.stderr.splitlines()
+    assert logged == "warning: skipped a.png"
     assert first.startswith("vitjax: warning: /cache: compiled code cannot be kept there (")
     assert "UserWarning: another warning" in others[0]
     assert "persistent" not in done.stderr

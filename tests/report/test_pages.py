@@ -396,7 +396,7 @@ def test_what_cannot_be_compared_or_written_is_an_error(folders, tmp_path):
     with pytest.raises(workdir.WorkdirError, match="no run there"):
         writing.report([one, tmp_path], tmp_path / "x", say=silent)
     # Nothing is said about a page in a folder that is no folder.
-    with pytest.raises(workdir.WorkdirError, match=r"thesis.html/config.json"):
+    with pytest.raises(workdir.WorkdirError, match=r"thesis.html is a file; a run is a folder"):
         writing.report(foreign, say=silent)
     assert not (tmp_path / "x").exists()
 

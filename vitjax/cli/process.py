@@ -42,6 +42,10 @@ def prepare() -> None:
             # Names of classes and files may have characters that the terminal's encoding lacks.
             stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_PrintableRecord)
+    # Otherwise dependencies choose a form, when the first of them logs. Nothing if one is chosen.
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LogFormat())
+    logging.basicConfig(handlers=[handler])
     # Without a GPU, JAX reports what it looked for.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Orbax reports each of its steps through absl, and an error again from each thread and each
@@ -189,6 +193,14 @@ class _PrintableRecord(logging.LogRecord):
     def getMessage(self) -> str:
         """The message; it may have several lines."""
         return printable_lines(super().getMessage())
+
+
+class _LogFormat(logging.Formatter):
+    """Messages as those that commands print themselves: "warning: ..."."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The level and the message."""
+        return f"{record.levelname.lower()}: {super().format(record)}"
 
 
 def _report_unless_loop_is_closed(unraisable: sys.UnraisableHookArgs) -> None:

@@ -162,6 +162,8 @@ def read_config(workdir: Path) -> ml_collections.ConfigDict:
     Raises:
         WorkdirError: the folder holds no run, or one of another format, or the file is damaged.
     """
+    if workdir.is_file():
+        raise WorkdirError(f"{workdir} is a file; a run is a folder")
     found = _read(workdir / CONFIG)
     if found is None:
         beside = sorted(p.parent.name for p in workdir.parent.glob(f"*/{DATA}"))
