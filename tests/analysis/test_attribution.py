@@ -11,7 +11,7 @@ from flax import linen as nn
 from model_variables import variables_of
 
 from vitjax import models
-from vitjax.analysis import attention, attribution, lime, shapley
+from vitjax.analysis import attribution, lime
 from vitjax.analysis.methods import METHODS
 from vitjax.analysis.methods import method as chosen
 from vitjax.core.errors import ConfigError
@@ -184,34 +184,44 @@ def test_options_that_cannot_be_are_refused(method, option):
             chosen(method).of(model, **{option: -1})
 
 
-DIRECT = {
-    **{name: getattr(attribution, name) for name in METHODS if name in vars(attribution)},
-    "attention": attention.attention,
-    "rollout": attention.rollout,
-    "relevance": attention.relevance,
-    "lime": lime.lime,
-    "shap": shapley.shap,
-}
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_method_is_called_with_is_checked(method):
     """Also where it is called without `Method.of`."""
     model, variables, images = made("resnet18")
-    function = DIRECT[method]
+    function = METHODS[method].function
 
     def refused(words, images=images, target=0, **options):
         with pytest.raises(ConfigError, match=f"^{method}.*{words}"):
             function(model, variables, images, target, **options)
 
-    refused("there is no class 3: the model has 3, from 0 to 2", target=jnp.array([0, 3]))
-    refused("there is no class -1", target=-1)
-    refused("target is 'cat'; it must be the number of a class", target="cat")
-    refused("one for each of 2 images", target=[0, 1, 2])
+    if METHODS[method].of_class:
+        refused("there is no class 3: the model has 3, from 0 to 2", target=jnp.array([0, 3]))
+        refused("there is no class -1", target=-1)
+        refused("target is 'cat'; it must be the number of a class", target="cat")
+        refused("one for each of 2 images", target=[0, 1, 2])
     refused(r"images have the shape \(8, 8, 3\)", images[0])
     refused(r"images have the shape \(0, 8, 8, 3\)", images[:0])
     for option in METHODS[method].options:
         refused(rf"\.{option} is \{{1\}}; it must be", **{option: {1}})
+
+
+def test_options_and_classes_may_be_arrays_and_traced():
+    model, variables, images = made("resnet18")
+    plain = computed("smooth_grad", "resnet18", samples=2, noise=0.3)
+
+    @jax.jit
+    def traced(noise, target):
+        return attribution.smooth_grad(
+            model, variables, images, [target, target], samples=2, noise=noise
+        )
+
+    np.testing.assert_allclose(traced(0.3, 1), plain, rtol=1e-4)
+    black = jnp.full(images.shape[1:], -1.0)
+    whole = computed("integrated_gradients", "resnet18", baseline=black, steps=4)
+    number = computed("integrated_gradients", "resnet18", baseline=np.float32(-1), steps=4)
+    np.testing.assert_allclose(whole, number, rtol=1e-5)
+    first = attribution.gradient(model, variables, images, np.array([1]))
+    np.testing.assert_array_equal(first, attribution.gradient(model, variables, images, [1, 1]))
 
 
 def test_a_baseline_is_a_number_or_one_of_each_channel():
@@ -220,7 +230,7 @@ def test_a_baseline_is_a_number_or_one_of_each_channel():
     start = jnp.broadcast_to(jnp.array([-1.0, -0.5, -2.0]), images.shape)
     fall = [attribution.scores(model.apply(variables, x), 1) for x in (images, start)]
     np.testing.assert_allclose(black.sum((1, 2)), fall[0] - fall[1], rtol=0.01)
-    with pytest.raises(ConfigError, match="baseline has 2 numbers; images here have 3 channels"):
+    with pytest.raises(ConfigError, match=r"baseline has the shape \(2,\); it must be a number"):
         attribution.integrated_gradients(model, variables, images, 1, baseline=(0.0, 1.0))
 
 

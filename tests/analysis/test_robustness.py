@@ -113,7 +113,7 @@ def test_two_runs_from_the_command_line(workdirs, tmp_path, capsys):
 def test_numbers_of_numpy_and_a_single_run(workdirs, tmp_path):
     options = {"corruptions": ["all"], "examples": np.int64(2), "split": "val"}
     robustness(
-        str(workdirs[0]), tmp_path, severities=np.int64(3), seed=np.int32(1), say=silent, **options
+        str(workdirs[0]), tmp_path, severities=range(3, 4), seed=np.int32(1), say=silent, **options
     )
     found = json.loads((tmp_path / "robustness.json").read_text())
     assert (found["severities"], found["seed"], found["examples"]) == ([3], 1, 2)
@@ -135,10 +135,10 @@ def test_what_cannot_be_measured_is_refused(workdirs, tmp_path, capsys):
     refused("--severities has 6", severities=(1, 6))
     refused("--severities: give at least one", severities=())
     refused("--corruptions: give at least one", corruptions=[])
-    refused("--severities is '3'; it must be", severities="3")
-    refused("must be an integer or a list of integers", severities=(3.0,))
-    refused("--corruptions is None; it must be", corruptions=None)
-    refused("must be a string or a list of strings", corruptions=[1])
+    refused(r"--severities\[0\] is '3'; it must be an integer", severities="3")
+    refused(r"--severities\[0\] is 3.0; it must be an integer", severities=(3.0,))
+    refused(r"--corruptions\[0\] is None; it must be a string", corruptions=None)
+    refused(r"--corruptions\[0\] is 1; it must be a string", corruptions=[1])
     refused("workdirs is None; it must be a path or a list of paths", None)
     refused("no such split; did you mean 'val'", split="vla")
     refused("--examples is 0", examples=0)

@@ -101,7 +101,7 @@ def _value(action, place):
         return None
     if action.type is arguments.assignment:
         return f"path={place}"
-    return place if action.type in (None, Path) and action.choices is None else None
+    return place if action.type in (None, arguments.path) and action.choices is None else None
 
 
 @pytest.mark.parametrize("command", entry.COMMANDS, ids=lambda command: command.name)

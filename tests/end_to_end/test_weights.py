@@ -84,7 +84,7 @@ def test_what_a_file_is_is_printed_as_lines_of_a_config(capsys, exported, tmp_pa
         (["--field=say=3"], "unknown key 'say'"),
         (["--field=num_heads=four"], "num_heads is 'four'; it must be an integer"),
         (["--field=patch_size=0"], "patch_size is 0; it must be at least 1"),
-        (["--output="], "is no name of a file"),
+        (["--output=.."], "is no name of a file"),
         (["--config.seed=1"], "vitjax import has no argument '--config.seed=1'"),
     ],
 )
@@ -104,6 +104,7 @@ def test_import_says_what_is_wrong_and_writes_nothing(
         ("--image-size=32,32,3", "'32,32,3' must be pixels"),
         ("--image-size=0", "must be pixels"),
         ("--field=num_heads", "must read NAME=VALUE"),
+        ("--output=", "the path is empty"),
     ],
 )
 def test_import_reads_its_arguments(capsys, exported, tmp_path, argument, message):

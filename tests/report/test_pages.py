@@ -162,7 +162,7 @@ def test_damaged_metrics_are_named_on_the_page(folders, tmp_path, caplog):
         said = []
         for given in (folder, [folder, other]):
             text = writing.report(given, tmp_path / "page.html", say=said.append).read_text()
-            assert "left out 1 damaged lines (" in check_harmless(text).text
+            assert "left out 1 damaged line (" in check_harmless(text).text
             if given == folder:
                 assert curves in text
         assert sum(line.startswith(f"warning: {folder / 'metrics.jsonl'}") for line in said) == 2

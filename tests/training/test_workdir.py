@@ -118,7 +118,7 @@ def test_a_damaged_line_of_metrics_hides_no_other(tmp_path, line, caplog):
     lines = [json.dumps(record).encode() for record in GOOD]
     path.write_bytes(b"\n".join([lines[0], line, *lines[1:], b'{"step": 4, "spl']))
     assert list(read(path)) == GOOD
-    assert "1 damaged lines (2)" in caplog.text
+    assert "1 damaged line (2)" in caplog.text
 
 
 def test_metrics_that_are_no_file_are_an_error(tmp_path):

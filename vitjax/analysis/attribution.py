@@ -8,7 +8,7 @@ arguments that cannot be used.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -239,7 +239,7 @@ def integrated_gradients(
     images: Images,
     target: Target,
     *,
-    baseline: float | tuple[float, ...] = 0.0,
+    baseline: float | Sequence[Any] = 0.0,
     steps: PositiveInt = 64,
 ) -> Map:
     """The mean gradient on the way from a baseline to the image, times their difference.
@@ -252,16 +252,18 @@ def integrated_gradients(
         variables: those of the model.
         images: normalised, so that 0 is the mean of the data.
         target: the class.
-        baseline: the pixels of an image without information: a number, or one for each channel.
+        baseline: an image without information: a number, one for each channel, or those of all
+            pixels.
         steps: gradients on the way.
 
     Raises:
-        ConfigError: ``baseline`` has not as many numbers as an image has channels.
+        ConfigError: ``baseline`` has another shape than an image.
     """
-    if np.size(baseline) not in (1, images.shape[-1]):
+    shape = np.shape(baseline)
+    if shape not in ((), images.shape[-1:], images.shape[1:], images.shape):
         raise ConfigError(
-            f"integrated_gradients.baseline has {np.size(baseline)} numbers; images here have"
-            f" {images.shape[-1]} channels"
+            f"integrated_gradients.baseline has the shape {shape}; it must be a number, or have the"
+            f" shape {images.shape[-1:]} or {images.shape[1:]}, as the images"
         )
     start = jnp.broadcast_to(jnp.asarray(baseline, images.dtype), images.shape)
     opened = Opened(model)

@@ -26,7 +26,7 @@ from vitjax.analysis.similarity import FEWEST, Kernel
 from vitjax.core.atomic import write_json
 from vitjax.core.errors import ConfigError
 from vitjax.core.paths import given_twice, listed
-from vitjax.core.text import Say
+from vitjax.core.text import Say, counted
 from vitjax.core.validation import Bounds, check_value
 from vitjax.training import checks
 from vitjax.training.experiment import Experiment
@@ -99,7 +99,9 @@ def compare_layers(
             " one --workdir and no --config"
         )
     if (twice := given_twice([*workdirs, *files])) is not None:
-        raise ConfigError(f"{twice} is given twice; once compares the layers of one network")
+        raise ConfigError(
+            f"{twice} is given twice; give it once to compare its layers with each other"
+        )
     folder = results_folder(workdirs, files, _FOLDER, output, overwrite=overwrite)
     folder.check([RESULTS, FIGURE])
     check = functools.partial(_check_split, split=split)
@@ -130,9 +132,9 @@ def compare_layers(
     found = similarity.compare(
         one, two, _batches(first, second, split, examples, batch_size), kernel
     )
-    if found.examples < number:
+    if found.left_out:
         say(
-            f"{number - found.examples} of {number:,} images are left out: the last batch needs at"
+            f"{counted(found.left_out, 'image')} of {number:,} left out: the last batch needs at"
             f" least {FEWEST}"
         )
     results = {

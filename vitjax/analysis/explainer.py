@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,7 +162,7 @@ class Explainer:
 
     def explanations(
         self,
-        images: Sequence[AnyImage],
+        images: Iterable[AnyImage],
         target: str = TOP,
         masks: Sequence[Bool[np.ndarray, "height width"]] | None = None,
     ) -> Iterator[tuple[np.ndarray, Explanation]]:
@@ -182,6 +182,7 @@ class Explainer:
                 each image, at the size that the image has.
             NotFiniteError: the network gives NaN for an image, or a method gives a map of NaN.
         """
+        images = list(images)
         if masks is not None:
             object_masks.check(masks, len(images))
         total = len(images) * sum(

@@ -93,6 +93,8 @@ def look(
         DataError: an image cannot be read.
         NotFiniteError: the network gives NaN. After an error nothing is written.
     """
+    if isinstance(channels, Iterable):
+        channels = np.asarray(list(channels)).tolist()
     for value, kind, name in (
         (examples, PositiveInt, "--examples"),
         (count, PositiveInt, "--count"),

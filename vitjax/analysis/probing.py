@@ -73,7 +73,8 @@ def probe(
 
     Raises:
         ConfigError: an unknown method, keyword, layer or split; no network; a network that is no
-            image classifier; or networks with different data.
+            image classifier; networks with different data; or a file in ``output`` that would be
+            lost.
         WorkdirError, CheckpointError, WeightsError: a network cannot be loaded.
     """
     how = {name: value for name, value in how.items() if value is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,8 @@ def robustness(
 
 
 def _names(corruptions: str | Sequence[str]) -> tuple[str, ...]:
-    check_value(corruptions, str | Sequence[str], "--corruptions")
-    given = corruptions.split(",") if isinstance(corruptions, str) else corruptions
+    given = corruptions.split(",") if isinstance(corruptions, str) else _list(corruptions)
+    check_value(given, list[str], "--corruptions")
     names = tuple(dict.fromkeys(name.strip() for name in given))
     if names == (ALL,):
         return CORRUPTIONS.names()
@@ -157,14 +157,18 @@ def _names(corruptions: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _severities(given: int | Sequence[int]) -> tuple[int, ...]:
-    check_value(given, int | Sequence[int], "--severities")
-    several = given if isinstance(given, Sequence) else (given,)
+    several = _list(given)
+    check_value(several, list[int], "--severities")
     if not several:
         raise ConfigError("--severities: give at least one, from 1 to 5")
     for severity in several:
         if severity not in SEVERITIES:
             raise ConfigError(f"--severities has {severity}; severities are from 1 to 5")
     return tuple(sorted(map(int, set(several))))
+
+
+def _list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def _check(experiment: Experiment, where: str, split: str) -> None:

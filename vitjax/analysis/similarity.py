@@ -101,12 +101,14 @@ class Similarities:
         second: those of the second.
         cka: of each pair.
         examples: how many there were.
+        left_out: images of batches that were too small.
     """
 
     first: Sequence[str]
     second: Sequence[str]
     cka: Float[np.ndarray, "first second"]
     examples: int
+    left_out: int = 0
 
 
 def compare(
@@ -131,11 +133,12 @@ def compare(
         ConfigError: no batch has enough images, or a pattern matches no layer.
     """
     sums: list[np.ndarray] | None = None
-    examples = count = 0
+    examples = count = left_out = 0
     names: list[list[str]] = [[], []]
     functions: list[Callable[..., Array]] = []
     for inputs in batches:
         if len(inputs[0]) < FEWEST:
+            left_out += len(inputs[0])
             continue
         if not functions:
             made = [_grams(*pair, kernel) for pair in zip((first, second), inputs, strict=True)]
@@ -153,7 +156,7 @@ def compare(
     both, own, other = (each / count for each in sums)
     below = np.sqrt(np.maximum(own[:, None] * other[None], 0))
     values = np.where(below == 0, np.nan, both / np.where(below == 0, 1, below))
-    return Similarities(names[0], names[1], values, examples)
+    return Similarities(names[0], names[1], values, examples, left_out)
 
 
 def _grams(

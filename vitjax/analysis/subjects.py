@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def of_model(
     model: Model,
     variables: Any,
     read: Callable[[AnyImage], np.ndarray],
-    class_names: Sequence[str],
+    class_names: Iterable[str],
     normalize: Callable[[np.ndarray], Any] = jnp.asarray,
 ) -> Subject:
     """A model of one's own.
@@ -106,12 +106,13 @@ def of_model(
     Raises:
         ConfigError: there is not one name for each output.
     """
-    if model.num_outputs not in (0, len(class_names)):
+    names = tuple(class_names)
+    if model.num_outputs not in (0, len(names)):
         raise ConfigError(
-            f"class_names has {counted(len(class_names), 'name', 's')}, and the"
+            f"class_names has {counted(len(names), 'name', 's')}, and the"
             f" {type(model).__name__} {model.num_outputs:,} outputs; each needs a name"
         )
-    return Subject({ONLY: (model, variables)}, tuple(class_names), read, normalize)
+    return Subject({ONLY: (model, variables)}, names, read, normalize)
 
 
 def of_run(experiment: Experiment, variables: Any, support: Any = None) -> Subject:

@@ -253,7 +253,7 @@ def check_channels(channels: Sequence[int], count: int) -> None:
     Raises:
         ConfigError: it does not.
     """
-    check_value(list(channels), Annotated[list[int], Length(at_least=1)], "channels")
+    check_value(np.asarray(channels).tolist(), Annotated[list[int], Length(at_least=1)], "channels")
     wrong = [channel for channel in channels if not 0 <= channel < count]
     if wrong:
         raise ConfigError(

@@ -43,7 +43,7 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
     logging.setLogRecordFactory(_PrintableRecord)
     # Otherwise dependencies choose a form, when the first of them logs. Nothing if one is chosen.
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(_LogFormat())
     logging.basicConfig(handlers=[handler])
     # Without a GPU, JAX reports what it looked for.
@@ -193,6 +193,18 @@ class _PrintableRecord(logging.LogRecord):
     def getMessage(self) -> str:
         """The message; it may have several lines."""
         return printable_lines(super().getMessage())
+
+
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to the standard error of the moment, which a program may have redirected."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        """Where the next message goes."""
+        return sys.stderr
 
 
 class _LogFormat(logging.Formatter):

@@ -63,7 +63,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """``value`` as JSON has it: NaN and infinities are None, NumPy's numbers those of Python."""
+    """``value`` as JSON has it: NaN and infinities are None, NumPy's numbers those of Python.
+
+    NumPy's truth values and arrays are not changed.
+    """
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -54,6 +54,24 @@ def listed(given: Any, name: str) -> list[str | Path]:
     return [expanded(path if isinstance(path, str) else Path(path)) for path in found]
 
 
+def check_writable(folder: Path, output: Path) -> None:
+    """Checks that a folder can be written, or made.
+
+    Args:
+        folder: its path.
+        output: what is to be written, for the error: the folder, or a file in it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"output: {output} cannot be made: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        what = "written" if nearest == output else f"made: {nearest} cannot be written"
+        raise ConfigError(f"output: {output} cannot be {what} (permission denied)")
+
+
 def given_twice(folders: Sequence[str | os.PathLike[str]]) -> str | None:
     """The first of ``folders`` that is an earlier one by another path or a link; None if none is.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitjax.core.errors import UserError
@@ -154,7 +155,11 @@ def kinds(groups: Sequence[Group], tasks: Sequence[str | None]) -> list[Kind]:
         groups: the groups.
         tasks: the task of each; None where it is not known, as of a model that cannot be built.
     """
-    found = [_kind(group.runs[0], task) for group, task in zip(groups, tasks, strict=True)]
+    runs = [group.runs[0] for group in groups]
+    objectives = [str(run.config.get("objective.name", "?")) for run in runs]
+    # A task that is not known here is that of another run of the objective.
+    known = {name: task for name, task in zip(objectives, tasks, strict=True) if task is not None}
+    found = [_kind(run, known.get(name, name)) for run, name in zip(runs, objectives, strict=True)]
     own = {kind[:3]: kind.title for kind in found}
     titles = list(own.values())
     numbers = {each: place for place, each in enumerate(own, 1)}
@@ -166,7 +171,7 @@ def kinds(groups: Sequence[Group], tasks: Sequence[str | None]) -> list[Kind]:
     ]
 
 
-def _kind(run: SavedFiles, task: str | None) -> Kind:
+def _kind(run: SavedFiles, task: str) -> Kind:
     config = run.config
     objective = str(config.get("objective.name", "?"))
     # How images are prepared and batched is part of a method; what is read is the data.
@@ -174,9 +179,11 @@ def _kind(run: SavedFiles, task: str | None) -> Kind:
     read = {
         key: value
         for key, value in config.items()
-        if key.startswith("data.") and key.split(".")[1] not in prepared - {"episodes"}
-        if not key.startswith(f"{_EPISODES}train_")
+        if key.startswith("data.") and key.split(".")[1] not in prepared
+        if not key.startswith((f"{_EPISODES}train_", f"{_EPISODES}in_memory"))
     }
+    # The same folder may lie elsewhere on another machine.
+    read |= {key: Path(str(read[key])).name for key in ("data.path",) if read.get(key)}
     described: Mapping[str, Any] = {}
     with contextlib.suppress(UserError, OSError):
         described = workdir.read_data(run.folder) or {}
@@ -193,7 +200,7 @@ def _kind(run: SavedFiles, task: str | None) -> Kind:
     )
     return Kind(
         name(f"{objective} on {source}"),
-        repr((task or objective, sorted(read.items()), counted)),
+        repr((task, sorted(read.items()), counted)),
         objective,
         repr(sorted(loss.items())),
     )

@@ -17,6 +17,7 @@ import vitjax
 from vitjax.core.atomic import write_text
 from vitjax.core.errors import ConfigError
 from vitjax.core.json_files import DamagedFileError, open_file
+from vitjax.core.paths import check_writable
 from vitjax.report.blocks import templates
 
 # Of the whole page, with room for its frame.
@@ -122,14 +123,12 @@ def check_output(path: Path) -> None:
     """Checks that a page can be written without loss.
 
     Raises:
-        ConfigError: there is a folder, or a file that is not a page of vitjax; or a folder above it
-            is a file.
+        ConfigError: there is a folder, or a file that is not a page of vitjax; or its folder cannot
+            be made or written.
     """
     if path.is_dir():
         raise ConfigError(f"output: {path} is a folder; it must be a file, such as report.html")
-    above = next((place for place in path.parents if place.exists()), Path())
-    if not above.is_dir():
-        raise ConfigError(f"output: {path} cannot be made: {above} is a file")
+    check_writable(path.parent, path)
     try:
         with open_file(path, _READ) as file:
             ours = _GENERATOR in file.read(_HEAD)

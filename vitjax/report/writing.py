@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from vitjax.core.errors import ConfigError
-from vitjax.core.paths import expanded, given_twice
+from vitjax.core.paths import expanded, given_twice, listed
 from vitjax.core.text import Say
 from vitjax.report import one_run, several_runs
 from vitjax.report.page import check_output
@@ -38,8 +37,7 @@ def report(
         ConfigError: no folder is given, or one twice; overrides for several runs; ``output`` is a
             folder, below a file, or a file that is not such a page. Nothing is written then.
     """
-    given = [workdirs] if isinstance(workdirs, str | os.PathLike) else list(workdirs)
-    folders = [Path(expanded(folder)) for folder in given]
+    folders = [Path(folder) for folder in listed(workdirs, "workdirs")]
     if not folders:
         raise ConfigError("workdir: at least one folder of a run is needed")
     if (twice := given_twice(folders)) is not None:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from vitjax import figures
 from vitjax.core.atomic import new_file
 from vitjax.core.errors import ConfigError
-from vitjax.core.paths import expanded
+from vitjax.core.paths import check_writable, expanded
 from vitjax.core.text import portable, shortened
 
 # The files that commands have written to a folder, with their content's hash, one per line.
@@ -72,7 +72,7 @@ class OutputFolder(os.PathLike[str]):
             ConfigError: one exists and is not of an earlier command, or the folder cannot be
                 written or made.
         """
-        self._check_writable()
+        check_writable(self.path, self.path)
         if self._overwrite:
             return
         strange = [name for name in names if not self._free(name)]
@@ -140,14 +140,6 @@ class OutputFolder(os.PathLike[str]):
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
             raise
-
-    def _check_writable(self) -> None:
-        nearest = next(place for place in (self.path, *self.path.parents) if place.exists())
-        if not nearest.is_dir():
-            raise ConfigError(f"output: {self.path} cannot be made: {nearest} is a file")
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            what = "written" if nearest == self.path else f"made: {nearest} cannot be written"
-            raise ConfigError(f"output: {self.path} cannot be {what} (permission denied)")
 
     def _free(self, name: str) -> bool:
         path = self.path / name

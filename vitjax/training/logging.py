@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vitjax.core.atomic import finite, naming, new_file
 from vitjax.core.json_files import DamagedFileError, open_file
-from vitjax.core.text import Say, shortened
+from vitjax.core.text import Say, counted, shortened
 from vitjax.training.events import Events
 from vitjax.training.workdir import METRICS, WorkdirError
 
@@ -145,7 +145,8 @@ def read(path: Path, say: Say | None = None) -> Iterator[dict[str, Any]]:
             if len(damaged) <= _LISTED:
                 damaged.append(number)
     if count:
-        text = f"{path}: left out {count:,} damaged lines ({shortened(damaged, _LISTED)})"
+        lines = counted(count, "damaged line")
+        text = f"{path}: left out {lines} ({shortened(damaged, _LISTED)})"
         if say is None:
             _log.warning("%s", text)
         else:

@@ -87,7 +87,7 @@ def save(
     """
     path = Path(expanded(path))
     check_target(format)
-    if not path.name:
+    if path.name in ("", ".."):
         raise WeightsError(f"{str(path)!r} is no name of a file to write the weights to")
     if format != ONNX and (opset is not None or any_size):
         raise WeightsError(f"opset and any_size are options of format 'onnx', not {format!r}")
