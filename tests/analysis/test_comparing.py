@@ -70,6 +70,15 @@ def test_a_run_is_compared_with_itself(workdirs):
     np.testing.assert_allclose(found["cka"], expected.cka, rtol=1e-4, atol=1e-5)
 
 
+def test_images_of_a_small_last_batch_are_left_out(workdirs, tmp_path):
+    lines: list[str] = []
+    found = compare_layers(
+        workdirs[:1], split="val", batch_size=9, output=tmp_path, say=lines.append
+    )
+    assert found["examples"] == 9
+    assert "3 images of 12 left out: the last batch needs at least 4" in lines
+
+
 def test_two_checkpoints_of_a_run_are_compared(workdirs, tmp_path):
     arguments = [f"--workdir={workdirs[0]}", "--split=val", f"--output={tmp_path}"]
     pair = ["--checkpoint=2", "--with-checkpoint=1"]

@@ -98,11 +98,14 @@ def test_a_model_of_one_s_own_is_explained(network):
     model, variables = network
     subject = subjects.of_model(model, variables, lambda image: image, list("0123456789"))
     image = RNG.normal(size=(32, 32, 1)).astype(np.float32)
-    ((read, found),) = Explainer(subject, ["saliency"]).explanations([image], "3")
+    ((read, found),) = Explainer(subject, ["saliency"]).explanations(iter([image]), "3")
     np.testing.assert_array_equal(read, image)
     assert found.class_name == "3"
     assert found.maps["saliency"].shape == (32, 32)
     explainer = Explainer(subject, "saliency")
+    explainer._explained[0].functions["saliency"] = lambda *_: np.full((1, 32, 32), np.nan)
+    with pytest.raises(NotFiniteError, match="image 0: saliency gives values that are NaN"):
+        next(explainer.explanations([image]))
     with pytest.raises(ConfigError, match="image 0: class=true is of files"):
         next(explainer.explanations([image], "true"))
     with pytest.raises(ConfigError, match="masks: 1 for 2 images"):

@@ -67,10 +67,13 @@ def test_devices_are_started_before_a_config_runs(vitjax, command, tmp_path):
 
 
 CACHE = """
+import contextlib
+import io
 import logging
 import warnings
 from vitjax.cli import process
-process.prepare()
+with contextlib.redirect_stderr(io.StringIO()):
+    process.prepare()
 process.prepare()
 logging.getLogger("vitjax.data.loader").warning("skipped %s", "a.png")
 for name in ("a", "b"):

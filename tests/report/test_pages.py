@@ -15,7 +15,7 @@ import small_workdirs
 import vitjax
 from vitjax.cli import main
 from vitjax.core.errors import ConfigError
-from vitjax.report import one_run, several_runs, svg, writing
+from vitjax.report import groups, one_run, several_runs, svg, writing
 from vitjax.report.blocks import Drawer
 from vitjax.report.page import Page
 from vitjax.report.saved import SavedFiles
@@ -312,6 +312,14 @@ def test_a_best_is_marked_among_comparable_runs_alone(folders, tmp_path):
     assert "Numbers of different data cannot be compared" in page.text
     titles = re.findall(r"<figcaption>(.*?)</figcaption>", output.read_text())
     assert len([title for title in titles if title.startswith("val loss: ")]) == 2
+    # Another machine may have the folder elsewhere, and lack what builds the model.
+    moved = [
+        copied(source, tmp_path / "p", 0, 1.0, data__path="/home/a/pets"),
+        copied(source, tmp_path / "q", 0, 2.0, data__path="/scratch/pets", model__name="no_model"),
+    ]
+    of_moved = groups.grouped([SavedFiles.read(folder) for folder in moved])
+    one, other = groups.kinds(of_moved, ["of_theirs", None])
+    assert one.data == other.data
     # Another number of examples is other data, too.
     fewer = copied(source, tmp_path / "f", 0, 9.0, data__batch_size=3)
     described = json.loads((fewer / "data.json").read_text())
