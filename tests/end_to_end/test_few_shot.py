@@ -237,7 +237,7 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("method", KEPT)
+@pytest.mark.parametrize("method", ["mamlpp", pytest.param("reptile", marks=pytest.mark.slow)])
 def test_a_killed_run_of_other_methods_ends_as_one_never_killed(
     vitjax, config, tmp_path, monkeypatch, method
 ):

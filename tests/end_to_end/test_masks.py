@@ -65,6 +65,7 @@ def test_a_run_leaves_exact_numbers_and_pictures(trained, capsys):
     assert f"iou_per_class: background {test['iou_per_class'][0]:.2%}, cell" in output
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_one_never_killed(vitjax, trained, tmp_path, monkeypatch):
     config, _ = trained
     # What is evaluated and drawn at the end follows from the state.
